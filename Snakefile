@@ -1,0 +1,61 @@
+"""The workflow: pretrain -> craft -> friendly noise -> train -> tables, landscapes, figures."""
+
+import os
+import sys
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+sys.path.insert(0, "src")
+
+from poisonlab.config.study import read_study
+from poisonlab.errors import PoisonlabError
+from poisonlab.modules import module_name
+from poisonlab.provenance import code_digests, locked_versions, spec
+
+
+# A config file that names a study stands alone; anything else is laid over the default study.
+if "study" not in config:
+
+    configfile: "config.yaml"
+
+
+try:
+    study = read_study(config)
+except PoisonlabError as error:
+    raise WorkflowError(str(error))
+
+# Jobs run this environment's Python on this checkout's sources, however Snakemake was called.
+shell.executable("bash")
+shell.prefix(
+    "set -euo pipefail; "
+    f"export PATH={os.path.dirname(sys.executable)!r}:$PATH PYTHONPATH=src KMP_BLOCKTIME=0; "
+)
+
+
+include: "workflow/rules/names.smk"
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/craft.smk"
+include: "workflow/rules/noise.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+
+
+localrules:
+    all,
+    pretrained,
+    poisons,
+    noises,
+    victims,
+    results,
+    drawings,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.results.input,
+        rules.drawings.input,

@@ -1,0 +1,31 @@
+"""Friendly noise on disk: one half-precision value per pixel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poisonlab.artifacts.files import read_tensors, write_tensors
+from poisonlab.errors import DataError
+
+KIND = "friendly noise"
+
+
+def save_noise(path: Path, noise: Tensor, facts: dict[str, Any]) -> None:
+    """Write noise (N, C, H, W), in units of the [0, 1] pixel range, as float16: exact to 1/128 of a pixel level."""
+    write_tensors(path, KIND, {"noise": noise.to(torch.float16)}, facts)
+
+
+def load_noise(path: Path) -> Tensor:
+    """Noise (N, C, H, W) float16.
+
+    Raises:
+        DataError: the file is missing, damaged, or not friendly noise.
+    """
+    tensors, _ = read_tensors(path, KIND)
+    if "noise" not in tensors or tensors["noise"].ndim != 4:
+        raise DataError(f"{path} lacks the noise: delete it and run the workflow again")
+    return tensors["noise"]

@@ -1,0 +1,1 @@
+"""Poisoning attacks, one module each; every one returns a PoisonSet."""

@@ -1,0 +1,1 @@
+"""Settings of the attacks, one module each; ``method`` names the module of ``poisonlab.attacks``."""

@@ -1,0 +1,75 @@
+"""Settings of the data sources; ``source`` names the module of ``poisonlab.data`` that reads it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from poisonlab.config.types import NonNegativeFloat, PositiveInt, Settings
+
+ChannelValues = Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)]
+
+
+class DigitsOnPhotos(Settings):
+    """Handwritten digits blended onto photographs; ships with scikit-learn, needs no download."""
+
+    source: Literal["digits-on-photos"] = "digits-on-photos"
+    train_size: Annotated[int, Field(ge=10)] = 3000
+    test_size: Annotated[int, Field(ge=10)] = 1000
+    size: Annotated[int, Field(ge=16, le=128)] = 32
+    contrast: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Strength of the digit's stroke over the photograph; smaller is harder."""
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class FileDataset(Settings):
+    """What the sources that read files have in common."""
+
+    train_limit: PositiveInt | None = None
+    """Use only this many training images, drawn class-balanced with ``subset_seed``."""
+    test_limit: PositiveInt | None = None
+    subset_seed: Annotated[int, Field(ge=0)] = 0
+    mean: ChannelValues | None = None
+    """Normalisation mean per channel in [0, 1]; measured on the training images if not given."""
+    std: ChannelValues | None = None
+
+
+class Cifar(FileDataset):
+    """CIFAR-10 or CIFAR-100 as torchvision stores them."""
+
+    source: Literal["cifar10", "cifar100"]
+    root: str = "data"
+    download: bool = False
+
+
+class Parquet(FileDataset):
+    """Parquet files in the Hugging Face layout: an image column (struct with ``bytes``) and a label column."""
+
+    source: Literal["parquet"]
+    train: str
+    test: str
+    class_names: tuple[str, ...] | None = None
+
+
+class Npz(FileDataset):
+    """One ``.npz`` with x_train, y_train, x_test, y_test; images (N, H, W, C) or (N, C, H, W) uint8."""
+
+    source: Literal["npz"]
+    path: str
+    class_names: tuple[str, ...] | None = None
+
+
+class ImageFolder(FileDataset):
+    """Folders ``<root>/train/<class>/*`` and ``<root>/test/<class>/*`` of image files."""
+
+    source: Literal["image-folder"]
+    root: str
+    size: Annotated[int, Field(ge=8)] | None = None
+    """Resize so that the image is size x size; without it all images must have one shape."""
+
+
+DatasetSettings = Annotated[
+    DigitsOnPhotos | Cifar | Parquet | Npz | ImageFolder,
+    Field(discriminator="source"),
+]

@@ -1,0 +1,34 @@
+"""Settings of friendly noise."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from poisonlab.config.models import ModelSettings
+from poisonlab.config.types import NonNegativeFloat, PositiveFloat, PositiveInt, PositiveLevels, Settings
+
+
+class FriendlyNoise(Settings):
+    """Add to every example the largest perturbation that leaves the network's output unchanged (FRIENDS, eq. 3)."""
+
+    method: Literal["friendly-noise"] = "friendly-noise"
+    convention: Literal["paper", "released"] = "released"
+    """``paper``: equation 3 as printed, projected; ``released``: the loss the authors' code minimises."""
+    zeta: PositiveLevels = 16.0
+    """Bound on every pixel's change, in levels of 1/255."""
+    steps: PositiveInt = 20
+    lr: PositiveFloat = 100.0
+    lam: NonNegativeFloat = 1.0
+    """Weight lambda of the noise's norm."""
+    norm: Literal["l1", "l2", "linf"] = "l2"
+    init: PositiveLevels = 8.0
+    """The noise starts uniform in [-init, init] levels."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    batch_size: PositiveInt = 128
+    """Reference batch of the released batch-mean loss; results do not depend on how many images fit in memory."""
+    def_epoch: Annotated[int, Field(ge=0)] = 5
+    """The noise is made after this many epochs of training, and added from then on."""
+    donor: ModelSettings | None = None
+    """Architecture that makes the noise; the victim's own if not given (FRIENDS, table 6)."""

@@ -1,0 +1,39 @@
+"""Settings of the figures; those of drawing are kept apart from those of computing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from poisonlab.config.types import Name, PositiveInt, PositiveLevels, Settings
+
+
+class Landscape(Settings):
+    """Loss over a plane of perturbations (FRIENDS, figures 2 and 3)."""
+
+    points: Annotated[int, Field(ge=3, le=201)] = 25
+    """Grid points along each axis."""
+    radius: PositiveLevels = 24.0
+    """Half width of the plane, in levels of 1/255 per pixel (root mean square of each direction is 1)."""
+    plane: Literal["through-poison", "random"] = "through-poison"
+    """Figure 2: a random plane that contains the poison's perturbation, or two wholly random directions around it."""
+    victims: tuple[Name, ...] | None = None
+    """Figure 3: the defenses whose victims are compared; if not given, none, friendly and bernoulli where there."""
+
+
+class Drawing(Settings):
+    """How figures look; changing it recomputes nothing."""
+
+    dpi: Annotated[int, Field(ge=50, le=1200)] = 200
+    examples: Annotated[int, Field(ge=1, le=20)] = 6
+    """Poisons shown in figure 1."""
+
+
+class Figures(Settings):
+    """What is drawn."""
+
+    seed: int | None = None
+    """The seed whose poisons are shown; the first if not given."""
+    landscape: Landscape = Landscape()
+    drawing: Drawing = Drawing()

@@ -1,0 +1,38 @@
+"""Settings of the network architectures; ``name`` names the module of ``poisonlab.models`` that builds it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from poisonlab.config.types import PositiveInt, Settings
+
+
+class ResNet18(Settings):
+    """ResNet-18 with the CIFAR stem."""
+
+    name: Literal["resnet18"] = "resnet18"
+
+
+class AlexNet(Settings):
+    """AlexNet resized for 32 x 32 images, no batch norm."""
+
+    name: Literal["alexnet"] = "alexnet"
+
+
+class LeNet(Settings):
+    """LeNet-5 with ReLU, no batch norm."""
+
+    name: Literal["lenet"] = "lenet"
+
+
+class SmallResNet(Settings):
+    """Three residual blocks behind a strided stem: a network for studies on a CPU."""
+
+    name: Literal["small-resnet"] = "small-resnet"
+    width: PositiveInt = 16
+    stem_stride: Annotated[int, Field(ge=1, le=4)] = 2
+
+
+ModelSettings = Annotated[ResNet18 | AlexNet | LeNet | SmallResNet, Field(discriminator="name")]

@@ -1,0 +1,104 @@
+"""Training recipes as data: the papers' schedules by name, every field open to change."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from poisonlab.config.types import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
+
+
+class Augmentation(Settings):
+    """Random augmentation of each image of a batch, after normalisation."""
+
+    kind: Literal["shift", "crop", "none"] = "shift"
+    """``shift``: sub-pixel bilinear translation (FRIENDS, Witches' Brew); ``crop``: whole-pixel, zero-padded."""
+    pixels: Annotated[float, Field(ge=0)] = 4.0
+    """Largest translation along each axis, in pixels."""
+    flip: bool = True
+    """Mirror half of the images."""
+
+
+class Recipe(Settings):
+    """How a network is trained: SGD on the cross-entropy."""
+
+    base: str | None = None
+    """Name of the published recipe that the other fields were filled from."""
+    epochs: PositiveInt = 40
+    batch_size: PositiveInt = 128
+    lr: PositiveFloat = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = True
+    weight_decay: NonNegativeFloat = 5e-4
+    decay_norm_and_bias: bool = True
+    """Whether weight decay also acts on biases and on normalisation weights."""
+    schedule: Literal["steps", "cosine", "linear"] = "steps"
+    milestones: tuple[PositiveInt, ...] | None = None
+    """Epochs (0-based) from which the rate is lower by ``gamma``; None: floor of E/2.667, E/1.6 and E/1.142."""
+    gamma: Fraction = 0.1
+    warmup_epochs: NonNegativeFloat = 0.0
+    """The rate rises linearly from 0 over this many epochs."""
+    augmentation: Augmentation = Augmentation()
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = True
+    compile: bool = False
+    """Compile the network with ``torch.compile`` (worth it for long runs on a GPU)."""
+    evaluate_every: PositiveInt = 1
+    """Measure test accuracy every so many epochs, and at the last one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_base(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("base") is not None:
+            if values["base"] not in PUBLISHED:
+                raise ValueError(f"unknown recipe {values['base']!r}; choose one of {', '.join(PUBLISHED)}")
+            return {**PUBLISHED[values["base"]], **values}
+        return values
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> Recipe:
+        if self.milestones is not None:
+            if list(self.milestones) != sorted(set(self.milestones)):
+                raise ValueError("milestones must increase")
+            if self.milestones and self.milestones[-1] >= self.epochs:
+                raise ValueError(
+                    f"milestone {self.milestones[-1]} is never reached in {self.epochs} epochs: "
+                    "lower it or train longer"
+                )
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) exceeds epochs ({self.epochs})")
+        return self
+
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    # FRIENDS, section 4.1: 80 epochs for tables 1, 3, 4, 6; 40 for tables 2 and 5. The text's milestones.
+    "friends-paper": {"epochs": 80, "milestones": (30, 50, 70), "decay_norm_and_bias": False},
+    # The released command line: 40 epochs, and the floored milestones 14, 24, 35.
+    "friends-released": {"epochs": 40, "decay_norm_and_bias": False},
+    "friends-transfer": {"epochs": 40, "milestones": (15, 25, 35), "decay_norm_and_bias": False},
+    # Witches' Brew's "conservative" surrogate and victim.
+    "witches-brew": {"epochs": 40},
+    # EPIC's trainer: reflections aside, whole-pixel crops and the exact eighths of the epochs.
+    "epic": {
+        "epochs": 80,
+        "milestones": (30, 50, 70),
+        "decay_norm_and_bias": False,
+        "augmentation": {"kind": "crop"},
+    },
+    # The public poisoning benchmark, from scratch.
+    "poisoning-benchmark": {
+        "epochs": 200,
+        "milestones": (100, 150),
+        "nesterov": False,
+        "weight_decay": 2e-4,
+        "augmentation": {"kind": "crop"},
+    },
+    # "Poisons that are learned faster are more effective", victims of table 1.
+    "learned-faster": {
+        "epochs": 100,
+        "milestones": (50,),
+        "nesterov": False,
+        "augmentation": {"kind": "crop"},
+    },
+}

@@ -1,0 +1,224 @@
+"""The whole study: what config.yaml may say, with types, ranges and the rules between fields."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from poisonlab.config.attacks.gradient_matching import GradientMatching
+from poisonlab.config.datasets import DatasetSettings, DigitsOnPhotos
+from poisonlab.config.defenses.friendly_noise import FriendlyNoise
+from poisonlab.config.defenses.random_noise import RandomNoise
+from poisonlab.config.figures import Figures
+from poisonlab.config.models import ModelSettings
+from poisonlab.config.recipe import Recipe
+from poisonlab.config.types import Name, PositiveInt, Settings
+from poisonlab.errors import SettingsError
+
+# A new attack or defense joins the union that its settings belong to.
+AttackSettings = GradientMatching
+DefenseSettings = Annotated[FriendlyNoise | RandomNoise, Field(discriminator="method")]
+
+
+PUBLISHED_PANELS = ("none", "friendly", "bernoulli")
+"""The rows that FRIENDS' figure 3 compares."""
+
+
+class Surrogate(Settings):
+    """A network the attacker trains on clean data, one (or an ensemble) per seed."""
+
+    name: Name
+    model: ModelSettings
+    recipe: Recipe = Recipe()
+
+
+class Victim(Settings):
+    """The network that is trained on the poisoned data."""
+
+    model: ModelSettings
+    recipe: Recipe = Recipe()
+
+
+class Row(Settings):
+    """One row of the results: a defense, or several applied in order, or a control."""
+
+    name: Name
+    poisoned: bool = True
+    """False: the control, trained on clean data and judged on the attack's target."""
+    apply: tuple[DefenseSettings, ...] = ()
+
+    @property
+    def friendly(self) -> FriendlyNoise | None:
+        """The friendly noise of this row, if it uses any."""
+        return next((defense for defense in self.apply if isinstance(defense, FriendlyNoise)), None)
+
+    @model_validator(mode="after")
+    def _one_friendly_noise(self) -> Row:
+        if sum(isinstance(defense, FriendlyNoise) for defense in self.apply) > 1:
+            raise ValueError(f"defense {self.name!r} applies friendly noise twice: make two rows of it")
+        return self
+
+
+class Study(Settings):
+    """One study: a dataset, seeds, attacks, and the defenses that face them."""
+
+    study: Name
+    """Names the results: tables, figures and every artifact's folder."""
+    description: str = ""
+    """One sentence that stands below the tables."""
+    results: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")] = "results"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: PositiveInt = 1
+    """CPU threads per job; on a GPU, of the host part. Two jobs with one thread each beat one with two."""
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 120.0
+    """How often a training saves its state for an interrupted run to go on from."""
+    dataset: DatasetSettings
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    """Each seed draws a target, bases, surrogates, poisons and victims of its own."""
+    surrogates: tuple[Surrogate, ...]
+    attacks: Annotated[tuple[AttackSettings, ...], Field(min_length=1)]
+    victim: Victim
+    defenses: Annotated[tuple[Row, ...], Field(min_length=1)]
+    figures: Figures = Figures()
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Study:
+        _unique("seeds", self.seeds)
+        _unique("surrogates", [surrogate.name for surrogate in self.surrogates])
+        _unique("attacks", [attack.name for attack in self.attacks])
+        _unique("defenses", [row.name for row in self.defenses])
+        if ".." in self.results.split("/"):
+            raise ValueError("results must not climb out of the repository ('..')")
+        known = [surrogate.name for surrogate in self.surrogates]
+        for attack in self.attacks:
+            if attack.surrogate not in known:
+                raise ValueError(
+                    f"attack {attack.name!r} names surrogate {attack.surrogate!r}, which is not one of {known}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_epochs(self) -> Study:
+        for row in self.defenses:
+            if row.friendly is not None and row.friendly.def_epoch >= self.victim.recipe.epochs:
+                raise ValueError(
+                    f"defense {row.name!r}: def_epoch {row.friendly.def_epoch} is not below the victim's "
+                    f"{self.victim.recipe.epochs} epochs, so the noise would never be used"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> Study:
+        if isinstance(self.dataset, DigitsOnPhotos):
+            class_size = self.dataset.train_size // 10
+            for attack in self.attacks:
+                count = math.ceil(round(attack.budget * self.dataset.train_size, 6))
+                if count > class_size:
+                    raise ValueError(
+                        f"attack {attack.name!r}: budget {attack.budget:g} asks for {count} poisons, but a class has "
+                        f"only {class_size} training images: lower the budget to at most 0.1"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _check_figures(self) -> Study:
+        rows = [row.name for row in self.defenses]
+        for name in self.figures.landscape.victims or ():
+            if name not in rows:
+                raise ValueError(f"figures.landscape.victims names defense {name!r}, which is not one of {rows}")
+        if self.figures.seed is not None and self.figures.seed not in self.seeds:
+            raise ValueError(f"figures.seed {self.figures.seed} is not one of the seeds {list(self.seeds)}")
+        return self
+
+    def surrogate(self, name: str) -> Surrogate:
+        """The surrogate called ``name``."""
+        return next(surrogate for surrogate in self.surrogates if surrogate.name == name)
+
+    def attack(self, name: str) -> AttackSettings:
+        """The attack called ``name``."""
+        return next(attack for attack in self.attacks if attack.name == name)
+
+    def defense(self, name: str) -> Row:
+        """The row called ``name``."""
+        return next(row for row in self.defenses if row.name == name)
+
+    @property
+    def landscape_victims(self) -> list[str]:
+        """The rows whose victims figure 3 compares."""
+        chosen = self.figures.landscape.victims
+        rows = [row.name for row in self.defenses]
+        return list(chosen) if chosen is not None else [name for name in PUBLISHED_PANELS if name in rows]
+
+    @property
+    def shown_seed(self) -> int:
+        """The seed whose poisons the figures show."""
+        return self.seeds[0] if self.figures.seed is None else self.figures.seed
+
+
+def _unique(what: str, names: Iterable[Any]) -> None:
+    names = list(names)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{what} repeats {', '.join(map(str, twice))}")
+
+
+def read_study(values: Mapping[str, Any]) -> Study:
+    """Check a config.
+
+    Raises:
+        SettingsError: one line with every problem: where it is, what is wrong, and what is allowed.
+    """
+    try:
+        return Study.model_validate(values)
+    except ValidationError as error:
+        places = [problem["loc"] for problem in error.errors()]
+        problems = [
+            _explain(problem)
+            for problem in error.errors()
+            # What is wrong inside a list also leaves the list short: say only the first.
+            if not any(len(place) > len(problem["loc"]) and place[: len(problem["loc"])] == problem["loc"] for place in places)
+            or not problem["loc"]
+        ]
+        raise SettingsError("config: " + "; ".join(dict.fromkeys(problems))) from error
+
+
+def _explain(problem: Any) -> str:
+    # Union members appear in pydantic's location although no config key is called so.
+    place = ".".join(str(part) for part in problem["loc"] if not _is_tag(str(part)))
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        key = str(problem["loc"][-1])
+        return f"unknown key {place!r}{_suggest(key)}"
+    if problem["type"] == "missing":
+        return f"{place!r} is missing"
+    shown = problem.get("input")
+    given = f", not {shown!r}" if isinstance(shown, str | int | float | bool) or shown is None else ""
+    return f"{place}: {text}{given}" if place else text
+
+
+def _is_tag(part: str) -> bool:
+    return part in _tags()
+
+
+@cache
+def _tags() -> frozenset[str]:
+    """Every value of a field that tells the members of a union apart."""
+    found: set[str] = set()
+    for definition in Study.model_json_schema().get("$defs", {}).values():
+        for field in ("source", "name", "method"):
+            values = definition.get("properties", {}).get(field, {})
+            found |= {values["const"]} if "const" in values else set(values.get("enum", ()))
+    return frozenset(found)
+
+
+def _suggest(key: str) -> str:
+    known = set(Study.model_json_schema()["properties"])
+    for definition in Study.model_json_schema().get("$defs", {}).values():
+        known |= set(definition.get("properties", {}))
+    close = get_close_matches(key, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

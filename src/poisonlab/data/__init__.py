@@ -1,0 +1,1 @@
+"""Data: sources, in-memory form, augmentation and the poisoned training set."""

@@ -1,0 +1,94 @@
+"""The in-memory form that every data source delivers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from poisonlab.errors import DataError
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A labelled image classification dataset, held in memory as 8-bit pixels.
+
+    Attributes:
+        train_images: (N, C, H, W) uint8.
+        train_labels: (N,) int64 in [0, K).
+        test_images: (M, C, H, W) uint8.
+        test_labels: (M,) int64 in [0, K).
+        class_names: K names; the label is the position.
+        mean: per-channel mean of the pixels scaled to [0, 1], C values.
+        std: per-channel standard deviation of the pixels scaled to [0, 1], C values.
+
+    Raises:
+        DataError: shapes, dtypes or labels contradict each other.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for split in ("train", "test"):
+            images: Tensor = getattr(self, f"{split}_images")
+            labels: Tensor = getattr(self, f"{split}_labels")
+            _check_split(split, images, labels, len(self.class_names))
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            raise DataError(
+                f"train images are {tuple(self.train_images.shape[1:])} but test images are "
+                f"{tuple(self.test_images.shape[1:])}: both splits need the same (C, H, W)"
+            )
+        channels = self.train_images.shape[1]
+        if len(self.mean) != channels or len(self.std) != channels:
+            raise DataError(f"mean and std need {channels} values, one per channel")
+        if min(self.std) <= 0:
+            raise DataError("std must be positive in every channel: is a channel constant?")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        c, h, w = self.train_images.shape[1:]
+        return int(c), int(h), int(w)
+
+
+def _check_split(split: str, images: Tensor, labels: Tensor, num_classes: int) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise DataError(
+            f"{split} images must be uint8 of shape (N, C, H, W), not {images.dtype} of {tuple(images.shape)}"
+        )
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"{split} labels must be int64 of shape ({len(images)},), "
+            f"not {labels.dtype} of {tuple(labels.shape)}"
+        )
+    if len(images) == 0:
+        raise DataError(f"the {split} split is empty")
+    if int(labels.min()) < 0 or int(labels.max()) >= num_classes:
+        raise DataError(
+            f"{split} labels lie in [{int(labels.min())}, {int(labels.max())}] "
+            f"but there are {num_classes} classes: labels must be 0 ... {num_classes - 1}"
+        )
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Per-channel mean and standard deviation of uint8 ``images`` (N, C, H, W), scaled to [0, 1]."""
+    counts = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for channel in range(images.shape[1]):
+        histogram = torch.bincount(images[:, channel].reshape(-1).int(), minlength=256).double()
+        weights = histogram / histogram.sum()
+        mean = (weights * counts).sum()
+        means.append(round(mean.item(), 6))
+        stds.append(round((weights * (counts - mean) ** 2).sum().sqrt().item(), 6))
+    return tuple(means), tuple(stds)

@@ -1,0 +1,108 @@
+"""npz: one NumPy archive with x_train, y_train, x_test and y_test."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from poisonlab.config.datasets import Npz as Settings
+from poisonlab.data.assembly import assemble
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.errors import DataError
+
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def load(settings: Settings) -> ImageDataset:
+    """Read the archive; images are (N, C, H, W) uint8 with one channel or three.
+
+    Raises:
+        DataError: the file is missing or damaged, an array is missing or has the wrong shape or dtype, labels
+            lie out of range, or a limit cannot be met.
+    """
+    path = Path(settings.path)
+    arrays = _read(path)
+    return assemble(
+        _images(arrays["x_train"], "x_train", path),
+        _labels(arrays["y_train"], "y_train", len(arrays["x_train"]), path),
+        _images(arrays["x_test"], "x_test", path),
+        _labels(arrays["y_test"], "y_test", len(arrays["x_test"]), path),
+        class_names=settings.class_names,
+        settings=settings,
+        where=str(path),
+    )
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    if not path.is_file():
+        raise DataError(f"{path} is missing: correct the path in the config, or put the file there")
+    damaged = f"{path} is damaged or not an .npz archive: copy it again or write it with numpy.savez"
+    # Checked first, because np.load takes any other file for a pickle or a bare array.
+    if not zipfile.is_zipfile(path):
+        raise DataError(damaged)
+    arrays = {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for name in _ARRAYS:
+                if name not in archive.files:
+                    raise DataError(f"{path} has no array {name}: it needs {', '.join(_ARRAYS)}")
+                arrays[name] = _member(archive, name, path)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(damaged) from error
+    return arrays
+
+
+def _member(archive: Any, name: str, path: Path) -> NDArray[Any]:
+    try:
+        found = archive[name]
+    except ValueError as error:
+        # NumPy refuses pickled objects with a ValueError; they could run any code.
+        if "allow_pickle" in str(error):
+            raise DataError(
+                f"{path} array {name} holds Python objects: save it as a plain integer array"
+            ) from error
+        raise
+    if not isinstance(found, np.ndarray):
+        raise DataError(f"{path} member {name} is not a NumPy array: write the file with numpy.savez")
+    return found
+
+
+def _images(array: NDArray[Any], name: str, path: Path) -> Tensor:
+    """(N, C, H, W) uint8 from (N, H, W), (N, H, W, C) or (N, C, H, W)."""
+    if array.dtype != np.uint8:
+        cure = "multiply by 255, round and " if np.issubdtype(array.dtype, np.floating) else ""
+        raise DataError(
+            f"{path} array {name} is {array.dtype}, not uint8: {cure}save it with .astype('uint8')"
+        )
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.ndim == 4:
+        first, last = array.shape[1] in (1, 3), array.shape[3] in (1, 3)
+        if first == last:
+            problem = "could have its channels first or last" if first else "has not 1 or 3 channels"
+            raise DataError(f"{path} array {name} of shape {array.shape} {problem}: save it as (N, H, W, 3)")
+        if last:
+            array = array.transpose(0, 3, 1, 2)
+    else:
+        raise DataError(f"{path} array {name} has shape {array.shape}: save it as (N, H, W, 3)")
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _labels(array: NDArray[Any], name: str, count: int, path: Path) -> Tensor:
+    """(N,) int64 from (N,) or (N, 1) of any integer dtype."""
+    if not np.issubdtype(array.dtype, np.integer):
+        raise DataError(
+            f"{path} array {name} is {array.dtype}, not integer: save the class numbers 0, 1, 2, ..."
+        )
+    if array.shape not in ((count,), (count, 1)):
+        raise DataError(
+            f"{path} array {name} has shape {array.shape}, not ({count},): save one label per image"
+        )
+    return torch.from_numpy(array.reshape(-1).astype(np.int64))

@@ -1,0 +1,78 @@
+"""The training set a victim sees: images in memory, poisons in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.errors import DataError
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Images and labels to train on.
+
+    Attributes:
+        images: (N, C, H, W) uint8, or float32 in [0, 1].
+        labels: (N,) int64.
+        rows: (N,) int64: the position of each example in the poisoned set before any example was dropped. Noise made
+            per example is looked up by row.
+    """
+
+    images: Tensor
+    labels: Tensor
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> TrainingSet:
+        return TrainingSet(self.images.to(device), self.labels.to(device), self.rows.to(device))
+
+    def keep(self, positions: Tensor) -> TrainingSet:
+        """Only the examples at ``positions`` (int64, or a bool mask)."""
+        return TrainingSet(self.images[positions], self.labels[positions], self.rows[positions])
+
+
+def pixels(images: Tensor) -> Tensor:
+    """Images as float32 in [0, 1], from uint8 or float."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+def training_set(dataset: ImageDataset, poisons: PoisonSet | None = None) -> TrainingSet:
+    """The training split, with ``poisons`` put in place of their bases or appended.
+
+    Raises:
+        DataError: the poisons do not fit the dataset.
+    """
+    images, labels = dataset.train_images, dataset.train_labels
+    if poisons is not None:
+        images, labels = _with_poisons(images, labels, poisons)
+    return TrainingSet(images, labels, torch.arange(len(labels)))
+
+
+def _with_poisons(images: Tensor, labels: Tensor, poisons: PoisonSet) -> tuple[Tensor, Tensor]:
+    if poisons.images.shape[1:] != images.shape[1:]:
+        raise DataError(
+            f"poisons are {tuple(poisons.images.shape[1:])} but the dataset's images are "
+            f"{tuple(images.shape[1:])}: were the poisons made for another dataset?"
+        )
+    if int(poisons.indices.max()) >= len(images):
+        raise DataError(
+            f"a poison replaces training row {int(poisons.indices.max())} but the dataset has {len(images)}: "
+            "were the poisons made for another dataset or subset?"
+        )
+    images, labels = images.clone(), labels.clone()
+    if poisons.images.dtype != torch.uint8:
+        images = pixels(images)
+    replaced = poisons.indices >= 0
+    images[poisons.indices[replaced]] = poisons.images[replaced]
+    labels[poisons.indices[replaced]] = poisons.labels[replaced]
+    return (
+        torch.cat([images, poisons.images[~replaced]]),
+        torch.cat([labels, poisons.labels[~replaced]]),
+    )

@@ -1,0 +1,1 @@
+"""Defenses against data poisoning, one module each."""

@@ -1,0 +1,184 @@
+"""Friendly noise: the largest perturbation of each example that leaves the network's output as it was.
+
+FRIENDS (Liu, Yang, Mirzasoleiman 2022), equation 3 and algorithm 1. Two conventions, because the paper and its released
+code minimise different things; with x the image, e the noise, p(.) the softmax output and B the batch:
+
+paper     per example    KL(p(x + e) || p(x)) - lambda * ||e||, SGD, then projection on |e| <= zeta and on valid pixels
+released  per batch      mean over B of KL(p(x) || p(x + e)) - lambda * mean over B and pixels of e^2 (or |e|, max |e|),
+                         clamped to +-zeta inside the forward pass, so that a value beyond zeta has no gradient; the noise
+                         is clamped once at the end
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from poisonlab.config.defenses.friendly_noise import FriendlyNoise as Settings
+from poisonlab.data.training_set import TrainingSet, pixels
+from poisonlab.defenses.defense import Batch, Defense
+from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.randomness import generator
+
+
+@dataclass(frozen=True)
+class FriendlyNoise(Defense):
+    """Add each example's fixed noise from epoch ``start`` on.
+
+    Attributes:
+        noise: (N, C, H, W) float, indexed by ``TrainingSet.rows``, in units of the [0, 1] pixel range.
+        start: first epoch (0-based) that trains on noisy images.
+    """
+
+    noise: Tensor
+    start: int = 0
+
+    def prepare(self, data: TrainingSet) -> TrainingSet:
+        if self.noise.shape[1:] != data.images.shape[1:] or len(self.noise) <= int(data.rows.max()):
+            raise DataError(
+                f"friendly noise of shape {tuple(self.noise.shape)} does not fit {len(data)} training images of "
+                f"shape {tuple(data.images.shape[1:])}: was it made for another dataset?"
+            )
+        return data
+
+    def change_batch(self, batch: Batch) -> Tensor:
+        if batch.epoch < self.start:
+            return batch.images
+        noise = self.noise[batch.rows.to(self.noise.device)].to(batch.images)
+        return (batch.images + noise).clamp(0, 1)
+
+
+def build(settings: Settings, noise: Tensor | None = None) -> Defense:
+    """The defense that ``settings`` describes, with ``noise`` made before; idle while there is none yet."""
+    return Defense() if noise is None else FriendlyNoise(noise, settings.def_epoch)
+
+
+def friendly_noise(
+    model: nn.Module,
+    images: Tensor,
+    settings: Settings | None = None,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    chunk: int = 512,
+    precision: torch.dtype = torch.float32,
+    progress: bool = False,
+) -> Tensor:
+    """Make friendly noise for any classifier and image tensor.
+
+    Args:
+        model: maps (B, C, H, W) float pixels in [0, 1] to logits (B, K), K >= 2; any normalisation is part of it. It is
+            used in eval mode and left as it was found.
+        images: (N, C, H, W) uint8, or float in [0, 1]; any size and number of channels.
+        settings: bound, steps, rate and convention; the defaults are FRIENDS' released ones with the paper's 20 steps.
+        seed: of the noise's start.
+        device: where to compute.
+        chunk: images per forward pass; bounds the memory and does not change the result beyond rounding.
+        precision: ``torch.bfloat16`` runs the network in mixed precision.
+        progress: show a progress bar with rate and time left.
+
+    Returns:
+        (N, C, H, W) float32 on the CPU, each value within +-zeta/255. Add it and clamp to [0, 1].
+
+    Raises:
+        PoisonlabError: the network's output is not finite.
+    """
+    settings = settings or Settings()
+    device = torch.device(device)
+    was_training = model.training
+    required = [parameter.requires_grad for parameter in model.parameters()]
+    model.eval().requires_grad_(False)
+    noise = torch.empty(images.shape, dtype=torch.float32)
+    try:
+        with tqdm(total=len(images), unit="image", desc="friendly noise", disable=not progress) as bar:
+            for start in range(0, len(images), chunk):
+                part = pixels(images[start : start + chunk].to(device))
+                begin = _start(part, start, seed, settings)
+                noise[start : start + chunk] = _optimise(model, part, begin, settings, precision).cpu()
+                bar.update(len(part))
+    finally:
+        model.train(was_training)
+        for parameter, flag in zip(model.parameters(), required, strict=True):
+            parameter.requires_grad_(flag)
+    return noise
+
+
+def _start(images: Tensor, first: int, seed: int, settings: Settings) -> Tensor:
+    """Uniform start, drawn per block of fixed size so that it does not depend on the chunk."""
+    rows = torch.stack(
+        [
+            torch.rand(images.shape[1:], generator=generator(images.device, seed, "friendly-noise", first + row))
+            for row in range(len(images))
+        ]
+    )
+    return (rows * 2 - 1) * (settings.init / 255)
+
+
+def _optimise(model: nn.Module, images: Tensor, noise: Tensor, settings: Settings, precision: torch.dtype) -> Tensor:
+    """Run the SGD of algorithm 1 on one chunk; (B, C, H, W) float32 in, the clamped noise out."""
+    zeta = settings.zeta / 255
+    with torch.no_grad():
+        clean = _log_probabilities(model, images, precision)
+    if not bool(torch.isfinite(clean).all()):
+        raise PoisonlabError("the network's output on clean images is not finite: has its training diverged?")
+    velocity = torch.zeros_like(noise)
+    for _ in range(settings.steps):
+        noise = noise.detach().requires_grad_(True)
+        objective = friendly_objective(model, images, noise, clean, settings, precision)
+        (gradient,) = torch.autograd.grad(objective, noise)
+        with torch.no_grad():
+            # SGD with Nesterov momentum, as in torch.optim.SGD.
+            velocity = gradient if settings.momentum == 0 else velocity * settings.momentum + gradient
+            noise = noise - settings.lr * (gradient + settings.momentum * velocity)
+            if settings.convention == "paper":
+                noise = (images + noise.clamp(-zeta, zeta)).clamp(0, 1) - images
+    return noise.detach().clamp(-zeta, zeta)
+
+
+def friendly_objective(
+    model: nn.Module,
+    images: Tensor,
+    noise: Tensor,
+    clean: Tensor,
+    settings: Settings,
+    precision: torch.dtype = torch.float32,
+) -> Tensor:
+    """The scalar that is minimised, summed so that its gradient per example does not depend on the chunk.
+
+    Args:
+        images: (B, C, H, W) float in [0, 1].
+        noise: (B, C, H, W).
+        clean: (B, K) log-probabilities of the clean images.
+    """
+    if settings.convention == "paper":
+        noisy = _log_probabilities(model, images + noise, precision)
+        divergence = F.kl_div(clean, noisy, reduction="sum", log_target=True)
+        return divergence - settings.lam * _norm(noise, settings.norm).sum()
+    zeta = settings.zeta / 255
+    clamped = noise.clamp(-zeta, zeta)
+    noisy = _log_probabilities(model, (images + clamped).clamp(0, 1), precision)
+    divergence = F.kl_div(noisy, clean, reduction="sum", log_target=True)
+    flat = clamped.flatten(1)
+    size = {
+        "l1": flat.abs().mean(1),
+        "l2": flat.square().mean(1),
+        "linf": flat.abs().amax(1),
+    }[settings.norm].sum()
+    return (divergence - settings.lam * size) / settings.batch_size
+
+
+def _norm(noise: Tensor, norm: str) -> Tensor:
+    order = {"l1": 1.0, "l2": 2.0, "linf": float("inf")}[norm]
+    return torch.linalg.vector_norm(noise.flatten(1), ord=order, dim=1)
+
+
+def _log_probabilities(model: nn.Module, images: Tensor, precision: torch.dtype) -> Tensor:
+    reduced = precision != torch.float32
+    with torch.autocast(images.device.type, precision if reduced else torch.bfloat16, enabled=reduced):
+        logits = model(images)
+    # float64 networks keep their precision; mixed precision is widened before the softmax.
+    return F.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=1)

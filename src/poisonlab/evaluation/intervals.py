@@ -1,0 +1,231 @@
+"""Intervals for what was measured and tests for what was compared.
+
+Poison success over n runs is a proportion, test accuracy a mean, and two defenses that met the same poisons
+are paired. Rates are fractions in [0, 1] here; only the tables speak of percent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+MAX_ENUMERATED_PAIRS = 20
+RANDOM_FLIPS = 100_000
+FLIP_SEED = 1935
+
+Floats = Sequence[float] | npt.NDArray[np.floating]
+Outcomes = Sequence[bool] | npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with the confidence interval around it.
+
+    ``low`` and ``high`` are nan where the data cannot bound the estimate; ``n`` counts the observations.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+
+    def contains(self, value: float) -> bool:
+        """Whether ``low <= value <= high``, ends included; False where the bounds or the value are nan."""
+        return self.low <= value <= self.high
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
+    """Wilson's score interval of a binomial proportion, without continuity correction.
+
+    Unlike the estimate's own standard error it keeps a width at 0 of n and n of n.
+
+    Args:
+        successes: how many of the n runs succeeded, 0 to n.
+        n: number of runs, at least 1.
+        level: confidence, strictly between 0 and 1.
+
+    Returns:
+        Fractions in [0, 1].
+
+    Raises:
+        ValueError: no runs, successes outside 0 to n, or an impossible level.
+
+    Source: Wilson (1927), Probable inference, the law of succession, and statistical inference.
+    """
+    _check_level(level)
+    if n < 1:
+        raise ValueError(f"a proportion needs at least one run, got n={n}")
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must lie between 0 and n={n}, got {successes}")
+    bounds = stats.binomtest(int(successes), int(n)).proportion_ci(confidence_level=level, method="wilson")
+    return Interval(successes / n, float(bounds.low), float(bounds.high), int(n))
+
+
+def mean_t(values: Floats, level: float = 0.95) -> Interval:
+    """Student's t interval of a mean.
+
+    Args:
+        values: (n,) finite numbers, n at least 1, in any unit.
+        level: confidence, strictly between 0 and 1.
+
+    Returns:
+        The mean and its bounds, in the unit of ``values``. A single value says nothing about its own spread,
+        so with n = 1 both bounds are nan.
+
+    Raises:
+        ValueError: no values, more than one axis, a value that is not finite, or an impossible level.
+
+    Source: Student (1908), The probable error of a mean.
+    """
+    _check_level(level)
+    sample = _numbers(values, "values")
+    n = len(sample)
+    mean = float(sample.mean())
+    if n == 1:
+        return Interval(mean, math.nan, math.nan, 1)
+    standard_error = float(sample.std(ddof=1)) / math.sqrt(n)
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * standard_error
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def mcnemar_exact(first: Outcomes, second: Outcomes) -> float:
+    """Exact two-sided p of McNemar's test: are the paired outcomes equally often true?
+
+    Only pairs that disagree carry evidence; under the null hypothesis each of them falls either way like
+    a fair coin.
+
+    Args:
+        first: (n,) booleans, for example poison success under one defense, run by run.
+        second: (n,) booleans of the same runs under the other defense, in the same order.
+
+    Returns:
+        A p-value in (0, 1]; 1.0 where no pair disagrees.
+
+    Raises:
+        ValueError: no pairs, unequal lengths, or entries that are neither true nor false.
+
+    Source: McNemar (1947), Note on the sampling error of the difference between correlated proportions or
+    percentages.
+    """
+    a, b = _outcomes(first, "first"), _outcomes(second, "second")
+    _check_pairs(len(a), len(b))
+    only_first = int((a & ~b).sum())
+    discordant = int((a ^ b).sum())
+    if discordant == 0:
+        return 1.0
+    return float(stats.binomtest(only_first, discordant, 0.5).pvalue)
+
+
+def paired_permutation(first: Floats, second: Floats) -> float:
+    """Two-sided sign-flip test of the mean difference of paired numbers.
+
+    If both sides are alike, each difference could as well have had the other sign. All sign patterns are
+    enumerated for up to 20 pairs; beyond that 100,000 are drawn with a fixed seed, so the same data always
+    give the same p.
+
+    Args:
+        first: (n,) finite numbers, for example per-run success rates under one defense.
+        second: (n,) finite numbers of the same runs under the other defense, in the same order.
+
+    Returns:
+        The share of sign patterns whose mean is at least as far from zero as the observed one, the observed
+        pattern counted: a p-value in (0, 1].
+
+    Raises:
+        ValueError: no pairs, unequal lengths, more than one axis, or a number that is not finite.
+
+    Source: Fisher (1935), The Design of Experiments, section 21; drawn patterns are counted together with the
+    observed one after Phipson and Smyth (2010).
+    """
+    a, b = _numbers(first, "first"), _numbers(second, "second")
+    _check_pairs(len(a), len(b))
+    differences = a - b
+    # Patterns that tie with the observed one on paper differ from it by rounding, which grows with the inputs
+    # and not with their difference.
+    tolerance = 1e-12 * float(np.abs(a).sum() + np.abs(b).sum())
+    threshold = abs(float(differences.sum())) - tolerance
+    if len(differences) <= MAX_ENUMERATED_PAIRS:
+        return float(np.mean(np.abs(_all_signed_sums(differences)) >= threshold))
+    extreme = int((np.abs(_random_signed_sums(differences)) >= threshold).sum())
+    return (extreme + 1) / (RANDOM_FLIPS + 1)
+
+
+def holm(p_values: Floats) -> list[float]:
+    """Holm's step-down correction of a family of p-values.
+
+    Args:
+        p_values: (n,) p-values in [0, 1], n at least 1; nan marks a comparison that could not be made.
+
+    Returns:
+        The adjusted p-values in the given order, in [0, 1] and never below the raw ones. A nan stays nan and
+        does not count as a member of the family.
+
+    Raises:
+        ValueError: no p-values, more than one axis, or one outside [0, 1].
+
+    Source: Holm (1979), A simple sequentially rejective multiple test procedure.
+    """
+    raw = _vector(p_values, "p_values")
+    present = ~np.isnan(raw)
+    if ((raw[present] < 0) | (raw[present] > 1)).any():
+        raise ValueError("p-values must lie in [0, 1]")
+    adjusted = np.full_like(raw, math.nan)
+    if present.any():
+        adjusted[present] = multipletests(raw[present], method="holm")[1]
+    return [float(p) for p in adjusted]
+
+
+def _all_signed_sums(differences: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The (2**n,) sums of ``differences`` (n,) under every choice of signs."""
+    sums = np.zeros(1)
+    for difference in differences:
+        sums = np.concatenate([sums + difference, sums - difference])
+    return sums
+
+
+def _random_signed_sums(differences: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The (RANDOM_FLIPS,) sums of ``differences`` (n,) under random signs."""
+    rng = np.random.default_rng(FLIP_SEED)
+    sums = np.zeros(RANDOM_FLIPS)
+    # One pair at a time keeps memory at RANDOM_FLIPS numbers, however many pairs there are.
+    for difference in differences:
+        sums += np.where(rng.random(RANDOM_FLIPS) < 0.5, difference, -difference)
+    return sums
+
+
+def _vector(values: Floats | Outcomes, name: str) -> npt.NDArray[np.float64]:
+    vector = np.asarray(values, dtype=np.float64)
+    if vector.ndim != 1 or vector.size == 0:
+        raise ValueError(f"{name} must be one non-empty row of numbers, got shape {vector.shape}")
+    return vector
+
+
+def _numbers(values: Floats, name: str) -> npt.NDArray[np.float64]:
+    vector = _vector(values, name)
+    if not np.isfinite(vector).all():
+        raise ValueError(f"{name} must be finite")
+    return vector
+
+
+def _outcomes(values: Outcomes, name: str) -> npt.NDArray[np.bool_]:
+    vector = _vector(values, name)
+    # A rate such as 0.3 would count as true if it were just cast.
+    if not np.isin(vector, (0.0, 1.0)).all():
+        raise ValueError(f"{name} must hold booleans; compare rates with paired_permutation")
+    return vector.astype(np.bool_)
+
+
+def _check_pairs(n_first: int, n_second: int) -> None:
+    if n_first != n_second:
+        raise ValueError(f"pairs need equal lengths, got {n_first} and {n_second}")
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie strictly between 0 and 1, got {level}")

@@ -1,0 +1,43 @@
+"""What is measured on a victim: test accuracy and what it makes of the targets."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.data.training_set import pixels
+from poisonlab.models.classifier import Normalize
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, normalize: Normalize, images: Tensor, chunk: int = 1000) -> Tensor:
+    """Logits (N, K) float32 of ``images`` (N, C, H, W) uint8 or float in [0, 1], in eval mode, unaugmented."""
+    device = normalize.mean.device
+    model.eval()
+    parts = [model(normalize(pixels(part.to(device)))).float() for part in images.split(chunk)]
+    return torch.cat(parts)
+
+
+def accuracy(model: nn.Module, normalize: Normalize, images: Tensor, labels: Tensor) -> float:
+    """Fraction of ``images`` classified as ``labels``."""
+    predicted = logits_of(model, normalize, images).argmax(1).cpu()
+    return float((predicted == labels.cpu()).double().mean())
+
+
+def attack_outcome(model: nn.Module, normalize: Normalize, poisons: PoisonSet) -> dict[str, float]:
+    """How the targets fare.
+
+    Returns:
+        ``success``: fraction of targets classified as the adversarial label (0 or 1 for one target);
+        ``adversarial_confidence``: mean softmax probability of the adversarial label;
+        ``target_accuracy``: fraction classified correctly.
+    """
+    logits = logits_of(model, normalize, poisons.targets).cpu()
+    predicted = logits.argmax(1)
+    confidence = logits.double().softmax(1)[:, poisons.adversarial_label]
+    return {
+        "success": float((predicted == poisons.adversarial_label).double().mean()),
+        "adversarial_confidence": float(confidence.mean()),
+        "target_accuracy": float((predicted == poisons.target_labels).double().mean()),
+    }

@@ -1,0 +1,96 @@
+"""The published numbers our tables are set beside, read from ``reference/``."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from poisonlab.errors import DataError
+
+COLUMNS = ("table", "row", "defense", "column", "value", "plus_minus", "unit", "note")
+KEY = ["table", "row", "defense", "column"]
+UNITS = ("percent", "minutes")
+
+
+def published(path_or_dir: str | Path) -> pd.DataFrame:
+    """Read one file of published numbers, or every CSV file of a folder, and check it.
+
+    Args:
+        path_or_dir: a CSV file laid out as ``reference/README.md`` says, or a folder of them.
+
+    Returns:
+        One row for each number, in the order of file name and line: ``table`` (int), ``row``, ``defense``,
+        ``column`` (str; ``defense`` is "" where none applies), ``value`` (float; percent in [0, 100], or
+        minutes), ``plus_minus`` (float, as printed and in the unit of ``value``; nan where the paper prints
+        none), ``unit`` ("percent" or "minutes"), ``note``. (table, row, defense, column) never repeats.
+
+    Raises:
+        DataError: nothing to read, or a file that is malformed; names the file and line.
+    """
+    source = Path(path_or_dir)
+    paths = sorted(source.glob("*.csv")) if source.is_dir() else [source]
+    if not paths:
+        raise DataError(
+            f"{source}: no CSV file of published numbers in this folder; point to the reference folder"
+        )
+    numbers = pd.concat([_read(path) for path in paths], ignore_index=True)
+    repeated = numbers[numbers.duplicated(KEY)]
+    if len(repeated):
+        key = " / ".join(str(part) for part in repeated.iloc[0][KEY])
+        raise DataError(f"{source}: the number for {key} is given more than once; keep one")
+    return numbers
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Read one file.
+
+    With ``csv`` and not pandas: the paper has a row called "None", which pandas takes for a missing value,
+    and lines with a field too many would silently shift into the index.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            if tuple(header) != COLUMNS:
+                raise DataError(f"{path}: columns are {','.join(header)}; they must be {','.join(COLUMNS)}")
+            records = [_record(fields, f"{path}:{reader.line_num}") for fields in reader]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a UTF-8 CSV file ({error}); restore it from the repository") from error
+    if not records:
+        raise DataError(f"{path}: holds no numbers; restore it from the repository")
+    return pd.DataFrame.from_records(records, columns=list(COLUMNS))
+
+
+def _record(fields: list[str], where: str) -> dict[str, str | int | float]:
+    if len(fields) != len(COLUMNS):
+        raise DataError(
+            f"{where}: {len(fields)} fields, expected {len(COLUMNS)}; quote a field that holds a comma"
+        )
+    text = dict(zip(COLUMNS, fields, strict=True))
+    for name in ("row", "column"):
+        if not text[name].strip():
+            raise DataError(f"{where}: {name} is empty; give the paper's own name")
+    if not (text["table"].isascii() and text["table"].isdigit()):
+        raise DataError(f"{where}: table is {text['table']!r}; it must be the table's number in the paper")
+    if text["unit"] not in UNITS:
+        raise DataError(f"{where}: unit is {text['unit']!r}; it must be one of {', '.join(UNITS)}")
+    value = _number(text["value"], "value", where)
+    if text["unit"] == "percent" and value > 100:
+        raise DataError(f"{where}: value is {value} percent; it must lie in 0 to 100")
+    plus_minus = _number(text["plus_minus"], "plus_minus", where) if text["plus_minus"] else math.nan
+    return {**text, "table": int(text["table"]), "value": value, "plus_minus": plus_minus}
+
+
+def _number(text: str, name: str, where: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise DataError(f"{where}: {name} is {text!r}; it must be a number that is not negative")
+    return number

@@ -1,0 +1,111 @@
+"""From the victims' metrics to one tidy row per attack and defense."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from poisonlab.evaluation.intervals import Interval, holm, mcnemar_exact, mean_t, paired_permutation, wilson
+
+REFERENCE_ROW = "none"
+"""The row every other row is compared with, seed by seed."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One victim's outcome: success and accuracy in [0, 1], and what the defense cost in seconds."""
+
+    attack: str
+    defense: str
+    seed: int
+    success: float
+    adversarial_confidence: float
+    accuracy: float
+    seconds: float
+
+
+def tidy_results(
+    trials: Sequence[Trial],
+    published: Mapping[tuple[str, str], Mapping[str, float]] | None = None,
+) -> pd.DataFrame:
+    """One row per attack and defense, in the order of first appearance.
+
+    Columns: ``attack, defense, n``; ``success`` with its 95 % interval (``success_low, success_high``: Wilson's where each
+    trial is a yes or no, Student's t where it is a rate); ``adversarial_confidence`` (mean); ``accuracy`` with its t
+    interval; ``p_success``, of the paired test against the undefended row on the same seeds (exact McNemar, or a paired
+    permutation test of rates), and ``p_success_holm``, corrected over the attack's rows; ``accuracy_change``, the paired mean
+    difference to the undefended row; ``published_success, published_accuracy`` and whether each lies in our interval;
+    ``seconds``, the mean cost, the only column that differs between two runs of the same study.
+
+    Args:
+        trials: one per victim.
+        published: ``success`` and ``accuracy`` in [0, 1] per (attack, defense), where a paper gives them.
+    """
+    table = pd.DataFrame([vars(trial) for trial in trials])
+    rows = []
+    for (attack, defense), group in table.groupby(["attack", "defense"], sort=False):
+        success = _success_interval(list(group["success"]))
+        accuracy = mean_t(list(group["accuracy"]))
+        reference = table[(table["attack"] == attack) & (table["defense"] == REFERENCE_ROW)]
+        known = (published or {}).get((str(attack), str(defense)), {})
+        rows.append(
+            {
+                "attack": attack,
+                "defense": defense,
+                "n": len(group),
+                **_named("success", success),
+                "adversarial_confidence": group["adversarial_confidence"].mean(),
+                **_named("accuracy", accuracy),
+                "accuracy_change": _paired_change(group, reference, "accuracy"),
+                "p_success": math.nan if defense == REFERENCE_ROW else _paired_p(group, reference),
+                **_beside("success", success, known),
+                **_beside("accuracy", accuracy, known),
+                "seconds": group["seconds"].mean(),
+            }
+        )
+    results = pd.DataFrame(rows)
+    corrected = results.groupby("attack", sort=False)["p_success"].transform(
+        lambda values: pd.Series(holm(list(values)), index=values.index)
+    )
+    results.insert(results.columns.get_loc("p_success") + 1, "p_success_holm", corrected)  # type: ignore[arg-type]
+    return results
+
+
+def _success_interval(successes: list[float]) -> Interval:
+    if all(value in (0.0, 1.0) for value in successes):
+        return wilson(int(sum(successes)), len(successes))
+    return mean_t(successes)
+
+
+def _named(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _beside(name: str, interval: Interval, known: Mapping[str, float]) -> dict[str, Any]:
+    value = known.get(name, math.nan)
+    inside = None if math.isnan(value) or math.isnan(interval.low) else interval.contains(value)
+    return {f"published_{name}": value, f"published_{name}_inside": inside}
+
+
+def _pairs(group: pd.DataFrame, reference: pd.DataFrame, column: str) -> tuple[list[float], list[float]]:
+    """Values on the seeds that both have."""
+    both = group.merge(reference, on="seed", suffixes=("", "_reference"))
+    return list(both[column]), list(both[f"{column}_reference"])
+
+
+def _paired_change(group: pd.DataFrame, reference: pd.DataFrame, column: str) -> float:
+    ours, theirs = _pairs(group, reference, column)
+    return sum(a - b for a, b in zip(ours, theirs, strict=True)) / len(ours) if ours else math.nan
+
+
+def _paired_p(group: pd.DataFrame, reference: pd.DataFrame) -> float:
+    ours, theirs = _pairs(group, reference, "success")
+    if not ours:
+        return math.nan
+    if all(value in (0.0, 1.0) for value in ours + theirs):
+        return mcnemar_exact([bool(value) for value in ours], [bool(value) for value in theirs])
+    return paired_permutation(ours, theirs)

@@ -1,0 +1,1 @@
+"""Figures of the paper, drawn from what the other stages measured."""

@@ -1,0 +1,108 @@
+"""Poisons and friendly noise as images (FRIENDS, figure 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from poisonlab.errors import DataError
+from poisonlab.figures.style import PAGE_WIDTH, STYLED
+
+_LABEL_WIDTH = 1.3
+_GAP = 0.04
+_LARGEST_CELL = 0.93
+_SMALLEST_CELL = 0.45
+
+
+def noise_rows(indices: NDArray[Any], noise_count: int) -> NDArray[np.int64]:
+    """The row of the friendly noise for every poison.
+
+    Args:
+        indices: (P,) the training row each poison replaces; -1 is appended to the training set, in order.
+        noise_count: examples that the noise was made for.
+
+    Raises:
+        DataError: a poison has no noise.
+    """
+    rows = np.array(indices, dtype=np.int64)
+    appended = rows < 0
+    rows[appended] = noise_count - appended.sum() + np.arange(appended.sum())
+    if len(rows) and (rows.max() >= noise_count or rows.min() < 0):
+        raise DataError(
+            f"the friendly noise has {noise_count} rows, too few for these poisons: "
+            "were both made for the same dataset?"
+        )
+    return rows
+
+
+@STYLED
+def examples(bases: NDArray[Any], poisons: NDArray[Any], noise: NDArray[Any]) -> Figure:
+    """Figure 1: one column per poison, from its base image to the image that friendly noise makes of it.
+
+    Args:
+        bases: (E, C, H, W) images before poisoning, in levels [0, 255]; C is 1 or 3.
+        poisons: (E, C, H, W) images as shipped, in levels [0, 255].
+        noise: (E, C, H, W) friendly noise of the same examples, in levels.
+
+    Returns:
+        The figure. Perturbations are shown by magnitude per channel, black where there is none and brightest
+        at the row's largest value, which is written at the left.
+
+    Raises:
+        DataError: the shapes differ, or are not images.
+    """
+    arrays = [np.asarray(array, dtype=np.float64) for array in (bases, poisons, noise)]
+    shape = arrays[0].shape
+    if len(shape) != 4 or shape[0] == 0 or shape[1] not in (1, 3):
+        raise DataError(f"examples must be (E, 1 or 3, H, W) images, not {shape}")
+    if any(array.shape != shape for array in arrays):
+        shapes = " and ".join(str(array.shape) for array in arrays)
+        raise DataError(f"bases, poisons and friendly noise differ in shape ({shapes}): make them again")
+    base, poison, friendly = arrays
+    perturbation, largest_change = _magnitude(poison - base)
+    magnitude, largest_noise = _magnitude(friendly)
+    rows = [
+        ("Base image", base / 255),
+        ("Poisoned image", poison / 255),
+        (f"Poison perturbation\nbrightest: {largest_change:.3g} levels", perturbation),
+        (f"Friendly noise\nbrightest: {largest_noise:.3g} levels", magnitude),
+        ("Poison\n+ friendly noise", (poison + friendly) / 255),
+    ]
+    return _grid(rows, shape[0], shape[2] / shape[3])
+
+
+def _magnitude(change: NDArray[Any]) -> tuple[NDArray[Any], float]:
+    """``change`` by magnitude as a share of the largest, and the largest."""
+    size = np.abs(change)
+    largest = float(size.max())
+    return (size / largest if largest > 0 else size), largest
+
+
+def _grid(rows: Sequence[tuple[str, NDArray[Any]]], columns: int, aspect: float) -> Figure:
+    space = PAGE_WIDTH - _LABEL_WIDTH
+    cell = max(_SMALLEST_CELL, min(_LARGEST_CELL, space / columns - _GAP))
+    # Many columns widen the figure rather than shrink its images beyond recognition.
+    width = _LABEL_WIDTH + columns * (cell + _GAP)
+    height = len(rows) * (cell * aspect + _GAP) + _GAP
+    figure = Figure(figsize=(width, height))
+    for line, (label, images) in enumerate(rows):
+        bottom = height - (line + 1) * (cell * aspect + _GAP)
+        figure.text(
+            (_LABEL_WIDTH - 0.08) / width,
+            (bottom + cell * aspect / 2) / height,
+            label,
+            ha="right",
+            va="center",
+            linespacing=1.3,
+        )
+        for column, image in enumerate(images):
+            left = _LABEL_WIDTH + column * (cell + _GAP)
+            axes = figure.add_axes((left / width, bottom / height, cell / width, cell * aspect / height))
+            shown = np.broadcast_to(image.transpose(1, 2, 0).clip(0, 1), (*image.shape[1:], 3))
+            axes.imshow(shown, interpolation="nearest", aspect="auto")
+            axes.set_axis_off()
+    return figure

@@ -1,0 +1,144 @@
+"""Loss landscapes around poisons: the numbers behind figures 2 and 3 of FRIENDS.
+
+A landscape is a loss over the plane  base + a * d1 + b * d2  of one or many images. Directions have a root mean square of one
+pixel level (1/255), so that the coordinates a and b are in levels. Everything is float32 (float64 if the network is).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.func import grad as functional_grad
+
+from poisonlab.attacks.gradient_matching import Gradients
+
+
+def random_directions(shape: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Two random directions of ``shape`` (P, C, H, W): normal, and of unit root mean square per image."""
+    first = torch.randn(*shape, generator=generator)
+    second = torch.randn(*shape, generator=generator)
+    return _unit(first), _unit(second)
+
+
+def directions_through(
+    perturbation: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, tuple[float, float]]:
+    """Two directions, random but for their plane containing ``perturbation`` (1, C, H, W), given in levels.
+
+    A random vector orthogonal to the perturbation and as long is added to it and subtracted from it: two directions that
+    are orthogonal to each other, each at 45 degrees to the perturbation.
+
+    Returns:
+        Both directions, and the perturbation's coordinates in levels.
+
+    Raises:
+        ValueError: the perturbation is zero.
+    """
+    length = perturbation.square().mean().sqrt()
+    if length == 0:
+        raise ValueError("the perturbation is zero: there is no plane through it")
+    random = torch.randn(perturbation.shape, generator=generator).to(perturbation)
+    across = random - (random * perturbation).sum() / perturbation.square().sum() * perturbation
+    across = across * (length / across.square().mean().sqrt())
+    place = float(length) / 2**0.5
+    return _unit(perturbation + across), _unit(perturbation - across), (place, place)
+
+
+def _unit(direction: Tensor) -> Tensor:
+    return direction / direction.square().flatten(1).mean(1).sqrt().view(-1, 1, 1, 1)
+
+
+def grid(radius: float, points: int) -> Tensor:
+    """``points`` coordinates from -radius to radius, in levels."""
+    return torch.linspace(-radius, radius, points)
+
+
+@torch.no_grad()
+def training_loss_surface(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    directions: tuple[Tensor, Tensor],
+    coordinates: Tensor,
+    chunk: int = 2048,
+) -> Tensor:
+    """Mean cross-entropy of the images over the plane.
+
+    Args:
+        model: [0, 1] pixels to logits, in eval mode.
+        images: (P, C, H, W) float in [0, 1], the plane's origin.
+        labels: (P,) int64.
+        directions: two of (P, C, H, W), in levels.
+        coordinates: (G,) in levels.
+        chunk: images per forward pass.
+
+    Returns:
+        (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
+    """
+    places = _places(coordinates)
+    per_pass = max(1, chunk // len(images))
+    losses = []
+    for part in places.split(per_pass):
+        moved = _move(images, directions, part)
+        logits = model(moved.flatten(0, 1))
+        each = F.cross_entropy(logits, labels.repeat(len(part)), reduction="none")
+        losses.append(each.view(len(part), len(images)).mean(1).cpu())
+    return torch.cat(losses).view(len(coordinates), len(coordinates))
+
+
+def matching_loss_surface(
+    model: nn.Module,
+    image: Tensor,
+    label: Tensor,
+    goal: Gradients,
+    directions: tuple[Tensor, Tensor],
+    coordinates: Tensor,
+    chunk: int = 64,
+) -> Tensor:
+    """1 - cos(grad L(x_t, y_adv), grad L(x_i + delta, y_i)) of one image over the plane (FRIENDS, figure 2a).
+
+    Args:
+        model: [0, 1] pixels to logits, in eval mode.
+        image: (1, C, H, W) float in [0, 1], the plane's origin.
+        label: (1,) int64.
+        goal: the target's gradient, in the order of the trainable parameters.
+        directions: two of (1, C, H, W), in levels.
+        coordinates: (G,) in levels.
+        chunk: grid points whose gradients are held at once.
+
+    Returns:
+        (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
+    """
+    weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    buffers = dict(model.named_buffers())
+
+    def loss(weights: dict[str, Tensor], moved: Tensor) -> Tensor:
+        return F.cross_entropy(functional_call(model, {**weights, **buffers}, (moved,)), label)
+
+    gradients_of = vmap(functional_grad(loss), in_dims=(None, 0))
+    goal_length = torch.stack([part.square().sum() for part in goal]).sum().sqrt()
+    losses = []
+    for part in _places(coordinates).split(chunk):
+        gradients = [
+            gradient.flatten(1) for gradient in gradients_of(weights, _move(image, directions, part)).values()
+        ]
+        product = torch.stack([g @ t.flatten() for g, t in zip(gradients, goal, strict=True)]).sum(0)
+        length = torch.stack([g.square().sum(1) for g in gradients]).sum(0).sqrt()
+        losses.append((1 - product / (length * goal_length)).cpu())
+    return torch.cat(losses).view(len(coordinates), len(coordinates))
+
+
+def _places(coordinates: Tensor) -> Tensor:
+    """(G * G, 2) pairs (b, a), row by row."""
+    return torch.cartesian_prod(coordinates, coordinates)
+
+
+def _move(images: Tensor, directions: tuple[Tensor, Tensor], places: Tensor) -> Tensor:
+    """The images at each place: (places, P, C, H, W)."""
+    first, second = (direction.to(images) / 255 for direction in directions)
+    b, a = (places.to(images)[:, axis].view(-1, 1, 1, 1, 1) for axis in (0, 1))
+    return images + a * first + b * second

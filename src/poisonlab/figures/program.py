@@ -1,0 +1,76 @@
+"""What the figure programs share: their arguments, their settings and how they read arrays."""
+
+from __future__ import annotations
+
+import argparse
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from poisonlab.config.figures import Drawing
+from poisonlab.errors import DataError, SettingsError
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the arguments of every figure program; figures need no device."""
+    arguments = argparse.ArgumentParser(description=description)
+    arguments.add_argument(
+        "--spec", nargs="+", required=True, metavar="KEY=VALUE", help="settings, as the workflow passes them"
+    )
+    arguments.add_argument("--pdf", type=Path, required=True, help="vector file to write")
+    arguments.add_argument("--png", type=Path, required=True, help="raster file to write")
+    return arguments
+
+
+def checked(model: type[S], value: Any, where: str) -> S:
+    """``value`` as settings of type ``model``.
+
+    Raises:
+        SettingsError: one line with every problem of section ``where``.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join([where, *map(str, problem['loc'])])}: {problem['msg']}" for problem in error.errors()
+        ]
+        raise SettingsError("; ".join(problems)) from error
+
+
+def drawing(settings: Mapping[str, Any]) -> Drawing:
+    """The ``drawing`` section of ``--spec``; defaults where it says nothing.
+
+    Raises:
+        SettingsError: it holds an impossible value.
+    """
+    return checked(Drawing, settings.get("drawing", {}), "drawing")
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The arrays called ``names`` of an npz file.
+
+    Raises:
+        DataError: the file is missing, not npz, damaged, or lacks an array.
+    """
+    try:
+        # The file is opened here because NumPy leaves it open when it is not what it seems.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} is not an npz file: delete it and run the workflow again")
+            missing = [name for name in names if name not in archive]
+            if missing:
+                raise DataError(f"{path} lacks {', '.join(missing)}: is it the file of another figure?")
+            return {name: archive[name] for name in names}
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: run the workflow to make it") from error
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} is damaged (not npz): delete it and run the workflow again") from error

@@ -1,0 +1,124 @@
+"""How every figure looks, and how it becomes files: the same figure, the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.style
+from matplotlib.figure import Figure
+
+from poisonlab.artifacts.files import atomic_path
+
+COLUMN_WIDTH = 3.4
+"""Inches: one column of a two-column page."""
+PAGE_WIDTH = 7.0
+"""Inches: both columns."""
+
+SURFACE_COLOURS = "viridis"
+MATCHING_COLOURS = "cividis"
+
+# Starting from "default" keeps a user's own matplotlibrc out of the figures.
+STYLED = matplotlib.style.context(
+    [
+        "default",
+        {
+            "font.family": "DejaVu Sans",
+            "font.size": 7.5,
+            "axes.titlesize": 8,
+            "axes.labelsize": 7.5,
+            "xtick.labelsize": 7,
+            "ytick.labelsize": 7,
+            "legend.fontsize": 7,
+            "legend.title_fontsize": 7,
+            "legend.frameon": False,
+            "axes.linewidth": 0.6,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "xtick.major.width": 0.6,
+            "ytick.major.width": 0.6,
+            "xtick.major.size": 2.5,
+            "ytick.major.size": 2.5,
+            "lines.linewidth": 1.3,
+            "grid.linewidth": 0.4,
+            "grid.color": "#DDDDDD",
+            "axes.axisbelow": True,
+            # TrueType keeps text selectable and is what publishers ask for.
+            "pdf.fonttype": 42,
+        },
+    ]
+)
+"""Decorator and context in which figures are made and saved."""
+
+_LABELS = {
+    "clean": "Clean data (control)",
+    "none": "No defense",
+    "friendly": "Friendly noise",
+    "bernoulli": "Bernoulli noise",
+    "uniform": "Uniform noise",
+    "gaussian": "Gaussian noise",
+    "friends-bernoulli": "FRIENDS-B",
+    "friends-gaussian": "FRIENDS-G",
+    "friends-uniform": "FRIENDS-U",
+}
+
+# Okabe and Ito's eight, with grey and a darker yellow for the ninth: their yellow is too faint for a line.
+_COLOURS = {
+    "clean": "#000000",
+    "none": "#D55E00",
+    "friendly": "#0072B2",
+    "bernoulli": "#E69F00",
+    "uniform": "#56B4E9",
+    "gaussian": "#009E73",
+    "friends-bernoulli": "#CC79A7",
+    "friends-gaussian": "#7F7F7F",
+    "friends-uniform": "#A89200",
+}
+
+# Tol's muted scheme: none of it is mistaken for a colour above.
+_OTHER_COLOURS = ("#332288", "#882255", "#44AA99", "#999933", "#117733", "#AA4499")
+
+_DASHES = {
+    "clean": (0, (1, 1)),
+    "bernoulli": (0, (4, 1.5)),
+    "uniform": (0, (4, 1.5)),
+    "gaussian": (0, (4, 1.5)),
+}
+
+
+def colour_of(defense_name: str) -> str:
+    """The colour (hex) of a defense: always the same, whatever else is drawn."""
+    if defense_name in _COLOURS:
+        return _COLOURS[defense_name]
+    digest = hashlib.sha256(defense_name.encode()).digest()
+    return _OTHER_COLOURS[digest[0] % len(_OTHER_COLOURS)]
+
+
+def dashes_of(defense_name: str) -> str | tuple[int, Sequence[float]]:
+    """The line style of a defense: dotted for the control, dashed for random noise alone, solid otherwise."""
+    return _DASHES.get(defense_name, "solid")
+
+
+def label_of(defense_name: str) -> str:
+    """What readers call a defense; the name itself for one that is not of the paper."""
+    return _LABELS.get(defense_name, defense_name)
+
+
+@STYLED
+def save(figure: Figure, pdf: Path, png: Path, dpi: int) -> None:
+    """Write ``figure`` as PDF and PNG; equal figures give equal bytes, and a failure leaves neither file.
+
+    Args:
+        figure: what to write, at the size it has.
+        pdf: path of the vector file.
+        png: path of the raster file.
+        dpi: resolution of the PNG, and of what is rasterised inside the PDF.
+
+    Raises:
+        PoisonlabError: the disk is full or the folder cannot be written.
+    """
+    with atomic_path(pdf) as vector, atomic_path(png) as raster:
+        metadata = {"CreationDate": None, "Creator": None, "Producer": None}
+        figure.savefig(vector, format="pdf", dpi=dpi, metadata=metadata)
+        figure.savefig(raster, format="png", dpi=dpi, metadata={"Software": None})

@@ -1,0 +1,39 @@
+"""What every architecture of the lab looks like from outside."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+
+class Classifier(nn.Module):
+    """A feature extractor and a linear head.
+
+    ``forward`` takes normalised images (B, C, H, W) float and returns logits (B, K); ``extract`` returns the penultimate
+    features (B, D).
+    """
+
+    def __init__(self, extract: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self.extract = extract
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.head(self.extract(x)))
+
+
+class Normalize(nn.Module):
+    """Subtract a per-channel mean and divide by a per-channel standard deviation; images (B, C, H, W) in [0, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std

@@ -1,0 +1,19 @@
+"""ResNet-18 for small images (He et al. 2016): 3x3 stride-1 stem, no max-pool; 11.2 M parameters."""
+
+from __future__ import annotations
+
+from torch import nn
+from torchvision.models import resnet18
+
+from poisonlab.models.classifier import Classifier
+
+
+def build(num_classes: int, image_shape: tuple[int, int, int]) -> Classifier:
+    """Build the network for images (C, H, W); torchvision's blocks and initialisation."""
+    network = resnet18()
+    network.conv1 = nn.Conv2d(image_shape[0], 64, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    network.maxpool = nn.Identity()
+    head = nn.Linear(network.fc.in_features, num_classes)
+    network.fc = nn.Identity()
+    return Classifier(network, head)

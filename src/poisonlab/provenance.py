@@ -1,0 +1,214 @@
+"""What a job depends on, as plain strings that Snakemake can compare: settings and code.
+
+Snakemake compares a rule's ``params`` as an unordered set of values, without their names, and silently ignores values that
+are not plain. So every setting becomes one string ``section.key=value`` that carries its own name, and every source file
+one string ``path@digest``; a changed string is then both noticed and readable in ``snakemake -n``. Standard library only:
+the Snakefile imports this module.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+_DIGEST_LENGTH = 12
+
+
+def spec(**sections: Any) -> list[str]:
+    """Sorted ``section.key=value`` strings; values are JSON, nested mappings and sequences of mappings are flattened.
+
+    Raises:
+        TypeError: a value is of a kind that Snakemake cannot track (paths, arrays, objects).
+        ValueError: a value is not finite, or a key cannot be told from a separator.
+    """
+    return sorted(f"{key}={value}" for key, value in _flatten(sections, ""))
+
+
+def _flatten(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str) or not key or any(mark in key for mark in ".="):
+                raise ValueError(f"a setting's name must be text without '.' and '=', not {key!r}")
+            yield from _flatten(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list | tuple) and any(isinstance(inner, Mapping) for inner in value):
+        for place, inner in enumerate(value):
+            yield from _flatten(inner, f"{path}.{place}")
+    else:
+        yield path, _plain(value, path)
+
+
+def _plain(value: Any, path: str) -> str:
+    for inner in value if type(value) in (list, tuple) else [value]:
+        if inner is not None and type(inner) not in (bool, int, float, str):
+            raise TypeError(f"{path} is a {type(inner).__name__}: Snakemake tracks only plain values")
+        if isinstance(inner, float) and not math.isfinite(inner):
+            raise ValueError(f"{path} is {inner}: settings must be finite")
+    return json.dumps(value, ensure_ascii=False)
+
+
+def parse(strings: Iterable[str]) -> dict[str, Any]:
+    """The nested settings that ``spec`` flattened; sequences of mappings come back as lists.
+
+    Raises:
+        ValueError: a string is not ``section.key=value`` with a JSON value.
+    """
+    nested: dict[str, Any] = {}
+    for string in strings:
+        path, separator, value = string.partition("=")
+        if not separator:
+            raise ValueError(f"{string!r} is not of the form section.key=value")
+        *parents, leaf = path.split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        try:
+            place[leaf] = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the value of {path} is not JSON: {value!r}") from error
+    result = _lists(nested)
+    assert isinstance(result, dict)
+    return result
+
+
+def _lists(value: Any) -> Any:
+    """Mappings whose keys are 0, 1, 2, ... are the sequences that were flattened."""
+    if not isinstance(value, dict):
+        return value
+    inner = {key: _lists(item) for key, item in value.items()}
+    if inner and all(key.isdecimal() for key in inner):
+        return [inner[key] for key in sorted(inner, key=int)]
+    return inner
+
+
+def digest_of(strings: Sequence[str]) -> str:
+    """One short digest of a list of strings, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(strings)).encode()).hexdigest()[:_DIGEST_LENGTH]
+
+
+def code_digests(*roots: str, base: Path = ROOT) -> list[str]:
+    """Sorted ``path@digest`` strings of the named sources and of every project module they import, transitively.
+
+    The digest is of the syntax tree: comments, docstrings and layout do not count. Imports are read statically, so a module
+    loaded by name (an attack, a defense, a model, a data source) must be named among ``roots``.
+
+    Args:
+        roots: script paths relative to ``base`` (``workflow/scripts/train.py``) or dotted project modules.
+        base: the repository's root.
+
+    Raises:
+        FileNotFoundError: a root does not exist.
+    """
+    waiting = [base / root if root.endswith(".py") else _module_file(root, base) for root in roots]
+    for root, path in zip(roots, waiting, strict=True):
+        if path is None or not path.is_file():
+            raise FileNotFoundError(f"no source for {root} below {base}")
+    seen: set[Path] = set()
+    while waiting:
+        path = waiting.pop()
+        if path is None or path in seen:
+            continue
+        seen.add(path)
+        waiting += [_module_file(name, base) for name in _imports(path, path.stat().st_mtime_ns, base)]
+    return sorted(f"{path.relative_to(base).as_posix()}@{_digest(path, path.stat().st_mtime_ns)}" for path in seen)
+
+
+def _module_file(name: str, base: Path) -> Path | None:
+    """The project file of a dotted module; None for anything outside the project."""
+    for folder in (base / "src", base / "workflow" / "scripts"):
+        place = folder.joinpath(*name.split("."))
+        if (place / "__init__.py").is_file():
+            return place / "__init__.py"
+        if place.with_suffix(".py").is_file():
+            return place.with_suffix(".py")
+    return None
+
+
+# The modification time is part of the cache's key, not of the digest.
+@cache
+def _imports(path: Path, _modified: int, base: Path) -> tuple[str, ...]:
+    """Dotted names that may be project modules imported by the file at ``path``."""
+    source = base / "src"
+    package = list(path.relative_to(source).parent.parts) if path.is_relative_to(source) else []
+    names: set[str] = set()
+    # The packages around a module run before it.
+    for depth in range(1, len(package) + 1):
+        names.add(".".join(package[:depth]))
+    for node in _running_nodes(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                names |= set(_prefixes(alias.name))
+        elif isinstance(node, ast.ImportFrom):
+            parent = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*parent, *([node.module] if node.module else [])])
+            names |= set(_prefixes(module))
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    return tuple(sorted(names))
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    for depth in range(1, len(parts) + 1):
+        yield ".".join(parts[:depth])
+
+
+def _running_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but the bodies of ``if TYPE_CHECKING:``, which only a type checker reads."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+            for other in child.orelse:
+                yield from _running_nodes(other)
+            continue
+        yield from _running_nodes(child)
+
+
+@cache
+def _digest(path: Path, _modified: int) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return hashlib.sha256(_canonical(tree).encode()).hexdigest()[:_DIGEST_LENGTH]
+
+
+def _canonical(node: Any) -> str:
+    """A syntax tree as text: no positions, no docstrings, and no empty fields, which differ between Python versions."""
+    if isinstance(node, list):
+        return "[" + ",".join(_canonical(item) for item in node) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = []
+    for name, value in ast.iter_fields(node):
+        if name == "body" and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            value = _without_docstring(value)
+        if value is None or value == []:
+            continue
+        fields.append(f"{name}={_canonical(value)}")
+    return f"{type(node).__name__}({','.join(fields)})"
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        return body[1:] if isinstance(body[0].value.value, str) else body
+    return body
+
+
+def locked_versions(lock: Path, *packages: str) -> list[str]:
+    """``package==version`` strings from a lock file, for the packages whose version changes results.
+
+    Raises:
+        ValueError: the lock does not pin a package.
+    """
+    pins = {}
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        name, separator, rest = line.partition("==")
+        if separator and not name.startswith((" ", "#")):
+            pins[name.strip()] = rest.split()[0]
+    missing = [package for package in packages if package not in pins]
+    if missing:
+        raise ValueError(f"{lock} does not pin {', '.join(missing)}: regenerate it with `make lock`")
+    return [f"{package}=={pins[package]}" for package in packages]

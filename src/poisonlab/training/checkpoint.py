@@ -1,0 +1,50 @@
+"""Checkpoints: enough of a training run to end in the same bits after an interruption."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from poisonlab.artifacts.files import read_tensors, write_tensors
+from poisonlab.errors import DataError
+
+KIND = "checkpoint"
+
+
+@dataclass
+class Checkpoint:
+    """Where a run saves its state, at most every ``interval`` seconds.
+
+    Attributes:
+        path: the file; removed by ``clear`` when the run has ended.
+        fingerprint: of everything the run depends on; a checkpoint of another run is ignored.
+        interval: seconds between two saves.
+    """
+
+    path: Path
+    fingerprint: str
+    interval: float = 120.0
+    _last: float = field(default_factory=time.monotonic, init=False)
+
+    def due(self) -> bool:
+        return time.monotonic() - self._last >= self.interval
+
+    def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Write atomically."""
+        write_tensors(self.path, KIND, tensors, {**facts, "fingerprint": self.fingerprint})
+        self._last = time.monotonic()
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The state of the last save; None if there is none, it is damaged, or it belongs to another run."""
+        try:
+            tensors, facts = read_tensors(self.path, KIND)
+        except DataError:
+            return None
+        return (tensors, facts) if facts.pop("fingerprint", None) == self.fingerprint else None
+
+    def clear(self) -> None:
+        self.path.unlink(missing_ok=True)

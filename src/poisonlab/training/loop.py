@@ -1,0 +1,222 @@
+"""The training loop: data on the device, one batched pass per step, exact resume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from poisonlab.config.recipe import Recipe
+from poisonlab.data.augmentation import augment
+from poisonlab.data.training_set import TrainingSet, pixels
+from poisonlab.defenses.defense import Batch, Defense
+from poisonlab.errors import PoisonlabError
+from poisonlab.models.classifier import Normalize
+from poisonlab.randomness import generator, stream_seed
+from poisonlab.training.checkpoint import Checkpoint
+from poisonlab.training.schedule import learning_rate
+
+EpochRecord = dict[str, float]
+"""One epoch's numbers: ``epoch``, ``lr``, ``train_loss``, ``examples`` and what ``observe`` measured."""
+
+Observe = Callable[[nn.Module, bool], dict[str, float]]
+"""Measures a model (normalised images to logits, in eval mode); the flag asks for the costly numbers too."""
+
+
+def train(
+    model: nn.Module,
+    normalize: Normalize,
+    data: TrainingSet,
+    recipe: Recipe,
+    *,
+    seed: int,
+    defenses: Sequence[Defense] = (),
+    observe: Observe | None = None,
+    until: int | None = None,
+    checkpoint: Checkpoint | None = None,
+    progress: bool = False,
+) -> list[EpochRecord]:
+    """Train ``model`` in place.
+
+    Each step: gather a batch, scale it to [0, 1], let the defenses change it, normalise, augment, and take one SGD step on
+    the cross-entropy. The same seed, device and thread count give the same bits, interrupted or not.
+
+    Args:
+        model: maps normalised images (B, C, H, W) to logits (B, K); already on its device, which is used throughout.
+        normalize: on the same device.
+        data: moved to the device.
+        recipe: schedule, augmentation, precision.
+        seed: of batch order, augmentation, noise and dropout; not of the initial weights.
+        defenses: applied in order.
+        observe: called after every epoch.
+        until: stop after this many epochs of the recipe's schedule.
+        checkpoint: where to save and resume.
+        progress: show a progress bar.
+
+    Returns:
+        One record per epoch.
+
+    Raises:
+        PoisonlabError: the loss became NaN or infinite; epoch and batch are named.
+    """
+    device = next(model.parameters()).device
+    for defense in defenses:
+        data = defense.prepare(data)
+    full = data = data.to(device)
+    if recipe.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = _optimizer(model, recipe)
+    last = recipe.epochs if until is None else until
+    history: list[EpochRecord] = []
+    if checkpoint is not None and (saved := checkpoint.load()) is not None:
+        history, data = _restore(saved, model, optimizer, full)
+    forward: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore[assignment]
+    with tqdm(total=last, initial=len(history), unit="epoch", disable=not progress) as bar:
+        for epoch in range(len(history), last):
+            loss = _train_epoch(forward, normalize, data, recipe, optimizer, seed, defenses, epoch)
+            record: EpochRecord = {
+                "epoch": epoch,
+                "lr": learning_rate(recipe, epoch),
+                "train_loss": loss,
+                "examples": len(data),
+            }
+            model.eval()
+            for defense in defenses:
+                data = defense.end_epoch(model, data, epoch)
+            if observe is not None:
+                costly = (epoch + 1) % recipe.evaluate_every == 0 or epoch + 1 == last
+                record |= observe(model, costly)
+            history.append(record)
+            if checkpoint is not None and epoch + 1 < last and checkpoint.due():
+                _save(checkpoint, model, optimizer, data, history)
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            bar.update()
+    model.eval()
+    return history
+
+
+def _train_epoch(
+    model: nn.Module,
+    normalize: Normalize,
+    data: TrainingSet,
+    recipe: Recipe,
+    optimizer: torch.optim.Optimizer,
+    seed: int,
+    defenses: Sequence[Defense],
+    epoch: int,
+) -> float:
+    """One pass over the data; returns the mean loss over its examples."""
+    device = data.labels.device
+    model.train()
+    order = torch.randperm(len(data), generator=generator("cpu", seed, "order", epoch)).to(device)
+    augmentation = generator(device, seed, "augment", epoch)
+    streams = [generator(device, seed, "defense", place, epoch) for place in range(len(defenses))]
+    torch.manual_seed(stream_seed(seed, "dropout", epoch))
+    total = torch.zeros((), device=device, dtype=torch.float64)
+    batches = math.ceil(len(data) / recipe.batch_size)
+    for number in range(batches):
+        _set_rate(optimizer, learning_rate(recipe, epoch + number / batches))
+        chosen = order[number * recipe.batch_size : (number + 1) * recipe.batch_size]
+        labels, rows = data.labels[chosen], data.rows[chosen]
+        images = pixels(data.images[chosen])
+        for defense, stream in zip(defenses, streams, strict=True):
+            images = defense.change_batch(Batch(images, labels, rows, epoch, stream, model))
+        inputs = augment(normalize(images), recipe.augmentation, augmentation)
+        if recipe.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        logits = _forward(model, inputs, recipe)
+        loss = _loss(logits, labels, defenses, epoch)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for defense, stream in zip(defenses, streams, strict=True):
+            defense.change_gradients(list(model.parameters()), stream)
+        optimizer.step()
+        total += loss.detach() * len(labels)
+        if not math.isfinite(mean := _peek(total, number)):
+            raise PoisonlabError(
+                f"training diverged: the loss is {mean} at epoch {epoch}, batch {number}; "
+                "lower the learning rate or switch to precision: float32"
+            )
+    mean = total.item() / len(data)
+    if not math.isfinite(mean):
+        raise PoisonlabError(f"training diverged: the loss is {mean} in epoch {epoch}; lower the learning rate")
+    return mean
+
+
+def _peek(total: Tensor, number: int) -> float:
+    """The running loss where reading it costs nothing; on an accelerator only now and then, to keep its queue full."""
+    return total.item() if total.device.type == "cpu" or number % 50 == 49 else 0.0
+
+
+def _forward(model: nn.Module, inputs: Tensor, recipe: Recipe) -> Tensor:
+    reduced = recipe.precision == "bfloat16"
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=reduced):
+        return cast(Tensor, model(inputs)).float()
+
+
+def _loss(logits: Tensor, labels: Tensor, defenses: Sequence[Defense], epoch: int) -> Tensor:
+    for defense in defenses:
+        if (loss := defense.loss(logits, labels, epoch)) is not None:
+            return loss
+    return F.cross_entropy(logits, labels)
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    decayed, free = [], []
+    for parameter in model.parameters():
+        # Biases and normalisation weights are the parameters with one axis.
+        (free if parameter.ndim <= 1 and not recipe.decay_norm_and_bias else decayed).append(parameter)
+    return torch.optim.SGD(
+        [
+            {"params": decayed, "weight_decay": recipe.weight_decay},
+            {"params": free, "weight_decay": 0.0},
+        ],
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov and recipe.momentum > 0,
+    )
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _save(
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: TrainingSet,
+    history: list[EpochRecord],
+) -> None:
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        momentum = optimizer.state[parameter].get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"momentum.{name}"] = momentum
+    tensors["rows"] = data.rows
+    checkpoint.save(tensors, {"history": history})
+
+
+def _restore(
+    saved: tuple[dict[str, Tensor], dict[str, Any]],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    full: TrainingSet,
+) -> tuple[list[EpochRecord], TrainingSet]:
+    tensors, facts = saved
+    model.load_state_dict(
+        {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    )
+    for name, parameter in model.named_parameters():
+        if f"momentum.{name}" in tensors:
+            momentum = torch.empty_like(parameter)
+            momentum.copy_(tensors[f"momentum.{name}"])
+            optimizer.state[parameter]["momentum_buffer"] = momentum
+    kept = torch.isin(full.rows, tensors["rows"].to(full.rows.device))
+    return facts["history"], full.keep(kept)

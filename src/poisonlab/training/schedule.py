@@ -1,0 +1,34 @@
+"""Learning rates in closed form, so that a resumed run needs no scheduler state."""
+
+from __future__ import annotations
+
+import math
+
+from poisonlab.config.recipe import Recipe
+
+_RELEASED_DIVISORS = (2.667, 1.6, 1.142)
+
+
+def milestones(recipe: Recipe) -> tuple[int, ...]:
+    """Epochs (0-based) from which the rate is lower; the released code's formula where the recipe names none."""
+    if recipe.milestones is not None:
+        return recipe.milestones
+    return step_milestones(recipe.epochs)
+
+
+def step_milestones(length: int) -> tuple[int, ...]:
+    """floor(length / 2.667), floor(length / 1.6), floor(length / 1.142) (released code of FRIENDS and Witches' Brew)."""
+    return tuple(int(length // divisor) for divisor in _RELEASED_DIVISORS)
+
+
+def learning_rate(recipe: Recipe, progress: float) -> float:
+    """The rate at ``progress`` epochs (0 at the start, fractional within an epoch)."""
+    factor = 1.0
+    if recipe.schedule == "steps":
+        factor = recipe.gamma ** sum(progress >= milestone for milestone in milestones(recipe))
+    else:
+        remaining = max(0.0, 1 - progress / recipe.epochs)
+        factor = remaining if recipe.schedule == "linear" else (1 - math.cos(math.pi * remaining)) / 2
+    if progress < recipe.warmup_epochs:
+        factor *= progress / recipe.warmup_epochs
+    return recipe.lr * factor

@@ -1,0 +1,582 @@
+"""Sources that read files: exact pixels from tiny files, and one clear line for every kind of bad input."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.datasets import CIFAR10, CIFAR100
+
+from poisonlab.config.datasets import Cifar, DatasetSettings, DigitsOnPhotos, ImageFolder, Npz, Parquet
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.sources import files_of, load_dataset, module_of
+from poisonlab.errors import DataError
+
+Pixels = NDArray[np.uint8]
+
+
+def random_pixels(*shape: int, seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, size=shape, dtype=np.uint8)
+
+
+def encoded(pixels: Pixels, form: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, form)
+    return buffer.getvalue()
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header claims any size."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
+
+
+def refused(settings: DatasetSettings, place: object, *words: str) -> None:
+    """Loading fails with one line that names ``place`` and says ``words`` (what is wrong, the cure)."""
+    with pytest.raises(DataError) as caught:
+        load_dataset(settings)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in (str(place), ":", *words):
+        assert word in message
+
+
+# --- lookup -----------------------------------------------------------------------------------------------
+
+
+def test_module_of_every_source() -> None:
+    names = {
+        "digits-on-photos": "digits_on_photos",
+        "cifar10": "cifar",
+        "cifar100": "cifar",
+        "parquet": "parquet",
+        "npz": "npz",
+        "image-folder": "image_folder",
+    }
+    assert {source: module_of(source) for source in names} == {
+        source: f"poisonlab.data.{name}" for source, name in names.items()
+    }
+
+
+def test_lookup_imports_no_torch() -> None:
+    code = "import sys, poisonlab.data.sources as s; s.module_of('npz'); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_files_of() -> None:
+    assert files_of(Parquet(source="parquet", train="a", test="b")) == ["a", "b"]
+    assert files_of(Npz(source="npz", path="c")) == ["c"]
+    assert files_of(ImageFolder(source="image-folder", root="d")) == []
+    assert files_of(Cifar(source="cifar10")) == []
+    assert files_of(DigitsOnPhotos()) == []
+
+
+def test_load_dataset_loads_the_default_source() -> None:
+    assert load_dataset(DigitsOnPhotos(train_size=10, test_size=10)).image_shape == (3, 32, 32)
+
+
+# --- npz --------------------------------------------------------------------------------------------------
+
+
+def write_npz(path: Path, **changes: Any) -> Npz:
+    """A good archive with ``changes``; an array set to None is left out."""
+    arrays: dict[str, Any] = {
+        "x_train": random_pixels(6, 5, 4, 3),
+        "y_train": np.array([0, 1, 2, 0, 1, 2]),
+        "x_test": random_pixels(3, 5, 4, 3, seed=1),
+        "y_test": np.array([2, 1, 0]),
+        **changes,
+    }
+    np.savez_compressed(path, **{name: value for name, value in arrays.items() if value is not None})
+    return Npz(source="npz", path=str(path))
+
+
+def test_npz_channels_last(tmp_path: Path) -> None:
+    dataset = load_dataset(write_npz(tmp_path / "a.npz"))
+    assert np.array_equal(dataset.train_images.numpy(), random_pixels(6, 5, 4, 3).transpose(0, 3, 1, 2))
+    assert np.array_equal(
+        dataset.test_images.numpy(), random_pixels(3, 5, 4, 3, seed=1).transpose(0, 3, 1, 2)
+    )
+    assert dataset.train_labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert dataset.class_names == ("0", "1", "2")
+    assert dataset.train_images.is_contiguous()
+
+
+def test_npz_channels_first_and_column_labels(tmp_path: Path) -> None:
+    settings = write_npz(
+        tmp_path / "a.npz",
+        x_train=random_pixels(6, 3, 5, 4),
+        x_test=random_pixels(3, 3, 5, 4),
+        y_train=np.array([[0], [1], [2], [0], [1], [2]], dtype=np.uint8),
+    ).model_copy(update={"class_names": ("x", "y", "z")})
+    dataset = load_dataset(settings)
+    assert np.array_equal(dataset.train_images.numpy(), random_pixels(6, 3, 5, 4))
+    assert dataset.train_labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert dataset.class_names == ("x", "y", "z")
+
+
+def test_npz_greyscale(tmp_path: Path) -> None:
+    settings = write_npz(tmp_path / "a.npz", x_train=random_pixels(6, 5, 4), x_test=random_pixels(3, 5, 4))
+    dataset = load_dataset(settings)
+    assert np.array_equal(dataset.train_images.numpy(), random_pixels(6, 5, 4)[:, None])
+    assert len(dataset.mean) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"y_test": None}, ("no array y_test", "it needs")),
+        ({"x_train": np.zeros((6, 5, 4, 3))}, ("x_train is float64", "multiply by 255")),
+        ({"x_train": np.zeros((6, 5, 4, 3), np.int32)}, ("int32, not uint8", "save it")),
+        ({"x_train": random_pixels(6, 60)}, ("(6, 60)", "save it as")),
+        ({"x_train": random_pixels(6, 5, 4, 2)}, ("1 or 3 channels", "save it as")),
+        ({"x_train": random_pixels(6, 3, 8, 3)}, ("first or last", "save it as")),
+        ({"x_test": random_pixels(3, 6, 4, 3)}, ("(3, 5, 4)", "(3, 6, 4)", "both splits need the same")),
+        ({"y_train": np.array([0, 1])}, ("y_train has shape (2,)", "one label per image")),
+        ({"y_train": np.zeros(6)}, ("y_train is float64", "save the class numbers")),
+        ({"y_train": np.array([0, 1, 2, 0, 1, -1])}, ("[-1, 2]", "renumber")),
+        ({"y_test": np.array([0, 1, 2**40])}, (str(2**40), "renumber")),
+        ({"y_train": np.array([None] * 6)}, ("Python objects", "save it")),
+        ({"x_test": random_pixels(0, 5, 4, 3), "y_test": np.zeros(0, int)}, ("test split is empty", "add")),
+        ({"x_train": np.full((6, 5, 4, 3), 7, np.uint8)}, ("std must be positive", "constant?")),
+    ],
+)
+def test_npz_refuses(tmp_path: Path, changes: dict[str, Any], words: tuple[str, ...]) -> None:
+    settings = write_npz(tmp_path / "a.npz", **changes)
+    refused(settings, tmp_path / "a.npz", *words)
+
+
+def test_npz_refuses_labels_beyond_the_class_names(tmp_path: Path) -> None:
+    settings = write_npz(tmp_path / "a.npz").model_copy(update={"class_names": ("x", "y")})
+    refused(settings, tmp_path / "a.npz", "[0, 2]", "2 classes", "correct the class names")
+
+
+def test_npz_refuses_statistics_of_another_channel_count(tmp_path: Path) -> None:
+    settings = write_npz(tmp_path / "a.npz").model_copy(update={"mean": (0.5,)})
+    refused(settings, tmp_path / "a.npz", "need 3 values")
+
+
+def drop_tail(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flip_middle(content: bytes) -> bytes:
+    middle = len(content) // 3
+    return (
+        content[:middle]
+        + bytes(byte ^ 0xFF for byte in content[middle : middle + 40])
+        + content[middle + 40 :]
+    )
+
+
+def replace_with_text(content: bytes) -> bytes:
+    return b"no such thing"
+
+
+def empty(content: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("damage", [drop_tail, flip_middle, replace_with_text, empty])
+def test_npz_refuses_a_damaged_file(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "a.npz"
+    settings = write_npz(path)
+    path.write_bytes(damage(path.read_bytes()))
+    refused(settings, path, "damaged", "copy it again")
+
+
+def test_npz_refuses_a_missing_file(tmp_path: Path) -> None:
+    refused(
+        Npz(source="npz", path=str(tmp_path / "a.npz")), tmp_path / "a.npz", "missing", "correct the path"
+    )
+
+
+# --- limits and statistics --------------------------------------------------------------------------------
+
+
+def limited(tmp_path: Path, counts: tuple[int, ...], **changes: Any) -> Npz:
+    """Classes of ``counts`` images in mixed order; the first pixel of an image is its position."""
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    images = random_pixels(len(labels), 4, 4)
+    images[:, 0, 0] = np.arange(len(labels))
+    settings = write_npz(tmp_path / "a.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    return settings.model_copy(update=changes)
+
+
+def positions(dataset: ImageDataset) -> list[int]:
+    return dataset.train_images[:, 0, 0, 0].tolist()
+
+
+def test_limits_draw_balanced_subsets_in_order(tmp_path: Path) -> None:
+    whole = load_dataset(limited(tmp_path, (20, 30, 25)))
+    dataset = load_dataset(limited(tmp_path, (20, 30, 25), train_limit=31, test_limit=6))
+    assert sorted(torch.bincount(dataset.train_labels).tolist()) == [10, 10, 11]
+    assert torch.bincount(dataset.test_labels).tolist() == [2, 2, 2]
+    kept = positions(dataset)
+    assert kept == sorted(set(kept))
+    assert torch.equal(dataset.train_images, whole.train_images[kept])
+    assert torch.equal(dataset.train_labels, whole.train_labels[kept])
+    assert dataset.mean == pytest.approx([dataset.train_images.double().mean().item() / 255], abs=1e-6)
+
+
+def test_subset_seed_decides_the_draw(tmp_path: Path) -> None:
+    draws = [
+        positions(load_dataset(limited(tmp_path, (20, 20), train_limit=10, subset_seed=seed)))
+        for seed in (0, 0, 1)
+    ]
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_extra_images_come_from_classes_that_have_them(tmp_path: Path) -> None:
+    for seed in range(5):
+        dataset = load_dataset(limited(tmp_path, (5, 6, 5), train_limit=16, subset_seed=seed))
+        assert torch.bincount(dataset.train_labels).tolist() == [5, 6, 5]
+
+
+def test_limit_beyond_the_split(tmp_path: Path) -> None:
+    refused(
+        limited(tmp_path, (5, 5), train_limit=11),
+        tmp_path / "a.npz",
+        "train_limit is 11",
+        "10 images",
+        "lower",
+    )
+    refused(
+        limited(tmp_path, (5, 5), test_limit=11), tmp_path / "a.npz", "test_limit is 11", "10 images", "lower"
+    )
+
+
+def test_limit_beyond_balance_names_the_largest_that_works(tmp_path: Path) -> None:
+    settings = limited(tmp_path, (3, 20, 3), train_limit=12)
+    refused(settings, tmp_path / "a.npz", "class '0' has only 3 images", "at most 10")
+    dataset = load_dataset(settings.model_copy(update={"train_limit": 10}))
+    assert torch.bincount(dataset.train_labels).tolist() == [3, 4, 3]
+
+
+def test_given_statistics_are_kept_and_the_other_measured(tmp_path: Path) -> None:
+    measured = load_dataset(limited(tmp_path, (5, 5)))
+    dataset = load_dataset(limited(tmp_path, (5, 5), mean=(0.25,)))
+    assert dataset.mean == (0.25,)
+    assert dataset.std == measured.std
+
+
+# --- parquet ----------------------------------------------------------------------------------------------
+
+
+def write_parquet(
+    path: Path,
+    images: list[Any],
+    labels: list[Any],
+    image_column: str = "img",
+    label_column: str = "label",
+    names: list[str] | None = None,
+) -> None:
+    cells = [{"bytes": image, "path": None} for image in images]
+    table = pa.table(
+        {
+            image_column: pa.array(cells, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            label_column: labels,
+        }
+    )
+    if names is not None:
+        record = {"info": {"features": {label_column: {"names": names, "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(record)})
+    pq.write_table(table, path, row_group_size=2)
+
+
+def parquet_pair(folder: Path, **changes: Any) -> Parquet:
+    """Two good files; ``changes`` apply to the training file."""
+    good: dict[str, Any] = {
+        "images": [encoded(pixels) for pixels in random_pixels(5, 4, 6, 3)],
+        "labels": [0, 1, 2, 1, 0],
+    }
+    write_parquet(folder / "train.parquet", **{**good, **changes})
+    shared = {key: changes[key] for key in ("image_column", "label_column", "names") if key in changes}
+    write_parquet(folder / "test.parquet", good["images"][:3], [2, 1, 0], **shared)
+    return Parquet(source="parquet", train=str(folder / "train.parquet"), test=str(folder / "test.parquet"))
+
+
+@pytest.mark.parametrize("columns", [("img", "label"), ("image", "fine_label"), ("picture", "labels")])
+def test_parquet_pixels(tmp_path: Path, columns: tuple[str, str]) -> None:
+    dataset = load_dataset(parquet_pair(tmp_path, image_column=columns[0], label_column=columns[1]))
+    assert np.array_equal(dataset.train_images.numpy(), random_pixels(5, 4, 6, 3).transpose(0, 3, 1, 2))
+    assert dataset.train_labels.tolist() == [0, 1, 2, 1, 0]
+    assert dataset.test_labels.tolist() == [2, 1, 0]
+    assert dataset.class_names == ("0", "1", "2")
+
+
+def test_parquet_jpeg_and_greyscale_become_rgb(tmp_path: Path) -> None:
+    grey = random_pixels(4, 6)
+    jpeg = encoded(random_pixels(4, 6, 3), "JPEG")
+    dataset = load_dataset(parquet_pair(tmp_path, images=[encoded(grey), jpeg, jpeg], labels=[0, 1, 2]))
+    assert np.array_equal(dataset.train_images[0].numpy(), np.stack([grey] * 3))
+    expected = np.asarray(Image.open(io.BytesIO(jpeg))).transpose(2, 0, 1)
+    assert np.array_equal(dataset.train_images[1].numpy(), expected)
+
+
+def test_parquet_class_names(tmp_path: Path) -> None:
+    recorded = parquet_pair(tmp_path, names=["cat", "dog", "elk"])
+    assert load_dataset(recorded).class_names == ("cat", "dog", "elk")
+    refused(
+        recorded.model_copy(update={"class_names": ("a", "b", "c")}),
+        tmp_path / "train.parquet",
+        "remove class_names",
+    )
+    bare = parquet_pair(tmp_path).model_copy(update={"class_names": ("a", "b", "c")})
+    assert load_dataset(bare).class_names == ("a", "b", "c")
+
+
+def test_parquet_refuses_files_of_different_datasets(tmp_path: Path) -> None:
+    settings = parquet_pair(tmp_path, names=["cat", "dog", "elk"])
+    images = [encoded(pixels) for pixels in random_pixels(3, 4, 6, 3)]
+    write_parquet(tmp_path / "test.parquet", images, [0, 1, 2], names=["car", "bus", "van"])
+    refused(settings, tmp_path / "test.parquet", "different classes", "same dataset")
+
+
+GOOD = encoded(random_pixels(4, 6, 3))
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (GOOD[:60], ("row 3", "not a readable image", "replace or remove")),
+        (flip_middle(GOOD), ("row 3", "not a readable image", "replace or remove")),
+        (b"", ("row 3", "not a readable image", "replace or remove")),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", ("row 3", "not a readable image")),
+        (None, ("row 3", "no image bytes", "embed")),
+        (png_claiming(60000, 60000), ("row 3", "more than", "make it smaller")),
+        (png_claiming(10000, 10000), ("row 3", "more than", "make it smaller")),
+        (encoded(random_pixels(4, 5, 3)), ("row 3 is 5x4", "row 0 is 6x4", "resize")),
+        (encoded(np.zeros((4, 6), np.uint16)), ("row 3", "more than 8 bits", "convert")),
+    ],
+    ids=["truncated", "corrupt", "empty", "postscript", "null", "bomb", "large", "shape", "16-bit"],
+)
+@pytest.mark.filterwarnings("error")
+def test_parquet_names_the_row_of_a_bad_image(
+    tmp_path: Path, image: bytes | None, words: tuple[str, ...]
+) -> None:
+    images = [encoded(pixels) for pixels in random_pixels(5, 4, 6, 3)]
+    settings = parquet_pair(tmp_path, images=[*images[:3], image, images[4]])
+    refused(settings, tmp_path / "train.parquet", *words)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"label_column": "klass"}, ("no label column among img, klass", "name the column")),
+        ({"labels": [0, 1, None, 1, 0]}, ("row 2 has no label", "add the label")),
+        ({"labels": ["a", "b", "c", "a", "b"]}, ("label is string, not integer", "number the classes")),
+        ({"labels": [0, 1, 2, 1, -1]}, ("[-1, 2]", "renumber")),
+        ({"names": ["cat", "dog"]}, ("[0, 2]", "2 classes", "correct the class names")),
+        ({"images": [], "labels": pa.array([], pa.int64())}, ("no rows", "write it again")),
+    ],
+)
+def test_parquet_refuses(tmp_path: Path, changes: dict[str, Any], words: tuple[str, ...]) -> None:
+    refused(parquet_pair(tmp_path, **changes), tmp_path / "train.parquet", *words)
+
+
+def test_parquet_refuses_no_image_column_and_several(tmp_path: Path) -> None:
+    settings = parquet_pair(tmp_path)
+    pq.write_table(pa.table({"img": [b"bare"], "label": [0]}), settings.train)
+    refused(settings, settings.train, "no image columns", "img, label", "name one of them")
+    pq.write_table(pa.table({"a": [{"bytes": GOOD}], "b": [{"bytes": GOOD}], "label": [0]}), settings.train)
+    refused(settings, settings.train, "2 image columns", "name one of them")
+
+
+@pytest.mark.parametrize("damage", [drop_tail, replace_with_text, empty])
+def test_parquet_refuses_a_damaged_file(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    settings = parquet_pair(tmp_path)
+    path = Path(settings.train)
+    path.write_bytes(damage(path.read_bytes()))
+    refused(settings, path, "damaged", "download it again")
+
+
+def test_parquet_refuses_damaged_pages(tmp_path: Path) -> None:
+    settings = parquet_pair(tmp_path)
+    path = Path(settings.train)
+    path.write_bytes(flip_middle(path.read_bytes()))
+    refused(settings, path)
+
+
+def test_parquet_refuses_damaged_metadata(tmp_path: Path) -> None:
+    settings = parquet_pair(tmp_path)
+    table = pq.read_table(settings.train).replace_schema_metadata({"huggingface": "{"})
+    pq.write_table(table, settings.train)
+    refused(settings, settings.train, "damaged huggingface metadata", "again")
+
+
+def test_parquet_refuses_a_missing_file(tmp_path: Path) -> None:
+    settings = parquet_pair(tmp_path)
+    Path(settings.test).unlink()
+    refused(settings, settings.test, "missing", "correct the path")
+
+
+# --- image-folder -----------------------------------------------------------------------------------------
+
+
+def image_folder(root: Path, **changes: Any) -> ImageFolder:
+    """Two classes, two images each per split, written in an order that sorting must undo."""
+    for part, split in enumerate(("train", "test")):
+        for label, name in enumerate(("bee", "ant")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for position in (1, 0):
+                pixels = random_pixels(10, 12, 3, seed=100 * part + 10 * label + position)
+                (folder / f"{position}.png").write_bytes(encoded(pixels))
+    return ImageFolder(source="image-folder", root=str(root), **changes)
+
+
+def test_image_folder_pixels_and_order(tmp_path: Path) -> None:
+    settings = image_folder(tmp_path)
+    (tmp_path / "train" / "ant" / "notes.txt").write_text("passed over")
+    (tmp_path / "train" / "ant" / ".hidden.png").write_text("passed over")
+    (tmp_path / "train" / ".cache").mkdir()
+    dataset = load_dataset(settings)
+    assert dataset.class_names == ("ant", "bee")
+    assert dataset.train_labels.tolist() == [0, 0, 1, 1]
+    for split, part in ((dataset.train_images, 0), (dataset.test_images, 100)):
+        expected = [
+            random_pixels(10, 12, 3, seed=part + place).transpose(2, 0, 1) for place in (10, 11, 0, 1)
+        ]
+        assert np.array_equal(split.numpy(), np.stack(expected))
+
+
+def test_image_folder_resizes_with_antialiasing(tmp_path: Path) -> None:
+    settings = image_folder(tmp_path, size=8)
+    stripes = np.zeros((32, 32, 3), np.uint8)
+    stripes[::2] = 255
+    (tmp_path / "train" / "ant" / "0.png").write_bytes(encoded(stripes))
+    (tmp_path / "train" / "ant" / "1.png").unlink()
+    (tmp_path / "train" / "ant" / "1.JPG").write_bytes(encoded(random_pixels(9, 40, 3), "JPEG"))
+    dataset = load_dataset(settings)
+    assert dataset.train_images.shape == (4, 3, 8, 8)
+    # Without antialiasing, every sample would fall on one stripe or midway between the same two.
+    inner = dataset.train_images[0, :, 1:-1].int()
+    assert int((inner - 128).abs().max()) <= 4
+
+
+def test_image_folder_refuses_different_shapes(tmp_path: Path) -> None:
+    settings = image_folder(tmp_path)
+    odd = tmp_path / "test" / "bee" / "1.png"
+    odd.write_bytes(encoded(random_pixels(10, 13, 3)))
+    refused(settings, odd, "13x10", "12x10", "set size")
+
+
+@pytest.mark.parametrize("content", [GOOD[:60], flip_middle(GOOD), b"text", b"", png_claiming(60000, 60000)])
+def test_image_folder_names_the_bad_image(tmp_path: Path, content: bytes) -> None:
+    settings = image_folder(tmp_path)
+    bad = tmp_path / "train" / "bee" / "0.png"
+    bad.write_bytes(content)
+    refused(settings, bad, "replace")
+
+
+def test_image_folder_refuses_missing_or_empty_folders(tmp_path: Path) -> None:
+    refused(
+        ImageFolder(source="image-folder", root=str(tmp_path)), tmp_path / "train", "missing", "correct root"
+    )
+    (tmp_path / "train").mkdir()
+    refused(
+        ImageFolder(source="image-folder", root=str(tmp_path)), tmp_path / "train", "no class folders", "put"
+    )
+    (tmp_path / "train").rmdir()
+    settings = image_folder(tmp_path)
+    for file in (tmp_path / "test" / "ant").iterdir():
+        file.unlink()
+    refused(settings, tmp_path / "test" / "ant", "no images", "add some")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_image_folder_refuses_other_classes(tmp_path: Path, split: str) -> None:
+    settings = image_folder(tmp_path)
+    (tmp_path / split / "cow").mkdir()
+    refused(settings, tmp_path / split / "cow", "no counterpart", "same class folders")
+
+
+def test_image_folder_refuses_a_limit_beyond_the_split(tmp_path: Path) -> None:
+    refused(image_folder(tmp_path, train_limit=5), tmp_path, "train_limit is 5", "lower")
+
+
+# --- cifar ------------------------------------------------------------------------------------------------
+
+
+def fake_cifar(root: Path, monkeypatch: pytest.MonkeyPatch, reader: Any, label_key: str) -> Path:
+    """A folder in torchvision's layout with 4 training and 2 test images, checksums patched to fit."""
+    folder = root / str(reader.base_folder)
+    folder.mkdir(parents=True)
+
+    def write(name: str, content: dict[str, Any]) -> str:
+        packed = pickle.dumps(content)
+        (folder / name).write_bytes(packed)
+        return hashlib.md5(packed).hexdigest()
+
+    train, test = random_pixels(4, 3072), random_pixels(2, 3072, seed=1)
+    lists = {
+        "train_list": [["train", write("train", {"data": train, label_key: [1, 0, 1, 0]})]],
+        "test_list": [["test", write("test", {"data": test, label_key: [0, 1]})]],
+    }
+    for name, value in lists.items():
+        monkeypatch.setattr(reader, name, value)
+    checksum = write(reader.meta["filename"], {reader.meta["key"]: ["plane", "ship"]})
+    monkeypatch.setattr(reader, "meta", {**reader.meta, "md5": checksum})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("source", "reader", "label_key"), [("cifar10", CIFAR10, "labels"), ("cifar100", CIFAR100, "fine_labels")]
+)
+def test_cifar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Any, reader: Any, label_key: str
+) -> None:
+    folder = fake_cifar(tmp_path, monkeypatch, reader, label_key)
+    settings = Cifar(source=source, root=str(tmp_path))
+    dataset = load_dataset(settings)
+    assert np.array_equal(dataset.train_images.numpy(), random_pixels(4, 3072).reshape(4, 3, 32, 32))
+    assert np.array_equal(dataset.test_images.numpy(), random_pixels(2, 3072, seed=1).reshape(2, 3, 32, 32))
+    assert dataset.train_labels.tolist() == [1, 0, 1, 0]
+    assert dataset.class_names == ("plane", "ship")
+    refused(settings.model_copy(update={"train_limit": 5}), folder, "train_limit is 5", "lower")
+
+
+def test_cifar_missing(tmp_path: Path) -> None:
+    settings = Cifar(source="cifar10", root=str(tmp_path))
+    refused(settings, tmp_path / "cifar-10-batches-py", "missing", "set download: true")
+
+
+def test_cifar_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = fake_cifar(tmp_path, monkeypatch, CIFAR10, "labels")
+    (folder / "train").write_bytes(drop_tail((folder / "train").read_bytes()))
+    refused(Cifar(source="cifar10", root=str(tmp_path)), folder, "damaged", "set download: true")
+
+
+def test_cifar_download_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CIFAR10, "url", (tmp_path / "nowhere.tar.gz").as_uri())
+    settings = Cifar(source="cifar10", root=str(tmp_path / "data"), download=True)
+    refused(
+        settings, tmp_path / "data" / "cifar-10-batches-py", "cannot download cifar10", "check the network"
+    )

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from poisonlab.errors import DataError
+from poisonlab.evaluation.published import published
+
+REFERENCE = Path(__file__).parents[2] / "reference"
+HEADER = "table,row,defense,column,value,plus_minus,unit,note"
+GOOD = "1,DeepKNN,deep-knn,Poison Acc,75.00,4.19,percent,"
+
+DEFENSES = {
+    "none",
+    "friendly",
+    "bernoulli",
+    "gaussian",
+    "uniform",
+    "friends-bernoulli",
+    "friends-gaussian",
+    "friends-uniform",
+    "ap-0.25",
+    "ap-0.5",
+    "ap-0.75",
+    "deep-knn",
+    "adversarial-training",
+    "activation-clustering",
+    "dp-sgd",
+    "epic-0.1",
+    "epic-0.2",
+    "spectral-signatures",
+    "strong-augmentation",
+    "strip",
+    "neural-cleanse",
+    "abl",
+}
+
+
+@pytest.fixture(scope="module")
+def numbers() -> pd.DataFrame:
+    return published(REFERENCE)
+
+
+def test_every_cell_of_every_table_is_there(numbers: pd.DataFrame) -> None:
+    assert numbers.groupby("table").size().to_dict() == {1: 36, 2: 26, 3: 24, 4: 16, 5: 12, 6: 6}
+    assert numbers.groupby("table")["plus_minus"].count().to_dict() == {1: 24, 2: 26, 3: 0, 4: 0, 5: 12, 6: 0}
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "defense", "column", "value", "plus_minus"),
+    [
+        (1, "AP-0.75", "ap-0.75", "Time", 4 * 60 + 30, None),
+        (1, "AP-0.5", "ap-0.5", "Time", 3 * 60 + 41, None),
+        (1, "AP-0.25", "ap-0.25", "Test Acc", 93.27, 0.00),
+        (1, "EPIC-0.1", "epic-0.1", "Test Acc", 90.04, 0.22),
+        (1, "Diff. Priv. SGD", "dp-sgd", "Test Acc", 75.70, 1.19),
+        (1, "Friendly Noise", "friendly", "Poison Acc", 10.00, 2.01),
+        (1, "FRIENDS-B", "friends-bernoulli", "Poison Acc", 0.00, 5.59),
+        (1, "FRIENDS-B", "friends-bernoulli", "Time", 37, None),
+        (2, "None", "none", "Poison Acc", 83.48, 7.58),
+        (2, "Spectral Signatures", "spectral-signatures", "Poison Acc", 37.17, 10.10),
+        (2, "STRIP", "strip", "Poison Acc", 62.68, 4.90),
+        (2, "ABL", "abl", "Test Acc", 81.33, 3.21),
+        (2, "EPIC-0.2", "epic-0.2", "Poison Acc", 9.10, 1.57),
+        (2, "FRIENDS-G", "friends-gaussian", "Test Acc", 89.87, 0.31),
+        (3, "Metapoison (xi = 8) | From-scratch", "none", "Test Acc", 87.61, None),
+        (3, "Metapoison (xi = 8) | From-scratch", "friends-bernoulli", "Poison Acc", 20.00, None),
+        (3, "Bullseye Polytope | Transfer", "friends-bernoulli", "Test Acc", 79.35, None),
+        (3, "Sleeper Agent | From-scratch", "none", "Poison Acc", 91.72, None),
+        (4, "No Def.", "none", "Test Acc", 93.50, None),
+        (4, "Noise Only | Bernoulli", "bernoulli", "Poison Acc", 5.00, None),
+        (4, "Noise Only | Uniform", "uniform", "Test Acc", 91.61, None),
+        (4, "FRIENDS | Uniform", "friends-uniform", "Test Acc", 91.91, None),
+        (5, "Sleeper Agent | Bernoulli Noise", "friends-bernoulli", "Poison Acc", 31.05, 9.45),
+        (5, "Sleeper Agent | FRIENDS-B", "none", "Test Acc", 91.62, 0.38),
+        (6, "FRIENDS-B (AlexNet -> ResNet18)", "friends-bernoulli", "Test Acc", 91.27, None),
+        (6, "FRIENDS-B (LeNet -> ResNet18)", "friends-bernoulli", "Poison Acc", 0.0, None),
+    ],
+)
+def test_numbers_read_off_the_paper(
+    numbers: pd.DataFrame,
+    table: int,
+    row: str,
+    defense: str,
+    column: str,
+    value: float,
+    plus_minus: float | None,
+) -> None:
+    key = pd.Series({"table": table, "row": row, "defense": defense, "column": column})
+    [found] = numbers[(numbers[list(key.index)] == key).all(axis=1)].to_dict("records")
+    assert found["value"] == value
+    assert found["unit"] == ("minutes" if column == "Time" else "percent")
+    assert math.isnan(found["plus_minus"]) if plus_minus is None else found["plus_minus"] == plus_minus
+
+
+def test_table_1_prints_the_variance_over_the_root_of_n(numbers: pd.DataFrame) -> None:
+    rates = numbers[(numbers["table"] == 1) & (numbers["column"] == "Poison Acc")]
+    assert len(rates) == 12
+    for value, plus_minus in zip(rates["value"], rates["plus_minus"], strict=True):
+        p = value / 100 or 0.5
+        assert plus_minus == pytest.approx(100 * p * (1 - p) / math.sqrt(20), abs=0.0051)
+        assert plus_minus < 100 * math.sqrt(p * (1 - p) / 20) / 1.9
+
+
+def test_runs_shared_by_two_tables_agree(numbers: pd.DataFrame) -> None:
+    def pair(table: int, row: str, defense: str) -> list[float]:
+        here = numbers[
+            (numbers["table"] == table) & (numbers["row"] == row) & (numbers["defense"] == defense)
+        ]
+        return [float(here.loc[here["column"] == c, "value"].iloc[0]) for c in ("Poison Acc", "Test Acc")]
+
+    for letter, kind in (("U", "Uniform"), ("B", "Bernoulli"), ("G", "Gaussian")):
+        defense = f"friends-{kind.lower()}"
+        assert pair(1, f"FRIENDS-{letter}", defense) == pair(4, f"FRIENDS | {kind}", defense)
+    assert pair(1, "Friendly Noise", "friendly") == pair(4, "Friendly Noise", "friendly")
+    assert pair(4, "No Def.", "none") == pair(3, "Gradient Matching (xi = 16) | From-scratch", "none")
+    for row, defense in (("None", "none"), ("FRIENDS-B", "friends-bernoulli")):
+        assert pair(2, row, defense) == pair(5, "Sleeper Agent | None", defense)
+
+
+def test_defenses_bear_config_names(numbers: pd.DataFrame) -> None:
+    assert set(numbers["defense"]) == DEFENSES
+
+
+def test_one_file_is_the_folders_part(numbers: pd.DataFrame) -> None:
+    one = published(str(REFERENCE / "friends_table5.csv"))
+    expected = numbers[numbers["table"] == 5].reset_index(drop=True)
+    pd.testing.assert_frame_equal(one, expected, check_dtype=False)
+
+
+def test_row_names_and_empty_fields_stay_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"{HEADER}\n2,None,,Poison Acc,1,,percent,\n", encoding="utf-8")
+    [record] = published(tmp_path).to_dict("records")
+    assert (record["row"], record["defense"], record["note"]) == ("None", "", "")
+    assert math.isnan(record["plus_minus"])
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "columns"),
+        (HEADER, "no numbers"),
+        (f"{HEADER.replace('unit', 'units')}\n{GOOD}", "columns"),
+        (f"{HEADER}\n{GOOD},extra", "9 fields"),
+        (f"{HEADER}\n{GOOD}\n1,DeepKNN,deep-knn", "bad.csv:3: 3 fields"),
+        (f"{HEADER}\n{GOOD.replace('percent', 'fraction')}", "unit is 'fraction'"),
+        (f"{HEADER}\n{GOOD.replace('75.00', '75 %')}", "value is '75 %'"),
+        (f"{HEADER}\n{GOOD.replace('75.00', '')}", "value is ''"),
+        (f"{HEADER}\n{GOOD.replace('75.00', 'nan')}", "value is 'nan'"),
+        (f"{HEADER}\n{GOOD.replace('75.00', '175')}", "0 to 100"),
+        (f"{HEADER}\n{GOOD.replace('4.19', '-4.19')}", "plus_minus"),
+        (f"{HEADER}\n{GOOD.replace('1,', 'one,')}", "table is 'one'"),
+        (f"{HEADER}\n{GOOD.replace('DeepKNN', ' ')}", "row is empty"),
+        (f"{HEADER}\n{GOOD}\n{GOOD}", "more than once"),
+        (f'{HEADER}\n"{GOOD}', "not a UTF-8 CSV"),
+    ],
+)
+def test_malformed_files_are_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        published(path)
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no CSV file"):
+        published(tmp_path)
+    with pytest.raises(DataError, match="cannot be read"):
+        published(tmp_path / "missing.csv")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="not a UTF-8"):
+        published(tmp_path)

@@ -1,0 +1,56 @@
+# Friendly noise: one file per attack, defense that uses it, and seed.
+
+
+def noise_poisons(wildcards):
+    poisoned = study.defense(wildcards.defense).poisoned
+    return expand(rules.craft.output.poisons, **wildcards) if poisoned else []
+
+
+def noise_spec(wildcards):
+    row = study.defense(wildcards.defense)
+    return spec(
+        **training_spec(study.victim.model, study.victim.recipe, wildcards),
+        defenses=plain(row)["apply"],
+    )
+
+
+def noise_code(wildcards):
+    row = study.defense(wildcards.defense)
+    donor = row.friendly.donor or study.victim.model
+    defenses = [module_name("defenses", defense.method) for defense in row.apply]
+    return training_code("noise", [donor], *defenses)
+
+
+rule noise:
+    input:
+        data=dataset_files(),
+        poisons=noise_poisons,
+    output:
+        noise=f"{NOISE}.safetensors",
+        card=f"{NOISE}.card.json",
+    log:
+        f"{LOG}/noise/{{attack}}/{{defense}}/seed{{seed}}.log",
+    params:
+        spec=noise_spec,
+        code=noise_code,
+        where=where,
+        saving=saving,
+        poisons=lambda wildcards, input: ["--poisons", *input.poisons] if input.poisons else [],
+        checkpoint=f"{CHECKPOINT}/noise/{{attack}}/{{defense}}/seed{{seed}}.safetensors",
+    threads: study.threads
+    resources:
+        gpu=int(ON_GPU),
+    shell:
+        "python workflow/scripts/noise.py --spec {params.spec:q} --code {params.code:q}"
+        " {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"
+        " {params.poisons:q} --noise {output.noise:q} --card {output.card:q}"
+        " > {log:q} 2>&1"
+
+
+rule noises:
+    input:
+        [
+            expand(rules.noise.output.noise, attack=ATTACKS, defense=row.name, seed=SEEDS)
+            for row in study.defenses
+            if row.friendly is not None
+        ],

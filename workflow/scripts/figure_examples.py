@@ -1,0 +1,44 @@
+"""Draw figure 1: poisons, what was changed in them, and their friendly noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from poisonlab.artifacts.files import read_tensors
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.commandline import run, settings
+from poisonlab.errors import DataError
+from poisonlab.figures.examples import examples, noise_rows
+from poisonlab.figures.program import drawing, parser
+from poisonlab.figures.style import save
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--poisons", type=Path, required=True, help="poison set")
+    arguments.add_argument(
+        "--noise", type=Path, required=True, help="friendly noise of the poisoned training set"
+    )
+    options = arguments.parse_args(argv)
+    look = drawing(settings(options.spec))
+    poisons = PoisonSet.load(options.poisons)
+    tensors, _ = read_tensors(options.noise, "friendly noise")
+    if "noise" not in tensors:
+        raise DataError(f"{options.noise} lacks the noise itself: make it again")
+    noise = tensors["noise"].numpy()
+    shipped = poisons.images.numpy()
+    rows = noise_rows(poisons.indices.numpy(), len(noise))
+    shown = slice(look.examples)
+    figure = examples(
+        poisons.base_images.numpy()[shown],
+        shipped[shown] if shipped.dtype == np.uint8 else shipped[shown] * 255,
+        noise[rows[shown]].astype(np.float32) * 255,
+    )
+    save(figure, options.pdf, options.png, look.dpi)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,24 @@
+"""Draw figure 2: matching loss and training loss around one poison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from poisonlab.commandline import run, settings
+from poisonlab.figures.landscape_plots import poison_landscape
+from poisonlab.figures.program import drawing, parser, read_arrays
+from poisonlab.figures.style import save
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--landscape", type=Path, required=True, help="losses around a poison (npz)")
+    options = arguments.parse_args(argv)
+    look = drawing(settings(options.spec))
+    arrays = read_arrays(options.landscape, ("coordinates", "matching_loss", "training_loss", "poison"))
+    save(poison_landscape(**arrays), options.pdf, options.png, look.dpi)
+
+
+if __name__ == "__main__":
+    run(main)

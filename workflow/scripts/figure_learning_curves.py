@@ -1,0 +1,31 @@
+"""Draw the victims' training loss, test accuracy and adversarial confidence by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from poisonlab.commandline import run, settings
+from poisonlab.errors import SettingsError
+from poisonlab.figures.learning_curves import learning_curves, read_history
+from poisonlab.figures.program import drawing, parser
+from poisonlab.figures.style import save
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument(
+        "--metrics", type=Path, nargs="+", required=True, help="metrics of the victims (JSON)"
+    )
+    options = arguments.parse_args(argv)
+    sections = settings(options.spec)
+    look = drawing(sections)
+    def_epoch = sections.get("def_epoch")
+    if def_epoch is not None and (type(def_epoch) is not int or def_epoch < 0):
+        raise SettingsError(f"def_epoch must be a whole number from 0 up, not {def_epoch!r}")
+    figure = learning_curves([read_history(path) for path in options.metrics], def_epoch)
+    save(figure, options.pdf, options.png, look.dpi)
+
+
+if __name__ == "__main__":
+    run(main)

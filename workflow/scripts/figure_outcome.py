@@ -1,0 +1,23 @@
+"""Draw poison success and test accuracy of every defense, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from poisonlab.commandline import run, settings
+from poisonlab.figures.outcome import outcome, read_results
+from poisonlab.figures.program import drawing, parser
+from poisonlab.figures.style import save
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--table", type=Path, required=True, help="tidy results (CSV)")
+    options = arguments.parse_args(argv)
+    look = drawing(settings(options.spec))
+    save(outcome(read_results(options.table)), options.pdf, options.png, look.dpi)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,95 @@
+"""Compute figure 2: matching loss and training loss over a plane through the most effective poison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from poisonlab.artifacts.files import write_arrays
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.attacks.gradient_matching import Matcher, target_gradient
+from poisonlab.commandline import parser, prepare_torch, run, settings
+from poisonlab.config.datasets import DatasetSettings
+from poisonlab.config.figures import Landscape
+from poisonlab.config.models import ModelSettings
+from poisonlab.config.stages import Seed, read_stage
+from poisonlab.config.types import Settings
+from poisonlab.data.sources import load_dataset
+from poisonlab.data.training_set import pixels
+from poisonlab.figures.landscape import (
+    directions_through,
+    grid,
+    matching_loss_surface,
+    random_directions,
+    training_loss_surface,
+)
+from poisonlab.models.networks import build_network, build_normalize, load_weights
+from poisonlab.randomness import generator
+
+
+class PoisonLandscape(Settings):
+    """Settings of one landscape around a poison."""
+
+    dataset: DatasetSettings
+    model: ModelSettings
+    landscape: Landscape
+    criterion: str
+    seed: Seed
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--poisons", type=Path, required=True, help="the poison set")
+    arguments.add_argument("--surrogate", type=Path, required=True, help="weights of the surrogate")
+    arguments.add_argument("--landscape", type=Path, required=True, help="output: the surfaces (.npz)")
+    args = arguments.parse_args(argv)
+    stage = read_stage(PoisonLandscape, settings(args.spec))
+    device = prepare_torch(args.device, args.threads)
+
+    dataset = load_dataset(stage.dataset)
+    network = build_network(stage.model, dataset, seed=0, device=device)
+    load_weights(args.surrogate, network)
+    model = nn.Sequential(build_normalize(dataset, device), network).eval()
+    poisons = PoisonSet.load(args.poisons)
+    adversarial = torch.tensor([poisons.adversarial_label], device=device)
+    goal = target_gradient(model, pixels(poisons.targets[:1].to(device)), adversarial, stage.criterion)
+    matcher = Matcher(model, goal)
+
+    chosen = most_effective(matcher, poisons, device)
+    base = pixels(poisons.base_images[chosen : chosen + 1].to(device))
+    change = (pixels(poisons.images[chosen : chosen + 1].to(device)) - base) * 255
+    label = poisons.labels[chosen : chosen + 1].to(device)
+    stream = generator("cpu", stage.seed, "landscape")
+    origin, place = base, (0.0, 0.0)
+    if stage.landscape.plane == "through-poison":
+        first, second, place = directions_through(change.cpu(), stream)
+    else:
+        origin = base + change / 255
+        first, second = random_directions(base.shape, stream)
+    coordinates = grid(stage.landscape.radius, stage.landscape.points)
+    directions = first.to(device), second.to(device)
+    write_arrays(
+        args.landscape,
+        coordinates=coordinates.numpy(),
+        matching_loss=matching_loss_surface(model, origin, label, goal, directions, coordinates).numpy(),
+        training_loss=training_loss_surface(model, origin, label, directions, coordinates).numpy(),
+        poison=torch.tensor(place).numpy(),
+        row=poisons.indices[chosen : chosen + 1].numpy(),
+    )
+
+
+def most_effective(matcher: Matcher, poisons: PoisonSet, device: torch.device) -> int:
+    """The poison whose own gradient, after its perturbation, comes closest to the target's."""
+    images, labels = pixels(poisons.images.to(device)), poisons.labels.to(device)
+    losses = [
+        matcher.loss_and_gradient(images[place : place + 1], labels[place : place + 1])[0]
+        for place in range(len(images))
+    ]
+    return int(torch.stack(losses).argmin())
+
+
+if __name__ == "__main__":
+    run(main)

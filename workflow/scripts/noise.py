@@ -1,0 +1,96 @@
+"""Make one seed's friendly noise: train for the first epochs with the defense's random noise, then optimise.
+
+FRIENDS, algorithm 1. The network that makes the noise is trained as the victim will be, with the same seed, so that with
+the same architecture it is the victim itself at that epoch, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from poisonlab.artifacts.noise import save_noise
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
+from poisonlab.config.defenses.friendly_noise import FriendlyNoise as FriendlyNoiseSettings
+from poisonlab.config.stages import Training, read_stage
+from poisonlab.data.sources import load_dataset
+from poisonlab.data.training_set import training_set
+from poisonlab.defenses.build import build_defenses
+from poisonlab.defenses.friendly_noise import friendly_noise
+from poisonlab.errors import SettingsError
+from poisonlab.models.networks import build_network, build_normalize
+from poisonlab.randomness import stream_seed
+from poisonlab.training.job import add_checkpoint_arguments, job_checkpoint
+from poisonlab.training.loop import train
+
+
+class NoiseMaking(Training):
+    """Settings of one job; the defenses are the row's own, in order."""
+
+    defenses: tuple[dict[str, object], ...]
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = parser(__doc__)
+    add_checkpoint_arguments(arguments)
+    arguments.add_argument("--poisons", type=Path, help="the poison set; clean data if not given")
+    arguments.add_argument("--noise", type=Path, required=True, help="output: the friendly noise (.safetensors)")
+    arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
+    args = arguments.parse_args(argv)
+    stage = read_stage(NoiseMaking, settings(args.spec))
+    friendly = [defense for defense in stage.defenses if defense["method"] == "friendly-noise"]
+    if len(friendly) != 1:
+        raise SettingsError(f"--spec: a noise job needs exactly one friendly-noise defense, not {len(friendly)}")
+    chosen = read_stage(FriendlyNoiseSettings, friendly[0])
+    device = prepare_torch(args.device, args.threads)
+    card = RunCard(device, args.spec)
+
+    dataset = load_dataset(stage.dataset)
+    poisons = PoisonSet.load(args.poisons) if args.poisons else None
+    data = training_set(dataset, poisons)
+    seed = stream_seed(stage.seed, "victim")
+    network = build_network(chosen.donor or stage.model, dataset, seed=seed, device=device)
+    normalize = build_normalize(dataset, device)
+    checkpoint = job_checkpoint(args, [args.poisons] if args.poisons else [])
+    train(
+        network,
+        normalize,
+        data,
+        stage.recipe,
+        seed=seed,
+        defenses=build_defenses(stage.defenses, noise=None),
+        until=chosen.def_epoch,
+        checkpoint=checkpoint,
+        progress=True,
+    )
+    trained = card.seconds()
+    noise = friendly_noise(
+        nn.Sequential(normalize, network),
+        data.images,
+        chosen,
+        seed=seed,
+        device=device,
+        precision=torch.bfloat16 if stage.recipe.precision == "bfloat16" else torch.float32,
+        progress=True,
+    )
+    levels = noise.abs() * 255
+    facts = {
+        "mean_levels": round(float(levels.mean()), 4),
+        "saturated": round(float((levels > 0.99 * chosen.zeta).float().mean()), 4),
+    }
+    card.write(args.card, cost_seconds=_cost(card.seconds(), trained, chosen), **facts)
+    save_noise(args.noise, noise, facts)
+    checkpoint.clear()
+
+
+def _cost(total: float, trained: float, chosen: FriendlyNoiseSettings) -> float:
+    """Seconds to charge to the defense: a victim that makes its own noise trains its first epochs only once."""
+    return round(total if chosen.donor else total - trained, 3)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,53 @@
+"""Train one of the attacker's surrogates on clean data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from poisonlab.artifacts.files import write_json
+from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
+from poisonlab.config.stages import Pretraining, read_stage
+from poisonlab.data.sources import load_dataset
+from poisonlab.data.training_set import training_set
+from poisonlab.evaluation.outcome import accuracy
+from poisonlab.models.networks import build_network, build_normalize, save_weights
+from poisonlab.randomness import stream_seed
+from poisonlab.training.job import add_checkpoint_arguments, job_checkpoint
+from poisonlab.training.loop import train
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = parser(__doc__)
+    add_checkpoint_arguments(arguments)
+    arguments.add_argument("--weights", type=Path, required=True, help="output: the surrogate (.safetensors)")
+    arguments.add_argument("--metrics", type=Path, required=True, help="output: its training history (.json)")
+    arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
+    args = arguments.parse_args(argv)
+    stage = read_stage(Pretraining, settings(args.spec))
+    device = prepare_torch(args.device, args.threads)
+    card = RunCard(device, args.spec)
+
+    dataset = load_dataset(stage.dataset)
+    seed = stream_seed(stage.seed, "surrogate", stage.member)
+    network = build_network(stage.model, dataset, seed=seed, device=device)
+    normalize = build_normalize(dataset, device)
+    checkpoint = job_checkpoint(args)
+    history = train(
+        network,
+        normalize,
+        training_set(dataset),
+        stage.recipe,
+        seed=seed,
+        checkpoint=checkpoint,
+        progress=True,
+    )
+    measured = accuracy(network, normalize, dataset.test_images, dataset.test_labels)
+    write_json(args.metrics, {"seed": stage.seed, "final": {"accuracy": measured}, "history": history})
+    card.write(args.card)
+    save_weights(args.weights, network, {"accuracy": measured})
+    checkpoint.clear()
+
+
+if __name__ == "__main__":
+    run(main)
