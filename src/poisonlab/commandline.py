@@ -78,14 +78,15 @@ def prepare_torch(device: str, threads: int) -> torch.device:
         SettingsError: a GPU is demanded and there is none.
     """
     torch.set_num_threads(threads)
-    # cuBLAS repeats its bits only with a workspace of fixed size.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device: cuda is demanded but there is no usable GPU: set device: cpu or auto")
     if device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
+    # cuBLAS repeats its bits only with a workspace of fixed size.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
+    # On a CPU all that is used here repeats its bits anyway, and this call would import the compiler: seconds per job.
+    torch.use_deterministic_algorithms(True, warn_only=True)
     return torch.device("cuda")
 
 

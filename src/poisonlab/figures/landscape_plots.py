@@ -58,8 +58,8 @@ def poison_landscape(
         raise DataError(f"the poison's position must be two finite numbers, not {place.tolist()}")
     if (np.abs(place) > np.abs(coordinates[[0, -1]]).min() + 1e-6).any():
         raise DataError(
-            f"the poison at ({place[0]:.3g}, {place[1]:.3g}) lies outside the plane of +-{coordinates[-1]:.3g} "
-            "levels: raise figures.landscape.radius"
+            f"the poison at ({place[0]:.3g}, {place[1]:.3g}) lies outside the plane of "
+            f"+-{coordinates[-1]:.3g} levels: raise figures.landscape.radius"
         )
     quantities = [
         ("matching loss", _grid(matching_loss, coordinates, "matching_loss"), MATCHING_COLOURS),
@@ -113,15 +113,13 @@ def victim_landscapes(coordinates: NDArray[Any], names: Sequence[str], loss: NDA
         raise DataError(f"{len(names)} victims need a loss of ({len(names)}, G, G), not {loss.shape}")
     grids = [_grid(one, coordinates, "loss") for one in loss]
     norm = _norm(grids)
-    column, right, height = 2.1, 0.75, 4.5
+    column, right, height = 2.1, 0.75, 4.12
     width = column * len(names) + right
     figure = Figure(figsize=(width, height))
     side = 1.52
     for place, (name, grid) in enumerate(zip(names, grids, strict=True)):
         left = place * column
-        surface = figure.add_axes(
-            ((left + 0.0) / width, 2.13 / height, 2.02 / width, 2.14 / height), projection="3d"
-        )
+        surface = figure.add_axes((left / width, 2.0 / height, 2.1 / width, 2.1 / height), projection="3d")
         _surface(surface, coordinates, grid, norm, SURFACE_COLOURS, "training loss", small=True)
         figure.text(
             (left + 0.5 + side / 2) / width,
@@ -196,12 +194,12 @@ def _surface(
     )
     axes.set(xlim=coordinates[[0, -1]], ylim=coordinates[[0, -1]], zlim=(norm.vmin, norm.vmax))
     axes.view_init(elev=32, azim=-58)
-    axes.set_box_aspect((1, 1, 0.72), zoom=0.82 if small else 0.88)
+    axes.set_box_aspect((1, 1, 0.72), zoom=0.84 if small else 0.88)
     size = 6 if small else 7
     axes.tick_params(labelsize=size - 0.5, pad=-3.5 if small else -2)
-    axes.set_xlabel(_FIRST, labelpad=-9 if small else -5, fontsize=size)
-    axes.set_ylabel(_SECOND, labelpad=-9 if small else -5, fontsize=size)
-    axes.set_zlabel(name, labelpad=-9 if small else -5, fontsize=size)
+    axes.set_xlabel(_FIRST, labelpad=-7.5 if small else -4, fontsize=size)
+    axes.set_ylabel(_SECOND, labelpad=-7.5 if small else -4, fontsize=size)
+    axes.set_zlabel(name, labelpad=-7.5 if small else -4, fontsize=size)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_major_locator(MaxNLocator(4 if small else 5))
         axis.pane.set_facecolor("white")

@@ -36,8 +36,8 @@ class History:
         defense: name of its row of the results.
         seed: its seed.
         epochs: (E,) int64, ascending.
-        values: (E,) float64 per quantity (``train_loss``, ``accuracy``, ``adversarial_confidence``); nan where
-            it was not measured.
+        values: (E,) float64 per quantity (``train_loss``, ``accuracy``, ``adversarial_confidence``); nan
+            where it was not measured.
     """
 
     attack: str
@@ -80,7 +80,7 @@ def learning_curves(histories: Sequence[History], def_epoch: int | None = None) 
     """Training loss, test accuracy and adversarial confidence by epoch; a line per defense, a row per attack.
 
     Args:
-        histories: victims of one or more attacks, defenses and seeds; lines come in order of first appearance.
+        histories: victims of one or more attacks, defenses and seeds; lines come in order of appearance.
         def_epoch: draws a vertical line where friendly noise begins.
 
     Returns:

@@ -45,11 +45,11 @@ def noise_histogram(friendly: NDArray[Any], random: Sequence[tuple[str, float, N
         # The few values in a Gaussian's far tails would squeeze all the others.
         reach = max(reach, math.ceil(np.quantile(np.abs(values), 0.999)))
     reach = min(reach + 2, 255)
-    levels = np.arange(-255, 256)
+    edges = np.arange(-255.5, 256)
     figure = Figure(figsize=(COLUMN_WIDTH, 0.45 + 0.95 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for place, (one, (name, label, count)) in enumerate(zip(axes, panels, strict=True)):
-        one.bar(levels, 100 * count / count.sum(), width=1.0, color=colour_of(name), linewidth=0)
+        one.stairs(100 * count / count.sum(), edges, fill=True, color=colour_of(name), linewidth=0)
         one.set_title(f"({chr(ord('a') + place)}) {label}", loc="left", pad=3)
         one.yaxis.set_major_locator(MaxNLocator(3))
         one.grid(axis="y")

@@ -25,7 +25,13 @@ def read_results(path: Path) -> pd.DataFrame:
         DataError: the file is missing, not CSV, empty, or lacks a column.
     """
     try:
-        table = pd.read_csv(path)
+        # By default pandas would take a defense called "null" for a missing value.
+        table = pd.read_csv(
+            path,
+            dtype={"attack": str, "defense": str},
+            keep_default_na=False,
+            na_values={name: ["", "nan", "NaN"] for name in _NUMBERS},
+        )
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run the workflow to make it") from error
     except (OSError, ValueError) as error:
@@ -44,7 +50,7 @@ def read_results(path: Path) -> pd.DataFrame:
     for name in ("n", "success", "accuracy"):
         if not np.isfinite(table[name]).all():
             raise DataError(f"{path} has no {name} for some rows: evaluate the victims first")
-    return table.astype({"attack": str, "defense": str})
+    return table
 
 
 @STYLED
@@ -56,7 +62,7 @@ def outcome(table: pd.DataFrame) -> Figure:
             ``success_high``, ``accuracy``, ``accuracy_low``, ``accuracy_high`` in [0, 1]; bounds may be nan.
 
     Returns:
-        The figure: a row of panels per attack, defenses in the order of the table; nan intervals are left out.
+        The figure: a row of panels per attack, defenses in the table's order; nan intervals are left out.
     """
     attacks = list(dict.fromkeys(table["attack"]))
     counts = sorted(set(table["n"].astype(int)))
@@ -98,8 +104,7 @@ def _dots(axes: Axes, part: pd.DataFrame, quantity: str) -> None:
             marker="o",
             markersize=4.5,
             color=colour,
-            markeredgecolor="white",
-            markeredgewidth=0.5,
+            markeredgewidth=0,
             clip_on=False,
         )
     axes.set_ylim(len(part) - 0.4, -0.6)

@@ -1,0 +1,508 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from poisonlab.artifacts.files import write_json, write_tensors
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.commandline import run
+from poisonlab.errors import DataError, PoisonlabError, SettingsError
+from poisonlab.figures import style
+from poisonlab.figures.examples import examples, noise_rows
+from poisonlab.figures.landscape_plots import poison_landscape, victim_landscapes
+from poisonlab.figures.learning_curves import learning_curves, read_history
+from poisonlab.figures.noise_histogram import noise_histogram
+from poisonlab.figures.outcome import outcome, read_results
+from poisonlab.provenance import spec
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
+COORDINATES = np.linspace(-24, 24, 9)
+FIRST, SECOND = np.meshgrid(COORDINATES, COORDINATES)
+NOISES = [{"distribution": kind, "mu": 16.0} for kind in ("bernoulli", "uniform", "gaussian")]
+
+
+def script(name: str) -> ModuleType:
+    found = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def bump(height: float, x: float = 0.0) -> NDArray[np.float64]:
+    surface: NDArray[np.float64] = 0.5 + height * np.exp(-((FIRST - x) ** 2 + SECOND**2) / 80)
+    return surface
+
+
+def history(
+    defense: str, seed: int, epochs: int = 6, every: int = 3, attack: str = "witches"
+) -> dict[str, Any]:
+    entries = []
+    for epoch in range(epochs):
+        entry: dict[str, Any] = {"epoch": epoch, "lr": 0.1, "train_loss": 2 / (epoch + 1) + 0.1 * seed}
+        if epoch % every == every - 1:
+            entry |= {"accuracy": 0.5 + 0.05 * epoch, "success": 0.0, "adversarial_confidence": 0.1 * seed}
+        entries.append(entry)
+    return {"attack": attack, "defense": defense, "seed": seed, "final": {}, "history": entries}
+
+
+HEADER = "attack,defense,n,success,success_low,success_high,accuracy,accuracy_low,accuracy_high,seconds\n"
+TABLE = HEADER + (
+    "witches,clean,20,0.0,0.0,0.16,0.93,0.92,0.94,5\n"
+    "witches,none,20,0.8,0.58,0.92,0.92,0.91,0.93,5\n"
+    "witches,friends-bernoulli,20,0.05,0.01,0.24,0.90,0.89,0.91,9\n"
+)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, list[str]]:
+    """Input arguments of every program."""
+    random = np.random.default_rng(0)
+    base = torch.from_numpy(random.integers(30, 220, (4, 3, 8, 8), dtype=np.uint8))
+    change = torch.from_numpy(random.integers(-16, 17, (4, 3, 8, 8), dtype=np.int16))
+    PoisonSet(
+        indices=torch.tensor([3, 0, 7, -1]),
+        images=(base + change).to(torch.uint8),
+        labels=torch.zeros(4, dtype=torch.int64),
+        base_images=base,
+        targets=base[:1].clone(),
+        target_labels=torch.ones(1, dtype=torch.int64),
+        adversarial_label=0,
+    ).save(tmp_path / "poisons.safetensors")
+    noise = torch.from_numpy(random.uniform(-16, 16, (11, 3, 8, 8)) / 255).half()
+    write_tensors(tmp_path / "noise.safetensors", "friendly noise", {"noise": noise}, {})
+    np.savez(
+        tmp_path / "poison.npz",
+        coordinates=COORDINATES,
+        matching_loss=1 - bump(0.5, 8),
+        training_loss=bump(3, 8),
+        poison=np.array([8.0, 0.0]),
+    )
+    np.savez(
+        tmp_path / "victims.npz",
+        coordinates=COORDINATES,
+        names=np.array(["none", "friendly"]),
+        loss=np.stack([bump(3), bump(0.2)]),
+    )
+    for defense in ("none", "friendly"):
+        for seed in range(2):
+            write_json(tmp_path / f"{defense}{seed}.json", history(defense, seed))
+    (tmp_path / "results.csv").write_text(TABLE)
+    return {
+        "figure_examples": [
+            "--poisons",
+            str(tmp_path / "poisons.safetensors"),
+            "--noise",
+            str(tmp_path / "noise.safetensors"),
+        ],
+        "figure_landscape_poison": ["--landscape", str(tmp_path / "poison.npz")],
+        "figure_landscape_victims": ["--landscape", str(tmp_path / "victims.npz")],
+        "figure_noise_histogram": ["--noise", str(tmp_path / "noise.safetensors")],
+        "figure_learning_curves": ["--metrics", *(str(path) for path in sorted(tmp_path.glob("*.json")))],
+        "figure_outcome": ["--table", str(tmp_path / "results.csv")],
+    }
+
+
+NAMES = [
+    "figure_examples",
+    "figure_landscape_poison",
+    "figure_landscape_victims",
+    "figure_noise_histogram",
+    "figure_learning_curves",
+    "figure_outcome",
+]
+
+
+def outputs(folder: Path) -> list[str]:
+    return ["--pdf", str(folder / "figure.pdf"), "--png", str(folder / "figure.png")]
+
+
+SETTINGS = spec(drawing={"dpi": 80, "examples": 3}, noise=NOISES, def_epoch=2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_program_draws_the_same_bytes_twice(name: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
+    main = script(name).main
+    for folder in ("one", "two"):
+        main(["--spec", *SETTINGS, *inputs[name], *outputs(tmp_path / folder)])
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["figure.pdf", "figure.png"]
+    for file in ("figure.pdf", "figure.png"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    pdf = (tmp_path / "one" / "figure.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF")
+    assert b"CreationDate" not in pdf
+    assert b"Matplotlib" not in pdf
+    with Image.open(tmp_path / "one" / "figure.png") as image:
+        assert "Software" not in image.info
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    assert len(np.unique(pixels, axis=0)) > 50
+    assert 0.02 < (pixels != 255).any(axis=1).mean() < 0.99
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_missing_input_is_one_line_and_leaves_nothing(
+    name: str,
+    inputs: dict[str, list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    absent = [inputs[name][0], str(tmp_path / "absent"), *inputs[name][2:]]
+    monkeypatch.setattr(sys, "argv", [name, "--spec", *SETTINGS, *absent, *outputs(tmp_path / "out")])
+    with pytest.raises(SystemExit) as exit_:
+        run(script(name).main)
+    assert exit_.value.code == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "absent is missing" in message
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "content", [b"", b"not what was expected\n1,2,3\n", b"PK\x03\x04 cut", b"{}", b"\xff\xfe\x00"]
+)
+def test_damaged_input(name: str, content: bytes, inputs: dict[str, list[str]], tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(content)
+    arguments = [inputs[name][0], str(damaged), *inputs[name][2:]]
+    with pytest.raises(PoisonlabError, match="damaged"):
+        script(name).main(["--spec", *SETTINGS, *arguments, *outputs(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("setting", ["drawing.dpi=1", "drawing.colour=1", "drawing.dpi", "drawing.dpi=x"])
+def test_bad_settings(name: str, setting: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"drawing\.") as problem:
+        script(name).main(["--spec", setting, *inputs[name], *outputs(tmp_path / "out")])
+    assert "\n" not in str(problem.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_save_leaves_neither_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    figure = noise_histogram(np.zeros(4), [])
+    with pytest.raises(PoisonlabError, match="cannot write"):
+        style.save(figure, tmp_path / "out" / "a.pdf", tmp_path / "file" / "a.png", 80)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+class TestStyle:
+    def test_known_defenses_differ(self) -> None:
+        known = [
+            "clean",
+            "none",
+            "friendly",
+            "bernoulli",
+            "uniform",
+            "gaussian",
+            *(f"friends-{kind}" for kind in ("bernoulli", "gaussian", "uniform")),
+        ]
+        assert len({style.colour_of(name) for name in known}) == len(known)
+        assert len({style.label_of(name) for name in known}) == len(known)
+
+    def test_other_defenses(self) -> None:
+        assert style.label_of("my-defense") == "my-defense"
+        # Pinned: a colour that changed with the process or the version would change figures.
+        assert style.colour_of("my-defense") == "#882255"
+
+
+class TestExamples:
+    def test_rows_of_replaced_and_appended_poisons(self) -> None:
+        assert noise_rows(np.array([3, -1, 0, -1]), 10).tolist() == [3, 8, 0, 9]
+
+    def test_noise_of_another_dataset(self) -> None:
+        with pytest.raises(DataError, match="same dataset"):
+            noise_rows(np.array([3, 10]), 10)
+        with pytest.raises(DataError, match="same dataset"):
+            noise_rows(np.array([-1, -1]), 1)
+
+    def test_what_is_shown(self) -> None:
+        base = np.full((2, 3, 4, 4), 250.0)
+        poison, noise = base.copy(), np.zeros_like(base)
+        poison[0, 0, 1, 2] -= 8
+        poison[1, 1, 0, 0] += 4
+        noise[0, 2] = 16
+        figure = examples(base, poison, noise)
+        shown = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+        assert len(shown) == 10
+        assert shown[4][1, 2].tolist() == [1, 0, 0]
+        assert shown[5][0, 0].tolist() == [0, 0.5, 0]
+        assert shown[8].max() == 1
+        assert {text.get_text().splitlines()[-1] for text in figure.texts} >= {
+            "brightest: 8 levels",
+            "brightest: 16 levels",
+        }
+
+    def test_grey_images(self) -> None:
+        images = np.full((1, 1, 4, 4), 100)
+        figure = examples(images, images, images)
+        assert np.asarray(figure.axes[0].images[0].get_array()).shape == (4, 4, 3)
+
+    @pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 2, 4, 4), (3, 4, 4)])
+    def test_not_images(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(DataError):
+            examples(np.zeros(shape), np.zeros(shape), np.zeros(shape))
+
+    def test_noise_of_other_shape(self) -> None:
+        with pytest.raises(DataError, match="differ in shape"):
+            examples(np.zeros((1, 3, 4, 4)), np.zeros((1, 3, 4, 4)), np.zeros((1, 3, 2, 4)))
+
+    def test_wrong_kind(self, inputs: dict[str, list[str]], tmp_path: Path) -> None:
+        options = inputs["figure_examples"]
+        swapped = [options[0], options[3], options[2], options[1]]
+        with pytest.raises(DataError, match="holds a friendly noise, not a poison set"):
+            script("figure_examples").main(["--spec", *SETTINGS, *swapped, *outputs(tmp_path / "out")])
+        assert not (tmp_path / "out").exists()
+
+
+class TestLandscapes:
+    def test_one_scale_for_all_victims(self) -> None:
+        loss = np.stack([bump(3), bump(0.2), bump(1)])
+        figure = victim_landscapes(COORDINATES, ["none", "friendly", "bernoulli"], loss)
+        surfaces: list[Any] = [axes for axes in figure.axes if axes.name == "3d"]
+        assert len(surfaces) == 3
+        limits = (loss.min(), loss.max())
+        for axes in surfaces:
+            assert axes.get_zlim() == pytest.approx(limits)
+        mapped = [
+            drawn.norm
+            for axes in figure.axes
+            for drawn in axes.collections
+            if drawn.get_array() is not None and drawn.get_cmap().name == style.SURFACE_COLOURS
+        ]
+        assert len(mapped) >= 6
+        assert {(norm.vmin, norm.vmax) for norm in mapped} == {limits}
+        assert len(figure.axes) == 7
+
+    @pytest.mark.parametrize("loss", [bump(3), np.full((9, 9), 2.0), np.zeros((9, 9))])
+    def test_one_victim_and_flat_loss(self, loss: NDArray[Any], tmp_path: Path) -> None:
+        figure = victim_landscapes(COORDINATES, ["mine"], loss[None])
+        style.save(figure, tmp_path / "a.pdf", tmp_path / "a.png", 60)
+
+    def test_star_stands_on_the_surface(self) -> None:
+        figure = poison_landscape(COORDINATES, 1 - bump(0.5, 8), bump(3, 6), np.array([6.0, 0.0]))
+        surface: Any = figure.axes[3]
+        (x,), (y,), (z,) = surface.lines[0].get_data_3d()
+        assert (x, y, z) == pytest.approx((6, 0, 3.5))
+
+    def test_directions_are_not_swapped(self) -> None:
+        figure = poison_landscape(COORDINATES, 1 - bump(0.5, 12), bump(3, 12), np.array([12.0, -6.0]))
+        star = next(line for line in figure.axes[1].lines if line.get_marker() == "*")
+        assert [*star.get_xdata(), *star.get_ydata()] == [12, -6]  # type: ignore[misc]
+        surface: Any = figure.axes[3]
+        assert surface.lines[0].get_data_3d()[2][0] == pytest.approx(bump(3, 12)[3, 6])
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"poison": np.array([30.0, 0.0])}, "outside the plane"),
+            ({"poison": np.zeros(3)}, "two finite numbers"),
+            ({"training_loss": np.full((9, 9), np.nan)}, "not finite"),
+            ({"matching_loss": np.zeros((9, 8))}, "coordinates"),
+            ({"coordinates": COORDINATES[::-1]}, "ascending"),
+        ],
+    )
+    def test_bad_arrays(self, change: dict[str, NDArray[Any]], message: str) -> None:
+        arrays: dict[str, NDArray[Any]] = {
+            "coordinates": COORDINATES,
+            "matching_loss": bump(1),
+            "training_loss": bump(1),
+            "poison": np.zeros(2),
+        }
+        with pytest.raises(DataError, match=message):
+            poison_landscape(**(arrays | change))
+
+    def test_victims_without_losses(self) -> None:
+        with pytest.raises(DataError, match="2 victims need"):
+            victim_landscapes(COORDINATES, ["none", "friendly"], bump(1)[None])
+
+    def test_file_of_the_other_figure(self, inputs: dict[str, list[str]], tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="lacks names, loss"):
+            script("figure_landscape_victims").main(
+                ["--spec", *SETTINGS, *inputs["figure_landscape_poison"], *outputs(tmp_path / "out")]
+            )
+
+    def test_pickled_and_plain_arrays(self, tmp_path: Path) -> None:
+        main: Callable[..., None] = script("figure_landscape_victims").main
+        np.savez(
+            tmp_path / "pickled.npz", coordinates=COORDINATES, names=np.array(["a", None]), loss=bump(1)[None]
+        )
+        np.save(tmp_path / "plain.npy", bump(1))
+        for file, message in (("pickled.npz", "damaged"), ("plain.npy", "not an npz")):
+            with pytest.raises(DataError, match=message):
+                main(["--spec", *SETTINGS, "--landscape", str(tmp_path / file), *outputs(tmp_path / "out")])
+
+
+class TestNoiseHistogram:
+    def test_shares(self) -> None:
+        noise = np.array([0, 0, 0, 16, -16, 3.4, -2.6, 2.6]) / 255
+        figure = noise_histogram(
+            noise.astype(np.float16), [("bernoulli", 8.0, np.array([-8.0, 8.0, 8.0, 8.0]))]
+        )
+        steps: list[Any] = [axes.patches[0] for axes in figure.axes]
+        heights = [
+            {
+                level: height
+                for level, height in zip(range(-255, 256), step.get_data().values, strict=True)
+                if height
+            }
+            for step in steps
+        ]
+        assert heights[0] == pytest.approx({0: 37.5, 16: 12.5, -16: 12.5, 3: 25, -3: 12.5})
+        assert heights[1] == pytest.approx({-8: 25, 8: 75})
+        assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim() == (-18.5, 18.5)
+
+    @pytest.mark.parametrize("noise", [np.zeros(0), np.array([0.0, np.nan])])
+    def test_no_noise(self, noise: NDArray[Any]) -> None:
+        with pytest.raises(DataError):
+            noise_histogram(noise, [])
+
+    @pytest.mark.parametrize("setting", ['noise.0.distribution="cauchy"', "noise=3", "noise.0.mu=-1"])
+    def test_bad_noise_settings(self, setting: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match="noise"):
+            script("figure_noise_histogram").main(
+                ["--spec", setting, *inputs["figure_noise_histogram"], *outputs(tmp_path)]
+            )
+
+
+class TestLearningCurves:
+    def read(self, folder: Path, *contents: dict[str, Any]) -> list[Any]:
+        for place, content in enumerate(contents):
+            (folder / f"{place}.json").write_text(json.dumps(content))
+        return [read_history(folder / f"{place}.json") for place in range(len(contents))]
+
+    def test_mean_and_band(self, tmp_path: Path) -> None:
+        figure = learning_curves(self.read(tmp_path, history("none", 0), history("none", 2)))
+        loss, accuracy, confidence = figure.axes
+        assert np.asarray(loss.lines[0].get_ydata())[:2] == pytest.approx([2.1, 1.1])
+        assert np.asarray(accuracy.lines[0].get_xdata()).tolist() == [2, 5]
+        assert np.asarray(accuracy.lines[0].get_ydata()) == pytest.approx([60, 75])
+        assert np.asarray(confidence.lines[0].get_ydata()) == pytest.approx([0.1, 0.1])
+        band = confidence.collections[0].get_datalim(confidence.transData)
+        assert (band.y0, band.y1) == pytest.approx((0, 0.2))
+        assert (
+            figure.legends[0].get_title().get_text() == "line: mean of 2 seeds; band: lowest to highest seed"
+        )
+
+    def test_single_seed_has_no_band(self, tmp_path: Path) -> None:
+        figure = learning_curves(self.read(tmp_path, history("none", 0), history("friendly", 0)), def_epoch=2)
+        assert all(len(axes.collections) == 0 for axes in figure.axes)
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+            "No defense",
+            "Friendly noise",
+            "friendly noise begins",
+        ]
+        assert figure.legends[0].get_title().get_text() == "one seed"
+
+    def test_nan_and_missing_measurements(self, tmp_path: Path) -> None:
+        first, second = history("none", 0, every=1), history("none", 1, every=2)
+        first["history"][3]["accuracy"] = math.nan
+        first["history"][4]["accuracy"] = None
+        figure = learning_curves(self.read(tmp_path, first, second))
+        accuracy = figure.axes[1].lines[0]
+        assert np.asarray(accuracy.get_xdata()).tolist() == [0, 1, 2, 3, 5]
+        assert np.isfinite(np.asarray(accuracy.get_ydata())).all()
+
+    def test_unmeasured_quantity_has_no_panel(self, tmp_path: Path) -> None:
+        figure = learning_curves(self.read(tmp_path, history("none", 0, every=100)))
+        assert [axes.get_ylabel() for axes in figure.axes] == ["training loss"]
+        style.save(figure, tmp_path / "a.pdf", tmp_path / "a.png", 60)
+
+    def test_a_row_per_attack(self, tmp_path: Path) -> None:
+        figure = learning_curves(
+            self.read(
+                tmp_path, history("none", 0), history("none", 0, attack="bullseye"), history("clean", 0)
+            )
+        )
+        assert len(figure.axes) == 6
+        assert [len(axes.lines) for axes in figure.axes] == [2, 2, 2, 1, 1, 1]
+
+    def test_same_victim_twice(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="list each once"):
+            learning_curves(self.read(tmp_path, history("none", 0), history("none", 0)))
+
+    @pytest.mark.parametrize(
+        "content",
+        [[], {"attack": "a", "defense": "b", "seed": 0, "history": []}, history("none", 0) | {"history": 3}],
+    )
+    def test_not_metrics(self, content: Any, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="delete it"):
+            self.read(tmp_path, content)
+
+    def test_nothing_measured(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="no measurement"):
+            learning_curves(self.read(tmp_path, history("none", 0) | {"history": [{"epoch": 0}]}))
+
+    @pytest.mark.parametrize("value", ["-1", "true", '"x"', "1.5"])
+    def test_bad_def_epoch(self, value: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match="def_epoch"):
+            script("figure_learning_curves").main(
+                ["--spec", f"def_epoch={value}", *inputs["figure_learning_curves"], *outputs(tmp_path)]
+            )
+
+
+class TestOutcome:
+    def write(self, folder: Path, text: str) -> Path:
+        (folder / "results.csv").write_text(text)
+        return folder / "results.csv"
+
+    def test_dots_and_intervals_in_table_order(self, tmp_path: Path) -> None:
+        figure = outcome(read_results(self.write(tmp_path, TABLE)))
+        success, accuracy = figure.axes
+        assert [label.get_text() for label in success.get_yticklabels()] == [
+            "Clean data (control)",
+            "No defense",
+            "FRIENDS-B",
+        ]
+        # The first row is on top.
+        assert success.get_ylim()[0] > success.get_ylim()[1]
+        drawn = [np.asarray(line.get_xdata()).tolist() for line in success.lines]
+        assert drawn[2] == pytest.approx([58, 92])
+        assert drawn[3] == pytest.approx([80])
+        assert "n = 20" in accuracy.get_xlabel()
+
+    def test_single_seed_has_no_accuracy_interval(self, tmp_path: Path) -> None:
+        path = self.write(
+            tmp_path, HEADER + "witches,null,1,1.0,0.2,1.0,0.9,,,5\nwitches,none,3,0,0,0.5,0.8,nan,nan,5\n"
+        )
+        figure = outcome(read_results(path))
+        assert [len(axes.lines) for axes in figure.axes] == [4, 2]
+        assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+            "null (n = 1)",
+            "No defense (n = 3)",
+        ]
+        style.save(figure, tmp_path / "a.pdf", tmp_path / "a.png", 60)
+
+    def test_a_row_of_panels_per_attack(self, tmp_path: Path) -> None:
+        figure = outcome(
+            read_results(self.write(tmp_path, TABLE + "bullseye,none,20,0.5,0.3,0.7,0.9,0.8,1.0,5\n"))
+        )
+        assert [axes.get_title(loc="left") for axes in figure.axes] == ["witches", "", "bullseye", ""]
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            (HEADER, "no rows"),
+            (TABLE.replace("success_low,", "other,"), "lacks the columns success_low"),
+            (TABLE.replace("0.8,0.58", "most,0.58"), "text where numbers"),
+            (TABLE.replace("0.8,0.58", ",0.58"), "no success"),
+        ],
+    )
+    def test_bad_tables(self, text: str, message: str, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=message):
+            read_results(self.write(tmp_path, text))
