@@ -8,13 +8,12 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
-sys.path.insert(0, "src")
+sys.path.insert(0, "src")  # the package as it lies here, installed or not
 
 from poisonlab.config.study import read_study
 from poisonlab.errors import PoisonlabError
 from poisonlab.modules import module_name
 from poisonlab.provenance import code_digests, locked_versions, spec
-
 
 # A config file that names a study stands alone; anything else is laid over the default study.
 if "study" not in config:
@@ -36,6 +35,7 @@ shell.prefix(
 
 
 include: "workflow/rules/names.smk"
+include: "workflow/rules/jobs.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/craft.smk"
 include: "workflow/rules/noise.smk"

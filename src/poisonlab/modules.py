@@ -1,8 +1,8 @@
 """Which module holds a named attack, defense, model or data source.
 
 Names in a config file (``gradient-matching``) are module names with dashes for underscores
-(``poisonlab.attacks.gradient_matching``). Modules are loaded by name, so that a job's code digest holds the one module it
-runs and not the whole package. Standard library only: the Snakefile reads it.
+(``poisonlab.attacks.gradient_matching``). Modules are loaded by name, so that a job's code digest holds the one
+module it runs and not the whole package. Standard library only: the Snakefile reads it.
 """
 
 from __future__ import annotations

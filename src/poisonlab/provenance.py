@@ -1,9 +1,9 @@
 """What a job depends on, as plain strings that Snakemake can compare: settings and code.
 
-Snakemake compares a rule's ``params`` as an unordered set of values, without their names, and silently ignores values that
-are not plain. So every setting becomes one string ``section.key=value`` that carries its own name, and every source file
-one string ``path@digest``; a changed string is then both noticed and readable in ``snakemake -n``. Standard library only:
-the Snakefile imports this module.
+Snakemake compares a rule's ``params`` as an unordered set of values, without their names, and silently ignores values
+that are not plain. So every setting becomes one string ``section.key=value`` that carries its own name, and every
+source file one string ``path@digest``; a changed string is then both noticed and readable in ``snakemake -n``.
+Standard library only: the Snakefile imports this module.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def digest_of(strings: Sequence[str]) -> str:
 def code_digests(*roots: str, base: Path = ROOT) -> list[str]:
     """Sorted ``path@digest`` strings of the named sources and of every project module they import, transitively.
 
-    The digest is of the syntax tree: comments, docstrings and layout do not count. Imports are read statically, so a module
-    loaded by name (an attack, a defense, a model, a data source) must be named among ``roots``.
+    The digest is of the syntax tree: comments, docstrings and layout do not count. Imports are read statically, so a
+    module loaded by name (an attack, a defense, a model, a data source) must be named among ``roots``.
 
     Args:
         roots: script paths relative to ``base`` (``workflow/scripts/train.py``) or dotted project modules.

@@ -69,8 +69,7 @@ def test_splits_share_no_scan_and_no_photo_pixel(monkeypatch: pytest.MonkeyPatch
 def test_more_contrast_changes_the_photograph_more() -> None:
     bare = small(contrast=1e-9).train_images.float()
     changes = [
-        (small(contrast=contrast).train_images.float() - bare).abs().mean().item()
-        for contrast in (0.1, 0.25, 0.5, 1.0)
+        (small(contrast=contrast).train_images.float() - bare).abs().mean().item() for contrast in (0.1, 0.25, 0.5, 1.0)
     ]
     assert changes == sorted(changes)
     assert 0 < changes[0] < 0.5 * changes[2]

@@ -48,12 +48,7 @@ def png_claiming(width: int, height: int) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b""))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 def refused(settings: DatasetSettings, place: object, *words: str) -> None:
@@ -120,9 +115,7 @@ def write_npz(path: Path, **changes: Any) -> Npz:
 def test_npz_channels_last(tmp_path: Path) -> None:
     dataset = load_dataset(write_npz(tmp_path / "a.npz"))
     assert np.array_equal(dataset.train_images.numpy(), random_pixels(6, 5, 4, 3).transpose(0, 3, 1, 2))
-    assert np.array_equal(
-        dataset.test_images.numpy(), random_pixels(3, 5, 4, 3, seed=1).transpose(0, 3, 1, 2)
-    )
+    assert np.array_equal(dataset.test_images.numpy(), random_pixels(3, 5, 4, 3, seed=1).transpose(0, 3, 1, 2))
     assert dataset.train_labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert dataset.class_names == ("0", "1", "2")
     assert dataset.train_images.is_contiguous()
@@ -188,11 +181,7 @@ def drop_tail(content: bytes) -> bytes:
 
 def flip_middle(content: bytes) -> bytes:
     middle = len(content) // 3
-    return (
-        content[:middle]
-        + bytes(byte ^ 0xFF for byte in content[middle : middle + 40])
-        + content[middle + 40 :]
-    )
+    return content[:middle] + bytes(byte ^ 0xFF for byte in content[middle : middle + 40]) + content[middle + 40 :]
 
 
 def replace_with_text(content: bytes) -> bytes:
@@ -212,9 +201,7 @@ def test_npz_refuses_a_damaged_file(tmp_path: Path, damage: Callable[[bytes], by
 
 
 def test_npz_refuses_a_missing_file(tmp_path: Path) -> None:
-    refused(
-        Npz(source="npz", path=str(tmp_path / "a.npz")), tmp_path / "a.npz", "missing", "correct the path"
-    )
+    refused(Npz(source="npz", path=str(tmp_path / "a.npz")), tmp_path / "a.npz", "missing", "correct the path")
 
 
 # --- limits and statistics --------------------------------------------------------------------------------
@@ -247,8 +234,7 @@ def test_limits_draw_balanced_subsets_in_order(tmp_path: Path) -> None:
 
 def test_subset_seed_decides_the_draw(tmp_path: Path) -> None:
     draws = [
-        positions(load_dataset(limited(tmp_path, (20, 20), train_limit=10, subset_seed=seed)))
-        for seed in (0, 0, 1)
+        positions(load_dataset(limited(tmp_path, (20, 20), train_limit=10, subset_seed=seed))) for seed in (0, 0, 1)
     ]
     assert draws[0] == draws[1] != draws[2]
 
@@ -267,9 +253,7 @@ def test_limit_beyond_the_split(tmp_path: Path) -> None:
         "10 images",
         "lower",
     )
-    refused(
-        limited(tmp_path, (5, 5), test_limit=11), tmp_path / "a.npz", "test_limit is 11", "10 images", "lower"
-    )
+    refused(limited(tmp_path, (5, 5), test_limit=11), tmp_path / "a.npz", "test_limit is 11", "10 images", "lower")
 
 
 def test_limit_beyond_balance_names_the_largest_that_works(tmp_path: Path) -> None:
@@ -378,9 +362,7 @@ GOOD = encoded(random_pixels(4, 6, 3))
     ids=["truncated", "corrupt", "empty", "postscript", "null", "bomb", "large", "shape", "16-bit"],
 )
 @pytest.mark.filterwarnings("error")
-def test_parquet_names_the_row_of_a_bad_image(
-    tmp_path: Path, image: bytes | None, words: tuple[str, ...]
-) -> None:
+def test_parquet_names_the_row_of_a_bad_image(tmp_path: Path, image: bytes | None, words: tuple[str, ...]) -> None:
     images = [encoded(pixels) for pixels in random_pixels(5, 4, 6, 3)]
     settings = parquet_pair(tmp_path, images=[*images[:3], image, images[4]])
     refused(settings, tmp_path / "train.parquet", *words)
@@ -461,9 +443,7 @@ def test_image_folder_pixels_and_order(tmp_path: Path) -> None:
     assert dataset.class_names == ("ant", "bee")
     assert dataset.train_labels.tolist() == [0, 0, 1, 1]
     for split, part in ((dataset.train_images, 0), (dataset.test_images, 100)):
-        expected = [
-            random_pixels(10, 12, 3, seed=part + place).transpose(2, 0, 1) for place in (10, 11, 0, 1)
-        ]
+        expected = [random_pixels(10, 12, 3, seed=part + place).transpose(2, 0, 1) for place in (10, 11, 0, 1)]
         assert np.array_equal(split.numpy(), np.stack(expected))
 
 
@@ -497,13 +477,9 @@ def test_image_folder_names_the_bad_image(tmp_path: Path, content: bytes) -> Non
 
 
 def test_image_folder_refuses_missing_or_empty_folders(tmp_path: Path) -> None:
-    refused(
-        ImageFolder(source="image-folder", root=str(tmp_path)), tmp_path / "train", "missing", "correct root"
-    )
+    refused(ImageFolder(source="image-folder", root=str(tmp_path)), tmp_path / "train", "missing", "correct root")
     (tmp_path / "train").mkdir()
-    refused(
-        ImageFolder(source="image-folder", root=str(tmp_path)), tmp_path / "train", "no class folders", "put"
-    )
+    refused(ImageFolder(source="image-folder", root=str(tmp_path)), tmp_path / "train", "no class folders", "put")
     (tmp_path / "train").rmdir()
     settings = image_folder(tmp_path)
     for file in (tmp_path / "test" / "ant").iterdir():
@@ -550,9 +526,7 @@ def fake_cifar(root: Path, monkeypatch: pytest.MonkeyPatch, reader: Any, label_k
 @pytest.mark.parametrize(
     ("source", "reader", "label_key"), [("cifar10", CIFAR10, "labels"), ("cifar100", CIFAR100, "fine_labels")]
 )
-def test_cifar(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Any, reader: Any, label_key: str
-) -> None:
+def test_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Any, reader: Any, label_key: str) -> None:
     folder = fake_cifar(tmp_path, monkeypatch, reader, label_key)
     settings = Cifar(source=source, root=str(tmp_path))
     dataset = load_dataset(settings)
@@ -577,6 +551,4 @@ def test_cifar_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cifar_download_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CIFAR10, "url", (tmp_path / "nowhere.tar.gz").as_uri())
     settings = Cifar(source="cifar10", root=str(tmp_path / "data"), download=True)
-    refused(
-        settings, tmp_path / "data" / "cifar-10-batches-py", "cannot download cifar10", "check the network"
-    )
+    refused(settings, tmp_path / "data" / "cifar-10-batches-py", "cannot download cifar10", "check the network")

@@ -52,9 +52,7 @@ class TestWilson:
     )
     def test_closed_form(self, successes: int, n: int, level: float) -> None:
         interval = wilson(successes, n, level)
-        assert (interval.low, interval.high) == pytest.approx(
-            wilson_by_hand(successes, n, level), rel=1e-9, abs=1e-12
-        )
+        assert (interval.low, interval.high) == pytest.approx(wilson_by_hand(successes, n, level), rel=1e-9, abs=1e-12)
         assert interval.estimate == successes / n
         assert interval.n == n
 
@@ -82,11 +80,7 @@ class TestWilson:
         every = [wilson(successes, n) for successes in range(n + 1)]
         rates = [k / 200 for k in range(10, 191)]
         coverage = [
-            sum(
-                math.comb(n, k) * p**k * (1 - p) ** (n - k)
-                for k, interval in enumerate(every)
-                if interval.contains(p)
-            )
+            sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k, interval in enumerate(every) if interval.contains(p))
             for p in rates
         ]
         assert min(coverage) >= 0.89
@@ -162,9 +156,7 @@ def pairs(both: int, only_first: int, only_second: int, neither: int) -> tuple[l
 
 
 class TestMcNemar:
-    @pytest.mark.parametrize(
-        ("only_first", "only_second"), [*itertools.product([0, 1, 4, 5, 15], repeat=2), (40, 60)]
-    )
+    @pytest.mark.parametrize(("only_first", "only_second"), [*itertools.product([0, 1, 4, 5, 15], repeat=2), (40, 60)])
     def test_binomial_sum(self, only_first: int, only_second: int) -> None:
         n = only_first + only_second
         tail = sum(math.comb(n, k) for k in range(min(only_first, only_second) + 1))

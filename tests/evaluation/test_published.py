@@ -107,9 +107,7 @@ def test_table_1_prints_the_variance_over_the_root_of_n(numbers: pd.DataFrame) -
 
 def test_runs_shared_by_two_tables_agree(numbers: pd.DataFrame) -> None:
     def pair(table: int, row: str, defense: str) -> list[float]:
-        here = numbers[
-            (numbers["table"] == table) & (numbers["row"] == row) & (numbers["defense"] == defense)
-        ]
+        here = numbers[(numbers["table"] == table) & (numbers["row"] == row) & (numbers["defense"] == defense)]
         return [float(here.loc[here["column"] == c, "value"].iloc[0]) for c in ("Poison Acc", "Test Acc")]
 
     for letter, kind in (("U", "Uniform"), ("B", "Bernoulli"), ("G", "Gaussian")):

@@ -47,9 +47,7 @@ def bump(height: float, x: float = 0.0) -> NDArray[np.float64]:
     return surface
 
 
-def history(
-    defense: str, seed: int, epochs: int = 6, every: int = 3, attack: str = "witches"
-) -> dict[str, Any]:
+def history(defense: str, seed: int, epochs: int = 6, every: int = 3, attack: str = "witches") -> dict[str, Any]:
     entries = []
     for epoch in range(epochs):
         entry: dict[str, Any] = {"epoch": epoch, "lr": 0.1, "train_loss": 2 / (epoch + 1) + 0.1 * seed}
@@ -172,9 +170,7 @@ def test_missing_input_is_one_line_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    "content", [b"", b"not what was expected\n1,2,3\n", b"PK\x03\x04 cut", b"{}", b"\xff\xfe\x00"]
-)
+@pytest.mark.parametrize("content", [b"", b"not what was expected\n1,2,3\n", b"PK\x03\x04 cut", b"{}", b"\xff\xfe\x00"])
 def test_damaged_input(name: str, content: bytes, inputs: dict[str, list[str]], tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     damaged.write_bytes(content)
@@ -339,9 +335,7 @@ class TestLandscapes:
 
     def test_pickled_and_plain_arrays(self, tmp_path: Path) -> None:
         main: Callable[..., None] = script("figure_landscape_victims").main
-        np.savez(
-            tmp_path / "pickled.npz", coordinates=COORDINATES, names=np.array(["a", None]), loss=bump(1)[None]
-        )
+        np.savez(tmp_path / "pickled.npz", coordinates=COORDINATES, names=np.array(["a", None]), loss=bump(1)[None])
         np.save(tmp_path / "plain.npy", bump(1))
         for file, message in (("pickled.npz", "damaged"), ("plain.npy", "not an npz")):
             with pytest.raises(DataError, match=message):
@@ -351,16 +345,10 @@ class TestLandscapes:
 class TestNoiseHistogram:
     def test_shares(self) -> None:
         noise = np.array([0, 0, 0, 16, -16, 3.4, -2.6, 2.6]) / 255
-        figure = noise_histogram(
-            noise.astype(np.float16), [("bernoulli", 8.0, np.array([-8.0, 8.0, 8.0, 8.0]))]
-        )
+        figure = noise_histogram(noise.astype(np.float16), [("bernoulli", 8.0, np.array([-8.0, 8.0, 8.0, 8.0]))])
         steps: list[Any] = [axes.patches[0] for axes in figure.axes]
         heights = [
-            {
-                level: height
-                for level, height in zip(range(-255, 256), step.get_data().values, strict=True)
-                if height
-            }
+            {level: height for level, height in zip(range(-255, 256), step.get_data().values, strict=True) if height}
             for step in steps
         ]
         assert heights[0] == pytest.approx({0: 37.5, 16: 12.5, -16: 12.5, 3: 25, -3: 12.5})
@@ -395,9 +383,7 @@ class TestLearningCurves:
         assert np.asarray(confidence.lines[0].get_ydata()) == pytest.approx([0.1, 0.1])
         band = confidence.collections[0].get_datalim(confidence.transData)
         assert (band.y0, band.y1) == pytest.approx((0, 0.2))
-        assert (
-            figure.legends[0].get_title().get_text() == "line: mean of 2 seeds; band: lowest to highest seed"
-        )
+        assert figure.legends[0].get_title().get_text() == "line: mean of 2 seeds; band: lowest to highest seed"
 
     def test_single_seed_has_no_band(self, tmp_path: Path) -> None:
         figure = learning_curves(self.read(tmp_path, history("none", 0), history("friendly", 0)), def_epoch=2)
@@ -425,9 +411,7 @@ class TestLearningCurves:
 
     def test_a_row_per_attack(self, tmp_path: Path) -> None:
         figure = learning_curves(
-            self.read(
-                tmp_path, history("none", 0), history("none", 0, attack="bullseye"), history("clean", 0)
-            )
+            self.read(tmp_path, history("none", 0), history("none", 0, attack="bullseye"), history("clean", 0))
         )
         assert len(figure.axes) == 6
         assert [len(axes.lines) for axes in figure.axes] == [2, 2, 2, 1, 1, 1]
@@ -489,9 +473,7 @@ class TestOutcome:
         style.save(figure, tmp_path / "a.pdf", tmp_path / "a.png", 60)
 
     def test_a_row_of_panels_per_attack(self, tmp_path: Path) -> None:
-        figure = outcome(
-            read_results(self.write(tmp_path, TABLE + "bullseye,none,20,0.5,0.3,0.7,0.9,0.8,1.0,5\n"))
-        )
+        figure = outcome(read_results(self.write(tmp_path, TABLE + "bullseye,none,20,0.5,0.3,0.7,0.9,0.8,1.0,5\n")))
         assert [axes.get_title(loc="left") for axes in figure.axes] == ["witches", "", "bullseye", ""]
 
     @pytest.mark.parametrize(

@@ -1,35 +1,6 @@
 # Poisons: one set per attack and seed.
 
 
-def craft_surrogates(wildcards):
-    attack = study.attack(wildcards.attack)
-    return expand(
-        rules.pretrain.output.weights,
-        surrogate=attack.surrogate,
-        seed=wildcards.seed,
-        member=range(attack.ensemble),
-    )
-
-
-def craft_spec(wildcards):
-    attack = study.attack(wildcards.attack)
-    surrogate = study.surrogate(attack.surrogate)
-    return spec(
-        dataset=plain(study.dataset),
-        model=plain(surrogate.model),
-        augmentation=plain(surrogate.recipe.augmentation),
-        # What the results are set beside does not change the poisons.
-        attack=plain(attack, "published"),
-        seed=int(wildcards.seed),
-    )
-
-
-def craft_code(wildcards):
-    attack = study.attack(wildcards.attack)
-    model = study.surrogate(attack.surrogate).model
-    return training_code("craft", [model], module_name("attacks", attack.method))
-
-
 rule craft:
     input:
         data=dataset_files(),
@@ -39,13 +10,15 @@ rule craft:
         card=f"{POISONS}.card.json",
     log:
         f"{LOG}/craft/{{attack}}/seed{{seed}}.log",
+    conda:
+        "../../envs/conda.yaml"
+    threads: study.threads
+    resources:
+        gpu=int(ON_GPU),
     params:
         spec=craft_spec,
         code=craft_code,
         where=where,
-    threads: study.threads
-    resources:
-        gpu=int(ON_GPU),
     shell:
         "python workflow/scripts/craft.py --spec {params.spec:q} {params.where:q}"
         " --surrogates {input.surrogates:q} --poisons {output.poisons:q} --card {output.card:q}"

@@ -1,2 +1,239 @@
+# Figures: the paper's 1 to 4, learning curves, and the outcome at a glance. Computing a landscape and drawing it are two rules, so
+# that a change of looks recomputes nothing.
+
+SHOWN = study.shown_seed
+FRIENDLY_ROWS = [row for row in study.defenses if row.friendly is not None and row.poisoned]
+RANDOM_NOISES = [
+    plain(defense)
+    for row in study.defenses
+    if len(row.apply) == 1
+    for defense in row.apply
+    if defense.method == "random-noise"
+]
+DRAWING = {"drawing": plain(study.figures.drawing)}
+
+
+rule landscape_poison:
+    input:
+        data=dataset_files(),
+        poisons=shown_poisons,
+        surrogate=lambda wildcards: expand(
+            rules.pretrain.output.weights,
+            surrogate=study.attack(wildcards.attack).surrogate,
+            seed=SHOWN,
+            member=0,
+        ),
+    output:
+        landscape=f"{FIGURE}/{{attack}}/landscape-poison.npz",
+    log:
+        f"{LOG}/landscape_poison/{{attack}}.log",
+    conda:
+        "../../envs/conda.yaml"
+    threads: study.threads
+    resources:
+        gpu=int(ON_GPU),
+    params:
+        spec=landscape_poison_spec,
+        code=lambda wildcards: training_code(
+            "landscape_poison",
+            [study.surrogate(study.attack(wildcards.attack).surrogate).model],
+        ),
+        where=where,
+    shell:
+        "python workflow/scripts/landscape_poison.py --spec {params.spec:q} {params.where:q}"
+        " --poisons {input.poisons:q} --surrogate {input.surrogate:q} --landscape {output.landscape:q}"
+        " > {log:q} 2>&1"
+
+
+rule landscape_victims:
+    input:
+        data=dataset_files(),
+        poisons=shown_poisons,
+        victims=lambda wildcards: expand(
+            rules.train.output.weights,
+            attack=wildcards.attack,
+            defense=study.landscape_victims,
+            seed=SHOWN,
+        ),
+    output:
+        landscape=f"{FIGURE}/{{attack}}/landscape-victims.npz",
+    log:
+        f"{LOG}/landscape_victims/{{attack}}.log",
+    conda:
+        "../../envs/conda.yaml"
+    threads: study.threads
+    resources:
+        gpu=int(ON_GPU),
+    params:
+        spec=spec(
+            dataset=plain(study.dataset),
+            model=plain(study.victim.model),
+            landscape=plain(study.figures.landscape) | {"victims": study.landscape_victims},
+            seed=SHOWN,
+        ),
+        code=training_code("landscape_victims", [study.victim.model]),
+        where=where,
+    shell:
+        "python workflow/scripts/landscape_victims.py --spec {params.spec:q} {params.where:q}"
+        " --poisons {input.poisons:q} --victims {input.victims:q} --landscape {output.landscape:q}"
+        " > {log:q} 2>&1"
+
+
+rule figure_examples:
+    input:
+        poisons=shown_poisons,
+        noise=shown_noise,
+    output:
+        pdf=f"{FIGURE}/{{attack}}/examples.pdf",
+        png=report(
+            f"{FIGURE}/{{attack}}/examples.png",
+            category="Figures",
+            caption="../report/examples.rst",
+            labels={"figure": "1: poisons and friendly noise", "attack": "{attack}"},
+        ),
+    log:
+        f"{LOG}/figure_examples/{{attack}}.log",
+    conda:
+        "../../envs/conda.yaml"
+    params:
+        spec=spec(**DRAWING),
+        code=code_digests("workflow/scripts/figure_examples.py"),
+    shell:
+        "python workflow/scripts/figure_examples.py --spec {params.spec:q} --poisons {input.poisons:q}"
+        " --noise {input.noise:q} --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
+
+
+rule figure_landscape_poison:
+    input:
+        landscape=rules.landscape_poison.output.landscape,
+    output:
+        pdf=f"{FIGURE}/{{attack}}/landscape-poison.pdf",
+        png=report(
+            f"{FIGURE}/{{attack}}/landscape-poison.png",
+            category="Figures",
+            caption="../report/landscape_poison.rst",
+            labels={"figure": "2: around one poison", "attack": "{attack}"},
+        ),
+    log:
+        f"{LOG}/figure_landscape_poison/{{attack}}.log",
+    conda:
+        "../../envs/conda.yaml"
+    params:
+        spec=spec(**DRAWING),
+        code=code_digests("workflow/scripts/figure_landscape_poison.py"),
+    shell:
+        "python workflow/scripts/figure_landscape_poison.py --spec {params.spec:q}"
+        " --landscape {input.landscape:q} --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
+
+
+rule figure_landscape_victims:
+    input:
+        landscape=rules.landscape_victims.output.landscape,
+    output:
+        pdf=f"{FIGURE}/{{attack}}/landscape-victims.pdf",
+        png=report(
+            f"{FIGURE}/{{attack}}/landscape-victims.png",
+            category="Figures",
+            caption="../report/landscape_victims.rst",
+            labels={"figure": "3: around all poisons", "attack": "{attack}"},
+        ),
+    log:
+        f"{LOG}/figure_landscape_victims/{{attack}}.log",
+    conda:
+        "../../envs/conda.yaml"
+    params:
+        spec=spec(**DRAWING),
+        code=code_digests("workflow/scripts/figure_landscape_victims.py"),
+    shell:
+        "python workflow/scripts/figure_landscape_victims.py --spec {params.spec:q}"
+        " --landscape {input.landscape:q} --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
+
+
+rule figure_noise_histogram:
+    input:
+        noise=shown_noise,
+    output:
+        pdf=f"{FIGURE}/{{attack}}/noise-histogram.pdf",
+        png=report(
+            f"{FIGURE}/{{attack}}/noise-histogram.png",
+            category="Figures",
+            caption="../report/noise_histogram.rst",
+            labels={"figure": "4: histograms of the noise", "attack": "{attack}"},
+        ),
+    log:
+        f"{LOG}/figure_noise_histogram/{{attack}}.log",
+    conda:
+        "../../envs/conda.yaml"
+    params:
+        spec=spec(**DRAWING, noise=RANDOM_NOISES),
+        code=code_digests("workflow/scripts/figure_noise_histogram.py"),
+    shell:
+        "python workflow/scripts/figure_noise_histogram.py --spec {params.spec:q} --noise {input.noise:q}"
+        " --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
+
+
+rule figure_learning_curves:
+    input:
+        metrics=lambda wildcards: [
+            path
+            for row in study.defenses
+            for path in expand(
+                rules.train.output.metrics, attack=wildcards.attack, defense=row.name, seed=SEEDS
+            )
+        ],
+    output:
+        pdf=f"{FIGURE}/{{attack}}/learning-curves.pdf",
+        png=report(
+            f"{FIGURE}/{{attack}}/learning-curves.png",
+            category="Figures",
+            caption="../report/learning_curves.rst",
+            labels={"figure": "learning curves", "attack": "{attack}"},
+        ),
+    log:
+        f"{LOG}/figure_learning_curves/{{attack}}.log",
+    conda:
+        "../../envs/conda.yaml"
+    params:
+        spec=spec(
+            **DRAWING,
+            def_epoch=FRIENDLY_ROWS[0].friendly.def_epoch if FRIENDLY_ROWS else None,
+        ),
+        code=code_digests("workflow/scripts/figure_learning_curves.py"),
+    shell:
+        "python workflow/scripts/figure_learning_curves.py --spec {params.spec:q}"
+        " --metrics {input.metrics:q} --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
+
+
+rule figure_outcome:
+    input:
+        table=rules.tables.output.csv,
+    output:
+        pdf=f"{FIGURE}/outcome.pdf",
+        png=report(
+            f"{FIGURE}/outcome.png",
+            category="Outcome",
+            caption="../report/outcome.rst",
+            labels={"figure": "outcome"},
+        ),
+    log:
+        f"{LOG}/figure_outcome.log",
+    conda:
+        "../../envs/conda.yaml"
+    params:
+        spec=spec(**DRAWING),
+        code=code_digests("workflow/scripts/figure_outcome.py"),
+    shell:
+        "python workflow/scripts/figure_outcome.py --spec {params.spec:q} --table {input.table:q}"
+        " --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
+
+
 rule drawings:
-    input: []
+    input:
+        rules.figure_outcome.output,
+        expand(rules.figure_learning_curves.output, attack=ATTACKS),
+        expand(rules.figure_landscape_poison.output, attack=ATTACKS),
+        expand(rules.figure_landscape_victims.output, attack=ATTACKS)
+        if study.landscape_victims
+        else [],
+        expand(rules.figure_examples.output, attack=ATTACKS) if FRIENDLY_ROWS else [],
+        expand(rules.figure_noise_histogram.output, attack=ATTACKS) if FRIENDLY_ROWS else [],

@@ -1,6 +1,7 @@
 # What every rule needs: where things lie, and how settings and code become params.
 
 import re
+import shutil
 from pathlib import Path
 
 ATTACKS = [attack.name for attack in study.attacks]
@@ -20,7 +21,9 @@ SOFTWARE = locked_versions(
     Path("envs/requirements.lock"), "torch", "torchvision", "numpy", "scikit-learn"
 )
 
-ON_GPU = study.device == "cuda" or (study.device == "auto" and Path("/dev/nvidia0").exists())
+ON_GPU = study.device == "cuda" or (
+    study.device == "auto" and shutil.which("nvidia-smi") is not None
+)
 
 # One job at a time on a GPU, unless the command line or a profile says otherwise.
 workflow.global_resources.setdefault("gpu", 1)
@@ -32,41 +35,3 @@ wildcard_constraints:
     surrogate="|".join(re.escape(surrogate.name) for surrogate in study.surrogates),
     seed=r"\d+",
     member=r"\d+",
-
-
-def plain(settings, *without):
-    """Settings as plain values, the only kind that Snakemake tracks."""
-    return settings.model_dump(mode="json", exclude=set(without))
-
-
-def training_spec(model, recipe, wildcards):
-    return dict(
-        dataset=plain(study.dataset),
-        model=plain(model),
-        recipe=plain(recipe, "base"),
-        seed=int(wildcards.seed),
-    )
-
-
-def training_code(script, models, *others):
-    """Digests of a script, of the data source, architectures and other modules it loads by name, and of all they import."""
-    modules = {module_name("models", model.name) for model in models}
-    data = module_name("data", study.dataset.source)
-    return SOFTWARE + code_digests(f"workflow/scripts/{script}.py", data, *sorted(modules), *others)
-
-
-def where(wildcards, threads):
-    """How a job runs rather than what it computes. Snakemake does not compare params that ask for threads."""
-    return ["--device", study.device, "--threads", str(threads)]
-
-
-def saving(wildcards, threads):
-    """As ``where``: how often a training saves its state."""
-    return ["--checkpoint-seconds", str(study.checkpoint_seconds)]
-
-
-def dataset_files():
-    """The files the dataset is read from: when they change, so does everything."""
-    from poisonlab.data.sources import files_of
-
-    return files_of(study.dataset)

@@ -1,26 +1,6 @@
 # Friendly noise: one file per attack, defense that uses it, and seed.
 
 
-def noise_poisons(wildcards):
-    poisoned = study.defense(wildcards.defense).poisoned
-    return expand(rules.craft.output.poisons, **wildcards) if poisoned else []
-
-
-def noise_spec(wildcards):
-    row = study.defense(wildcards.defense)
-    return spec(
-        **training_spec(study.victim.model, study.victim.recipe, wildcards),
-        defenses=plain(row)["apply"],
-    )
-
-
-def noise_code(wildcards):
-    row = study.defense(wildcards.defense)
-    donor = row.friendly.donor or study.victim.model
-    defenses = [module_name("defenses", defense.method) for defense in row.apply]
-    return training_code("noise", [donor], *defenses)
-
-
 rule noise:
     input:
         data=dataset_files(),
@@ -30,6 +10,11 @@ rule noise:
         card=f"{NOISE}.card.json",
     log:
         f"{LOG}/noise/{{attack}}/{{defense}}/seed{{seed}}.log",
+    conda:
+        "../../envs/conda.yaml"
+    threads: study.threads
+    resources:
+        gpu=int(ON_GPU),
     params:
         spec=noise_spec,
         code=noise_code,
@@ -37,9 +22,6 @@ rule noise:
         saving=saving,
         poisons=lambda wildcards, input: ["--poisons", *input.poisons] if input.poisons else [],
         checkpoint=f"{CHECKPOINT}/noise/{{attack}}/{{defense}}/seed{{seed}}.safetensors",
-    threads: study.threads
-    resources:
-        gpu=int(ON_GPU),
     shell:
         "python workflow/scripts/noise.py --spec {params.spec:q} --code {params.code:q}"
         " {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"

@@ -1,18 +1,6 @@
 # The attacker's surrogates, trained on clean data: one, or an ensemble, per seed.
 
 
-def pretrain_spec(wildcards):
-    surrogate = study.surrogate(wildcards.surrogate)
-    return spec(
-        **training_spec(surrogate.model, surrogate.recipe, wildcards),
-        member=int(wildcards.member),
-    )
-
-
-def pretrain_code(wildcards):
-    return training_code("pretrain", [study.surrogate(wildcards.surrogate).model])
-
-
 rule pretrain:
     input:
         data=dataset_files(),
@@ -22,15 +10,17 @@ rule pretrain:
         card=f"{SURROGATE}.card.json",
     log:
         f"{LOG}/pretrain/{{surrogate}}/seed{{seed}}-{{member}}.log",
+    conda:
+        "../../envs/conda.yaml"
+    threads: study.threads
+    resources:
+        gpu=int(ON_GPU),
     params:
         spec=pretrain_spec,
         code=pretrain_code,
         where=where,
         saving=saving,
         checkpoint=f"{CHECKPOINT}/pretrain/{{surrogate}}/seed{{seed}}-{{member}}.safetensors",
-    threads: study.threads
-    resources:
-        gpu=int(ON_GPU),
     shell:
         "python workflow/scripts/pretrain.py --spec {params.spec:q} --code {params.code:q}"
         " {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"

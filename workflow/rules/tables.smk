@@ -9,19 +9,6 @@ CELLS = [
 NOISE_CELLS = [cell for cell in CELLS if study.defense(cell["defense"]).friendly is not None]
 
 
-def tables_spec():
-    return spec(
-        description=study.description,
-        cells=[
-            {**cell, "noise": NOISE_CELLS.index(cell) if cell in NOISE_CELLS else None}
-            for cell in CELLS
-        ],
-        published={
-            attack.name: attack.published for attack in study.attacks if attack.published is not None
-        },
-    )
-
-
 rule tables:
     input:
         metrics=[expand(rules.train.output.metrics, **cell) for cell in CELLS],
@@ -29,12 +16,19 @@ rule tables:
         noise_cards=[expand(rules.noise.output.card, **cell) for cell in NOISE_CELLS],
         reference=sorted(map(str, Path("reference").glob("*.csv"))),
     output:
-        csv=report(f"{TABLE}.csv", category="Tables", caption="../report/table.rst", labels={"table": "all numbers (CSV)"}),
+        csv=report(
+            f"{TABLE}.csv",
+            category="Tables",
+            caption="../report/table.rst",
+            labels={"table": "all numbers (CSV)"},
+        ),
         md=f"{TABLE}.md",
         tex=f"{TABLE}.tex",
         time=f"{TABLE}-time.md",
     log:
         f"{LOG}/tables.log",
+    conda:
+        "../../envs/conda.yaml"
     params:
         spec=tables_spec(),
         code=code_digests("workflow/scripts/tables.py"),

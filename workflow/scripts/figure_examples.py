@@ -19,9 +19,7 @@ from poisonlab.figures.style import save
 def main(argv: Sequence[str]) -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--poisons", type=Path, required=True, help="poison set")
-    arguments.add_argument(
-        "--noise", type=Path, required=True, help="friendly noise of the poisoned training set"
-    )
+    arguments.add_argument("--noise", type=Path, required=True, help="friendly noise of the poisoned training set")
     options = arguments.parse_args(argv)
     look = drawing(settings(options.spec))
     poisons = PoisonSet.load(options.poisons)

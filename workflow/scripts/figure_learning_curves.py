@@ -14,9 +14,7 @@ from poisonlab.figures.style import save
 
 def main(argv: Sequence[str]) -> None:
     arguments = parser(__doc__)
-    arguments.add_argument(
-        "--metrics", type=Path, nargs="+", required=True, help="metrics of the victims (JSON)"
-    )
+    arguments.add_argument("--metrics", type=Path, nargs="+", required=True, help="metrics of the victims (JSON)")
     options = arguments.parse_args(argv)
     sections = settings(options.spec)
     look = drawing(sections)

@@ -35,8 +35,7 @@ def main(argv: Sequence[str]) -> None:
         raise DataError(f"{options.noise} lacks the noise itself: make it again")
     stream = torch.Generator().manual_seed(SEED)
     drawn = [
-        (kind.distribution, kind.mu, random_noise(torch.Size([DRAWS]), kind, stream).numpy() * 255)
-        for kind in kinds
+        (kind.distribution, kind.mu, random_noise(torch.Size([DRAWS]), kind, stream).numpy() * 255) for kind in kinds
     ]
     save(noise_histogram(tensors["noise"].numpy(), drawn), options.pdf, options.png, look.dpi)
 

@@ -23,7 +23,6 @@ from poisonlab.figures.landscape import (
     directions_through,
     grid,
     matching_loss_surface,
-    random_directions,
     training_loss_surface,
 )
 from poisonlab.models.networks import build_network, build_normalize, load_weights
@@ -62,20 +61,14 @@ def main(argv: Sequence[str]) -> None:
     base = pixels(poisons.base_images[chosen : chosen + 1].to(device))
     change = (pixels(poisons.images[chosen : chosen + 1].to(device)) - base) * 255
     label = poisons.labels[chosen : chosen + 1].to(device)
-    stream = generator("cpu", stage.seed, "landscape")
-    origin, place = base, (0.0, 0.0)
-    if stage.landscape.plane == "through-poison":
-        first, second, place = directions_through(change.cpu(), stream)
-    else:
-        origin = base + change / 255
-        first, second = random_directions(base.shape, stream)
+    first, second, place = directions_through(change.cpu(), generator("cpu", stage.seed, "landscape"))
     coordinates = grid(stage.landscape.radius, stage.landscape.points)
     directions = first.to(device), second.to(device)
     write_arrays(
         args.landscape,
         coordinates=coordinates.numpy(),
-        matching_loss=matching_loss_surface(model, origin, label, goal, directions, coordinates).numpy(),
-        training_loss=training_loss_surface(model, origin, label, directions, coordinates).numpy(),
+        matching_loss=matching_loss_surface(model, base, label, goal, directions, coordinates).numpy(),
+        training_loss=training_loss_surface(model, base, label, directions, coordinates).numpy(),
         poison=torch.tensor(place).numpy(),
         row=poisons.indices[chosen : chosen + 1].numpy(),
     )

@@ -35,7 +35,9 @@ class VictimLandscapes(Settings):
 def main(argv: Sequence[str]) -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--poisons", type=Path, required=True, help="the poison set")
-    arguments.add_argument("--victims", type=Path, nargs="+", required=True, help="weights, in the order of the settings")
+    arguments.add_argument(
+        "--victims", type=Path, nargs="+", required=True, help="weights, in the order of the settings"
+    )
     arguments.add_argument("--landscape", type=Path, required=True, help="output: the surfaces (.npz)")
     args = arguments.parse_args(argv)
     stage = read_stage(VictimLandscapes, settings(args.spec))

@@ -1,7 +1,7 @@
 """Make one seed's friendly noise: train for the first epochs with the defense's random noise, then optimise.
 
-FRIENDS, algorithm 1. The network that makes the noise is trained as the victim will be, with the same seed, so that with
-the same architecture it is the victim itself at that epoch, bit for bit.
+FRIENDS, algorithm 1. The network that makes the noise is trained as the victim will be, with the same seed, so that
+with the same architecture it is the victim itself at that epoch, bit for bit.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import Field
+
 from poisonlab.artifacts.files import atomic_path, read_json, write_text
 from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
@@ -31,7 +33,7 @@ class Tables(Settings):
 
     description: str
     cells: tuple[Cell, ...]
-    published: dict[str, int] = {}
+    published: dict[str, int] = Field(default_factory=dict)
     """Table of the FRIENDS paper that each attack's results are set beside."""
 
 
@@ -42,8 +44,8 @@ NOTES = (
     "'clean' is the control: a victim trained on unpoisoned data, judged on the same targets.",
 )
 PUBLISHED_NOTE = (
-    "Published: FRIENDS, table {table} (CIFAR-10, ResNet-18, 80 epochs, 20 poison sets); inside/outside says whether the value "
-    "lies in our interval. Table 1's printed +- is p(1-p)/sqrt(n), not a standard error, and is not repeated here."
+    "Published: FRIENDS, table {table} (CIFAR-10, ResNet-18, 80 epochs, 20 poison sets); inside/outside says whether "
+    "the value lies in our interval. Table 1's printed +- is p(1-p)/sqrt(n), not a standard error, and is not repeated."
 )
 
 

@@ -12,6 +12,7 @@ from poisonlab.artifacts.noise import load_noise
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
 from poisonlab.config.stages import Training, read_stage
+from poisonlab.config.types import Name
 from poisonlab.data.sources import load_dataset
 from poisonlab.data.training_set import training_set
 from poisonlab.defenses.build import build_defenses
@@ -25,6 +26,8 @@ from poisonlab.training.loop import train
 class VictimTraining(Training):
     """Settings of one victim; the defenses are the row's own, in order."""
 
+    attack: Name
+    defense: Name
     poisoned: bool
     defenses: tuple[dict[str, object], ...] = ()
 
@@ -69,7 +72,8 @@ def main(argv: Sequence[str]) -> None:
         progress=True,
     )
     final = {key: history[-1][key] for key in ("success", "adversarial_confidence", "target_accuracy", "accuracy")}
-    write_json(args.metrics, {"seed": stage.seed, "final": final, "history": history})
+    who = {"attack": stage.attack, "defense": stage.defense, "seed": stage.seed}
+    write_json(args.metrics, {**who, "final": final, "history": history})
     card.write(args.card, final=final)
     save_weights(args.weights, network, final)
     checkpoint.clear()

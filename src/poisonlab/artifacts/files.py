@@ -86,7 +86,7 @@ def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], facts: M
 
     ``kind`` says what the file is. A checksum of the tensors guards against damage.
     """
-    contiguous = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    contiguous = {name: _own(tensors[name]) for name in sorted(tensors)}
     header = {
         "kind": kind,
         "facts": json.dumps(dict(facts), sort_keys=True),
@@ -96,6 +96,13 @@ def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], facts: M
     packed = save(contiguous, metadata={"poisonlab": json.dumps(header, sort_keys=True)})
     with atomic_path(path) as temporary:
         temporary.write_bytes(packed)
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """The tensor on the CPU, contiguous, and alone in its storage, as safetensors wants it."""
+    tensor = tensor.detach().cpu().contiguous()
+    shared = tensor.untyped_storage().nbytes() != tensor.nbytes
+    return tensor.clone() if shared else tensor
 
 
 def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -112,7 +119,7 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["poisonlab"])
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         intact = header[_CHECKSUM] == _digest(tensors)
         facts = json.loads(header["facts"])
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
@@ -135,7 +142,7 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        digest.update(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

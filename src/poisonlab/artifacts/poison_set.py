@@ -58,7 +58,7 @@ class PoisonSet:
         if len(self.targets) == 0 or len(self.targets) != len(self.target_labels):
             raise DataError("a poison set needs at least one target, and one label for each")
         replaced = self.indices[self.indices >= 0]
-        if len(replaced.unique()) != len(replaced):
+        if len(set(replaced.tolist())) != len(replaced):
             raise DataError("two poisons replace the same training row")
 
     def largest_change(self) -> float:
@@ -74,9 +74,7 @@ class PoisonSet:
         """
         tolerance = 0.0 if self.images.dtype == torch.uint8 else 1e-3
         if self.largest_change() > eps + tolerance:
-            raise DataError(
-                f"a poison changes a pixel by {self.largest_change():g} levels, more than eps {eps:g}"
-            )
+            raise DataError(f"a poison changes a pixel by {self.largest_change():g} levels, more than eps {eps:g}")
 
     def save(self, path: Path) -> None:
         """Write the set as one safetensors file."""

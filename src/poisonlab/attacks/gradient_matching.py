@@ -1,19 +1,20 @@
 """Gradient matching (Witches' Brew, Geiping et al. 2021; algorithm 1).
 
-Perturb base images of the adversarial class so that the gradient they give a trained surrogate points where the gradient of
-the target, labelled with the adversarial class, points:
+Perturb base images of the adversarial class so that the gradient they give a trained surrogate points where the
+gradient of the target, labelled with the adversarial class, points:
 
-    minimise over |delta| <= eps   1 - cos( grad L(x_t, y_adv), mean over poisons of grad L(augment(x_i + delta_i), y_i) )
+    minimise over |delta| <= eps   1 - cos(grad L(x_t, y_adv), mean_i grad L(augment(x_i + delta_i), y_i))
 
-by signed Adam with a step that falls tenfold three times, from several random starts; the start with the lowest final loss
-wins. Everything happens in normalised pixel space, as in the released code: a step of tau moves a pixel by tau standard
-deviations of its channel.
+by signed Adam with a step that falls tenfold three times, from several random starts; the start with the lowest final
+loss wins. Everything happens in normalised pixel space, as in the released code: a step of tau moves a pixel by tau
+standard deviations of its channel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -215,7 +216,7 @@ class _Crafting:
         assert best is not None
         return best[1], losses
 
-    def _optimise(self, restarts: range, losses: Tensor, bar: tqdm[None]) -> Tensor:
+    def _optimise(self, restarts: range, losses: Tensor, bar: tqdm[Any]) -> Tensor:
         """Optimise some restarts side by side; (R, P, C, H, W)."""
         settings = self.settings
         delta = torch.stack([self._start(restart) for restart in restarts]).requires_grad_(True)
@@ -223,9 +224,7 @@ class _Crafting:
         step = settings.tau * (settings.batch_size / _REFERENCE_BATCH) / len(self.matchers)
         optimizer = torch.optim.Adam([delta], lr=step)
         scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, step_milestones(settings.steps), 0.1)
-        streams = [
-            generator(delta.device, self.seed, "gradient-matching", "augment", restart) for restart in restarts
-        ]
+        streams = [generator(delta.device, self.seed, "gradient-matching", "augment", restart) for restart in restarts]
         for number in range(settings.steps):
             delta.grad = torch.zeros_like(delta)
             loss = torch.zeros(len(restarts), device=delta.device)

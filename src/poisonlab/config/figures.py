@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from poisonlab.config.types import Name, PositiveInt, PositiveLevels, Settings
+from poisonlab.config.types import Name, PositiveLevels, Settings
 
 
 class Landscape(Settings):
@@ -16,8 +16,6 @@ class Landscape(Settings):
     """Grid points along each axis."""
     radius: PositiveLevels = 24.0
     """Half width of the plane, in levels of 1/255 per pixel (root mean square of each direction is 1)."""
-    plane: Literal["through-poison", "random"] = "through-poison"
-    """Figure 2: a random plane that contains the poison's perturbation, or two wholly random directions around it."""
     victims: tuple[Name, ...] | None = None
     """Figure 3: the defenses whose victims are compared; if not given, none, friendly and bernoulli where there."""
 

@@ -181,7 +181,9 @@ def read_study(values: Mapping[str, Any]) -> Study:
             _explain(problem)
             for problem in error.errors()
             # What is wrong inside a list also leaves the list short: say only the first.
-            if not any(len(place) > len(problem["loc"]) and place[: len(problem["loc"])] == problem["loc"] for place in places)
+            if not any(
+                len(place) > len(problem["loc"]) and place[: len(problem["loc"])] == problem["loc"] for place in places
+            )
             or not problem["loc"]
         ]
         raise SettingsError("config: " + "; ".join(dict.fromkeys(problems))) from error

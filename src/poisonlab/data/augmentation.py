@@ -52,9 +52,7 @@ def translate(images: Tensor, offsets: Tensor, flips: Tensor | None = None) -> T
     # grid_sample measures positions from -1 to 1 between the centres of the outermost pixels.
     y = y * (2 / (height - 1)) - 1
     x = x * (2 / (width - 1)) - 1
-    grid = torch.stack(
-        [x[:, None, :].expand(n, height, width), y[:, :, None].expand(n, height, width)], dim=-1
-    )
+    grid = torch.stack([x[:, None, :].expand(n, height, width), y[:, :, None].expand(n, height, width)], dim=-1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
@@ -74,7 +72,5 @@ def translate_whole(images: Tensor, offsets: Tensor, flips: Tensor | None = None
     x = x + offsets[:, 1:]
     inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
     batch = torch.arange(n, device=images.device)[:, None, None]
-    picked = images.permute(0, 2, 3, 1)[
-        batch, y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :]
-    ]
+    picked = images.permute(0, 2, 3, 1)[batch, y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :]]
     return (picked * inside[..., None]).permute(0, 3, 1, 2)

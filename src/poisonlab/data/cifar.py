@@ -52,9 +52,5 @@ def _unreadable(settings: Settings, folder: Path, error: Exception) -> DataError
             f"or delete {folder.name}* in {folder.parent} and run again"
         )
     if not folder.is_dir():
-        return DataError(
-            f"{name} is missing, no folder {folder}: set download: true, or correct root in the config"
-        )
-    return DataError(
-        f"{name} in {folder} is damaged or incomplete: delete that folder and set download: true"
-    )
+        return DataError(f"{name} is missing, no folder {folder}: set download: true, or correct root in the config")
+    return DataError(f"{name} in {folder} is damaged or incomplete: delete that folder and set download: true")

@@ -69,8 +69,7 @@ def _check_split(split: str, images: Tensor, labels: Tensor, num_classes: int) -
         )
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise DataError(
-            f"{split} labels must be int64 of shape ({len(images)},), "
-            f"not {labels.dtype} of {tuple(labels.shape)}"
+            f"{split} labels must be int64 of shape ({len(images)},), not {labels.dtype} of {tuple(labels.shape)}"
         )
     if len(images) == 0:
         raise DataError(f"the {split} split is empty")

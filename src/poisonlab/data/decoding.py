@@ -20,9 +20,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _LARGEST_PIXELS = 1 << 25
 
 
-def decode_all(
-    images: Iterable[tuple[str, bytes | Path]], count: int, size: int | None, shape_cure: str
-) -> Tensor:
+def decode_all(images: Iterable[tuple[str, bytes | Path]], count: int, size: int | None, shape_cure: str) -> Tensor:
     """Decode ``count`` images of one shape.
 
     Args:
@@ -48,8 +46,7 @@ def decode_all(
         if pixels.shape != stacked.shape[1:]:
             _, height, width = pixels.shape
             raise DataError(
-                f"{where} is {width}x{height} pixels but {first} is {stacked.shape[3]}x{stacked.shape[2]}: "
-                f"{shape_cure}"
+                f"{where} is {width}x{height} pixels but {first} is {stacked.shape[3]}x{stacked.shape[2]}: {shape_cure}"
             )
         if filled == count:
             raise DataError(f"{where} is one image more than the {count} announced: write the file again")

@@ -31,9 +31,7 @@ def load(settings: Settings) -> ImageDataset:
     cut = int(len(order) * _TEST_FRACTION)
     photos = load_sample_images().images
     splits = []
-    for part, (rows, size) in enumerate(
-        ((order[cut:], settings.train_size), (order[:cut], settings.test_size))
-    ):
+    for part, (rows, size) in enumerate(((order[cut:], settings.train_size), (order[:cut], settings.test_size))):
         rng = np.random.default_rng([settings.seed, 1, part])
         halves = [_half_of(photo, part) for photo in photos]
         splits.append(_draw_split(scans[rows], labels[rows], halves, size, settings, rng))

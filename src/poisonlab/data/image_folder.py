@@ -33,8 +33,7 @@ def load(settings: Settings) -> ImageDataset:
         odd = sorted(set(class_names) ^ set(test_classes))[0]
         present, absent = ("train", "test") if odd in class_names else ("test", "train")
         raise DataError(
-            f"{root / present / odd} has no counterpart in {root / absent}: "
-            "give both splits the same class folders"
+            f"{root / present / odd} has no counterpart in {root / absent}: give both splits the same class folders"
         )
     return assemble(
         *_split(root / "train", class_names, settings.size),
@@ -47,13 +46,9 @@ def load(settings: Settings) -> ImageDataset:
 
 def _classes(folder: Path) -> tuple[str, ...]:
     try:
-        names = sorted(
-            entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-        )
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
-        raise DataError(
-            f"{folder} is missing or not a readable folder: correct root in the config"
-        ) from error
+        raise DataError(f"{folder} is missing or not a readable folder: correct root in the config") from error
     if not names:
         raise DataError(f"{folder} has no class folders: put the images in {folder}/<class>/")
     return tuple(names)
@@ -86,7 +81,5 @@ def _image_files(folder: Path) -> list[Path]:
     except OSError as error:
         raise DataError(f"{folder} cannot be read: correct its permissions") from error
     if not files:
-        raise DataError(
-            f"{folder} has no images ({', '.join(sorted(_SUFFIXES))}): add some or remove the folder"
-        )
+        raise DataError(f"{folder} has no images ({', '.join(sorted(_SUFFIXES))}): add some or remove the folder")
     return files

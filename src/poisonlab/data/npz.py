@@ -65,9 +65,7 @@ def _member(archive: Any, name: str, path: Path) -> NDArray[Any]:
     except ValueError as error:
         # NumPy refuses pickled objects with a ValueError; they could run any code.
         if "allow_pickle" in str(error):
-            raise DataError(
-                f"{path} array {name} holds Python objects: save it as a plain integer array"
-            ) from error
+            raise DataError(f"{path} array {name} holds Python objects: save it as a plain integer array") from error
         raise
     if not isinstance(found, np.ndarray):
         raise DataError(f"{path} member {name} is not a NumPy array: write the file with numpy.savez")
@@ -78,9 +76,7 @@ def _images(array: NDArray[Any], name: str, path: Path) -> Tensor:
     """(N, C, H, W) uint8 from (N, H, W), (N, H, W, C) or (N, C, H, W)."""
     if array.dtype != np.uint8:
         cure = "multiply by 255, round and " if np.issubdtype(array.dtype, np.floating) else ""
-        raise DataError(
-            f"{path} array {name} is {array.dtype}, not uint8: {cure}save it with .astype('uint8')"
-        )
+        raise DataError(f"{path} array {name} is {array.dtype}, not uint8: {cure}save it with .astype('uint8')")
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim == 4:
@@ -98,11 +94,7 @@ def _images(array: NDArray[Any], name: str, path: Path) -> Tensor:
 def _labels(array: NDArray[Any], name: str, count: int, path: Path) -> Tensor:
     """(N,) int64 from (N,) or (N, 1) of any integer dtype."""
     if not np.issubdtype(array.dtype, np.integer):
-        raise DataError(
-            f"{path} array {name} is {array.dtype}, not integer: save the class numbers 0, 1, 2, ..."
-        )
+        raise DataError(f"{path} array {name} is {array.dtype}, not integer: save the class numbers 0, 1, 2, ...")
     if array.shape not in ((count,), (count, 1)):
-        raise DataError(
-            f"{path} array {name} has shape {array.shape}, not ({count},): save one label per image"
-        )
+        raise DataError(f"{path} array {name} has shape {array.shape}, not ({count},): save one label per image")
     return torch.from_numpy(array.reshape(-1).astype(np.int64))

@@ -41,9 +41,7 @@ def load(settings: Settings) -> ImageDataset:
         raise DataError(f"{where} name different classes: use two files of the same dataset")
     recorded = train_names if train_names is not None else test_names
     if recorded is not None and settings.class_names not in (None, recorded):
-        raise DataError(
-            f"{where} record other class names than the config: remove class_names from the config"
-        )
+        raise DataError(f"{where} record other class names than the config: remove class_names from the config")
     return assemble(
         train_images,
         train_labels,
@@ -102,13 +100,10 @@ def _label_column(schema: Any, path: Path) -> str:
         if name in schema.names:
             if not pa.types.is_integer(schema.field(name).type):
                 raise DataError(
-                    f"{path} column {name} is {schema.field(name).type}, not integer: "
-                    "number the classes 0, 1, 2, ..."
+                    f"{path} column {name} is {schema.field(name).type}, not integer: number the classes 0, 1, 2, ..."
                 )
             return name
-    raise DataError(
-        f"{path} has no label column among {', '.join(schema.names)}: name the column of labels label"
-    )
+    raise DataError(f"{path} has no label column among {', '.join(schema.names)}: name the column of labels label")
 
 
 def _labels(column: Any, path: Path) -> Tensor:
@@ -138,9 +133,7 @@ def _recorded_names(schema: Any, label: str, path: Path) -> tuple[str, ...] | No
     try:
         found: Any = json.loads(metadata[b"huggingface"])
     except ValueError as error:
-        raise DataError(
-            f"{path} has damaged huggingface metadata: write or download the file again"
-        ) from error
+        raise DataError(f"{path} has damaged huggingface metadata: write or download the file again") from error
     if isinstance(found, dict):
         found = found.get("info", found)
     for key in ("features", label, "names"):

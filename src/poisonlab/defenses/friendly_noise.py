@@ -5,8 +5,8 @@ code minimise different things; with x the image, e the noise, p(.) the softmax 
 
 paper     per example    KL(p(x + e) || p(x)) - lambda * ||e||, SGD, then projection on |e| <= zeta and on valid pixels
 released  per batch      mean over B of KL(p(x) || p(x + e)) - lambda * mean over B and pixels of e^2 (or |e|, max |e|),
-                         clamped to +-zeta inside the forward pass, so that a value beyond zeta has no gradient; the noise
-                         is clamped once at the end
+                         clamped to +-zeta inside the forward pass, so that a value beyond zeta has no gradient; the
+                         noise is clamped once at the end
 """
 
 from __future__ import annotations
@@ -173,12 +173,13 @@ def friendly_objective(
 
 def _norm(noise: Tensor, norm: str) -> Tensor:
     order = {"l1": 1.0, "l2": 2.0, "linf": float("inf")}[norm]
-    return torch.linalg.vector_norm(noise.flatten(1), ord=order, dim=1)
+    length: Tensor = torch.linalg.vector_norm(noise.flatten(1), ord=order, dim=1)
+    return length
 
 
 def _log_probabilities(model: nn.Module, images: Tensor, precision: torch.dtype) -> Tensor:
     reduced = precision != torch.float32
     with torch.autocast(images.device.type, precision if reduced else torch.bfloat16, enabled=reduced):
-        logits = model(images)
+        logits: Tensor = model(images)
     # float64 networks keep their precision; mixed precision is widened before the softmax.
     return F.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=1)

@@ -22,9 +22,7 @@ def readable(results: pd.DataFrame) -> pd.DataFrame:
         if results[f"published_{name}"].notna().any():
             columns[title] = [
                 _published(value, inside)
-                for value, inside in zip(
-                    results[f"published_{name}"], results[f"published_{name}_inside"], strict=True
-                )
+                for value, inside in zip(results[f"published_{name}"], results[f"published_{name}_inside"], strict=True)
             ]
     return pd.DataFrame(columns)
 
@@ -66,9 +64,7 @@ def _escape(value: object) -> str:
 def _with_interval(results: pd.DataFrame, name: str) -> list[str]:
     return [
         f"{100 * value:.1f}" if math.isnan(low) else f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-        for value, low, high in zip(
-            results[name], results[f"{name}_low"], results[f"{name}_high"], strict=True
-        )
+        for value, low, high in zip(results[name], results[f"{name}_low"], results[f"{name}_high"], strict=True)
     ]
 
 

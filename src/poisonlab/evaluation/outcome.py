@@ -15,7 +15,7 @@ def logits_of(model: nn.Module, normalize: Normalize, images: Tensor, chunk: int
     """Logits (N, K) float32 of ``images`` (N, C, H, W) uint8 or float in [0, 1], in eval mode, unaugmented."""
     device = normalize.mean.device
     model.eval()
-    parts = [model(normalize(pixels(part.to(device)))).float() for part in images.split(chunk)]
+    parts = [model(normalize(pixels(part.to(device)))).float() for part in torch.split(images, chunk)]
     return torch.cat(parts)
 
 

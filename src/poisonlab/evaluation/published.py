@@ -33,9 +33,7 @@ def published(path_or_dir: str | Path) -> pd.DataFrame:
     source = Path(path_or_dir)
     paths = sorted(source.glob("*.csv")) if source.is_dir() else [source]
     if not paths:
-        raise DataError(
-            f"{source}: no CSV file of published numbers in this folder; point to the reference folder"
-        )
+        raise DataError(f"{source}: no CSV file of published numbers in this folder; point to the reference folder")
     numbers = pd.concat([_read(path) for path in paths], ignore_index=True)
     repeated = numbers[numbers.duplicated(KEY)]
     if len(repeated):
@@ -68,9 +66,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _record(fields: list[str], where: str) -> dict[str, str | int | float]:
     if len(fields) != len(COLUMNS):
-        raise DataError(
-            f"{where}: {len(fields)} fields, expected {len(COLUMNS)}; quote a field that holds a comma"
-        )
+        raise DataError(f"{where}: {len(fields)} fields, expected {len(COLUMNS)}; quote a field that holds a comma")
     text = dict(zip(COLUMNS, fields, strict=True))
     for name in ("row", "column"):
         if not text[name].strip():

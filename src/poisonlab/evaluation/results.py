@@ -34,12 +34,13 @@ def tidy_results(
 ) -> pd.DataFrame:
     """One row per attack and defense, in the order of first appearance.
 
-    Columns: ``attack, defense, n``; ``success`` with its 95 % interval (``success_low, success_high``: Wilson's where each
-    trial is a yes or no, Student's t where it is a rate); ``adversarial_confidence`` (mean); ``accuracy`` with its t
-    interval; ``p_success``, of the paired test against the undefended row on the same seeds (exact McNemar, or a paired
-    permutation test of rates), and ``p_success_holm``, corrected over the attack's rows; ``accuracy_change``, the paired mean
-    difference to the undefended row; ``published_success, published_accuracy`` and whether each lies in our interval;
-    ``seconds``, the mean cost, the only column that differs between two runs of the same study.
+    Columns: ``attack, defense, n``; ``success`` with its 95 % interval (``success_low, success_high``: Wilson's where
+    each trial is a yes or no, Student's t where it is a rate); ``adversarial_confidence`` (mean); ``accuracy`` with
+    its t interval; ``p_success``, of the paired test against the undefended row on the same seeds (exact McNemar, or
+    a paired permutation test of rates), and ``p_success_holm``, corrected over the attack's rows;
+    ``accuracy_change``, the paired mean difference to the undefended row; ``published_success, published_accuracy``
+    and whether each lies in our interval; ``seconds``, the mean cost, the only column that differs between two runs
+    of the same study.
 
     Args:
         trials: one per victim.
@@ -71,7 +72,7 @@ def tidy_results(
     corrected = results.groupby("attack", sort=False)["p_success"].transform(
         lambda values: pd.Series(holm(list(values)), index=values.index)
     )
-    results.insert(results.columns.get_loc("p_success") + 1, "p_success_holm", corrected)  # type: ignore[arg-type]
+    results.insert(list(results.columns).index("p_success") + 1, "p_success_holm", corrected)
     return results
 
 

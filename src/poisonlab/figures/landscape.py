@@ -1,7 +1,8 @@
 """Loss landscapes around poisons: the numbers behind figures 2 and 3 of FRIENDS.
 
-A landscape is a loss over the plane  base + a * d1 + b * d2  of one or many images. Directions have a root mean square of one
-pixel level (1/255), so that the coordinates a and b are in levels. Everything is float32 (float64 if the network is).
+A landscape is a loss over the plane  base + a * d1 + b * d2  of one or many images. Directions have a root mean
+square of one pixel level (1/255), so that the coordinates a and b are in levels. Everything is float32 (float64 if
+the network is).
 """
 
 from __future__ import annotations
@@ -24,13 +25,11 @@ def random_directions(shape: Sequence[int], generator: torch.Generator) -> tuple
     return _unit(first), _unit(second)
 
 
-def directions_through(
-    perturbation: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor, tuple[float, float]]:
+def directions_through(perturbation: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, tuple[float, float]]:
     """Two directions, random but for their plane containing ``perturbation`` (1, C, H, W), given in levels.
 
-    A random vector orthogonal to the perturbation and as long is added to it and subtracted from it: two directions that
-    are orthogonal to each other, each at 45 degrees to the perturbation.
+    A random vector orthogonal to the perturbation and as long is added to it and subtracted from it: two directions
+    that are orthogonal to each other, each at 45 degrees to the perturbation.
 
     Returns:
         Both directions, and the perturbation's coordinates in levels.
@@ -82,7 +81,7 @@ def training_loss_surface(
     places = _places(coordinates)
     per_pass = max(1, chunk // len(images))
     losses = []
-    for part in places.split(per_pass):
+    for part in torch.split(places, per_pass):
         moved = _move(images, directions, part)
         logits = model(moved.flatten(0, 1))
         each = F.cross_entropy(logits, labels.repeat(len(part)), reduction="none")
@@ -122,10 +121,8 @@ def matching_loss_surface(
     gradients_of = vmap(functional_grad(loss), in_dims=(None, 0))
     goal_length = torch.stack([part.square().sum() for part in goal]).sum().sqrt()
     losses = []
-    for part in _places(coordinates).split(chunk):
-        gradients = [
-            gradient.flatten(1) for gradient in gradients_of(weights, _move(image, directions, part)).values()
-        ]
+    for part in torch.split(_places(coordinates), chunk):
+        gradients = [gradient.flatten(1) for gradient in gradients_of(weights, _move(image, directions, part)).values()]
         product = torch.stack([g @ t.flatten() for g, t in zip(gradients, goal, strict=True)]).sum(0)
         length = torch.stack([g.square().sum(1) for g in gradients]).sum(0).sqrt()
         losses.append((1 - product / (length * goal_length)).cpu())

@@ -84,9 +84,7 @@ def poison_landscape(
         bar = figure.add_axes((0.895, bottom + 0.01, 0.016, 0.30 * PAGE_WIDTH / 5.7))
         figure.colorbar(filled, cax=bar, label=name, ticks=MaxNLocator(6))
         for left, kind in ((0.03, "surface"), (0.575, "contour")):
-            figure.text(
-                left, bottom + 0.39, f"({next(letters)}) {name[0].upper()}{name[1:]}, {kind}", fontsize=8
-            )
+            figure.text(left, bottom + 0.39, f"({next(letters)}) {name[0].upper()}{name[1:]}, {kind}", fontsize=8)
     figure.legend(handles=[base, star], loc="lower center", bbox_to_anchor=(0.24, 0.0), ncols=2)
     return figure
 
@@ -214,9 +212,7 @@ def _contour(
     assert norm.vmin is not None
     assert norm.vmax is not None
     levels = np.linspace(norm.vmin, norm.vmax, _CONTOURS + 1)
-    filled = axes.contourf(
-        coordinates, coordinates, loss, levels=levels, cmap=colours, norm=norm, extend="neither"
-    )
+    filled = axes.contourf(coordinates, coordinates, loss, levels=levels, cmap=colours, norm=norm, extend="neither")
     # As vectors, neighbouring bands show hairlines between them in most viewers.
     filled.set_rasterized(True)
     lines = axes.contour(coordinates, coordinates, loss, levels=levels[1:-1], colors="white", linewidths=0.3)

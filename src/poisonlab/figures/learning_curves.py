@@ -61,9 +61,7 @@ def read_history(path: Path) -> History:
             for name, _, _ in _QUANTITIES
         }
         epochs = np.array([int(entry["epoch"]) for entry in entries], dtype=np.int64)
-        history = History(
-            str(content["attack"]), str(content["defense"]), int(content["seed"]), epochs, values
-        )
+        history = History(str(content["attack"]), str(content["defense"]), int(content["seed"]), epochs, values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path} is not a victim's metrics: delete it and run the workflow again") from error
     if len(epochs) == 0 or (np.diff(epochs) == 0).any():
@@ -118,9 +116,7 @@ def learning_curves(histories: Sequence[History], def_epoch: int | None = None) 
                 line = _line(axes, group, quantity, scale)
                 handles.setdefault(label_of(defense), line) if line is not None else None
             if def_epoch is not None:
-                begin = axes.axvline(
-                    def_epoch, color="#555555", linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=1
-                )
+                begin = axes.axvline(def_epoch, color="#555555", linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=1)
                 handles["friendly noise begins"] = begin
             axes.set_ylabel(label)
             axes.grid(axis="y")
@@ -147,9 +143,7 @@ def learning_curves(histories: Sequence[History], def_epoch: int | None = None) 
 
 def _line(axes: Axes, group: Sequence[History], quantity: str, scale: float) -> Any:
     """Draw the mean and the range over seeds; None where there is nothing to draw."""
-    epochs = (
-        np.unique(np.concatenate([one.epochs for one in group])) if group else np.array([], dtype=np.int64)
-    )
+    epochs = np.unique(np.concatenate([one.epochs for one in group])) if group else np.array([], dtype=np.int64)
     values = np.full((len(group), len(epochs)), np.nan)
     for row, one in zip(values, group, strict=True):
         row[np.searchsorted(epochs, one.epochs)] = one.values[quantity] * scale

@@ -44,9 +44,7 @@ def read_results(path: Path) -> pd.DataFrame:
     try:
         table = table.astype(dict.fromkeys(_NUMBERS, float))
     except ValueError as error:
-        raise DataError(
-            f"{path} holds text where numbers belong: delete it and run the workflow again"
-        ) from error
+        raise DataError(f"{path} holds text where numbers belong: delete it and run the workflow again") from error
     for name in ("n", "success", "accuracy"):
         if not np.isfinite(table[name]).all():
             raise DataError(f"{path} has no {name} for some rows: evaluate the victims first")

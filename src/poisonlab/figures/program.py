@@ -39,9 +39,7 @@ def checked(model: type[S], value: Any, where: str) -> S:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join([where, *map(str, problem['loc'])])}: {problem['msg']}" for problem in error.errors()
-        ]
+        problems = [f"{'.'.join([where, *map(str, problem['loc'])])}: {problem['msg']}" for problem in error.errors()]
         raise SettingsError("; ".join(problems)) from error
 
 

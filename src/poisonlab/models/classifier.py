@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class Classifier(nn.Module):
     """A feature extractor and a linear head.
 
-    ``forward`` takes normalised images (B, C, H, W) float and returns logits (B, K); ``extract`` returns the penultimate
-    features (B, D).
+    ``forward`` takes normalised images (B, C, H, W) float and returns logits (B, K); ``extract`` returns the
+    penultimate features (B, D).
     """
 
     def __init__(self, extract: nn.Module, head: nn.Linear) -> None:

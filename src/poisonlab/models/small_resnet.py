@@ -8,9 +8,7 @@ from torchvision.models.resnet import BasicBlock
 from poisonlab.models.classifier import Classifier
 
 
-def build(
-    num_classes: int, image_shape: tuple[int, int, int], width: int = 16, stem_stride: int = 2
-) -> Classifier:
+def build(num_classes: int, image_shape: tuple[int, int, int], width: int = 16, stem_stride: int = 2) -> Classifier:
     """Three basic blocks of widths w, 2w, 4w; the second and third halve the resolution."""
     extract = nn.Sequential(
         nn.Conv2d(image_shape[0], width, 3, stride=stem_stride, padding=1, bias=False),

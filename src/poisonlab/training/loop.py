@@ -43,8 +43,8 @@ def train(
 ) -> list[EpochRecord]:
     """Train ``model`` in place.
 
-    Each step: gather a batch, scale it to [0, 1], let the defenses change it, normalise, augment, and take one SGD step on
-    the cross-entropy. The same seed, device and thread count give the same bits, interrupted or not.
+    Each step: gather a batch, scale it to [0, 1], let the defenses change it, normalise, augment, and take one SGD
+    step on the cross-entropy. The same seed, device and thread count give the same bits, interrupted or not.
 
     Args:
         model: maps normalised images (B, C, H, W) to logits (B, K); already on its device, which is used throughout.
@@ -69,7 +69,7 @@ def train(
         data = defense.prepare(data)
     full = data = data.to(device)
     if recipe.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     optimizer = _optimizer(model, recipe)
     last = recipe.epochs if until is None else until
     history: list[EpochRecord] = []
@@ -167,7 +167,8 @@ def _loss(logits: Tensor, labels: Tensor, defenses: Sequence[Defense], epoch: in
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for parameter in model.parameters():
         # Biases and normalisation weights are the parameters with one axis.
         (free if parameter.ndim <= 1 and not recipe.decay_norm_and_bias else decayed).append(parameter)

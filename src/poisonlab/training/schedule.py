@@ -17,7 +17,7 @@ def milestones(recipe: Recipe) -> tuple[int, ...]:
 
 
 def step_milestones(length: int) -> tuple[int, ...]:
-    """floor(length / 2.667), floor(length / 1.6), floor(length / 1.142) (released code of FRIENDS and Witches' Brew)."""
+    """Floor of length / 2.667, / 1.6 and / 1.142 (released code of FRIENDS and of Witches' Brew)."""
     return tuple(int(length // divisor) for divisor in _RELEASED_DIVISORS)
 
 

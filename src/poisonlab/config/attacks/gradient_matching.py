@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from poisonlab.config.types import Fraction, Name, PositiveFloat, PositiveInt, PositiveLevels, Settings
 

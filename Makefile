@@ -1,0 +1,50 @@
+# Two commands: `make demo` runs the default study and writes its report, `make test` runs every check. Both set up .venv first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STUDY ?= digits
+
+.PHONY: demo report test quick-test lint lock clean-venv
+
+demo: .venv/ready
+	$(BIN)/snakemake --cores all
+	$(MAKE) --no-print-directory report
+
+# One self-contained HTML file with the study's tables and figures.
+report: .venv/ready
+	mkdir -p results/reports
+	$(BIN)/snakemake --cores 1 --report results/reports/$(STUDY).html
+	@echo "Open results/reports/$(STUDY).html in a browser; the tables are results/tables/$(STUDY).*"
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+# Everything but the tests that run Snakemake.
+quick-test: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not workflow"
+
+# uv installs exactly the locked files (checked by hash) and compiles them: without that every job would compile torch anew.
+.venv/ready: envs/requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==0.13.9"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode \
+		--requirement envs/requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Rewrite the lock from envs/requirements.in.
+lock:
+	$(BIN)/python -m pip install --quiet "uv==0.13.9"
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--upgrade --output-file envs/requirements.lock envs/requirements.in
+
+clean-venv:
+	rm -rf .venv
