@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?= digits
+CONFIG ?= config.yaml
 
 .PHONY: demo report test quick-test lint lock clean-venv
 
@@ -13,7 +14,7 @@ demo: .venv/ready
 # One self-contained HTML file with the study's tables and figures.
 report: .venv/ready
 	mkdir -p results/reports
-	$(BIN)/snakemake --cores 1 --report results/reports/$(STUDY).html
+	$(BIN)/snakemake --cores 1 --configfile $(CONFIG) --report results/reports/$(STUDY).html
 	@echo "Open results/reports/$(STUDY).html in a browser; the tables are results/tables/$(STUDY).*"
 
 test: lint

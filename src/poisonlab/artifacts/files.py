@@ -86,23 +86,18 @@ def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], facts: M
 
     ``kind`` says what the file is. A checksum of the tensors guards against damage.
     """
-    contiguous = {name: _own(tensors[name]) for name in sorted(tensors)}
-    header = {
-        "kind": kind,
-        "facts": json.dumps(dict(facts), sort_keys=True),
-        _CHECKSUM: _digest(contiguous),
-    }
+    contiguous: dict[str, Tensor] = {}
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        # safetensors takes no two tensors from one storage.
+        taken = {other.untyped_storage().data_ptr() for other in contiguous.values()}
+        contiguous[name] = tensor.clone() if tensor.untyped_storage().data_ptr() in taken else tensor
+    text = json.dumps(dict(facts), sort_keys=True)
+    header = {"kind": kind, "facts": text, _CHECKSUM: _digest(contiguous, kind, text)}
     # safetensors keeps the metadata in hash order; one JSON entry keeps the bytes the same in every process.
     packed = save(contiguous, metadata={"poisonlab": json.dumps(header, sort_keys=True)})
     with atomic_path(path) as temporary:
         temporary.write_bytes(packed)
-
-
-def _own(tensor: Tensor) -> Tensor:
-    """The tensor on the CPU, contiguous, and alone in its storage, as safetensors wants it."""
-    tensor = tensor.detach().cpu().contiguous()
-    shared = tensor.untyped_storage().nbytes() != tensor.nbytes
-    return tensor.clone() if shared else tensor
 
 
 def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -120,7 +115,7 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["poisonlab"])
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-        intact = header[_CHECKSUM] == _digest(tensors)
+        intact = header[_CHECKSUM] == _digest(tensors, header["kind"], header["facts"])
         facts = json.loads(header["facts"])
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path} is damaged: delete it and run the workflow again") from error
@@ -137,8 +132,8 @@ def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
         np.savez(file, allow_pickle=False, **{name: arrays[name] for name in sorted(arrays)})
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: Mapping[str, Tensor], kind: str, facts: str) -> str:
+    digest = hashlib.sha256(f"{kind}\n{facts}\n".encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())

@@ -57,6 +57,14 @@ class PoisonSet:
             raise DataError("poisons, bases and targets need the same (C, H, W)")
         if len(self.targets) == 0 or len(self.targets) != len(self.target_labels):
             raise DataError("a poison set needs at least one target, and one label for each")
+        for name in ("indices", "labels", "target_labels"):
+            if getattr(self, name).dtype != torch.int64:
+                raise DataError(f"{name} of a poison set must be int64, not {getattr(self, name).dtype}")
+        for name in ("base_images", "targets"):
+            if getattr(self, name).dtype != torch.uint8:
+                raise DataError(f"{name} of a poison set must be uint8, not {getattr(self, name).dtype}")
+        if int(self.indices.min()) < -1:
+            raise DataError(f"index {int(self.indices.min())}: a poison replaces a training row, or is appended (-1)")
         replaced = self.indices[self.indices >= 0]
         if len(set(replaced.tolist())) != len(replaced):
             raise DataError("two poisons replace the same training row")
@@ -73,7 +81,8 @@ class PoisonSet:
             DataError: a pixel changed by more.
         """
         tolerance = 0.0 if self.images.dtype == torch.uint8 else 1e-3
-        if self.largest_change() > eps + tolerance:
+        # Written so that a NaN fails as well.
+        if not self.largest_change() <= eps + tolerance:
             raise DataError(f"a poison changes a pixel by {self.largest_change():g} levels, more than eps {eps:g}")
 
     def save(self, path: Path) -> None:

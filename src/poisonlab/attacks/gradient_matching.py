@@ -31,6 +31,7 @@ from poisonlab.data.augmentation import augment
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels
 from poisonlab.errors import PoisonlabError
+from poisonlab.evaluation.outcome import logits_of
 from poisonlab.models.classifier import Normalize
 from poisonlab.randomness import generator
 from poisonlab.training.schedule import step_milestones
@@ -65,11 +66,12 @@ def craft(
         The poisons; ``diagnostics["matching_loss"]`` is (restarts, steps) float32.
 
     Raises:
-        SettingsError: the budget exceeds the adversarial class.
+        SettingsError: the budget exceeds the adversarial class, or no test image can be the target.
         PoisonlabError: the matching loss is not finite.
     """
     device = normalize.mean.device
-    threat = draw_threat(dataset, settings.budget, seed)
+    eligible = recognised(dataset, surrogates, normalize) if settings.target == "recognised" else None
+    threat = draw_threat(dataset, settings.budget, seed, eligible)
     bases = dataset.train_images[threat.base_indices]
     labels = dataset.train_labels[threat.base_indices]
     target = dataset.test_images[threat.target_index][None]
@@ -103,6 +105,14 @@ def craft(
         diagnostics={"matching_loss": losses.cpu()},
         facts={"target_index": threat.target_index, "best_restart": int(losses[:, -1].argmin())},
     )
+
+
+def recognised(dataset: ImageDataset, networks: Sequence[nn.Module], normalize: Normalize) -> Tensor:
+    """(M,) bool: the test images that every network classifies correctly."""
+    correct = torch.ones(len(dataset.test_labels), dtype=torch.bool)
+    for network in networks:
+        correct &= logits_of(network, normalize, dataset.test_images).argmax(1).cpu() == dataset.test_labels
+    return correct
 
 
 def ship(bases: Tensor, change: Tensor, eps: float, precision: str) -> Tensor:

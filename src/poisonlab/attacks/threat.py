@@ -30,11 +30,17 @@ class Threat:
     base_indices: Tensor
 
 
-def draw_threat(dataset: ImageDataset, budget: float, seed: int) -> Threat:
-    """Draw target class, adversarial class, bases and target, uniformly and without regard to any network.
+def draw_threat(dataset: ImageDataset, budget: float, seed: int, eligible: Tensor | None = None) -> Threat:
+    """Draw target class, adversarial class, bases and target, all uniformly.
+
+    Args:
+        dataset: clean data.
+        budget: poisons as a fraction of the training set, in (0, 1].
+        seed: of all draws.
+        eligible: (M,) bool, the test images that may become the target; all if not given.
 
     Raises:
-        SettingsError: the budget exceeds the adversarial class.
+        SettingsError: the budget exceeds the adversarial class, or no test image of the target class is eligible.
     """
     rng = np.random.default_rng([seed, 2])
     target_label = int(rng.integers(dataset.num_classes))
@@ -48,6 +54,13 @@ def draw_threat(dataset: ImageDataset, budget: float, seed: int) -> Threat:
         )
     bases = np.sort(rng.choice(pool, size=count, replace=False))
     candidates = np.flatnonzero(dataset.test_labels.numpy() == target_label)
+    if eligible is not None:
+        candidates = candidates[eligible.numpy()[candidates]]
+    if len(candidates) == 0:
+        raise SettingsError(
+            f"no test image of class {dataset.class_names[target_label]!r} can be the target: use more test images, "
+            "train the surrogates better, or set target: random"
+        )
     return Threat(
         target_index=int(rng.choice(candidates)),
         target_label=target_label,

@@ -174,7 +174,7 @@ def read_study(values: Mapping[str, Any]) -> Study:
         SettingsError: one line with every problem: where it is, what is wrong, and what is allowed.
     """
     try:
-        return Study.model_validate(values)
+        return Study.model_validate(_without_nulls(values))
     except ValidationError as error:
         places = [problem["loc"] for problem in error.errors()]
         problems = [
@@ -187,6 +187,13 @@ def read_study(values: Mapping[str, Any]) -> Study:
             or not problem["loc"]
         ]
         raise SettingsError("config: " + "; ".join(dict.fromkeys(problems))) from error
+
+
+def _without_nulls(value: Any) -> Any:
+    """Mappings without the keys that are null, so that an overlay can take a key of the file below it away."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _explain(problem: Any) -> str:

@@ -51,6 +51,11 @@ def training_set(dataset: ImageDataset, poisons: PoisonSet | None = None) -> Tra
     """
     images, labels = dataset.train_images, dataset.train_labels
     if poisons is not None:
+        if int(poisons.labels.max()) >= dataset.num_classes or int(poisons.labels.min()) < 0:
+            raise DataError(
+                f"poison labels lie in [{int(poisons.labels.min())}, {int(poisons.labels.max())}] but the dataset has "
+                f"{dataset.num_classes} classes: were the poisons made for another dataset?"
+            )
         images, labels = _with_poisons(images, labels, poisons)
     return TrainingSet(images, labels, torch.arange(len(labels)))
 

@@ -88,6 +88,8 @@ def train(
             model.eval()
             for defense in defenses:
                 data = defense.end_epoch(model, data, epoch)
+            if len(data) == 0:
+                raise PoisonlabError(f"the defenses dropped every example by the end of epoch {epoch}")
             if observe is not None:
                 costly = (epoch + 1) % recipe.evaluate_every == 0 or epoch + 1 == last
                 record |= observe(model, costly)
@@ -180,6 +182,7 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         lr=recipe.lr,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov and recipe.momentum > 0,
+        fused=True,
     )
 
 

@@ -18,6 +18,9 @@ class GradientMatching(Settings):
     """Surrogates per seed; their matching losses are averaged."""
     budget: Fraction = 0.01
     """Poisons as a fraction of the training set."""
+    target: Literal["random", "recognised"] = "random"
+    """``random``: any test image of the target class (Witches' Brew); ``recognised``: one that all surrogates classify
+    correctly, so that a success is not just an ambiguous image (as in the deep k-NN paper)."""
     eps: PositiveLevels = 16.0
     """Bound on every pixel's change, in levels of 1/255 (xi in FRIENDS)."""
     steps: PositiveInt = 250
