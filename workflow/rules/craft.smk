@@ -16,8 +16,8 @@ rule craft:
     resources:
         gpu=int(ON_GPU),
     params:
-        spec=craft_spec,
-        code=craft_code,
+        *tracked(craft_spec, craft_code),
+        spec=told(craft_spec),
         where=where,
     shell:
         "python workflow/scripts/craft.py --spec {params.spec:q} {params.where:q}"

@@ -11,6 +11,18 @@ RANDOM_NOISES = [
     if defense.method == "random-noise"
 ]
 DRAWING = {"drawing": plain(study.figures.drawing)}
+LOOKS = spec(**DRAWING)
+HISTOGRAM = spec(**DRAWING, noise=RANDOM_NOISES)
+CURVES = spec(
+    **DRAWING,
+    def_epoch=FRIENDLY_ROWS[0].friendly.def_epoch if FRIENDLY_ROWS else None,
+)
+PANELS = spec(
+    dataset=plain(study.dataset),
+    model=plain(study.victim.model),
+    landscape=plain(study.figures.landscape) | {"victims": study.landscape_victims},
+    seed=SHOWN,
+)
 
 
 rule landscape_poison:
@@ -33,11 +45,8 @@ rule landscape_poison:
     resources:
         gpu=int(ON_GPU),
     params:
-        spec=landscape_poison_spec,
-        code=lambda wildcards: training_code(
-            "landscape_poison",
-            [study.surrogate(study.attack(wildcards.attack).surrogate).model],
-        ),
+        *tracked(landscape_poison_spec, landscape_poison_code),
+        spec=told(landscape_poison_spec),
         where=where,
     shell:
         "python workflow/scripts/landscape_poison.py --spec {params.spec:q} {params.where:q}"
@@ -65,13 +74,9 @@ rule landscape_victims:
     resources:
         gpu=int(ON_GPU),
     params:
-        spec=spec(
-            dataset=plain(study.dataset),
-            model=plain(study.victim.model),
-            landscape=plain(study.figures.landscape) | {"victims": study.landscape_victims},
-            seed=SHOWN,
-        ),
-        code=training_code("landscape_victims", [study.victim.model]),
+        *PANELS,
+        *training_code("landscape_victims", [study.victim.model]),
+        spec=lambda wildcards, threads: PANELS,
         where=where,
     shell:
         "python workflow/scripts/landscape_victims.py --spec {params.spec:q} {params.where:q}"
@@ -96,8 +101,9 @@ rule figure_examples:
     conda:
         "../../envs/conda.yaml"
     params:
-        spec=spec(**DRAWING),
-        code=code_digests("workflow/scripts/figure_examples.py"),
+        *LOOKS,
+        *code_digests("workflow/scripts/figure_examples.py"),
+        spec=lambda wildcards, threads: LOOKS,
     shell:
         "python workflow/scripts/figure_examples.py --spec {params.spec:q} --poisons {input.poisons:q}"
         " --noise {input.noise:q} --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
@@ -119,8 +125,9 @@ rule figure_landscape_poison:
     conda:
         "../../envs/conda.yaml"
     params:
-        spec=spec(**DRAWING),
-        code=code_digests("workflow/scripts/figure_landscape_poison.py"),
+        *LOOKS,
+        *code_digests("workflow/scripts/figure_landscape_poison.py"),
+        spec=lambda wildcards, threads: LOOKS,
     shell:
         "python workflow/scripts/figure_landscape_poison.py --spec {params.spec:q}"
         " --landscape {input.landscape:q} --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
@@ -142,8 +149,9 @@ rule figure_landscape_victims:
     conda:
         "../../envs/conda.yaml"
     params:
-        spec=spec(**DRAWING),
-        code=code_digests("workflow/scripts/figure_landscape_victims.py"),
+        *LOOKS,
+        *code_digests("workflow/scripts/figure_landscape_victims.py"),
+        spec=lambda wildcards, threads: LOOKS,
     shell:
         "python workflow/scripts/figure_landscape_victims.py --spec {params.spec:q}"
         " --landscape {input.landscape:q} --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
@@ -165,8 +173,9 @@ rule figure_noise_histogram:
     conda:
         "../../envs/conda.yaml"
     params:
-        spec=spec(**DRAWING, noise=RANDOM_NOISES),
-        code=code_digests("workflow/scripts/figure_noise_histogram.py"),
+        *HISTOGRAM,
+        *code_digests("workflow/scripts/figure_noise_histogram.py"),
+        spec=lambda wildcards, threads: HISTOGRAM,
     shell:
         "python workflow/scripts/figure_noise_histogram.py --spec {params.spec:q} --noise {input.noise:q}"
         " --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
@@ -194,11 +203,9 @@ rule figure_learning_curves:
     conda:
         "../../envs/conda.yaml"
     params:
-        spec=spec(
-            **DRAWING,
-            def_epoch=FRIENDLY_ROWS[0].friendly.def_epoch if FRIENDLY_ROWS else None,
-        ),
-        code=code_digests("workflow/scripts/figure_learning_curves.py"),
+        *CURVES,
+        *code_digests("workflow/scripts/figure_learning_curves.py"),
+        spec=lambda wildcards, threads: CURVES,
     shell:
         "python workflow/scripts/figure_learning_curves.py --spec {params.spec:q}"
         " --metrics {input.metrics:q} --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
@@ -220,8 +227,9 @@ rule figure_outcome:
     conda:
         "../../envs/conda.yaml"
     params:
-        spec=spec(**DRAWING),
-        code=code_digests("workflow/scripts/figure_outcome.py"),
+        *LOOKS,
+        *code_digests("workflow/scripts/figure_outcome.py"),
+        spec=lambda wildcards, threads: LOOKS,
     shell:
         "python workflow/scripts/figure_outcome.py --spec {params.spec:q} --table {input.table:q}"
         " --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"

@@ -22,6 +22,32 @@ def training_code(script, models, *others):
     return SOFTWARE + code_digests(f"workflow/scripts/{script}.py", data, *sorted(modules), *others)
 
 
+def tracked(*functions):
+    """Positional params, one per string that the functions of the wildcards return.
+
+    Snakemake compares params as a set of values: with one string per param, a changed setting is noticed alone and named in the
+    reason. The number of params is fixed before the wildcards are known, so some stay None.
+    """
+    remembered = {}
+
+    def strings(wildcards):
+        key = tuple(sorted(wildcards.items()))
+        if key not in remembered:
+            remembered[key] = [string for function in functions for string in function(wildcards)]
+            assert len(remembered[key]) <= TRACKED, "raise TRACKED in names.smk"
+        return remembered[key]
+
+    def slot(place):
+        return lambda wildcards: (strings(wildcards) + [None] * TRACKED)[place]
+
+    return [slot(place) for place in range(TRACKED)]
+
+
+def told(function):
+    """What ``tracked`` compares, as the command line needs it. Snakemake does not compare params that ask for threads."""
+    return lambda wildcards, threads: function(wildcards)
+
+
 def where(wildcards, threads):
     """How a job runs rather than what it computes. Snakemake does not compare params that ask for threads."""
     return ["--device", study.device, "--threads", str(threads)]
@@ -168,6 +194,11 @@ def landscape_poison_spec(wildcards):
         dataset=plain(study.dataset),
         model=plain(study.surrogate(attack.surrogate).model),
         landscape=plain(study.figures.landscape, "victims"),
-        criterion=attack.target_criterion,
+        criterion=getattr(attack, "target_criterion", "cross-entropy"),
         seed=SHOWN,
     )
+
+
+def landscape_poison_code(wildcards):
+    attack = study.attack(wildcards.attack)
+    return training_code("landscape_poison", [study.surrogate(attack.surrogate).model])

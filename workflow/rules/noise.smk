@@ -16,8 +16,9 @@ rule noise:
     resources:
         gpu=int(ON_GPU),
     params:
-        spec=noise_spec,
-        code=noise_code,
+        *tracked(noise_spec, noise_code),
+        spec=told(noise_spec),
+        code=told(noise_code),
         where=where,
         saving=saving,
         poisons=lambda wildcards, input: ["--poisons", *input.poisons] if input.poisons else [],

@@ -16,8 +16,9 @@ rule pretrain:
     resources:
         gpu=int(ON_GPU),
     params:
-        spec=pretrain_spec,
-        code=pretrain_code,
+        *tracked(pretrain_spec, pretrain_code),
+        spec=told(pretrain_spec),
+        code=told(pretrain_code),
         where=where,
         saving=saving,
         checkpoint=f"{CHECKPOINT}/pretrain/{{surrogate}}/seed{{seed}}-{{member}}.safetensors",

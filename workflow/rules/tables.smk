@@ -30,8 +30,9 @@ rule tables:
     conda:
         "../../envs/conda.yaml"
     params:
-        spec=tables_spec(),
-        code=code_digests("workflow/scripts/tables.py"),
+        *tables_spec(),
+        *code_digests("workflow/scripts/tables.py"),
+        spec=lambda wildcards, threads: tables_spec(),
     shell:
         "python workflow/scripts/tables.py --spec {params.spec:q} --reference reference"
         " --metrics {input.metrics:q} --cards {input.cards:q} --noise-cards {input.noise_cards:q}"

@@ -18,8 +18,9 @@ rule train:
     resources:
         gpu=int(ON_GPU),
     params:
-        spec=train_spec,
-        code=train_code,
+        *tracked(train_spec, train_code),
+        spec=told(train_spec),
+        code=told(train_code),
         where=where,
         saving=saving,
         noise=lambda wildcards, input: ["--noise", *input.noise] if input.noise else [],

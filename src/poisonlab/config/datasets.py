@@ -16,11 +16,15 @@ class DigitsOnPhotos(Settings):
 
     source: Literal["digits-on-photos"] = "digits-on-photos"
     train_size: Annotated[int, Field(ge=10)] = 3000
+    """Training images; the ten classes are balanced."""
     test_size: Annotated[int, Field(ge=10)] = 1000
+    """Test images; the ten classes are balanced."""
     size: Annotated[int, Field(ge=16, le=128)] = 32
+    """Height and width in pixels."""
     contrast: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Strength of the digit's stroke over the photograph; smaller is harder."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of the whole drawing of the dataset."""
 
 
 class FileDataset(Settings):
@@ -29,18 +33,24 @@ class FileDataset(Settings):
     train_limit: PositiveInt | None = None
     """Use only this many training images, drawn class-balanced with ``subset_seed``."""
     test_limit: PositiveInt | None = None
+    """Use only this many test images."""
     subset_seed: Annotated[int, Field(ge=0)] = 0
+    """Of the draw of the subset."""
     mean: ChannelValues | None = None
     """Normalisation mean per channel in [0, 1]; measured on the training images if not given."""
     std: ChannelValues | None = None
+    """Normalisation standard deviation per channel in [0, 1]; measured if not given."""
 
 
 class Cifar(FileDataset):
     """CIFAR-10 or CIFAR-100 as torchvision stores them."""
 
     source: Literal["cifar10", "cifar100"]
+    """Which of the two."""
     root: str = "data"
+    """Folder that torchvision keeps the dataset in."""
     download: bool = False
+    """Download it if it is not there."""
 
 
 class Parquet(FileDataset):
@@ -48,8 +58,11 @@ class Parquet(FileDataset):
 
     source: Literal["parquet"]
     train: str
+    """File of the training split."""
     test: str
+    """File of the test split."""
     class_names: tuple[str, ...] | None = None
+    """Names of the classes, if the files do not record them."""
 
 
 class Npz(FileDataset):
@@ -57,7 +70,9 @@ class Npz(FileDataset):
 
     source: Literal["npz"]
     path: str
+    """The file."""
     class_names: tuple[str, ...] | None = None
+    """Names of the classes; numbers if not given."""
 
 
 class ImageFolder(FileDataset):
@@ -65,6 +80,7 @@ class ImageFolder(FileDataset):
 
     source: Literal["image-folder"]
     root: str
+    """Folder that holds ``train`` and ``test``."""
     size: Annotated[int, Field(ge=8)] | None = None
     """Resize so that the image is size x size; without it all images must have one shape."""
 

@@ -24,6 +24,7 @@ class Drawing(Settings):
     """How figures look; changing it recomputes nothing."""
 
     dpi: Annotated[int, Field(ge=50, le=1200)] = 200
+    """Resolution of the PNG files."""
     examples: Annotated[int, Field(ge=1, le=20)] = 6
     """Poisons shown in figure 1."""
 
@@ -34,4 +35,6 @@ class Figures(Settings):
     seed: int | None = None
     """The seed whose poisons are shown; the first if not given."""
     landscape: Landscape = Landscape()
+    """What the loss landscapes compute."""
     drawing: Drawing = Drawing()
+    """How figures look."""

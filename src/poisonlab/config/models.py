@@ -32,7 +32,9 @@ class SmallResNet(Settings):
 
     name: Literal["small-resnet"] = "small-resnet"
     width: PositiveInt = 16
+    """Channels of the first block; the others have two and four times as many."""
     stem_stride: Annotated[int, Field(ge=1, le=4)] = 2
+    """Stride of the first convolution."""
 
 
 ModelSettings = Annotated[ResNet18 | AlexNet | LeNet | SmallResNet, Field(discriminator="name")]

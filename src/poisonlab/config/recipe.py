@@ -26,22 +26,33 @@ class Recipe(Settings):
     base: str | None = None
     """Name of the published recipe that the other fields were filled from."""
     epochs: PositiveInt = 40
+    """Passes over the training set."""
     batch_size: PositiveInt = 128
+    """Examples per step; the last batch of an epoch may be smaller."""
     lr: PositiveFloat = 0.1
+    """Highest learning rate."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD."""
     nesterov: bool = True
+    """Nesterov's form of momentum."""
     weight_decay: NonNegativeFloat = 5e-4
+    """L2 penalty, as torch.optim.SGD takes it."""
     decay_norm_and_bias: bool = True
     """Whether weight decay also acts on biases and on normalisation weights."""
     schedule: Literal["steps", "cosine", "linear"] = "steps"
+    """Tenfold drops at milestones, or a fall to 0 along a cosine or a line."""
     milestones: tuple[PositiveInt, ...] | None = None
     """Epochs (0-based) from which the rate is lower by ``gamma``; None: floor of E/2.667, E/1.6 and E/1.142."""
     gamma: Fraction = 0.1
+    """Factor of the rate at each milestone."""
     warmup_epochs: NonNegativeFloat = 0.0
     """The rate rises linearly from 0 over this many epochs."""
     augmentation: Augmentation = Augmentation()
+    """Random augmentation of the training images."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """``bfloat16``: mixed precision."""
     channels_last: bool = True
+    """Memory layout of the convolutions; only speed and rounding depend on it."""
     compile: bool = False
     """Compile the network with ``torch.compile`` (worth it for long runs on a GPU)."""
     evaluate_every: PositiveInt = 1

@@ -33,24 +33,31 @@ class Surrogate(Settings):
     """A network the attacker trains on clean data, one (or an ensemble) per seed."""
 
     name: Name
+    """What attacks call it."""
     model: ModelSettings
+    """Its architecture."""
     recipe: Recipe = Recipe()
+    """How it is trained."""
 
 
 class Victim(Settings):
     """The network that is trained on the poisoned data."""
 
     model: ModelSettings
+    """Its architecture."""
     recipe: Recipe = Recipe()
+    """How it is trained, under whichever defense."""
 
 
 class Row(Settings):
     """One row of the results: a defense, or several applied in order, or a control."""
 
     name: Name
+    """Names the row's folder and its row in the tables."""
     poisoned: bool = True
     """False: the control, trained on clean data and judged on the attack's target."""
     apply: tuple[DefenseSettings, ...] = ()
+    """The defenses, applied in order; none for undefended training."""
 
     @property
     def friendly(self) -> FriendlyNoise | None:
@@ -72,19 +79,27 @@ class Study(Settings):
     description: str = ""
     """One sentence that stands below the tables."""
     results: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")] = "results"
+    """Folder of all outputs, relative to the repository."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto``: a GPU if there is one; ``cuda``: fail without one."""
     threads: PositiveInt = 1
     """CPU threads per job; on a GPU, of the host part. Two jobs with one thread each beat one with two."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 120.0
     """How often a training saves its state for an interrupted run to go on from."""
     dataset: DatasetSettings
+    """Where the data comes from."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     """Each seed draws a target, bases, surrogates, poisons and victims of its own."""
     surrogates: tuple[Surrogate, ...]
+    """The attackers' networks."""
     attacks: Annotated[tuple[AttackSettings, ...], Field(min_length=1)]
+    """Each attack meets each defense."""
     victim: Victim
+    """The network under attack."""
     defenses: Annotated[tuple[Row, ...], Field(min_length=1)]
+    """The rows of the results."""
     figures: Figures = Figures()
+    """What is drawn."""
 
     @model_validator(mode="after")
     def _check_names(self) -> Study:

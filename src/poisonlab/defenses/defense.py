@@ -35,8 +35,8 @@ class Batch:
 class Defense:
     """A training-time defense; override the hooks it needs.
 
-    Composition is a list: hooks run in the list's order. A defense that keeps state over epochs returns it from
-    ``end_epoch``; the loop hands it back in ``resume`` after an interruption, bit for bit.
+    Composition is a list: hooks run in the list's order. A defense keeps no state of its own: what it needs comes from
+    the batch, its random stream or the training set, so that an interrupted run goes on bit for bit.
     """
 
     def prepare(self, data: TrainingSet) -> TrainingSet:

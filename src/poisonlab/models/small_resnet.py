@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-from torch import nn
-from torchvision.models.resnet import BasicBlock
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from poisonlab.models.classifier import Classifier
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions around a shortcut (He et al. 2016).
+
+    Torchvision's BasicBlock is the same, but importing it brings in every model of torchvision: seconds per job.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(inner + self.shortcut(x))
 
 
 def build(num_classes: int, image_shape: tuple[int, int, int], width: int = 16, stem_stride: int = 2) -> Classifier:
@@ -13,10 +36,10 @@ def build(num_classes: int, image_shape: tuple[int, int, int], width: int = 16, 
     extract = nn.Sequential(
         nn.Conv2d(image_shape[0], width, 3, stride=stem_stride, padding=1, bias=False),
         nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-        BasicBlock(width, width),
-        BasicBlock(width, 2 * width, 2, _shortcut(width, 2 * width)),
-        BasicBlock(2 * width, 4 * width, 2, _shortcut(2 * width, 4 * width)),
+        nn.ReLU(),
+        Block(width, width, 1),
+        Block(width, 2 * width, 2),
+        Block(2 * width, 4 * width, 2),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
     )
@@ -24,7 +47,3 @@ def build(num_classes: int, image_shape: tuple[int, int, int], width: int = 16, 
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return Classifier(extract, nn.Linear(4 * width, num_classes))
-
-
-def _shortcut(inputs: int, outputs: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), nn.BatchNorm2d(outputs))

@@ -19,13 +19,17 @@ class FriendlyNoise(Settings):
     zeta: PositiveLevels = 16.0
     """Bound on every pixel's change, in levels of 1/255."""
     steps: PositiveInt = 20
+    """Steps of SGD on the noise."""
     lr: PositiveFloat = 100.0
+    """Learning rate of the noise, constant."""
     lam: NonNegativeFloat = 1.0
     """Weight lambda of the noise's norm."""
     norm: Literal["l1", "l2", "linf"] = "l2"
+    """Norm of the noise that is made large (FRIENDS, appendix A.1)."""
     init: PositiveLevels = 8.0
     """The noise starts uniform in [-init, init] levels."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Nesterov momentum of the noise's SGD."""
     batch_size: PositiveInt = 128
     """Reference batch of the released batch-mean loss; results do not depend on how many images fit in memory."""
     def_epoch: Annotated[int, Field(ge=0)] = 5

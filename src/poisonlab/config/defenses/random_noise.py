@@ -12,6 +12,7 @@ class RandomNoise(Settings):
 
     method: Literal["random-noise"] = "random-noise"
     distribution: Literal["bernoulli", "uniform", "gaussian"]
+    """Two values, a flat interval, or a normal distribution."""
     mu: PositiveLevels = 16.0
     """Magnitude in levels of 1/255: the two values +-mu, the bounds, or the standard deviation."""
     clip: bool = False

@@ -1,0 +1,216 @@
+"""Print the reference of every config key, made from the settings classes; with --write, update the files that hold it.
+
+Writes docs/config.md and workflow/schemas/config.schema.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from poisonlab.config.recipe import PUBLISHED
+from poisonlab.config.study import Study
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "docs" / "config.md"
+SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.json"
+
+Schema = dict[str, Any]
+
+INTRODUCTION = """\
+# Config keys
+
+<!-- Made by docs/generate_config_reference.py from src/poisonlab/config; edit the docstrings there. -->
+
+A config is a YAML file with the keys of [Study](#study). A file with a `study:` key stands alone. A file without one is
+laid over `config.yaml`: mappings are merged key by key, lists are replaced as a whole, and a key set to `null` is taken
+out. Unknown keys are errors.
+
+`[]` in a path stands for every entry of a list. A key without a default is required. Intensities (`eps`, `zeta`, `mu`,
+`init`, `radius`) are in pixel levels, that is 1/255 of the pixel range.
+
+The ranges below hold for single keys. Rules between keys, such as "an attack names an existing surrogate", are checked
+when Snakemake reads the config; a breach stops it before any job, with one line that names the key.
+
+The same information for editors: [`workflow/schemas/config.schema.json`](../workflow/schemas/config.schema.json)
+(JSON Schema, made by the same program). It describes a config that stands alone.
+"""
+
+RECIPES = """\
+## Published recipes
+
+`recipe.base` fills a recipe with the values of a published one; keys written beside it win. Keys not listed keep the
+default of [Recipe](#recipe).
+"""
+
+
+def json_schema() -> Schema:
+    """The JSON Schema of a config that stands alone."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Study.model_json_schema()}
+
+
+def schema_text() -> str:
+    """The content of workflow/schemas/config.schema.json."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def reference() -> str:
+    """The content of docs/config.md."""
+    schema = json_schema()
+    groups = {"Study": schema, **schema["$defs"]}
+    sections = [INTRODUCTION]
+    for name, paths in _places(groups).items():
+        sections.append(_section(name, groups[name], paths))
+    sections.append(_recipes())
+    return "\n".join(sections)
+
+
+def _places(groups: dict[str, Schema]) -> dict[str, list[str]]:
+    """Where in a config each group of settings can stand, in the order of first mention."""
+    places: dict[str, list[str]] = {"Study": []}
+    waiting = [("Study", "")]
+    while waiting:
+        group, path = waiting.pop(0)
+        for key, field in groups[group]["properties"].items():
+            for name, marks in _references(field):
+                place = f"{path}.{key}{marks}" if path else f"{key}{marks}"
+                if place not in places.setdefault(name, []):
+                    places[name].append(place)
+                    waiting.append((name, place))
+    return places
+
+
+def _references(field: Schema) -> Iterator[tuple[str, str]]:
+    """Names of the groups a field can hold, each with ``[]`` per list around it."""
+    if "$ref" in field:
+        yield field["$ref"].rpartition("/")[2], ""
+    for member in _members(field):
+        yield from _references(member)
+    if "items" in field:
+        for name, marks in _references(field["items"]):
+            yield name, "[]" + marks
+
+
+def _members(field: Schema) -> list[Schema]:
+    """The alternatives of a union."""
+    members: list[Schema] = field.get("oneOf") or field.get("anyOf") or []
+    return members
+
+
+def _section(name: str, group: Schema, paths: list[str]) -> str:
+    lines = [f"## {name}", "", _plain(group.get("description", "")), ""]
+    if paths:
+        lines += ["In: " + ", ".join(f"`{path}`" for path in paths) + ".", ""]
+    required = group.get("required", [])
+    rows = [
+        [
+            f"`{key}`",
+            _type(field),
+            _range(field),
+            _default(field, key in required),
+            _plain(field.get("description", "")),
+        ]
+        for key, field in group["properties"].items()
+    ]
+    return "\n".join([*lines, *_table(["Key", "Type", "Range", "Default", "Meaning"], rows), ""])
+
+
+def _type(field: Schema) -> str:
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "const" in field:
+        return f"`{field['const']}`"
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if "oneOf" in field or "anyOf" in field:
+        members = [member for member in _members(field) if member.get("type") != "null"]
+        return " or ".join(_type(member) for member in members)
+    if field.get("type") == "array":
+        return f"list of {_type(field['items'])}"
+    if field.get("type") == "object":
+        return "mapping"
+    return {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}[field["type"]]
+
+
+def _range(field: Schema) -> str:
+    for member in field.get("anyOf", []):
+        if member.get("type") != "null":
+            return _range(member)
+    parts = []
+    if "minItems" in field:
+        parts.append(f"at least {field['minItems']}")
+    for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<")):
+        if key in field:
+            parts.append(f"{sign} {_value(field[key])}")
+    if "pattern" in field:
+        parts.append(f"`{field['pattern']}`")
+    if "maxLength" in field:
+        parts.append(f"at most {field['maxLength']} characters")
+    if "items" in field and (inner := _range(field["items"])):
+        parts.append(f"each {inner}")
+    return ", ".join(parts)
+
+
+def _default(field: Schema, required: bool) -> str:
+    if required:
+        return "required"
+    value = field.get("default")
+    if "const" in field and value == field["const"]:
+        return "must be written"
+    if value is None:
+        return "none"
+    return "see there" if isinstance(value, dict) else f"`{_value(value)}`"
+
+
+def _value(value: Any) -> str:
+    """A value as one would write it in YAML."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) and value else json.dumps(value)
+
+
+def _meaning(field: Schema) -> str:
+    return _plain(field.get("description", ""))
+
+
+def _plain(text: str) -> str:
+    """A docstring as Markdown."""
+    return " ".join(text.replace("``", "`").split())
+
+
+def _recipes() -> str:
+    rows = [
+        [f"`{name}`", ", ".join(f"`{key}: {_flow(value)}`" for key, value in values.items())]
+        for name, values in PUBLISHED.items()
+    ]
+    return "\n".join([RECIPES, *_table(["Recipe", "Values"], rows), ""])
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    return _value(list(value) if isinstance(value, tuple) else value)
+
+
+def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--write", action="store_true", help="update the two files instead of printing")
+    if not arguments.parse_args().write:
+        print(reference(), end="")
+        return
+    SCHEMA.parent.mkdir(parents=True, exist_ok=True)
+    REFERENCE.write_text(reference(), encoding="utf-8")
+    SCHEMA.write_text(schema_text(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

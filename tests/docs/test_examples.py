@@ -1,0 +1,175 @@
+"""The worked examples of docs/add-*.md, carried out in a copy of the repository."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from doc_pages import ROOT, blocks
+
+from poisonlab.provenance import code_digests
+
+# One worker makes the copies for all.
+pytestmark = pytest.mark.xdist_group("documented examples")
+
+PAGES = ("add-an-attack.md", "add-a-defense.md", "add-a-dataset.md")
+COPIED = ("Snakefile", "src", "workflow", "config", "config.yaml", "envs", "reference", "profiles")
+JOBS = {
+    "craft": ("workflow/scripts/craft.py", "poisonlab.attacks.gradient_matching"),
+    "train": ("workflow/scripts/train.py", "poisonlab.defenses.random_noise"),
+    "tables": ("workflow/scripts/tables.py",),
+}
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that the workflow needs, without the examples."""
+    place = tmp_path_factory.mktemp("examples") / "poisonlab"
+    place.mkdir()
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, place / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy2(source, place / name)
+    return place
+
+
+@pytest.fixture(scope="module")
+def copy(bare: Path) -> Path:
+    """The repository with all three examples carried out, and config/example.yaml that uses them."""
+    place = bare.with_name("with-examples")
+    shutil.copytree(bare, place)
+    for page in PAGES:
+        add_example(page, place)
+    return place
+
+
+def add_example(page: str, place: Path) -> None:
+    for body in blocks(page, "python"):
+        path = place / body.partition("\n")[0].removeprefix("# ")
+        assert not (ROOT / path.relative_to(place)).exists(), f"docs/{page}: {path.name} exists; choose another example"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(body, encoding="utf-8")
+    for body in blocks(page, "diff"):
+        apply_diff(body, place, page)
+    config = place / "config" / "example.yaml"
+    study = yaml.safe_load((config if config.exists() else place / "config" / "smoke.yaml").read_text(encoding="utf-8"))
+    for body in blocks(page, "yaml"):
+        for key, value in yaml.safe_load(body).items():
+            study[key] = study[key] + value if isinstance(value, list) else value
+    config.write_text(yaml.safe_dump(study), encoding="utf-8")
+
+
+def apply_diff(diff: str, place: Path, page: str) -> None:
+    """Apply hunks whose context and removed lines occur once in the file; their line numbers are not given."""
+    path = None
+    for hunk in diff.split("@@\n"):
+        lines = hunk.splitlines()
+        if lines[-1].startswith("+++ b/"):
+            path = place / lines[-1].removeprefix("+++ b/")
+            continue
+        assert path is not None
+        before = "".join(line[1:] + "\n" for line in lines if line[:1] != "+")
+        after = "".join(line[1:] + "\n" for line in lines if line[:1] != "-")
+        text = path.read_text(encoding="utf-8")
+        assert text.count(before) == 1, f"docs/{page}: the diff no longer fits {path.relative_to(place)}:\n{before}"
+        path.write_text(text.replace(before, after), encoding="utf-8")
+
+
+def in_copy(place: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "PYTHONPATH": str(place / "src"), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *command], cwd=place, env=variables, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_a_config_with_all_three_is_accepted(copy: Path) -> None:
+    program = (
+        "import yaml, poisonlab\n"
+        "from poisonlab.config.study import read_study\n"
+        "study = read_study(yaml.safe_load(open('config/example.yaml')))\n"
+        "print(poisonlab.__file__)\n"
+        "print(study.dataset.source, study.attacks[-1].method, [d.method for d in study.defenses[-1].apply])\n"
+    )
+    done = in_copy(copy, "-c", program)
+    assert done.returncode == 0, done.stderr
+    where, what = done.stdout.splitlines()
+    assert Path(where).is_relative_to(copy)
+    assert what == "checkerboard watermark ['label-smoothing', 'random-noise']"
+
+
+def test_a_wrong_value_is_reported_by_its_key(copy: Path) -> None:
+    program = (
+        "import yaml\n"
+        "from poisonlab.config.study import read_study\n"
+        "study = yaml.safe_load(open('config/example.yaml'))\n"
+        "study['attacks'][-1]['opacity'] = 2\n"
+        "read_study(study)\n"
+    )
+    done = in_copy(copy, "-c", program)
+    assert "SettingsError: config: attacks.1.opacity:" in done.stderr
+
+
+@pytest.mark.workflow
+def test_the_graph_holds_the_new_jobs(copy: Path) -> None:
+    done = in_copy(copy, "-m", "snakemake", "-n", "--cores", "1", "--configfile", "config/example.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    planned = done.stdout + done.stderr
+    for path in (
+        "poisons/smoke/watermark/seed0.safetensors",
+        "victims/smoke/watermark/smooth-bernoulli/seed1.safetensors",
+        "victims/smoke/gradient-matching/smooth/seed0.safetensors",
+    ):
+        assert path in planned
+
+
+def test_the_tests_of_the_examples_pass(copy: Path) -> None:
+    made = sorted(str(path) for path in (copy / "tests").rglob("test_*.py"))
+    assert len(made) == len(PAGES)
+    done = in_copy(
+        copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(copy), *made
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def digests(place: Path) -> dict[str, list[str]]:
+    return {job: code_digests(*roots, base=place) for job, roots in JOBS.items()}
+
+
+@pytest.fixture
+def fresh(bare: Path, tmp_path: Path) -> Path:
+    place = tmp_path / "fresh"
+    shutil.copytree(bare, place)
+    return place
+
+
+def test_adding_an_attack_or_a_defense_changes_no_other_job(bare: Path, fresh: Path) -> None:
+    add_example("add-an-attack.md", fresh)
+    add_example("add-a-defense.md", fresh)
+    assert digests(fresh) == digests(bare)
+
+
+def test_adding_a_dataset_changes_every_job(bare: Path, fresh: Path) -> None:
+    add_example("add-a-dataset.md", fresh)
+    before, after = digests(bare), digests(fresh)
+    for job in JOBS:
+        assert {string.partition("@")[0] for string in set(after[job]) - set(before[job])} == {
+            "src/poisonlab/config/datasets.py"
+        }
+
+
+def test_an_edit_of_the_attack_changes_its_job_only(copy: Path, tmp_path: Path) -> None:
+    edited = tmp_path / "edited"
+    shutil.copytree(copy, edited)
+    module = edited / "src" / "poisonlab" / "attacks" / "watermark.py"
+    module.write_text(module.read_text(encoding="utf-8").replace("int(settings.eps)", "1"), encoding="utf-8")
+    own: dict[str, Any] = {place: code_digests("poisonlab.attacks.watermark", base=place) for place in (copy, edited)}
+    assert own[copy] != own[edited]
+    assert digests(copy) == digests(edited)

@@ -1,0 +1,62 @@
+"""docs/library.md: its blocks are one program, and it prints what the page says."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Any
+
+import pytest
+import torch
+from doc_pages import blocks
+from torch import nn
+
+PAGE = "library.md"
+
+
+@pytest.fixture(scope="module")
+def ran() -> tuple[dict[str, Any], str]:
+    """The names the page defines, and what it prints."""
+    names: dict[str, Any] = {}
+    printed = io.StringIO()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with contextlib.redirect_stdout(printed):
+        for number, body in enumerate(blocks(PAGE, "python")):
+            exec(compile(body, f"docs/{PAGE}, block {number}", "exec"), names)
+    torch.set_num_threads(threads)
+    return names, printed.getvalue()
+
+
+def test_it_prints_what_the_page_says(ran: tuple[dict[str, Any], str]) -> None:
+    assert [ran[1]] == blocks(PAGE, "text")
+
+
+def test_the_noise_fits_and_is_bounded(ran: tuple[dict[str, Any], str]) -> None:
+    names = ran[0]
+    assert names["noise"].shape == names["images"].shape == (64, 1, 28, 28)
+    assert 0 < float(names["noise"].abs().max()) <= 16 / 255 + 1e-6
+    assert float(names["protected"].min()) >= 0
+    assert float(names["protected"].max()) <= 1
+
+
+def test_the_model_is_handed_back_trainable(ran: tuple[dict[str, Any], str]) -> None:
+    model: nn.Module = ran[0]["model"]
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_lab_s_loop_measures(ran: tuple[dict[str, Any], str]) -> None:
+    names = ran[0]
+    assert [record["epoch"] for record in names["history"]] == [0, 1, 2]
+    assert 0 <= names["measured"] <= 1
+    assert set(names["outcome"]) == {"success", "adversarial_confidence", "target_accuracy"}
+
+
+def test_the_victim_starts_as_the_donor_did(ran: tuple[dict[str, Any], str]) -> None:
+    names = ran[0]
+    again = names["build_network"](names["architecture"], names["dataset"], seed=2)
+    defenses = names["build_defenses"](names["rows"], noise=names["made"])
+    names["train"](again, names["normalize"], names["data"], names["recipe"], seed=2, defenses=defenses, until=1)
+    for ours, theirs in zip(again.state_dict().values(), names["donor"].state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)

@@ -1,0 +1,105 @@
+"""Loss landscapes against loops over grid points in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from poisonlab.figures.landscape import (
+    directions_through,
+    grid,
+    matching_loss_surface,
+    random_directions,
+    training_loss_surface,
+)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Tanh(), nn.Flatten(), nn.Linear(48, 3)]
+    return nn.Sequential(*layers).double().eval()
+
+
+def pictures(count: int, seed: int = 0) -> Tensor:
+    return torch.rand(count, 2, 6, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def rms(x: Tensor) -> Tensor:
+    return x.double().pow(2).flatten(1).mean(1).sqrt()
+
+
+def test_random_directions_have_unit_length_per_image() -> None:
+    first, second = random_directions((5, 3, 8, 8), torch.Generator().manual_seed(0))
+    assert torch.allclose(rms(first), torch.ones(5).double(), atol=1e-6)
+    assert torch.allclose(rms(second), torch.ones(5).double(), atol=1e-6)
+    cosines = (first * second).flatten(1).mean(1)
+    # Independent normal vectors of 192 values: standard deviation 1 / sqrt(192).
+    assert cosines.abs().max() < 5 / 192**0.5
+    assert not torch.allclose(first[0], first[1])
+
+
+@pytest.mark.parametrize("size", [0.3, 16.0])
+def test_directions_through_span_a_plane_with_the_perturbation(size: float) -> None:
+    perturbation = (pictures(1, 4) - 0.5) * size
+    first, second, (a, b) = directions_through(perturbation, torch.Generator().manual_seed(2))
+    assert rms(first).item() == pytest.approx(1)
+    assert rms(second).item() == pytest.approx(1)
+    assert (first * second).mean().item() == pytest.approx(0, abs=1e-9)
+    assert torch.allclose(a * first + b * second, perturbation, atol=1e-9)
+    other, _, _ = directions_through(perturbation, torch.Generator().manual_seed(3))
+    assert not torch.allclose(first, other)
+    with pytest.raises(ValueError, match="zero"):
+        directions_through(torch.zeros(1, 2, 6, 6), torch.Generator())
+
+
+def test_grid() -> None:
+    assert grid(12, 5).tolist() == [-12, -6, 0, 6, 12]
+
+
+@pytest.mark.parametrize("chunk", [1, 10, 2048])
+def test_training_loss_surface_is_the_loop(chunk: int) -> None:
+    model, images, labels = network(), pictures(4), torch.tensor([0, 1, 2, 1])
+    first, second = (d.double() for d in random_directions((4, 2, 6, 6), torch.Generator().manual_seed(1)))
+    coordinates = torch.tensor([-40.0, -5.0, 0.0, 30.0])
+    surface = training_loss_surface(model, images, labels, (first, second), coordinates, chunk)
+    for row, b in enumerate(coordinates.tolist()):
+        for column, a in enumerate(coordinates.tolist()):
+            total = 0.0
+            for place in range(4):
+                moved = images[place] + (a * first[place] + b * second[place]) / 255
+                total -= model(moved[None]).log_softmax(1)[0, labels[place]].item()
+            assert surface[row, column].item() == pytest.approx(total / 4, abs=1e-9)
+    assert surface[2, 2].item() == pytest.approx(F.cross_entropy(model(images), labels).item(), abs=1e-12)
+    assert surface.shape == (4, 4)
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 64])
+def test_matching_loss_surface_is_the_loop(chunk: int) -> None:
+    model, image, label = network(), pictures(1), torch.tensor([1])
+    model[0].bias.requires_grad_(False)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    target = F.cross_entropy(model(pictures(1, 9)), torch.tensor([2]))
+    goal = torch.autograd.grad(target, weights)
+    first, second, _ = directions_through(pictures(1, 3) - 0.5, torch.Generator().manual_seed(1))
+    coordinates = torch.tensor([-20.0, 0.0, 10.0])
+    surface = matching_loss_surface(model, image, label, goal, (first, second), coordinates, chunk)
+    flat = torch.cat([part.flatten() for part in goal])
+    for row, b in enumerate(coordinates.tolist()):
+        for column, a in enumerate(coordinates.tolist()):
+            loss = F.cross_entropy(model(image + (a * first + b * second) / 255), label)
+            ours = torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)])
+            expected = 1 - F.cosine_similarity(ours, flat, dim=0).item()
+            assert surface[row, column].item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_matching_loss_of_the_target_itself_is_zero() -> None:
+    model, image, label = network(), pictures(1), torch.tensor([1])
+    goal = torch.autograd.grad(F.cross_entropy(model(image), label), list(model.parameters()))
+    directions = random_directions((1, 2, 6, 6), torch.Generator().manual_seed(1))
+    surface = matching_loss_surface(model, image, label, goal, directions, torch.tensor([-9.0, 0.0, 9.0]))
+    assert surface[1, 1].item() == pytest.approx(0, abs=1e-12)
+    assert surface.flatten().argmin() == 4
+    assert surface.min() > -1e-12
+    assert surface.max() <= 2

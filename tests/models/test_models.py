@@ -1,0 +1,147 @@
+"""Architectures: shapes, sizes counted by hand, and reproducible weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+from torch import nn
+
+from poisonlab.config.models import AlexNet, LeNet, ModelSettings, ResNet18, SmallResNet
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.errors import DataError, SettingsError
+from poisonlab.models.classifier import Classifier, Normalize
+from poisonlab.models.networks import build_network, build_normalize, load_weights, save_weights
+
+NAMES = ["resnet18", "alexnet", "lenet", "small-resnet"]
+
+
+def dataset(shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10) -> ImageDataset:
+    images, labels = torch.zeros(classes, *shape, dtype=torch.uint8), torch.arange(classes)
+    channels = shape[0]
+    return ImageDataset(
+        images, labels, images, labels, tuple(map(str, range(classes))), (0.5,) * channels, (0.25,) * channels
+    )
+
+
+def built(name: str, shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10, seed: int = 0) -> Classifier:
+    settings = TypeAdapter(ModelSettings).validate_python({"name": name})
+    return build_network(settings, dataset(shape, classes), seed=seed).eval()
+
+
+def size(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def layers(model: nn.Module) -> list[tuple[int, ...]]:
+    return [tuple(m.weight.shape) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("shape", "classes"), [((3, 32, 32), 10), ((1, 28, 28), 7), ((3, 64, 64), 2), ((4, 17, 23), 3)]
+)
+def test_logits_and_features(name: str, shape: tuple[int, int, int], classes: int) -> None:
+    model = built(name, shape, classes)
+    images = torch.randn(2, *shape)
+    features = model.extract(images)
+    assert features.ndim == 2
+    assert features.shape[1] == model.head.in_features
+    logits = model(images)
+    assert logits.shape == (2, classes)
+    assert torch.allclose(logits, features @ model.head.weight.T + model.head.bias, atol=1e-5)
+    assert torch.isfinite(logits).all()
+
+
+def test_resnet18_is_the_cifar_one() -> None:
+    model = built("resnet18")
+    assert size(model) == 11_173_962
+    stem = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
+    assert (stem.kernel_size, stem.stride, stem.padding, stem.bias) == ((3, 3), (1, 1), (1, 1), None)
+    assert not [m for m in model.modules() if isinstance(m, nn.MaxPool2d)]
+    # A 32 x 32 image keeps its size in the first stage and is halved by each of the other three.
+    sizes = []
+    hooks = [m.register_forward_hook(lambda _m, _i, out: sizes.append(tuple(out.shape[1:])))
+             for name, m in model.named_modules() if name.rsplit(".", 1)[-1] in {"layer1", "layer2", "layer3", "layer4"}]  # fmt: skip
+    model(torch.zeros(1, 3, 32, 32))
+    assert len(hooks) == 4
+    assert sizes == [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
+    # He initialisation by fan-out: variance 2 / (64 * 9) in the stem.
+    assert stem.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.1)
+
+
+def test_lenet_layers() -> None:
+    assert layers(built("lenet")) == [(6, 3, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84)]
+    # Weights and biases: 450+6, 2400+16, 48000+120, 10080+84, 840+10.
+    assert size(built("lenet")) == 456 + 2416 + 48_120 + 10_164 + 850
+
+
+def test_alexnet_layers() -> None:
+    model = built("alexnet")
+    assert layers(model) == [
+        (64, 3, 3, 3),
+        (192, 64, 3, 3),
+        (384, 192, 3, 3),
+        (256, 384, 3, 3),
+        (256, 256, 3, 3),
+        (4096, 1024),
+        (4096, 4096),
+        (10, 4096),
+    ]
+    assert sum(isinstance(m, nn.Dropout) for m in model.modules()) == 2
+    assert sum(isinstance(m, nn.MaxPool2d) for m in model.modules()) == 3
+    assert not [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("name", ["alexnet", "lenet"])
+@pytest.mark.parametrize("shape", [(3, 15, 32), (3, 32, 15), (1, 8, 8)])
+def test_too_small_images_are_one_line(name: str, shape: tuple[int, int, int]) -> None:
+    with pytest.raises(SettingsError, match=f"{name} needs images of at least 16 x 16") as caught:
+        built(name, shape)
+    assert "\n" not in str(caught.value)
+    assert built(name, (3, 16, 16))(torch.zeros(2, 3, 16, 16)).shape == (2, 10)
+
+
+def test_small_resnet_options() -> None:
+    for width, stride in ((4, 1), (8, 4)):
+        model = build_network(SmallResNet(width=width, stem_stride=stride), dataset(), seed=0)
+        assert model.head.in_features == 4 * width
+        assert layers(model)[0] == (width, 3, 3, 3)
+        stem = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
+        assert stem.stride == (stride, stride)
+
+
+@pytest.mark.parametrize("settings", [ResNet18(), LeNet(), SmallResNet()])
+def test_the_seed_fixes_every_weight(settings: ResNet18 | LeNet | SmallResNet) -> None:
+    torch.manual_seed(5)
+    first = build_network(settings, dataset(), seed=1).state_dict()
+    torch.manual_seed(6)
+    again, other = (build_network(settings, dataset(), seed=seed).state_dict() for seed in (1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    drawn = [name for name in first if first[name].ndim > 1]
+    assert drawn
+    assert not any(torch.equal(first[name], other[name]) for name in drawn)
+
+
+def test_weights_come_back(tmp_path: Path) -> None:
+    model, other = built("small-resnet"), built("small-resnet", seed=1)
+    save_weights(tmp_path / "w", model, {"accuracy": 0.5})
+    load_weights(tmp_path / "w", other)
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(model(images), other(images))
+    with pytest.raises(DataError, match="another architecture"):
+        load_weights(tmp_path / "w", built("lenet"))
+    with pytest.raises(DataError, match="another architecture") as caught:
+        load_weights(tmp_path / "w", built("small-resnet", classes=3))
+    assert "\n" not in str(caught.value)
+
+
+def test_normalize() -> None:
+    images = torch.rand(2, 3, 4, 4)
+    ours = Normalize((0.1, 0.2, 0.3), (0.5, 0.25, 2.0))(images)
+    for channel, (mean, std) in enumerate([(0.1, 0.5), (0.2, 0.25), (0.3, 2.0)]):
+        assert torch.allclose(ours[:, channel], (images[:, channel] - mean) / std)
+    assert torch.allclose(build_normalize(dataset())(torch.full((1, 3, 1, 1), 0.75)), torch.ones(1))
+    assert AlexNet().name == "alexnet"

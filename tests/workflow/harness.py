@@ -1,0 +1,202 @@
+"""Run Snakemake on a copy of the repository's workflow, and read what a dry run says.
+
+Everything that depends on how Snakemake prints or records things is in this module.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SOURCES = ("Snakefile", "config.yaml", "config", "workflow", "src", "envs", "reference", "profiles")
+STAGES = ("pretrain", "craft", "noise", "train", "tables")
+STUDY = "study.yaml"
+
+Job = tuple[str, str]
+"""Rule and wildcards, such as ``("train", "strong/none/0")``."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a program ended and what it printed."""
+
+    code: int
+    output: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs that a dry run would run, each with Snakemake's reason."""
+
+    reasons: dict[Job, str]
+
+    def jobs(self, *rules: str) -> set[Job]:
+        """Jobs of the five stages, or of ``rules``."""
+        return {job for job in self.reasons if job[0] in (rules or STAGES)}
+
+    def direct(self) -> set[Job]:
+        """Jobs of the five stages that rerun for a reason of their own, not just because another job does."""
+        return {job for job in self.jobs() if not _only_follows(self.reasons[job])}
+
+    def drawings(self) -> set[str]:
+        """Rules named figure_* or landscape_* that would run."""
+        return {rule for rule, _ in self.reasons if rule.startswith(("figure_", "landscape_"))}
+
+    def changed(self, job: Job) -> set[str]:
+        """The names of the params (settings, files, packages) that the job's reason says have changed."""
+        before, now = _params_before_and_now(self.reasons[job])
+        return {re.split("[=@]", value, maxsplit=1)[0] for value in before ^ now}
+
+
+def _only_follows(reason: str) -> bool:
+    return all(part.startswith("Input files updated by another job") for part in reason.split("; "))
+
+
+def _params_before_and_now(reason: str) -> tuple[set[str], set[str]]:
+    found = re.search(r"across all output: before: (.*?) now: (.*?)\s*(?:; |$)", reason)
+    assert found is not None, f"no changed params in: {reason}"
+    sides = []
+    for side in found.groups():
+        lists = ast.literal_eval(f"[{side}]")
+        sides.append({value for strings in lists for value in ([strings] if isinstance(strings, str) else strings)})
+    return sides[0], sides[1]
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the repository's workflow with a study of its own."""
+
+    path: Path
+    python: str = sys.executable
+
+    def snakemake(self, *arguments: str, timeout: float = 900) -> Outcome:
+        """Run Snakemake on ``study.yaml`` in this folder."""
+        return self.run(self.python, "-m", "snakemake", *arguments, "--configfile", STUDY, timeout=timeout)
+
+    def run(self, *command: str, timeout: float = 900) -> Outcome:
+        done = subprocess.run(
+            command,
+            cwd=self.path,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout)
+
+    def script(self, name: str, *arguments: str) -> Outcome:
+        """Run a stage program as the workflow does."""
+        return self.run("env", "PYTHONPATH=src", sys.executable, f"workflow/scripts/{name}.py", *arguments)
+
+    def plan(self, *arguments: str) -> Plan:
+        """What ``snakemake -n`` would run."""
+        outcome = self.snakemake("-n", "--cores", "2", *arguments)
+        assert outcome.code == 0, outcome.output
+        return Plan(dict(_blocks(outcome.output)))
+
+    def study(self) -> Any:
+        return yaml.safe_load((self.path / STUDY).read_text(encoding="utf-8"))
+
+    def change_study(self, change: Callable[[Any], None], *, sort_keys: bool = False) -> None:
+        """Let ``change`` edit the study's settings in place."""
+        study = self.study()
+        change(study)
+        (self.path / STUDY).write_text(yaml.safe_dump(study, sort_keys=sort_keys), encoding="utf-8")
+
+    def replace(self, file: str, old: str, new: str) -> None:
+        """Replace the first ``old`` in a file."""
+        text = (self.path / file).read_text(encoding="utf-8")
+        assert old in text, f"{file} no longer contains {old!r}: adapt the test"
+        (self.path / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    def append(self, file: str, text: str) -> None:
+        with (self.path / file).open("a", encoding="utf-8") as opened:
+            opened.write(text)
+
+    def copy(self, path: Path) -> Checkout:
+        """A copy with the same results, times and Snakemake records."""
+        shutil.copytree(self.path, path, symlinks=True)
+        return Checkout(path, self.python)
+
+    def files(self, *patterns: str) -> dict[str, bytes]:
+        """Content of the results that match, by path."""
+        found = {path for pattern in patterns for path in (self.path / "results").rglob(pattern)}
+        return {str(path.relative_to(self.path)): path.read_bytes() for path in sorted(found)}
+
+
+def _blocks(output: str) -> Iterable[tuple[Job, str]]:
+    """Job and reason of every job that a dry run prints."""
+    for block in re.split(r"^\[.+\]\n", output, flags=re.MULTILINE)[1:]:
+        rule = re.match(r"(?:local)?(?:rule|checkpoint) (\w+):$", block, flags=re.MULTILINE)
+        if rule is None:
+            continue
+        reason = re.search(r"^    reason: (.*)$", block, flags=re.MULTILINE)
+        wildcards = re.search(r"^    wildcards: (.*)$", block, flags=re.MULTILINE)
+        values = re.findall(r"=([^,\n]+)", wildcards[1]) if wildcards else []
+        assert reason is not None, block
+        yield (rule[1], "/".join(values)), reason[1]
+
+
+def environment() -> dict[str, str]:
+    """Without anything that leads to the sources of the repository under test, and with one thread per job."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def check_out(path: Path, study: Path, python: str = sys.executable) -> Checkout:
+    """Copy the workflow to ``path``, with ``study`` as its study."""
+    path.mkdir(parents=True)
+    for name in SOURCES:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy2(source, path / name)
+    shutil.copy(study, path / STUDY)
+    return Checkout(path, python)
+
+
+STUB = """#!/bin/bash
+# Stands in for the stage programs: writes every output that is not there yet, at no cost.
+after=""
+for argument in "$@"; do
+    if [[ $after != --checkpoint && $argument == results/* && ! -e $argument ]]; then
+        mkdir -p "$(dirname "$argument")"
+        echo "$argument" > "$argument"
+    fi
+    [[ $argument == --* ]] && after=$argument || after=""
+done
+"""
+
+
+def stub_environment(path: Path) -> str:
+    """A virtual environment whose ``python`` is a stub of the stage programs; returns its interpreter for Snakemake.
+
+    The workflow puts the folder of Snakemake's interpreter first on the jobs' PATH, so ``python`` is the stub there.
+    """
+    real = Path(sys.prefix)
+    (path / "bin").mkdir(parents=True)
+    shutil.copy(real / "pyvenv.cfg", path / "pyvenv.cfg")
+    for folder in ("lib", "lib64"):
+        if (real / folder).exists():
+            (path / folder).symlink_to(real / folder)
+    interpreter = path / "bin" / "interpreter"
+    interpreter.symlink_to(Path(sys.executable).resolve())
+    stub = path / "bin" / "python"
+    stub.write_text(STUB, encoding="utf-8")
+    stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
+    return str(interpreter)

@@ -1,0 +1,423 @@
+"""The golden table: what reruns after which change, as ``snakemake -n`` tells it.
+
+``direct`` are the jobs that rerun because of the change itself, ``follows`` those that rerun because their inputs are
+made again. Both are complete for the five stages: a job too few would leave a stale result, a job too many would
+waste a GPU. Figures and landscapes are checked by kind.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from harness import STUDY, Checkout, Job
+
+pytestmark = pytest.mark.workflow
+
+ATTACKS = ("strong", "weak")
+ROWS = ("clean", "none", "friendly", "friends-bernoulli")
+FRIENDLY = ("friendly", "friends-bernoulli")
+SEEDS = (0, 1)
+
+
+def pretrain(seeds: tuple[int, ...] = SEEDS, member: int = 0) -> set[Job]:
+    return {("pretrain", f"base/{seed}/{member}") for seed in seeds}
+
+
+def craft(*attacks: str, seeds: tuple[int, ...] = SEEDS) -> set[Job]:
+    return {("craft", f"{attack}/{seed}") for attack in attacks or ATTACKS for seed in seeds}
+
+
+def noise(*rows: str, attacks: tuple[str, ...] = ATTACKS, seeds: tuple[int, ...] = SEEDS) -> set[Job]:
+    return {("noise", f"{attack}/{row}/{seed}") for attack in attacks for row in rows or FRIENDLY for seed in seeds}
+
+
+def train(*rows: str, attacks: tuple[str, ...] = ATTACKS, seeds: tuple[int, ...] = SEEDS) -> set[Job]:
+    return {("train", f"{attack}/{row}/{seed}") for attack in attacks for row in rows or ROWS for seed in seeds}
+
+
+TABLES: set[Job] = {("tables", "")}
+COMPUTED = pretrain() | craft() | noise() | train()
+NOTHING: set[Job] = set()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table."""
+
+    name: str
+    change: Callable[[Checkout], object]
+    direct: set[Job] = field(default_factory=set)
+    follows: set[Job] = field(default_factory=set)
+    named: dict[Job, set[str]] = field(default_factory=dict)
+    """What the reason of a job names as changed."""
+    landscapes: bool = False
+    """Whether landscape_* jobs rerun."""
+    figures: bool | None = None
+    """Whether figure_* jobs rerun; None: if any stage or landscape does."""
+    fails: str = ""
+    """A known fault."""
+
+
+# --- Changes of the study ---
+
+
+def setting(*place: str | int, to: Any) -> Callable[[Checkout], None]:
+    """Set one value of the study."""
+
+    def change(study: Any) -> None:
+        for step in place[:-1]:
+            study = study[step] if isinstance(study, list) else study.setdefault(step, {})
+        study[place[-1]] = to
+
+    return lambda checkout: checkout.change_study(change)
+
+
+def friendly_noise(checkout: Checkout, **values: float) -> None:
+    """Change the friendly noise of row friends-bernoulli."""
+    checkout.change_study(lambda study: study["defenses"][3]["apply"][0].update(values))
+
+
+def swap_lr_and_lam(checkout: Checkout) -> None:
+    before = checkout.study()["defenses"][3]["apply"][0]
+    friendly_noise(checkout, lr=before["lam"], lam=before["lr"])
+
+
+def swap_seed_and_steps(checkout: Checkout) -> None:
+    """Restarts and steps of one attack exchange their values."""
+    checkout.change_study(lambda study: study["attacks"][0].update(steps=1, restarts=3))
+
+
+def add_row(checkout: Checkout) -> None:
+    row = {"name": "uniform", "apply": [{"method": "random-noise", "distribution": "uniform"}]}
+    checkout.change_study(lambda study: study["defenses"].append(row))
+
+
+# --- Changes of the files ---
+
+
+def edited(file: str) -> Callable[[Checkout], None]:
+    """A change of code, however small."""
+    return lambda checkout: checkout.append(file, "\nCHANGED_BY_TEST = 1\n")
+
+
+def commented(*files: str) -> Callable[[Checkout], None]:
+    return lambda checkout: [checkout.append(file, "\n\n# A comment.\n") for file in files]  # type: ignore[return-value]
+
+
+def replaced(file: str, old: str, new: str) -> Callable[[Checkout], None]:
+    return lambda checkout: checkout.replace(file, old, new)
+
+
+def touch_sources(checkout: Checkout) -> None:
+    for path in checkout.path.rglob("*"):
+        if path.relative_to(checkout.path).parts[0] not in ("results", ".snakemake"):
+            os.utime(path)
+
+
+def touch_results(checkout: Checkout) -> None:
+    for path in (checkout.path / "results").rglob("*.safetensors"):
+        os.utime(path)
+
+
+def lose_records(checkout: Checkout) -> None:
+    shutil.rmtree(checkout.path / ".snakemake")
+
+
+def lose_records_and_change_zeta(checkout: Checkout) -> None:
+    lose_records(checkout)
+    friendly_noise(checkout, zeta=8)
+
+
+def lose_records_and_touch_poisons(checkout: Checkout) -> None:
+    lose_records(checkout)
+    os.utime(checkout.path / "results/poisons/tiny/weak/seed1.safetensors")
+
+
+def all_of(*changes: Callable[[Checkout], object]) -> Callable[[Checkout], None]:
+    return lambda checkout: [change(checkout) for change in changes] and None  # type: ignore[func-returns-value]
+
+
+def other_version(package: str) -> Callable[[Checkout], None]:
+    """Change the locked version of a package wherever the lock names it."""
+
+    def change(checkout: Checkout) -> None:
+        path = checkout.path / "envs/requirements.lock"
+        text = path.read_text(encoding="utf-8")
+        assert f"\n{package}==" in text
+        path.write_text(text.replace(f"\n{package}==", f"\n{package}==9."), encoding="utf-8")
+
+    return change
+
+
+CASES = [
+    # Nothing that matters has changed.
+    Case("nothing", lambda checkout: None),
+    Case("every source file touched", touch_sources),
+    Case("every artifact touched", touch_results),
+    Case(
+        "comment",
+        commented(
+            "src/poisonlab/randomness.py",
+            "src/poisonlab/training/loop.py",
+            "workflow/scripts/train.py",
+            "Snakefile",
+            "config.yaml",
+            STUDY,
+        ),
+    ),
+    Case("docstring", replaced("src/poisonlab/randomness.py", '"""A generator on', '"""One generator on')),
+    Case(
+        "docstring of a setting",
+        replaced("src/poisonlab/config/datasets.py", '"""Strength of', '"""How strong is'),
+        fails="docstrings of attributes count as code",
+    ),
+    Case("keys in another order", lambda checkout: checkout.change_study(lambda study: None, sort_keys=True)),
+    Case("16 written as 16.0", setting("attacks", 0, "eps", to=16.0)),
+    Case("a default written out", setting("attacks", 0, "tau", to=0.1)),
+    Case("module of another architecture", edited("src/poisonlab/models/lenet.py")),
+    Case("module of another data source", edited("src/poisonlab/data/npz.py")),
+    Case("new module of another attack", edited("src/poisonlab/attacks/second.py")),
+    Case("new module of another defense", edited("src/poisonlab/defenses/second.py")),
+    # How jobs run, not what they compute.
+    Case("device", setting("device", to="auto")),
+    Case("device: cuda", setting("device", to="cuda")),
+    Case("threads", setting("threads", to=2)),
+    Case("checkpoint_seconds", setting("checkpoint_seconds", to=60)),
+    # Settings.
+    Case("dpi", setting("figures", "drawing", "dpi", to=70), figures=True),
+    Case("points of the landscapes", setting("figures", "landscape", "points", to=4), landscapes=True),
+    Case(
+        "zeta of one row",
+        lambda checkout: friendly_noise(checkout, zeta=8),
+        direct=noise("friends-bernoulli"),
+        follows=train("friends-bernoulli") | TABLES,
+        named={("noise", "weak/friends-bernoulli/1"): {"defenses.0.zeta"}},
+    ),
+    Case(
+        "lr and lam exchange their values",
+        swap_lr_and_lam,
+        direct=noise("friends-bernoulli"),
+        follows=train("friends-bernoulli") | TABLES,
+        named={("noise", "strong/friends-bernoulli/0"): {"defenses.0.lr", "defenses.0.lam"}},
+    ),
+    Case(
+        "steps and restarts exchange their values",
+        swap_seed_and_steps,
+        direct=craft("strong"),
+        follows=noise(attacks=("strong",)) | train(attacks=("strong",)) | TABLES,
+        named={("craft", "strong/0"): {"attack.steps", "attack.restarts"}},
+        landscapes=True,
+    ),
+    Case(
+        "def_epoch of one row",
+        lambda checkout: friendly_noise(checkout, def_epoch=2),
+        direct=noise("friends-bernoulli") | train("friends-bernoulli"),
+        follows=TABLES,
+        named={
+            ("noise", "strong/friends-bernoulli/0"): {"defenses.0.def_epoch"},
+            ("train", "weak/friends-bernoulli/1"): {"defenses.0.def_epoch"},
+        },
+    ),
+    Case(
+        "magnitude of random noise",
+        setting("defenses", 3, "apply", 1, "mu", to=8),
+        direct=noise("friends-bernoulli") | train("friends-bernoulli"),
+        follows=TABLES,
+        named={("train", "weak/friends-bernoulli/0"): {"defenses.1.mu"}},
+    ),
+    Case(
+        "steps of one attack",
+        setting("attacks", 0, "steps", to=4),
+        direct=craft("strong"),
+        follows=noise(attacks=("strong",)) | train(attacks=("strong",)) | TABLES,
+        named={("craft", "strong/1"): {"attack.steps"}},
+        landscapes=True,
+    ),
+    Case(
+        "ensemble of one attack",
+        setting("attacks", 0, "ensemble", to=2),
+        direct=pretrain(member=1) | craft("strong"),
+        follows=noise(attacks=("strong",)) | train(attacks=("strong",)) | TABLES,
+        landscapes=True,
+    ),
+    Case(
+        "published table of one attack",
+        setting("attacks", 0, "published", to=1),
+        direct=TABLES,
+        named={("tables", ""): {"published.strong"}},
+    ),
+    Case(
+        "lr of the surrogate",
+        setting("surrogates", 0, "recipe", "lr", to=0.01),
+        direct=pretrain(),
+        follows=craft() | noise() | train() | TABLES,
+        named={("pretrain", "base/0/0"): {"recipe.lr"}},
+        landscapes=True,
+    ),
+    Case(
+        "augmentation of the surrogate",
+        setting("surrogates", 0, "recipe", "augmentation", "pixels", to=1),
+        direct=pretrain() | craft(),
+        follows=noise() | train() | TABLES,
+        named={("craft", "weak/0"): {"augmentation.pixels"}},
+        landscapes=True,
+    ),
+    Case(
+        "lr of the victim",
+        setting("victim", "recipe", "lr", to=0.01),
+        direct=noise() | train(),
+        follows=TABLES,
+        named={("train", "weak/clean/1"): {"recipe.lr"}, ("noise", "weak/friendly/1"): {"recipe.lr"}},
+        landscapes=True,
+    ),
+    Case(
+        "contrast of the dataset",
+        setting("dataset", "contrast", to=0.5),
+        direct=COMPUTED,
+        follows=TABLES,
+        named={("craft", "weak/0"): {"dataset.contrast"}},
+        landscapes=True,
+    ),
+    Case("description", setting("description", to="Another."), direct=TABLES, named={("tables", ""): {"description"}}),
+    # More or fewer jobs.
+    Case(
+        "a seed more",
+        setting("seeds", to=[0, 1, 2]),
+        direct=pretrain((2,)) | craft(seeds=(2,)) | noise(seeds=(2,)) | train(seeds=(2,)) | TABLES,
+    ),
+    Case("a seed less", setting("seeds", to=[0]), direct=TABLES),
+    Case("a row more", add_row, direct=train("uniform") | TABLES),
+    Case("a row less", lambda checkout: checkout.change_study(lambda study: study["defenses"].pop()), direct=TABLES),
+    Case(
+        "rows in another order",
+        lambda checkout: checkout.change_study(lambda study: study["defenses"].reverse()),
+        direct=TABLES,
+    ),
+    Case(
+        "a row on clean data",
+        setting("defenses", 3, "poisoned", to=False),
+        direct=noise("friends-bernoulli") | train("friends-bernoulli"),
+        follows=TABLES,
+        named={("train", "weak/friends-bernoulli/0"): {"poisoned"}},
+    ),
+    # Code.
+    Case(
+        "module below everything",
+        edited("src/poisonlab/randomness.py"),
+        direct=COMPUTED,
+        follows=TABLES,
+        named={("craft", "weak/0"): {"src/poisonlab/randomness.py"}},
+        landscapes=True,
+    ),
+    Case(
+        "training loop",
+        edited("src/poisonlab/training/loop.py"),
+        direct=pretrain() | noise() | train(),
+        follows=craft() | TABLES,
+        landscapes=True,
+    ),
+    Case(
+        "module of the attack",
+        edited("src/poisonlab/attacks/gradient_matching.py"),
+        direct=craft(),
+        follows=noise() | train() | TABLES,
+        named={("craft", "weak/0"): {"src/poisonlab/attacks/gradient_matching.py"}},
+        landscapes=True,
+    ),
+    Case(
+        "module of random noise",
+        edited("src/poisonlab/defenses/random_noise.py"),
+        direct=noise("friends-bernoulli") | train("friends-bernoulli"),
+        follows=TABLES,
+        named={("train", "weak/friends-bernoulli/0"): {"src/poisonlab/defenses/random_noise.py"}},
+    ),
+    Case(
+        "module of friendly noise",
+        edited("src/poisonlab/defenses/friendly_noise.py"),
+        direct=noise() | train(*FRIENDLY),
+        follows=TABLES,
+    ),
+    Case(
+        "module of the data source",
+        edited("src/poisonlab/data/digits_on_photos.py"),
+        direct=COMPUTED,
+        follows=TABLES,
+        landscapes=True,
+    ),
+    Case("module of the intervals", edited("src/poisonlab/evaluation/intervals.py"), direct=TABLES),
+    Case("program of the tables", edited("workflow/scripts/tables.py"), direct=TABLES),
+    Case("published numbers", replaced("reference/friends_table4.csv", "\n", " \n"), direct=TABLES),
+    Case(
+        "command line of a rule",
+        replaced("workflow/rules/train.smk", "python workflow", "nice python workflow"),
+        direct=train(),
+        follows=TABLES,
+        landscapes=True,
+    ),
+    # Software.
+    Case(
+        "version of torch",
+        other_version("torch"),
+        direct=COMPUTED,
+        follows=TABLES,
+        named={("pretrain", "base/0/0"): {"torch"}},
+        landscapes=True,
+    ),
+    Case(
+        "version of numpy, for this Python or another",
+        replaced("envs/requirements.lock", "\nnumpy==", "\nnumpy==9."),
+        direct=COMPUTED,
+        follows=TABLES,
+        named={("train", "weak/none/0"): {"numpy"}},
+        landscapes=True,
+        fails="only the last of several pins of a package counts",
+    ),
+    Case("version of a tool", other_version("tqdm")),
+    # Without Snakemake's records only times are left to compare: a changed setting goes unnoticed.
+    Case("records lost", lose_records),
+    Case("records lost, then zeta of one row", lose_records_and_change_zeta),
+    Case(
+        "records lost, then a poison set touched",
+        lose_records_and_touch_poisons,
+        direct=noise(attacks=("weak",), seeds=(1,)) | train(attacks=("weak",), seeds=(1,)),
+        follows=TABLES,
+    ),
+]
+
+
+def _parameter(case: Case) -> Any:
+    marks = [pytest.mark.xfail(reason=case.fails, strict=True)] if case.fails else []
+    return pytest.param(case, id=case.name, marks=marks)
+
+
+@pytest.mark.parametrize("case", map(_parameter, CASES))
+def test_change_reruns(case: Case, copied: Checkout) -> None:
+    case.change(copied)
+    plan = copied.plan()
+    assert plan.jobs() == case.direct | case.follows
+    assert plan.direct() == case.direct
+    for job, names in case.named.items():
+        assert plan.changed(job) == names
+    drawings = plan.drawings()
+    assert any(rule.startswith("landscape_") for rule in drawings) == case.landscapes
+    figures = case.figures if case.figures is not None else bool(case.direct) or case.landscapes
+    assert any(rule.startswith("figure_") for rule in drawings) == figures
+    if not case.direct and not case.landscapes and not figures:
+        assert plan.reasons == {}
+
+
+def test_change_of_one_setting_is_undone(copied: Checkout) -> None:
+    friendly_noise(copied, zeta=8)
+    friendly_noise(copied, zeta=16)
+    assert copied.plan().reasons == {}
+
+
+def test_remade_artifact_with_the_same_bytes_reruns_nothing_in_the_next_call(copied: Checkout) -> None:
+    outcome = copied.snakemake("--cores", "2", "--forcerun", "craft", "--until", "craft")
+    assert outcome.code == 0, outcome.output
+    assert not copied.plan().jobs() - TABLES
