@@ -32,7 +32,9 @@ def spec(**sections: Any) -> list[str]:
 
 
 def _flatten(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and not value and path:
+        yield path, "{}"
+    elif isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str) or not key or any(mark in key for mark in ".="):
                 raise ValueError(f"a setting's name must be text without '.' and '=', not {key!r}")
@@ -68,6 +70,10 @@ def parse(strings: Iterable[str]) -> dict[str, Any]:
         place = nested
         for parent in parents:
             place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"{path} is given below a setting that has a value of its own")
+        if leaf in place:
+            raise ValueError(f"{path} is given twice")
         try:
             place[leaf] = json.loads(value)
         except json.JSONDecodeError as error:
@@ -184,17 +190,24 @@ def _canonical(node: Any) -> str:
     fields = []
     for name, value in ast.iter_fields(node):
         if name == "body" and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            value = _without_docstring(value)
+            value = _without_docstrings(value)
         if value is None or value == []:
             continue
         fields.append(f"{name}={_canonical(value)}")
     return f"{type(node).__name__}({','.join(fields)})"
 
 
-def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-        return body[1:] if isinstance(body[0].value.value, str) else body
-    return body
+def _without_docstrings(body: list[ast.stmt]) -> list[ast.stmt]:
+    """Without bare strings: docstrings of modules, classes and functions, and those below attributes."""
+    return [
+        statement
+        for statement in body
+        if not (
+            isinstance(statement, ast.Expr)
+            and isinstance(statement.value, ast.Constant)
+            and isinstance(statement.value.value, str)
+        )
+    ]
 
 
 def locked_versions(lock: Path, *packages: str) -> list[str]:

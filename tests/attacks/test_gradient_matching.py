@@ -262,14 +262,14 @@ def test_steps_are_signed_adam_with_three_drops() -> None:
     total = 0.1 * (93 + 6.3 + 0.62 + 0.032)
     assert places[-1] == pytest.approx(total, rel=1e-4)
 
-    # The same through the attack: one image, a wide bound, a linear network of one pixel; compare the recorded losses.
+    # The same through the attack, beside algorithm 1 written out. Adam without the signs parts from it by 8e-5.
     data = dataset()
     model, normalize = trained(data), Normalize(data.mean, data.std)
     options = {"name": "gm", "surrogate": "s", "budget": 0.1, "restarts": 1, "eps": 255, "precision": "float32"}
-    settings = GradientMatching(**options, steps=12, tau=0.01)
+    settings = GradientMatching(**options, steps=12, tau=0.02)
     poisons = craft(data, [model], normalize, STILL, settings, seed=0)
     slow = slow_craft(data, model, normalize, settings, poisons)
-    assert torch.allclose(poisons.diagnostics["matching_loss"][0, :8], slow[:8], atol=2e-4)
+    assert torch.allclose(poisons.diagnostics["matching_loss"][0], slow, atol=1e-5)
 
 
 def slow_craft(
@@ -447,7 +447,6 @@ def test_recognised_targets_are_classified_correctly_by_every_surrogate() -> Non
     assert made > 0
 
 
-@pytest.mark.xfail(strict=True, reason="the advised budget is rounded to four digits, and half of the time upwards")
 def test_the_advised_budget_works() -> None:
     data = unbalanced(810, 100)
     seed = next(seed for seed in range(50) if draw_threat(data, 0.001, seed).adversarial_label != 2)
@@ -471,14 +470,10 @@ def test_a_class_without_test_images_is_one_line() -> None:
     raise AssertionError("some seed draws a class without test images")
 
 
-@pytest.mark.xfail(strict=True, reason="a budget that rounds to no poison ends in a ValueError of range()")
 def test_a_budget_of_no_poison_is_one() -> None:
     assert len(draw_threat(dataset(), 1e-9, 0).base_indices) == 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a target that is misclassified already has no Carlini-Wagner gradient: 'diverged'"
-)
 def test_a_target_that_needs_no_attack_is_not_called_divergence() -> None:
     data = dataset()
     threat = draw_threat(data, 0.1, 0)

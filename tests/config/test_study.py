@@ -181,7 +181,6 @@ def test_several_problems_are_all_said() -> None:
 @pytest.mark.parametrize(
     "place", [("victim", "recipe", "lr"), ("victim", "recipe", "weight_decay"), ("attacks", 0, "tau")]
 )
-@pytest.mark.xfail(strict=True, reason="infinity passes here and is a ValueError with a traceback in spec()")
 def test_infinite_values_are_refused(place: tuple[str | int, ...]) -> None:
     assert str(place[-1]) in complaint(changed(*place, value=float("inf")))
 
@@ -191,9 +190,6 @@ def test_a_base_that_is_no_name_is_refused() -> None:
     complaint(changed("victim", "recipe", "base", value=["friends-paper"]))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="with 205 images a class may have 20: the advice 'at most 0.1' is what was given"
-)
 def test_the_advised_budget_works() -> None:
     study = changed("dataset", "train_size", value=205)
     study["attacks"][0]["budget"] = 0.2
@@ -233,7 +229,6 @@ def test_own_values_win_over_the_base(name: str) -> None:
     assert own.model_dump(exclude={"lr", "batch_size"}) == base.model_dump(exclude={"lr", "batch_size"})
 
 
-@pytest.mark.xfail(strict=True, reason="the base's augmentation is replaced whole: kind falls back to 'shift'")
 def test_a_part_of_the_bases_augmentation_can_be_changed() -> None:
     own = Recipe(base="epic", augmentation={"pixels": 2}).augmentation
     assert (own.kind, own.pixels) == ("crop", 2)

@@ -186,15 +186,11 @@ def test_latex_escapes_what_latex_would_interpret() -> None:
     assert all(line.replace(r"\&", "").count("&") == 2 for line in body)
 
 
-@pytest.mark.xfail(strict=True, reason="a description of several lines leaves the comment: its second line is typeset")
 def test_notes_of_several_lines_stay_notes() -> None:
     text = latex(pd.DataFrame({"a": ["1"], "b": ["2"]}), ["first\nsecond"])
     assert all(line.startswith("%") for line in text.splitlines() if "first" in line or "second" in line)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="'<' of '< 0.001' is typeset as an inverted exclamation mark in LaTeX's OT1 fonts"
-)
 def test_less_than_survives_latex() -> None:
     assert "& < 0.001" not in latex(pd.DataFrame({"a": ["1"], "b": ["2"], "p": ["< 0.001"]}))
 

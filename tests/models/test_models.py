@@ -63,10 +63,11 @@ def test_resnet18_is_the_cifar_one() -> None:
     assert not [m for m in model.modules() if isinstance(m, nn.MaxPool2d)]
     # A 32 x 32 image keeps its size in the first stage and is halved by each of the other three.
     sizes = []
-    hooks = [m.register_forward_hook(lambda _m, _i, out: sizes.append(tuple(out.shape[1:])))
-             for name, m in model.named_modules() if name.rsplit(".", 1)[-1] in {"layer1", "layer2", "layer3", "layer4"}]  # fmt: skip
+    stages = [m for name, m in model.named_modules() if name.rsplit(".", 1)[-1].startswith("layer")]
+    assert len(stages) == 4
+    for stage in stages:
+        stage.register_forward_hook(lambda _module, _inputs, out: sizes.append(tuple(out.shape[1:])))
     model(torch.zeros(1, 3, 32, 32))
-    assert len(hooks) == 4
     assert sizes == [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
     # He initialisation by fan-out: variance 2 / (64 * 9) in the stem.
     assert stem.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.1)

@@ -254,7 +254,6 @@ class KeepsReversed(Defense):
         return data.keep(data.rows.argsort(descending=True)[:-1])
 
 
-@pytest.mark.xfail(strict=True, reason="_restore brings the kept rows back in their first order, not in the saved one")
 def test_a_killed_run_keeps_the_order_of_the_kept_examples(tmp_path: Path) -> None:
     whole, path = network(), tmp_path / "state"
     history = run(whole, chosen=recipe(), defenses=[KeepsReversed()])

@@ -164,7 +164,11 @@ def tables_spec():
     return spec(
         description=study.description,
         cells=[
-            {**cell, "noise": NOISE_CELLS.index(cell) if cell in NOISE_CELLS else None}
+            {
+                **cell,
+                "control": not study.defense(cell["defense"]).poisoned,
+                "noise": NOISE_CELLS.index(cell) if cell in NOISE_CELLS else None,
+            }
             for cell in CELLS
         ],
         published={

@@ -24,6 +24,7 @@ class Cell(Settings):
     attack: Name
     defense: Name
     seed: int
+    control: bool
     noise: int | None
     """Place of the noise job's card, if the victim's defense needed one."""
 
@@ -90,6 +91,7 @@ def _trial(cell: Cell, metrics: Path, card: Path, noise_seconds: float) -> Trial
             adversarial_confidence=final["adversarial_confidence"],
             accuracy=final["accuracy"],
             seconds=read_json(card)["seconds"] + noise_seconds,
+            control=cell.control,
         )
     except (KeyError, TypeError) as error:
         raise DataError(f"{metrics} or {card} lacks {error}: delete both and run the workflow again") from error

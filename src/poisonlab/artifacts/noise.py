@@ -15,7 +15,7 @@ KIND = "friendly noise"
 
 
 def save_noise(path: Path, noise: Tensor, facts: dict[str, Any]) -> None:
-    """Write noise (N, C, H, W), in units of the [0, 1] pixel range, as float16: exact to 1/128 of a pixel level."""
+    """Write noise (N, C, H, W), in units of the [0, 1] pixel range, as float16: exact to 1/32 of a pixel level."""
     write_tensors(path, KIND, {"noise": noise.to(torch.float16)}, facts)
 
 

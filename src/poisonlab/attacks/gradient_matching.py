@@ -137,11 +137,19 @@ def target_gradient(model: nn.Module, target: Tensor, label: Tensor, criterion: 
         target: (T, C, H, W), as the model takes it.
         label: (T,) int64, the adversarial class.
         criterion: see ``adversarial_loss``.
+
+    Raises:
+        PoisonlabError: the gradient is zero.
     """
     loss = adversarial_loss(model(target), label, criterion)
-    return tuple(
-        gradient.detach() for gradient in torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])
-    )
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    goal = tuple(gradient.detach() for gradient in torch.autograd.grad(loss, weights))
+    if not any(bool(part.any()) for part in goal):
+        raise PoisonlabError(
+            "the target's gradient is zero, so there is nothing to match: does the surrogate already give it the "
+            "adversarial label? Use target_criterion: cross-entropy"
+        )
+    return goal
 
 
 def adversarial_loss(logits: Tensor, label: Tensor, criterion: str) -> Tensor:

@@ -30,6 +30,11 @@ class Threat:
     base_indices: Tensor
 
 
+def poison_count(budget: float, size: int) -> int:
+    """Poisons that ``budget`` buys in a training set of ``size``: rounded up, at least one."""
+    return max(1, math.ceil(round(budget * size, 6)))
+
+
 def draw_threat(dataset: ImageDataset, budget: float, seed: int, eligible: Tensor | None = None) -> Threat:
     """Draw target class, adversarial class, bases and target, all uniformly.
 
@@ -45,12 +50,13 @@ def draw_threat(dataset: ImageDataset, budget: float, seed: int, eligible: Tenso
     rng = np.random.default_rng([seed, 2])
     target_label = int(rng.integers(dataset.num_classes))
     adversarial_label = int((target_label + 1 + rng.integers(dataset.num_classes - 1)) % dataset.num_classes)
-    count = math.ceil(round(budget * len(dataset.train_labels), 6))
+    count = poison_count(budget, len(dataset.train_labels))
     pool = np.flatnonzero(dataset.train_labels.numpy() == adversarial_label)
     if count > len(pool):
+        most = math.floor(1e4 * len(pool) / len(dataset.train_labels)) / 1e4
         raise SettingsError(
             f"budget {budget:g} asks for {count} poisons, but class {dataset.class_names[adversarial_label]!r} has "
-            f"{len(pool)} training images: lower the budget to at most {len(pool) / len(dataset.train_labels):.4g}"
+            f"only {len(pool)} training images: lower the budget to at most {most:g}"
         )
     bases = np.sort(rng.choice(pool, size=count, replace=False))
     candidates = np.flatnonzero(dataset.test_labels.numpy() == target_label)

@@ -61,11 +61,14 @@ class Recipe(Settings):
     @model_validator(mode="before")
     @classmethod
     def _fill_from_base(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("base") is not None:
-            if values["base"] not in PUBLISHED:
-                raise ValueError(f"unknown recipe {values['base']!r}; choose one of {', '.join(PUBLISHED)}")
-            return {**PUBLISHED[values["base"]], **values}
-        return values
+        if not isinstance(values, dict) or values.get("base") is None:
+            return values
+        if not isinstance(values["base"], str) or values["base"] not in PUBLISHED:
+            raise ValueError(f"unknown recipe {values['base']!r}; choose one of {', '.join(PUBLISHED)}")
+        filled = {**PUBLISHED[values["base"]], **values}
+        if isinstance(values.get("augmentation"), dict):
+            filled["augmentation"] = {**PUBLISHED[values["base"]].get("augmentation", {}), **values["augmentation"]}
+        return filled
 
     @model_validator(mode="after")
     def _check_schedule(self) -> Recipe:

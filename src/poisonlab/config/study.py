@@ -132,11 +132,12 @@ class Study(Settings):
         if isinstance(self.dataset, DigitsOnPhotos):
             class_size = self.dataset.train_size // 10
             for attack in self.attacks:
-                count = math.ceil(round(attack.budget * self.dataset.train_size, 6))
+                count = max(1, math.ceil(round(attack.budget * self.dataset.train_size, 6)))
                 if count > class_size:
                     raise ValueError(
                         f"attack {attack.name!r}: budget {attack.budget:g} asks for {count} poisons, but a class has "
-                        f"only {class_size} training images: lower the budget to at most 0.1"
+                        f"only {class_size} training images: lower the budget to at most "
+                        f"{math.floor(1e4 * class_size / self.dataset.train_size) / 1e4:g}"
                     )
         return self
 

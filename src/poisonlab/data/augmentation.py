@@ -23,12 +23,13 @@ def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) 
     if settings.kind == "none":
         return images
     n, device = len(images), images.device
-    offsets = (torch.rand(n, 2, generator=generator, device=device) * 2 - 1) * settings.pixels
-    flips = torch.rand(n, generator=generator, device=device) < 0.5 if settings.flip else None
     if settings.kind == "crop":
-        offsets = offsets.round() if settings.pixels >= 1 else torch.zeros_like(offsets)
-        return translate_whole(images, offsets.long(), flips)
-    return translate(images, offsets, flips)
+        most = int(settings.pixels)
+        offsets = torch.randint(-most, most + 1, (n, 2), generator=generator, device=device)
+    else:
+        offsets = (torch.rand(n, 2, generator=generator, device=device) * 2 - 1) * settings.pixels
+    flips = torch.rand(n, generator=generator, device=device) < 0.5 if settings.flip else None
+    return (translate_whole if settings.kind == "crop" else translate)(images, offsets, flips)
 
 
 def translate(images: Tensor, offsets: Tensor, flips: Tensor | None = None) -> Tensor:

@@ -89,7 +89,7 @@ def friendly_noise(
     """
     settings = settings or Settings()
     device = torch.device(device)
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     required = [parameter.requires_grad for parameter in model.parameters()]
     model.eval().requires_grad_(False)
     noise = torch.empty(images.shape, dtype=torch.float32)
@@ -101,20 +101,20 @@ def friendly_noise(
                 noise[start : start + chunk] = _optimise(model, part, begin, settings, precision).cpu()
                 bar.update(len(part))
     finally:
-        model.train(was_training)
+        for module, mode in modes.items():
+            module.training = mode
         for parameter, flag in zip(model.parameters(), required, strict=True):
             parameter.requires_grad_(flag)
+    if not bool(torch.isfinite(noise).all()):
+        raise PoisonlabError("the friendly noise is not finite: lower its lr")
     return noise
 
 
 def _start(images: Tensor, first: int, seed: int, settings: Settings) -> Tensor:
-    """Uniform start, drawn per block of fixed size so that it does not depend on the chunk."""
-    rows = torch.stack(
-        [
-            torch.rand(images.shape[1:], generator=generator(images.device, seed, "friendly-noise", first + row))
-            for row in range(len(images))
-        ]
-    )
+    """Uniform start; every image has a stream of its own, so that it does not depend on the chunk."""
+    device = images.device
+    streams = (generator(device, seed, "friendly-noise", first + row) for row in range(len(images)))
+    rows = torch.stack([torch.rand(images.shape[1:], generator=stream, device=device) for stream in streams])
     return (rows * 2 - 1) * (settings.init / 255)
 
 

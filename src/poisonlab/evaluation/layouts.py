@@ -51,14 +51,14 @@ def latex(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
     """A LaTeX tabular in booktabs style, with notes as comments above it."""
     escaped = table.map(_escape).rename(columns=_escape)
     text = escaped.to_latex(index=False, column_format="ll" + "r" * (len(table.columns) - 2))
-    return "".join(f"% {note}\n" for note in notes) + text
+    return "".join(f"% {' '.join(note.split())}\n" for note in notes) + text
 
 
 def _escape(value: object) -> str:
     text = str(value)
     for mark in ("%", "_", "&", "#"):
         text = text.replace(mark, "\\" + mark)
-    return text
+    return text.replace("<", "$<$")
 
 
 def _with_interval(results: pd.DataFrame, name: str) -> list[str]:

@@ -26,6 +26,8 @@ class Trial:
     adversarial_confidence: float
     accuracy: float
     seconds: float
+    control: bool = False
+    """Trained on clean data; takes no part in the tests between defenses."""
 
 
 def tidy_results(
@@ -62,7 +64,7 @@ def tidy_results(
                 "adversarial_confidence": group["adversarial_confidence"].mean(),
                 **_named("accuracy", accuracy),
                 "accuracy_change": _paired_change(group, reference, "accuracy"),
-                "p_success": math.nan if defense == REFERENCE_ROW else _paired_p(group, reference),
+                "p_success": _paired_p(group, reference) if _is_tested(str(defense), group) else math.nan,
                 **_beside("success", success, known),
                 **_beside("accuracy", accuracy, known),
                 "seconds": group["seconds"].mean(),
@@ -74,6 +76,10 @@ def tidy_results(
     )
     results.insert(list(results.columns).index("p_success") + 1, "p_success_holm", corrected)
     return results
+
+
+def _is_tested(defense: str, group: pd.DataFrame) -> bool:
+    return defense != REFERENCE_ROW and not bool(group["control"].any())
 
 
 def _success_interval(successes: list[float]) -> Interval:

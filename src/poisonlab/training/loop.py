@@ -222,5 +222,7 @@ def _restore(
             momentum = torch.empty_like(parameter)
             momentum.copy_(tensors[f"momentum.{name}"])
             optimizer.state[parameter]["momentum_buffer"] = momentum
-    kept = torch.isin(full.rows, tensors["rows"].to(full.rows.device))
+    # In the saved order, which a defense may have changed.
+    position = {row: place for place, row in enumerate(full.rows.tolist())}
+    kept = torch.tensor([position[row] for row in tensors["rows"].tolist()], device=full.rows.device)
     return facts["history"], full.keep(kept)

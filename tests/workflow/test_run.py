@@ -1,0 +1,276 @@
+"""Real runs: repeated, interrupted, and compared with what the digests claim."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from harness import Checkout, check_out, environment
+
+pytestmark = pytest.mark.workflow
+
+HERE = Path(__file__).parent
+ARTIFACTS = ("*.safetensors", "*.metrics.json", "*.npz", "real.md", "real.tex")
+
+
+def test_second_run_has_nothing_to_do(finished: Checkout) -> None:
+    outcome = finished.snakemake("--cores", "2")
+    assert outcome.code == 0
+    assert "Nothing to be done" in outcome.output
+
+
+def test_finished_study_holds_every_stage_and_no_checkpoint(finished: Checkout) -> None:
+    kinds = {Path(path).parts[1] for path in finished.files("*.*")}
+    assert {"surrogates", "poisons", "noise", "victims", "tables", "figures"} <= kinds
+    assert not finished.files("checkpoints/**/*.safetensors")
+
+
+def test_same_study_in_another_folder_gives_the_same_bytes(finished: Checkout, tmp_path: Path) -> None:
+    twin = check_out(tmp_path / "twin", HERE / "real.yaml")
+    outcome = twin.snakemake("results", "results/figures/real/strong/landscape-poison.npz", "--cores", "2")
+    assert outcome.code == 0, outcome.output
+    first, second = finished.files(*ARTIFACTS), twin.files(*ARTIFACTS)
+    missing = {path for path in first if path not in second}
+    assert all("landscape-victims" in path for path in missing)
+    assert {path for path in second if first[path] != second[path]} == set()
+    assert _without_seconds(finished) == _without_seconds(twin)
+
+
+def _without_seconds(study: Checkout) -> list[dict[str, str]]:
+    (content,) = study.files("real.csv").values()
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    # Seconds are rows or a column of the tidy table.
+    timed = [
+        {name: value for name, value in row.items() if "second" not in name}
+        for row in rows
+        if not any("second" in value for value in row.values())
+    ]
+    assert timed
+    return timed
+
+
+# --- Killed trainings ---
+
+EPOCHS = 400
+VICTIM = "results/victims/real/strong/none/seed0"
+CHECKPOINT = "results/checkpoints/real/train/strong/none/seed0.safetensors"
+
+
+def _training(study: Checkout, *, epochs: int) -> list[str]:
+    """The command line of one victim, with more epochs."""
+    card = json.loads((study.path / f"{VICTIM}.card.json").read_text(encoding="utf-8"))
+    spec = [string for string in card["spec"] if not string.startswith(("recipe.epochs=", "recipe.evaluate_every="))]
+    return [
+        *("--spec", *spec, f"recipe.epochs={epochs}", f"recipe.evaluate_every={epochs}"),
+        *("--code", "workflow/scripts/train.py@0123456789ab"),
+        *("--device", "cpu", "--threads", "1"),
+        *("--checkpoint", CHECKPOINT, "--checkpoint-seconds", "0"),
+        *("--poisons", "results/poisons/real/strong/seed0.safetensors"),
+    ]
+
+
+def _outputs(name: str) -> list[str]:
+    return [
+        *("--weights", f"out/{name}.safetensors"),
+        *("--metrics", f"out/{name}.metrics.json"),
+        *("--card", f"out/{name}.card.json"),
+    ]
+
+
+def _kill_in_mid_training(study: Checkout, arguments: list[str]) -> None:
+    """Start the training and kill it once it has saved a state."""
+    process = subprocess.Popen(
+        [sys.executable, "workflow/scripts/train.py", *arguments],
+        cwd=study.path,
+        env=environment() | {"PYTHONPATH": "src"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not (study.path / CHECKPOINT).exists():
+        assert process.poll() is None, "the training ended before it saved a state"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+@pytest.fixture
+def copied_real(finished: Checkout, tmp_path: Path) -> Checkout:
+    return finished.copy(tmp_path / "study")
+
+
+def test_killed_training_resumes_to_the_same_bytes(copied_real: Checkout) -> None:
+    arguments = _training(copied_real, epochs=EPOCHS)
+    whole = copied_real.script("train", *arguments, *_outputs("whole"))
+    assert whole.code == 0, whole.output
+    _kill_in_mid_training(copied_real, [*arguments, *_outputs("resumed")])
+    assert not (copied_real.path / "out/resumed.safetensors").exists()
+
+    resumed = copied_real.script("train", *arguments, *_outputs("resumed"))
+    assert resumed.code == 0, resumed.output
+    for kind in ("safetensors", "metrics.json"):
+        first, second = (copied_real.path / f"out/{name}.{kind}" for name in ("whole", "resumed"))
+        assert first.read_bytes() == second.read_bytes()
+    assert not (copied_real.path / CHECKPOINT).exists()
+
+
+def test_resumed_training_goes_on_from_the_saved_state(copied_real: Checkout) -> None:
+    """Falsified history in the saved state turns up in the end: proof that the state was used, not remade."""
+    arguments = _training(copied_real, epochs=EPOCHS)
+    _kill_in_mid_training(copied_real, [*arguments, *_outputs("resumed")])
+    _falsify(copied_real, "")
+    outcome = copied_real.script("train", *arguments, *_outputs("resumed"))
+    assert outcome.code == 0, outcome.output
+    assert _first_loss(copied_real) == -1.0
+
+
+@pytest.mark.parametrize("other", ["threads", "settings", "code"])
+def test_saved_state_of_another_run_is_ignored(copied_real: Checkout, other: str) -> None:
+    arguments = _training(copied_real, epochs=EPOCHS)
+    _kill_in_mid_training(copied_real, [*arguments, *_outputs("resumed")])
+    _falsify(copied_real, "")
+    changed = {
+        "threads": ("--threads", "2"),
+        "settings": ("--checkpoint-seconds", "0"),
+        "code": ("--code", "workflow/scripts/train.py@ba9876543210"),
+    }
+    fewer = _training(copied_real, epochs=2 if other == "settings" else 20)
+    if other != "settings":
+        # Only what is named here may differ from the killed run but for the epochs, so say them as it did.
+        fewer = arguments
+    outcome = copied_real.script("train", *fewer, *changed[other], *_outputs("resumed"))
+    assert outcome.code == 0, outcome.output
+    assert _first_loss(copied_real) > 0
+
+
+def _falsify(study: Checkout, _: str) -> None:
+    """Write a loss of -1 into the first epoch of the saved state, keeping all else."""
+    program = (
+        "import sys; from pathlib import Path; from poisonlab.artifacts.files import read_tensors, write_tensors\n"
+        "path = Path(sys.argv[1]); tensors, facts = read_tensors(path, 'checkpoint')\n"
+        "facts['history'][0]['train_loss'] = -1.0; write_tensors(path, 'checkpoint', tensors, facts)"
+    )
+    outcome = study.run("env", "PYTHONPATH=src", sys.executable, "-c", program, CHECKPOINT)
+    assert outcome.code == 0, outcome.output
+
+
+def _first_loss(study: Checkout) -> float:
+    metrics = json.loads((study.path / "out/resumed.metrics.json").read_text(encoding="utf-8"))
+    return float(metrics["history"][0]["train_loss"])
+
+
+def test_killed_workflow_goes_on_after_unlock(copied_real: Checkout) -> None:
+    """Kill -9 of Snakemake and its job leaves a lock; after --unlock the unfinished job runs again."""
+    expected = (copied_real.path / f"{VICTIM}.safetensors").read_bytes()
+    (copied_real.path / f"{VICTIM}.safetensors").unlink()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "victims", "--cores", "1", "--configfile", "study.yaml"],
+        cwd=copied_real.path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    log = copied_real.path / "results/logs/real/train/strong/none/seed0.log"
+    before = log.stat().st_mtime_ns
+    deadline = time.monotonic() + 120
+    while not log.exists() or log.stat().st_mtime_ns == before:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+    locked = copied_real.snakemake("victims", "--cores", "1")
+    assert locked.code != 0
+    assert "--unlock" in locked.output
+    assert copied_real.snakemake("--cores", "1", "--unlock").code == 0
+    again = copied_real.snakemake("victims", "--cores", "1")
+    assert again.code == 0, again.output
+    assert (copied_real.path / f"{VICTIM}.safetensors").read_bytes() == expected
+
+
+# --- Digests ---
+
+SPY = """
+import atexit, os, sys
+def _write():
+    root = os.getcwd() + os.sep
+    files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+    local = sorted(os.path.abspath(file)[len(root):] for file in files if os.path.abspath(file).startswith(root))
+    with open(os.environ["SPY_FILE"], "a") as file:
+        file.write("".join(f"{sys.argv[0]} {name}\\n" for name in local if name.endswith(".py") and "spy" not in name))
+atexit.register(_write)
+"""
+
+SPIED = {
+    "pretrain": "results/surrogates/real/base/seed0-0.safetensors",
+    "craft": "results/poisons/real/strong/seed0.safetensors",
+    "noise": "results/noise/real/strong/friends-bernoulli/seed0.safetensors",
+    "train": "results/victims/real/strong/friends-bernoulli/seed0.safetensors",
+    "tables": "results/tables/real.csv",
+    "landscape_poison": "results/figures/real/strong/landscape-poison.npz",
+    "landscape_victims": "results/figures/real/strong/landscape-victims.npz",
+    "figure_noise_histogram": "results/figures/real/strong/noise-histogram.png",
+    "figure_learning_curves": "results/figures/real/strong/learning-curves.png",
+    "figure_examples": "results/figures/real/strong/examples.png",
+    "figure_outcome": "results/figures/real/outcome.png",
+    "figure_landscape_poison": "results/figures/real/strong/landscape-poison.png",
+    "figure_landscape_victims": "results/figures/real/strong/landscape-victims.png",
+}
+
+
+@pytest.mark.parametrize("rule", SPIED)
+def test_digests_cover_every_module_that_a_job_imports(rule: str, copied_real: Checkout) -> None:
+    recorded = _recorded_params(copied_real, SPIED[rule])
+    digested = {part.split("@")[0] for part in recorded.replace("'", " ").replace(",", " ").split() if ".py@" in part}
+    assert f"workflow/scripts/{rule}.py" in digested
+
+    spy = copied_real.path / "spy"
+    spy.mkdir()
+    (spy / "sitecustomize.py").write_text(SPY, encoding="utf-8")
+    command = _recorded_command(copied_real, SPIED[rule])
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=copied_real.path,
+        env=environment()
+        | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": f"src:{spy}",
+            "SPY_FILE": str(spy / "seen"),
+        },
+        check=False,
+    )
+    assert done.returncode == 0
+    seen = {line.split()[1] for line in (spy / "seen").read_text(encoding="utf-8").splitlines()}
+    # A program that stops early would have imported little.
+    assert "src/poisonlab/commandline.py" in seen
+    assert seen - digested == {f"workflow/scripts/{rule}.py"} - digested
+
+
+def _record(study: Checkout, output: str) -> dict[str, object]:
+    """What Snakemake recorded of the job that made ``output``."""
+    from base64 import b64encode
+
+    name = b64encode(output.encode()).decode()
+    record: dict[str, object] = json.loads((study.path / ".snakemake" / "metadata" / name).read_text(encoding="utf-8"))
+    return record
+
+
+def _recorded_params(study: Checkout, output: str) -> str:
+    params = _record(study, output)["params"]
+    assert isinstance(params, list)
+    return " ".join(params)
+
+
+def _recorded_command(study: Checkout, output: str) -> str:
+    return str(_record(study, output)["shellcmd"])
