@@ -36,6 +36,7 @@ shell.prefix(
 
 include: "workflow/rules/names.smk"
 include: "workflow/rules/jobs.smk"
+include: "workflow/rules/dataset.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/craft.smk"
 include: "workflow/rules/noise.smk"

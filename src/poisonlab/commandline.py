@@ -54,6 +54,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     arguments.add_argument(
         "--spec", nargs="+", required=True, metavar="KEY=VALUE", help="settings, as the workflow passes them"
     )
+    arguments.add_argument("--dataset", type=Path, required=True, help="the dataset (.safetensors)")
     arguments.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     arguments.add_argument("--threads", type=int, default=1, help="CPU threads; part of what makes bits repeat")
     return arguments

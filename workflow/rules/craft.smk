@@ -3,7 +3,7 @@
 
 rule craft:
     input:
-        data=dataset_files(),
+        dataset=DATASET,
         surrogates=craft_surrogates,
     output:
         poisons=f"{POISONS}.safetensors",
@@ -20,7 +20,7 @@ rule craft:
         spec=told(craft_spec),
         where=where,
     shell:
-        "python workflow/scripts/craft.py --spec {params.spec:q} {params.where:q}"
+        "python workflow/scripts/craft.py --spec {params.spec:q} --dataset {input.dataset:q} {params.where:q}"
         " --surrogates {input.surrogates:q} --poisons {output.poisons:q} --card {output.card:q}"
         " > {log:q} 2>&1"
 

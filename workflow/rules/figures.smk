@@ -18,7 +18,6 @@ CURVES = spec(
     def_epoch=FRIENDLY_ROWS[0].friendly.def_epoch if FRIENDLY_ROWS else None,
 )
 PANELS = spec(
-    dataset=plain(study.dataset),
     model=plain(study.victim.model),
     landscape=plain(study.figures.landscape) | {"victims": study.landscape_victims},
     seed=SHOWN,
@@ -27,7 +26,7 @@ PANELS = spec(
 
 rule landscape_poison:
     input:
-        data=dataset_files(),
+        dataset=DATASET,
         poisons=shown_poisons,
         surrogate=lambda wildcards: expand(
             rules.pretrain.output.weights,
@@ -49,14 +48,14 @@ rule landscape_poison:
         spec=told(landscape_poison_spec),
         where=where,
     shell:
-        "python workflow/scripts/landscape_poison.py --spec {params.spec:q} {params.where:q}"
+        "python workflow/scripts/landscape_poison.py --spec {params.spec:q} --dataset {input.dataset:q} {params.where:q}"
         " --poisons {input.poisons:q} --surrogate {input.surrogate:q} --landscape {output.landscape:q}"
         " > {log:q} 2>&1"
 
 
 rule landscape_victims:
     input:
-        data=dataset_files(),
+        dataset=DATASET,
         poisons=shown_poisons,
         victims=lambda wildcards: expand(
             rules.train.output.weights,
@@ -79,7 +78,7 @@ rule landscape_victims:
         spec=lambda wildcards, threads: PANELS,
         where=where,
     shell:
-        "python workflow/scripts/landscape_victims.py --spec {params.spec:q} {params.where:q}"
+        "python workflow/scripts/landscape_victims.py --spec {params.spec:q} --dataset {input.dataset:q} {params.where:q}"
         " --poisons {input.poisons:q} --victims {input.victims:q} --landscape {output.landscape:q}"
         " > {log:q} 2>&1"
 

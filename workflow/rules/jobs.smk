@@ -8,18 +8,25 @@ def plain(settings, *without):
 
 def training_spec(model, recipe, wildcards):
     return dict(
-        dataset=plain(study.dataset),
         model=plain(model),
         recipe=plain(recipe, "base"),
         seed=int(wildcards.seed),
     )
 
 
+def dataset_spec():
+    return spec(dataset=plain(study.dataset))
+
+
+def dataset_code():
+    source = module_name("data", study.dataset.source)
+    return SOFTWARE + code_digests("workflow/scripts/dataset.py", source)
+
+
 def training_code(script, models, *others):
-    """Digests of a script, of the data source, architectures and other modules it loads by name, and of all they import."""
+    """Digests of a script, of the architectures and other modules it loads by name, and of all they import."""
     modules = {module_name("models", model.name) for model in models}
-    data = module_name("data", study.dataset.source)
-    return SOFTWARE + code_digests(f"workflow/scripts/{script}.py", data, *sorted(modules), *others)
+    return SOFTWARE + code_digests(f"workflow/scripts/{script}.py", *sorted(modules), *others)
 
 
 def tracked(*functions):
@@ -91,7 +98,6 @@ def craft_spec(wildcards):
     attack = study.attack(wildcards.attack)
     surrogate = study.surrogate(attack.surrogate)
     return spec(
-        dataset=plain(study.dataset),
         model=plain(surrogate.model),
         augmentation=plain(surrogate.recipe.augmentation),
         # What the results are set beside does not change the poisons.
@@ -195,7 +201,6 @@ def shown_poisons(wildcards):
 def landscape_poison_spec(wildcards):
     attack = study.attack(wildcards.attack)
     return spec(
-        dataset=plain(study.dataset),
         model=plain(study.surrogate(attack.surrogate).model),
         landscape=plain(study.figures.landscape, "victims"),
         criterion=getattr(attack, "target_criterion", "cross-entropy"),

@@ -7,6 +7,7 @@ from pathlib import Path
 ATTACKS = [attack.name for attack in study.attacks]
 SEEDS = list(study.seeds)
 
+DATASET = f"{study.results}/data/{study.study}.safetensors"
 SURROGATE = f"{study.results}/surrogates/{study.study}/{{surrogate}}/seed{{seed}}-{{member}}"
 POISONS = f"{study.results}/poisons/{study.study}/{{attack}}/seed{{seed}}"
 NOISE = f"{study.results}/noise/{study.study}/{{attack}}/{{defense}}/seed{{seed}}"

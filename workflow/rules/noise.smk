@@ -3,7 +3,7 @@
 
 rule noise:
     input:
-        data=dataset_files(),
+        dataset=DATASET,
         poisons=noise_poisons,
     output:
         noise=f"{NOISE}.safetensors",
@@ -25,7 +25,7 @@ rule noise:
         checkpoint=f"{CHECKPOINT}/noise/{{attack}}/{{defense}}/seed{{seed}}.safetensors",
     shell:
         "python workflow/scripts/noise.py --spec {params.spec:q} --code {params.code:q}"
-        " {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"
+        " --dataset {input.dataset:q} {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"
         " {params.poisons:q} --noise {output.noise:q} --card {output.card:q}"
         " > {log:q} 2>&1"
 

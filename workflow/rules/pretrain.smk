@@ -3,7 +3,7 @@
 
 rule pretrain:
     input:
-        data=dataset_files(),
+        dataset=DATASET,
     output:
         weights=f"{SURROGATE}.safetensors",
         metrics=f"{SURROGATE}.metrics.json",
@@ -24,7 +24,7 @@ rule pretrain:
         checkpoint=f"{CHECKPOINT}/pretrain/{{surrogate}}/seed{{seed}}-{{member}}.safetensors",
     shell:
         "python workflow/scripts/pretrain.py --spec {params.spec:q} --code {params.code:q}"
-        " {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"
+        " --dataset {input.dataset:q} {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"
         " --weights {output.weights:q} --metrics {output.metrics:q} --card {output.card:q}"
         " > {log:q} 2>&1"
 

@@ -3,7 +3,7 @@
 
 rule train:
     input:
-        data=dataset_files(),
+        dataset=DATASET,
         poisons=rules.craft.output.poisons,
         noise=train_noise,
     output:
@@ -27,7 +27,7 @@ rule train:
         checkpoint=f"{CHECKPOINT}/train/{{attack}}/{{defense}}/seed{{seed}}.safetensors",
     shell:
         "python workflow/scripts/train.py --spec {params.spec:q} --code {params.code:q}"
-        " {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"
+        " --dataset {input.dataset:q} {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"
         " --poisons {input.poisons:q} {params.noise:q}"
         " --weights {output.weights:q} --metrics {output.metrics:q} --card {output.card:q}"
         " > {log:q} 2>&1"

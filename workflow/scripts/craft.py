@@ -6,21 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from poisonlab import modules
+from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
-from poisonlab.config.datasets import DatasetSettings
 from poisonlab.config.models import ModelSettings
 from poisonlab.config.recipe import Augmentation
 from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Settings
-from poisonlab.data.sources import load_dataset
 from poisonlab.models.networks import build_network, build_normalize, load_weights
 
 
 class Crafting(Settings):
     """Settings of one crafting job; the attack's own are checked by its module."""
 
-    dataset: DatasetSettings
     model: ModelSettings
     augmentation: Augmentation
     attack: dict[str, object]
@@ -39,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
     device = prepare_torch(args.device, args.threads)
     card = RunCard(device, args.spec)
 
-    dataset = load_dataset(stage.dataset)
+    dataset = read_dataset(args.dataset)
     surrogates = []
     for path in args.surrogates:
         surrogate = build_network(stage.model, dataset, seed=0, device=device)

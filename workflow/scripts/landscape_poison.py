@@ -8,16 +8,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.files import write_arrays
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.gradient_matching import Matcher, target_gradient
 from poisonlab.commandline import parser, prepare_torch, run, settings
-from poisonlab.config.datasets import DatasetSettings
 from poisonlab.config.figures import Landscape
 from poisonlab.config.models import ModelSettings
 from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Settings
-from poisonlab.data.sources import load_dataset
 from poisonlab.data.training_set import pixels
 from poisonlab.figures.landscape import (
     directions_through,
@@ -32,7 +31,6 @@ from poisonlab.randomness import generator
 class PoisonLandscape(Settings):
     """Settings of one landscape around a poison."""
 
-    dataset: DatasetSettings
     model: ModelSettings
     landscape: Landscape
     criterion: str
@@ -48,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     stage = read_stage(PoisonLandscape, settings(args.spec))
     device = prepare_torch(args.device, args.threads)
 
-    dataset = load_dataset(stage.dataset)
+    dataset = read_dataset(args.dataset)
     network = build_network(stage.model, dataset, seed=0, device=device)
     load_weights(args.surrogate, network)
     model = nn.Sequential(build_normalize(dataset, device), network).eval()

@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.files import write_arrays
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import parser, prepare_torch, run, settings
-from poisonlab.config.datasets import DatasetSettings
 from poisonlab.config.figures import Landscape
 from poisonlab.config.models import ModelSettings
 from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Settings
-from poisonlab.data.sources import load_dataset
 from poisonlab.data.training_set import pixels
 from poisonlab.figures.landscape import grid, random_directions, training_loss_surface
 from poisonlab.models.networks import build_network, build_normalize, load_weights
@@ -26,7 +25,6 @@ from poisonlab.randomness import generator
 class VictimLandscapes(Settings):
     """Settings of the landscapes of several victims."""
 
-    dataset: DatasetSettings
     model: ModelSettings
     landscape: Landscape
     seed: Seed
@@ -43,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
     stage = read_stage(VictimLandscapes, settings(args.spec))
     device = prepare_torch(args.device, args.threads)
 
-    dataset = load_dataset(stage.dataset)
+    dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons)
     images, labels = pixels(poisons.images.to(device)), poisons.labels.to(device)
     first, second = random_directions(images.shape, generator("cpu", stage.seed, "landscape"))

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.noise import save_noise
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise as FriendlyNoiseSettings
 from poisonlab.config.stages import Training, read_stage
-from poisonlab.data.sources import load_dataset
 from poisonlab.data.training_set import training_set
 from poisonlab.defenses.build import build_defenses
 from poisonlab.defenses.friendly_noise import friendly_noise
@@ -49,13 +49,13 @@ def main(argv: Sequence[str]) -> None:
     device = prepare_torch(args.device, args.threads)
     card = RunCard(device, args.spec)
 
-    dataset = load_dataset(stage.dataset)
+    dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons) if args.poisons else None
     data = training_set(dataset, poisons)
     seed = stream_seed(stage.seed, "victim")
     network = build_network(chosen.donor or stage.model, dataset, seed=seed, device=device)
     normalize = build_normalize(dataset, device)
-    checkpoint = job_checkpoint(args, [args.poisons] if args.poisons else [])
+    checkpoint = job_checkpoint(args, [args.dataset, *([args.poisons] if args.poisons else [])])
     train(
         network,
         normalize,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.files import write_json
 from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
 from poisonlab.config.stages import Pretraining, read_stage
-from poisonlab.data.sources import load_dataset
 from poisonlab.data.training_set import training_set
 from poisonlab.evaluation.outcome import accuracy
 from poisonlab.models.networks import build_network, build_normalize, save_weights
@@ -28,11 +28,11 @@ def main(argv: Sequence[str]) -> None:
     device = prepare_torch(args.device, args.threads)
     card = RunCard(device, args.spec)
 
-    dataset = load_dataset(stage.dataset)
+    dataset = read_dataset(args.dataset)
     seed = stream_seed(stage.seed, "surrogate", stage.member)
     network = build_network(stage.model, dataset, seed=seed, device=device)
     normalize = build_normalize(dataset, device)
-    checkpoint = job_checkpoint(args)
+    checkpoint = job_checkpoint(args, [args.dataset])
     history = train(
         network,
         normalize,

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from torch import nn
 
+from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.files import write_json
 from poisonlab.artifacts.noise import load_noise
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
 from poisonlab.config.stages import Training, read_stage
 from poisonlab.config.types import Name
-from poisonlab.data.sources import load_dataset
 from poisonlab.data.training_set import training_set
 from poisonlab.defenses.build import build_defenses
 from poisonlab.evaluation.outcome import accuracy, attack_outcome
@@ -45,13 +45,13 @@ def main(argv: Sequence[str]) -> None:
     device = prepare_torch(args.device, args.threads)
     card = RunCard(device, args.spec)
 
-    dataset = load_dataset(stage.dataset)
+    dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons)
     noise = load_noise(args.noise) if args.noise else None
     seed = stream_seed(stage.seed, "victim")
     network = build_network(stage.model, dataset, seed=seed, device=device)
     normalize = build_normalize(dataset, device)
-    inputs = [args.poisons, *([args.noise] if args.noise else [])]
+    inputs = [args.dataset, args.poisons, *([args.noise] if args.noise else [])]
 
     def observe(model: nn.Module, costly: bool) -> dict[str, float]:
         measured = attack_outcome(model, normalize, poisons)

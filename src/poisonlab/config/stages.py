@@ -7,7 +7,6 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from poisonlab.config.datasets import DatasetSettings
 from poisonlab.config.models import ModelSettings
 from poisonlab.config.recipe import Recipe
 from poisonlab.config.types import Settings
@@ -17,9 +16,8 @@ Seed = Annotated[int, Field(ge=0)]
 
 
 class Training(Settings):
-    """Training a network on clean data."""
+    """Training one network."""
 
-    dataset: DatasetSettings
     model: ModelSettings
     recipe: Recipe
     seed: Seed

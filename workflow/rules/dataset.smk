@@ -1,0 +1,19 @@
+# The dataset: read or drawn once, so that no other job depends on where it came from.
+
+
+rule dataset:
+    input:
+        files=dataset_files(),
+    output:
+        dataset=DATASET,
+    log:
+        f"{LOG}/dataset.log",
+    conda:
+        "../../envs/conda.yaml"
+    params:
+        *dataset_spec(),
+        *dataset_code(),
+        spec=lambda wildcards, threads: dataset_spec(),
+    shell:
+        "python workflow/scripts/dataset.py --spec {params.spec:q} --dataset {output.dataset:q}"
+        " > {log:q} 2>&1"

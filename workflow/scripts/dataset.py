@@ -1,0 +1,33 @@
+"""Read or draw the study's dataset, once for all other jobs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from poisonlab.artifacts.dataset import save_dataset
+from poisonlab.commandline import run, settings
+from poisonlab.config.datasets import DatasetSettings
+from poisonlab.config.stages import read_stage
+from poisonlab.config.types import Settings
+from poisonlab.data.sources import load_dataset
+
+
+class Reading(Settings):
+    """Settings of the dataset's source."""
+
+    dataset: DatasetSettings
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
+    arguments.add_argument("--dataset", type=Path, required=True, help="output: the dataset (.safetensors)")
+    args = arguments.parse_args(argv)
+    stage = read_stage(Reading, settings(args.spec))
+    save_dataset(args.dataset, load_dataset(stage.dataset))
+
+
+if __name__ == "__main__":
+    run(main)
