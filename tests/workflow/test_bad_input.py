@@ -1,0 +1,160 @@
+"""Mistakes of a user: each ends in a non-zero exit and one line that says what to do, never in a traceback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from harness import STUDY, Checkout
+
+pytestmark = pytest.mark.workflow
+
+Change = Callable[[Any], object]
+
+
+def _set(*place: str | int, to: Any) -> Change:
+    def change(study: Any) -> None:
+        for step in place[:-1]:
+            study = study[step]
+        study[place[-1]] = to
+
+    return change
+
+
+MISTAKES: dict[str, tuple[Change, list[str]]] = {
+    "unknown key": (_set("attacks", 0, "epsilon", to=8), ["unknown key", "epsilon"]),
+    "misspelt key": (_set("sedes", to=[1]), ["unknown key 'sedes'", "did you mean 'seeds'"]),
+    "mistyped value": (_set("victim", "recipe", "epochs", to="many"), ["victim.recipe.epochs", "many"]),
+    "negative eps": (_set("attacks", 0, "eps", to=-1), ["attacks.0.eps", "greater than 0"]),
+    "budget above the class": (_set("attacks", 0, "budget", to=0.5), ["budget 0.5", "class", "lower"]),
+    "unknown attack": (_set("attacks", 0, "method", to="magic"), ["attacks.0.method", "gradient-matching"]),
+    "unknown defense": (_set("defenses", 2, "apply", 0, "method", to="magic"), ["defenses.2.apply.0", "magic"]),
+    "unknown surrogate": (_set("attacks", 0, "surrogate", to="other"), ["surrogate 'other'", "base"]),
+    "unknown recipe": (_set("victim", "recipe", "base", to="best"), ["unknown recipe 'best'", "friends-paper"]),
+    "unknown data source": (_set("dataset", "source", to="imagenet"), ["dataset", "imagenet"]),
+    "def_epoch too late": (_set("defenses", 2, "apply", 0, "def_epoch", to=9), ["def_epoch 9", "3 epochs"]),
+    "no seeds": (_set("seeds", to=[]), ["seeds", "at least 1"]),
+    "seed twice": (_set("seeds", to=[1, 1]), ["seeds repeats 1"]),
+    "name with a slash": (_set("study", to="a/b"), ["study"]),
+    "results outside": (_set("results", to="a/../../b"), ["results must not climb"]),
+    "missing section": (lambda study: study.pop("victim"), ["'victim' is missing"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake_in_the_config_is_one_line(mistake: str, fresh: Checkout, tmp_path: Path) -> None:
+    change, words = MISTAKES[mistake]
+    study = fresh.copy(tmp_path / "study")
+    study.change_study(change)
+    outcome = study.snakemake("-n", "--cores", "1")
+    assert outcome.code != 0
+    assert "Traceback" not in outcome.output
+    (line,) = {line for line in outcome.output.splitlines() if "config: " in line}
+    for word in words:
+        assert word in line
+    assert not (study.path / "results").exists()
+
+
+def test_dataset_file_that_is_missing(fresh: Checkout, tmp_path: Path) -> None:
+    study = fresh.copy(tmp_path / "study")
+    study.change_study(_set("dataset", to={"source": "npz", "path": "no/such.npz"}))
+    outcome = study.snakemake("--cores", "1")
+    assert outcome.code != 0
+    assert "Traceback" not in outcome.output
+    assert "no/such.npz" in outcome.output
+
+
+def test_dataset_folder_that_is_missing(fresh: Checkout, tmp_path: Path) -> None:
+    study = fresh.copy(tmp_path / "study")
+    study.change_study(_set("dataset", to={"source": "image-folder", "root": "no/such"}))
+    outcome = study.snakemake("pretrained", "--cores", "2", "--config", "seeds=[0]")
+    assert outcome.code != 0
+    assert "Traceback" not in outcome.output
+    assert any(line.strip().startswith("error: ") and "no/such" in line for line in outcome.output.splitlines())
+
+
+def test_gpu_that_is_missing(fresh: Checkout, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    study = fresh.copy(tmp_path / "study")
+    study.change_study(_set("device", to="cuda"))
+    outcome = study.snakemake("pretrained", "--cores", "2", "--config", "seeds=[0]")
+    assert outcome.code != 0
+    assert "Traceback" not in outcome.output
+    assert "error: device: cuda is demanded but there is no usable GPU" in outcome.output
+    assert not list(study.path.rglob("*.safetensors"))
+
+
+def test_damaged_poisons_stop_the_jobs_that_need_them(finished: Checkout, tmp_path: Path) -> None:
+    study = finished.copy(tmp_path / "study")
+    poisons = study.path / "results/poisons/real/strong/seed0.safetensors"
+    content = bytearray(poisons.read_bytes())
+    content[-100] ^= 1
+    poisons.write_bytes(content)
+    outcome = study.snakemake("victims", "--cores", "2", "--until", "noise")
+    assert outcome.code != 0
+    assert "Traceback" not in outcome.output
+    lines = [line for line in outcome.output.splitlines() if "error: " in line and "damaged" in line]
+    assert lines
+    assert all("results/poisons/real/strong/seed0.safetensors" in line for line in lines)
+    folder = study.path / "results/noise/real/strong/friends-bernoulli"
+    assert sorted(path.name for path in folder.iterdir()) == ["seed1.card.json", "seed1.safetensors"]
+
+
+def test_truncated_weights_are_named(finished: Checkout, tmp_path: Path) -> None:
+    study = finished.copy(tmp_path / "study")
+    weights = study.path / "results/surrogates/real/base/seed0-0.safetensors"
+    os.truncate(weights, 1000)
+    outcome = study.snakemake("poisons", "--cores", "1")
+    assert outcome.code != 0
+    assert "Traceback" not in outcome.output
+    assert "error: results/surrogates/real/base/seed0-0.safetensors is damaged" in outcome.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--spec", "seed"], "not of the form"),
+        (["--spec", "seed=[1"], "not JSON"),
+        (["--spec", 'dataset.source="digits-on-photos"', "seed=-1"], "--spec"),
+    ],
+)
+def test_stage_program_with_bad_settings(arguments: list[str], words: str, fresh: Checkout) -> None:
+    outputs = ["--checkpoint", "c", "--weights", "w", "--metrics", "m", "--card", "k"]
+    outcome = fresh.script("pretrain", *arguments, *outputs)
+    assert outcome.code == 2
+    assert outcome.output.count("\n") == 1
+    assert outcome.output.startswith("error: ")
+    assert words in outcome.output
+
+
+def test_output_that_cannot_be_written(finished: Checkout, tmp_path: Path) -> None:
+    """The output's folder would have to be where a file is."""
+    import json
+
+    study = finished.copy(tmp_path / "study")
+    (study.path / "file").touch()
+    card = json.loads((study.path / "results/surrogates/real/base/seed0-0.card.json").read_text(encoding="utf-8"))
+    outputs = [*("--checkpoint", "c"), *("--weights", "file/w"), *("--metrics", "file/m"), *("--card", "file/k")]
+    outcome = study.script("pretrain", "--spec", *card["spec"], *outputs)
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.output
+    (line,) = [line for line in outcome.output.splitlines() if line.startswith("error: ")]
+    assert "cannot write file/" in line
+
+
+@pytest.mark.xfail(reason="Snakemake takes braces in a param that is no function for wildcards", strict=True)
+def test_description_with_braces(fresh: Checkout, tmp_path: Path) -> None:
+    study = fresh.copy(tmp_path / "study")
+    study.change_study(_set("description", to="A {test} of braces."))
+    outcome = study.snakemake("-n", "--cores", "1")
+    assert outcome.code == 0, outcome.output
+
+
+def test_unchanged_study_is_valid(fresh: Checkout) -> None:
+    assert (fresh.path / STUDY).exists()
+    assert fresh.snakemake("-n", "--cores", "1").code == 0
