@@ -21,7 +21,7 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = ("Snakefile", "config.yaml", "config", "workflow", "src", "envs", "reference", "profiles")
-STAGES = ("pretrain", "craft", "noise", "train", "tables")
+STAGES = ("dataset", "pretrain", "craft", "noise", "train", "tables")
 STUDY = "study.yaml"
 
 Job = tuple[str, str]
@@ -43,11 +43,11 @@ class Plan:
     reasons: dict[Job, str]
 
     def jobs(self, *rules: str) -> set[Job]:
-        """Jobs of the five stages, or of ``rules``."""
+        """Jobs of the stages, or of ``rules``."""
         return {job for job in self.reasons if job[0] in (rules or STAGES)}
 
     def direct(self) -> set[Job]:
-        """Jobs of the five stages that rerun for a reason of their own, not just because another job does."""
+        """Jobs of the stages that rerun for a reason of their own, not just because another job does."""
         return {job for job in self.jobs() if not _only_follows(self.reasons[job])}
 
     def drawings(self) -> set[str]:
