@@ -213,15 +213,17 @@ def _without_docstrings(body: list[ast.stmt]) -> list[ast.stmt]:
 def locked_versions(lock: Path, *packages: str) -> list[str]:
     """``package==version`` strings from a lock file, for the packages whose version changes results.
 
+    A lock for several Python versions may pin a package more than once; all its pins count.
+
     Raises:
         ValueError: the lock does not pin a package.
     """
-    pins = {}
+    pins: dict[str, list[str]] = {}
     for line in lock.read_text(encoding="utf-8").splitlines():
         name, separator, rest = line.partition("==")
         if separator and not name.startswith((" ", "#")):
-            pins[name.strip()] = rest.split()[0]
+            pins.setdefault(name.strip(), []).append(rest.split()[0])
     missing = [package for package in packages if package not in pins]
     if missing:
         raise ValueError(f"{lock} does not pin {', '.join(missing)}: regenerate it with `make lock`")
-    return [f"{package}=={pins[package]}" for package in packages]
+    return [f"{package}=={version}" for package in packages for version in sorted(pins[package])]

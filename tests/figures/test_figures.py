@@ -383,7 +383,7 @@ class TestLearningCurves:
         assert np.asarray(confidence.lines[0].get_ydata()) == pytest.approx([0.1, 0.1])
         band = confidence.collections[0].get_datalim(confidence.transData)
         assert (band.y0, band.y1) == pytest.approx((0, 0.2))
-        assert figure.legends[0].get_title().get_text() == "line: mean of 2 seeds; band: lowest to highest seed"
+        assert figure.legends[0].get_title().get_text() == "line: mean of 2 seeds; band: standard error"
 
     def test_single_seed_has_no_band(self, tmp_path: Path) -> None:
         figure = learning_curves(self.read(tmp_path, history("none", 0), history("friendly", 0)), def_epoch=2)

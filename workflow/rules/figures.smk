@@ -5,9 +5,7 @@ SHOWN = study.shown_seed
 FRIENDLY_ROWS = [row for row in study.defenses if row.friendly is not None and row.poisoned]
 RANDOM_NOISES = [
     plain(defense)
-    for row in study.defenses
-    if len(row.apply) == 1
-    for defense in row.apply
+    for defense in dict.fromkeys(defense for row in study.defenses for defense in row.apply)
     if defense.method == "random-noise"
 ]
 DRAWING = {"drawing": plain(study.figures.drawing)}

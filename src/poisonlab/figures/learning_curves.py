@@ -82,8 +82,8 @@ def learning_curves(histories: Sequence[History], def_epoch: int | None = None) 
         def_epoch: draws a vertical line where friendly noise begins.
 
     Returns:
-        The figure. Lines are means over seeds, joined across epochs without a measurement; bands reach from
-        the lowest to the highest seed. A quantity that was never measured has no panel.
+        The figure. Lines are means over seeds, joined across epochs without a measurement; bands are one standard error
+        each way. A quantity that was never measured has no panel.
 
     Raises:
         DataError: nothing was measured, or two histories are of the same victim.
@@ -142,7 +142,7 @@ def learning_curves(histories: Sequence[History], def_epoch: int | None = None) 
 
 
 def _line(axes: Axes, group: Sequence[History], quantity: str, scale: float) -> Any:
-    """Draw the mean and the range over seeds; None where there is nothing to draw."""
+    """Draw the mean over seeds and its standard error; None where there is nothing to draw."""
     epochs = np.unique(np.concatenate([one.epochs for one in group])) if group else np.array([], dtype=np.int64)
     values = np.full((len(group), len(epochs)), np.nan)
     for row, one in zip(values, group, strict=True):
@@ -153,18 +153,21 @@ def _line(axes: Axes, group: Sequence[History], quantity: str, scale: float) -> 
         return None
     epochs, values = epochs[measured], values[:, measured]
     colour = colour_of(group[0].defense)
+    mean = np.nanmean(values, axis=0)
     if len(group) > 1:
+        # Ranges of several defenses would hide each other.
+        error = np.nanstd(values, axis=0) / np.sqrt(np.maximum(1, (~np.isnan(values)).sum(axis=0) - 1))
         axes.fill_between(
             epochs,
-            np.nanmin(values, axis=0),
-            np.nanmax(values, axis=0),
+            mean - error,
+            mean + error,
             color=colour,
             alpha=0.15,
             linewidth=0,
         )
     (line,) = axes.plot(
         epochs,
-        np.nanmean(values, axis=0),
+        mean,
         color=colour,
         linestyle=dashes_of(group[0].defense),
         # A single measurement makes no line, and few make one that hides where they are.
@@ -180,4 +183,4 @@ def _explanation(histories: Sequence[History]) -> str:
     if counts == [1]:
         return "one seed"
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"line: mean of {seeds} seeds; band: lowest to highest seed"
+    return f"line: mean of {seeds} seeds; band: standard error"
