@@ -23,7 +23,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     return folder
 
 
-def _once(folder: Path, make: Callable[[], None]) -> None:
+def _once(folder: Path, make: Callable[[], object]) -> None:
     """Call ``make`` in the first process that comes here; the others wait for it."""
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -75,9 +75,5 @@ def copied(planned: Checkout, tmp_path: Path) -> Checkout:
 def fresh(shared: Path) -> Checkout:
     """A checkout in which nothing was run: only read it, or copy it."""
     study = Checkout(shared / "fresh")
-    _once(study.path, lambda: void(check_out(study.path, HERE / "tiny.yaml")))
+    _once(study.path, lambda: check_out(study.path, HERE / "tiny.yaml"))
     return study
-
-
-def void(_: object) -> None:
-    """Ignore a value."""

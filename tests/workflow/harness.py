@@ -100,7 +100,9 @@ class Checkout:
 
     def script(self, name: str, *arguments: str) -> Outcome:
         """Run a stage program as the workflow does."""
-        return self.run("env", "PYTHONPATH=src", sys.executable, f"workflow/scripts/{name}.py", *arguments)
+        return self.run(
+            "env", "PYTHONPATH=src", "KMP_BLOCKTIME=0", sys.executable, f"workflow/scripts/{name}.py", *arguments
+        )
 
     def plan(self, *arguments: str) -> Plan:
         """What ``snakemake -n`` would run."""

@@ -146,7 +146,6 @@ def test_output_that_cannot_be_written(finished: Checkout, tmp_path: Path) -> No
     assert "cannot write file/" in line
 
 
-@pytest.mark.xfail(reason="Snakemake takes braces in a param that is no function for wildcards", strict=True)
 def test_description_with_braces(fresh: Checkout, tmp_path: Path) -> None:
     study = fresh.copy(tmp_path / "study")
     study.change_study(_set("description", to="A {test} of braces."))

@@ -381,7 +381,6 @@ CASES = [
         follows=TABLES,
         named={("train", "weak/none/0"): {"numpy"}},
         landscapes=True,
-        fails="only the last of several pins of a package counts",
     ),
     Case("version of a tool", other_version("tqdm")),
     # Without Snakemake's records only times are left to compare: a changed setting goes unnoticed.

@@ -60,17 +60,17 @@ def _without_seconds(study: Checkout) -> list[dict[str, str]]:
 
 # --- Killed trainings ---
 
-EPOCHS = 150
+EPOCHS = 60
 VICTIM = "results/victims/real/strong/none/seed0"
 CHECKPOINT = "results/checkpoints/real/train/strong/none/seed0.safetensors"
 
 
-def _training(study: Checkout, *, epochs: int) -> list[str]:
+def _training(study: Checkout) -> list[str]:
     """The command line of one victim, with more epochs."""
     card = json.loads((study.path / f"{VICTIM}.card.json").read_text(encoding="utf-8"))
     spec = [string for string in card["spec"] if not string.startswith(("recipe.epochs=", "recipe.evaluate_every="))]
     return [
-        *("--spec", *spec, f"recipe.epochs={epochs}", f"recipe.evaluate_every={epochs}"),
+        *("--spec", *spec, f"recipe.epochs={EPOCHS}", f"recipe.evaluate_every={EPOCHS}"),
         *("--code", "workflow/scripts/train.py@0123456789ab"),
         *("--device", "cpu", "--threads", "1"),
         *("--checkpoint", CHECKPOINT, "--checkpoint-seconds", "0"),
@@ -110,29 +110,35 @@ def copied_real(finished: Checkout, tmp_path: Path) -> Checkout:
     return finished.copy(tmp_path / "study")
 
 
-def test_killed_training_resumes_to_the_same_bytes(copied_real: Checkout) -> None:
-    arguments = _training(copied_real, epochs=EPOCHS)
-    whole = copied_real.script("train", *arguments, *_outputs("whole"))
-    assert whole.code == 0, whole.output
-    _kill_in_mid_training(copied_real, [*arguments, *_outputs("resumed")])
-    assert not (copied_real.path / "out/resumed.safetensors").exists()
+@pytest.fixture(scope="module")
+def killed(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The finished study with one more training, killed in the middle."""
+    study = finished.copy(tmp_path_factory.mktemp("killed") / "study")
+    _kill_in_mid_training(study, [*_training(study), *_outputs("resumed")])
+    assert not (study.path / "out").exists()
+    return study
 
-    resumed = copied_real.script("train", *arguments, *_outputs("resumed"))
+
+def test_killed_training_resumes_to_the_same_bytes(killed: Checkout, tmp_path: Path) -> None:
+    study = killed.copy(tmp_path / "study")
+    resumed = study.script("train", *_training(study), *_outputs("resumed"))
     assert resumed.code == 0, resumed.output
+    assert not (study.path / CHECKPOINT).exists()
+
+    whole = study.script("train", *_training(study), *_outputs("whole"))
+    assert whole.code == 0, whole.output
     for kind in ("safetensors", "metrics.json"):
-        first, second = (copied_real.path / f"out/{name}.{kind}" for name in ("whole", "resumed"))
+        first, second = (study.path / f"out/{name}.{kind}" for name in ("whole", "resumed"))
         assert first.read_bytes() == second.read_bytes()
-    assert not (copied_real.path / CHECKPOINT).exists()
 
 
-def test_resumed_training_goes_on_from_the_saved_state(copied_real: Checkout) -> None:
+def test_resumed_training_goes_on_from_the_saved_state(killed: Checkout, tmp_path: Path) -> None:
     """Falsified history in the saved state turns up in the end: proof that the state was used, not remade."""
-    arguments = _training(copied_real, epochs=EPOCHS)
-    _kill_in_mid_training(copied_real, [*arguments, *_outputs("resumed")])
-    _falsify(copied_real)
-    outcome = copied_real.script("train", *arguments, *_outputs("resumed"))
+    study = killed.copy(tmp_path / "study")
+    _falsify(study)
+    outcome = study.script("train", *_training(study), *_outputs("resumed"))
     assert outcome.code == 0, outcome.output
-    assert _first_loss(copied_real) == -1.0
+    assert _first_loss(study) == -1.0
 
 
 @pytest.mark.parametrize(
@@ -144,13 +150,12 @@ def test_resumed_training_goes_on_from_the_saved_state(copied_real: Checkout) ->
     ],
     ids=["threads", "code", "poisons"],
 )
-def test_saved_state_of_another_run_is_ignored(copied_real: Checkout, other: tuple[str, str]) -> None:
-    arguments = _training(copied_real, epochs=EPOCHS)
-    _kill_in_mid_training(copied_real, [*arguments, *_outputs("resumed")])
-    _falsify(copied_real)
-    outcome = copied_real.script("train", *arguments, *other, *_outputs("resumed"))
+def test_saved_state_of_another_run_is_ignored(killed: Checkout, tmp_path: Path, other: tuple[str, str]) -> None:
+    study = killed.copy(tmp_path / "study")
+    _falsify(study)
+    outcome = study.script("train", *_training(study), *other, *_outputs("resumed"))
     assert outcome.code == 0, outcome.output
-    assert _first_loss(copied_real) > 0
+    assert _first_loss(study) > 0
 
 
 def _falsify(study: Checkout) -> None:

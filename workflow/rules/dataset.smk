@@ -11,7 +11,7 @@ rule dataset:
     conda:
         "../../envs/conda.yaml"
     params:
-        *dataset_spec(),
+        *fixed(dataset_spec()),
         *dataset_code(),
         spec=lambda wildcards, threads: dataset_spec(),
     shell:

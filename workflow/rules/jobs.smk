@@ -50,6 +50,15 @@ def tracked(*functions):
     return [slot(place) for place in range(TRACKED)]
 
 
+def fixed(strings):
+    """As ``tracked``, for strings without wildcards. As functions, so that Snakemake leaves braces in them alone."""
+
+    def slot(string):
+        return lambda wildcards: string
+
+    return [slot(string) for string in strings]
+
+
 def told(function):
     """What ``tracked`` compares, as the command line needs it. Snakemake does not compare params that ask for threads."""
     return lambda wildcards, threads: function(wildcards)

@@ -30,7 +30,7 @@ rule tables:
     conda:
         "../../envs/conda.yaml"
     params:
-        *tables_spec(),
+        *fixed(tables_spec()),
         *code_digests("workflow/scripts/tables.py"),
         spec=lambda wildcards, threads: tables_spec(),
     shell:
