@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
+from poisonlab.errors import SettingsError
+
 # Several names can share a module; every other name is its module's own.
 _SHARED = {"data": {"cifar10": "cifar", "cifar100": "cifar"}}
 
@@ -21,5 +23,16 @@ def module_name(kind: str, name: str) -> str:
 
 
 def load(kind: str, name: str) -> ModuleType:
-    """Import the module of ``name``."""
-    return import_module(module_name(kind, name))
+    """Import the module of ``name``.
+
+    Raises:
+        SettingsError: there is no such module.
+    """
+    module = module_name(kind, name)
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        # A module that exists but misses one of its own imports is another matter.
+        if error.name != module:
+            raise
+        raise SettingsError(f"there is no {module} for {name!r} among the {kind}: check the name") from error

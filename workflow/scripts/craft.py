@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
     args = arguments.parse_args(argv)
     stage = read_stage(Crafting, settings(args.spec))
-    attack = modules.load("attacks", str(stage.attack["method"]))
+    attack = modules.load("attacks", str(stage.attack.get("method")))
     attack_settings = read_stage(attack.Settings, stage.attack)
     device = prepare_torch(args.device, args.threads)
     card = RunCard(device, args.spec)

@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
     args = arguments.parse_args(argv)
     stage = read_stage(NoiseMaking, settings(args.spec))
-    friendly = [defense for defense in stage.defenses if defense["method"] == "friendly-noise"]
+    friendly = [defense for defense in stage.defenses if defense.get("method") == "friendly-noise"]
     if len(friendly) != 1:
         raise SettingsError(f"--spec: a noise job needs exactly one friendly-noise defense, not {len(friendly)}")
     chosen = read_stage(FriendlyNoiseSettings, friendly[0])

@@ -23,6 +23,6 @@ def build_defenses(rows: Sequence[Mapping[str, object]], *, noise: Tensor | None
     """
     defenses: list[Defense] = []
     for row in rows:
-        module = modules.load("defenses", str(row["method"]))
+        module = modules.load("defenses", str(row.get("method")))
         defenses.append(module.build(read_stage(module.Settings, row), noise))
     return defenses
