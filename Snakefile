@@ -15,8 +15,8 @@ from poisonlab.errors import PoisonlabError
 from poisonlab.modules import module_name
 from poisonlab.provenance import code_digests, locked_versions, spec
 
-# A config file that names a study stands alone; anything else is laid over the default study.
-if "study" not in config:
+# A config with a study's name and its dataset stands alone; anything else is laid over the default study.
+if "study" not in config or "dataset" not in config:
 
     configfile: "config.yaml"
 

@@ -25,7 +25,7 @@ INTRODUCTION = """\
 
 <!-- Made by docs/generate_config_reference.py from src/poisonlab/config; edit the docstrings there. -->
 
-A config is a YAML file with the keys of [Study](#study). A file with a `study:` key stands alone. A file without one is
+A config is a YAML file with the keys of [Study](#study). A file with `study:` and `dataset:` stands alone. Any other is
 laid over `config.yaml`: mappings are merged key by key, lists are replaced as a whole, and a key set to `null` is taken
 out. Unknown keys are errors.
 

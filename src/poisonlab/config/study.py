@@ -107,6 +107,10 @@ class Study(Settings):
         _unique("surrogates", [surrogate.name for surrogate in self.surrogates])
         _unique("attacks", [attack.name for attack in self.attacks])
         _unique("defenses", [row.name for row in self.defenses])
+        if self.study.endswith("-time"):
+            raise ValueError(
+                f"study {self.study!r} must not end in '-time': its tables would overwrite another study's"
+            )
         if ".." in self.results.split("/"):
             raise ValueError("results must not climb out of the repository ('..')")
         known = [surrogate.name for surrogate in self.surrogates]

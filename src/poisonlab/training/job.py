@@ -24,12 +24,14 @@ def add_checkpoint_arguments(arguments: argparse.ArgumentParser) -> None:
 
 def job_checkpoint(args: argparse.Namespace, inputs: Sequence[Path] = ()) -> Checkpoint:
     """The checkpoint of a run with these settings, code, threads, device, torch and input files, and no other."""
+    # As prepare_torch chooses: `auto` may be another device when the run goes on.
+    device = "cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu"
     facts = [
         *sorted(args.spec),
         *sorted(args.code),
         f"torch={torch.__version__}",
         f"threads={args.threads}",
-        f"device={args.device}",
+        f"device={device}",
         *(file_digest(path) for path in inputs),
     ]
     fingerprint = hashlib.sha256("\n".join(facts).encode()).hexdigest()
