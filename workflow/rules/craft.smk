@@ -5,6 +5,8 @@ rule craft:
     input:
         dataset=DATASET,
         surrogates=craft_surrogates,
+        noise=craft_noise,
+        files=craft_files,
     output:
         poisons=f"{POISONS}.safetensors",
         card=f"{POISONS}.card.json",
@@ -19,9 +21,11 @@ rule craft:
         *tracked(craft_spec, craft_code),
         spec=told(craft_spec),
         where=where,
+        given=lambda wildcards, input: given("--surrogates", input.surrogates)
+        + given("--noise", input.noise),
     shell:
         "python workflow/scripts/craft.py --spec {params.spec:q} --dataset {input.dataset:q} {params.where:q}"
-        " --surrogates {input.surrogates:q} --poisons {output.poisons:q} --card {output.card:q}"
+        " {params.given:q} --poisons {output.poisons:q} --card {output.card:q}"
         " > {log:q} 2>&1"
 
 

@@ -11,15 +11,7 @@ RANDOM_NOISES = [
 DRAWING = {"drawing": plain(study.figures.drawing)}
 LOOKS = spec(**DRAWING)
 HISTOGRAM = spec(**DRAWING, noise=RANDOM_NOISES)
-CURVES = spec(
-    **DRAWING,
-    def_epoch=FRIENDLY_ROWS[0].friendly.def_epoch if FRIENDLY_ROWS else None,
-)
-PANELS = spec(
-    model=plain(study.victim.model),
-    landscape=plain(study.figures.landscape) | {"victims": study.landscape_victims},
-    seed=SHOWN,
-)
+DRAWN = [attack.name for attack in study.drawn_attacks]
 
 
 rule landscape_poison:
@@ -28,7 +20,7 @@ rule landscape_poison:
         poisons=shown_poisons,
         surrogate=lambda wildcards: expand(
             rules.pretrain.output.weights,
-            surrogate=study.attack(wildcards.attack).surrogate,
+            surrogate=study.attack(wildcards.attack).surrogates[0],
             seed=SHOWN,
             member=0,
         ),
@@ -71,9 +63,8 @@ rule landscape_victims:
     resources:
         gpu=int(ON_GPU),
     params:
-        *PANELS,
-        *training_code("landscape_victims", [study.victim.model]),
-        spec=lambda wildcards, threads: PANELS,
+        *tracked(landscape_victims_spec, landscape_victims_code),
+        spec=told(landscape_victims_spec),
         where=where,
     shell:
         "python workflow/scripts/landscape_victims.py --spec {params.spec:q} --dataset {input.dataset:q} {params.where:q}"
@@ -200,9 +191,9 @@ rule figure_learning_curves:
     conda:
         "../../envs/conda.yaml"
     params:
-        *CURVES,
+        *tracked(curves_spec),
         *code_digests("workflow/scripts/figure_learning_curves.py"),
-        spec=lambda wildcards, threads: CURVES,
+        spec=told(curves_spec),
     shell:
         "python workflow/scripts/figure_learning_curves.py --spec {params.spec:q}"
         " --metrics {input.metrics:q} --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
@@ -235,10 +226,13 @@ rule figure_outcome:
 rule drawings:
     input:
         rules.figure_outcome.output,
-        expand(rules.figure_learning_curves.output, attack=ATTACKS),
-        expand(rules.figure_landscape_poison.output, attack=ATTACKS),
-        expand(rules.figure_landscape_victims.output, attack=ATTACKS)
+        expand(rules.figure_learning_curves.output, attack=DRAWN),
+        expand(
+            rules.figure_landscape_poison.output,
+            attack=[attack.name for attack in study.drawn_attacks if attack.around_poison],
+        ),
+        expand(rules.figure_landscape_victims.output, attack=DRAWN)
         if study.landscape_victims
         else [],
-        expand(rules.figure_examples.output, attack=ATTACKS) if FRIENDLY_ROWS else [],
-        expand(rules.figure_noise_histogram.output, attack=ATTACKS) if FRIENDLY_ROWS else [],
+        expand(rules.figure_examples.output, attack=DRAWN) if FRIENDLY_ROWS else [],
+        expand(rules.figure_noise_histogram.output, attack=DRAWN) if FRIENDLY_ROWS else [],

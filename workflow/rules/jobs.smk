@@ -81,44 +81,115 @@ def dataset_files():
     return files_of(study.dataset)
 
 
+def cured(function):
+    """As ``function`` of the wildcards, but a problem that the user can cure ends the workflow in one line."""
+
+    def call(wildcards):
+        try:
+            return function(wildcards)
+        except PoisonlabError as error:
+            raise WorkflowError(str(error))
+
+    return call
+
+
+def victim_of(wildcards):
+    return study.victim_of(study.attack(wildcards.attack))
+
+
+def victim_model(wildcards):
+    return study.model_of(victim_of(wildcards))
+
+
 def pretrain_spec(wildcards):
     surrogate = study.surrogate(wildcards.surrogate)
     return spec(
         **training_spec(surrogate.model, surrogate.recipe, wildcards),
         member=int(wildcards.member),
+        held_out_per_class=surrogate.held_out_per_class,
+        apply=plain(surrogate)["apply"],
     )
 
 
 def pretrain_code(wildcards):
-    return training_code("pretrain", [study.surrogate(wildcards.surrogate).model])
+    surrogate = study.surrogate(wildcards.surrogate)
+    noises = [module_name("defenses", defense.method) for defense in surrogate.apply]
+    return training_code("pretrain", [surrogate.model], *noises)
 
 
 def craft_surrogates(wildcards):
     attack = study.attack(wildcards.attack)
-    return expand(
-        rules.pretrain.output.weights,
-        surrogate=attack.surrogate,
-        seed=wildcards.seed,
-        member=range(attack.ensemble),
-    )
+    return [
+        path
+        for surrogate in attack.surrogates
+        for path in expand(
+            rules.pretrain.output.weights,
+            surrogate=surrogate,
+            seed=wildcards.seed,
+            member=range(attack.ensemble if attack.pretrains else 0),
+        )
+    ]
+
+
+def craft_noise(wildcards):
+    """The friendly noise of an earlier run, which an adaptive attacker knows."""
+    adaptation = getattr(study.attack(wildcards.attack), "adaptation", None)
+    if adaptation is None or adaptation.friendly_attack is None:
+        return []
+    earlier = dict(attack=adaptation.friendly_attack, defense=adaptation.friendly_defense)
+    # By its pattern: the rule that makes noise comes after this one.
+    return expand(f"{NOISE}.safetensors", **earlier, seed=wildcards.seed)
+
+
+@cured
+def craft_files(wildcards):
+    return [str(path) for path in study.attack(wildcards.attack).files(int(wildcards.seed))]
 
 
 def craft_spec(wildcards):
     attack = study.attack(wildcards.attack)
-    surrogate = study.surrogate(attack.surrogate)
     return spec(
-        model=plain(surrogate.model),
-        augmentation=plain(surrogate.recipe.augmentation),
-        # What the results are set beside does not change the poisons.
-        attack=plain(attack, "published"),
+        surrogates=[
+            dict(model=plain(surrogate.model), recipe=plain(surrogate.recipe, "base"))
+            for surrogate in map(study.surrogate, attack.surrogates)
+        ],
+        # What the results are set beside does not change the poisons, nor does the victim but for its images.
+        attack=plain(attack, "published", "published_row", "victim"),
+        fine_tune_per_class=study.victim_of(attack).fine_tune_per_class,
         seed=int(wildcards.seed),
     )
 
 
 def craft_code(wildcards):
     attack = study.attack(wildcards.attack)
-    model = study.surrogate(attack.surrogate).model
-    return training_code("craft", [model], module_name("attacks", attack.method))
+    models = [study.surrogate(name).model for name in attack.surrogates]
+    noises = ["poisonlab.defenses.friendly_noise"] if craft_noise(wildcards) else []
+    return training_code("craft", models, module_name("attacks", attack.method), *noises)
+
+
+def start_of(wildcards):
+    """How the victim begins."""
+    return plain(victim_of(wildcards), "name", "model", "pretrained", "member", "recipe")
+
+
+def victim_pretrained(wildcards):
+    """The weights the victim begins from, if it does not begin from scratch."""
+    victim = victim_of(wildcards)
+    if victim.pretrained is None:
+        return []
+    return expand(
+        rules.pretrain.output.weights,
+        surrogate=victim.pretrained,
+        seed=wildcards.seed,
+        member=victim.member,
+    )
+
+
+def victim_spec(wildcards):
+    return dict(
+        **training_spec(victim_model(wildcards), victim_of(wildcards).recipe, wildcards),
+        start=start_of(wildcards),
+    )
 
 
 def noise_poisons(wildcards):
@@ -126,17 +197,24 @@ def noise_poisons(wildcards):
     return expand(rules.craft.output.poisons, **wildcards) if poisoned else []
 
 
+def begun(defense, wildcards):
+    """A defense's settings with the epoch that friendly noise begins at for this victim."""
+    settings = plain(defense, "def_epoch_pretrained")
+    if defense.method == "friendly-noise":
+        settings["def_epoch"] = defense.begins(victim_of(wildcards).scenario)
+    return settings
+
+
 def noise_spec(wildcards):
     row = study.defense(wildcards.defense)
     return spec(
-        **training_spec(study.victim.model, study.victim.recipe, wildcards),
-        defenses=plain(row)["apply"],
+        **victim_spec(wildcards), defenses=[begun(defense, wildcards) for defense in row.apply]
     )
 
 
 def noise_code(wildcards):
     row = study.defense(wildcards.defense)
-    donor = row.friendly.donor or study.victim.model
+    donor = row.friendly.donor or victim_model(wildcards)
     defenses = [module_name("defenses", defense.method) for defense in row.apply]
     return training_code("noise", [donor], *defenses)
 
@@ -146,33 +224,39 @@ def train_noise(wildcards):
     return expand(rules.noise.output.noise, **wildcards) if friendly is not None else []
 
 
-def train_defenses(row):
+def train_defenses(row, wildcards):
     """Of friendly noise a victim needs to know only when it starts; how it was made is in the file."""
+    settings = [begun(defense, wildcards) for defense in row.apply]
     return [
         (
-            plain(defense)
-            if defense.method != "friendly-noise"
-            else {"method": defense.method, "def_epoch": defense.def_epoch}
+            {key: own[key] for key in ("method", "def_epoch")}
+            if own["method"] == "friendly-noise"
+            else own
         )
-        for defense in row.apply
+        for own in settings
     ]
 
 
 def train_spec(wildcards):
     row = study.defense(wildcards.defense)
     return spec(
-        **training_spec(study.victim.model, study.victim.recipe, wildcards),
+        **victim_spec(wildcards),
         attack=wildcards.attack,
         defense=wildcards.defense,
         poisoned=row.poisoned,
-        defenses=train_defenses(row),
+        defenses=train_defenses(row, wildcards),
     )
 
 
 def train_code(wildcards):
     row = study.defense(wildcards.defense)
     defenses = [module_name("defenses", defense.method) for defense in row.apply]
-    return training_code("train", [study.victim.model], *defenses)
+    return training_code("train", [victim_model(wildcards)], *defenses)
+
+
+def given(option, paths):
+    """An option and its files, or nothing."""
+    return [option, *paths] if paths else []
 
 
 def tables_spec():
@@ -187,7 +271,7 @@ def tables_spec():
             for cell in CELLS
         ],
         published={
-            attack.name: attack.published
+            attack.name: dict(table=attack.published, row=attack.published_row)
             for attack in study.attacks
             if attack.published is not None
         },
@@ -207,16 +291,37 @@ def shown_poisons(wildcards):
     return expand(rules.craft.output.poisons, attack=wildcards.attack, seed=SHOWN)
 
 
+def landscape_poison_surrogate(wildcards):
+    return study.surrogate(study.attack(wildcards.attack).surrogates[0])
+
+
 def landscape_poison_spec(wildcards):
     attack = study.attack(wildcards.attack)
     return spec(
-        model=plain(study.surrogate(attack.surrogate).model),
+        model=plain(landscape_poison_surrogate(wildcards).model),
         landscape=plain(study.figures.landscape, "victims"),
-        criterion=getattr(attack, "target_criterion", "cross-entropy"),
+        criterion=attack.target_criterion,
         seed=SHOWN,
     )
 
 
 def landscape_poison_code(wildcards):
-    attack = study.attack(wildcards.attack)
-    return training_code("landscape_poison", [study.surrogate(attack.surrogate).model])
+    return training_code("landscape_poison", [landscape_poison_surrogate(wildcards).model])
+
+
+def landscape_victims_spec(wildcards):
+    return spec(
+        model=plain(victim_model(wildcards)),
+        landscape=plain(study.figures.landscape) | {"victims": study.landscape_victims},
+        seed=SHOWN,
+    )
+
+
+def landscape_victims_code(wildcards):
+    return training_code("landscape_victims", [victim_model(wildcards)])
+
+
+def curves_spec(wildcards):
+    """Where the curves mark the begin of friendly noise."""
+    begin = FRIENDLY_ROWS[0].friendly.begins(victim_of(wildcards).scenario) if FRIENDLY_ROWS else None
+    return spec(**DRAWING, def_epoch=begin)

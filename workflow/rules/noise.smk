@@ -5,6 +5,7 @@ rule noise:
     input:
         dataset=DATASET,
         poisons=noise_poisons,
+        pretrained=victim_pretrained,
     output:
         noise=f"{NOISE}.safetensors",
         card=f"{NOISE}.card.json",
@@ -21,12 +22,13 @@ rule noise:
         code=told(noise_code),
         where=where,
         saving=saving,
-        poisons=lambda wildcards, input: ["--poisons", *input.poisons] if input.poisons else [],
+        given=lambda wildcards, input: given("--poisons", input.poisons)
+        + given("--pretrained", input.pretrained),
         checkpoint=f"{CHECKPOINT}/noise/{{attack}}/{{defense}}/seed{{seed}}.safetensors",
     shell:
         "python workflow/scripts/noise.py --spec {params.spec:q} --code {params.code:q}"
         " --dataset {input.dataset:q} {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"
-        " {params.poisons:q} --noise {output.noise:q} --card {output.card:q}"
+        " {params.given:q} --noise {output.noise:q} --card {output.card:q}"
         " > {log:q} 2>&1"
 
 

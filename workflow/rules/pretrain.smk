@@ -34,9 +34,9 @@ rule pretrained:
         [
             expand(
                 rules.pretrain.output.weights,
-                surrogate=attack.surrogate,
+                surrogate=surrogate.name,
                 seed=SEEDS,
-                member=range(attack.ensemble),
+                member=range(study.members(surrogate.name)),
             )
-            for attack in study.attacks
+            for surrogate in study.surrogates
         ],

@@ -5,6 +5,7 @@ rule train:
     input:
         dataset=DATASET,
         poisons=rules.craft.output.poisons,
+        pretrained=victim_pretrained,
         noise=train_noise,
     output:
         weights=f"{VICTIM}.safetensors",
@@ -23,12 +24,13 @@ rule train:
         code=told(train_code),
         where=where,
         saving=saving,
-        noise=lambda wildcards, input: ["--noise", *input.noise] if input.noise else [],
+        given=lambda wildcards, input: given("--pretrained", input.pretrained)
+        + given("--noise", input.noise),
         checkpoint=f"{CHECKPOINT}/train/{{attack}}/{{defense}}/seed{{seed}}.safetensors",
     shell:
         "python workflow/scripts/train.py --spec {params.spec:q} --code {params.code:q}"
         " --dataset {input.dataset:q} {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"
-        " --poisons {input.poisons:q} {params.noise:q}"
+        " --poisons {input.poisons:q} {params.given:q}"
         " --weights {output.weights:q} --metrics {output.metrics:q} --card {output.card:q}"
         " > {log:q} 2>&1"
 

@@ -5,29 +5,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from poisonlab import modules
 from poisonlab.artifacts.dataset import read_dataset
+from poisonlab.artifacts.noise import load_noise
 from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.attacks.attacker import Attacker
 from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
 from poisonlab.config.models import ModelSettings
-from poisonlab.config.recipe import Augmentation
+from poisonlab.config.recipe import Recipe
 from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Settings
+from poisonlab.config.victims import Start
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.training_set import fine_tuning_rows
+from poisonlab.errors import SettingsError
+from poisonlab.models.classifier import Classifier
 from poisonlab.models.networks import build_network, build_normalize, load_weights
+
+
+class SurrogateOf(Settings):
+    """One of the attack's surrogates: architecture and training."""
+
+    model: ModelSettings
+    recipe: Recipe
 
 
 class Crafting(Settings):
     """Settings of one crafting job; the attack's own are checked by its module."""
 
-    model: ModelSettings
-    augmentation: Augmentation
+    surrogates: tuple[SurrogateOf, ...] = ()
     attack: dict[str, object]
+    fine_tune_per_class: int | None = None
     seed: Seed
 
 
 def main(argv: Sequence[str]) -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--surrogates", type=Path, nargs="+", required=True, help="weights of the surrogates")
+    arguments.add_argument(
+        "--surrogates", type=Path, nargs="*", default=[], help="weights, as many of each surrogate of the settings"
+    )
+    arguments.add_argument("--noise", type=Path, help="friendly noise of an earlier run, for an adaptive attack")
     arguments.add_argument("--poisons", type=Path, required=True, help="output: the poison set (.safetensors)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
     args = arguments.parse_args(argv)
@@ -38,23 +57,44 @@ def main(argv: Sequence[str]) -> None:
     card = RunCard(device, args.spec)
 
     dataset = read_dataset(args.dataset)
-    surrogates = []
-    for path in args.surrogates:
-        surrogate = build_network(stage.model, dataset, seed=0, device=device)
-        load_weights(path, surrogate)
-        surrogates.append(surrogate)
     poisons: PoisonSet = attack.craft(
         dataset,
-        surrogates,
-        build_normalize(dataset, device),
-        stage.augmentation,
+        _attacker(stage, args.surrogates, args.noise, dataset, device),
         attack_settings,
         seed=stage.seed,
         progress=True,
     )
-    poisons.check_bound(attack_settings.eps)
+    if attack_settings.bound is not None:
+        poisons.check_bound(attack_settings.bound)
     card.write(args.card, largest_change=poisons.largest_change(), poisons=len(poisons.indices))
     poisons.save(args.poisons)
+
+
+def _attacker(
+    stage: Crafting, weights: Sequence[Path], noise: Path | None, dataset: ImageDataset, device: torch.device
+) -> Attacker:
+    if weights and (not stage.surrogates or len(weights) % len(stage.surrogates)):
+        raise SettingsError(
+            f"{len(weights)} --surrogates do not divide among the {len(stage.surrogates)} of the settings"
+        )
+    each = len(weights) // max(1, len(stage.surrogates))
+    networks = []
+    for place, path in enumerate(weights):
+        network = build_network(stage.surrogates[place // each].model, dataset, seed=0, device=device)
+        load_weights(path, network)
+        networks.append(network)
+
+    def fresh(seed: int) -> Classifier:
+        return build_network(stage.surrogates[0].model, dataset, seed=seed, device=device)
+
+    return Attacker(
+        networks,
+        build_normalize(dataset, device),
+        stage.surrogates[0].recipe if stage.surrogates else Recipe(),
+        fresh if stage.surrogates else None,
+        fine_tuning_rows(dataset, Start(fine_tune_per_class=stage.fine_tune_per_class)),
+        None if noise is None else load_noise(noise),
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from torch import nn
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.files import write_arrays
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.attacks.gradient_matching import Matcher, target_gradient
+from poisonlab.attacks.matching import Matcher, target_gradient
 from poisonlab.commandline import parser, prepare_torch, run, settings
 from poisonlab.config.figures import Landscape
 from poisonlab.config.models import ModelSettings

@@ -17,31 +17,27 @@ from poisonlab.artifacts.noise import save_noise
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise as FriendlyNoiseSettings
-from poisonlab.config.stages import Training, read_stage
-from poisonlab.data.training_set import training_set
+from poisonlab.config.stages import VictimTraining, read_stage
+from poisonlab.config.victims import Start
+from poisonlab.data.training_set import fine_tuning_rows, training_set
 from poisonlab.defenses.build import build_defenses
 from poisonlab.defenses.friendly_noise import friendly_noise
 from poisonlab.errors import SettingsError
-from poisonlab.models.networks import build_network, build_normalize
+from poisonlab.models.networks import build_normalize, build_victim
 from poisonlab.randomness import stream_seed
 from poisonlab.training.job import add_checkpoint_arguments, job_checkpoint
 from poisonlab.training.loop import train
-
-
-class NoiseMaking(Training):
-    """Settings of one job; the defenses are the row's own, in order."""
-
-    defenses: tuple[dict[str, object], ...]
 
 
 def main(argv: Sequence[str]) -> None:
     arguments = parser(__doc__)
     add_checkpoint_arguments(arguments)
     arguments.add_argument("--poisons", type=Path, help="the poison set; clean data if not given")
+    arguments.add_argument("--pretrained", type=Path, help="weights the victim begins from, unless from scratch")
     arguments.add_argument("--noise", type=Path, required=True, help="output: the friendly noise (.safetensors)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
     args = arguments.parse_args(argv)
-    stage = read_stage(NoiseMaking, settings(args.spec))
+    stage = read_stage(VictimTraining, settings(args.spec))
     friendly = [defense for defense in stage.defenses if defense.get("method") == "friendly-noise"]
     if len(friendly) != 1:
         raise SettingsError(f"--spec: a noise job needs exactly one friendly-noise defense, not {len(friendly)}")
@@ -51,11 +47,14 @@ def main(argv: Sequence[str]) -> None:
 
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons) if args.poisons else None
-    data = training_set(dataset, poisons)
+    data = training_set(dataset, poisons, fine_tuning_rows(dataset, stage.start))
     seed = stream_seed(stage.seed, "victim")
-    network = build_network(chosen.donor or stage.model, dataset, seed=seed, device=device)
+    # A donor of another architecture has no pretrained weights to begin from.
+    start = Start() if chosen.donor else stage.start
+    pretrained = None if chosen.donor else args.pretrained
+    network = build_victim(chosen.donor or stage.model, start, dataset, pretrained, seed=seed, device=device)
     normalize = build_normalize(dataset, device)
-    checkpoint = job_checkpoint(args, [args.dataset, *([args.poisons] if args.poisons else [])])
+    checkpoint = job_checkpoint(args, [path for path in (args.dataset, args.poisons, args.pretrained) if path])
     train(
         network,
         normalize,

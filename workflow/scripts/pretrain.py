@@ -9,7 +9,8 @@ from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.files import write_json
 from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
 from poisonlab.config.stages import Pretraining, read_stage
-from poisonlab.data.training_set import training_set
+from poisonlab.data.training_set import last_of_each_class, training_set, without
+from poisonlab.defenses.build import build_defenses
 from poisonlab.evaluation.outcome import accuracy
 from poisonlab.models.networks import build_network, build_normalize, save_weights
 from poisonlab.randomness import stream_seed
@@ -33,12 +34,14 @@ def main(argv: Sequence[str]) -> None:
     network = build_network(stage.model, dataset, seed=seed, device=device)
     normalize = build_normalize(dataset, device)
     checkpoint = job_checkpoint(args, [args.dataset])
+    held_out = last_of_each_class(dataset.train_labels, stage.held_out_per_class) if stage.held_out_per_class else None
     history = train(
         network,
         normalize,
-        training_set(dataset),
+        training_set(dataset, rows=None if held_out is None else without(len(dataset.train_labels), held_out)),
         stage.recipe,
         seed=seed,
+        defenses=build_defenses(stage.apply, noise=None),
         checkpoint=checkpoint,
         progress=True,
     )

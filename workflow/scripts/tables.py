@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from poisonlab.artifacts.files import atomic_path, read_json, write_text
 from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Name, Settings
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.layouts import latex, markdown, readable, timing
 from poisonlab.evaluation.published import published as read_published
 from poisonlab.evaluation.results import REFERENCE_ROW, Trial, tidy_results
@@ -29,13 +30,20 @@ class Cell(Settings):
     """Place of the noise job's card, if the victim's defense needed one."""
 
 
+class Published(Settings):
+    """Which published numbers an attack's results are set beside."""
+
+    table: int
+    row: str | None = None
+
+
 class Tables(Settings):
     """What the tables show."""
 
     description: str
     cells: tuple[Cell, ...]
-    published: dict[str, int] = Field(default_factory=dict)
-    """Table of the FRIENDS paper that each attack's results are set beside."""
+    published: dict[str, Published] = Field(default_factory=dict)
+    """By attack."""
 
 
 NOTES = (
@@ -44,10 +52,23 @@ NOTES = (
     "p: exact McNemar test against 'none' on the same poisons, Holm-corrected over the rows of the attack.",
     "'clean' is the control: a victim trained on unpoisoned data, judged on the same targets.",
 )
-PUBLISHED_NOTE = (
-    "Published: FRIENDS, table {table} (CIFAR-10, ResNet-18, 80 epochs, 20 poison sets); inside/outside says whether "
-    "the value lies in our interval. Table 1's printed +- is p(1-p)/sqrt(n), not a standard error, and is not repeated."
+TRIGGER_NOTE = (
+    "Attacks with a trigger: mean over seeds of the share of triggered test images that get the adversarial label, "
+    "with Student's t interval cut to [0, 100] and a paired permutation test; 'without trigger' is that share of the "
+    "same images before the trigger is put on."
 )
+PUBLISHED_NOTE = (
+    "Published: FRIENDS, table {table} (CIFAR-10, ResNet-18, {setting}); inside/outside says whether the value lies "
+    "in our interval. Table 1's printed +- is p(1-p)/sqrt(n), not a standard error, and is not repeated."
+)
+SETTINGS = {
+    1: "80 epochs, 20 poison sets",
+    2: "40 epochs, 24 poison sets",
+    3: "80 epochs from scratch, 40 in transfer",
+    4: "80 epochs, 20 poison sets",
+    5: "40 epochs, 24 poison sets",
+    6: "80 epochs, 20 poison sets",
+}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -71,7 +92,9 @@ def main(argv: Sequence[str]) -> None:
     ]
     results = tidy_results(trials, _published(args.reference, stage.published))
     notes = [stage.description, *NOTES]
-    notes += [PUBLISHED_NOTE.format(table=table) for table in sorted(set(stage.published.values()))]
+    notes += [TRIGGER_NOTE] if any(trial.triggered for trial in trials) else []
+    tables = sorted({published.table for published in stage.published.values()})
+    notes += [PUBLISHED_NOTE.format(table=table, setting=SETTINGS[table]) for table in tables]
     table = readable(results)
     write_text(args.md, markdown(table, notes))
     write_text(args.tex, latex(table, notes))
@@ -90,6 +113,7 @@ def _trial(cell: Cell, metrics: Path, card: Path, noise_seconds: float) -> Trial
             success=final["success"],
             adversarial_confidence=final["adversarial_confidence"],
             accuracy=final["accuracy"],
+            untriggered_success=final.get("untriggered_success", math.nan),
             seconds=read_json(card)["seconds"] + noise_seconds,
             control=cell.control,
         )
@@ -97,15 +121,20 @@ def _trial(cell: Cell, metrics: Path, card: Path, noise_seconds: float) -> Trial
         raise DataError(f"{metrics} or {card} lacks {error}: delete both and run the workflow again") from error
 
 
-def _published(folder: Path, tables: Mapping[str, int]) -> dict[tuple[str, str], dict[str, float]]:
+def _published(folder: Path, tables: Mapping[str, Published]) -> dict[tuple[str, str], dict[str, float]]:
     """Success and accuracy in [0, 1] per attack and defense."""
     if not tables:
         return {}
     numbers = read_published(folder)
     names = {"Poison Acc": "success", "Test Acc": "accuracy"}
     known: dict[tuple[str, str], dict[str, float]] = {}
-    for attack, table in tables.items():
-        chosen = numbers[(numbers["table"] == table) & numbers["column"].isin(list(names))]
+    for attack, where in tables.items():
+        chosen = numbers[(numbers["table"] == where.table) & numbers["column"].isin(list(names))]
+        if where.row is not None:
+            rows = sorted(chosen["row"].unique())
+            chosen = chosen[chosen["row"] == where.row]
+            if chosen.empty:
+                raise SettingsError(f"attack {attack!r}: published_row {where.row!r} is not one of {rows}")
         for _, row in chosen[chosen["defense"].notna() & (chosen["defense"] != "")].iterrows():
             known.setdefault((attack, row["defense"]), {})[names[row["column"]]] = row["value"] / 100
     return known

@@ -27,6 +27,8 @@ class PoisonSet:
         targets: (T, C, H, W) uint8 test images to be misclassified; a backdoor's trigger is already on them.
         target_labels: (T,) int64, the true classes.
         adversarial_label: the class the attacker wants the targets to get.
+        untriggered: (T, C, H, W) uint8, a backdoor's targets without the trigger: how many of them get the adversarial
+            label anyway. None without a trigger.
         diagnostics: the attack's own tensors (a loss per step and restart, ...).
         facts: JSON-like facts about how the set was made.
 
@@ -41,6 +43,7 @@ class PoisonSet:
     targets: Tensor
     target_labels: Tensor
     adversarial_label: int
+    untriggered: Tensor | None = None
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -55,13 +58,15 @@ class PoisonSet:
             )
         if self.base_images.shape != self.images.shape or self.targets.shape[1:] != self.images.shape[1:]:
             raise DataError("poisons, bases and targets need the same (C, H, W)")
+        if self.untriggered is not None and self.untriggered.shape != self.targets.shape:
+            raise DataError("the targets without trigger must be the same images as the targets")
         if len(self.targets) == 0 or len(self.targets) != len(self.target_labels):
             raise DataError("a poison set needs at least one target, and one label for each")
         for name in ("indices", "labels", "target_labels"):
             if getattr(self, name).dtype != torch.int64:
                 raise DataError(f"{name} of a poison set must be int64, not {getattr(self, name).dtype}")
-        for name in ("base_images", "targets"):
-            if getattr(self, name).dtype != torch.uint8:
+        for name in ("base_images", "targets", "untriggered"):
+            if getattr(self, name) is not None and getattr(self, name).dtype != torch.uint8:
                 raise DataError(f"{name} of a poison set must be uint8, not {getattr(self, name).dtype}")
         if int(self.indices.min()) < -1:
             raise DataError(f"index {int(self.indices.min())}: a poison replaces a training row, or is appended (-1)")
@@ -95,6 +100,8 @@ class PoisonSet:
             "targets": self.targets,
             "target_labels": self.target_labels,
         }
+        if self.untriggered is not None:
+            tensors["untriggered"] = self.untriggered
         tensors |= {f"diagnostics.{name}": tensor for name, tensor in self.diagnostics.items()}
         write_tensors(path, KIND, tensors, {**self.facts, "adversarial_label": self.adversarial_label})
 

@@ -1,16 +1,20 @@
-"""Who is attacked with what: target, adversarial label and base images, drawn by seed."""
+"""Who is attacked with what: targets, adversarial label and base images, drawn by seed or read from a setup file."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from poisonlab.attacks.attacker import Attacker, recognised
+from poisonlab.config.attacks.attack import TargetedAttack
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import SettingsError
+from poisonlab.interchange.setups import read_setups
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,35 @@ def poison_count(budget: float, size: int) -> int:
     return max(1, math.ceil(round(budget * size, 6)))
 
 
-def draw_threat(dataset: ImageDataset, budget: float, seed: int, eligible: Tensor | None = None) -> Threat:
+def choose_threat(dataset: ImageDataset, attacker: Attacker, settings: TargetedAttack, seed: int) -> Threat:
+    """The seed's threat, as the settings ask: drawn, or entry ``seed`` of a setup file.
+
+    Raises:
+        SettingsError: the budget exceeds the adversarial class, no test image can be the target, or the setup file does
+            not fit the dataset.
+        DataError: the setup file is damaged.
+    """
+    if settings.setup is not None:
+        return _from_setup(dataset, attacker, settings.setup, seed)
+    eligible = recognised(dataset, attacker) if settings.target == "recognised" else None
+    return draw_threat(dataset, settings.budget, seed, eligible, attacker.rows)
+
+
+def draw_threat(
+    dataset: ImageDataset,
+    budget: float,
+    seed: int,
+    eligible: Tensor | None = None,
+    rows: Tensor | None = None,
+) -> Threat:
     """Draw target class, adversarial class, bases and target, all uniformly.
 
     Args:
         dataset: clean data.
-        budget: poisons as a fraction of the training set, in (0, 1].
+        budget: poisons as a fraction of the images the victim is trained on, in (0, 1].
         seed: of all draws.
         eligible: (M,) bool, the test images that may become the target; all if not given.
+        rows: (F,) int64 sorted, the training rows the victim is trained on; all if not given.
 
     Raises:
         SettingsError: the budget exceeds the adversarial class, or no test image of the target class is eligible.
@@ -50,15 +75,9 @@ def draw_threat(dataset: ImageDataset, budget: float, seed: int, eligible: Tenso
     rng = np.random.default_rng([seed, 2])
     target_label = int(rng.integers(dataset.num_classes))
     adversarial_label = int((target_label + 1 + rng.integers(dataset.num_classes - 1)) % dataset.num_classes)
-    count = poison_count(budget, len(dataset.train_labels))
-    pool = np.flatnonzero(dataset.train_labels.numpy() == adversarial_label)
-    if count > len(pool):
-        most = math.floor(1e4 * len(pool) / len(dataset.train_labels)) / 1e4
-        raise SettingsError(
-            f"budget {budget:g} asks for {count} poisons, but class {dataset.class_names[adversarial_label]!r} has "
-            f"only {len(pool)} training images: lower the budget to at most {most:g}"
-        )
-    bases = np.sort(rng.choice(pool, size=count, replace=False))
+    pool = class_rows(dataset, adversarial_label, rows)
+    size = len(dataset.train_labels) if rows is None else len(rows)
+    bases = np.sort(rng.choice(pool, size=affordable(dataset, budget, size, adversarial_label, pool), replace=False))
     candidates = np.flatnonzero(dataset.test_labels.numpy() == target_label)
     if eligible is not None:
         candidates = candidates[eligible.numpy()[candidates]]
@@ -73,3 +92,53 @@ def draw_threat(dataset: ImageDataset, budget: float, seed: int, eligible: Tenso
         adversarial_label=adversarial_label,
         base_indices=torch.from_numpy(bases.astype(np.int64)),
     )
+
+
+def class_rows(dataset: ImageDataset, label: int, rows: Tensor | None) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Sorted training rows of class ``label``, among ``rows`` if given."""
+    among = np.arange(len(dataset.train_labels)) if rows is None else rows.numpy()
+    chosen: np.ndarray[tuple[int], np.dtype[np.int64]] = among[dataset.train_labels.numpy()[among] == label]
+    return chosen
+
+
+def affordable(
+    dataset: ImageDataset,
+    budget: float,
+    size: int,
+    label: int,
+    pool: np.ndarray[tuple[int], np.dtype[np.int64]],
+) -> int:
+    """Poisons that ``budget`` buys, if class ``label`` has as many.
+
+    Raises:
+        SettingsError: it has fewer.
+    """
+    count = poison_count(budget, size)
+    if count > len(pool):
+        most = math.floor(1e4 * len(pool) / size) / 1e4
+        raise SettingsError(
+            f"budget {budget:g} asks for {count} poisons, but class {dataset.class_names[label]!r} has "
+            f"only {len(pool)} training images: lower the budget to at most {most:g}"
+        )
+    return count
+
+
+def _from_setup(dataset: ImageDataset, attacker: Attacker, path: str, seed: int) -> Threat:
+    setups = read_setups(Path(path))
+    if seed >= len(setups):
+        raise SettingsError(f"{path} has setups 0 to {len(setups) - 1}, so seed {seed} has none: use smaller seeds")
+    setup, bases = setups[seed], setups[seed].base_indices.sort().values
+    where = f"setup {seed} of {path}"
+    if setup.target_index >= len(dataset.test_labels) or int(bases[-1]) >= len(dataset.train_labels):
+        raise SettingsError(f"{where} names images beyond the dataset: use the whole dataset, without limits")
+    target_label = int(dataset.test_labels[setup.target_index])
+    labels = set(dataset.train_labels[bases].tolist())
+    if target_label != setup.target_class or labels != {setup.base_class}:
+        raise SettingsError(
+            f"{where} says target class {setup.target_class} and base class {setup.base_class}, but the dataset has "
+            f"{target_label} and {sorted(labels)} there: it was made for another dataset or order of images"
+        )
+    missing = bases[~torch.isin(bases, attacker.pool(dataset))]
+    if len(missing):
+        raise SettingsError(f"{where}: base {int(missing[0])} is not among the images the victim is fine-tuned on")
+    return Threat(setup.target_index, target_label, setup.base_class, bases)

@@ -34,6 +34,8 @@ class Figures(Settings):
 
     seed: int | None = None
     """The seed whose poisons are shown; the first if not given."""
+    attacks: tuple[Name, ...] | None = None
+    """The attacks with figures of their own; all if not given."""
     landscape: Landscape = Landscape()
     """What the loss landscapes compute."""
     drawing: Drawing = Drawing()

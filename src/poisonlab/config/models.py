@@ -8,11 +8,16 @@ from pydantic import Field
 
 from poisonlab.config.types import PositiveInt, Settings
 
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+
 
 class ResNet18(Settings):
     """ResNet-18 with the CIFAR stem."""
 
     name: Literal["resnet18"] = "resnet18"
+    dropout: Dropout = 0.0
+    """Dropped share of the channels' values between the two convolutions of each block (convex polytope's
+    substitutes)."""
 
 
 class AlexNet(Settings):
@@ -35,6 +40,8 @@ class SmallResNet(Settings):
     """Channels of the first block; the others have two and four times as many."""
     stem_stride: Annotated[int, Field(ge=1, le=4)] = 2
     """Stride of the first convolution."""
+    dropout: Dropout = 0.0
+    """Dropped share between the two convolutions of each block (convex polytope's substitutes)."""
 
 
 ModelSettings = Annotated[ResNet18 | AlexNet | LeNet | SmallResNet, Field(discriminator="name")]

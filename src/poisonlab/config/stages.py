@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from poisonlab.config.models import ModelSettings
 from poisonlab.config.recipe import Recipe
 from poisonlab.config.types import Settings
+from poisonlab.config.victims import Start
 from poisonlab.errors import SettingsError
 
 Seed = Annotated[int, Field(ge=0)]
@@ -27,6 +28,15 @@ class Pretraining(Training):
     """Training one surrogate; members of an ensemble differ in their random streams."""
 
     member: Seed
+    held_out_per_class: Annotated[int, Field(ge=0)] = 0
+    apply: tuple[dict[str, object], ...] = ()
+
+
+class VictimTraining(Training):
+    """Training a victim, or the first epochs of one."""
+
+    start: Start
+    defenses: tuple[dict[str, object], ...] = ()
 
 
 Stage = TypeVar("Stage", bound=Settings)

@@ -10,7 +10,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
+from poisonlab.config.attacks.convex_polytope import ConvexPolytope
 from poisonlab.config.attacks.gradient_matching import GradientMatching
+from poisonlab.config.attacks.imported import Imported
+from poisonlab.config.attacks.matching import MatchingAttack
+from poisonlab.config.attacks.metapoison import MetaPoison
+from poisonlab.config.attacks.poison_frogs import PoisonFrogs
+from poisonlab.config.attacks.sleeper_agent import SleeperAgent
 from poisonlab.config.datasets import DatasetSettings, DigitsOnPhotos
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.defenses.random_noise import RandomNoise
@@ -18,10 +25,14 @@ from poisonlab.config.figures import Figures
 from poisonlab.config.models import ModelSettings
 from poisonlab.config.recipe import Recipe
 from poisonlab.config.types import Name, PositiveInt, Settings
+from poisonlab.config.victims import Victim
 from poisonlab.errors import SettingsError
 
 # A new attack or defense joins the union that its settings belong to.
-AttackSettings = GradientMatching
+AttackSettings = Annotated[
+    GradientMatching | BullseyePolytope | PoisonFrogs | ConvexPolytope | MetaPoison | SleeperAgent | Imported,
+    Field(discriminator="method"),
+]
 DefenseSettings = Annotated[FriendlyNoise | RandomNoise, Field(discriminator="method")]
 
 
@@ -38,15 +49,10 @@ class Surrogate(Settings):
     """Its architecture."""
     recipe: Recipe = Recipe()
     """How it is trained."""
-
-
-class Victim(Settings):
-    """The network that is trained on the poisoned data."""
-
-    model: ModelSettings
-    """Its architecture."""
-    recipe: Recipe = Recipe()
-    """How it is trained, under whichever defense."""
+    apply: tuple[RandomNoise, ...] = ()
+    """Random noise in its training: the attacker's who knows of the defense."""
+    held_out_per_class: Annotated[int, Field(ge=0)] = 0
+    """The last so many training images of each class are kept from it: for victims that are fine-tuned on them."""
 
 
 class Row(Settings):
@@ -94,8 +100,8 @@ class Study(Settings):
     """The attackers' networks."""
     attacks: Annotated[tuple[AttackSettings, ...], Field(min_length=1)]
     """Each attack meets each defense."""
-    victim: Victim
-    """The network under attack."""
+    victims: Annotated[tuple[Victim, ...], Field(min_length=1)]
+    """The networks under attack; an attack that names none faces the first."""
     defenses: Annotated[tuple[Row, ...], Field(min_length=1)]
     """The rows of the results."""
     figures: Figures = Figures()
@@ -106,6 +112,7 @@ class Study(Settings):
         _unique("seeds", self.seeds)
         _unique("surrogates", [surrogate.name for surrogate in self.surrogates])
         _unique("attacks", [attack.name for attack in self.attacks])
+        _unique("victims", [victim.name for victim in self.victims])
         _unique("defenses", [row.name for row in self.defenses])
         if self.study.endswith("-time"):
             raise ValueError(
@@ -113,36 +120,79 @@ class Study(Settings):
             )
         if ".." in self.results.split("/"):
             raise ValueError("results must not climb out of the repository ('..')")
-        known = [surrogate.name for surrogate in self.surrogates]
+        return self
+
+    @model_validator(mode="after")
+    def _check_references(self) -> Study:
+        surrogates = [surrogate.name for surrogate in self.surrogates]
+        victims = [victim.name for victim in self.victims]
         for attack in self.attacks:
-            if attack.surrogate not in known:
+            for name in attack.surrogates:
+                _one_of(name, surrogates, f"attack {attack.name!r} names surrogate")
+            if attack.victim is not None:
+                _one_of(attack.victim, victims, f"attack {attack.name!r} names victim")
+        for victim in self.victims:
+            if victim.pretrained is not None:
+                _one_of(victim.pretrained, surrogates, f"victim {victim.name!r} names pretrained")
+        return self
+
+    @model_validator(mode="after")
+    def _check_adaptations(self) -> Study:
+        for attack in self.attacks:
+            adaptation = attack.adaptation if isinstance(attack, MatchingAttack) else None
+            if adaptation is None or adaptation.friendly_attack is None or adaptation.friendly_defense is None:
+                continue
+            where = f"attack {attack.name!r}: adaptation names"
+            _one_of(adaptation.friendly_attack, [other.name for other in self.attacks], f"{where} attack")
+            makers = [row.name for row in self.defenses if row.friendly is not None]
+            _one_of(adaptation.friendly_defense, makers, f"{where} defense", "the defenses with friendly noise")
+            earlier = self.attack(adaptation.friendly_attack)
+            known = earlier.adaptation if isinstance(earlier, MatchingAttack) else None
+            if known is not None and known.friendly_attack is not None:
                 raise ValueError(
-                    f"attack {attack.name!r} names surrogate {attack.surrogate!r}, which is not one of {known}"
+                    f"{where} {earlier.name!r}, which itself waits for the friendly noise of an earlier run"
                 )
+            if self.victim_of(attack) != self.victim_of(earlier):
+                raise ValueError(f"{where} {earlier.name!r}, whose victim is another one")
         return self
 
     @model_validator(mode="after")
     def _check_epochs(self) -> Study:
-        for row in self.defenses:
-            if row.friendly is not None and row.friendly.def_epoch >= self.victim.recipe.epochs:
-                raise ValueError(
-                    f"defense {row.name!r}: def_epoch {row.friendly.def_epoch} is not below the victim's "
-                    f"{self.victim.recipe.epochs} epochs, so the noise would never be used"
-                )
+        for attack in self.attacks:
+            victim = self.victim_of(attack)
+            for row in self.defenses:
+                if row.friendly is None:
+                    continue
+                begin = row.friendly.begins(victim.scenario)
+                if begin >= victim.recipe.epochs:
+                    raise ValueError(
+                        f"defense {row.name!r}: def_epoch {begin} is not below the "
+                        f"{victim.recipe.epochs} epochs of victim {victim.name!r}, so the noise would never be used"
+                    )
         return self
 
     @model_validator(mode="after")
     def _check_budget(self) -> Study:
-        if isinstance(self.dataset, DigitsOnPhotos):
-            class_size = self.dataset.train_size // 10
-            for attack in self.attacks:
-                count = max(1, math.ceil(round(attack.budget * self.dataset.train_size, 6)))
-                if count > class_size:
-                    raise ValueError(
-                        f"attack {attack.name!r}: budget {attack.budget:g} asks for {count} poisons, but a class has "
-                        f"only {class_size} training images: lower the budget to at most "
-                        f"{math.floor(1e4 * class_size / self.dataset.train_size) / 1e4:g}"
-                    )
+        if not isinstance(self.dataset, DigitsOnPhotos):
+            return self
+        for attack in self.attacks:
+            if isinstance(attack, Imported) or getattr(attack, "setup", None) is not None:
+                continue
+            victim, whole = self.victim_of(attack), self.dataset.train_size // 10
+            if (victim.fine_tune_per_class or 0) > whole:
+                raise ValueError(
+                    f"victim {victim.name!r}: fine_tune_per_class {victim.fine_tune_per_class} exceeds the {whole} "
+                    "training images of a class"
+                )
+            class_size = victim.fine_tune_per_class or whole
+            size = 10 * class_size if victim.fine_tune_per_class else self.dataset.train_size
+            count = max(1, math.ceil(round(attack.budget * size, 6)))
+            if count > class_size:
+                raise ValueError(
+                    f"attack {attack.name!r}: budget {attack.budget:g} asks for {count} poisons, but a class has "
+                    f"only {class_size} training images: lower the budget to at most "
+                    f"{math.floor(1e4 * class_size / size) / 1e4:g}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -151,6 +201,8 @@ class Study(Settings):
         for name in self.figures.landscape.victims or ():
             if name not in rows:
                 raise ValueError(f"figures.landscape.victims names defense {name!r}, which is not one of {rows}")
+        for name in self.figures.attacks or ():
+            _one_of(name, [attack.name for attack in self.attacks], "figures.attacks names attack")
         if self.figures.seed is not None and self.figures.seed not in self.seeds:
             raise ValueError(f"figures.seed {self.figures.seed} is not one of the seeds {list(self.seeds)}")
         return self
@@ -162,6 +214,24 @@ class Study(Settings):
     def attack(self, name: str) -> AttackSettings:
         """The attack called ``name``."""
         return next(attack for attack in self.attacks if attack.name == name)
+
+    def victim_of(self, attack: AttackSettings) -> Victim:
+        """The network under this attack."""
+        return next(victim for victim in self.victims if attack.victim in (None, victim.name))
+
+    def model_of(self, victim: Victim) -> ModelSettings:
+        """A victim's architecture."""
+        return victim.model or self.surrogate(str(victim.pretrained)).model
+
+    def members(self, surrogate: str) -> int:
+        """How many networks of a surrogate each seed needs."""
+        crafted = [attack.ensemble for attack in self.attacks if attack.pretrains and surrogate in attack.surrogates]
+        begun = [
+            victim.member + 1
+            for victim in {self.victim_of(attack) for attack in self.attacks}
+            if victim.pretrained == surrogate
+        ]
+        return max([0, *crafted, *begun])
 
     def defense(self, name: str) -> Row:
         """The row called ``name``."""
@@ -175,9 +245,20 @@ class Study(Settings):
         return list(chosen) if chosen is not None else [name for name in PUBLISHED_PANELS if name in rows]
 
     @property
+    def drawn_attacks(self) -> list[AttackSettings]:
+        """The attacks with figures of their own."""
+        chosen = self.figures.attacks
+        return [attack for attack in self.attacks if chosen is None or attack.name in chosen]
+
+    @property
     def shown_seed(self) -> int:
         """The seed whose poisons the figures show."""
         return self.seeds[0] if self.figures.seed is None else self.figures.seed
+
+
+def _one_of(name: str, known: list[str], what: str, called: str = "") -> None:
+    if name not in known:
+        raise ValueError(f"{what} {name!r}, which is not one of {called + ' ' if called else ''}{known}")
 
 
 def _unique(what: str, names: Iterable[Any]) -> None:

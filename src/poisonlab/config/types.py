@@ -28,3 +28,6 @@ PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
+
+FilePath = Annotated[str, Field(min_length=1, max_length=500)]
+"""A path, absolute or from the repository's root."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.config.victims import Start
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError
 
@@ -43,11 +44,47 @@ def pixels(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images.float()
 
 
-def training_set(dataset: ImageDataset, poisons: PoisonSet | None = None) -> TrainingSet:
-    """The training split, with ``poisons`` put in place of their bases or appended.
+def last_of_each_class(labels: Tensor, count: int) -> Tensor:
+    """Sorted positions of the last ``count`` examples of each class, in the order of ``labels`` (N,) int64.
 
     Raises:
-        DataError: the poisons do not fit the dataset.
+        DataError: a class has fewer.
+    """
+    chosen = [torch.nonzero(labels == label).flatten()[-count:] for label in torch.unique(labels)]
+    fewest = min(len(rows) for rows in chosen)
+    if fewest < count:
+        raise DataError(f"a class has only {fewest} training images, fewer than {count} to fine-tune on: take fewer")
+    return torch.cat(chosen).sort().values
+
+
+def fine_tuning_rows(dataset: ImageDataset, start: Start) -> Tensor | None:
+    """(F,) int64 sorted: the training rows that a victim is trained on; None for all.
+
+    Raises:
+        DataError: a class has fewer images than the victim is to be fine-tuned on.
+    """
+    if start.fine_tune_per_class is None:
+        return None
+    return last_of_each_class(dataset.train_labels, start.fine_tune_per_class)
+
+
+def without(size: int, rows: Tensor) -> Tensor:
+    """Sorted positions 0 ... size - 1 but for ``rows`` (int64)."""
+    kept = torch.ones(size, dtype=torch.bool)
+    kept[rows] = False
+    return torch.nonzero(kept).flatten()
+
+
+def training_set(dataset: ImageDataset, poisons: PoisonSet | None = None, rows: Tensor | None = None) -> TrainingSet:
+    """The training split, with ``poisons`` put in place of their bases or appended.
+
+    Args:
+        dataset: clean data.
+        poisons: what is added; nothing if not given.
+        rows: (F,) int64 sorted, the training rows to take; all if not given. The result numbers its examples anew.
+
+    Raises:
+        DataError: the poisons do not fit the dataset, or replace rows that are not taken.
     """
     images, labels = dataset.train_images, dataset.train_labels
     if poisons is not None:
@@ -57,6 +94,14 @@ def training_set(dataset: ImageDataset, poisons: PoisonSet | None = None) -> Tra
                 f"{dataset.num_classes} classes: were the poisons made for another dataset?"
             )
         images, labels = _with_poisons(images, labels, poisons)
+    if rows is not None:
+        if poisons is not None and not bool(torch.isin(poisons.indices[poisons.indices >= 0], rows).all()):
+            raise DataError(
+                "a poison replaces an image that the victim is not fine-tuned on: "
+                "were the poisons made for another victim?"
+            )
+        chosen = torch.cat([rows, torch.arange(len(dataset.train_labels), len(labels))])
+        images, labels = images[chosen], labels[chosen]
     return TrainingSet(images, labels, torch.arange(len(labels)))
 
 

@@ -39,6 +39,11 @@ class Defense:
     the batch, its random stream or the training set, so that an interrupted run goes on bit for bit.
     """
 
+    @property
+    def repeats(self) -> bool:
+        """Whether ``change_batch`` gives the same for an example in every epoch, so that what follows can be kept."""
+        return type(self).change_batch is Defense.change_batch
+
     def prepare(self, data: TrainingSet) -> TrainingSet:
         """Change the training set before the first epoch."""
         return data

@@ -37,6 +37,10 @@ class FriendlyNoise(Defense):
     noise: Tensor
     start: int = 0
 
+    @property
+    def repeats(self) -> bool:
+        return self.start == 0
+
     def prepare(self, data: TrainingSet) -> TrainingSet:
         if self.noise.shape[1:] != data.images.shape[1:] or len(self.noise) <= int(data.rows.max()):
             raise DataError(

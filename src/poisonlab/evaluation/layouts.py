@@ -18,6 +18,10 @@ def readable(results: pd.DataFrame) -> pd.DataFrame:
         "Test accuracy [95 % CI]": _with_interval(results, "accuracy"),
         "p (Holm)": [_p_value(value) for value in results["p_success_holm"]],
     }
+    if results["untriggered_success"].notna().any():
+        columns["Without trigger"] = [
+            "" if math.isnan(value) else f"{100 * value:.1f}" for value in results["untriggered_success"]
+        ]
     for name, title in (("success", "Published success"), ("accuracy", "Published accuracy")):
         if results[f"published_{name}"].notna().any():
             columns[title] = [

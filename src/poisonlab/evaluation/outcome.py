@@ -9,6 +9,9 @@ from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.data.training_set import pixels
 from poisonlab.models.classifier import Normalize
 
+OUTCOMES = ("success", "adversarial_confidence", "target_accuracy", "untriggered_success", "accuracy")
+"""What is known of a victim after its last epoch; all in [0, 1]."""
+
 
 @torch.no_grad()
 def logits_of(model: nn.Module, normalize: Normalize, images: Tensor, chunk: int = 1000) -> Tensor:
@@ -31,13 +34,19 @@ def attack_outcome(model: nn.Module, normalize: Normalize, poisons: PoisonSet) -
     Returns:
         ``success``: fraction of targets classified as the adversarial label (0 or 1 for one target);
         ``adversarial_confidence``: mean softmax probability of the adversarial label;
-        ``target_accuracy``: fraction classified correctly.
+        ``target_accuracy``: fraction classified correctly;
+        ``untriggered_success``, of a backdoor: the fraction of the same images without the trigger that get the
+        adversarial label.
     """
     logits = logits_of(model, normalize, poisons.targets).cpu()
     predicted = logits.argmax(1)
     confidence = logits.double().softmax(1)[:, poisons.adversarial_label]
-    return {
+    outcome = {
         "success": float((predicted == poisons.adversarial_label).double().mean()),
         "adversarial_confidence": float(confidence.mean()),
         "target_accuracy": float((predicted == poisons.target_labels).double().mean()),
     }
+    if poisons.untriggered is not None:
+        without = logits_of(model, normalize, poisons.untriggered).argmax(1).cpu()
+        outcome["untriggered_success"] = float((without == poisons.adversarial_label).double().mean())
+    return outcome

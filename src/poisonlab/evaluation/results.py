@@ -28,6 +28,12 @@ class Trial:
     seconds: float
     control: bool = False
     """Trained on clean data; takes no part in the tests between defenses."""
+    untriggered_success: float = math.nan
+    """Of an attack with a trigger: the success on the same images without it. Success is then a rate over images."""
+
+    @property
+    def triggered(self) -> bool:
+        return not math.isnan(self.untriggered_success)
 
 
 def tidy_results(
@@ -37,8 +43,9 @@ def tidy_results(
     """One row per attack and defense, in the order of first appearance.
 
     Columns: ``attack, defense, n``; ``success`` with its 95 % interval (``success_low, success_high``: Wilson's where
-    each trial is a yes or no, Student's t where it is a rate); ``adversarial_confidence`` (mean); ``accuracy`` with
-    its t interval; ``p_success``, of the paired test against the undefended row on the same seeds (exact McNemar, or
+    each trial is a yes or no, Student's t within [0, 1] where it is a rate over triggered images);
+    ``untriggered_success`` (mean, of attacks with a trigger); ``adversarial_confidence`` (mean); ``accuracy`` with its
+    t interval; ``p_success``, of the paired test against the undefended row on the same seeds (exact McNemar, or
     a paired permutation test of rates), and ``p_success_holm``, corrected over the attack's rows;
     ``accuracy_change``, the paired mean difference to the undefended row; ``published_success, published_accuracy``
     and whether each lies in our interval; ``seconds``, the mean cost, the only column that differs between two runs
@@ -51,7 +58,7 @@ def tidy_results(
     table = pd.DataFrame([vars(trial) for trial in trials])
     rows = []
     for (attack, defense), group in table.groupby(["attack", "defense"], sort=False):
-        success = _success_interval(list(group["success"]))
+        success = _success_interval(group)
         accuracy = mean_t(list(group["accuracy"]))
         reference = table[(table["attack"] == attack) & (table["defense"] == REFERENCE_ROW)]
         known = (published or {}).get((str(attack), str(defense)), {})
@@ -61,6 +68,7 @@ def tidy_results(
                 "defense": defense,
                 "n": len(group),
                 **_named("success", success),
+                "untriggered_success": group["untriggered_success"].mean(),
                 "adversarial_confidence": group["adversarial_confidence"].mean(),
                 **_named("accuracy", accuracy),
                 "accuracy_change": _paired_change(group, reference, "accuracy"),
@@ -82,10 +90,16 @@ def _is_tested(defense: str, group: pd.DataFrame) -> bool:
     return defense != REFERENCE_ROW and not bool(group["control"].any())
 
 
-def _success_interval(successes: list[float]) -> Interval:
-    if all(value in (0.0, 1.0) for value in successes):
+def _success_interval(group: pd.DataFrame) -> Interval:
+    successes = list(group["success"])
+    if not _is_rate(group) and all(value in (0.0, 1.0) for value in successes):
         return wilson(int(sum(successes)), len(successes))
-    return mean_t(successes)
+    rate = mean_t(successes)
+    return Interval(rate.estimate, max(0.0, rate.low), min(1.0, rate.high), rate.n) if rate.n > 1 else rate
+
+
+def _is_rate(group: pd.DataFrame) -> bool:
+    return bool(group["untriggered_success"].notna().any())
 
 
 def _named(name: str, interval: Interval) -> dict[str, float]:
@@ -113,6 +127,6 @@ def _paired_p(group: pd.DataFrame, reference: pd.DataFrame) -> float:
     ours, theirs = _pairs(group, reference, "success")
     if not ours:
         return math.nan
-    if all(value in (0.0, 1.0) for value in ours + theirs):
+    if not _is_rate(group) and all(value in (0.0, 1.0) for value in ours + theirs):
         return mcnemar_exact([bool(value) for value in ours], [bool(value) for value in theirs])
     return paired_permutation(ours, theirs)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.func import grad as functional_grad
 
-from poisonlab.attacks.gradient_matching import Gradients
+from poisonlab.attacks.matching import Gradients
 
 
 def random_directions(shape: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:

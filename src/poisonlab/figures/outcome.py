@@ -84,7 +84,7 @@ def outcome(table: pd.DataFrame) -> Figure:
         if len(parts) > 1:
             left.set_title(attack, loc="left", pad=3)
     runs = f", n = {counts[0]}" if len(counts) == 1 else ""
-    grid[-1][0].set_xlabel(f"poison success (%), 95 % Wilson interval{runs}")
+    grid[-1][0].set_xlabel(f"poison success (%), 95 % interval{runs}")
     grid[-1][1].set_xlabel(f"test accuracy (%), 95 % t interval{runs}")
     return figure
 

@@ -24,6 +24,24 @@ class Classifier(nn.Module):
         return cast(Tensor, self.head(self.extract(x)))
 
 
+class FrozenFeatures(Classifier):
+    """A classifier whose features stay as they are: only the head is trained (transfer learning).
+
+    Gradients still flow to the input. With ``batch_norm`` "eval" the extractor stays in eval mode while the head is
+    trained; with "train" its batch norms normalise by the batch and follow it, as FRIENDS was released.
+    """
+
+    def __init__(self, extract: nn.Module, head: nn.Linear, batch_norm: str = "eval") -> None:
+        super().__init__(extract.requires_grad_(False), head)
+        self.batch_norm = batch_norm
+
+    def train(self, mode: bool = True) -> FrozenFeatures:
+        super().train(mode)
+        if self.batch_norm == "eval":
+            self.extract.eval()
+        return self
+
+
 class Normalize(nn.Module):
     """Subtract a per-channel mean and divide by a per-channel standard deviation; images (B, C, H, W) in [0, 1]."""
 

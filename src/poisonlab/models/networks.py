@@ -11,9 +11,10 @@ from torch import nn
 from poisonlab import modules
 from poisonlab.artifacts.files import read_tensors, write_tensors
 from poisonlab.config.models import ModelSettings
+from poisonlab.config.victims import Start
 from poisonlab.data.dataset import ImageDataset
-from poisonlab.errors import DataError
-from poisonlab.models.classifier import Classifier, Normalize
+from poisonlab.errors import DataError, SettingsError
+from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
 from poisonlab.randomness import stream_seed
 
 KIND = "network"
@@ -32,6 +33,51 @@ def build_network(
     options = settings.model_dump(exclude={"name"})
     network: Classifier = module.build(dataset.num_classes, dataset.image_shape, **options)
     return network.to(device)
+
+
+def build_victim(
+    settings: ModelSettings,
+    start: Start,
+    dataset: ImageDataset,
+    pretrained: Path | None,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> Classifier:
+    """A victim before its first epoch: fresh, or begun from ``pretrained`` weights.
+
+    Raises:
+        SettingsError: the scenario needs pretrained weights and there are none.
+        DataError: the weights are missing, damaged, or of another architecture.
+    """
+    network = build_network(settings, dataset, seed=seed, device=device)
+    if start.scenario == "from-scratch":
+        return network
+    if pretrained is None:
+        raise SettingsError(f"scenario {start.scenario} needs --pretrained weights")
+    return begin_from(network, pretrained, start, seed=seed)
+
+
+def begin_from(network: Classifier, weights: Path, start: Start, *, seed: int) -> Classifier:
+    """Turn a freshly initialised network into a victim that begins from pretrained weights.
+
+    Args:
+        network: freshly initialised; its head is the fresh one.
+        weights: of the same architecture, for the same number of classes.
+        start: what stays of the pretrained network, and whether its features are frozen.
+        seed: of the fresh head.
+
+    Raises:
+        DataError: the weights are missing, damaged, or of another architecture.
+    """
+    device = network.head.weight.device
+    load_weights(weights, network)
+    if start.head == "fresh":
+        torch.manual_seed(stream_seed(seed, "head"))
+        network.head = nn.Linear(network.head.in_features, network.head.out_features).to(device)
+    if start.scenario == "transfer":
+        return FrozenFeatures(network.extract, network.head, start.batch_norm)
+    return network
 
 
 def build_normalize(dataset: ImageDataset, device: torch.device | str = "cpu") -> Normalize:

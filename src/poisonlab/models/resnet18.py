@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from torch import nn
 from torchvision.models import resnet18
+from torchvision.models.resnet import BasicBlock
 
 from poisonlab.models.classifier import Classifier
 
 
-def build(num_classes: int, image_shape: tuple[int, int, int]) -> Classifier:
+def build(num_classes: int, image_shape: tuple[int, int, int], dropout: float = 0.0) -> Classifier:
     """Build the network for images (C, H, W); torchvision's blocks and initialisation."""
     network = resnet18()
     network.conv1 = nn.Conv2d(image_shape[0], 64, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.maxpool = nn.Identity()
+    if dropout:
+        for module in network.modules():
+            if isinstance(module, BasicBlock):
+                module.conv2 = nn.Sequential(nn.Dropout(dropout), module.conv2)
     head = nn.Linear(network.fc.in_features, num_classes)
     network.fc = nn.Identity()
     return Classifier(network, head)

@@ -14,12 +14,13 @@ class Block(nn.Module):
     Torchvision's BasicBlock is the same, but importing it brings in every model of torchvision: seconds per job.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(
@@ -27,19 +28,21 @@ class Block(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        inner = self.bn2(self.conv2(self.dropout(F.relu(self.bn1(self.conv1(x))))))
         return F.relu(inner + self.shortcut(x))
 
 
-def build(num_classes: int, image_shape: tuple[int, int, int], width: int = 16, stem_stride: int = 2) -> Classifier:
+def build(
+    num_classes: int, image_shape: tuple[int, int, int], width: int = 16, stem_stride: int = 2, dropout: float = 0.0
+) -> Classifier:
     """Three basic blocks of widths w, 2w, 4w; the second and third halve the resolution."""
     extract = nn.Sequential(
         nn.Conv2d(image_shape[0], width, 3, stride=stem_stride, padding=1, bias=False),
         nn.BatchNorm2d(width),
         nn.ReLU(),
-        Block(width, width, 1),
-        Block(width, 2 * width, 2),
-        Block(2 * width, 4 * width, 2),
+        Block(width, width, 1, dropout),
+        Block(width, 2 * width, 2, dropout),
+        Block(2 * width, 4 * width, 2, dropout),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
     )

@@ -16,7 +16,7 @@ from poisonlab.data.augmentation import augment
 from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.defenses.defense import Batch, Defense
 from poisonlab.errors import PoisonlabError
-from poisonlab.models.classifier import Normalize
+from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.schedule import learning_rate
@@ -76,9 +76,10 @@ def train(
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
         history, data = _restore(saved, model, optimizer, full)
     forward: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore[assignment]
+    features = _fixed_features(model, normalize, full, recipe, defenses)
     with tqdm(total=last, initial=len(history), unit="epoch", disable=not progress) as bar:
         for epoch in range(len(history), last):
-            loss = _train_epoch(forward, normalize, data, recipe, optimizer, seed, defenses, epoch)
+            loss = _train_epoch(forward, normalize, data, recipe, optimizer, seed, defenses, epoch, features)
             record: EpochRecord = {
                 "epoch": epoch,
                 "lr": learning_rate(recipe, epoch),
@@ -111,8 +112,10 @@ def _train_epoch(
     seed: int,
     defenses: Sequence[Defense],
     epoch: int,
+    features: Tensor | None,
 ) -> float:
-    """One pass over the data; returns the mean loss over its examples."""
+    """One pass over the data, or over its ``features`` by row if they are fixed; returns the mean loss over its
+    examples."""
     device = data.labels.device
     model.train()
     order = torch.randperm(len(data), generator=generator("cpu", seed, "order", epoch)).to(device)
@@ -125,18 +128,21 @@ def _train_epoch(
         _set_rate(optimizer, learning_rate(recipe, epoch + number / batches))
         chosen = order[number * recipe.batch_size : (number + 1) * recipe.batch_size]
         labels, rows = data.labels[chosen], data.rows[chosen]
-        images = pixels(data.images[chosen])
-        for defense, stream in zip(defenses, streams, strict=True):
-            images = defense.change_batch(Batch(images, labels, rows, epoch, stream, model))
-        inputs = augment(normalize(images), recipe.augmentation, augmentation)
-        if recipe.channels_last:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        logits = _forward(model, inputs, recipe)
+        if features is not None:
+            logits = cast(Classifier, model).head(features[rows])
+        else:
+            images = pixels(data.images[chosen])
+            for defense, stream in zip(defenses, streams, strict=True):
+                images = defense.change_batch(Batch(images, labels, rows, epoch, stream, model))
+            inputs = augment(normalize(images), recipe.augmentation, augmentation)
+            if recipe.channels_last:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            logits = _forward(model, inputs, recipe)
         loss = _loss(logits, labels, defenses, epoch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         for defense, stream in zip(defenses, streams, strict=True):
-            defense.change_gradients(list(model.parameters()), stream)
+            defense.change_gradients([p for p in model.parameters() if p.requires_grad], stream)
         optimizer.step()
         total += loss.detach() * len(labels)
         if not math.isfinite(mean := _peek(total, number)):
@@ -148,6 +154,36 @@ def _train_epoch(
     if not math.isfinite(mean):
         raise PoisonlabError(f"training diverged: the loss is {mean} in epoch {epoch}; lower the learning rate")
     return mean
+
+
+@torch.no_grad()
+def _fixed_features(
+    model: nn.Module,
+    normalize: Normalize,
+    data: TrainingSet,
+    recipe: Recipe,
+    defenses: Sequence[Defense],
+    chunk: int = 1000,
+) -> Tensor | None:
+    """(rows, D) float32: the frozen features of every row, computed once; None if they differ from epoch to epoch."""
+    fixed = isinstance(model, FrozenFeatures) and model.batch_norm == "eval" and recipe.augmentation.kind == "none"
+    if not fixed or not all(defense.repeats for defense in defenses):
+        return None
+    model.eval()
+    parts = []
+    stream = generator(data.labels.device, 0)  # nothing is drawn: every defense repeats itself
+    for images, labels, rows in zip(
+        *(torch.split(t, chunk) for t in (data.images, data.labels, data.rows)), strict=True
+    ):
+        changed = pixels(images)
+        for defense in defenses:
+            changed = defense.change_batch(Batch(changed, labels, rows, 0, stream, model))
+        with torch.autocast(changed.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            parts.append(cast(Classifier, model).extract(normalize(changed)).float())
+    features = torch.cat(parts)
+    table = features.new_zeros(int(data.rows.max()) + 1, features.shape[1])
+    table[data.rows] = features
+    return table
 
 
 def _peek(total: Tensor, number: int) -> float:
@@ -171,7 +207,7 @@ def _loss(logits: Tensor, labels: Tensor, defenses: Sequence[Defense], epoch: in
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
-    for parameter in model.parameters():
+    for parameter in (parameter for parameter in model.parameters() if parameter.requires_grad):
         # Biases and normalisation weights are the parameters with one axis.
         (free if parameter.ndim <= 1 and not recipe.decay_norm_and_bias else decayed).append(parameter)
     return torch.optim.SGD(

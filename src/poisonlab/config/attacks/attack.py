@@ -2,25 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
 from pydantic import Field
 
-from poisonlab.config.types import Fraction, Name, PositiveInt, PositiveLevels, Settings
+from poisonlab.config.types import FilePath, Fraction, Name, PositiveInt, PositiveLevels, Settings
+from poisonlab.errors import SettingsError
+
+Precision = Literal["uint8", "float32"]
 
 
 class Attack(Settings):
     """Settings that the workflow asks of every attack; its own come on top."""
 
+    pretrains: ClassVar[bool] = True
+    """Whether the attack needs trained surrogates; one that trains its own, or none, says False."""
+    around_poison: ClassVar[bool] = False
+    """Whether figure 2 (the matching loss around one poison) has a meaning for it."""
+
     name: Name
     """Names the attack's folder and its rows in the tables."""
     method: str
     """Names the module of ``poisonlab.attacks`` that crafts the poisons."""
-    surrogate: Name
-    """Name of an entry of ``surrogates``: the network the attacker crafts on."""
+    victim: Name | None = None
+    """The entry of ``victims`` that is trained on the poisons; the first if not given."""
+    surrogate: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
+    """Name of an entry of ``surrogates``: the network the attacker crafts on; a list for several architectures."""
     ensemble: PositiveInt = 1
-    """Surrogates per seed."""
+    """Networks of each surrogate and seed."""
     budget: Fraction = 0.01
-    """Poisons as a fraction of the training set."""
+    """Poisons as a fraction of the images that the victim is trained on."""
     eps: PositiveLevels = 16.0
     """Bound on every pixel's change, in levels of 1/255 (xi in FRIENDS)."""
+    precision: Precision = "uint8"
+    """Whether poisons are shipped as 8-bit images."""
     published: PositiveInt | None = Field(default=None, le=6)
     """Table of the FRIENDS paper that the results are set beside."""
+    published_row: str | None = None
+    """Which rows of that table, where it holds several attacks."""
+
+    @property
+    def surrogates(self) -> tuple[str, ...]:
+        """The names of its surrogates."""
+        return (self.surrogate,) if isinstance(self.surrogate, str) else self.surrogate
+
+    @property
+    def bound(self) -> float | None:
+        """The l-infinity bound that the shipped poisons must keep, in levels; None if there is none."""
+        return self.eps
+
+    def files(self, seed: int) -> Sequence[Path]:
+        """Files the attack reads besides data and surrogates; their content decides the poisons.
+
+        Raises:
+            SettingsError: one is missing.
+        """
+        return ()
+
+
+class TargetedAttack(Attack):
+    """An attack on single test images, without a trigger."""
+
+    target: Literal["random", "recognised"] = "random"
+    """``random``: any test image of the target class (Witches' Brew); ``recognised``: one that all surrogates classify
+    correctly, so that a success is not just an ambiguous image (as in the deep k-NN paper)."""
+    setup: FilePath | None = None
+    """A setup file of the public poisoning benchmark: seed k takes target and bases from its entry k; budget is not
+    used."""
+
+    def files(self, seed: int) -> Sequence[Path]:
+        """The setup file, if one is given."""
+        return () if self.setup is None else (existing(self.setup, f"attack {self.name!r}: setup"),)
+
+
+def existing(path: str, what: str) -> Path:
+    """``path`` of a file.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if not Path(path).is_file():
+        raise SettingsError(f"{what}: there is no file {path}: check the path, which counts from the repository's root")
+    return Path(path)

@@ -34,5 +34,11 @@ class FriendlyNoise(Settings):
     """Reference batch of the released batch-mean loss; results do not depend on how many images fit in memory."""
     def_epoch: Annotated[int, Field(ge=0)] = 5
     """The noise is made after this many epochs of training, and added from then on."""
+    def_epoch_pretrained: Annotated[int, Field(ge=0)] = 0
+    """As ``def_epoch``, for victims that begin from a pretrained network (FRIENDS makes it at once)."""
     donor: ModelSettings | None = None
     """Architecture that makes the noise; the victim's own if not given (FRIENDS, table 6)."""
+
+    def begins(self, scenario: str) -> int:
+        """The epoch from which a victim of this scenario trains on friendly noise."""
+        return self.def_epoch if scenario == "from-scratch" else self.def_epoch_pretrained

@@ -1,0 +1,79 @@
+"""What an attacker has to craft with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from poisonlab.config.recipe import Augmentation, Recipe
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.errors import SettingsError
+from poisonlab.evaluation.outcome import logits_of
+from poisonlab.models.classifier import Classifier, Normalize
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """The attacker's knowledge and means.
+
+    Attributes:
+        surrogates: trained networks (normalised images to logits), on the device to compute on; none for an attack that
+            trains its own.
+        normalize: the dataset's normalisation, on the same device.
+        recipe: how surrogates are trained; its augmentation is also applied to poisons while crafting.
+        fresh: a new network of the (first) surrogate's architecture, its weights drawn from a seed; needed by attacks
+            that train surrogates.
+        rows: (F,) int64 sorted rows of the training split that the victim is trained on and bases are drawn from; all
+            if None.
+        friendly_noise: (N, C, H, W) float, in units of the [0, 1] pixel range: an earlier run's, for an adaptive
+            attack.
+    """
+
+    surrogates: Sequence[Classifier]
+    normalize: Normalize
+    recipe: Recipe
+    fresh: Callable[[int], Classifier] | None = None
+    rows: Tensor | None = None
+    friendly_noise: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.normalize.mean.device
+
+    @property
+    def augmentation(self) -> Augmentation:
+        return self.recipe.augmentation
+
+    def network(self, seed: int) -> Classifier:
+        """A new surrogate with weights drawn from ``seed``.
+
+        Raises:
+            SettingsError: the attacker has no means to build one.
+        """
+        if self.fresh is None:
+            raise SettingsError("this attack trains surrogates of its own: give the attacker `fresh`")
+        return self.fresh(seed)
+
+    def pool(self, dataset: ImageDataset) -> Tensor:
+        """(F,) int64: the rows bases are drawn from."""
+        return torch.arange(len(dataset.train_labels)) if self.rows is None else self.rows
+
+    def friendly_on(self, bases: Tensor) -> Tensor | None:
+        """The earlier run's friendly noise on the training rows ``bases`` (P,): (P, C, H, W) float32, or None."""
+        if self.friendly_noise is None:
+            return None
+        # Noise is numbered as the victim's training set is.
+        places = bases if self.rows is None else torch.searchsorted(self.rows, bases)
+        return self.friendly_noise[places].float()
+
+
+def recognised(dataset: ImageDataset, attacker: Attacker) -> Tensor:
+    """(M,) bool: the test images that every surrogate classifies correctly."""
+    correct = torch.ones(len(dataset.test_labels), dtype=torch.bool)
+    for network in attacker.surrogates:
+        predicted = logits_of(network, attacker.normalize, dataset.test_images).argmax(1).cpu()
+        correct &= predicted == dataset.test_labels
+    return correct

@@ -1,0 +1,85 @@
+"""Changes of colour: a smooth map of CIELUV colours per image (ReColorAdv, Laidlaw and Feizi 2019; MetaPoison's
+option).
+
+All pixels of one colour move to the same new colour, so that a large change stays inconspicuous.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from poisonlab.config.attacks.metapoison import Recolor
+
+# sRGB primaries to CIE XYZ under D65 (IEC 61966-2-1), and the white point's chromaticity.
+_XYZ = torch.tensor(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+_WHITE_U, _WHITE_V = 0.1978, 0.4683
+_LINEAR_BELOW = (6 / 29) ** 3
+_SLOPE = (29 / 3) ** 3 / 100
+_TINY = 1e-8
+
+
+class Palette:
+    """One map of colours per image: displacements on a grid of CIELUV colours, interpolated between its points.
+
+    Attributes:
+        grid: (P, 3, g, g, g) float32 displacements, a leaf tensor to optimise; the last axis runs along L, the one
+            before it along u, the first spatial one along v.
+    """
+
+    def __init__(self, settings: Recolor, count: int, device: torch.device) -> None:
+        self.settings = settings
+        size = settings.grid
+        self.grid = torch.zeros(count, 3, size, size, size, device=device, requires_grad=True)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The images (P, 3, H, W) in [0, 1] with changed colours, in [0, 1]; differentiable in the grid."""
+        luv = rgb_to_luv(images)
+        places = (luv * 2 - 1).permute(0, 2, 3, 1)[:, None]
+        moved = F.grid_sample(self.grid, places, mode="bilinear", padding_mode="border", align_corners=True)
+        return luv_to_rgb((luv + moved[:, :, 0]).clamp(0, 1))
+
+    def project(self) -> None:
+        """Cut every displacement at the bound."""
+        with torch.no_grad():
+            self.grid.clamp_(-self.settings.bound, self.settings.bound)
+
+    def penalty(self) -> Tensor:
+        """Smoothness: the summed lengths of the differences between neighbours on the grid, averaged over images."""
+        total = self.grid.new_zeros(())
+        for axis in (2, 3, 4):
+            squares = self.grid.diff(dim=axis).square().sum(1)
+            total = total + (squares + 1e-10).sqrt().sum()
+        return self.settings.smoothness * total / len(self.grid)
+
+
+def rgb_to_luv(images: Tensor) -> Tensor:
+    """sRGB (P, 3, H, W) in [0, 1] to CIELUV, scaled: L / 100, (u + 100) / 200, (v + 100) / 200."""
+    linear = torch.where(images > 0.04045, ((images.clamp(min=0.04) + 0.055) / 1.055) ** 2.4, images / 12.92)
+    x, y, z = torch.einsum("ij,pjhw->iphw", _XYZ.to(images), linear)
+    below = y * _SLOPE
+    lightness = torch.where(y > _LINEAR_BELOW, 1.16 * y.clamp(min=_LINEAR_BELOW) ** (1 / 3) - 0.16, below)
+    total = x + 15 * y + 3 * z
+    # Black has no chromaticity; its u and v are zero because its lightness is.
+    u = torch.where(total > _TINY, 4 * x / total.clamp(min=_TINY), _WHITE_U)
+    v = torch.where(total > _TINY, 9 * y / total.clamp(min=_TINY), _WHITE_V)
+    return torch.stack(
+        [lightness, (1300 * lightness * (u - _WHITE_U) + 100) / 200, (1300 * lightness * (v - _WHITE_V) + 100) / 200], 1
+    )
+
+
+def luv_to_rgb(luv: Tensor) -> Tensor:
+    """The inverse of ``rgb_to_luv``; colours outside sRGB are cut to [0, 1]."""
+    lightness, scaled_u, scaled_v = luv.unbind(1)
+    safe = lightness.clamp(min=_TINY)
+    u = (scaled_u * 200 - 100) / (1300 * safe) + _WHITE_U
+    v = ((scaled_v * 200 - 100) / (1300 * safe) + _WHITE_V).clamp(min=1e-4)
+    y = torch.where(lightness > 0.08, ((lightness + 0.16) / 1.16) ** 3, lightness / _SLOPE)
+    x, z = y * 9 * u / (4 * v), y * (12 - 3 * u - 20 * v) / (4 * v)
+    linear = torch.einsum("ij,jphw->pihw", torch.linalg.inv(_XYZ.double()).to(luv), torch.stack([x, y, z]))
+    linear = torch.where((lightness > _TINY)[:, None], linear, torch.zeros_like(linear)).clamp(0, 1)
+    gamma = 1.055 * linear.clamp(min=0.003) ** (1 / 2.4) - 0.055
+    return torch.where(linear > 0.0031308, gamma, linear * 12.92).clamp(0, 1)

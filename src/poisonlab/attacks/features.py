@@ -1,0 +1,274 @@
+"""Poisons that move in feature space: what Poison Frogs, convex polytope and Bullseye Polytope share.
+
+Perturb base images of the adversarial class so that the penultimate features of trained surrogates carry them to the
+target:
+
+    minimise over |x - b| <= eps, 0 <= x <= 1   mean over surrogates of distance(phi(x), phi(t))
+
+by Adam, cutting back to the bound after every step (Aghakhani et al. 2021, section IV; Zhu et al. 2019, algorithm 1).
+Everything happens in [0, 1] pixel space: a step of lr moves a pixel by about lr of the range. The three attacks differ
+in the distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.attacks.attacker import Attacker
+from poisonlab.attacks.shipping import ship
+from poisonlab.attacks.threat import choose_threat
+from poisonlab.config.attacks.features import FeatureAttack
+from poisonlab.data.augmentation import augment
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.training_set import pixels
+from poisonlab.errors import PoisonlabError
+from poisonlab.models.classifier import Classifier
+from poisonlab.randomness import generator, stream_seed
+from poisonlab.training.schedule import step_milestones
+
+# One name for all three attacks: those that share an objective make the same poisons from the same seed.
+_STREAM = "features"
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+Distance = Callable[[Tensor], Tensor]
+"""From the poisons' features (P, D) in one surrogate to a scalar, differentiable."""
+
+Measure = Callable[[Tensor], Distance]
+"""From the target's features (D,) in one surrogate to the distance from them; called anew for every surrogate."""
+
+
+def craft_in_features(
+    dataset: ImageDataset,
+    attacker: Attacker,
+    settings: FeatureAttack,
+    measure: Measure,
+    *,
+    seed: int,
+    beta: float = 0.0,
+    progress: bool = False,
+) -> PoisonSet:
+    """Craft poisons for the target and bases that ``seed`` draws; they replace their bases.
+
+    Args:
+        dataset: clean data.
+        attacker: surrogates and what they were trained with.
+        settings: budget, bound, steps.
+        measure: what is made small.
+        seed: of the threat, the random start, the augmentation and the dropout.
+        beta: weight of the mean squared distance of a poison to its (watermarked) base, in [0, 1] pixel units.
+        progress: show a progress bar.
+
+    Returns:
+        The poisons. ``diagnostics["feature_loss"]`` is (steps,) float32, before each step, without the ``beta`` term;
+        ``facts["final_distance"]`` is the same of the images as shipped, unaugmented and without dropout, to 6
+        significant digits.
+
+    Raises:
+        SettingsError: the budget exceeds the adversarial class, or no test image can be the target.
+        PoisonlabError: features or loss are not finite, or the target's features are zero and the distance is relative.
+    """
+    threat = choose_threat(dataset, attacker, settings, seed)
+    bases = dataset.train_images[threat.base_indices]
+    target = dataset.test_images[threat.target_index][None]
+    change, losses = _Crafting(attacker, settings, measure, bases, target, seed, beta).run(progress)
+    images = ship(bases, change, settings.eps, settings.precision)
+    distance = feature_distance(attacker, images, target, measure)
+    return PoisonSet(
+        indices=threat.base_indices,
+        images=images,
+        labels=dataset.train_labels[threat.base_indices],
+        base_images=bases,
+        targets=target,
+        target_labels=torch.tensor([threat.target_label]),
+        adversarial_label=threat.adversarial_label,
+        diagnostics={"feature_loss": losses},
+        facts={"target_index": threat.target_index, "final_distance": float(f"{distance:.6g}")},
+    )
+
+
+def mean_square(goal: Tensor) -> Distance:
+    """Mean over feature dimensions of the squared difference between the poisons' mean and ``goal`` (D,)."""
+    return lambda features: (features.mean(0) - goal).square().mean()
+
+
+def length(goal: Tensor) -> Tensor:
+    """The length (scalar) of the target's features (D,), to measure relative to.
+
+    Raises:
+        PoisonlabError: it is zero.
+    """
+    norm: Tensor = torch.linalg.vector_norm(goal)
+    if not bool(norm > 0):
+        raise PoisonlabError(
+            "the target's features are all zero in a surrogate, so there is no distance relative to them: train the "
+            "surrogates better, leave out this seed, or use Bullseye Polytope with distance: mean-square"
+        )
+    return norm
+
+
+def within(images: Tensor, bases: Tensor, bound: float) -> Tensor:
+    """``images`` cut to ``bound`` around ``bases`` and to [0, 1]; all (P, C, H, W) or broadcast to it."""
+    return torch.minimum(torch.maximum(images, bases - bound), bases + bound).clamp(0, 1)
+
+
+def watermarked(bases: Tensor, target: Tensor, opacity: float, bound: float) -> Tensor:
+    """Bases (P, C, H, W) in [0, 1] with a faint target (1, C, H, W) over them, no further than ``bound`` from them.
+
+    Poison Frogs (Shafahi et al. 2018), section 4.1: opacity * t + (1 - opacity) * b.
+    """
+    return within(bases + opacity * (target - bases), bases, bound)
+
+
+@contextmanager
+def frozen(networks: Sequence[nn.Module], dropout: bool = False) -> Iterator[None]:
+    """Meanwhile the networks are in eval mode and their weights take no gradient; then all is as before.
+
+    Args:
+        dropout: leave the dropout layers active, and nothing else.
+    """
+    modules = [(module, module.training) for network in networks for module in network.modules()]
+    weights = [(weight, weight.requires_grad) for network in networks for weight in network.parameters()]
+    try:
+        for network in networks:
+            network.eval().requires_grad_(False)
+        for module, _ in modules:
+            if dropout and isinstance(module, _DROPOUTS):
+                module.train()
+        yield
+    finally:
+        for module, training in modules:
+            module.training = training
+        for weight, required in weights:
+            weight.requires_grad_(required)
+
+
+def feature_distance(attacker: Attacker, images: Tensor, target: Tensor, measure: Measure) -> float:
+    """Mean over surrogates of the distance of ``images`` to ``target``, unaugmented, in eval mode.
+
+    Args:
+        images: (P, C, H, W) uint8, or float in [0, 1].
+        target: (1, C, H, W) likewise.
+    """
+    inputs = attacker.normalize(pixels(images.to(attacker.device)))
+    with frozen(attacker.surrogates), torch.no_grad():
+        goals = goals_of(attacker, target, measure)
+        return sum(float(goal.distance(features_of(goal.network, inputs))) for goal in goals) / len(goals)
+
+
+def features_of(network: Classifier, inputs: Tensor) -> Tensor:
+    """Penultimate features (B, D) of normalised images (B, C, H, W).
+
+    Raises:
+        PoisonlabError: they are not finite.
+    """
+    features: Tensor = network.extract(inputs)
+    if not bool(torch.isfinite(features).all()):
+        raise PoisonlabError("a surrogate's features are not finite: has its training diverged?")
+    return features
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One surrogate, and the distance to the target in its features."""
+
+    network: Classifier
+    distance: Distance
+
+    def loss_and_gradient(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Distance (scalar) of the inputs (P, C, H, W), normalised, and its gradient with respect to them."""
+        inputs = inputs.detach().requires_grad_(True)
+        loss = self.distance(features_of(self.network, inputs))
+        (gradient,) = torch.autograd.grad(loss, inputs)
+        return loss.detach(), gradient
+
+
+def goals_of(attacker: Attacker, target: Tensor, measure: Measure) -> list[Goal]:
+    """Where to go in every surrogate; the target (1, C, H, W) is taken unaugmented.
+
+    Raises:
+        PoisonlabError: its features are not finite, or zero and the distance is relative.
+    """
+    inputs = attacker.normalize(pixels(target.to(attacker.device)))
+    with torch.no_grad():
+        features = [features_of(network, inputs)[0] for network in attacker.surrogates]
+    return [Goal(network, measure(goal)) for network, goal in zip(attacker.surrogates, features, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Crafting:
+    """The optimisation; ``bases`` (P, C, H, W) and ``target`` (1, C, H, W) are uint8."""
+
+    attacker: Attacker
+    settings: FeatureAttack
+    measure: Measure
+    bases: Tensor
+    target: Tensor
+    seed: int
+    beta: float
+
+    def run(self, progress: bool) -> tuple[Tensor, Tensor]:
+        """The perturbation (P, C, H, W) in levels of 1/255 and the losses (steps,) float32, both on the CPU."""
+        settings, device = self.settings, self.attacker.device
+        bases, target, bound = pixels(self.bases.to(device)), pixels(self.target.to(device)), settings.eps / 255
+        origin = watermarked(bases, target, settings.watermark, bound)
+        poisons = within(self._start(origin), bases, bound).requires_grad_(True)
+        optimizer = torch.optim.Adam([poisons], lr=settings.lr)
+        drops = step_milestones(settings.steps) if settings.optimizer == "signed-adam" else ()
+        scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, 0.1)
+        stream, losses = generator(device, self.seed, _STREAM, "augment"), torch.empty(settings.steps)
+        with frozen(self.attacker.surrogates, settings.dropout):
+            self._seed_dropout("target")
+            goals = goals_of(self.attacker, self.target, self.measure)
+            for number in tqdm(range(settings.steps), unit="step", disable=not progress):
+                self._seed_dropout(number)
+                losses[number], poisons.grad = self._loss_and_gradient(poisons, origin, goals, stream)
+                if not bool(torch.isfinite(losses[number])):
+                    raise PoisonlabError(
+                        f"the feature loss is not finite at step {number}: has a surrogate's training diverged?"
+                    )
+                if settings.optimizer == "signed-adam":
+                    poisons.grad.sign_()
+                optimizer.step()
+                scheduler.step()
+                with torch.no_grad():
+                    poisons.copy_(within(poisons, bases, bound))
+        return ((poisons.detach() - bases) * 255).cpu(), losses
+
+    def _start(self, origin: Tensor) -> Tensor:
+        """The bases, or standard normal noise of ``eps`` times its value on them (cut at the bound by the caller)."""
+        if self.settings.start == "base":
+            return origin
+        stream = generator(origin.device, self.seed, _STREAM, "start")
+        noise = torch.randn(origin.shape, generator=stream, device=origin.device)
+        return origin + noise * (self.settings.eps / 255)
+
+    def _seed_dropout(self, purpose: str | int) -> None:
+        # Dropout layers draw from torch's global stream and take no generator.
+        if self.settings.dropout:
+            torch.manual_seed(stream_seed(self.seed, _STREAM, "dropout", purpose))
+
+    def _loss_and_gradient(
+        self, poisons: Tensor, origin: Tensor, goals: Sequence[Goal], stream: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Mean distance (scalar) over the surrogates, and the whole objective's gradient at ``poisons``."""
+        poisons = poisons.detach().requires_grad_(True)
+        inputs = self.attacker.normalize(poisons)
+        if self.settings.augment:
+            inputs = augment(inputs, self.attacker.augmentation, stream)
+        loss, gradient = torch.zeros((), device=poisons.device), torch.zeros_like(inputs)
+        # One surrogate after the other: the memory of one is enough for many.
+        for goal in goals:
+            one, toward = goal.loss_and_gradient(inputs)
+            loss += one / len(goals)
+            gradient += toward / len(goals)
+        (back,) = torch.autograd.grad(inputs, poisons, gradient)
+        if self.beta:
+            back = back + 2 * self.beta / len(poisons) * (poisons.detach() - origin)
+        return loss, back

@@ -1,0 +1,266 @@
+"""Gradient matching's machinery: what gradient matching and Sleeper Agent share.
+
+Perturb images so that the gradient they give a trained network points where the attacker's gradient points:
+
+    minimise over |delta| <= eps   1 - cos(g, mean_i grad L(augment(x_i + delta_i), y_i))
+
+by signed Adam with a step that falls tenfold three times (Witches' Brew, Geiping et al. 2021, algorithm 1). Everything
+happens in normalised pixel space, as in the released code: a step of tau moves a pixel by tau standard deviations of
+its channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.func import grad as functional_grad
+from tqdm import tqdm
+
+from poisonlab.attacks.attacker import Attacker
+from poisonlab.config.attacks.matching import MatchingAttack
+from poisonlab.data.augmentation import augment
+from poisonlab.data.training_set import pixels
+from poisonlab.defenses.random_noise import random_noise
+from poisonlab.errors import PoisonlabError
+from poisonlab.randomness import generator
+from poisonlab.training.schedule import step_milestones
+
+_REFERENCE_BATCH = 512
+
+Gradients = tuple[Tensor, ...]
+
+
+def target_gradient(model: nn.Module, target: Tensor, label: Tensor, criterion: str) -> Gradients:
+    """Gradient of the adversarial loss of the target, unaugmented, with respect to every weight.
+
+    Args:
+        target: (T, C, H, W), as the model takes it.
+        label: (T,) int64, the adversarial class.
+        criterion: see ``adversarial_loss``.
+
+    Raises:
+        PoisonlabError: the gradient is zero.
+    """
+    loss = adversarial_loss(model(target), label, criterion)
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    goal = tuple(gradient.detach() for gradient in torch.autograd.grad(loss, weights))
+    if not any(bool(part.any()) for part in goal):
+        raise PoisonlabError(
+            "the target's gradient is zero, so there is nothing to match: does the surrogate already give it the "
+            "adversarial label? Use target_criterion: cross-entropy"
+        )
+    return goal
+
+
+def adversarial_loss(logits: Tensor, label: Tensor, criterion: str) -> Tensor:
+    """What the attacker wants small: cross-entropy, or Carlini and Wagner's margin max_j z_j - z_adv, at least 0."""
+    if criterion == "cross-entropy":
+        return F.cross_entropy(logits, label)
+    own = logits.gather(1, label[:, None])[:, 0]
+    others = logits.scatter(1, label[:, None], -torch.inf).amax(1)
+    return (others - own).clamp(min=0).mean()
+
+
+def matching_loss(gradients: Sequence[Tensor], goal: Sequence[Tensor]) -> Tensor:
+    """1 - cosine between two gradients, each a list of tensors taken as one long vector."""
+    product = sum((g * t).sum() for g, t in zip(gradients, goal, strict=True))
+    lengths = sum(g.square().sum() for g in gradients), sum(t.square().sum() for t in goal)
+    # Both are tensors; sum's start value 0 hides it from the type checker.
+    return 1 - torch.as_tensor(product) / (torch.as_tensor(lengths[0]).sqrt() * torch.as_tensor(lengths[1]).sqrt())
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """One surrogate and the gradient to match."""
+
+    model: nn.Module
+    goal: Gradients
+    precision: str = "float32"
+
+    def loss_and_gradient(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Matching loss (scalar) of one batch of inputs (P, C, H, W), and its gradient with respect to them."""
+        inputs = inputs.detach().requires_grad_(True)
+        weights = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            logits = self.model(inputs)
+        loss = F.cross_entropy(logits.float() if logits.dtype != torch.float64 else logits, labels)
+        gradients = torch.autograd.grad(loss, weights, create_graph=True)
+        matching = matching_loss(gradients, self.goal)
+        (gradient,) = torch.autograd.grad(matching, inputs)
+        return matching.detach(), gradient
+
+    def batched_loss_and_gradient(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for several restarts at once: inputs (R, P, C, H, W) give losses (R,) and gradients."""
+        weights = {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
+        buffers = dict(self.model.named_buffers())
+
+        def poison_loss(weights: dict[str, Tensor], images: Tensor) -> Tensor:
+            return F.cross_entropy(functional_call(self.model, {**weights, **buffers}, (images,)), labels)
+
+        def restart_loss(images: Tensor) -> tuple[Tensor, Tensor]:
+            gradients = functional_grad(poison_loss)(weights, images)
+            loss = matching_loss(list(gradients.values()), self.goal)
+            return loss, loss
+
+        gradient, losses = vmap(functional_grad(restart_loss, has_aux=True), randomness="different")(inputs)
+        return losses.detach(), gradient.detach()
+
+
+Refresh = Callable[[int, Tensor], list[Matcher] | None]
+"""Called before every step but the first with the step's number and the perturbation so far, (P, C, H, W) in levels;
+returns new matchers, or None to go on with the old ones."""
+
+
+@dataclass(frozen=True)
+class Crafting:
+    """The optimisation of algorithm 1, in normalised pixel space.
+
+    Attributes:
+        images: (P, C, H, W) uint8, the bases.
+        labels: (P,) int64.
+        friendly: (P, C, H, W) float or None: fixed noise that an adaptive attacker expects on the poisons, in units of
+            the [0, 1] pixel range.
+        stream: names the random streams.
+    """
+
+    attacker: Attacker
+    settings: MatchingAttack
+    images: Tensor
+    labels: Tensor
+    friendly: Tensor | None
+    seed: int
+    stream: str
+
+    def run(
+        self, matchers: list[Matcher], refresh: Refresh | None = None, progress: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Craft from all random starts.
+
+        Returns:
+            The perturbation (P, C, H, W) of the start with the lowest last loss, in levels of 1/255, on the CPU; and
+            all losses (restarts, steps) float32.
+
+        Raises:
+            PoisonlabError: the matching loss is not finite.
+        """
+        settings, best = self.settings, None
+        losses = torch.empty(settings.restarts, settings.steps)
+        with tqdm(total=settings.restarts * settings.steps, unit="step", disable=not progress) as bar:
+            for first in range(0, settings.restarts, settings.restarts_at_once):
+                restarts = range(first, min(first + settings.restarts_at_once, settings.restarts))
+                deltas = _Optimisation(self, matchers, restarts).run(losses, refresh, bar)
+                for restart, delta in zip(restarts, deltas, strict=True):
+                    if best is None or losses[restart, -1] < losses[best[0], -1]:
+                        best = restart, delta
+        assert best is not None
+        return best[1], losses
+
+
+class _Optimisation:
+    """Some restarts side by side; everything (R, P, C, H, W) and in normalised pixels."""
+
+    def __init__(self, crafting: Crafting, matchers: list[Matcher], restarts: range) -> None:
+        normalize = crafting.attacker.normalize
+        self.crafting, self.settings, self.matchers, self.restarts = crafting, crafting.settings, matchers, restarts
+        self.device = crafting.attacker.device
+        self.images = normalize(pixels(crafting.images.to(self.device)))
+        self.labels = crafting.labels.to(self.device)
+        self.friendly = None if crafting.friendly is None else crafting.friendly.to(self.device) / normalize.std
+        self.std = normalize.std
+        self.lower, self.upper = -normalize.mean / normalize.std, (1 - normalize.mean) / normalize.std
+        self.bound = crafting.settings.eps / 255 / normalize.std
+        self.streams = [self._stream("augment", restart) for restart in restarts]
+        self.noise_streams = [self._stream("noise", restart) for restart in restarts]
+
+    def run(self, losses: Tensor, refresh: Refresh | None, bar: tqdm[Any]) -> Tensor:
+        """The perturbations in levels, on the CPU; fills the restarts' rows of ``losses``."""
+        settings = self.settings
+        delta = torch.stack([self._start(restart) for restart in self.restarts]).requires_grad_(True)
+        step = settings.tau * (settings.batch_size / _REFERENCE_BATCH) / len(self.matchers)
+        optimizer = torch.optim.Adam([delta], lr=step)
+        scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, step_milestones(settings.steps), 0.1)
+        for number in range(settings.steps):
+            if refresh is not None and number > 0:
+                self.matchers = refresh(number, self._levels(delta)[0]) or self.matchers
+            loss, delta.grad = self._loss_and_gradient(delta)
+            if not bool(torch.isfinite(loss).all()):
+                raise PoisonlabError(
+                    f"the matching loss is not finite at step {number}: has the surrogate's training diverged?"
+                )
+            delta.grad.sign_()
+            optimizer.step()
+            scheduler.step()
+            with torch.no_grad():
+                delta.copy_(self._project(delta))
+            losses[self.restarts.start : self.restarts.stop, number] = loss.cpu()
+            bar.update(len(self.restarts))
+        return self._levels(delta)
+
+    def _stream(self, *purpose: str | int) -> torch.Generator:
+        return generator(self.device, self.crafting.seed, self.crafting.stream, *purpose)
+
+    def _levels(self, delta: Tensor) -> Tensor:
+        levels: Tensor = delta.detach() * self.std * 255
+        return levels.cpu()
+
+    def _start(self, restart: int) -> Tensor:
+        """A standard normal start of ``eps`` times its value, cut at the bound."""
+        start = torch.randn(self.images.shape, generator=self._stream("start", restart), device=self.device)
+        return self._project(start * self.bound)
+
+    def _project(self, delta: Tensor) -> Tensor:
+        bounded = torch.maximum(torch.minimum(delta, self.bound), -self.bound)
+        inside = (self.images + bounded).clamp(self.lower, self.upper)
+        return torch.sub(inside, self.images)
+
+    def _loss_and_gradient(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses (R,) and the perturbation's gradient, batch by batch of poisons."""
+        gradient = torch.zeros_like(delta)
+        loss = torch.zeros(len(self.restarts), device=self.device)
+        count = min(self.settings.batch_size, len(self.images))
+        for first in range(0, len(self.images), count):
+            part = slice(first, first + count)
+            value, gradient[:, part] = self._batch(delta[:, part], part)
+            loss += value * (gradient[:, part].shape[1] / len(self.images))
+        return loss, gradient
+
+    def _batch(self, delta: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        """Losses (R,) and gradients (R, p, C, H, W) of one batch, averaged over the surrogates."""
+        delta = delta.detach().requires_grad_(True)
+        augmented = torch.stack(
+            [
+                augment(
+                    self._as_trained_on(self.images[part] + one, part, noise),
+                    self.crafting.attacker.augmentation,
+                    stream,
+                )
+                for one, stream, noise in zip(delta, self.streams, self.noise_streams, strict=True)
+            ]
+        )
+        labels, inputs = self.labels[part], augmented.detach()
+        total_loss, total_gradient = torch.zeros(len(delta), device=delta.device), torch.zeros_like(inputs)
+        for matcher in self.matchers:
+            if len(inputs) > 1:
+                loss, gradient = matcher.batched_loss_and_gradient(inputs, labels)
+            else:
+                loss, gradient = matcher.loss_and_gradient(inputs[0], labels)
+                loss, gradient = loss[None], gradient[None]
+            total_loss += loss / len(self.matchers)
+            total_gradient += gradient / len(self.matchers)
+        (back,) = torch.autograd.grad(augmented, delta, total_gradient)
+        return total_loss, back
+
+    def _as_trained_on(self, images: Tensor, part: slice, stream: torch.Generator) -> Tensor:
+        """The poisons with the noise that an adaptive attacker expects the defense to add."""
+        if self.friendly is not None:
+            images = (images + self.friendly[part]).clamp(self.lower, self.upper)
+        adaptation = self.settings.adaptation
+        if adaptation is not None and adaptation.random_noise is not None:
+            images = images + random_noise(images.shape, adaptation.random_noise, stream, images.device) / self.std
+        return images

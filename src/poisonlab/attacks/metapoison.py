@@ -1,0 +1,323 @@
+"""MetaPoison (Huang et al. 2020; algorithm 1): differentiate through the victim's training steps.
+
+For each of several surrogates, at different stages of training, unroll K steps of SGD whose first batch holds poisons,
+and ask what the network then says of the target:
+
+    minimise over |delta| <= eps   mean over surrogates, over states theta_1 ... theta_K   L_adv(theta_k; x_t, y_adv)
+    theta_1 = theta_0 - lr * grad L(theta_0; poisons + delta, clean images)
+    theta_2 = theta_1 - lr * grad L(theta_1; clean images), and so on
+
+The gradient reaches the poisons through the first step alone: later batches bring it to theta_1. Between two crafting
+steps every surrogate goes on along its clean trajectory; one that has come to the end of its training starts anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, grad
+from tqdm import tqdm
+
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.attacks.attacker import Attacker
+from poisonlab.attacks.color import Palette
+from poisonlab.attacks.shipping import ship
+from poisonlab.attacks.threat import Threat, choose_threat
+from poisonlab.config.attacks.metapoison import MetaPoison as Settings
+from poisonlab.data.augmentation import augment
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.training_set import pixels
+from poisonlab.errors import PoisonlabError
+from poisonlab.models.classifier import Classifier
+from poisonlab.randomness import generator, stream_seed
+
+_LOWEST_MARGIN = -100.0
+_WARM_UP = 5
+
+Weights = dict[str, Tensor]
+
+
+def craft(
+    dataset: ImageDataset, attacker: Attacker, settings: Settings, *, seed: int, progress: bool = False
+) -> PoisonSet:
+    """Craft poisons for the target and bases that ``seed`` draws.
+
+    Args:
+        dataset: clean data.
+        attacker: ``fresh`` builds the surrogates; the recipe gives their augmentation and the length of their training.
+        settings: surrogates, unrolled steps, bound.
+        seed: of the threat, the surrogates, the batches and the start.
+        progress: show a progress bar.
+
+    Returns:
+        The poisons; ``diagnostics["adversarial_loss"]`` is (steps,) float32, the outer loss averaged over surrogates.
+
+    Raises:
+        SettingsError: the budget exceeds the adversarial class, or no test image can be the target.
+        PoisonlabError: the outer loss is not finite.
+    """
+    threat = choose_threat(dataset, attacker, settings, seed)
+    bases = dataset.train_images[threat.base_indices]
+    crafting = _Crafting(dataset, attacker, settings, threat, seed)
+    losses = crafting.run(progress)
+    poisons = crafting.poisons().detach().cpu()
+    change = poisons * 255 - bases
+    bound = settings.eps if settings.recolor is None else 255.0
+    return PoisonSet(
+        indices=threat.base_indices,
+        images=ship(bases, change, bound, settings.precision),
+        labels=dataset.train_labels[threat.base_indices],
+        base_images=bases,
+        targets=dataset.test_images[threat.target_index][None],
+        target_labels=torch.tensor([threat.target_label]),
+        adversarial_label=threat.adversarial_label,
+        diagnostics={"adversarial_loss": losses},
+        facts={"target_index": threat.target_index},
+    )
+
+
+def margin(logits: Tensor, label: int) -> Tensor:
+    """Carlini and Wagner's margin max_j z_j - z_label over j != label, not below -100; (B, K) logits give the mean
+    over B."""
+    others = torch.cat([logits[:, :label], logits[:, label + 1 :]], 1).amax(1)
+    return (others - logits[:, label]).clamp(min=_LOWEST_MARGIN).mean()
+
+
+def unrolled_loss(
+    model: nn.Module,
+    weights: Weights,
+    buffers: Weights,
+    batches: list[tuple[Tensor, Tensor]],
+    target: Tensor,
+    label: int,
+    lr: float,
+    precision: str = "float32",
+) -> Tensor:
+    """Mean adversarial loss of the target over the states after each of K steps of SGD.
+
+    Differentiable, to second order, with respect to whatever the first batch's images depend on.
+
+    Args:
+        model: normalised images to logits. Steps run in train mode, so that batch norm normalises by the batch; the
+            target is judged in eval mode, with the statistics that the steps have left.
+        weights: theta_0 by name; not changed.
+        buffers: of the model, by name; not changed.
+        batches: K pairs of images (B, C, H, W) and labels (B,); the first holds the poisons.
+        target: (T, C, H, W), normalised.
+        label: the adversarial class.
+        lr: step of SGD.
+        precision: of the passes, ``float32`` or ``bfloat16``.
+    """
+
+    def logits_of(weights: Weights, buffers: Weights, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits: Tensor = functional_call(model, {**weights, **buffers}, (images,))
+        return logits.float() if logits.dtype == torch.bfloat16 else logits
+
+    def loss(weights: Weights, buffers: Weights, images: Tensor, labels: Tensor) -> tuple[Tensor, Weights]:
+        model.train()
+        changed = {name: buffer.clone() for name, buffer in buffers.items()}
+        return F.cross_entropy(logits_of(weights, changed, images), labels), changed
+
+    outer = []
+    for images, labels in batches:
+        gradients, buffers = grad(loss, has_aux=True)(weights, buffers, images, labels)
+        weights = {name: weight - lr * gradients[name] for name, weight in weights.items()}
+        model.eval()
+        outer.append(margin(logits_of(weights, buffers, target), label))
+    return torch.stack(outer).mean()
+
+
+@dataclass
+class _Surrogate:
+    """One network on its clean trajectory: plain SGD, starting anew at the end of its training.
+
+    Attributes:
+        batches: done since its start.
+        run: how often it has started.
+    """
+
+    model: Classifier
+    number: int
+    batches: int = 0
+    run: int = 0
+
+
+class _Crafting:
+    """The state of one attack: surrogates, perturbation, optimiser."""
+
+    def __init__(
+        self, dataset: ImageDataset, attacker: Attacker, settings: Settings, threat: Threat, seed: int
+    ) -> None:
+        self.attacker, self.settings, self.threat, self.seed = attacker, settings, threat, seed
+        device = attacker.device
+        rows = attacker.pool(dataset)
+        self.images = dataset.train_images[rows].to(device)
+        self.labels = dataset.train_labels[rows].to(device)
+        clean = ~torch.isin(rows, threat.base_indices)
+        own = dataset.train_labels[rows] == threat.adversarial_label
+        self.own_rows = torch.nonzero(clean & own).flatten().to(device)
+        self.other_rows = torch.nonzero(~own).flatten().to(device)
+        self.own_share = float(own.float().mean())
+        self.bases = pixels(dataset.train_images[threat.base_indices].to(device))
+        self.target = attacker.normalize(pixels(dataset.test_images[threat.target_index][None].to(device)))
+        self.palette = None if settings.recolor is None else Palette(settings.recolor, len(self.bases), device)
+        self.delta = self._start().requires_grad_(True)
+        self.surrogates = [self._surrogate(number) for number in range(settings.ensemble)]
+
+    def run(self, progress: bool) -> Tensor:
+        """All crafting steps; the outer loss at each, (steps,)."""
+        settings = self.settings
+        groups = [{"params": [self.delta], "lr": settings.lr / 255}]
+        if self.palette is not None and settings.recolor is not None:
+            groups.append({"params": [self.palette.grid], "lr": settings.recolor.lr})
+        optimizer = torch.optim.Adam(groups)
+        rates = [float(group["lr"]) for group in optimizer.param_groups]
+        losses = torch.empty(settings.steps)
+        for step in tqdm(range(settings.steps), unit="step", disable=not progress):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * schedule(step, settings.steps)
+            optimizer.zero_grad()
+            losses[step] = self._step(step)
+            optimizer.step()
+            self._project()
+        return losses
+
+    def poisons(self) -> Tensor:
+        """(P, C, H, W) in [0, 1]."""
+        colored = self.bases if self.palette is None else self.palette(self.bases)
+        return (colored + self.delta).clamp(0, 1)
+
+    def _start(self) -> Tensor:
+        stream = generator(self.attacker.device, self.seed, "metapoison", "start")
+        uniform = torch.rand(self.bases.shape, generator=stream, device=self.attacker.device)
+        return (uniform * 2 - 1) * min(self.settings.init, self.settings.eps) / 255
+
+    def _project(self) -> None:
+        bound = self.settings.eps / 255
+        with torch.no_grad():
+            self.delta.clamp_(-bound, bound)
+            if self.palette is None:
+                self.delta.copy_((self.bases + self.delta).clamp(0, 1) - self.bases)
+            else:
+                self.palette.project()
+
+    def _step(self, step: int) -> float:
+        """Gradients of one crafting step, summed over surrogates and batches of poisons; returns the mean outer
+        loss."""
+        total, count = 0.0, 0
+        for surrogate in self.surrogates:
+            for number, poisons in enumerate(self._poison_batches(step, surrogate.number)):
+                total += self._unroll(surrogate, poisons, step, number)
+                count += 1
+            self._advance(surrogate, self.settings.clean_batches or self._epoch())
+        if self.palette is not None:
+            penalty = self.palette.penalty()
+            penalty.backward()  # type: ignore[no-untyped-call]
+        if not math.isfinite(total):
+            raise PoisonlabError(
+                f"the adversarial loss is not finite at crafting step {step}: lower surrogate_lr, or check the data"
+            )
+        return total / count
+
+    def _poison_batches(self, step: int, surrogate: int) -> Iterator[Tensor]:
+        """Positions among the poisons, in random batches: all of them, or the first batch only."""
+        stream = generator("cpu", self.seed, "metapoison", "poisons", step, surrogate)
+        order = torch.randperm(len(self.bases), generator=stream)
+        size = self.settings.poisons_per_batch or max(
+            1, round(self.settings.batch_size * len(self.bases) / len(self.labels))
+        )
+        batches = torch.split(order, size)
+        yield from batches if self.settings.sweep == "epoch" else batches[:1]
+
+    def _unroll(self, surrogate: _Surrogate, poisons: Tensor, step: int, number: int) -> float:
+        """Add the gradient of one unrolled training to the perturbation's."""
+        device = self.attacker.device
+        stream = generator(device, self.seed, "metapoison", "unroll", step, surrogate.number, number)
+        weights = {name: weight.detach() for name, weight in surrogate.model.named_parameters()}
+        batches = []
+        for place in range(self.settings.unroll):
+            poisoned = poisons.to(device) if place == 0 else None
+            batches.append(self._batch(poisoned, stream))
+        loss = unrolled_loss(
+            surrogate.model,
+            weights,
+            dict(surrogate.model.named_buffers()),
+            batches,
+            self.target,
+            self.threat.adversarial_label,
+            self.settings.surrogate_lr,
+            self.settings.crafting_precision,
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    def _batch(self, poisons: Tensor | None, stream: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Augmented, normalised images and labels: the poisons, if any, and clean images up to the batch's size.
+
+        The adversarial class gets its share of the batch: more would teach it from every batch, whatever the poisons
+        are.
+        """
+        size, taken = self.settings.batch_size, 0 if poisons is None else len(poisons)
+        own = min(size - taken, max(0, round(self.own_share * size) - taken)) if len(self.own_rows) else 0
+        rows = torch.cat(
+            [self._drawn(self.own_rows, own, stream), self._drawn(self.other_rows, size - taken - own, stream)]
+        )
+        images, labels = pixels(self.images[rows]), self.labels[rows]
+        if poisons is not None:
+            adversarial = torch.full((len(poisons),), self.threat.adversarial_label, device=labels.device)
+            images = torch.cat([self.poisons()[poisons], images])
+            labels = torch.cat([adversarial, labels])
+        return augment(self.attacker.normalize(images), self.attacker.augmentation, stream), labels
+
+    def _drawn(self, rows: Tensor, count: int, stream: torch.Generator) -> Tensor:
+        """``count`` of ``rows``, at random with replacement."""
+        return rows[torch.randint(max(1, len(rows)), (count,), generator=stream, device=rows.device)]
+
+    def _epoch(self) -> int:
+        """Batches of one epoch."""
+        return max(1, len(self.labels) // self.settings.batch_size)
+
+    def _surrogate(self, number: int) -> _Surrogate:
+        """A surrogate trained for ``number`` times ``stagger`` epochs."""
+        surrogate = _Surrogate(self._fresh(number, 0), number)
+        self._advance(surrogate, number * self.settings.stagger * self._epoch())
+        return surrogate
+
+    def _fresh(self, number: int, run: int) -> Classifier:
+        return self.attacker.network(stream_seed(self.seed, "metapoison", "surrogate", number, run))
+
+    def _advance(self, surrogate: _Surrogate, batches: int) -> None:
+        """Plain SGD on clean data, so many batches; a surrogate at the end of its training starts anew."""
+        length = self.attacker.recipe.epochs * self._epoch()
+        for _ in range(batches):
+            if surrogate.batches >= length:
+                surrogate.run += 1
+                surrogate.batches = 0
+                surrogate.model = self._fresh(surrogate.number, surrogate.run)
+            self._clean_step(surrogate)
+            surrogate.batches += 1
+
+    def _clean_step(self, surrogate: _Surrogate) -> None:
+        device = self.attacker.device
+        stream = generator(device, self.seed, "metapoison", "clean", surrogate.number, surrogate.run, surrogate.batches)
+        rows = torch.randint(len(self.labels), (self.settings.batch_size,), generator=stream, device=device)
+        inputs = augment(self.attacker.normalize(pixels(self.images[rows])), self.attacker.augmentation, stream)
+        model = surrogate.model.train()
+        parameters = list(model.parameters())
+        gradients = torch.autograd.grad(F.cross_entropy(model(inputs), self.labels[rows]), parameters)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.sub_(gradient, alpha=self.settings.surrogate_lr)
+
+
+def schedule(step: int, steps: int) -> float:
+    """Factor of Adam's step: a quadratic warm-up, tenfold drops after a third and two thirds (20 and 40 of 61)."""
+    warm = min(1.0, ((step + 1) / _WARM_UP) ** 2)
+    drops = sum(step >= round(steps * share) for share in (20 / 61, 40 / 61))
+    return warm * 10.0**-drops

@@ -1,0 +1,263 @@
+"""Sleeper Agent (Souri et al. 2022; algorithm 1): a hidden trigger for victims trained from scratch, with clean labels.
+
+Bases of the target class are perturbed so that their gradient points where that of patched source images, labelled with
+the target class, points. The trigger appears on no training image. What is new against gradient matching: bases are
+those with the largest gradients, the gradient to match is the mean over many patched training images of the source
+class, and the surrogate is retrained from scratch on the poisons so far at fixed steps, so that it follows the victim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.attacks.attacker import Attacker
+from poisonlab.attacks.matching import Crafting, Matcher, Refresh, target_gradient
+from poisonlab.attacks.shipping import ship
+from poisonlab.attacks.threat import affordable, class_rows
+from poisonlab.attacks.trigger import Trigger, bottom_right, own_pattern, paste, read_pattern
+from poisonlab.config.attacks.sleeper_agent import Patch
+from poisonlab.config.attacks.sleeper_agent import SleeperAgent as Settings
+from poisonlab.config.recipe import Recipe
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.training_set import TrainingSet, pixels, training_set
+from poisonlab.defenses.defense import Defense
+from poisonlab.defenses.friendly_noise import FriendlyNoise
+from poisonlab.defenses.random_noise import RandomNoise
+from poisonlab.errors import SettingsError
+from poisonlab.models.classifier import Classifier
+from poisonlab.models.gradient_norms import per_sample_gradient_norms
+from poisonlab.randomness import generator, stream_seed
+from poisonlab.training.loop import train
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Who is attacked: patched images of the source class are to be taken for the target class.
+
+    Attributes:
+        source_class: the class whose images get the trigger.
+        target_class: the class they are to get, and of the bases.
+        base_indices: (P,) int64 sorted training rows.
+        sources: (S, C, H, W) uint8 training images of the source class, patched.
+        tests: (T, C, H, W) uint8 test images of the source class, patched.
+        untriggered: (T, C, H, W) uint8, the same without the patch.
+    """
+
+    source_class: int
+    target_class: int
+    base_indices: Tensor
+    sources: Tensor
+    tests: Tensor
+    untriggered: Tensor
+
+
+def craft(
+    dataset: ImageDataset, attacker: Attacker, settings: Settings, *, seed: int, progress: bool = False
+) -> PoisonSet:
+    """Craft poisons for the pair of classes that ``seed`` draws.
+
+    Args:
+        dataset: clean data.
+        attacker: surrogates, how they were trained, and ``fresh`` if they are retrained.
+        settings: trigger, budget, bound, steps, retraining.
+        seed: of the classes, the trigger's places, the random start, the augmentation and the retrained weights.
+        progress: show a progress bar.
+
+    Returns:
+        The poisons; targets are the patched test images of the source class. ``diagnostics["matching_loss"]`` is
+        (1, steps) float32.
+
+    Raises:
+        SettingsError: the budget exceeds the target class, a class does not exist or has no images, or the patch
+            exceeds the image.
+        PoisonlabError: the matching loss is not finite.
+    """
+    scene = draw_scene(dataset, attacker, settings, seed)
+    bases, labels = dataset.train_images[scene.base_indices], dataset.train_labels[scene.base_indices]
+    matchers = [_match(surrogate, scene, attacker, settings) for surrogate in attacker.surrogates]
+    friendly = attacker.friendly_on(scene.base_indices)
+    crafting = Crafting(attacker, settings, bases, labels, friendly, seed, "sleeper-agent")
+    change, losses = crafting.run(matchers, _retraining(dataset, attacker, settings, scene, seed), progress)
+    return PoisonSet(
+        indices=scene.base_indices,
+        images=ship(bases, change, settings.eps, settings.precision),
+        labels=labels,
+        base_images=bases,
+        targets=scene.tests,
+        target_labels=torch.full((len(scene.tests),), scene.source_class),
+        adversarial_label=scene.target_class,
+        untriggered=scene.untriggered,
+        diagnostics={"matching_loss": losses},
+        facts={"source_class": scene.source_class, "patch_size": settings.patch.size},
+    )
+
+
+def draw_scene(dataset: ImageDataset, attacker: Attacker, settings: Settings, seed: int) -> Scene:
+    """Draw the two classes and the trigger's places, and select the bases.
+
+    Raises:
+        SettingsError: see ``craft``.
+    """
+    source_class, target_class = draw_classes(dataset.num_classes, settings, seed)
+    trigger = _trigger(settings.patch, dataset.image_shape)
+    train_rows = class_rows(dataset, source_class, attacker.rows)[: settings.sources_train]
+    test_rows = torch.nonzero(dataset.test_labels == source_class).flatten()[: settings.sources_test]
+    for rows, split in ((train_rows, "training"), (test_rows, "test")):
+        if len(rows) == 0:
+            raise SettingsError(f"source class {dataset.class_names[source_class]!r} has no {split} image to patch")
+    untriggered = dataset.test_images[test_rows]
+    return Scene(
+        source_class=source_class,
+        target_class=target_class,
+        base_indices=select_bases(dataset, attacker, settings, target_class, seed),
+        sources=_patched(dataset.train_images[train_rows], trigger, seed, "train"),
+        tests=_patched(untriggered, trigger, seed, "test"),
+        untriggered=untriggered,
+    )
+
+
+def draw_classes(classes: int, settings: Settings, seed: int) -> tuple[int, int]:
+    """Source and target class, uniform among pairs that differ, but for those that the settings fix."""
+    for name in ("source_class", "target_class"):
+        given = getattr(settings, name)
+        if given is not None and given >= classes:
+            raise SettingsError(f"{name} is {given} but there are {classes} classes: 0 to {classes - 1}")
+    rng = np.random.default_rng([seed, 3])
+    source, target = (int(label) for label in rng.choice(classes, size=2, replace=False))
+    if settings.source_class is not None:
+        source = settings.source_class
+    if settings.target_class is not None:
+        target = settings.target_class
+    if source == target:
+        # Only one of them was fixed; the other is drawn anew among the rest.
+        other = int((source + 1 + rng.integers(classes - 1)) % classes)
+        source, target = (source, other) if settings.source_class is not None else (other, target)
+    return source, target
+
+
+def select_bases(dataset: ImageDataset, attacker: Attacker, settings: Settings, target_class: int, seed: int) -> Tensor:
+    """(P,) int64 sorted training rows of the target class: those with the largest gradients (section 3.3), or random
+    ones.
+
+    Raises:
+        SettingsError: the budget exceeds the candidates.
+    """
+    pool = class_rows(dataset, target_class, attacker.rows)
+    candidates = pool[: settings.candidates]
+    count = affordable(dataset, settings.budget, len(attacker.pool(dataset)), target_class, candidates)
+    if settings.selection == "random":
+        chosen = np.random.default_rng([seed, 4]).choice(candidates, size=count, replace=False)
+        return torch.from_numpy(np.sort(chosen).astype(np.int64))
+    rows = torch.from_numpy(candidates)
+    inputs = attacker.normalize(pixels(dataset.train_images[rows].to(attacker.device)))
+    labels = dataset.train_labels[rows].to(attacker.device)
+    norms = torch.stack(
+        [
+            per_sample_gradient_norms(surrogate.eval().requires_grad_(True), inputs, labels)
+            for surrogate in attacker.surrogates
+        ]
+    ).mean(0)
+    return rows[norms.cpu().argsort(descending=True, stable=True)[:count]].sort().values
+
+
+def _trigger(patch: Patch, image_shape: tuple[int, int, int]) -> Trigger:
+    channels, *size = image_shape
+    if patch.image is None:
+        pattern = own_pattern(patch.size, channels=channels)
+    else:
+        pattern = read_pattern(Path(patch.image), patch.size, channels=channels)
+    height, width = size
+    return Trigger(pattern, None if patch.place == "random" else bottom_right((height, width), patch.size))
+
+
+def _patched(images: Tensor, trigger: Trigger, seed: int, split: str) -> Tensor:
+    stream = generator("cpu", seed, "sleeper-agent", "patch", split)
+    height, width = images.shape[2:]
+    return paste(images, trigger.pattern, trigger.places(len(images), (height, width), stream))
+
+
+def _match(surrogate: Classifier, scene: Scene, attacker: Attacker, settings: Settings) -> Matcher:
+    """The surrogate with the mean gradient of the patched sources, labelled with the target class."""
+    surrogate.eval().requires_grad_(True)
+    device = attacker.device
+    labels = torch.full((len(scene.sources),), scene.target_class, device=device)
+    inputs = attacker.normalize(pixels(scene.sources.to(device)))
+    goal = target_gradient(surrogate, inputs, labels, settings.target_criterion)
+    return Matcher(surrogate, goal, settings.crafting_precision)
+
+
+def _retraining(
+    dataset: ImageDataset, attacker: Attacker, settings: Settings, scene: Scene, seed: int
+) -> Refresh | None:
+    """Retrain the surrogates from scratch on the poisons so far, every so many steps but not for the last."""
+    every = settings.retrain_every
+    if every is None:
+        return None
+    defenses = _expected(attacker, settings)
+    recipe = _recipe(attacker.recipe, settings)
+
+    def refresh(step: int, change: Tensor) -> list[Matcher] | None:
+        if step % every or step == settings.steps - 1:
+            return None
+        data = _poisoned(dataset, attacker, scene.base_indices, change)
+        return [
+            _match(_retrained(attacker, data, recipe, defenses, seed, step, member), scene, attacker, settings)
+            for member in range(settings.ensemble)
+        ]
+
+    return refresh
+
+
+def _retrained(
+    attacker: Attacker,
+    data: TrainingSet,
+    recipe: Recipe,
+    defenses: Sequence[Defense],
+    seed: int,
+    step: int,
+    member: int,
+) -> Classifier:
+    stream = stream_seed(seed, "sleeper-agent", "retrain", step, member)
+    network = attacker.network(stream)
+    train(network, attacker.normalize, data, recipe, seed=stream, defenses=defenses)
+    return network
+
+
+def _poisoned(dataset: ImageDataset, attacker: Attacker, bases: Tensor, change: Tensor) -> TrainingSet:
+    """The victim's training set with the poisons so far, unrounded."""
+    clean = training_set(dataset, rows=attacker.rows)
+    images = pixels(clean.images)
+    places = bases if attacker.rows is None else torch.searchsorted(attacker.rows, bases)
+    images[places] = (images[places] + change / 255).clamp(0, 1)
+    return TrainingSet(images, clean.labels, clean.rows)
+
+
+def _expected(attacker: Attacker, settings: Settings) -> list[Defense]:
+    """The defense that an adaptive attacker trains surrogates under."""
+    defenses: list[Defense] = []
+    if attacker.friendly_noise is not None:
+        defenses.append(FriendlyNoise(attacker.friendly_noise.to(attacker.device)))
+    if settings.adaptation is not None and settings.adaptation.random_noise is not None:
+        defenses.append(RandomNoise(settings.adaptation.random_noise))
+    return defenses
+
+
+def _recipe(recipe: Recipe, settings: Settings) -> Recipe:
+    """The surrogate's recipe, shortened; its milestones keep their share of the epochs."""
+    epochs = settings.retrain_epochs
+    if epochs is None or epochs == recipe.epochs:
+        return recipe
+    shares = {
+        "milestones": None
+        if recipe.milestones is None
+        else tuple(sorted({max(1, place * epochs // recipe.epochs) for place in recipe.milestones} - {epochs})),
+        "warmup_epochs": recipe.warmup_epochs * epochs / recipe.epochs,
+    }
+    return Recipe.model_validate({**recipe.model_dump(exclude={"base"}), "epochs": epochs, **shares})

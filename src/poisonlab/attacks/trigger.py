@@ -1,0 +1,170 @@
+"""The trigger of a backdoor: a small patch pasted at a fixed place or anywhere in the image (Sleeper Agent)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from poisonlab.data.decoding import decode
+from poisonlab.errors import SettingsError
+
+_BLOCK = 2
+_SATURATED = np.array(
+    [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255)], dtype=np.uint8
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Trigger:
+    """A patch and where it goes.
+
+    Attributes:
+        pattern: (C, p, p) uint8.
+        place: (row, column) of its upper left pixel in every image; None: drawn at random for each image.
+    """
+
+    pattern: Tensor
+    place: tuple[int, int] | None = None
+
+    def places(self, count: int, image_size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Where the patch goes in each of ``count`` images of (height, width) pixels: (count, 2) int64.
+
+        Raises:
+            SettingsError: the patch is larger than the image.
+        """
+        if self.place is None:
+            return draw_places(count, image_size, self.pattern.shape[-1], generator)
+        _largest_place(image_size, self.pattern.shape[-1])
+        return torch.tensor(self.place, device=generator.device).expand(count, 2)
+
+
+def own_pattern(size: int, seed: int = 0, *, channels: int = 3) -> Tensor:
+    """A conspicuous patch of our own: blocks of two by two pixels in saturated colours, cut off at the edge.
+
+    Args:
+        size: height and width in pixels, at least 1.
+        seed: of the colours.
+        channels: 3, or 1 for black and white.
+
+    Returns:
+        (channels, size, size) uint8, the same for the same arguments.
+
+    Raises:
+        SettingsError: there is no such patch.
+    """
+    _check_pattern(size, channels)
+    blocks = -(-size // _BLOCK)
+    rng = np.random.default_rng([seed, 3])
+    if channels == 3:
+        colours = _SATURATED[rng.integers(len(_SATURATED), size=(blocks, blocks))]
+    else:
+        colours = rng.choice(np.array([0, 255], dtype=np.uint8), size=(blocks, blocks, 1))
+        # On the black ground of most grey datasets an all-black patch would be no trigger.
+        colours[0, 0] = 255
+    patch = colours.repeat(_BLOCK, axis=0).repeat(_BLOCK, axis=1)[:size, :size]
+    return torch.from_numpy(patch.transpose(2, 0, 1).copy())
+
+
+def read_pattern(path: Path, size: int, *, channels: int = 3) -> Tensor:
+    """An image file as a patch, resized to ``size`` x ``size`` pixels, bilinear with antialiasing.
+
+    Args:
+        path: an image file; transparency is dropped.
+        size: height and width in pixels, at least 1.
+        channels: 3 (RGB) or 1 (grey).
+
+    Returns:
+        (channels, size, size) uint8.
+
+    Raises:
+        DataError: the file is missing, damaged, not 8-bit or too large.
+        SettingsError: there is no such patch.
+    """
+    _check_pattern(size, channels)
+    patch = decode(path, str(path), size)
+    if channels == 1:
+        patch = np.asarray(Image.fromarray(patch.transpose(1, 2, 0).copy()).convert("L"))[None]
+    return torch.from_numpy(patch.copy())
+
+
+def _check_pattern(size: int, channels: int) -> None:
+    if size < 1:
+        raise SettingsError(f"a trigger of {size} pixels cannot be seen: its size must be at least 1")
+    if channels not in (1, 3):
+        raise SettingsError(f"a trigger has 1 or 3 channels, not {channels}: use a dataset of grey or colour images")
+
+
+def paste(images: Tensor, pattern: Tensor, places: Tensor) -> Tensor:
+    """Copies of the images, each with the patch over it.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        pattern: (C, p, p) uint8, on the images' device.
+        places: (N, 2) int64, (row, column) of the patch's upper left pixel in each image, on the images' device.
+
+    Raises:
+        SettingsError: the patch is larger than the images, has other channels, or reaches beyond an edge.
+    """
+    size = pattern.shape[-1]
+    if pattern.shape[0] != images.shape[1]:
+        raise SettingsError(f"the trigger has {pattern.shape[0]} channels but the images have {images.shape[1]}")
+    largest = torch.tensor(_largest_place((images.shape[2], images.shape[3]), size), device=places.device)
+    if bool(((places < 0) | (places > largest)).any()):
+        raise SettingsError(
+            f"the trigger of {size} x {size} pixels reaches beyond the images of {images.shape[2]} x "
+            f"{images.shape[3]}: its place must lie between (0, 0) and {tuple(largest.tolist())}"
+        )
+    offsets = torch.arange(size, device=images.device)
+    rows, columns = places[:, :1] + offsets, places[:, 1:] + offsets
+    batch = torch.arange(len(images), device=images.device)
+    pasted = images.clone()
+    pasted[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]] = pattern.permute(1, 2, 0)
+    return pasted
+
+
+def draw_places(count: int, image_size: tuple[int, int], patch_size: int, generator: torch.Generator) -> Tensor:
+    """Places (row, column) drawn uniformly from all at which the whole patch fits.
+
+    Args:
+        count: how many.
+        image_size: (height, width) in pixels.
+        patch_size: height and width of the patch in pixels.
+        generator: its device is that of the places.
+
+    Returns:
+        (count, 2) int64.
+
+    Raises:
+        SettingsError: the patch is larger than the image.
+    """
+    return torch.stack(
+        [
+            torch.randint(largest + 1, (count,), generator=generator, device=generator.device)
+            for largest in _largest_place(image_size, patch_size)
+        ],
+        dim=1,
+    )
+
+
+def bottom_right(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """The place (row, column) at which the patch covers the lower right corner.
+
+    Raises:
+        SettingsError: the patch is larger than the image.
+    """
+    return _largest_place(image_size, patch_size)
+
+
+def _largest_place(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
+    height, width = image_size
+    if patch_size > min(height, width):
+        raise SettingsError(
+            f"a trigger of {patch_size} x {patch_size} pixels is larger than the images of {height} x {width}: "
+            f"make it at most {min(height, width)}"
+        )
+    return height - patch_size, width - patch_size

@@ -1,0 +1,28 @@
+"""Settings shared by the attacks that move poisons in feature space."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from poisonlab.config.attacks.attack import TargetedAttack
+from poisonlab.config.types import NonNegativeFloat, PositiveFloat, PositiveInt
+
+
+class FeatureAttack(TargetedAttack):
+    """Adam on the distance between features of poisons and target."""
+
+    steps: PositiveInt = 1200
+    """Steps of Adam."""
+    lr: PositiveFloat = 0.04
+    """Step of Adam, in units of the [0, 1] pixel range."""
+    optimizer: Literal["adam", "signed-adam"] = "adam"
+    """``adam``: the public benchmark's; ``signed-adam``: Adam on the gradient's sign, tenfold drops of the step at
+    floor(steps / 2.667), / 1.6 and / 1.142, as in the toolbox of Witches' Brew."""
+    start: Literal["base", "random"] = "base"
+    """Start at the base image, or within the bound around it."""
+    augment: bool = False
+    """Augment the poisons while crafting, as the surrogates were."""
+    dropout: bool = False
+    """Keep the surrogates' dropout active while crafting (convex polytope); batch norm never is."""
+    watermark: NonNegativeFloat = 0.0
+    """Opacity of a faint copy of the target in every base before crafting (Poison Frogs); the bound still holds."""

@@ -1,0 +1,64 @@
+"""Settings of poisons made elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from poisonlab.config.attacks.attack import Attack
+from poisonlab.config.datasets import ChannelValues
+from poisonlab.config.types import FilePath, PositiveLevels
+from poisonlab.errors import SettingsError
+
+
+class Imported(Attack):
+    """Poisons that were made elsewhere, in one of the formats of docs/import-poisons.md."""
+
+    pretrains: ClassVar[bool] = False
+
+    method: Literal["imported"] = "imported"
+    surrogate: tuple[()] = ()
+    """Takes none."""
+    path: FilePath
+    """A file or folder; ``{seed}`` in it stands for the seed."""
+    eps: PositiveLevels = 255.0
+    """Bound that the poisons must keep; not checked at 255."""
+    mean: ChannelValues | None = None
+    """Mean that float images were normalised with, to undo it."""
+    std: ChannelValues | None = None
+    """Standard deviation that float images were normalised with."""
+    target_index: Annotated[int, Field(ge=0)] | None = None
+    """Row of the test split that is the target, where the files hold none."""
+    adversarial_label: Annotated[int, Field(ge=0)] | None = None
+    """Class the attacker wants; that of the poisons if not given."""
+
+    @model_validator(mode="after")
+    def _both(self) -> Imported:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError(f"attack {self.name!r}: give both mean and std, or neither")
+        return self
+
+    @property
+    def bound(self) -> float | None:
+        """None if nothing is promised about the poisons."""
+        return None if self.eps == 255 else self.eps
+
+    def at(self, seed: int) -> Path:
+        """The file or folder of one seed."""
+        return Path(self.path.replace("{seed}", str(seed)))
+
+    def files(self, seed: int) -> Sequence[Path]:
+        """The file, or every file of the folder."""
+        path = self.at(seed)
+        if path.is_file():
+            return (path,)
+        found = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
+        if not found:
+            raise SettingsError(
+                f"attack {self.name!r}: there is no file or folder of poisons at {path}: check path, which counts from "
+                "the repository's root, and {seed} in it"
+            )
+        return found

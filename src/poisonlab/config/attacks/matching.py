@@ -1,0 +1,52 @@
+"""Settings shared by the attacks that match gradients."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from poisonlab.config.attacks.attack import Attack
+from poisonlab.config.defenses.random_noise import RandomNoise
+from poisonlab.config.types import Name, PositiveFloat, PositiveInt, Settings
+
+
+class Adaptation(Settings):
+    """What the attacker knows of the defense and builds into the poisons (FRIENDS, section 4.2.2 and table 5)."""
+
+    random_noise: RandomNoise | None = None
+    """Random noise in the attacker's augmentation: fresh in every step of crafting, and while surrogates are
+    retrained."""
+    friendly_attack: Name | None = None
+    """Friendly noise of an earlier run, fixed: the attack it was made under, ..."""
+    friendly_defense: Name | None = None
+    """... and the defense that made it; the same seed's is taken."""
+
+    @model_validator(mode="after")
+    def _both(self) -> Adaptation:
+        if (self.friendly_attack is None) != (self.friendly_defense is None):
+            raise ValueError("give both friendly_attack and friendly_defense, or neither")
+        if self.friendly_attack is None and self.random_noise is None:
+            raise ValueError("adaptation needs random_noise, or friendly_attack and friendly_defense")
+        return self
+
+
+class MatchingAttack(Attack):
+    """Signed Adam on the angle between the poisons' gradient and the attacker's."""
+
+    steps: PositiveInt = 250
+    """Steps of signed Adam."""
+    restarts: PositiveInt = 8
+    """Random starts; the one with the lowest loss at the last step is kept."""
+    restarts_at_once: PositiveInt = 1
+    """Restarts computed in one batched pass; does not change the result beyond rounding."""
+    tau: PositiveFloat = 0.1
+    """First step of signed Adam, in normalised units, for a batch of 512 poisons and one surrogate."""
+    batch_size: PositiveInt = 512
+    """Poisons per gradient that is matched."""
+    target_criterion: Literal["cross-entropy", "carlini-wagner"] = "cross-entropy"
+    """Loss of the attacker's images whose gradient is matched."""
+    crafting_precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the network's forward and backward passes while crafting."""
+    adaptation: Adaptation | None = None
+    """Knowledge of the defense; none if not given."""

@@ -1,0 +1,71 @@
+"""Settings of MetaPoison."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from poisonlab.config.attacks.attack import TargetedAttack
+from poisonlab.config.types import NonNegativeFloat, PositiveFloat, PositiveInt, PositiveLevels, Settings
+
+
+class Recolor(Settings):
+    """A smooth change of colours, the same for all pixels of one colour (ReColorAdv, Laidlaw and Feizi 2019)."""
+
+    bound: PositiveFloat = 0.04
+    """Bound on the change of each CIELUV coordinate, scaled to [0, 1]."""
+    grid: Annotated[int, Field(ge=2, le=32)] = 10
+    """Points along each axis of the grid of colours."""
+    smoothness: NonNegativeFloat = 1.0
+    """Weight of the penalty on differences between neighbouring colours."""
+    lr: PositiveFloat = 0.02
+    """Step of Adam on the grid, in the units of ``bound``."""
+
+
+class MetaPoison(TargetedAttack):
+    """MetaPoison: unroll the victim's training steps and differentiate through them (Huang et al. 2020)."""
+
+    pretrains: ClassVar[bool] = False
+
+    method: Literal["metapoison"] = "metapoison"
+    ensemble: PositiveInt = 24
+    """Surrogates, each at another stage of training; they are trained by the attack itself."""
+    stagger: PositiveInt = 1
+    """Epochs between the stages of two surrogates."""
+    steps: PositiveInt = 61
+    """Crafting steps."""
+    unroll: PositiveInt = 2
+    """SGD steps that are differentiated through; the outer loss is averaged over the states after each."""
+    batch_size: PositiveInt = 125
+    """Images per unrolled step, poisons among them."""
+    poisons_per_batch: PositiveInt | None = None
+    """Poisons in an unrolled batch; their share of the training set (at least one) if not given, as in training. Clean
+    images fill the batch so that the adversarial class has its share of it, as far as the poisons leave room."""
+    sweep: Literal["epoch", "batch"] = "epoch"
+    """``epoch``: a crafting step unrolls from every batch of the poisons in every surrogate (the paper); ``batch``:
+    from one."""
+    surrogate_lr: PositiveFloat = 0.1
+    """Rate of the surrogates' SGD, without momentum; also of the unrolled steps."""
+    clean_batches: PositiveInt | None = None
+    """Batches of clean training between two crafting steps; one epoch if not given."""
+    lr: PositiveLevels = 200.0
+    """Step of Adam, in levels of 1/255; five steps of warm-up, tenfold drops after a third and two thirds of the
+    steps."""
+    init: PositiveLevels = 8.0
+    """The perturbation starts uniform in [-init, init] levels, cut at the bound."""
+    crafting_precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the networks' forward and backward passes while crafting."""
+    recolor: Recolor | None = None
+    """Change colours as well, before the additive perturbation; its effect counts towards no bound of ``eps``."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> MetaPoison:
+        if self.poisons_per_batch is not None and self.poisons_per_batch > self.batch_size:
+            raise ValueError(f"attack {self.name!r}: poisons_per_batch exceeds batch_size {self.batch_size}")
+        return self
+
+    @property
+    def bound(self) -> float | None:
+        """None where colours change as well."""
+        return self.eps if self.recolor is None else None

@@ -1,0 +1,63 @@
+"""Settings of Sleeper Agent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from poisonlab.config.attacks.attack import existing
+from poisonlab.config.attacks.matching import MatchingAttack
+from poisonlab.config.types import FilePath, PositiveInt, Settings
+
+
+class Patch(Settings):
+    """The trigger."""
+
+    size: PositiveInt = 8
+    """Side in pixels."""
+    image: FilePath | None = None
+    """Any image file, resized to the patch; a generated patch of saturated colours if not given."""
+    place: Literal["random", "bottom-right"] = "random"
+    """``random``: a place drawn once for each image; ``bottom-right``: the same corner in all."""
+
+
+class SleeperAgent(MatchingAttack):
+    """Sleeper Agent: a hidden trigger, from scratch and with clean labels (Souri et al. 2022)."""
+
+    method: Literal["sleeper-agent"] = "sleeper-agent"
+    restarts: Literal[1] = 1
+    """Retrained surrogates belong to one start."""
+    restarts_at_once: Literal[1] = 1
+    """As ``restarts``."""
+    patch: Patch = Patch()
+    """The trigger that the attacker puts on an image to have it misclassified."""
+    source_class: Annotated[int, Field(ge=0)] | None = None
+    """Class whose images are to be misclassified; drawn by the seed if not given."""
+    target_class: Annotated[int, Field(ge=0)] | None = None
+    """Class they are to get, and of the bases; drawn by the seed if not given."""
+    selection: Literal["gradient-norm", "random"] = "gradient-norm"
+    """Bases: those of the target class with the largest gradients on the clean surrogate, or random ones."""
+    candidates: PositiveInt | None = None
+    """Choose among the first so many images of the target class; all if not given."""
+    retrain_every: PositiveInt | None = 50
+    """Retrain the surrogate from scratch on the poisons so far every so many steps; never if not given. With the
+    defaults that is at steps 50, 100, 150 and 200."""
+    retrain_epochs: PositiveInt | None = None
+    """Epochs of each retraining; the surrogate's own if not given. Its schedule is shortened with them."""
+    sources_train: PositiveInt | None = None
+    """Source images whose gradient is matched, from the training split; all if not given."""
+    sources_test: PositiveInt | None = None
+    """Test images of the source class on which success is measured; all if not given."""
+
+    @model_validator(mode="after")
+    def _two_classes(self) -> SleeperAgent:
+        if self.source_class is not None and self.source_class == self.target_class:
+            raise ValueError(f"attack {self.name!r}: source_class and target_class are both {self.source_class}")
+        return self
+
+    def files(self, seed: int) -> Sequence[Path]:
+        """The trigger's image, if one is given."""
+        return () if self.patch.image is None else (existing(self.patch.image, f"attack {self.name!r}: patch.image"),)

@@ -1,0 +1,191 @@
+"""Reading poisons of any known format, and completing them with what the dataset knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.errors import DataError
+from poisonlab.interchange import benchmark, tensors
+from poisonlab.interchange.imported_poisons import ImportedPoisons, from_poison_set
+from poisonlab.interchange.parts import to_levels
+from poisonlab.interchange.png_folder import png_files, read_png_folder
+
+__all__ = ["ImportedPoisons", "complete", "read_poisons"]
+
+
+def read_poisons(
+    path: Path, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> ImportedPoisons:
+    """Read poisons; what lies at ``path`` tells the format.
+
+    Args:
+        path: a folder of the poisoning benchmark (``poisons.pickle``), a folder with ``poisons.pth`` or a ``.pth``
+            file, a folder of PNGs named after training rows, or a ``.safetensors`` poison set of poisonlab.
+        mean: three values in units of pixels in [0, 1], if the floats of a ``.pth`` are normalised.
+        std: likewise.
+
+    Raises:
+        DataError: there is nothing of the kind, or it is damaged, hostile or contradicts itself.
+    """
+    if _holds_tensors(path):
+        return tensors.read_tensors_pth(path, mean, std)
+    if mean is not None or std is not None:
+        raise DataError(f"{path} is no .pth, so its images are not normalised: leave out mean and std")
+    if (path / benchmark.POISONS).is_file():
+        return benchmark.read_benchmark(path)
+    if path.is_file() and path.suffix == ".safetensors":
+        return from_poison_set(PoisonSet.load(path), str(path))
+    if path.is_dir() and png_files(path):
+        return read_png_folder(path)
+    raise DataError(
+        f"{path} holds no poisons: it must be a folder with poisons.pickle, with poisons.pth or with <row>.png, "
+        "a .pth file, or a poison set (.safetensors)"
+    )
+
+
+def _holds_tensors(path: Path) -> bool:
+    in_folder = (path / tensors.POISONS).is_file() and not (path / benchmark.POISONS).is_file()
+    return in_folder or (path.is_file() and path.suffix in (".pth", ".pt"))
+
+
+def complete(
+    imported: ImportedPoisons,
+    dataset: ImageDataset,
+    *,
+    target_index: int | None = None,
+    target_label: int | None = None,
+    adversarial_label: int | None = None,
+) -> PoisonSet:
+    """Fill in what the import does not say, and check it against the dataset it is meant for.
+
+    Labels that are missing are the training labels of the rows that are replaced. Base images are those rows; the
+    base of an appended poison (index -1, and every poison of an import without indices) is the poison itself.
+    Floats are rounded to whole levels.
+
+    The adversarial label is the given one, or the import's; if neither says it, it is the label that all poisons
+    carry, appended ones included, as the benchmark and FRIENDS take the first poison's. That holds for clean-label
+    attacks, whose poisons come from the class the target shall be taken for. If the poisons have several labels it
+    must be given.
+
+    Args:
+        imported: what ``read_poisons`` returned.
+        dataset: the dataset the poisons are for.
+        target_index: row of the test split that is the target; only if the import has no targets.
+        target_label: the true class of the targets, if the import has targets without labels.
+        adversarial_label: the class the attacker wants.
+
+    Returns:
+        A set with uint8 images; ``facts`` has the ``target_index`` if one was given.
+
+    Raises:
+        DataError: something is missing or contradicts the dataset: an image size, an index, a label, a target.
+    """
+    source = imported.source
+    if tuple(imported.images.shape[1:]) != dataset.image_shape:
+        raise DataError(
+            f"{source}: poisons are {tuple(imported.images.shape[1:])} but the dataset's images are "
+            f"{dataset.image_shape}: import poisons made for this dataset"
+        )
+    images = to_levels(imported.images)
+    indices = _indices(imported, len(dataset.train_images))
+    labels = _labels(imported, indices, dataset)
+    _check_classes("label", labels, dataset.num_classes, source)
+    targets, true_label = _targets(imported, dataset, target_index)
+    target_labels = _target_labels(imported, len(targets), true_label, target_label)
+    aim = _adversarial_label(imported, labels, adversarial_label)
+    _check_classes("target label", target_labels, dataset.num_classes, source)
+    _check_classes("adversarial label", torch.tensor([aim]), dataset.num_classes, source)
+    if bool((target_labels == aim).any()):
+        raise DataError(f"{source}: a target is of the adversarial class {aim} already: give another adversarial label")
+    return PoisonSet(
+        indices=indices,
+        images=images,
+        labels=labels,
+        base_images=_bases(images, indices, dataset),
+        targets=targets,
+        target_labels=target_labels,
+        adversarial_label=aim,
+        facts={} if target_index is None else {"target_index": target_index},
+    )
+
+
+def _indices(imported: ImportedPoisons, rows: int) -> Tensor:
+    if imported.indices is None:
+        return torch.full((len(imported.images),), -1, dtype=torch.int64)
+    highest = int(imported.indices.max())
+    if highest >= rows:
+        raise DataError(f"{imported.source}: index {highest} is beyond the dataset's {rows} training rows")
+    return imported.indices
+
+
+def _labels(imported: ImportedPoisons, indices: Tensor, dataset: ImageDataset) -> Tensor:
+    if imported.labels is not None:
+        return imported.labels
+    if bool((indices < 0).any()):
+        raise DataError(
+            f"{imported.source}: appended poisons replace no training row, so they need labels of their own"
+        )
+    return dataset.train_labels[indices]
+
+
+def _bases(images: Tensor, indices: Tensor, dataset: ImageDataset) -> Tensor:
+    replaced = indices >= 0
+    bases = images.clone()
+    bases[replaced] = dataset.train_images[indices[replaced]]
+    return bases
+
+
+def _targets(imported: ImportedPoisons, dataset: ImageDataset, target_index: int | None) -> tuple[Tensor, int | None]:
+    """The targets, and the true label if they come from the test split."""
+    source, rows = imported.source, len(dataset.test_images)
+    if imported.targets is not None:
+        if target_index is not None:
+            raise DataError(f"{source} has targets of its own: leave out target_index")
+        return imported.targets, None
+    if target_index is None:
+        raise DataError(f"{source} has no target: give target_index, its row in the test split")
+    if not 0 <= target_index < rows:
+        raise DataError(f"{source}: target_index {target_index} is not among the dataset's {rows} test rows")
+    return dataset.test_images[target_index : target_index + 1], int(dataset.test_labels[target_index])
+
+
+def _target_labels(imported: ImportedPoisons, count: int, true_label: int | None, given: int | None) -> Tensor:
+    known = imported.target_labels
+    if true_label is not None:
+        known = torch.tensor([true_label])
+    if known is None:
+        if given is None:
+            raise DataError(f"{imported.source} does not say the true class of its targets: give target_label")
+        return torch.full((count,), given, dtype=torch.int64)
+    if given is not None and bool((known != given).any()):
+        raise DataError(
+            f"{imported.source}: target_label {given} contradicts the known class {int(known[0])}: leave it out"
+        )
+    return known
+
+
+def _adversarial_label(imported: ImportedPoisons, labels: Tensor, given: int | None) -> int:
+    known = imported.adversarial_label
+    if given is not None and known is not None and given != known:
+        raise DataError(f"{imported.source}: adversarial_label {given} contradicts its own {known}: leave it out")
+    if given is not None:
+        return given
+    if known is not None:
+        return known
+    found = set(labels.tolist())
+    if len(found) > 1:
+        raise DataError(f"{imported.source}: its poisons have {len(found)} different labels: give adversarial_label")
+    return int(found.pop())
+
+
+def _check_classes(name: str, labels: Tensor, classes: int, source: str) -> None:
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= classes:
+        odd = lowest if lowest < 0 else highest
+        raise DataError(f"{source}: {name} {odd} is none of the dataset's classes 0 ... {classes - 1}")

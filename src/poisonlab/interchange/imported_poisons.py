@@ -1,0 +1,105 @@
+"""What a file of poisons holds before the dataset fills the gaps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.errors import DataError
+
+
+@dataclass(frozen=True)
+class ImportedPoisons:
+    """Poisons as read from a file; None is what the file does not say.
+
+    Attributes:
+        images: (P, 3, H, W) uint8, or float32 in [0, 1].
+        labels: (P,) int64, as the victim sees them.
+        indices: (P,) int64: the training row each poison replaces; -1 is appended to the training set.
+        targets: (T, 3, H, W) uint8; a backdoor's patch is already on them.
+        target_labels: (T,) int64, the true classes.
+        unpatched_targets: (T, 3, H, W) uint8: the targets without the patch, if a patch came beside them.
+        adversarial_label: the class the attacker wants the targets to get.
+        source: where they come from, for messages.
+
+    Raises:
+        DataError: shapes, dtypes or values contradict each other.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    indices: Tensor | None
+    targets: Tensor | None = None
+    target_labels: Tensor | None = None
+    unpatched_targets: Tensor | None = None
+    adversarial_label: int | None = None
+    source: str = "the import"
+
+    def __post_init__(self) -> None:
+        self._check_images()
+        self._check_numbers("labels", self.labels, len(self.images))
+        self._check_numbers("indices", self.indices, len(self.images))
+        self._check_duplicates()
+        if self.targets is not None:
+            self._check_targets("targets", self.targets, len(self.targets))
+        if self.unpatched_targets is not None:
+            self._check_targets("unpatched targets", self.unpatched_targets, self._target_count())
+        self._check_numbers("target labels", self.target_labels, self._target_count())
+
+    def _target_count(self) -> int:
+        return 0 if self.targets is None else len(self.targets)
+
+    def _check_images(self) -> None:
+        images = self.images
+        if images.ndim != 4 or images.numel() == 0 or images.dtype not in (torch.uint8, torch.float32):
+            raise DataError(
+                f"{self.source}: poisons must be (P, 3, H, W) uint8, or float32 in [0, 1], and at least one"
+            )
+        # Written so that a NaN fails as well.
+        if images.dtype == torch.float32 and not (float(images.min()) >= 0 and float(images.max()) <= 1):
+            raise DataError(f"{self.source}: float poisons must lie in [0, 1]: undo their normalisation")
+
+    def _check_targets(self, name: str, images: Tensor, count: int) -> None:
+        if images.dtype != torch.uint8 or images.ndim != 4 or len(images) == 0 or len(images) != count:
+            raise DataError(f"{self.source}: {name} must be (T, 3, H, W) uint8, and at least one")
+        if images.shape[1:] != self.images.shape[1:]:
+            raise DataError(
+                f"{self.source}: {name} are {tuple(images.shape[1:])} but poisons are "
+                f"{tuple(self.images.shape[1:])}: bring them to one size"
+            )
+
+    def _check_numbers(self, name: str, numbers: Tensor | None, count: int) -> None:
+        if numbers is None:
+            return
+        if numbers.dtype != torch.int64 or numbers.shape != (count,):
+            raise DataError(
+                f"{self.source}: {name} must be {count} integers, one per image, not {tuple(numbers.shape)} of "
+                f"{str(numbers.dtype).removeprefix('torch.')}"
+            )
+        lowest = -1 if name == "indices" else 0
+        if count and int(numbers.min()) < lowest:
+            raise DataError(f"{self.source}: {name} hold {int(numbers.min())}: the lowest possible is {lowest}")
+
+    def _check_duplicates(self) -> None:
+        if self.indices is None:
+            return
+        rows = self.indices[self.indices >= 0].sort().values
+        twice = rows[1:][rows[1:] == rows[:-1]]
+        if len(twice) > 0:
+            raise DataError(f"{self.source}: two poisons replace training row {int(twice[0])}: keep one")
+
+
+def from_poison_set(poisons: PoisonSet, source: str) -> ImportedPoisons:
+    """One of our own sets, without its base images, diagnostics and facts."""
+    return ImportedPoisons(
+        images=poisons.images,
+        labels=poisons.labels,
+        indices=poisons.indices,
+        targets=poisons.targets,
+        target_labels=poisons.target_labels,
+        adversarial_label=poisons.adversarial_label,
+        source=source,
+    )

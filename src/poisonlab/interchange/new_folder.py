@@ -1,0 +1,62 @@
+"""Writing a folder of files as one."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.errors import DataError, PoisonlabError
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside ``folder`` that becomes it if the block succeeds, and is removed if it does not.
+
+    Raises:
+        DataError: ``folder`` exists and is not an empty folder, so that old files could be taken for new ones.
+        PoisonlabError: it cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} exists already: remove it, or choose another folder to export to")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    except OSError as error:
+        raise _write_error(folder, error) from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.replace(folder)
+    except OSError as error:
+        raise _write_error(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_error(folder: Path, error: OSError) -> PoisonlabError:
+    return PoisonlabError(f"cannot write {folder}: {error.strerror or error}")
+
+
+def check_replacements(poisons: PoisonSet, folder: Path) -> None:
+    """Check that a format of RGB images, each of which replaces a training row, can hold ``poisons``.
+
+    Raises:
+        DataError: an image is not RGB, or is appended to the training set.
+    """
+    check_rgb(poisons, folder)
+    if bool((poisons.indices < 0).any()):
+        raise DataError(f"{folder}: this format cannot hold appended poisons (index -1): export tensors (.pth)")
+
+
+def check_rgb(poisons: PoisonSet, path: Path) -> None:
+    """Check that ``poisons`` have three channels.
+
+    Raises:
+        DataError: they have not.
+    """
+    if poisons.images.shape[1] != 3:
+        raise DataError(f"{path}: this format holds RGB images, not {poisons.images.shape[1]} channels")

@@ -1,0 +1,129 @@
+"""The checked parts that every format is made of: images, labels and indices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from poisonlab.errors import DataError
+from poisonlab.interchange.allowed_pickle import LARGEST_FILE
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+# In levels of 1/255: what is left of whole levels after a normalisation and back in float32.
+_WHOLE = 1e-3
+
+
+def stack_images(images: Sequence[Tensor], where: str) -> Tensor:
+    """(P, C, H, W) of ``images``, each (C, H, W) of one dtype.
+
+    Args:
+        images: at least one image.
+        where: what holds them, for messages.
+
+    Raises:
+        DataError: there is none, their shapes or dtypes differ, or they are too many to hold.
+    """
+    if not images:
+        raise DataError(f"{where} holds no image: check that it is the right file")
+    first = images[0]
+    for place, image in enumerate(images):
+        if image.shape != first.shape or image.dtype != first.dtype:
+            raise DataError(
+                f"{where}: image {place} is {_description(image)} but image 0 is {_description(first)}: "
+                "bring all images to one size and type"
+            )
+    # A few bytes in a file can stand for any number of references to one image.
+    if len(images) * first.numel() * first.element_size() > LARGEST_FILE:
+        raise DataError(f"{where} unfolds to more than {LARGEST_FILE} bytes of pixels: split it")
+    return torch.stack(list(images))
+
+
+def _description(image: Tensor) -> str:
+    """How a message names an image."""
+    size = "x".join(str(length) for length in image.shape[:0:-1])
+    return f"{size} {str(image.dtype).removeprefix('torch.')}"
+
+
+def whole_number(value: Any, where: str) -> int:
+    """A label or index as int: a Python integer, or a numpy array or torch tensor with one.
+
+    Raises:
+        DataError: it is anything else.
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0 and np.issubdtype(value.dtype, np.integer):
+        return int(value)
+    if isinstance(value, Tensor) and value.ndim == 0 and value.dtype in _INTEGERS:
+        return int(value)
+    if type(value) is int and abs(value) < 1 << 62:
+        return value
+    raise DataError(f"{where} is not an integer: save class labels and indices as plain integers")
+
+
+def label(value: Any, where: str) -> int:
+    """A class label.
+
+    Raises:
+        DataError: it is not an integer, or negative.
+    """
+    found = whole_number(value, where)
+    if found < 0:
+        raise DataError(f"{where} is {found}: class labels are 0, 1, 2, ...")
+    return found
+
+
+def indices(value: Any, where: str) -> Tensor:
+    """(P,) int64 from a list, tuple, numpy array or torch tensor of integers.
+
+    Raises:
+        DataError: it is anything else.
+    """
+    if isinstance(value, list | tuple):
+        numbers = [whole_number(item, f"{where}: entry {place}") for place, item in enumerate(value)]
+        return torch.tensor(numbers, dtype=torch.int64)
+    if isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.integer) and value.ndim == 1:
+        return torch.from_numpy(value.astype(np.int64))
+    if isinstance(value, Tensor) and value.dtype in _INTEGERS and value.ndim == 1:
+        return value.detach().long().clone()
+    raise DataError(f"{where} is not a list of integers: save the training rows as a list, array or tensor")
+
+
+def to_levels(images: Tensor) -> Tensor:
+    """uint8 of ``images``, which are uint8 or float in [0, 1]; floats are rounded to the nearest of 255 levels."""
+    if images.dtype == torch.uint8:
+        return images
+    return (images.double() * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def whole_levels(images: Tensor) -> Tensor:
+    """uint8 of float ``images`` in [0, 1] if every value is a whole level of 255, else ``images`` in float32."""
+    levels = images.double() * 255
+    if bool(((levels - levels.round()).abs() <= _WHOLE).all()):
+        return levels.round().to(torch.uint8)
+    return images.to(torch.float32).clamp(0, 1)
+
+
+def normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> tuple[Tensor, Tensor] | None:
+    """Mean and standard deviation as (3, 1, 1) float64, or None if neither is given.
+
+    Raises:
+        DataError: only one is given, or they are not three values that pixels in [0, 1] can have.
+    """
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None:
+        raise DataError("mean and std belong together: give both, three values each, or neither")
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != 3 or not all(math.isfinite(value) and 0 <= value <= 1 for value in values):
+            raise DataError(f"{name} needs three values between 0 and 1, in units of pixels scaled to [0, 1]")
+    if min(std) <= 0:
+        raise DataError("std needs three values above 0")
+    return _per_channel(mean), _per_channel(std)
+
+
+def _per_channel(values: Sequence[float]) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.float64).view(3, 1, 1)

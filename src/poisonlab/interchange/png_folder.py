@@ -1,0 +1,162 @@
+"""A folder of PNGs named after the training rows they replace.
+
+``<row>.png`` are the poisons, ``target.png`` or ``targets/*.png`` (in order of their names) the targets, and
+``poisons.json`` says the rest: ``{"adversarial_label": 1, "target_labels": [0], "labels": {"<row>": 1}}``. Only the
+poisons are required; what is missing comes from the dataset.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.data.decoding import decode, decode_all
+from poisonlab.errors import DataError
+from poisonlab.interchange import parts
+from poisonlab.interchange.allowed_pickle import LARGEST_FILE, read_bytes
+from poisonlab.interchange.imported_poisons import ImportedPoisons
+from poisonlab.interchange.new_folder import check_replacements, new_folder
+
+FACTS = "poisons.json"
+_TARGET = "target.png"
+_TARGETS = "targets"
+_NAME = re.compile(r"[0-9]{1,15}")
+_CURE = "bring all images to one size"
+
+
+def read_png_folder(folder: Path) -> ImportedPoisons:
+    """Read a folder of PNGs; every mode is converted to RGB.
+
+    Returns:
+        uint8 poisons in ascending order of their rows.
+
+    Raises:
+        DataError: there is no poison, a name is not a row, two name the same row, an image is damaged, too large
+            or of another size than the first, or ``poisons.json`` contradicts the images.
+    """
+    rows = _poison_files(folder)
+    images = _decoded(list(rows.values()))
+    target_files = _target_files(folder)
+    facts = _facts(folder / FACTS)
+    return ImportedPoisons(
+        images=images,
+        labels=_labels(facts.get("labels"), list(rows), str(folder / FACTS)),
+        indices=torch.tensor(list(rows), dtype=torch.int64),
+        targets=_decoded(target_files) if target_files else None,
+        target_labels=_target_labels(facts.get("target_labels"), str(folder / FACTS)),
+        adversarial_label=_optional_label(facts.get("adversarial_label"), str(folder / FACTS)),
+        source=str(folder),
+    )
+
+
+def png_files(folder: Path) -> list[Path]:
+    """The PNGs of ``folder``, sorted by name, without hidden ones.
+
+    Raises:
+        DataError: it is missing or not a readable folder.
+    """
+    try:
+        found = [file for file in folder.iterdir() if file.suffix.lower() == ".png" and not file.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{folder} is missing or not a readable folder: correct the path") from error
+    return sorted(found)
+
+
+def _poison_files(folder: Path) -> dict[int, Path]:
+    """The poison of each training row, in ascending order."""
+    rows: dict[int, Path] = {}
+    for file in png_files(folder):
+        if file.name == _TARGET:
+            continue
+        if not _NAME.fullmatch(file.stem):
+            raise DataError(f"{file} is not named after a training row: rename it to <row>.png, or remove it")
+        row = int(file.stem)
+        if row in rows:
+            raise DataError(f"{file} and {rows[row].name} are poisons for the same training row: keep one")
+        rows[row] = file
+    if not rows:
+        raise DataError(f"{folder} holds no <row>.png: name each poison after the training row it replaces")
+    return dict(sorted(rows.items()))
+
+
+def _target_files(folder: Path) -> list[Path]:
+    single, several = folder / _TARGET, folder / _TARGETS
+    if single.exists() and several.exists():
+        raise DataError(f"{folder} has both {_TARGET} and {_TARGETS}/: keep one of them")
+    if several.exists():
+        return png_files(several)
+    return [single] if single.exists() else []
+
+
+def _decoded(files: list[Path]) -> Tensor:
+    """(P, 3, H, W) uint8."""
+    first = decode(files[0], str(files[0]))
+    # A PNG of one colour is a thousand times smaller than its pixels.
+    if first.nbytes * len(files) > LARGEST_FILE:
+        raise DataError(f"{files[0].parent} unfolds to more than {LARGEST_FILE} bytes of pixels: use smaller images")
+    return decode_all(((str(file), file) for file in files), len(files), None, _CURE)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(read_bytes(path).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged (not JSON): correct it or remove it") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is not a JSON object with adversarial_label, target_labels and labels")
+    return found
+
+
+def _optional_label(value: Any, where: str) -> int | None:
+    return None if value is None else parts.label(value, f"{where}: adversarial_label")
+
+
+def _target_labels(value: Any, where: str) -> Tensor | None:
+    return None if value is None else parts.indices(value, f"{where}: target_labels")
+
+
+def _labels(value: Any, rows: list[int], where: str) -> Tensor | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or set(value) != {str(row) for row in rows}:
+        raise DataError(f"{where}: labels must name every <row>.png beside it, and no other")
+    labels = [parts.label(value[str(row)], f"{where}: label of {row}") for row in rows]
+    return torch.tensor(labels, dtype=torch.int64)
+
+
+def write_png_folder(folder: Path, poisons: PoisonSet) -> None:
+    """Write ``poisons`` as a new folder of PNGs with all targets and ``poisons.json``; floats are rounded.
+
+    Raises:
+        DataError: the folder is not empty, or the format cannot hold these poisons: greyscale or appended.
+        PoisonlabError: the folder cannot be written.
+    """
+    check_replacements(poisons, folder)
+    rows = poisons.indices.tolist()
+    facts = {
+        "adversarial_label": poisons.adversarial_label,
+        "target_labels": poisons.target_labels.tolist(),
+        "labels": {str(row): found for row, found in zip(rows, poisons.labels.tolist(), strict=True)},
+    }
+    width = len(str(len(poisons.targets) - 1))
+    with new_folder(folder) as temporary:
+        _write(temporary, [f"{row}.png" for row in rows], poisons.images)
+        (temporary / _TARGETS).mkdir()
+        names = [f"{place:0{width}d}.png" for place in range(len(poisons.targets))]
+        _write(temporary / _TARGETS, names, poisons.targets)
+        (temporary / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _write(folder: Path, names: list[str], images: Tensor) -> None:
+    pixels = parts.to_levels(images).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    for name, image in zip(names, pixels, strict=True):
+        Image.fromarray(image).save(folder / name)

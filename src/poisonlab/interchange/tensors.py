@@ -1,0 +1,184 @@
+"""Plain tensors saved with torch.save.
+
+Either one file with a dict ``{"poisons": [(image, label), ...], "indices": ..., "target": ...,
+"adversarial_label": ...}``, of which the last two may be missing, or a folder with ``poisons.pth``, ``indices.pth``
+(or ``base_indices.pth``) and perhaps ``target.pth``. A target is (image, label) or a list of such pairs; images are
+(3, H, W) uint8, or floats in [0, 1], or normalised floats.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poisonlab.artifacts.files import atomic_path
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.errors import DataError
+from poisonlab.interchange import parts
+from poisonlab.interchange.allowed_pickle import LARGEST_FILE, read_bytes
+from poisonlab.interchange.imported_poisons import ImportedPoisons
+from poisonlab.interchange.new_folder import check_rgb
+
+POISONS = "poisons.pth"
+_INDICES = ("indices.pth", "base_indices.pth")
+_TARGET = "target.pth"
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_OUTSIDE = 1e-3
+
+
+def read_tensors_pth(
+    path: Path, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> ImportedPoisons:
+    """Read poisons saved with torch.save; no code in the files is run.
+
+    Args:
+        path: the ``.pth`` file, or the folder with ``poisons.pth``.
+        mean: three values in units of pixels in [0, 1], if the float images are normalised; undone.
+        std: likewise.
+
+    Returns:
+        Poisons in uint8 if the file has uint8, or floats that all are whole levels of 255; else in float32.
+
+    Raises:
+        DataError: a file is missing, damaged, hostile, or its content contradicts the rest; or floats leave [0, 1],
+            so that mean and std are missing or wrong.
+    """
+    undo = parts.normalisation(mean, std)
+    path = path / POISONS if path.is_dir() else path
+    found = _load(path)
+    content = found if isinstance(found, dict) else _beside(path, found)
+    images, labels = _pairs(content.get("poisons"), f"{path}: poisons")
+    if undo is not None and images.dtype == torch.uint8:
+        raise DataError(f"{path}: poisons are uint8, so they cannot be normalised: leave out mean and std")
+    rows = content.get("indices", content.get("base_indices"))
+    adversarial_label = content.get("adversarial_label")
+    targets, target_labels = _targets(content.get("target"), undo, f"{path}: target")
+    return ImportedPoisons(
+        images=_pixels(images, undo, f"{path}: poisons"),
+        labels=labels,
+        indices=parts.indices(rows, f"{path}: indices"),
+        targets=targets,
+        target_labels=target_labels,
+        adversarial_label=None
+        if adversarial_label is None
+        else parts.label(adversarial_label, f"{path}: adversarial_label"),
+        source=str(path),
+    )
+
+
+def _beside(path: Path, poisons: Any) -> dict[str, Any]:
+    """The dict that a list of poisons and the files beside it amount to."""
+    content = {"poisons": poisons}
+    present = [path.parent / name for name in _INDICES if (path.parent / name).exists()]
+    if not present:
+        raise DataError(f"{path} holds no indices, and there is no {_INDICES[0]} beside it: save the training rows")
+    content["indices"] = _load(present[0])
+    if (path.parent / _TARGET).exists():
+        content["target"] = _load(path.parent / _TARGET)
+    return content
+
+
+def _load(path: Path) -> Any:
+    data = read_bytes(path)
+    try:
+        with warnings.catch_warnings():
+            # Reading old files warns about storage types that are on their way out.
+            warnings.simplefilter("ignore")
+            _check_unfolded(data, path)
+            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except DataError:
+        raise
+    # Which exception comes depends on the damaged byte, and torch's own messages have many lines.
+    except Exception as error:
+        raise DataError(
+            f"{path} is damaged or holds more than tensors, numbers, lists and dicts; nothing in it was run: "
+            "save it again with torch.save from plain ones"
+        ) from error
+
+
+def _check_unfolded(data: bytes, path: Path) -> None:
+    """Check that the entries of a zip archive are not compressed to a tiny fraction."""
+    content = io.BytesIO(data)
+    if not zipfile.is_zipfile(content):
+        return
+    with zipfile.ZipFile(content) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > LARGEST_FILE:
+            raise DataError(f"{path} unfolds to more than {LARGEST_FILE} bytes: split it")
+
+
+def _pairs(entries: Any, where: str) -> tuple[Tensor, Tensor]:
+    """Images (P, 3, H, W) of any supported dtype and labels (P,) int64."""
+    if not isinstance(entries, list | tuple):
+        raise DataError(f"{where} is not a list of (image, label)")
+    pairs = [_pair(entry, f"{where}: entry {place}") for place, entry in enumerate(entries)]
+    images = parts.stack_images([image for image, _ in pairs], where)
+    return images, torch.tensor([found for _, found in pairs], dtype=torch.int64)
+
+
+def _pair(entry: Any, where: str) -> tuple[Tensor, int]:
+    if not isinstance(entry, list | tuple) or len(entry) != 2 or not isinstance(entry[0], Tensor):
+        raise DataError(f"{where} is not a pair of image tensor and label: save a list of (image, label)")
+    image = entry[0].detach()
+    plain = image.layout is torch.strided and image.device.type == "cpu"
+    if not plain or image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
+        raise DataError(f"{where}: the image is not a dense (3, H, W) tensor: save it with channels first")
+    if image.dtype != torch.uint8 and image.dtype not in _FLOATS:
+        raise DataError(f"{where}: the image is neither uint8 nor float: save uint8, or floats in [0, 1]")
+    return image, parts.label(entry[1], f"{where}: label")
+
+
+def _targets(found: Any, undo: tuple[Tensor, Tensor] | None, where: str) -> tuple[Tensor | None, Tensor | None]:
+    """Targets (T, 3, H, W) uint8 and their labels (T,) int64."""
+    if found is None:
+        return None, None
+    single = isinstance(found, list | tuple) and len(found) == 2 and isinstance(found[0], Tensor)
+    images, labels = _pairs([found] if single else found, where)
+    return parts.to_levels(_pixels(images, undo, where)), labels
+
+
+def _pixels(images: Tensor, undo: tuple[Tensor, Tensor] | None, where: str) -> Tensor:
+    """uint8, or float32 in [0, 1]."""
+    if images.dtype == torch.uint8:
+        return images
+    if undo is not None:
+        mean, std = undo
+        images = images.double() * std + mean
+    lowest, highest = float(images.min()), float(images.max())
+    # Written so that a NaN fails as well.
+    if not (lowest >= -_OUTSIDE and highest <= 1 + _OUTSIDE):
+        cure = "check mean and std" if undo else "if they are normalised, give mean and std"
+        raise DataError(f"{where} lie in [{lowest:.3g}, {highest:.3g}], not in [0, 1]: {cure}")
+    return parts.whole_levels(images.clamp(0, 1))
+
+
+def write_tensors_pth(path: Path, poisons: PoisonSet) -> None:
+    """Write ``poisons`` as one file, images as they are (uint8, or float32 in [0, 1]), with all targets.
+
+    Raises:
+        DataError: the images are not RGB.
+        PoisonlabError: the file cannot be written.
+    """
+    check_rgb(poisons, path)
+    targets = _entries(poisons.targets, poisons.target_labels)
+    content = {
+        "poisons": _entries(poisons.images, poisons.labels),
+        "indices": poisons.indices,
+        "target": targets[0] if len(targets) == 1 else targets,
+        "adversarial_label": poisons.adversarial_label,
+    }
+    # Through memory, because torch.save writes a file's own, here temporary, name into it.
+    written = io.BytesIO()
+    torch.save(content, written)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(written.getvalue())
+
+
+def _entries(images: Tensor, labels: Tensor) -> list[tuple[Tensor, int]]:
+    return list(zip(images.detach().cpu().contiguous(), labels.tolist(), strict=True))

@@ -1,0 +1,145 @@
+"""An import and its dataset make a poison set, or say in one line why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from made_poisons import dataset, pixels, poison_set, refusal
+
+from poisonlab.errors import DataError
+from poisonlab.interchange.benchmark import write_benchmark
+from poisonlab.interchange.imported import ImportedPoisons, complete, read_poisons
+from poisonlab.interchange.png_folder import write_png_folder
+from poisonlab.interchange.tensors import write_tensors_pth
+
+
+def imported(**changes: Any) -> ImportedPoisons:
+    parts: dict[str, Any] = {
+        "images": pixels(3, 3),
+        "labels": None,
+        # Rows of class 1.
+        "indices": torch.tensor([29, 5, 13]),
+        "source": "somewhere",
+    }
+    return ImportedPoisons(**{**parts, **changes})
+
+
+WITH_TARGET = {"targets": pixels(2, 4), "target_labels": torch.tensor([2, 3])}
+
+
+def test_the_dataset_fills_every_gap() -> None:
+    data = dataset()
+    found = complete(imported(), data, target_index=6)
+    assert torch.equal(found.images, pixels(3, 3))
+    assert found.labels.tolist() == [1, 1, 1]
+    assert torch.equal(found.base_images, data.train_images[[29, 5, 13]])
+    assert torch.equal(found.targets, data.test_images[6:7])
+    assert found.target_labels.tolist() == [2]
+    assert found.adversarial_label == 1
+    assert found.facts == {"target_index": 6}
+
+
+def test_what_the_import_says_is_kept() -> None:
+    found = complete(imported(labels=torch.tensor([0, 3, 0]), adversarial_label=0, **WITH_TARGET), dataset())
+    assert found.labels.tolist() == [0, 3, 0]
+    assert torch.equal(found.targets, pixels(2, 4))
+    assert found.target_labels.tolist() == [2, 3]
+    assert found.adversarial_label == 0
+    assert found.facts == {}
+
+
+@pytest.mark.parametrize("write", [write_benchmark, write_png_folder, write_tensors_pth])
+@pytest.mark.parametrize("targets", [1, 3])
+def test_an_export_is_completed_to_the_set_it_came_from(tmp_path: Path, write: Any, targets: int) -> None:
+    poisons = poison_set(targets, indices=torch.tensor([5, 13, 29]), base_images=dataset().train_images[[5, 13, 29]])
+    path = tmp_path / "a.pth"
+    write(path, poisons)
+    found = complete(read_poisons(path), dataset())
+    for name in ("indices", "images", "labels", "base_images", "targets", "target_labels"):
+        assert torch.equal(getattr(found, name), getattr(poisons, name))
+    assert found.adversarial_label == 1
+
+
+def test_floats_are_rounded() -> None:
+    found = complete(imported(images=torch.full((3, 3, 5, 7), 10.6 / 255)), dataset(), target_index=0)
+    assert found.images.unique().tolist() == [11]
+
+
+def test_appended_poisons_are_their_own_base() -> None:
+    labels = torch.tensor([1, 1, 1])
+    found = complete(imported(indices=torch.tensor([-1, 5, -1]), labels=labels), dataset(), target_index=0)
+    assert torch.equal(found.base_images[[0, 2]], pixels(3, 3)[[0, 2]])
+    assert torch.equal(found.base_images[1], dataset().train_images[5])
+    without = complete(imported(indices=None, labels=labels), dataset(), target_index=0)
+    assert without.indices.tolist() == [-1, -1, -1]
+    assert torch.equal(without.base_images, without.images)
+
+
+def test_labels_can_be_given() -> None:
+    found = complete(imported(targets=pixels(2, 4)), dataset(), target_label=3, adversarial_label=0)
+    assert found.target_labels.tolist() == [3, 3]
+    assert found.adversarial_label == 0
+    # Saying again what is known is no contradiction.
+    again = imported(targets=pixels(1), target_labels=torch.tensor([2]), adversarial_label=1)
+    assert complete(again, dataset(), target_label=2, adversarial_label=1).adversarial_label == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "words"),
+    [
+        ({"images": pixels(3)[:, :, :4]}, {}, ["(3, 4, 7)", "(3, 5, 7)"]),
+        ({"indices": torch.tensor([1, 2, 40])}, {}, ["index 40", "40 training rows"]),
+        ({"indices": torch.tensor([1, 5, -1])}, {}, ["appended", "labels"]),
+        ({"indices": None}, {}, ["appended", "labels"]),
+        ({"labels": torch.tensor([1, 1, 4])}, {}, ["label 4", "0 ... 3"]),
+        ({"indices": torch.tensor([1, 2, 3])}, {}, ["3 different labels", "adversarial_label"]),
+        ({}, {"target_index": None}, ["no target", "target_index"]),
+        ({}, {"target_index": 12}, ["target_index 12", "12 test rows"]),
+        ({}, {"target_index": -1}, ["target_index -1"]),
+        ({}, {"target_label": 3}, ["target_label 3", "class 0"]),
+        ({}, {"adversarial_label": 4}, ["adversarial label 4"]),
+        ({}, {"adversarial_label": -1}, ["adversarial label -1"]),
+        ({}, {"adversarial_label": 0}, ["adversarial class 0 already"]),
+        ({"adversarial_label": 2}, {"adversarial_label": 1}, ["contradicts its own 2"]),
+        (WITH_TARGET, {}, ["targets of its own"]),
+        ({"targets": pixels(2)}, {"target_index": None}, ["target_label"]),
+        (WITH_TARGET, {"target_index": None, "target_label": 2}, ["contradicts"]),
+        ({"targets": pixels(1), "target_labels": torch.tensor([7])}, {"target_index": None}, ["target label 7"]),
+    ],
+)
+def test_contradictions_with_the_dataset(changes: dict[str, Any], given: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(DataError) as caught:
+        complete(imported(**changes), dataset(), **{"target_index": 0, **given})
+    refusal(caught, "somewhere", *words)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"images": pixels(0)},
+        {"images": pixels(3)[0]},
+        {"images": pixels(3).double()},
+        {"images": pixels(3).float()},
+        {"images": torch.full((3, 3, 5, 7), float("nan"))},
+        {"labels": torch.tensor([1, 1])},
+        {"labels": torch.tensor([1, 1, -1])},
+        {"labels": torch.tensor([1.0, 1, 1])},
+        {"indices": torch.tensor([1, 1, 2])},
+        {"indices": torch.tensor([1, 2, -2])},
+        {"indices": torch.tensor([1, 2])},
+        {"targets": pixels(1).float()},
+        {"targets": pixels(0)},
+        {"targets": pixels(1)[:, :, :4]},
+        {"targets": pixels(2), "target_labels": torch.tensor([1])},
+        {"target_labels": torch.tensor([1])},
+        {"targets": pixels(2), "unpatched_targets": pixels(1)},
+        {"unpatched_targets": pixels(1)},
+    ],
+)
+def test_imports_that_contradict_themselves(changes: dict[str, Any]) -> None:
+    with pytest.raises(DataError) as caught:
+        imported(**changes)
+    refusal(caught, "somewhere")
