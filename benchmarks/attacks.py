@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import reference_attacks
 import torch
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from poisonlab.attacks.attacker import Attacker
 from poisonlab.attacks.matching import Crafting, Matcher, target_gradient
+from poisonlab.attacks.metapoison import unrolled_loss
 from poisonlab.config.attacks.gradient_matching import GradientMatching
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.models import resnet18, small_resnet
@@ -58,7 +60,7 @@ class Contest:
 # --- what is measured ------------------------------------------------------------------------------------------------
 
 
-def selection(model: Classifier, count: int, device: torch.device) -> Contest:
+def selection(model: Classifier, count: int, device: torch.device, precision: str = "float32") -> Contest:
     """Sleeper Agent's selection of bases: the gradient norm of every candidate."""
     stream = generator("cpu", 0, "benchmark", "images")
     inputs = torch.randn(count, 3, 32, 32, generator=stream).to(device)
@@ -67,21 +69,21 @@ def selection(model: Classifier, count: int, device: torch.device) -> Contest:
 
     def difference() -> float:
         return relative(
-            per_sample_gradient_norms(model, inputs[:32], labels[:32]).cpu(),
+            per_sample_gradient_norms(model, inputs[:32], labels[:32], precision=precision).cpu(),
             reference_attacks.gradient_norms(model, inputs[:32], labels[:32]),
         )
 
     return Contest(
         reference=lambda: reference_attacks.gradient_norms(model, inputs, labels),
-        ours=lambda: per_sample_gradient_norms(model, inputs, labels).cpu(),
+        ours=lambda: per_sample_gradient_norms(model, inputs, labels, precision=precision).cpu(),
         difference=difference,
         unit="image",
         per_call=count,
     )
 
 
-def matching(model: Classifier, poisons: int, steps: int, device: torch.device) -> Contest:
-    """Steps of gradient matching, as its loop takes them."""
+def matching(model: Classifier, poisons: int, steps: int, device: torch.device, workers: int = 0) -> Contest:
+    """Steps of gradient matching, as its loop takes them; the releases' loaders start new workers for every step."""
     stream = generator("cpu", 0, "benchmark", "images")
     images = torch.randint(0, 256, (poisons, 3, 32, 32), generator=stream, dtype=torch.uint8)
     labels = torch.full((poisons,), 3)
@@ -102,7 +104,17 @@ def matching(model: Classifier, poisons: int, steps: int, device: torch.device) 
         start = torch.minimum(torch.maximum(drawn * bound, -bound), bound)
         start = torch.minimum(torch.maximum(bases + start, -mean / std), (1 - mean) / std) - bases
         return reference_attacks.craft(
-            model, goal, images, labels, start, mean=mean, std=std, device=device, steps=steps, shift=shift
+            model,
+            goal,
+            images,
+            labels,
+            start,
+            mean=mean,
+            std=std,
+            device=device,
+            steps=steps,
+            shift=shift,
+            workers=workers,
         )
 
     return Contest(
@@ -111,6 +123,33 @@ def matching(model: Classifier, poisons: int, steps: int, device: torch.device) 
         difference=lambda: relative(ours(Augmentation(kind="none")), reference(0.0)),
         unit="step",
         per_call=steps,
+    )
+
+
+def unrolling(model: Classifier, poisons: int, device: torch.device) -> Contest:
+    """MetaPoison's inner step: two unrolled steps of SGD on 125 images, and the gradient of the poisons among them."""
+    stream = generator("cpu", 0, "benchmark", "images")
+    first, second = (torch.randn(125, 3, 32, 32, generator=stream).to(device) for _ in range(2))
+    labels = torch.randint(10, (125,), generator=stream).to(device)
+    target = torch.randn(1, 3, 32, 32, generator=stream).to(device)
+    model = model.to(device)
+
+    def ours() -> Tensor:
+        delta = torch.zeros(poisons, 3, 32, 32, device=device, requires_grad=True)
+        batches = [(torch.cat([first[:poisons] + delta, first[poisons:]]), labels), (second, labels)]
+        weights = {name: weight.detach() for name, weight in model.named_parameters()}
+        unrolled_loss(model, weights, dict(model.named_buffers()), batches, target, 3, 0.1).backward()
+        return cast(Tensor, delta.grad).cpu()
+
+    def reference() -> Tensor:
+        return reference_attacks.metapoison_gradient(model, first, second, labels, poisons, target, 3, 0.1).cpu()
+
+    return Contest(
+        reference=reference,
+        ours=ours,
+        difference=lambda: float((ours() - reference()).norm() / reference().norm()),
+        unit="unrolling",
+        per_call=1,
     )
 
 
@@ -127,14 +166,23 @@ def large(seed: int = 0) -> Classifier:
 CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
     "small": {
         "selection, small residual network, 512 images": lambda device: selection(small(), 512, device),
+        "selection in bfloat16, small residual network, 512 images": lambda device: selection(
+            small(), 512, device, "bfloat16"
+        ),
         "selection, ResNet-18, 64 images": lambda device: selection(large(), 64, device),
+        "selection in bfloat16, ResNet-18, 64 images": lambda device: selection(large(), 64, device, "bfloat16"),
         "gradient matching, small residual network, 100 poisons": lambda device: matching(small(), 100, 5, device),
-        # MetaPoison's step goes here, and below.
+        "gradient matching, the same, 4 workers per loader": lambda device: matching(
+            small(), 100, 5, device, workers=4
+        ),
+        "MetaPoison, small residual network, 12 poisons": lambda device: unrolling(small(), 12, device),
     },
     "cifar": {
         "selection, small residual network, 512 images": lambda device: selection(small(), 512, device),
         "selection, ResNet-18, 5000 images": lambda device: selection(large(), 5000, device),
+        "selection in bfloat16, ResNet-18, 5000 images": lambda device: selection(large(), 5000, device, "bfloat16"),
         "gradient matching, ResNet-18, 500 poisons": lambda device: matching(large(), 500, 5, device),
+        "MetaPoison, ResNet-18, 12 poisons": lambda device: unrolling(large(), 12, device),
     },
 }
 

@@ -129,6 +129,8 @@ def _type(field: Schema) -> str:
     if "oneOf" in field or "anyOf" in field:
         members = [member for member in _members(field) if member.get("type") != "null"]
         return " or ".join(_type(member) for member in members)
+    if field.get("maxItems") == 0:
+        return "empty list"
     if field.get("type") == "array":
         return f"list of {_type(field['items'])}"
     if field.get("type") == "object":
@@ -137,11 +139,11 @@ def _type(field: Schema) -> str:
 
 
 def _range(field: Schema) -> str:
-    for member in field.get("anyOf", []):
+    for member in _members(field):
         if member.get("type") != "null":
             return _range(member)
     parts = []
-    if "minItems" in field:
+    if field.get("minItems"):
         parts.append(f"at least {field['minItems']}")
     for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<")):
         if key in field:
@@ -159,7 +161,8 @@ def _default(field: Schema, required: bool) -> str:
     if required:
         return "required"
     value = field.get("default")
-    if "const" in field and value == field["const"]:
+    # The names that tell the members of a union apart.
+    if isinstance(field.get("const"), str) and value == field["const"]:
         return "must be written"
     if value is None:
         return "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,18 +13,13 @@ from scipy import stats
 from torch import Tensor, nn
 
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.attacks.gradient_matching import (
-    Matcher,
-    adversarial_loss,
-    craft,
-    matching_loss,
-    recognised,
-    ship,
-    target_gradient,
-)
+from poisonlab.attacks.attacker import Attacker, recognised
+from poisonlab.attacks.gradient_matching import craft
+from poisonlab.attacks.matching import Matcher, adversarial_loss, matching_loss, target_gradient
+from poisonlab.attacks.shipping import ship
 from poisonlab.attacks.threat import draw_threat
 from poisonlab.config.attacks.gradient_matching import GradientMatching
-from poisonlab.config.recipe import Augmentation
+from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
@@ -64,13 +60,17 @@ def trained(data: ImageDataset, seed: int = 0) -> Classifier:
     return model
 
 
+def attacker(data: ImageDataset, models: Sequence[Classifier], augmentation: Augmentation = STILL) -> Attacker:
+    return Attacker(models, Normalize(data.mean, data.std), Recipe(augmentation=augmentation))
+
+
 def crafted(augmentation: Augmentation = SHIFT, seed: int = 0, surrogates: int = 1, **options: Any) -> PoisonSet:
     data = dataset()
     settings = GradientMatching(
         **{"name": "gm", "surrogate": "s", "budget": 0.1, "steps": 20, "restarts": 2, **options}
     )
     models = [trained(data, member) for member in range(surrogates)]
-    return craft(data, models, Normalize(data.mean, data.std), augmentation, settings, seed=seed)
+    return craft(data, attacker(data, models, augmentation), settings, seed=seed)
 
 
 def plain_loss(model: nn.Module, inputs: Tensor, labels: Tensor, goal: list[Tensor]) -> float:
@@ -267,7 +267,7 @@ def test_steps_are_signed_adam_with_three_drops() -> None:
     model, normalize = trained(data), Normalize(data.mean, data.std)
     options = {"name": "gm", "surrogate": "s", "budget": 0.1, "restarts": 1, "eps": 255, "precision": "float32"}
     settings = GradientMatching(**options, steps=12, tau=0.02)
-    poisons = craft(data, [model], normalize, STILL, settings, seed=0)
+    poisons = craft(data, attacker(data, [model]), settings, seed=0)
     slow = slow_craft(data, model, normalize, settings, poisons)
     assert torch.allclose(poisons.diagnostics["matching_loss"][0], slow, atol=1e-5)
 
@@ -316,7 +316,7 @@ def test_an_ensemble_averages_its_matching_losses() -> None:
     settings = GradientMatching(
         name="gm", surrogate="s", ensemble=2, budget=0.1, steps=30, restarts=1, precision="float32"
     )
-    poisons = craft(data, models, normalize, STILL, settings, seed=1)
+    poisons = craft(data, attacker(data, models), settings, seed=1)
     label = torch.tensor([poisons.adversarial_label])
     each = []
     for model in models:
@@ -334,7 +334,7 @@ def test_a_diverged_surrogate_is_one_line() -> None:
         model.head.weight.fill_(float("nan"))
     settings = GradientMatching(name="gm", surrogate="s", budget=0.1, steps=2, restarts=1)
     with pytest.raises(PoisonlabError, match="not finite at step 0") as caught:
-        craft(data, [model], Normalize(data.mean, data.std), STILL, settings, seed=0)
+        craft(data, attacker(data, [model]), settings, seed=0)
     assert "\n" not in str(caught.value)
 
 
@@ -429,7 +429,7 @@ def test_recognised_targets_are_classified_correctly_by_every_surrogate() -> Non
     normalize, models = Normalize(data.mean, data.std), [trained(data), trained(data, 1)]
     with torch.no_grad():
         models[1].head.bias[0] -= 100
-    known = recognised(data, models, normalize)
+    known = recognised(data, attacker(data, models))
     for place, (image, label) in enumerate(zip(data.test_images, data.test_labels, strict=True)):
         answers = [int(model(normalize(image[None] / 255)).argmax()) for model in models]
         assert bool(known[place]) is (answers == [int(label)] * 2)
@@ -439,7 +439,7 @@ def test_recognised_targets_are_classified_correctly_by_every_surrogate() -> Non
     made = 0
     for seed in range(6):
         try:
-            poisons = craft(data, models, normalize, STILL, settings, seed=seed)
+            poisons = craft(data, attacker(data, models), settings, seed=seed)
         except SettingsError:
             continue
         assert known[poisons.facts["target_index"]]
@@ -486,6 +486,6 @@ def test_a_target_that_needs_no_attack_is_not_called_divergence() -> None:
         name="gm", surrogate="s", budget=0.1, steps=2, restarts=1, target_criterion="carlini-wagner"
     )
     try:
-        craft(data, [model], Normalize(data.mean, data.std), STILL, settings, seed=0)
+        craft(data, attacker(data, [model]), settings, seed=0)
     except PoisonlabError as error:
         assert "diverged" not in str(error)  # noqa: PT017

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from poisonlab.config.attacks.imported import Imported
+from poisonlab.config.attacks.sleeper_agent import SleeperAgent
 from poisonlab.config.recipe import PUBLISHED, Recipe
 from poisonlab.config.study import Study, read_study
 from poisonlab.errors import SettingsError
@@ -23,7 +26,7 @@ BASE: dict[str, Any] = {
     "seeds": [0, 1],
     "surrogates": [{"name": "base", "model": {"name": "small-resnet"}, "recipe": {"epochs": 10}}],
     "attacks": [{"name": "gm", "method": "gradient-matching", "surrogate": "base", "budget": 0.05}],
-    "victim": {"model": {"name": "resnet18"}, "recipe": {"epochs": 20}},
+    "victims": [{"name": "scratch", "model": {"name": "resnet18"}, "recipe": {"epochs": 20}}],
     "defenses": [
         {"name": "none"},
         {"name": "friends", "apply": [
@@ -77,7 +80,7 @@ def test_the_base_is_fine() -> None:
         (("attacks", 0, "budget"), 0.2, ["'gm'", "budget", "40 poisons", "0.1"]),
         (("attacks", 0, "budget"), 0, ["attacks.0.budget"]),
         (("attacks", 0, "budget"), 1.1, ["attacks.0.budget"]),
-        (("attacks", 0, "method"), "magic", ["attacks.0", "magic", "gradient-matching"]),
+        (("attacks", 0, "method"), "magic", ["attacks.0.method:", "magic", "gradient-matching"]),
         (("attacks", 0, "surrogate"), "other", ["'gm'", "surrogate", "'other'", "base"]),
         (("attacks", 0, "steps"), 0, ["attacks.0.steps"]),
         (("attacks", 0, "steps"), 1.5, ["attacks.0.steps"]),
@@ -92,8 +95,8 @@ def test_the_base_is_fine() -> None:
         (("defenses", 1, "apply", 0, "norm"), "l3", ["defenses.1.apply.0.norm", "l3", "linf"]),
         (("defenses", 1, "apply", 1, "distribution"), "cauchy", ["defenses.1.apply.1.distribution", "gaussian"]),
         (("defenses", 1, "apply", 1, "distribution"), DELETE, ["defenses.1.apply.1.distribution", "missing"]),
-        (("defenses", 1, "apply", 1, "method"), "prayer", ["defenses.1.apply.1", "prayer", "friendly-noise"]),
-        (("defenses", 1, "apply", 1, "method"), DELETE, ["defenses.1.apply.1", "method"]),
+        (("defenses", 1, "apply", 1, "method"), "prayer", ["defenses.1.apply.1.method:", "prayer", "friendly-noise"]),
+        (("defenses", 1, "apply", 1, "method"), DELETE, ["'defenses.1.apply.1.method' is missing"]),
         (("defenses", 1, "name"), "none", ["defenses", "none"]),
         (("defenses",), [], ["defenses"]),
         (("seeds",), [], ["seeds"]),
@@ -115,18 +118,18 @@ def test_the_base_is_fine() -> None:
         (("results",), "/tmp", ["results"]),
         (("defenses", 0, "name"), "x/../../y", ["defenses.0.name"]),
         (("attacks", 0, "name"), "a;b", ["attacks.0.name"]),
-        (("victim", "recipe", "milestones"), [5, 20], ["victim.recipe", "milestone 20", "20 epochs"]),
-        (("victim", "recipe", "milestones"), [5, 3], ["victim.recipe", "increase"]),
-        (("victim", "recipe", "milestones"), [5, 5], ["victim.recipe", "increase"]),
-        (("victim", "recipe", "base"), "friend-paper", ["victim.recipe", "friend-paper", "friends-paper"]),
-        (("victim", "recipe", "warmup_epochs"), 21, ["victim.recipe", "warmup_epochs", "21"]),
-        (("victim", "recipe", "lr"), 0, ["victim.recipe.lr"]),
-        (("victim", "recipe", "lr"), float("nan"), ["victim.recipe.lr"]),
-        (("victim", "recipe", "schedule"), "step", ["victim.recipe.schedule", "steps"]),
-        (("victim", "recipe", "augmentation"), {"kind": "warp"}, ["victim.recipe.augmentation.kind", "crop"]),
-        (("victim", "model", "name"), "vgg", ["victim.model", "vgg", "resnet18"]),
+        (("victims", 0, "recipe", "milestones"), [5, 20], ["victims.0.recipe", "milestone 20", "20 epochs"]),
+        (("victims", 0, "recipe", "milestones"), [5, 3], ["victims.0.recipe", "increase"]),
+        (("victims", 0, "recipe", "milestones"), [5, 5], ["victims.0.recipe", "increase"]),
+        (("victims", 0, "recipe", "base"), "friend-paper", ["victims.0.recipe", "friend-paper", "friends-paper"]),
+        (("victims", 0, "recipe", "warmup_epochs"), 21, ["victims.0.recipe", "warmup_epochs", "21"]),
+        (("victims", 0, "recipe", "lr"), 0, ["victims.0.recipe.lr"]),
+        (("victims", 0, "recipe", "lr"), float("nan"), ["victims.0.recipe.lr"]),
+        (("victims", 0, "recipe", "schedule"), "step", ["victims.0.recipe.schedule", "steps"]),
+        (("victims", 0, "recipe", "augmentation"), {"kind": "warp"}, ["victims.0.recipe.augmentation.kind", "crop"]),
+        (("victims", 0, "model", "name"), "vgg", ["victims.0.model.name:", "vgg", "resnet18"]),
         (("surrogates", 0, "model", "width"), 0, ["surrogates.0.model", "width"]),
-        (("dataset", "source"), "imagenet", ["dataset", "imagenet", "cifar10"]),
+        (("dataset", "source"), "imagenet", ["dataset.source:", "imagenet", "cifar10"]),
         (("dataset", "train_size"), 3, ["dataset", "train_size"]),
         (("dataset",), "cifar10", ["dataset"]),
         (("threads",), 0, ["threads"]),
@@ -147,7 +150,7 @@ def test_impossible_values_name_their_key(place: tuple[str | int, ...], value: A
         (("atacks",), "attacks"),
         (("defences",), "defenses"),
         (("attacks", 0, "epss"), "eps"),
-        (("victim", "recipe", "epoch"), "epochs"),
+        (("victims", 0, "recipe", "epoch"), "epochs"),
         (("defenses", 1, "apply", 0, "zetas"), "zeta"),
         (("dataset", "contrst"), "contrast"),
     ],
@@ -158,11 +161,308 @@ def test_typos_get_a_suggestion(place: tuple[str | int, ...], meant: str) -> Non
     assert f"did you mean '{meant}'?" in text
 
 
+def test_a_key_that_belongs_elsewhere_is_not_suggested_for_itself() -> None:
+    """``victim`` was a section once and is a key of an attack now."""
+    old = changed("victims", value=DELETE) | {"victim": BASE["victims"][0]}
+    text = complaint(old)
+    assert "'victims' is missing" in text
+    assert "unknown key 'victim' (did you mean 'victims'?)" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "place", "words"),
+    [
+        ([], "attacks.0.surrogate:", "at least 1 item"),
+        ("Bad Name", "attacks.0.surrogate:", "not 'Bad Name'"),
+        (["base", "Bad Name"], "attacks.0.surrogate.1:", "not 'Bad Name'"),
+        (5, "attacks.0.surrogate:", "not 5"),
+    ],
+)
+def test_a_bad_surrogate_is_one_problem_in_terms_of_the_config(value: Any, place: str, words: str) -> None:
+    text = complaint(changed("attacks", 0, "surrogate", value=value))
+    assert place in text
+    assert words in text
+    assert ";" not in text
+    assert "constrained" not in text
+
+
 def test_names_that_repeat_are_refused() -> None:
-    for section in ("surrogates", "attacks", "defenses"):
+    for section in ("surrogates", "attacks", "victims", "defenses"):
         study = copy.deepcopy(BASE)
         study[section].append(copy.deepcopy(study[section][0]))
         assert f"{section} repeats {study[section][0]['name']}" in complaint(study)
+
+
+# --- victims --------------------------------------------------------------------------------------------------------
+
+TRANSFER: dict[str, Any] = {"name": "transfer", "scenario": "transfer", "pretrained": "base", "recipe": {"epochs": 20}}
+
+
+@pytest.mark.parametrize(
+    ("victim", "words"),
+    [
+        ({"name": "v"}, ["victims.0", "'v'", "from scratch", "give its model"]),
+        ({**BASE["victims"][0], "pretrained": "base"}, ["victims.0", "'scratch'", "takes no pretrained"]),
+        ({**BASE["victims"][0], "fine_tune_per_class": 5}, ["victims.0", "takes no fine_tune_per_class"]),
+        ({"name": "v", "scenario": "transfer"}, ["victims.0", "'v'", "transfer needs pretrained", "surrogate"]),
+        ({"name": "v", "scenario": "fine-tune"}, ["victims.0", "'v'", "fine-tune needs pretrained", "surrogate"]),
+        ({**TRANSFER, "model": {"name": "lenet"}}, ["victims.0", "'transfer'", "'base'", "take model away"]),
+        ({**TRANSFER, "pretrained": "other"}, ["'transfer'", "pretrained 'other'", "['base']"]),
+        ({**TRANSFER, "fine_tune_per_class": 21}, ["'transfer'", "fine_tune_per_class 21", "20 training images"]),
+        ({**TRANSFER, "scenario": "transfr"}, ["victims.0.scenario", "transfr", "'transfer'"]),
+        ({**TRANSFER, "batch_norm": "frozen"}, ["victims.0.batch_norm", "frozen", "'eval'"]),
+        ({**TRANSFER, "member": -1}, ["victims.0.member", "-1"]),
+    ],
+)
+def test_impossible_victims_are_one_line(victim: dict[str, Any], words: list[str]) -> None:
+    text = complaint(changed("victims", value=[victim]))
+    for word in words:
+        assert word in text
+    assert ";" not in text
+
+
+def test_fine_tuning_on_a_whole_class_is_possible() -> None:
+    read_study(changed("victims", value=[{**TRANSFER, "fine_tune_per_class": 20}]))
+
+
+def test_the_budget_counts_the_images_that_the_victim_is_fine_tuned_on() -> None:
+    study = changed("victims", value=[{**TRANSFER, "fine_tune_per_class": 5}])
+    study["attacks"][0]["budget"] = 0.1
+    read_study(study)
+    study["attacks"][0]["budget"] = 0.11
+    text = complaint(study)
+    for word in ("'gm'", "6 poisons", "only 5 training images", "at most 0.1"):
+        assert word in text
+
+
+def test_an_attack_faces_its_victim_or_the_first() -> None:
+    study = changed("victims", value=[*BASE["victims"], TRANSFER])
+    study["attacks"].append({**BASE["attacks"][0], "name": "other", "victim": "transfer"})
+    read = read_study(study)
+    faced = [read.victim_of(attack) for attack in read.attacks]
+    assert [victim.name for victim in faced] == ["scratch", "transfer"]
+    assert [read.model_of(victim).name for victim in faced] == ["resnet18", "small-resnet"]
+
+
+def test_an_attack_on_an_unknown_victim_is_refused() -> None:
+    text = complaint(changed("attacks", 0, "victim", value="other"))
+    assert "attack 'gm' names victim 'other', which is not one of ['scratch']" in text
+
+
+def test_friendly_noise_of_a_pretrained_victim_begins_at_an_epoch_of_its_own() -> None:
+    """``def_epoch`` 5 is beyond a victim of 4 epochs unless that begins from a pretrained network."""
+    scratch = changed("victims", 0, "recipe", "epochs", value=4)
+    assert "def_epoch 5 is not below the 4 epochs of victim 'scratch'" in complaint(scratch)
+    study = changed("victims", value=[{**TRANSFER, "recipe": {"epochs": 4}}])
+    friendly = read_study(study).defense("friends").friendly
+    assert friendly is not None
+    assert [friendly.begins(scenario) for scenario in ("from-scratch", "transfer", "fine-tune")] == [5, 0, 0]
+    study["defenses"][1]["apply"][0]["def_epoch_pretrained"] = 4
+    text = complaint(study)
+    for word in ("'friends'", "def_epoch 4", "4 epochs", "'transfer'"):
+        assert word in text
+
+
+# --- surrogates -----------------------------------------------------------------------------------------------------
+
+
+def members(attacks: list[dict[str, Any]], victims: list[dict[str, Any]] | None = None) -> dict[str, int]:
+    """How many networks the surrogates ``base`` and ``second`` need."""
+    values = copy.deepcopy(BASE)
+    values["surrogates"].append({**values["surrogates"][0], "name": "second"})
+    values["attacks"] = [
+        {"name": f"a{place}", "method": "gradient-matching", "surrogate": "base", "budget": 0.05, **attack}
+        for place, attack in enumerate(attacks)
+    ]
+    values["victims"] = victims or values["victims"]
+    study = read_study(values)
+    return {surrogate.name: study.members(surrogate.name) for surrogate in study.surrogates}
+
+
+@pytest.mark.parametrize(
+    ("attacks", "needed"),
+    [
+        ([{}], {"base": 1, "second": 0}),
+        ([{"ensemble": 3}], {"base": 3, "second": 0}),
+        ([{"ensemble": 3}, {"ensemble": 2}], {"base": 3, "second": 0}),
+        ([{"ensemble": 2, "surrogate": ["base", "second"]}], {"base": 2, "second": 2}),
+        ([{"method": "metapoison"}], {"base": 0, "second": 0}),
+        # One to recognise the target; those it crafts on it trains itself.
+        ([{"method": "metapoison", "target": "recognised"}], {"base": 1, "second": 0}),
+        ([{"method": "sleeper-agent", "ensemble": 2}], {"base": 2, "second": 0}),
+        ([{"method": "metapoison", "ensemble": 9}, {"surrogate": "second"}], {"base": 0, "second": 1}),
+    ],
+)
+def test_as_many_surrogates_are_trained_as_the_attacks_need(
+    attacks: list[dict[str, Any]], needed: dict[str, int]
+) -> None:
+    assert members(attacks) == needed
+
+
+def test_imported_poisons_need_no_surrogate() -> None:
+    study = read_study(changed("attacks", value=[{"name": "i", "method": "imported", "path": "poisons/{seed}"}]))
+    assert study.members("base") == 0
+
+
+@pytest.mark.parametrize(
+    ("member", "needed"),
+    [(0, {"base": 1, "second": 1}), (2, {"base": 1, "second": 3})],
+)
+def test_a_surrogate_is_trained_for_the_victim_that_begins_as_it(member: int, needed: dict[str, int]) -> None:
+    assert members([{}], [{**TRANSFER, "pretrained": "second", "member": member}]) == needed
+
+
+def test_a_victim_that_no_attack_faces_needs_no_surrogate() -> None:
+    assert members([{}], [*BASE["victims"], {**TRANSFER, "pretrained": "second"}]) == {"base": 1, "second": 0}
+
+
+def test_the_attackers_noise_is_random_noise() -> None:
+    friendly = {"method": "friendly-noise"}
+    assert "surrogates.0.apply.0.method" in complaint(changed("surrogates", 0, "apply", value=[friendly]))
+
+
+# --- attacks --------------------------------------------------------------------------------------------------------
+
+GM = BASE["attacks"][0]
+SLEEPER = {"name": "sa", "method": "sleeper-agent", "surrogate": "base", "budget": 0.05}
+IMPORTED = {"name": "im", "method": "imported", "path": "poisons/{seed}"}
+
+
+def adaptive(name: str, attack: str = "gm", defense: str = "friends", **others: Any) -> dict[str, Any]:
+    return {**GM, "name": name, "adaptation": {"friendly_attack": attack, "friendly_defense": defense}, **others}
+
+
+@pytest.mark.parametrize(
+    ("attacks", "words"),
+    [
+        ([{**GM, "surrogate": ["base", "other"]}], ["'gm'", "surrogate 'other'", "['base']"]),
+        ([GM, adaptive("b", defense="magic")], ["'b'", "defense 'magic'", "friendly noise ['friends']"]),
+        ([GM, adaptive("b", defense="none")], ["'b'", "defense 'none'", "friendly noise ['friends']"]),
+        ([GM, adaptive("b", attack="magic")], ["'b'", "attack 'magic'", "'gm'"]),
+        ([GM, adaptive("b"), adaptive("c", attack="b")], ["'c'", "'b'", "itself waits for the friendly noise"]),
+        ([adaptive("b", attack="b")], ["'b'", "itself waits for the friendly noise"]),
+        ([{**GM, "adaptation": {}}], ["attacks.0.adaptation", "needs random_noise"]),
+        (
+            [{**GM, "adaptation": {"friendly_attack": "gm"}}],
+            ["attacks.0.adaptation", "give both friendly_attack and friendly_defense"],
+        ),
+        (
+            [{**GM, "adaptation": {"friendly_defense": "friends"}}],
+            ["attacks.0.adaptation", "give both friendly_attack and friendly_defense"],
+        ),
+        ([{**SLEEPER, "source_class": 3, "target_class": 3}], ["attacks.0", "'sa'", "both 3"]),
+        ([{**SLEEPER, "restarts": 2}], ["attacks.0.restarts", "2"]),
+        ([{**IMPORTED, "mean": [0.5, 0.5, 0.5]}], ["attacks.0", "'im'", "both mean and std"]),
+        ([{**IMPORTED, "std": [0.5, 0.5, 0.5]}], ["attacks.0", "'im'", "both mean and std"]),
+        ([{**IMPORTED, "surrogate": "base"}], ["attacks.0.surrogate", "base"]),
+        ([{**IMPORTED, "surrogate": ["base"]}], ["attacks.0.surrogate", "at most 0"]),
+        ([{"name": "im", "method": "imported"}], ["'attacks.0.path' is missing"]),
+        ([{**GM, "method": "magic"}], ["attacks.0", "magic", "'gradient-matching'", "'sleeper-agent'", "'imported'"]),
+        ([{"name": "x", "surrogate": "base"}], ["'attacks.0.method' is missing"]),
+        ([{**GM, "published": 7}], ["attacks.0.published", "7"]),
+        ([{**GM, "published_row": "Poison Frogs"}], ["attacks.0", "'gm'", "published_row needs published"]),
+    ],
+)
+def test_impossible_attacks_are_one_line(attacks: list[dict[str, Any]], words: list[str]) -> None:
+    text = complaint(changed("attacks", value=attacks))
+    for word in words:
+        assert word in text
+    assert ";" not in text
+
+
+def test_adaptation_to_the_noise_of_another_victim_is_refused() -> None:
+    study = changed("victims", value=[*BASE["victims"], TRANSFER])
+    study["attacks"] = [GM, adaptive("b", victim="transfer")]
+    assert "attack 'b': adaptation names 'gm', whose victim is another one" in complaint(study)
+
+
+def test_an_attack_that_knows_random_noise_may_be_the_earlier_run() -> None:
+    noisy = {**GM, "name": "noisy", "adaptation": {"random_noise": {"distribution": "bernoulli"}}}
+    read_study(changed("attacks", value=[noisy, adaptive("b", attack="noisy")]))
+
+
+def test_sleeper_agent_can_go_without_retraining() -> None:
+    attack = read_study(changed("attacks", value=[{**SLEEPER, "retrain_every": 0}])).attacks[0]
+    assert isinstance(attack, SleeperAgent)
+    assert attack.retrain_every == 0
+
+
+@pytest.mark.parametrize(
+    ("eps", "bound"),
+    [(DELETE, None), (255, None), (8, 8)],
+)
+def test_imported_poisons_keep_a_bound_only_if_one_is_given(eps: Any, bound: float | None) -> None:
+    attack = IMPORTED if eps is DELETE else {**IMPORTED, "eps": eps}
+    assert read_study(changed("attacks", value=[attack])).attack("im").bound == bound
+
+
+def test_figures_of_an_unknown_attack_are_refused() -> None:
+    text = complaint(changed("figures", "attacks", value=["gm", "magic"]))
+    assert "figures.attacks names attack 'magic', which is not one of ['gm']" in text
+
+
+def test_figures_are_drawn_for_the_attacks_that_are_named() -> None:
+    study = changed("attacks", value=[GM, SLEEPER])
+    assert [attack.name for attack in read_study(study).drawn_attacks] == ["gm", "sa"]
+    study["figures"] = {"attacks": ["sa"]}
+    assert [attack.name for attack in read_study(study).drawn_attacks] == ["sa"]
+
+
+ATTACKS = [
+    {**GM, "surrogate": ["base"], "adaptation": {"random_noise": {"distribution": "uniform"}}},
+    adaptive("adaptive", published=5, published_row="Sleeper Agent | FRIENDS-B"),
+    {**GM, "name": "bp", "method": "bullseye-polytope", "victim": "transfer", "setup": "a = b/c.json"},
+    {**GM, "name": "pf", "method": "poison-frogs", "watermark": 0.3},
+    {**GM, "name": "cp", "method": "convex-polytope"},
+    {**GM, "name": "mp", "method": "metapoison", "recolor": {"grid": 4}},
+    {**SLEEPER, "patch": {"place": "bottom-right"}, "source_class": 1, "target_class": 2},
+    {**IMPORTED, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2]},
+]
+
+
+def test_every_kind_of_attack_survives_the_command_line() -> None:
+    study = changed("attacks", value=ATTACKS)
+    study["victims"].append(TRANSFER)
+    study["surrogates"][0]["apply"] = [{"method": "random-noise", "distribution": "gaussian"}]
+    read = read_study(study)
+    assert Study.model_validate(parse(spec(**read.model_dump(mode="json")))) == read
+    for attack in read.attacks:
+        strings = spec(attack=attack.model_dump(mode="json"))
+        assert type(attack).model_validate(parse(strings)["attack"]) == attack
+
+
+# --- files that an attack reads -------------------------------------------------------------------------------------
+
+
+def test_every_file_of_a_folder_of_poisons_counts(tmp_path: Path) -> None:
+    inner = tmp_path / "7" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "b.png").touch()
+    (tmp_path / "7" / "a.png").touch()
+    imported = Imported(name="im", path=str(tmp_path / "{seed}"))
+    assert imported.files(7) == [tmp_path / "7" / "a.png", inner / "b.png"]
+    (tmp_path / "8").mkdir()
+    for seed in (8, 9):
+        with pytest.raises(SettingsError, match=rf"'im': there is no file or folder of poisons at .*/{seed}: check"):
+            imported.files(seed)
+
+
+@pytest.mark.parametrize(
+    ("attack", "key"),
+    [({**GM, "setup": "{place}"}, "setup"), ({**SLEEPER, "patch": {"image": "{place}"}}, "patch.image")],
+)
+def test_a_file_that_an_attack_names_must_exist(attack: dict[str, Any], key: str, tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    filled = json.loads(json.dumps(attack).replace("{place}", str(place)))
+    read = read_study(changed("attacks", value=[filled])).attacks[0]
+    with pytest.raises(SettingsError, match=rf"attack '{attack['name']}': {key}: there is no file .*/file: check"):
+        read.files(0)
+    place.touch()
+    assert list(read.files(0)) == [place]
+    assert list(read_study(changed("attacks", value=[GM])).attacks[0].files(0)) == []
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
 
 
 def test_friendly_noise_twice_in_a_row_is_refused() -> None:
@@ -179,14 +479,14 @@ def test_several_problems_are_all_said() -> None:
 
 
 @pytest.mark.parametrize(
-    "place", [("victim", "recipe", "lr"), ("victim", "recipe", "weight_decay"), ("attacks", 0, "tau")]
+    "place", [("victims", 0, "recipe", "lr"), ("victims", 0, "recipe", "weight_decay"), ("attacks", 0, "tau")]
 )
 def test_infinite_values_are_refused(place: tuple[str | int, ...]) -> None:
     assert str(place[-1]) in complaint(changed(*place, value=float("inf")))
 
 
 def test_a_base_that_is_no_name_is_refused() -> None:
-    complaint(changed("victim", "recipe", "base", value=["friends-paper"]))
+    complaint(changed("victims", 0, "recipe", "base", value=["friends-paper"]))
 
 
 def test_the_advised_budget_works() -> None:
@@ -234,8 +534,8 @@ def test_a_part_of_the_bases_augmentation_can_be_changed() -> None:
 
 
 def test_a_recipe_survives_the_command_line() -> None:
-    study = read_study(changed("victim", "recipe", value={"base": "epic", "lr": 0.05}))
-    recipe = study.victim.recipe
+    study = read_study(changed("victims", 0, "recipe", value={"base": "epic", "lr": 0.05}))
+    recipe = study.victims[0].recipe
     plain = recipe.model_dump(mode="json", exclude={"base"})
     again = Recipe.model_validate(parse(spec(recipe=plain))["recipe"])
     assert again.model_copy(update={"base": "epic"}) == recipe

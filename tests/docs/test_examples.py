@@ -167,7 +167,9 @@ def test_an_edit_of_the_attack_changes_its_job_only(copy: Path, tmp_path: Path) 
     edited = tmp_path / "edited"
     shutil.copytree(copy, edited)
     module = edited / "src" / "poisonlab" / "attacks" / "watermark.py"
-    module.write_text(module.read_text(encoding="utf-8").replace("int(settings.eps)", "1"), encoding="utf-8")
+    text = module.read_text(encoding="utf-8")
+    assert "settings.opacity *" in text
+    module.write_text(text.replace("settings.opacity *", "0.5 * settings.opacity *"), encoding="utf-8")
     own: dict[str, Any] = {place: code_digests("poisonlab.attacks.watermark", base=place) for place in (copy, edited)}
     assert own[copy] != own[edited]
     assert digests(copy) == digests(edited)

@@ -53,6 +53,16 @@ def test_the_lab_s_loop_measures(ran: tuple[dict[str, Any], str]) -> None:
     assert set(names["outcome"]) == {"success", "adversarial_confidence", "target_accuracy"}
 
 
+def test_the_transferred_victim_keeps_its_features(ran: tuple[dict[str, Any], str]) -> None:
+    names = ran[0]
+    pretrained, transferred = names["surrogate"].extract.state_dict(), names["transferred"].extract.state_dict()
+    assert pretrained
+    for name, tensor in pretrained.items():
+        assert torch.equal(tensor, transferred[name])
+    fresh = names["build_network"](names["architecture"], names["dataset"], seed=3).head
+    assert not torch.equal(fresh.weight, names["transferred"].head.weight)
+
+
 def test_the_victim_starts_as_the_donor_did(ran: tuple[dict[str, Any], str]) -> None:
     names = ran[0]
     again = names["build_network"](names["architecture"], names["dataset"], seed=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.evaluation.intervals import mcnemar_exact, paired_permutation
 from poisonlab.evaluation.layouts import latex, markdown, readable, timing
 from poisonlab.evaluation.outcome import accuracy, attack_outcome, logits_of
 from poisonlab.evaluation.results import Trial, tidy_results
@@ -134,6 +136,80 @@ def test_rates_get_a_t_interval_and_a_permutation_test() -> None:
     assert line["p_success"] == pytest.approx(2 / 16)
 
 
+# --- attacks with a trigger: rates over images --------------------------------------------------------------------
+
+
+def triggered(defense: str, successes: list[float], without: float = 0.1, attack: str = "sa") -> list[Trial]:
+    return [
+        Trial(attack, defense, seed, success, 0.5, 0.9, 1.0, untriggered_success=without + seed / 100)
+        for seed, success in enumerate(successes)
+    ]
+
+
+def test_success_without_the_trigger_is_a_mean_of_its_own() -> None:
+    results = tidy_results([*triggered("none", [0.75, 0.5]), *triggered("d", [0.25, 0.25], 0.3), *NONE])
+    assert row(results, "none", "sa")["untriggered_success"] == pytest.approx(0.105)
+    assert row(results, "d", "sa")["untriggered_success"] == pytest.approx(0.305)
+    assert math.isnan(row(results, "none")["untriggered_success"])
+    table = readable(results)
+    assert table["Without trigger"].tolist() == ["10.5", "30.5", ""]
+    assert "nan" not in markdown(table) + latex(table)
+    assert "Without trigger" not in readable(tidy_results(NONE)).columns
+
+
+def test_rates_that_are_all_0_or_1_are_still_rates() -> None:
+    """Wilson and McNemar would take a mean over many images for one yes or no."""
+    successes, failures = [1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]
+    results = tidy_results([*triggered("none", successes), *triggered("d", failures)])
+    none, defended = row(results, "none", "sa"), row(results, "d", "sa")
+    # Mean 3/4, standard deviation 1/2; t(3) at 97.5 % is 3.182446.
+    low, high = 0.75 - 3.182446305 * 0.25, 0.75 + 3.182446305 * 0.25
+    assert low < 0
+    assert high > 1
+    assert (none["success"], none["success_low"], none["success_high"]) == (0.75, 0.0, 1.0)
+    assert (defended["success_low"], defended["success_high"]) == (0.0, 0.0)
+    # Differences 1, 0, 1, 1: 4 of 16 sign patterns are as far from zero, as the 0 has no sign.
+    assert defended["p_success"] == pytest.approx(4 / 16)
+    # The same numbers as single yes or no.
+    single = tidy_results(
+        [*trials("gm", "none", dict(enumerate(successes))), *trials("gm", "d", dict(enumerate(failures)))]
+    )
+    line = row(single, "none")
+    assert (line["success_low"], line["success_high"]) == pytest.approx(wilson_by_hand(3, 4), abs=1e-9)
+
+
+def test_rates_that_are_all_0_or_1_are_compared_by_permutation() -> None:
+    """Up to 20 seeds that is McNemar's p; beyond, sign patterns are drawn, which tells the tests apart."""
+    successes, failures = [1.0] * 10 + [0.0] * 14, [0.0] * 24
+    line = row(tidy_results([*triggered("none", successes), *triggered("d", failures)]), "d", "sa")
+    assert line["p_success"] == paired_permutation(failures, successes)
+    mcnemar = mcnemar_exact([bool(value) for value in failures], [bool(value) for value in successes])
+    assert mcnemar == 2 / 2**10 != line["p_success"]
+
+
+def test_the_interval_of_a_rate_is_cut_to_what_a_rate_can_be() -> None:
+    results = tidy_results([*triggered("none", [0.98, 1.0, 0.6]), *triggered("d", [0.02, 0.0, 0.4])])
+    none, defended = row(results, "none", "sa"), row(results, "d", "sa")
+    half = 4.30265273 * float(pd.Series([0.98, 1.0, 0.6]).std()) / math.sqrt(3)
+    assert none["success_low"] == pytest.approx(0.86 - half, rel=1e-7)
+    assert none["success_high"] == 1.0
+    assert defended["success_low"] == 0.0
+    assert defended["success_high"] == pytest.approx(0.14 + half, rel=1e-7)
+
+
+def test_a_rate_of_a_single_seed_has_no_interval() -> None:
+    results = tidy_results([*triggered("none", [0.5]), *triggered("d", [1.0])])
+    line = row(results, "d", "sa")
+    assert math.isnan(line["success_low"])
+    assert math.isnan(line["success_high"])
+    table = readable(results)
+    assert table["Poison success [95 % CI]"].tolist() == ["50.0", "100.0"]
+    assert "nan" not in markdown(table)
+
+
+# --- beside the paper ---------------------------------------------------------------------------------------------
+
+
 def test_published_values_are_judged_by_our_interval() -> None:
     published = {("gm", "none"): {"success": 0.9, "accuracy": 0.2}, ("gm", "d"): {"success": 0.9}}
     results = tidy_results([*NONE, *DEFENDED], published)
@@ -229,7 +305,13 @@ def test_outcome() -> None:
         targets=images, target_labels=torch.tensor([1, 2, 1, 1]), adversarial_label=0,
     )  # fmt: skip
     outcome = attack_outcome(model, normalize, poisons)
+    assert "untriggered_success" not in outcome
     weights = [math.exp(v / 255) / (math.exp(v / 255) + math.exp(0.5) + math.exp(-1)) for v in (0, 100, 200, 255)]
     assert outcome["success"] == 0.5
     assert outcome["target_accuracy"] == 0.25
     assert outcome["adversarial_confidence"] == pytest.approx(sum(weights) / 4, rel=1e-6)
+
+    backdoor = replace(poisons, untriggered=torch.tensor([0, 0, 0, 200], dtype=torch.uint8).view(4, 1, 1, 1))
+    with_trigger = attack_outcome(model, normalize, backdoor)
+    assert with_trigger.pop("untriggered_success") == 0.25
+    assert with_trigger == outcome

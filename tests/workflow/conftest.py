@@ -6,6 +6,7 @@ import fcntl
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import Checkout, check_out, stub_environment
@@ -34,21 +35,31 @@ def _once(folder: Path, make: Callable[[], object]) -> None:
             done.touch()
 
 
-@pytest.fixture(scope="session")
-def planned(shared: Path) -> Checkout:
-    """The graph of tiny.yaml with every job done by a stub: real Snakemake records, worthless results."""
-    interpreter = shared / "stub" / "bin" / "interpreter"
-    study = Checkout(shared / "planned", str(interpreter))
+def _planned(shared: Path, name: str) -> Checkout:
+    """The graph of a study with every job done by a stub: real Snakemake records, worthless results."""
+    stub = shared / "stub"
+    study = Checkout(shared / f"planned-{name}", str(stub / "bin" / "interpreter"))
 
     def make() -> None:
-        shutil.rmtree(shared / "stub", ignore_errors=True)
-        stub_environment(shared / "stub")
-        check_out(study.path, HERE / "tiny.yaml", study.python)
+        check_out(study.path, HERE / f"{name}.yaml", study.python)
         outcome = study.snakemake("--cores", "2")
         assert outcome.code == 0, outcome.output
 
+    _once(stub, lambda: stub_environment(stub))
     _once(study.path, make)
     return study
+
+
+@pytest.fixture(scope="session")
+def planned(shared: Path) -> Checkout:
+    """The graph of tiny.yaml, done by stubs."""
+    return _planned(shared, "tiny")
+
+
+@pytest.fixture(scope="session")
+def planned_scenarios(shared: Path) -> Checkout:
+    """The graph of scenarios.yaml, done by stubs."""
+    return _planned(shared, "scenarios")
 
 
 @pytest.fixture(scope="session")
@@ -65,10 +76,53 @@ def finished(shared: Path) -> Checkout:
     return study
 
 
+EXTENDED = (
+    "results/victims/real/moved/none/seed0.safetensors",
+    "results/victims/real/moved/friends-bernoulli/seed0.safetensors",
+    "results/poisons/real/adaptive/seed0.safetensors",
+)
+
+
+@pytest.fixture(scope="session")
+def extended(shared: Path, finished: Checkout) -> Checkout:
+    """``finished`` with two attacks more, really computed for one seed: one that knows the friendly noise of the first,
+    and the first's poisons as if made elsewhere, for a transfer victim. Snakemake's output is in ``extended.log``."""
+    study = Checkout(shared / "extended")
+
+    def extend(settings: Any) -> None:
+        recipe = settings["victims"][0]["recipe"]
+        settings["victims"].append(
+            {"name": "transfer", "scenario": "transfer", "pretrained": "base", "recipe": recipe, "head": "fresh"}
+        )
+        adaptation = {"friendly_attack": "strong", "friendly_defense": "friends-bernoulli"}
+        adaptive = {"name": "adaptive", "method": "sleeper-agent", "surrogate": "base", "budget": 0.05, "steps": 4}
+        moved = {"name": "moved", "method": "imported", "path": "imported/{seed}.safetensors", "victim": "transfer"}
+        settings["attacks"] += [{**adaptive, "retrain_every": 2, "adaptation": adaptation}, moved]
+
+    def make() -> None:
+        finished.copy(study.path)
+        for seed in (0, 1):
+            poisons = study.path / f"results/poisons/real/strong/seed{seed}.safetensors"
+            shutil.copy(poisons, study.path / "imported" / f"{seed}.safetensors")
+        study.change_study(extend)
+        outcome = study.snakemake(*EXTENDED, "--cores", "2")
+        assert outcome.code == 0, outcome.output
+        (study.path / "extended.log").write_text(outcome.output, encoding="utf-8")
+
+    _once(study.path, make)
+    return study
+
+
 @pytest.fixture
 def copied(planned: Checkout, tmp_path: Path) -> Checkout:
     """A copy of ``planned`` to change."""
     return planned.copy(tmp_path / "study")
+
+
+@pytest.fixture
+def copied_scenarios(planned_scenarios: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of ``planned_scenarios`` to change."""
+    return planned_scenarios.copy(tmp_path / "study")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ Everything that depends on how Snakemake prints or records things is in this mod
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -111,7 +112,8 @@ class Checkout:
         return Plan(dict(_blocks(outcome.output)))
 
     def study(self) -> Any:
-        return yaml.safe_load((self.path / STUDY).read_text(encoding="utf-8"))
+        """The study's settings; what an anchor shares is written out, so that a change stays where it is made."""
+        return json.loads(json.dumps(yaml.safe_load((self.path / STUDY).read_text(encoding="utf-8"))))
 
     def change_study(self, change: Callable[[Any], None], *, sort_keys: bool = False) -> None:
         """Let ``change`` edit the study's settings in place."""
@@ -169,6 +171,12 @@ def check_out(path: Path, study: Path, python: str = sys.executable) -> Checkout
         else:
             shutil.copy2(source, path / name)
     shutil.copy(study, path / STUDY)
+    # Stands in for poisons that were made elsewhere, one folder per seed.
+    for seed in range(3):
+        folder = path / "imported" / f"seed{seed}"
+        folder.mkdir(parents=True)
+        for row in (3, 14):
+            (folder / f"{row}.png").write_text(f"{seed} {row}", encoding="utf-8")
     return Checkout(path, python)
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from harness import STUDY, Checkout
+from harness import STUDY, Checkout, check_out
 
 pytestmark = pytest.mark.workflow
+
+HERE = Path(__file__).parent
 
 Change = Callable[[Any], object]
 
@@ -29,20 +32,24 @@ def _set(*place: str | int, to: Any) -> Change:
 MISTAKES: dict[str, tuple[Change, list[str]]] = {
     "unknown key": (_set("attacks", 0, "epsilon", to=8), ["unknown key", "epsilon"]),
     "misspelt key": (_set("sedes", to=[1]), ["unknown key 'sedes'", "did you mean 'seeds'"]),
-    "mistyped value": (_set("victim", "recipe", "epochs", to="many"), ["victim.recipe.epochs", "many"]),
+    "mistyped value": (_set("victims", 0, "recipe", "epochs", to="many"), ["victims.0.recipe.epochs", "many"]),
     "negative eps": (_set("attacks", 0, "eps", to=-1), ["attacks.0.eps", "greater than 0"]),
     "budget above the class": (_set("attacks", 0, "budget", to=0.5), ["budget 0.5", "class", "lower"]),
     "unknown attack": (_set("attacks", 0, "method", to="magic"), ["attacks.0.method", "gradient-matching"]),
     "unknown defense": (_set("defenses", 2, "apply", 0, "method", to="magic"), ["defenses.2.apply.0", "magic"]),
     "unknown surrogate": (_set("attacks", 0, "surrogate", to="other"), ["surrogate 'other'", "base"]),
-    "unknown recipe": (_set("victim", "recipe", "base", to="best"), ["unknown recipe 'best'", "friends-paper"]),
+    "unknown recipe": (_set("victims", 0, "recipe", "base", to="best"), ["unknown recipe 'best'", "friends-paper"]),
     "unknown data source": (_set("dataset", "source", to="imagenet"), ["dataset", "imagenet"]),
     "def_epoch too late": (_set("defenses", 2, "apply", 0, "def_epoch", to=9), ["def_epoch 9", "3 epochs"]),
     "no seeds": (_set("seeds", to=[]), ["seeds", "at least 1"]),
     "seed twice": (_set("seeds", to=[1, 1]), ["seeds repeats 1"]),
     "name with a slash": (_set("study", to="a/b"), ["study"]),
     "results outside": (_set("results", to="a/../../b"), ["results must not climb"]),
-    "missing section": (lambda study: study.pop("victim"), ["'victim' is missing"]),
+    "pretrained of nothing": (
+        _set("victims", 0, to={"name": "v", "scenario": "transfer"}),
+        ["victims.0", "needs pretrained"],
+    ),
+    "missing section": (lambda study: study.pop("victims"), ["'victims' is missing"]),
 }
 
 
@@ -56,6 +63,30 @@ def test_mistake_in_the_config_is_one_line(mistake: str, fresh: Checkout, tmp_pa
     assert "Traceback" not in outcome.output
     (line,) = {line for line in outcome.output.splitlines() if "config: " in line}
     for word in words:
+        assert word in line
+    assert not (study.path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda study: None, ["attack 'moved': there is no file or folder of poisons at imported/seed0: check path"]),
+        (
+            _set("attacks", 0, "setup", to="no/such.pickle"),
+            ["attack 'plain': setup: there is no file no/such.pickle: check the path"],
+        ),
+    ],
+    ids=["folder of poisons", "setup file"],
+)
+def test_file_of_an_attack_that_is_missing(change: Change, words: list[str], tmp_path: Path) -> None:
+    study = check_out(tmp_path / "study", HERE / "scenarios.yaml")
+    study.change_study(change)
+    shutil.rmtree(study.path / "imported")
+    outcome = study.snakemake("-n", "--cores", "1")
+    assert outcome.code != 0
+    assert "Traceback" not in outcome.output
+    for word in words:
+        (line,) = {line for line in outcome.output.splitlines() if "there is no file" in line}
         assert word in line
     assert not (study.path / "results").exists()
 

@@ -255,13 +255,14 @@ CASES = [
         "published table of one attack",
         setting("attacks", 0, "published", to=1),
         direct=TABLES,
-        named={("tables", ""): {"published.strong"}},
+        named={("tables", ""): {"published.strong.table"}},
     ),
     Case(
         "lr of the surrogate",
         setting("surrogates", 0, "recipe", "lr", to=0.01),
-        direct=pretrain(),
-        follows=craft() | noise() | train() | TABLES,
+        # The whole recipe is told to the attacker, who may train surrogates, too.
+        direct=pretrain() | craft(),
+        follows=noise() | train() | TABLES,
         named={("pretrain", "base/0/0"): {"recipe.lr"}},
         landscapes=True,
     ),
@@ -270,12 +271,12 @@ CASES = [
         setting("surrogates", 0, "recipe", "augmentation", "pixels", to=1),
         direct=pretrain() | craft(),
         follows=noise() | train() | TABLES,
-        named={("craft", "weak/0"): {"augmentation.pixels"}},
+        named={("craft", "weak/0"): {"surrogates.0.recipe.augmentation.pixels"}},
         landscapes=True,
     ),
     Case(
         "lr of the victim",
-        setting("victim", "recipe", "lr", to=0.01),
+        setting("victims", 0, "recipe", "lr", to=0.01),
         direct=noise() | train(),
         follows=TABLES,
         named={("train", "weak/clean/1"): {"recipe.lr"}, ("noise", "weak/friendly/1"): {"recipe.lr"}},
@@ -338,9 +339,11 @@ CASES = [
     Case(
         "module of random noise",
         edited("src/poisonlab/defenses/random_noise.py"),
-        direct=noise("friends-bernoulli") | train("friends-bernoulli"),
-        follows=TABLES,
+        # Gradient matching can be adapted to it.
+        direct=craft() | noise("friends-bernoulli") | train("friends-bernoulli"),
+        follows=noise() | train() | TABLES,
         named={("train", "weak/friends-bernoulli/0"): {"src/poisonlab/defenses/random_noise.py"}},
+        landscapes=True,
     ),
     Case(
         "module of friendly noise",
@@ -395,23 +398,32 @@ CASES = [
 ]
 
 
-# A pytest parameter per case; known faults are expected to fail.
-PARAMETERS = [
-    pytest.param(case, id=case.name, marks=[pytest.mark.xfail(reason=case.fails, strict=True)] if case.fails else [])
-    for case in CASES
-]
+def parameters(cases: list[Case]) -> list[Any]:
+    """A pytest parameter per case; known faults are expected to fail."""
+    return [
+        pytest.param(
+            case, id=case.name, marks=[pytest.mark.xfail(reason=case.fails, strict=True)] if case.fails else []
+        )
+        for case in cases
+    ]
 
 
-@pytest.mark.parametrize("case", PARAMETERS)
+@pytest.mark.parametrize("case", parameters(CASES))
 def test_change_reruns(case: Case, copied: Checkout) -> None:
+    check(case, copied)
+
+
+def check(case: Case, copied: Checkout) -> None:
     case.change(copied)
     plan = copied.plan()
     assert plan.jobs() == case.direct | case.follows
     assert plan.direct() <= case.direct
     # Below a job that reruns, Snakemake tells no other reason: ask for that stage alone.
-    for rule in sorted({rule for rule, _ in case.direct - plan.direct()}):
+    hidden = {rule for rule, _ in case.direct - plan.direct()}
+    hidden |= {rule for rule, _ in case.direct} & {rule for rule, _ in case.follows}
+    for rule in sorted(hidden):
         alone = copied.plan(TARGETS[rule], "--allowed-rules", rule, TARGETS[rule])
-        assert alone.direct() == {job for job in case.direct if job[0] == rule}
+        assert alone.jobs() == alone.direct() == {job for job in case.direct if job[0] == rule}
         plan.reasons.update(alone.reasons)
     for job, names in case.named.items():
         assert plan.changed(job) == names
@@ -434,3 +446,194 @@ def test_remade_artifacts_with_the_same_bytes_rerun_nothing_in_the_next_call(cop
     assert outcome.code == 0, outcome.output
     assert "craft" in outcome.output
     assert copied.plan().reasons == {}
+
+
+# --- Other scenarios and attacks: scenarios.yaml ---
+
+PLAIN, ADAPTIVE, MOVED = "plain", "adaptive", "moved"
+FEATURES: set[Job] = {("pretrain", "features/0/0")}
+
+
+def crafts(*attacks: str) -> set[Job]:
+    return {("craft", f"{attack}/0") for attack in attacks}
+
+
+def noises(*attacks: str) -> set[Job]:
+    return {("noise", f"{attack}/friendly/0") for attack in attacks}
+
+
+def trains(*attacks: str, rows: tuple[str, ...] = ("none", "friendly")) -> set[Job]:
+    return {("train", f"{attack}/{row}/0") for attack in attacks for row in rows}
+
+
+def after_crafting(*attacks: str) -> set[Job]:
+    return noises(*attacks) | trains(*attacks) | TABLES
+
+
+def other_poisons(checkout: Checkout) -> None:
+    checkout.append("imported/seed0/14.png", "changed")
+
+
+def more_poisons(checkout: Checkout) -> None:
+    checkout.append("imported/seed0/15.png", "new")
+
+
+def poisons_of_no_seed(checkout: Checkout) -> None:
+    """Touch the poisons in use, and change those of a seed that is not in the study."""
+    os.utime(checkout.path / "imported/seed0/3.png")
+    checkout.append("imported/seed1/3.png", "changed")
+
+
+def both(*changes: Callable[[Checkout], object]) -> Callable[[Checkout], object]:
+    return lambda checkout: [change(checkout) for change in changes]
+
+
+SCENARIOS = [
+    # The transfer victim, and what it begins as.
+    Case(
+        "recipe and images of the surrogate that the victim begins as",
+        both(setting("surrogates", 1, "recipe", "lr", to=0.01), setting("surrogates", 1, "held_out_per_class", to=2)),
+        direct=FEATURES,
+        follows=noises(MOVED) | trains(MOVED) | TABLES,
+        named={("pretrain", "features/0/0"): {"recipe.lr", "held_out_per_class"}},
+        landscapes=True,
+    ),
+    Case(
+        "another surrogate for the victim to begin as",
+        setting("victims", 1, "pretrained", to="base"),
+        direct=noises(MOVED) | trains(MOVED),
+        follows=TABLES,
+        landscapes=True,
+    ),
+    Case(
+        "lr of the transfer victim",
+        setting("victims", 1, "recipe", "lr", to=0.01),
+        direct=noises(MOVED) | trains(MOVED),
+        follows=TABLES,
+        named={("train", "moved/none/0"): {"recipe.lr"}, ("noise", "moved/friendly/0"): {"recipe.lr"}},
+        landscapes=True,
+    ),
+    Case(
+        "batch norm of the transfer victim",
+        setting("victims", 1, "batch_norm", to="train"),
+        direct=noises(MOVED) | trains(MOVED),
+        follows=TABLES,
+        named={("train", "moved/none/0"): {"start.batch_norm"}, ("noise", "moved/friendly/0"): {"start.batch_norm"}},
+        landscapes=True,
+    ),
+    Case(
+        "images that the victim is fine-tuned on",
+        setting("victims", 1, "fine_tune_per_class", to=5),
+        direct=crafts(MOVED) | noises(MOVED) | trains(MOVED),
+        follows=TABLES,
+        named={
+            ("craft", "moved/0"): {"fine_tune_per_class"},
+            ("train", "moved/none/0"): {"start.fine_tune_per_class"},
+        },
+        landscapes=True,
+    ),
+    Case(
+        "lr of the other victim",
+        setting("victims", 0, "recipe", "lr", to=0.01),
+        direct=noises(PLAIN, ADAPTIVE) | trains(PLAIN, ADAPTIVE),
+        # Its noise is what the adaptive attacker knows.
+        follows=crafts(ADAPTIVE) | TABLES,
+        landscapes=True,
+    ),
+    Case(
+        "name of the victim, and modules that the study does not use",
+        both(
+            setting("victims", 1, "name", to="other"),
+            setting("attacks", 2, "victim", to="other"),
+            *(edited(f"src/poisonlab/attacks/{name}.py") for name in ("features", "metapoison", "poison_frogs")),
+        ),
+    ),
+    Case(
+        "victim of the imported attack",
+        setting("attacks", 2, "victim", to="scratch"),
+        direct=noises(MOVED) | trains(MOVED),
+        follows=TABLES,
+        landscapes=True,
+    ),
+    Case(
+        "def_epoch of victims from scratch",
+        setting("defenses", 1, "apply", 0, "def_epoch", to=0),
+        direct=noises(PLAIN, ADAPTIVE) | trains(PLAIN, ADAPTIVE, rows=("friendly",)),
+        follows=crafts(ADAPTIVE) | trains(ADAPTIVE, rows=("none",)) | TABLES,
+        named={("train", "plain/friendly/0"): {"defenses.0.def_epoch"}},
+        landscapes=False,
+    ),
+    Case(
+        "def_epoch of pretrained victims",
+        setting("defenses", 1, "apply", 0, "def_epoch_pretrained", to=1),
+        direct=noises(MOVED) | trains(MOVED, rows=("friendly",)),
+        follows=TABLES,
+        named={("noise", "moved/friendly/0"): {"defenses.0.def_epoch"}},
+    ),
+    # Poisons made elsewhere.
+    Case("a changed file", other_poisons, direct=crafts(MOVED), follows=after_crafting(MOVED), landscapes=True),
+    Case("a file more", more_poisons, direct=crafts(MOVED), follows=after_crafting(MOVED), landscapes=True),
+    Case("poisons touched, or of no seed", poisons_of_no_seed),
+    Case(
+        "modules that read poisons",
+        both(edited("src/poisonlab/attacks/imported.py"), edited("src/poisonlab/interchange/tensors.py")),
+        direct=crafts(MOVED),
+        follows=after_crafting(MOVED),
+        named={("craft", "moved/0"): {"src/poisonlab/attacks/imported.py", "src/poisonlab/interchange/tensors.py"}},
+        landscapes=True,
+    ),
+    # An attacker who knows the defense.
+    Case(
+        "zeta of the noise that the attacker knows",
+        setting("defenses", 1, "apply", 0, "zeta", to=8),
+        direct=noises(PLAIN, ADAPTIVE, MOVED),
+        follows=crafts(ADAPTIVE) | trains(ADAPTIVE) | trains(PLAIN, MOVED, rows=("friendly",)) | TABLES,
+    ),
+    Case(
+        "steps of the earlier run",
+        setting("attacks", 0, "steps", to=4),
+        direct=crafts(PLAIN),
+        follows=crafts(ADAPTIVE) | after_crafting(PLAIN, ADAPTIVE),
+        named={("craft", "plain/0"): {"attack.steps"}},
+        landscapes=True,
+    ),
+    Case(
+        "random noise that the attacker knows, too",
+        setting("attacks", 1, "adaptation", "random_noise", to={"distribution": "bernoulli", "mu": 8}),
+        direct=crafts(ADAPTIVE),
+        follows=after_crafting(ADAPTIVE),
+    ),
+    # Code of the attacks.
+    Case(
+        "module of gradient matching",
+        edited("src/poisonlab/attacks/gradient_matching.py"),
+        direct=crafts(PLAIN),
+        # By the noise it knows, not by the module.
+        follows=crafts(ADAPTIVE) | after_crafting(PLAIN, ADAPTIVE),
+        named={("craft", "plain/0"): {"src/poisonlab/attacks/gradient_matching.py"}},
+        landscapes=True,
+    ),
+    Case(
+        "module of Sleeper Agent",
+        edited("src/poisonlab/attacks/sleeper_agent.py"),
+        direct=crafts(ADAPTIVE),
+        follows=after_crafting(ADAPTIVE),
+        named={("craft", "adaptive/0"): {"src/poisonlab/attacks/sleeper_agent.py"}},
+    ),
+    Case(
+        "module of what the two share",
+        edited("src/poisonlab/attacks/matching.py"),
+        direct=crafts(PLAIN, ADAPTIVE),
+        follows=after_crafting(PLAIN, ADAPTIVE),
+        named={
+            ("craft", "plain/0"): {"src/poisonlab/attacks/matching.py"},
+            ("craft", "adaptive/0"): {"src/poisonlab/attacks/matching.py"},
+        },
+        landscapes=True,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", parameters(SCENARIOS))
+def test_change_reruns_in_other_scenarios(case: Case, copied_scenarios: Checkout) -> None:
+    check(case, copied_scenarios)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,11 @@ from base64 import b64encode
 from pathlib import Path
 
 import pytest
+import torch
 from harness import Checkout, check_out, environment
+
+from poisonlab.artifacts.files import read_tensors
+from poisonlab.artifacts.poison_set import PoisonSet
 
 pytestmark = pytest.mark.workflow
 
@@ -56,6 +61,49 @@ def _without_seconds(study: Checkout) -> list[dict[str, str]]:
     ]
     assert timed
     return timed
+
+
+# --- A transfer victim, imported poisons and an adaptive attack, added to a finished study ---
+
+
+def _network(study: Checkout, path: str) -> dict[str, torch.Tensor]:
+    tensors, _ = read_tensors(study.path / path, "network")
+    return tensors
+
+
+def test_what_is_added_to_a_study_remakes_nothing(extended: Checkout) -> None:
+    log = (extended.path / "extended.log").read_text(encoding="utf-8")
+    made = re.findall(r"^(?:local)?rule (\w+):$", log, flags=re.MULTILINE)
+    assert sorted(made) == ["craft", "craft", "noise", "train", "train"]
+
+
+@pytest.mark.parametrize("row", ["none", "friends-bernoulli"])
+def test_a_transfer_victim_keeps_the_features_it_begins_with(row: str, extended: Checkout) -> None:
+    victim = _network(extended, f"results/victims/real/moved/{row}/seed0.safetensors")
+    pretrained = _network(extended, "results/surrogates/real/base/seed0-0.safetensors")
+    assert victim.keys() == pretrained.keys()
+    changed = {name for name in victim if not torch.equal(victim[name], pretrained[name])}
+    assert changed == {"head.weight", "head.bias"}
+
+
+def test_poisons_come_through_an_import_as_they_were(extended: Checkout) -> None:
+    own, moved = (
+        PoisonSet.load(extended.path / f"results/poisons/real/{attack}/seed0.safetensors")
+        for attack in ("strong", "moved")
+    )
+    for name in ("indices", "images", "labels", "base_images", "targets", "target_labels"):
+        assert torch.equal(getattr(own, name), getattr(moved, name))
+    assert own.adversarial_label == moved.adversarial_label
+
+
+def test_an_attack_with_a_trigger_ships_targets_with_and_without_it(extended: Checkout) -> None:
+    poisons = PoisonSet.load(extended.path / "results/poisons/real/adaptive/seed0.safetensors")
+    assert poisons.untriggered is not None
+    assert len(poisons.indices) == 5
+    poisons.check_bound(16)
+    assert set(poisons.labels.tolist()) == {poisons.adversarial_label}
+    differ = (poisons.targets != poisons.untriggered).flatten(1).any(1)
+    assert differ.all()
 
 
 # --- Killed trainings ---
@@ -241,14 +289,32 @@ SPIED = {
 
 @pytest.mark.parametrize("rule", SPIED)
 def test_digests_cover_every_module_that_a_job_imports(rule: str, copied_real: Checkout) -> None:
-    recorded = _recorded_params(copied_real, SPIED[rule])
+    _check_digests(rule, SPIED[rule], copied_real)
+
+
+@pytest.mark.parametrize(
+    ("rule", "output"),
+    [
+        ("craft", "results/poisons/real/adaptive/seed0.safetensors"),
+        ("craft", "results/poisons/real/moved/seed0.safetensors"),
+        ("noise", "results/noise/real/moved/friends-bernoulli/seed0.safetensors"),
+        ("train", "results/victims/real/moved/friends-bernoulli/seed0.safetensors"),
+    ],
+    ids=["adaptive Sleeper Agent", "import", "noise of a transfer victim", "transfer victim"],
+)
+def test_digests_cover_other_scenarios(rule: str, output: str, extended: Checkout, tmp_path: Path) -> None:
+    _check_digests(rule, output, extended.copy(tmp_path / "study"))
+
+
+def _check_digests(rule: str, output: str, copied_real: Checkout) -> None:
+    recorded = _recorded_params(copied_real, output)
     digested = {part.split("@")[0] for part in recorded.replace("'", " ").replace(",", " ").split() if ".py@" in part}
     assert f"workflow/scripts/{rule}.py" in digested
 
     spy = copied_real.path / "spy"
     spy.mkdir()
     (spy / "sitecustomize.py").write_text(SPY, encoding="utf-8")
-    command = _recorded_command(copied_real, SPIED[rule])
+    command = _recorded_command(copied_real, output)
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=copied_real.path,

@@ -81,16 +81,17 @@ def dataset_files():
     return files_of(study.dataset)
 
 
-def cured(function):
-    """As ``function`` of the wildcards, but a problem that the user can cure ends the workflow in one line."""
+def check_files():
+    """A file that an attack lacks ends the workflow here, in one line; an input function would end in a traceback."""
+    try:
+        for attack in study.attacks:
+            for seed in SEEDS:
+                attack.files(seed)
+    except PoisonlabError as error:
+        raise WorkflowError(str(error))
 
-    def call(wildcards):
-        try:
-            return function(wildcards)
-        except PoisonlabError as error:
-            raise WorkflowError(str(error))
 
-    return call
+check_files()
 
 
 def victim_of(wildcards):
@@ -126,7 +127,7 @@ def craft_surrogates(wildcards):
             rules.pretrain.output.weights,
             surrogate=surrogate,
             seed=wildcards.seed,
-            member=range(attack.ensemble if attack.pretrains else 0),
+            member=range(attack.pretrained_networks),
         )
     ]
 
@@ -141,7 +142,6 @@ def craft_noise(wildcards):
     return expand(f"{NOISE}.safetensors", **earlier, seed=wildcards.seed)
 
 
-@cured
 def craft_files(wildcards):
     return [str(path) for path in study.attack(wildcards.attack).files(int(wildcards.seed))]
 
@@ -323,5 +323,7 @@ def landscape_victims_code(wildcards):
 
 def curves_spec(wildcards):
     """Where the curves mark the begin of friendly noise."""
-    begin = FRIENDLY_ROWS[0].friendly.begins(victim_of(wildcards).scenario) if FRIENDLY_ROWS else None
+    begin = (
+        FRIENDLY_ROWS[0].friendly.begins(victim_of(wildcards).scenario) if FRIENDLY_ROWS else None
+    )
     return spec(**DRAWING, def_epoch=begin)

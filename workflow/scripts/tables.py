@@ -135,7 +135,13 @@ def _published(folder: Path, tables: Mapping[str, Published]) -> dict[tuple[str,
             chosen = chosen[chosen["row"] == where.row]
             if chosen.empty:
                 raise SettingsError(f"attack {attack!r}: published_row {where.row!r} is not one of {rows}")
-        for _, row in chosen[chosen["defense"].notna() & (chosen["defense"] != "")].iterrows():
+        chosen = chosen[chosen["defense"].notna() & (chosen["defense"] != "")]
+        if bool(chosen.duplicated(["defense", "column"]).any()):
+            raise SettingsError(
+                f"attack {attack!r}: table {where.table} has several rows for the same defense: "
+                f"give published_row, one of {sorted(chosen['row'].unique())}"
+            )
+        for _, row in chosen.iterrows():
             known.setdefault((attack, row["defense"]), {})[names[row["column"]]] = row["value"] / 100
     return known
 

@@ -27,7 +27,7 @@ class Palette:
 
     Attributes:
         grid: (P, 3, g, g, g) float32 displacements, a leaf tensor to optimise; the last axis runs along L, the one
-            before it along u, the first spatial one along v.
+            before it along u, the first spatial one along v. Colours outside [0, 1] move as the grid's edge does.
     """
 
     def __init__(self, settings: Recolor, count: int, device: torch.device) -> None:
@@ -40,7 +40,8 @@ class Palette:
         luv = rgb_to_luv(images)
         places = (luv * 2 - 1).permute(0, 2, 3, 1)[:, None]
         moved = F.grid_sample(self.grid, places, mode="bilinear", padding_mode="border", align_corners=True)
-        return luv_to_rgb((luv + moved[:, :, 0]).clamp(0, 1))
+        # Not cut to the grid's box: u and v of saturated colours lie outside, and stay there where nothing moves.
+        return luv_to_rgb(luv + moved[:, :, 0])
 
     def project(self) -> None:
         """Cut every displacement at the bound."""
@@ -57,7 +58,10 @@ class Palette:
 
 
 def rgb_to_luv(images: Tensor) -> Tensor:
-    """sRGB (P, 3, H, W) in [0, 1] to CIELUV, scaled: L / 100, (u + 100) / 200, (v + 100) / 200."""
+    """sRGB (P, 3, H, W) in [0, 1] to CIELUV, scaled: L / 100, (u + 100) / 200, (v + 100) / 200.
+
+    Nearly all colours come to lie in [0, 1]; saturated reds, greens and blues have u or v beyond.
+    """
     linear = torch.where(images > 0.04045, ((images.clamp(min=0.04) + 0.055) / 1.055) ** 2.4, images / 12.92)
     x, y, z = torch.einsum("ij,pjhw->iphw", _XYZ.to(images), linear)
     below = y * _SLOPE

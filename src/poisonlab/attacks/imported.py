@@ -21,5 +21,6 @@ def craft(
         read_poisons(settings.at(seed), settings.mean, settings.std),
         dataset,
         target_index=settings.target_index,
+        target_label=settings.target_label,
         adversarial_label=settings.adversarial_label,
     )

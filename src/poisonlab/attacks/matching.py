@@ -32,6 +32,8 @@ from poisonlab.randomness import generator
 from poisonlab.training.schedule import step_milestones
 
 _REFERENCE_BATCH = 512
+# Images of one backward pass where a mean gradient is summed up.
+_CHUNK = 500
 
 Gradients = tuple[Tensor, ...]
 
@@ -47,9 +49,12 @@ def target_gradient(model: nn.Module, target: Tensor, label: Tensor, criterion: 
     Raises:
         PoisonlabError: the gradient is zero.
     """
-    loss = adversarial_loss(model(target), label, criterion)
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    goal = tuple(gradient.detach() for gradient in torch.autograd.grad(loss, weights))
+    goal = tuple(torch.zeros_like(weight) for weight in weights)
+    for images, labels in zip(torch.split(target, _CHUNK), torch.split(label, _CHUNK), strict=True):
+        loss = adversarial_loss(model(images), labels, criterion) * (len(images) / len(target))
+        for part, gradient in zip(goal, torch.autograd.grad(loss, weights), strict=True):
+            part += gradient
     if not any(bool(part.any()) for part in goal):
         raise PoisonlabError(
             "the target's gradient is zero, so there is nothing to match: does the surrogate already give it the "
@@ -263,4 +268,6 @@ class _Optimisation:
         adaptation = self.settings.adaptation
         if adaptation is not None and adaptation.random_noise is not None:
             images = images + random_noise(images.shape, adaptation.random_noise, stream, images.device) / self.std
+            if adaptation.random_noise.clip:
+                images = images.clamp(self.lower, self.upper)
         return images

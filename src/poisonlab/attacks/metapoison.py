@@ -32,9 +32,11 @@ from poisonlab.config.attacks.metapoison import MetaPoison as Settings
 from poisonlab.data.augmentation import augment
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels
-from poisonlab.errors import PoisonlabError
+from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.models.classifier import Classifier
 from poisonlab.randomness import generator, stream_seed
+from poisonlab.training.loop import set_rate, sgd
+from poisonlab.training.schedule import learning_rate
 
 _LOWEST_MARGIN = -100.0
 _WARM_UP = 5
@@ -49,7 +51,8 @@ def craft(
 
     Args:
         dataset: clean data.
-        attacker: ``fresh`` builds the surrogates; the recipe gives their augmentation and the length of their training.
+        attacker: ``fresh`` builds the surrogates, the recipe trains them; those that are trained already only choose
+            the target.
         settings: surrogates, unrolled steps, bound.
         seed: of the threat, the surrogates, the batches and the start.
         progress: show a progress bar.
@@ -58,9 +61,12 @@ def craft(
         The poisons; ``diagnostics["adversarial_loss"]`` is (steps,) float32, the outer loss averaged over surrogates.
 
     Raises:
-        SettingsError: the budget exceeds the adversarial class, or no test image can be the target.
+        SettingsError: the budget exceeds the adversarial class, no test image can be the target, or colours are to be
+            changed and there are none.
         PoisonlabError: the outer loss is not finite.
     """
+    if settings.recolor is not None and dataset.image_shape[0] != 3:
+        raise SettingsError("recolor changes the colours of RGB images, and these are grey: take it away")
     threat = choose_threat(dataset, attacker, settings, seed)
     bases = dataset.train_images[threat.base_indices]
     crafting = _Crafting(dataset, attacker, settings, threat, seed)
@@ -104,7 +110,7 @@ def unrolled_loss(
 
     Args:
         model: normalised images to logits. Steps run in train mode, so that batch norm normalises by the batch; the
-            target is judged in eval mode, with the statistics that the steps have left.
+            target is judged in eval mode, with the statistics that the steps have left, which count as constants.
         weights: theta_0 by name; not changed.
         buffers: of the model, by name; not changed.
         batches: K pairs of images (B, C, H, W) and labels (B,); the first holds the poisons.
@@ -135,14 +141,15 @@ def unrolled_loss(
 
 @dataclass
 class _Surrogate:
-    """One network on its clean trajectory: plain SGD, starting anew at the end of its training.
+    """One network on its clean trajectory, starting anew at the end of its training.
 
     Attributes:
         batches: done since its start.
-        run: how often it has started.
+        run: how often it has started anew.
     """
 
     model: Classifier
+    optimizer: torch.optim.SGD
     number: int
     batches: int = 0
     run: int = 0
@@ -221,7 +228,7 @@ class _Crafting:
             penalty.backward()  # type: ignore[no-untyped-call]
         if not math.isfinite(total):
             raise PoisonlabError(
-                f"the adversarial loss is not finite at crafting step {step}: lower surrogate_lr, or check the data"
+                f"the adversarial loss is not finite at crafting step {step}: lower unroll_lr, or check the data"
             )
         return total / count
 
@@ -251,7 +258,7 @@ class _Crafting:
             batches,
             self.target,
             self.threat.adversarial_label,
-            self.settings.surrogate_lr,
+            self.settings.unroll_lr,
             self.settings.crafting_precision,
         )
         loss.backward()  # type: ignore[no-untyped-call]
@@ -280,40 +287,47 @@ class _Crafting:
         return rows[torch.randint(max(1, len(rows)), (count,), generator=stream, device=rows.device)]
 
     def _epoch(self) -> int:
-        """Batches of one epoch."""
-        return max(1, len(self.labels) // self.settings.batch_size)
+        """Batches of one epoch of clean training."""
+        return math.ceil(len(self.labels) / self.attacker.recipe.batch_size)
 
     def _surrogate(self, number: int) -> _Surrogate:
         """A surrogate trained for ``number`` times ``stagger`` epochs."""
-        surrogate = _Surrogate(self._fresh(number, 0), number)
+        surrogate = self._fresh(number, 0)
         self._advance(surrogate, number * self.settings.stagger * self._epoch())
         return surrogate
 
-    def _fresh(self, number: int, run: int) -> Classifier:
-        return self.attacker.network(stream_seed(self.seed, "metapoison", "surrogate", number, run))
+    def _fresh(self, number: int, run: int) -> _Surrogate:
+        model = self.attacker.network(stream_seed(self.seed, "metapoison", "surrogate", number, run))
+        return _Surrogate(model, sgd(model, self.attacker.recipe), number, run=run)
 
     def _advance(self, surrogate: _Surrogate, batches: int) -> None:
-        """Plain SGD on clean data, so many batches; a surrogate at the end of its training starts anew."""
+        """So many batches of the recipe on clean data; a surrogate at the end of its training starts anew."""
         length = self.attacker.recipe.epochs * self._epoch()
         for _ in range(batches):
             if surrogate.batches >= length:
-                surrogate.run += 1
-                surrogate.batches = 0
-                surrogate.model = self._fresh(surrogate.number, surrogate.run)
+                vars(surrogate).update(vars(self._fresh(surrogate.number, surrogate.run + 1)))
             self._clean_step(surrogate)
             surrogate.batches += 1
 
     def _clean_step(self, surrogate: _Surrogate) -> None:
-        device = self.attacker.device
-        stream = generator(device, self.seed, "metapoison", "clean", surrogate.number, surrogate.run, surrogate.batches)
-        rows = torch.randint(len(self.labels), (self.settings.batch_size,), generator=stream, device=device)
-        inputs = augment(self.attacker.normalize(pixels(self.images[rows])), self.attacker.augmentation, stream)
+        recipe, number = self.attacker.recipe, surrogate.number
+        epoch, place = divmod(surrogate.batches, self._epoch())
+        order = torch.randperm(len(self.labels), generator=self._clean_stream("cpu", surrogate, epoch))
+        rows = order[place * recipe.batch_size : (place + 1) * recipe.batch_size].to(self.attacker.device)
+        stream = self._clean_stream(self.attacker.device, surrogate, epoch, place)
+        inputs = augment(self.attacker.normalize(pixels(self.images[rows])), recipe.augmentation, stream)
         model = surrogate.model.train()
-        parameters = list(model.parameters())
-        gradients = torch.autograd.grad(F.cross_entropy(model(inputs), self.labels[rows]), parameters)
-        with torch.no_grad():
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.sub_(gradient, alpha=self.settings.surrogate_lr)
+        torch.manual_seed(stream_seed(self.seed, "metapoison", "dropout", number, surrogate.run, surrogate.batches))
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            logits = model(inputs)
+        loss = F.cross_entropy(logits.float(), self.labels[rows])
+        surrogate.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        set_rate(surrogate.optimizer, learning_rate(recipe, surrogate.batches / self._epoch()))
+        surrogate.optimizer.step()
+
+    def _clean_stream(self, device: torch.device | str, surrogate: _Surrogate, *place: int) -> torch.Generator:
+        return generator(device, self.seed, "metapoison", "clean", surrogate.number, surrogate.run, *place)
 
 
 def schedule(step: int, steps: int) -> float:

@@ -151,7 +151,12 @@ def select_bases(dataset: ImageDataset, attacker: Attacker, settings: Settings, 
     """
     pool = class_rows(dataset, target_class, attacker.rows)
     candidates = pool[: settings.candidates]
-    count = affordable(dataset, settings.budget, len(attacker.pool(dataset)), target_class, candidates)
+    count = affordable(dataset, settings.budget, len(attacker.pool(dataset)), target_class, pool)
+    if count > len(candidates):
+        raise SettingsError(
+            f"budget {settings.budget:g} asks for {count} poisons, but there are only {len(candidates)} candidates: "
+            "raise candidates or lower the budget"
+        )
     if settings.selection == "random":
         chosen = np.random.default_rng([seed, 4]).choice(candidates, size=count, replace=False)
         return torch.from_numpy(np.sort(chosen).astype(np.int64))
@@ -160,7 +165,9 @@ def select_bases(dataset: ImageDataset, attacker: Attacker, settings: Settings, 
     labels = dataset.train_labels[rows].to(attacker.device)
     norms = torch.stack(
         [
-            per_sample_gradient_norms(surrogate.eval().requires_grad_(True), inputs, labels)
+            per_sample_gradient_norms(
+                surrogate.eval().requires_grad_(True), inputs, labels, precision=settings.crafting_precision
+            )
             for surrogate in attacker.surrogates
         ]
     ).mean(0)
@@ -198,7 +205,7 @@ def _retraining(
 ) -> Refresh | None:
     """Retrain the surrogates from scratch on the poisons so far, every so many steps but not for the last."""
     every = settings.retrain_every
-    if every is None:
+    if not every:
         return None
     defenses = _expected(attacker, settings)
     recipe = _recipe(attacker.recipe, settings)

@@ -138,6 +138,8 @@ def _from_setup(dataset: ImageDataset, attacker: Attacker, path: str, seed: int)
             f"{where} says target class {setup.target_class} and base class {setup.base_class}, but the dataset has "
             f"{target_label} and {sorted(labels)} there: it was made for another dataset or order of images"
         )
+    if target_label == setup.base_class:
+        raise SettingsError(f"{where}: target and bases are both of class {target_label}, so nothing is left to do")
     missing = bases[~torch.isin(bases, attacker.pool(dataset))]
     if len(missing):
         raise SettingsError(f"{where}: base {int(missing[0])} is not among the images the victim is fine-tuned on")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from poisonlab.config.attacks.attack import ONE, SEVERAL
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.convex_polytope import ConvexPolytope
 from poisonlab.config.attacks.gradient_matching import GradientMatching
@@ -225,7 +226,7 @@ class Study(Settings):
 
     def members(self, surrogate: str) -> int:
         """How many networks of a surrogate each seed needs."""
-        crafted = [attack.ensemble for attack in self.attacks if attack.pretrains and surrogate in attack.surrogates]
+        crafted = [attack.pretrained_networks for attack in self.attacks if surrogate in attack.surrogates]
         begun = [
             victim.member + 1
             for victim in {self.victim_of(attack) for attack in self.attacks}
@@ -304,11 +305,21 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         key = str(problem["loc"][-1])
         return f"unknown key {place!r}{_suggest(key)}"
+    if problem["type"] == "union_tag_invalid":
+        chosen = problem["ctx"]
+        return f"{place}.{_key(chosen)}: Input should be one of {chosen['expected_tags']}, not {chosen['tag']!r}"
+    if problem["type"] == "union_tag_not_found":
+        return f"'{place}.{_key(problem['ctx'])}' is missing"
     if problem["type"] == "missing":
         return f"{place!r} is missing"
     shown = problem.get("input")
     given = f", not {shown!r}" if isinstance(shown, str | int | float | bool) or shown is None else ""
     return f"{place}: {text}{given}" if place else text
+
+
+def _key(context: Mapping[str, str]) -> str:
+    """The key that tells the members of a union apart; pydantic quotes it."""
+    return context["discriminator"].strip("'")
 
 
 def _is_tag(part: str) -> bool:
@@ -318,7 +329,7 @@ def _is_tag(part: str) -> bool:
 @cache
 def _tags() -> frozenset[str]:
     """Every value of a field that tells the members of a union apart."""
-    found: set[str] = set()
+    found = {ONE, SEVERAL}
     for definition in Study.model_json_schema().get("$defs", {}).values():
         for field in ("source", "name", "method"):
             values = definition.get("properties", {}).get(field, {})
@@ -330,5 +341,6 @@ def _suggest(key: str) -> str:
     known = set(Study.model_json_schema()["properties"])
     for definition in Study.model_json_schema().get("$defs", {}).values():
         known |= set(definition.get("properties", {}))
-    close = get_close_matches(key, known, n=1)
+    # The word itself is a key of another section.
+    close = get_close_matches(key, known - {key}, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

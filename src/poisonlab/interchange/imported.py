@@ -111,6 +111,7 @@ def complete(
         targets=targets,
         target_labels=target_labels,
         adversarial_label=aim,
+        untriggered=imported.unpatched_targets,
         facts={} if target_index is None else {"target_index": target_index},
     )
 

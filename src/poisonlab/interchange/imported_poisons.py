@@ -100,6 +100,7 @@ def from_poison_set(poisons: PoisonSet, source: str) -> ImportedPoisons:
         indices=poisons.indices,
         targets=poisons.targets,
         target_labels=poisons.target_labels,
+        unpatched_targets=poisons.untriggered,
         adversarial_label=poisons.adversarial_label,
         source=source,
     )

@@ -20,7 +20,9 @@ from torch.func import functional_call, grad, vmap
 _TEMPORARY_BYTES = 1 << 28
 
 
-def per_sample_gradient_norms(model: nn.Module, inputs: Tensor, labels: Tensor, *, chunk: int = 128) -> Tensor:
+def per_sample_gradient_norms(
+    model: nn.Module, inputs: Tensor, labels: Tensor, *, chunk: int = 128, precision: str = "float32"
+) -> Tensor:
     """The l2 norm of each example's cross-entropy gradient with respect to all trainable parameters.
 
     The model is put in eval mode for the while: batch norm uses its running statistics, so examples do not mix. It is
@@ -32,15 +34,19 @@ def per_sample_gradient_norms(model: nn.Module, inputs: Tensor, labels: Tensor, 
         inputs: (N, C, H, W) float, as the model takes them.
         labels: (N,) int64.
         chunk: most examples per forward and backward pass; does not change the result beyond rounding.
+        precision: ``bfloat16`` for mixed precision, faster and within about a percent.
 
     Returns:
         (N,) float32, on the inputs' device.
     """
-    inputs = inputs.detach()
+    inputs = inputs.detach().contiguous(
+        memory_format=torch.channels_last if inputs.ndim == 4 else torch.preserve_format
+    )
     layers = _separable_layers(model)
     if len(inputs) == 0 or layers == []:
         return torch.zeros(len(inputs), device=inputs.device)
-    with _in_eval_mode(model), torch.enable_grad():
+    reduced = torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    with _in_eval_mode(model), torch.enable_grad(), reduced:
         if layers is not None:
             try:
                 parts = zip(torch.split(inputs, chunk), torch.split(labels, chunk), strict=True)
@@ -183,7 +189,8 @@ def _squared_norms(layer: nn.Module, inputs: Tensor, gradient: Tensor) -> Tensor
         gradient: (n, ...), of the loss with respect to what it returned.
     """
     weight, bias = cast(Tensor | None, layer.weight), cast(Tensor | None, layer.bias)
-    squared = torch.zeros(len(inputs), dtype=gradient.dtype, device=gradient.device)
+    wide = torch.float32 if gradient.dtype == torch.bfloat16 else gradient.dtype
+    squared = torch.zeros(len(inputs), dtype=wide, device=gradient.device)
     if weight is not None and weight.requires_grad:
         if isinstance(layer, nn.Conv2d):
             squared += _convolution(layer, inputs, gradient)
@@ -193,7 +200,7 @@ def _squared_norms(layer: nn.Module, inputs: Tensor, gradient: Tensor) -> Tensor
             squared += _linear(inputs, gradient)
     if bias is not None and bias.requires_grad:
         features = gradient.movedim(-1 if isinstance(layer, nn.Linear) else 1, 1)
-        squared += _square(features.reshape(*features.shape[:2], -1).sum(2))
+        squared += _square(features.reshape(*features.shape[:2], -1).sum(2, dtype=squared.dtype))
     return squared
 
 

@@ -70,7 +70,7 @@ def train(
     full = data = data.to(device)
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
-    optimizer = _optimizer(model, recipe)
+    optimizer = sgd(model, recipe)
     last = recipe.epochs if until is None else until
     history: list[EpochRecord] = []
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
@@ -125,7 +125,7 @@ def _train_epoch(
     total = torch.zeros((), device=device, dtype=torch.float64)
     batches = math.ceil(len(data) / recipe.batch_size)
     for number in range(batches):
-        _set_rate(optimizer, learning_rate(recipe, epoch + number / batches))
+        set_rate(optimizer, learning_rate(recipe, epoch + number / batches))
         chosen = order[number * recipe.batch_size : (number + 1) * recipe.batch_size]
         labels, rows = data.labels[chosen], data.rows[chosen]
         if features is not None:
@@ -204,7 +204,8 @@ def _loss(logits: Tensor, labels: Tensor, defenses: Sequence[Defense], epoch: in
     return F.cross_entropy(logits, labels)
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """The recipe's optimiser over the trainable parameters; the rate is set before each step."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for parameter in (parameter for parameter in model.parameters() if parameter.requires_grad):
@@ -222,7 +223,8 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     )
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from poisonlab.config.types import FilePath, Fraction, Name, PositiveInt, PositiveLevels, Settings
 from poisonlab.errors import SettingsError
 
 Precision = Literal["uint8", "float32"]
 
+ONE, SEVERAL = "one name", "several names"
+
+
+def _one_or_several(value: object) -> str:
+    return ONE if isinstance(value, str) else SEVERAL
+
+
+Names = Annotated[
+    Annotated[Name, Tag(ONE)] | Annotated[tuple[Name, ...], Field(min_length=1), Tag(SEVERAL)],
+    Discriminator(_one_or_several),
+]
+"""A name or a list of names; a mistake is reported for the one that was meant."""
+
 
 class Attack(Settings):
     """Settings that the workflow asks of every attack; its own come on top."""
 
-    pretrains: ClassVar[bool] = True
-    """Whether the attack needs trained surrogates; one that trains its own, or none, says False."""
     around_poison: ClassVar[bool] = False
     """Whether figure 2 (the matching loss around one poison) has a meaning for it."""
 
@@ -28,7 +39,7 @@ class Attack(Settings):
     """Names the module of ``poisonlab.attacks`` that crafts the poisons."""
     victim: Name | None = None
     """The entry of ``victims`` that is trained on the poisons; the first if not given."""
-    surrogate: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
+    surrogate: Names
     """Name of an entry of ``surrogates``: the network the attacker crafts on; a list for several architectures."""
     ensemble: PositiveInt = 1
     """Networks of each surrogate and seed."""
@@ -43,10 +54,21 @@ class Attack(Settings):
     published_row: str | None = None
     """Which rows of that table, where it holds several attacks."""
 
+    @model_validator(mode="after")
+    def _row_of_a_table(self) -> Self:
+        if self.published_row is not None and self.published is None:
+            raise ValueError(f"attack {self.name!r}: published_row needs published, the number of its table")
+        return self
+
     @property
     def surrogates(self) -> tuple[str, ...]:
         """The names of its surrogates."""
         return (self.surrogate,) if isinstance(self.surrogate, str) else self.surrogate
+
+    @property
+    def pretrained_networks(self) -> int:
+        """How many trained networks of each surrogate and seed the attack is handed."""
+        return self.ensemble
 
     @property
     def bound(self) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,8 +16,6 @@ from poisonlab.errors import SettingsError
 
 class Imported(Attack):
     """Poisons that were made elsewhere, in one of the formats of docs/import-poisons.md."""
-
-    pretrains: ClassVar[bool] = False
 
     method: Literal["imported"] = "imported"
     surrogate: tuple[()] = ()
@@ -32,6 +30,8 @@ class Imported(Attack):
     """Standard deviation that float images were normalised with."""
     target_index: Annotated[int, Field(ge=0)] | None = None
     """Row of the test split that is the target, where the files hold none."""
+    target_label: Annotated[int, Field(ge=0)] | None = None
+    """True class of the targets, where the files hold targets without it."""
     adversarial_label: Annotated[int, Field(ge=0)] | None = None
     """Class the attacker wants; that of the poisons if not given."""
 
@@ -40,6 +40,11 @@ class Imported(Attack):
         if (self.mean is None) != (self.std is None):
             raise ValueError(f"attack {self.name!r}: give both mean and std, or neither")
         return self
+
+    @property
+    def pretrained_networks(self) -> int:
+        """None."""
+        return 0
 
     @property
     def bound(self) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -26,8 +26,6 @@ class Recolor(Settings):
 class MetaPoison(TargetedAttack):
     """MetaPoison: unroll the victim's training steps and differentiate through them (Huang et al. 2020)."""
 
-    pretrains: ClassVar[bool] = False
-
     method: Literal["metapoison"] = "metapoison"
     ensemble: PositiveInt = 24
     """Surrogates, each at another stage of training; they are trained by the attack itself."""
@@ -45,10 +43,10 @@ class MetaPoison(TargetedAttack):
     sweep: Literal["epoch", "batch"] = "epoch"
     """``epoch``: a crafting step unrolls from every batch of the poisons in every surrogate (the paper); ``batch``:
     from one."""
-    surrogate_lr: PositiveFloat = 0.1
-    """Rate of the surrogates' SGD, without momentum; also of the unrolled steps."""
+    unroll_lr: PositiveFloat = 0.1
+    """Rate of the unrolled steps of SGD, which have no momentum. The surrogates themselves follow their own recipe."""
     clean_batches: PositiveInt | None = None
-    """Batches of clean training between two crafting steps; one epoch if not given."""
+    """Batches of clean training between two crafting steps, of the recipe's size; one epoch if not given."""
     lr: PositiveLevels = 200.0
     """Step of Adam, in levels of 1/255; five steps of warm-up, tenfold drops after a third and two thirds of the
     steps."""
@@ -64,6 +62,11 @@ class MetaPoison(TargetedAttack):
         if self.poisons_per_batch is not None and self.poisons_per_batch > self.batch_size:
             raise ValueError(f"attack {self.name!r}: poisons_per_batch exceeds batch_size {self.batch_size}")
         return self
+
+    @property
+    def pretrained_networks(self) -> int:
+        """One to recognise the target; the networks that poisons are crafted on, the attack trains itself."""
+        return int(self.target == "recognised")
 
     @property
     def bound(self) -> float | None:

@@ -42,9 +42,9 @@ class SleeperAgent(MatchingAttack):
     """Bases: those of the target class with the largest gradients on the clean surrogate, or random ones."""
     candidates: PositiveInt | None = None
     """Choose among the first so many images of the target class; all if not given."""
-    retrain_every: PositiveInt | None = 50
-    """Retrain the surrogate from scratch on the poisons so far every so many steps; never if not given. With the
-    defaults that is at steps 50, 100, 150 and 200."""
+    retrain_every: Annotated[int, Field(ge=0)] = 50
+    """Retrain the surrogate from scratch on the poisons so far every so many steps; 0: never. With the defaults that is
+    at steps 50, 100, 150 and 200."""
     retrain_epochs: PositiveInt | None = None
     """Epochs of each retraining; the surrogate's own if not given. Its schedule is shortened with them."""
     sources_train: PositiveInt | None = None
@@ -53,7 +53,12 @@ class SleeperAgent(MatchingAttack):
     """Test images of the source class on which success is measured; all if not given."""
 
     @model_validator(mode="after")
-    def _two_classes(self) -> SleeperAgent:
+    def _check(self) -> SleeperAgent:
+        if self.retrain_every and len(self.surrogates) > 1:
+            raise ValueError(
+                f"attack {self.name!r} retrains its surrogates, so it takes one architecture (and an ensemble of it): "
+                "name one surrogate, or set retrain_every: 0"
+            )
         if self.source_class is not None and self.source_class == self.target_class:
             raise ValueError(f"attack {self.name!r}: source_class and target_class are both {self.source_class}")
         return self
