@@ -5,7 +5,7 @@ BIN := .venv/bin
 STUDY ?= digits
 CONFIG ?= config.yaml
 
-.PHONY: demo report test quick-test lint lock clean-venv
+.PHONY: demo report test quick-test lint bench lock clean-venv
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores all
@@ -30,6 +30,10 @@ lint: .venv/ready
 # Everything but the tests that run Snakemake.
 quick-test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not workflow"
+
+# Times and memory against the straightforward way of doing the same, side by side in one run.
+bench: .venv/ready
+	$(BIN)/python benchmarks/attacks.py
 
 # uv installs exactly the locked files (checked by hash) and compiles them: without that every job would compile torch anew.
 .venv/ready: envs/requirements.lock pyproject.toml

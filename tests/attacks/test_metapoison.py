@@ -121,11 +121,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
     def recorded(
         model: nn.Module, weights: Weights, buffers: Weights, batches: Batches, target: Tensor, label: int, lr: float,
-        precision: str,
+        precision: str, batch_norm: str,
     ) -> Tensor:  # fmt: skip
         shown = [(images.detach().clone(), labels) for images, labels in batches]
         made.append(Call({k: w.clone() for k, w in weights.items()}, shown, target, label, lr))
-        return unrolled_loss(model, weights, buffers, batches, target, label, lr, precision)
+        return unrolled_loss(model, weights, buffers, batches, target, label, lr, precision, batch_norm)
 
     monkeypatch.setattr(metapoison, "unrolled_loss", recorded)
     return made
@@ -164,23 +164,27 @@ def written_out(
     label: int,
     lr: float,
     fixed: list[Statistics] | None = None,
+    evaluating: bool = False,
 ) -> tuple[Tensor, list[Statistics]]:
     """Algorithm 1's inner loop and outer loss; and batch norm's running statistics after each step.
 
-    Those are numbers, not functions of the images: ``fixed`` takes them from another call.
+    Those are numbers, not functions of the images: ``fixed`` takes them from another call. ``evaluating``: the steps,
+    too, are normalised by them, and they stay.
     """
     weights = {name: weight.detach().clone().requires_grad_() for name, weight in model.named_parameters()}
     buffers = dict(model.named_buffers())
     running = buffers.get("extract.1.running_mean"), buffers.get("extract.1.running_var")
     total, kept = torch.zeros((), dtype=torch.float64), []
     for number, (images, labels) in enumerate(batches):
-        logits, own = layers(weights, images, None)
+        given = running if evaluating and running[0] is not None else None
+        logits, own = layers(weights, images, given)  # type: ignore[arg-type]
         names = list(weights)
         gradients = torch.autograd.grad(entropy(logits, labels), [weights[n] for n in names], create_graph=True)
         weights = {name: weights[name] - lr * gradient for name, gradient in zip(names, gradients, strict=True)}
         statistics = None
         if own is not None:
-            running = tuple(0.9 * old + 0.1 * new for old, new in zip(running, own, strict=True))  # type: ignore[assignment]
+            moved = tuple(0.9 * old + 0.1 * new for old, new in zip(running, own, strict=True))
+            running = running if evaluating else moved  # type: ignore[assignment]
             statistics = running if fixed is None else fixed[number]
             kept.append(statistics)
         judged, _ = layers(weights, target, statistics)  # type: ignore[arg-type]
@@ -216,6 +220,20 @@ def test_value_and_gradient_are_those_of_training_written_out(steps: int, batch_
     slow, _ = written_out(model, batches, target, 2, 0.3)
     assert ours.item() == pytest.approx(slow.item(), abs=1e-12)
     (gradient,) = torch.autograd.grad(ours, poisons, retain_graph=True)
+    (expected,) = torch.autograd.grad(slow, poisons)
+    assert gradient.abs().max() > 1e-4
+    assert torch.allclose(gradient, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_steps_in_eval_mode_are_normalised_by_the_running_statistics(batch_norm: bool) -> None:
+    model, poisons, batches, target = problem(2, batch_norm)
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    buffers = dict(model.named_buffers())
+    ours = unrolled_loss(model, weights, buffers, batches, target, 2, 0.3, batch_norm="eval")
+    slow, _ = written_out(model, batches, target, 2, 0.3, evaluating=True)
+    assert ours.item() == pytest.approx(slow.item(), abs=1e-12)
+    (gradient,) = torch.autograd.grad(ours, poisons)
     (expected,) = torch.autograd.grad(slow, poisons)
     assert gradient.abs().max() > 1e-4
     assert torch.allclose(gradient, expected, atol=1e-12)
@@ -477,14 +495,16 @@ def test_the_poisons_do_not_touch_the_surrogates(calls: list[Call]) -> None:
 
 @pytest.mark.parametrize(("eps", "lr"), [(255, 20), (12, 200)])
 @pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("weighting", ["sum", "equal"])
 def test_every_step_is_that_of_the_algorithm_written_out(
-    calls: list[Call], eps: float, lr: float, batch_norm: bool
+    calls: list[Call], eps: float, lr: float, batch_norm: bool, weighting: str
 ) -> None:
-    """Adam on the summed gradients of all surrogates and batches, by hand."""
+    """Adam on the summed gradients of all surrogates and batches, or on the sum of their directions, by hand."""
     world, steps = World(batch_norm=batch_norm), 8
     poisons = world.craft(
-        eps=eps, lr=lr, steps=steps, ensemble=2, poisons_per_batch=4, precision="float32", clean_batches=1
-    )
+        eps=eps, lr=lr, steps=steps, ensemble=2, poisons_per_batch=4, precision="float32", clean_batches=1,
+        weighting=weighting,
+    )  # fmt: skip
     bases = poisons.base_images / 255
     bound = eps / 255
     start = torch.rand(bases.shape, generator=generator("cpu", 0, "metapoison", "start")) * 2 - 1
@@ -506,7 +526,8 @@ def test_every_step_is_that_of_the_algorithm_written_out(
                 batches = [(images, call.batches[0][1]), *call.batches[1:]]
                 values.append(written_out(model, batches, call.target, call.label, call.lr)[0])
         losses.append(float(sum(value.item() for value in values)) / 4)
-        (gradient,) = torch.autograd.grad(torch.stack(values).sum(), x)
+        parts = [torch.autograd.grad(value, x, retain_graph=True)[0] for value in values]
+        gradient = torch.stack([part / part.norm() if weighting == "equal" else part for part in parts]).sum(0)
         first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
         rate = lr / 255 * min(1, ((step + 1) / 5) ** 2) * 0.1 ** sum(step >= drop for drop in drops)
         corrected = (first / (1 - 0.9 ** (step + 1))) / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)

@@ -357,7 +357,6 @@ def test_the_loss_falls_and_is_the_angle_between_the_two_gradients() -> None:
         (4, 4, []),
         (1, 4, [1, 2]),
         (0, 9, []),
-        (0, 9, []),
     ],
 )
 def test_retraining_happens_at_multiples_but_not_before_the_last_step(

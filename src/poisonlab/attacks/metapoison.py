@@ -103,14 +103,15 @@ def unrolled_loss(
     label: int,
     lr: float,
     precision: str = "float32",
+    batch_norm: str = "train",
 ) -> Tensor:
     """Mean adversarial loss of the target over the states after each of K steps of SGD.
 
     Differentiable, to second order, with respect to whatever the first batch's images depend on.
 
     Args:
-        model: normalised images to logits. Steps run in train mode, so that batch norm normalises by the batch; the
-            target is judged in eval mode, with the statistics that the steps have left, which count as constants.
+        model: normalised images to logits. Steps run in the mode of ``batch_norm`` (and of dropout); the target is
+            judged in eval mode, with the statistics that the steps have left, which count as constants.
         weights: theta_0 by name; not changed.
         buffers: of the model, by name; not changed.
         batches: K pairs of images (B, C, H, W) and labels (B,); the first holds the poisons.
@@ -118,6 +119,7 @@ def unrolled_loss(
         label: the adversarial class.
         lr: step of SGD.
         precision: of the passes, ``float32`` or ``bfloat16``.
+        batch_norm: mode of the network in the steps, ``train`` or ``eval``.
     """
 
     def logits_of(weights: Weights, buffers: Weights, images: Tensor) -> Tensor:
@@ -126,7 +128,7 @@ def unrolled_loss(
         return logits.float() if logits.dtype == torch.bfloat16 else logits
 
     def loss(weights: Weights, buffers: Weights, images: Tensor, labels: Tensor) -> tuple[Tensor, Weights]:
-        model.train()
+        model.train(batch_norm == "train")
         changed = {name: buffer.clone() for name, buffer in buffers.items()}
         return F.cross_entropy(logits_of(weights, changed, images), labels), changed
 
@@ -260,8 +262,14 @@ class _Crafting:
             self.threat.adversarial_label,
             self.settings.unroll_lr,
             self.settings.crafting_precision,
+            self.settings.batch_norm,
         )
-        loss.backward()  # type: ignore[no-untyped-call]
+        leaves = [self.delta] if self.palette is None else [self.delta, self.palette.grid]
+        gradients = torch.autograd.grad(loss, leaves)
+        length = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        scale = 1.0 if self.settings.weighting == "sum" else 1 / length.clamp(min=1e-20)
+        for leaf, gradient in zip(leaves, gradients, strict=True):
+            leaf.grad = gradient * scale if leaf.grad is None else leaf.grad + gradient * scale
         return loss.item()
 
     def _batch(self, poisons: Tensor | None, stream: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -43,6 +43,12 @@ class MetaPoison(TargetedAttack):
     sweep: Literal["epoch", "batch"] = "epoch"
     """``epoch``: a crafting step unrolls from every batch of the poisons in every surrogate (the paper); ``batch``:
     from one."""
+    batch_norm: Literal["train", "eval"] = "train"
+    """Batch norm in the unrolled steps: ``train``: by the batch, as in training (the paper); ``eval``: by the
+    surrogate's statistics, so that poisons act through their own gradients only, however many of them share a batch."""
+    weighting: Literal["sum", "equal"] = "sum"
+    """How the gradients of the unrollings add up: as they are (the paper), or each scaled to unit length, so that no
+    stage of training outweighs the others."""
     unroll_lr: PositiveFloat = 0.1
     """Rate of the unrolled steps of SGD, which have no momentum. The surrogates themselves follow their own recipe."""
     clean_batches: PositiveInt | None = None

@@ -1,0 +1,169 @@
+"""EPIC: drop the examples that are medoids of nobody but themselves in gradient space.
+
+Yang, Liu, Mirzasoleiman 2022, "Not All Poisons are Created Equal: Robust Training against Data Poisoning", section 4
+and algorithm 1. Every class is covered by medoids, chosen greedily to maximise the facility location function
+sum_i max_m s_im over the gradients of the last layer, with s_ij = exp(-|g_i - g_j| / D_g) as released; D_g numbers in
+a gradient. Every example joins its most similar medoid, and medoids that are left alone are dropped.
+
+Similarities are rounded to multiples of 2^-24, as float32 does on [0.5, 1]. Sums and differences of such numbers are
+exact in float64, so the gains are kept up to date without drift: a new medoid changes them only through the examples
+that it covers better than any before. This is the plain greedy choice at a small part of its cost, and neither chunks
+nor the order of a sum can change it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from poisonlab.errors import SettingsError
+from poisonlab.filters.per_class import check_examples, check_fraction, class_rows
+from poisonlab.filters.verdict import Verdict
+
+_UNIT = 2.0**24
+
+
+@dataclass(frozen=True)
+class Cover:
+    """Medoids of one set of examples.
+
+    Attributes:
+        medoids: (M,) int64 rows, in the order of choice.
+        owner: (n,) int64, the place in ``medoids`` of each example's most similar one, the first chosen of equals;
+            -1 where no similarity reaches 2^-25 (which gradient proxies cannot lack).
+    """
+
+    medoids: Tensor
+    owner: Tensor
+
+    @property
+    def sizes(self) -> Tensor:
+        """(M,) int64, how many examples each medoid has, itself included."""
+        return torch.bincount(self.owner[self.owner >= 0], minlength=len(self.medoids))
+
+
+@torch.no_grad()
+def gradient_proxies(logits: Tensor, labels: Tensor) -> Tensor:
+    """Gradients of the cross-entropy by the logits, softmax(z) - onehot(y): (N, K) from logits (N, K), labels (N,).
+
+    The release computes the logits in eval mode, without augmentation and, for attacks without a trigger, without the
+    last layer's bias.
+    """
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return F.softmax(wide, dim=1) - F.one_hot(labels, logits.shape[1]).to(wide)
+
+
+@torch.no_grad()
+def epic(gradients: Tensor, labels: Tensor, *, fraction: float = 0.1, alone: int = 1, cache: int = 2**28) -> Verdict:
+    """Filter out isolated medoids.
+
+    Args:
+        gradients: (N, D_g) floating, see ``gradient_proxies``.
+        labels: (N,) int64.
+        fraction: medoids per example, over all classes; see ``quotas``.
+        alone: drop medoids with up to so many examples, themselves included.
+        cache: bytes up to which the similarities of a class are held (4 n^2); larger ones are computed as needed.
+
+    Returns:
+        keep (N,) bool; no score.
+
+    Raises:
+        DataError: gradients and labels do not fit.
+        SettingsError: ``fraction`` is not in [0, 1).
+    """
+    check_examples(gradients, labels)
+    classes = class_rows(labels)
+    keep = torch.ones_like(labels, dtype=torch.bool)
+    counts = quotas([len(rows) for _, rows in classes], fraction)
+    for (_, rows), count in zip(classes, counts, strict=True):
+        cover = facility_location(gradients[rows], count, cache=cache)
+        keep[rows[cover.medoids[cover.sizes <= alone]]] = False
+    return Verdict(keep)
+
+
+def quotas(sizes: list[int], fraction: float) -> list[int]:
+    """Medoids of each class: int(fraction * N) in all, in proportion to ``sizes``.
+
+    What proportion leaves over goes to the largest remainders, the first classes among equals (the release lets chance
+    decide).
+
+    Raises:
+        SettingsError: ``fraction`` is not in [0, 1).
+    """
+    check_fraction(fraction)
+    total = sum(sizes)
+    medoids = int(fraction * total + 1e-9)
+    counts = [medoids * size // total for size in sizes]
+    remainders = [medoids * size % total for size in sizes]
+    for place in sorted(range(len(sizes)), key=lambda place: -remainders[place])[: medoids - sum(counts)]:
+        counts[place] += 1
+    return counts
+
+
+@torch.no_grad()
+def facility_location(points: Tensor, count: int, *, cache: int = 2**28) -> Cover:
+    """Choose ``count`` medoids of ``points`` (n, D) greedily; of equal gains the lowest row is chosen.
+
+    Args:
+        points: (n, D) floating.
+        count: medoids, up to n.
+        cache: see ``epic``.
+
+    Raises:
+        SettingsError: ``count`` is not in [0, n].
+    """
+    n = len(points)
+    if not 0 <= count <= n:
+        raise SettingsError(f"{count} medoids of {n} examples: choose from 0 to {n}")
+    similarity = _Similarity(points, cache)
+    best = torch.zeros(n, device=points.device)
+    owner = torch.full((n,), -1, device=points.device)
+    medoids = torch.empty(count, dtype=torch.int64, device=points.device)
+    gains = similarity.clamped_sums(torch.arange(n, device=points.device), best, best + 1)
+    for place in range(count):
+        # The first of equal gains.
+        medoid = gains.argmax()
+        row = similarity.rows(medoid[None])[0]
+        better = (row > best).nonzero()[:, 0]
+        gains -= similarity.clamped_sums(better, best[better], row[better])
+        gains[medoid] = -math.inf
+        medoids[place], owner[better], best[better] = medoid, place, row[better]
+    return Cover(medoids, owner)
+
+
+class _Similarity:
+    """The symmetric (n, n) similarities of points, held if they fit and otherwise computed row by row."""
+
+    def __init__(self, points: Tensor, cache: int) -> None:
+        self.points = points.double()
+        n = len(points)
+        # Rows at a time: 16 MiB of float64.
+        self.chunk = max(1, 2**21 // max(n, 1))
+        self.held: Tensor | None = None
+        if 4 * n * n <= cache:
+            held = torch.empty(n, n, device=points.device)
+            for part in torch.split(torch.arange(n, device=points.device), self.chunk):
+                held[part] = self.rows(part)
+            self.held = held
+
+    def rows(self, index: Tensor) -> Tensor:
+        """(m, n) float32 similarities of the points ``index`` (m,) to all; multiples of 2^-24."""
+        if self.held is not None:
+            return self.held[index]
+        # By differences: the same for a pair in whatever block and order, unlike by a matrix product.
+        distances = torch.cdist(self.points[index], self.points, compute_mode="donot_use_mm_for_euclid_dist")
+        similar = distances.div_(-self.points.shape[1]).exp_()
+        return similar.mul_(_UNIT).round_().div_(_UNIT).float()
+
+    def clamped_sums(self, index: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """(n,) float64: for every point j the sum over i in ``index`` of clamp(s_ij, low_i, high_i) - low_i."""
+        total = torch.zeros(len(self.points), dtype=torch.float64, device=index.device)
+        for start in range(0, len(index), self.chunk):
+            part = slice(start, start + self.chunk)
+            clamped = self.rows(index[part]).clamp_(low[part, None], high[part, None])
+            total += clamped.sum(0, dtype=torch.float64)
+        return total - low.sum(dtype=torch.float64)

@@ -1,0 +1,34 @@
+"""Random filter: drop a share of all examples by chance, the baseline that any filter should beat.
+
+Peri et al. 2020, "Deep k-NN Defense against Clean-label Data Poisoning Attacks", section 4; the text says 1 %, the
+tables show 10 %.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from poisonlab.filters.per_class import share
+from poisonlab.filters.verdict import Verdict
+from poisonlab.randomness import generator
+
+
+def random_filter(labels: Tensor, *, fraction: float, seed: int = 0) -> Verdict:
+    """Drop floor(fraction * N) examples, each equally likely.
+
+    Args:
+        labels: (N,) int64; only their number and device matter.
+        fraction: share of all examples to drop.
+        seed: decides which; the same on every device.
+
+    Returns:
+        keep (N,) bool; no score.
+
+    Raises:
+        SettingsError: ``fraction`` is not in [0, 1).
+    """
+    order = torch.randperm(len(labels), generator=generator("cpu", seed, "random-filter"))
+    keep = torch.ones(len(labels), dtype=torch.bool)
+    keep[order[: share(fraction, len(labels))]] = False
+    return Verdict(keep.to(labels.device))

@@ -1,0 +1,62 @@
+"""Spectral signatures: drop from every class what lies farthest along its direction of largest variance.
+
+Tran, Li, Madry 2018, "Spectral Signatures in Backdoor Attacks", algorithm 1, as the releases of gradient matching and
+Sleeper Agent use it: int(1.5 * expected) examples go from every class, also from clean ones.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from poisonlab.errors import SettingsError
+from poisonlab.filters.per_class import check_examples, class_rows, drop_highest
+from poisonlab.filters.verdict import Verdict
+
+
+@torch.no_grad()
+def spectral_signatures(features: Tensor, labels: Tensor, *, expected: float, factor: float = 1.5) -> Verdict:
+    """Filter by the squared projection on each class's top right singular vector.
+
+    Args:
+        features: (N, D) floating: penultimate features, in eval mode and without augmentation.
+        labels: (N,) int64.
+        expected: poisons expected in a class; int(``factor`` * ``expected``) go from each, ties from the lowest row.
+        factor: see ``expected``.
+
+    Returns:
+        keep (N,) bool, and score (N,) float64, the squared projection. Where the two largest singular values of a
+        class are equal its direction, and so its score, is not defined.
+
+    Raises:
+        DataError: features and labels do not fit.
+        SettingsError: a class would lose all its examples, or the number to drop is negative.
+    """
+    check_examples(features, labels)
+    count = int(factor * expected)
+    if count < 0:
+        raise SettingsError(f"{expected} expected poisons times {factor}: neither may be negative")
+    keep = torch.ones_like(labels, dtype=torch.bool)
+    score = torch.empty(len(labels), dtype=torch.float64, device=labels.device)
+    for label, rows in class_rows(labels):
+        if count >= len(rows):
+            raise SettingsError(
+                f"spectral signatures would drop {count} of the {len(rows)} examples of class {label}: expect fewer "
+                "poisons per class"
+            )
+        score[rows] = squared_projections(features[rows])
+        keep[rows] = drop_highest(score[rows], count)
+    return Verdict(keep, score)
+
+
+def squared_projections(features: Tensor) -> Tensor:
+    """Squares (n,) float64 of the projections of centred ``features`` (n, D) on their top right singular vector."""
+    centred = features.double() - features.mean(0, dtype=torch.float64)
+    if len(features) < features.shape[1]:
+        # The projections are the singular value times the left vector, found in the smaller Gram matrix.
+        values, vectors = torch.linalg.eigh(centred @ centred.T)
+        left: Tensor = vectors[:, -1]
+        power: Tensor = values[-1].clamp(min=0)
+        return power * left.square()
+    direction: Tensor = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -1]
+    return (centred @ direction).square()

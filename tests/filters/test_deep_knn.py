@@ -1,0 +1,230 @@
+"""Deep k-NN against row-by-row loops and scikit-learn, on exact ties, offsets and any cut of the work."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from poisonlab.errors import DataError, SettingsError
+from poisonlab.filters.deep_knn import deep_knn, released_k
+from poisonlab.filters.neighbours import Neighbours
+from poisonlab.filters.verdict import Verdict
+
+Rule = Literal["released", "paper"]
+
+
+def gaussian(count: int, width: int, seed: int = 0, classes: int = 4) -> tuple[Tensor, Tensor]:
+    stream = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (count,), generator=stream)
+    centres = torch.randn(classes, width, generator=stream)
+    return centres[labels] + torch.randn(count, width, generator=stream), labels
+
+
+def slow_neighbours(features: Tensor, row: int, k: int) -> list[int]:
+    """By differences in float64, one row at a time; ties to the lower row."""
+    wide = features.double().numpy()
+    distances = [float(np.sum((wide[row] - other) ** 2)) for other in wide]
+    others = [place for place in range(len(wide)) if place != row]
+    return sorted(others, key=lambda place: (distances[place], place))[:k]
+
+
+def slow_keep(features: Tensor, labels: Tensor, k: int, rule: Rule, self_counts: bool) -> list[bool]:
+    keep = []
+    for row, label in enumerate(labels.tolist()):
+        voters = slow_neighbours(features, row, k - self_counts) + [row] * self_counts
+        votes = [int(labels[voter]) for voter in voters]
+        same = votes.count(label)
+        if rule == "released":
+            keep.append(same - (len(votes) - same) >= 0)
+        else:
+            keep.append(same == max(votes.count(other) for other in set(votes) | {label}))
+    return keep
+
+
+def chosen_sets(found: tuple[Tensor, Tensor]) -> list[set[int]]:
+    candidates, chosen = found
+    return [set(row[mask].tolist()) for row, mask in zip(candidates, chosen, strict=True)]
+
+
+@pytest.mark.parametrize("rule", ["released", "paper"])
+@pytest.mark.parametrize("self_counts", [False, True])
+@pytest.mark.parametrize("k", [1, 2, 5, 40])
+def test_both_rules_are_the_row_by_row_ones(rule: Rule, self_counts: bool, k: int) -> None:
+    features, labels = gaussian(60, 5)
+    ours = deep_knn(features, labels, k=k, rule=rule, self_counts=self_counts)
+    assert ours.keep.tolist() == slow_keep(features, labels, k, rule, self_counts)
+    assert ours.score is not None
+    assert torch.equal(ours.keep, ours.score <= 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_ties_and_chunks(data: st.DataObject) -> None:
+    """Points of a small integer grid: most distances are tied exactly, and many points coincide."""
+    count = data.draw(st.integers(3, 24))
+    width = data.draw(st.integers(1, 3))
+    cells = st.lists(st.integers(0, 2), min_size=count * width, max_size=count * width)
+    features = torch.tensor(data.draw(cells), dtype=torch.float32).view(count, width)
+    labels = torch.tensor(data.draw(st.lists(st.integers(-1, 1), min_size=count, max_size=count)))
+    k = data.draw(st.integers(1, count - 1))
+    rule: Rule = data.draw(st.sampled_from(["released", "paper"]))
+    self_counts = data.draw(st.booleans())
+    rows, columns = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 30))
+    ours = deep_knn(features, labels, k=k, rule=rule, self_counts=self_counts, rows=rows, columns=columns)
+    assert ours.keep.tolist() == slow_keep(features, labels, k, rule, self_counts)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(2, 40),
+    columns=st.integers(1, 50),
+    margin=st.integers(0, 5),
+    distinct=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_more_ties_than_the_margin_take_the_slow_path(
+    count: int, columns: int, margin: int, distinct: int, seed: int
+) -> None:
+    stream = torch.Generator().manual_seed(seed)
+    features = torch.randn(distinct, 4, generator=stream)[torch.randint(distinct, (count,), generator=stream)]
+    k = count // 2
+    found = chosen_sets(Neighbours(features, columns=columns, margin=margin).of(torch.arange(count), k))
+    assert found == [set(slow_neighbours(features, row, k)) for row in range(count)]
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1.0, 1e25])
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_neighbours_are_scikit_learn_s_whatever_the_scale_and_offset(scale: float, offset: float) -> None:
+    """An offset of a thousand standard deviations would drown float32 distances by products if it stayed in."""
+    features = (gaussian(400, 64, seed=5)[0] + offset) * scale
+    found = chosen_sets(Neighbours(features, columns=150).of(torch.arange(400), 25))
+    wide = features.double().numpy() / scale
+    reference = NearestNeighbors(n_neighbors=25, algorithm="brute", metric="minkowski", p=2).fit(wide)
+    # Without a query the points are their own, and none is its own neighbour.
+    assert found == [set(row) for row in reference.kneighbors(return_distance=False).tolist()]
+
+
+def test_near_ties_that_float32_products_confuse_are_told_apart() -> None:
+    """On a sphere around the query, radii differ by parts in ten million: below the rounding of the products."""
+    stream = torch.Generator().manual_seed(2)
+    directions = torch.randn(300, 128, generator=stream, dtype=torch.float64)
+    radii = 1 + torch.randperm(300, generator=stream) * 1e-7
+    sphere = directions / directions.norm(dim=1, keepdim=True) * radii[:, None]
+    features = torch.cat([torch.zeros(1, 128, dtype=torch.float64), sphere]) + 3
+    (found,) = chosen_sets(Neighbours(features).of(torch.tensor([0]), 100))
+    assert found == set((radii.argsort()[:100] + 1).tolist())
+    # Products in float32 alone get it wrong, or this test would show nothing.
+    rounded = features.float()
+    squared = rounded.square().sum(1) - 2 * rounded @ rounded[0]
+    assert set(squared[1:].argsort()[:100].tolist()) != set(radii.argsort()[:100].tolist())
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 700), (64, 64), (700, 37), (333, 650)])
+def test_chunks_do_not_matter(rows: int, columns: int) -> None:
+    features, labels = gaussian(700, 48, seed=7)
+    # k may exceed the chunk.
+    whole = deep_knn(features, labels, k=90)
+    parts = deep_knn(features, labels, k=90, rows=rows, columns=columns)
+    assert whole.score is not None
+    assert parts.score is not None
+    assert torch.equal(whole.score, parts.score)
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_types_and_a_lower_matmul_precision(precision: torch.dtype) -> None:
+    features, labels = gaussian(80, 6, seed=3)
+    features = features.to(precision)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            ours = deep_knn(features, labels, k=7)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert ours.keep.tolist() == slow_keep(features, labels, 7, "released", False)
+
+
+def test_ties_of_votes_keep() -> None:
+    # Neighbours of the first: one of each label.
+    features, labels = torch.tensor([[0.0], [1.0], [-1.0], [9.0]]), torch.tensor([0, 0, 1, 1])
+    for rule in ("released", "paper"):
+        assert bool(deep_knn(features, labels, k=2, rule=rule).keep[0])
+    # Three labels, one vote each: half of the votes are missed, but no label has more.
+    features, labels = torch.tensor([[0.0], [1.0], [-1.0], [1.5], [50.0]]), torch.tensor([0, 0, 1, 2, 0])
+    assert not bool(deep_knn(features, labels, k=3).keep[0])
+    assert bool(deep_knn(features, labels, k=3, rule="paper").keep[0])
+
+
+def test_an_example_is_outvoted_unless_it_counts_itself() -> None:
+    features, labels = torch.tensor([[0.0], [1.0], [8.0]]), torch.tensor([0, 1, 1])
+    assert not bool(deep_knn(features, labels, k=1, rule="paper").keep[0])
+    assert bool(deep_knn(features, labels, k=1, rule="paper", self_counts=True).keep[0])
+    assert bool(deep_knn(features, labels, k=2, rule="paper", self_counts=True).keep[0])
+
+
+def test_mislabelled_examples_are_found() -> None:
+    features, labels = gaussian(600, 32, seed=11)
+    features = features + 3 * torch.eye(4, 32)[labels]
+    wrong = torch.zeros(600, dtype=torch.bool)
+    wrong[:30] = True
+    labels = torch.where(wrong, (labels + 1) % 4, labels)
+    for rule in ("released", "paper"):
+        kept = deep_knn(features, labels, k=60, rule=rule).keep
+        assert not bool(kept[wrong].any())
+        assert float(kept[~wrong].float().mean()) > 0.99
+
+
+def test_the_released_k() -> None:
+    assert released_k(0.01, 50_000) == 1000
+
+
+@pytest.mark.parametrize("k", [0, -1, 10, 11])
+def test_an_impossible_k_is_one_line(k: int) -> None:
+    features, labels = gaussian(10, 2)
+    with pytest.raises(SettingsError, match=f"k={k} neighbours .* among 10 examples: choose k from 1 to 9$"):
+        deep_knn(features, labels, k=k)
+
+
+def test_one_example_is_refused() -> None:
+    features, labels = gaussian(1, 2)
+    with pytest.raises(SettingsError):
+        deep_knn(features, labels, k=1)
+
+
+def test_features_that_do_not_fit_are_refused() -> None:
+    features, labels = gaussian(10, 2)
+    broken = features.clone()
+    broken[7, 1] = float("nan")
+    for bad, message in [
+        (features[None], "flatten"),
+        (features.long(), "flatten"),
+        (features[:9], "one int64 label per row"),
+        (broken, "example 7 are not finite"),
+    ]:
+        with pytest.raises(DataError, match=message) as caught:
+            deep_knn(bad, labels, k=2)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match="int64"):
+        deep_knn(features, labels.int(), k=2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_agrees() -> None:
+    features, labels = gaussian(3000, 64, seed=13)
+
+    def scores(verdict: Verdict) -> Tensor:
+        assert verdict.score is not None
+        return verdict.score
+
+    for k in (1, 50, 1500):
+        there = deep_knn(features.cuda(), labels.cuda(), k=k, columns=1000)
+        assert there.keep.is_cuda
+        assert torch.equal(scores(there).cpu(), scores(deep_knn(features, labels, k=k)))

@@ -1,0 +1,131 @@
+"""The filters for outliers of a class, and the random one, against plain loops."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.svm import OneClassSVM
+from torch import Tensor
+
+from poisonlab.errors import DataError, SettingsError
+from poisonlab.filters.l2_centroid import l2_centroid
+from poisonlab.filters.one_class_svm import one_class_svm
+from poisonlab.filters.per_class import share
+from poisonlab.filters.random_filter import random_filter
+
+
+def planted_outliers() -> tuple[Tensor, Tensor, Tensor]:
+    """Two classes of 100 with 5 outliers each: features, labels, which are outliers."""
+    features = torch.randn(200, 8, generator=torch.Generator().manual_seed(6))
+    labels = torch.arange(2).repeat_interleave(100)
+    outliers = torch.arange(200) % 20 == 0
+    features[outliers] *= 6 / features[outliers].norm(dim=1, keepdim=True) * 2
+    features[labels == 1] += 50
+    return features, labels, outliers
+
+
+@settings(max_examples=60, deadline=None)
+@given(percent=st.integers(0, 99), count=st.integers(0, 5000))
+def test_shares_are_those_of_exact_fractions(percent: int, count: int) -> None:
+    assert share(percent / 100, count) == math.floor(Fraction(percent, 100) * count)
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(1, 40), fraction=st.sampled_from([0.0, 0.01, 0.1, 0.29, 0.5]), seed=st.integers(0, 99))
+def test_l2_drops_the_farthest_of_each_class(count: int, fraction: float, seed: int) -> None:
+    stream = torch.Generator().manual_seed(seed)
+    features, labels = torch.randn(count, 3, generator=stream), torch.randint(-2, 3, (count,), generator=stream)
+    verdict = l2_centroid(features, labels, fraction=fraction)
+    assert verdict.score is not None
+    for label in set(labels.tolist()):
+        rows = [row for row in range(count) if labels[row] == label]
+        centre = np.mean([features[row].double().numpy() for row in rows], axis=0)
+        distance = {row: math.dist(features[row].tolist(), centre) for row in rows}
+        assert [float(verdict.score[row]) for row in rows] == pytest.approx(list(distance.values()))
+        kept = [distance[row] for row in rows if verdict.keep[row]]
+        dropped = [distance[row] for row in rows if not verdict.keep[row]]
+        assert len(kept) == math.ceil(len(rows) * (1 - Fraction(str(fraction))))
+        # The two examples of a class of two are equally far, but for rounding.
+        assert min(dropped, default=math.inf) >= max(kept) - 1e-9
+
+
+def test_l2_drops_the_lowest_rows_of_equals() -> None:
+    features = torch.tensor([[1.0], [-1.0]]).repeat(5, 1)
+    keep = l2_centroid(features, torch.zeros(10, dtype=torch.int64), fraction=0.3).keep
+    assert keep.tolist() == [False] * 3 + [True] * 7
+
+
+def test_l2_finds_planted_outliers() -> None:
+    features, labels, outliers = planted_outliers()
+    assert torch.equal(l2_centroid(features, labels, fraction=0.05).keep, ~outliers)
+
+
+@pytest.mark.parametrize("gamma", ["auto", "scale", 0.3])
+def test_the_svm_is_one_machine_per_class(gamma: str | float) -> None:
+    features, labels, _ = planted_outliers()
+    verdict = one_class_svm(features, labels, nu=0.1, gamma=gamma)  # type: ignore[arg-type]
+    assert verdict.score is not None
+    for label in (0, 1):
+        own = features[labels == label].numpy().astype(np.float64)
+        number = {"auto": 1 / 8, "scale": 1 / (8 * own.var())}.get(str(gamma), gamma)
+        machine = OneClassSVM(nu=0.1, gamma=number).fit(own)
+        # The decision by its definition: the support vectors' kernels against the offset.
+        gaps = ((own[:, None] - machine.support_vectors_[None]) ** 2).sum(-1)
+        depth = np.exp(-number * gaps) @ machine.dual_coef_[0] + machine.intercept_[0]
+        np.testing.assert_allclose(verdict.score[labels == label].numpy(), -depth, atol=1e-8)
+        clear = np.abs(depth) > 1e-6
+        assert (verdict.keep[labels == label].numpy() == (depth > 0))[clear].all()
+
+
+def test_the_svm_finds_planted_outliers() -> None:
+    features, labels, outliers = planted_outliers()
+    # Examples right on the boundary fall on either side of it by rounding: allow for twice the outliers.
+    verdict = one_class_svm(features, labels, nu=0.1, gamma=0.01)
+    assert verdict.score is not None
+    assert not bool(verdict.keep[outliers].any())
+    assert float(verdict.keep[~outliers].float().mean()) > 0.9
+
+
+def test_random_drops_the_share_and_nothing_else() -> None:
+    labels = torch.zeros(800, dtype=torch.int64)
+    first = random_filter(labels, fraction=0.1, seed=3).keep
+    assert int((~first).sum()) == 80
+    assert torch.equal(first, random_filter(labels, fraction=0.1, seed=3).keep)
+    assert not torch.equal(first, random_filter(labels, fraction=0.1, seed=4).keep)
+    assert bool(random_filter(labels, fraction=0.0).keep.all())
+
+
+def test_random_drops_every_example_equally_often() -> None:
+    labels = torch.zeros(20, dtype=torch.int64)
+    drops = sum((~random_filter(labels, fraction=0.25, seed=seed).keep).long() for seed in range(800))
+    assert isinstance(drops, Tensor)
+    # Drops without replacement vary less than a multinomial would: their chi-square is scaled by 19 / (20 - 5).
+    assert stats.chi2.sf(float(((drops - 200) ** 2 / 200).sum()) * 19 / 15, 19) > 1e-3
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
+def test_impossible_fractions_are_one_line(fraction: float) -> None:
+    labels = torch.zeros(10, dtype=torch.int64)
+    with pytest.raises(SettingsError, match="from 0 to below 1") as caught:
+        random_filter(labels, fraction=fraction)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(SettingsError):
+        l2_centroid(torch.zeros(10, 2), labels, fraction=fraction)
+
+
+@pytest.mark.parametrize("nu", [0.0, 1.1])
+def test_impossible_nu_is_one_line(nu: float) -> None:
+    with pytest.raises(SettingsError, match="nu="):
+        one_class_svm(torch.zeros(10, 2), torch.zeros(10, dtype=torch.int64), nu=nu)
+
+
+def test_features_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(DataError):
+        l2_centroid(torch.zeros(10, 2), torch.zeros(9, dtype=torch.int64), fraction=0.1)
