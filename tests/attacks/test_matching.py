@@ -165,7 +165,7 @@ def defended(delta_levels: Tensor, friendly: Tensor | None, random: RandomNoiseS
     defenses += [] if random is None else [RandomNoise(random)]
     draws = generator("cpu", 0, "test", "noise", stream)
     for defense in defenses:
-        images = defense.change_batch(Batch(images, LABELS, torch.arange(POISONS), 0, draws, network()))
+        images = defense.change_batch(Batch(images, LABELS, torch.arange(POISONS), 0, draws, network(), normalize()))
     return normalize()(images)
 
 

@@ -458,17 +458,20 @@ def clean_network(world: World, number: int, seed: int, batches: int) -> Classif
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-@pytest.mark.parametrize(("stagger", "clean_batches"), [(1, None), (2, 5)])
+@pytest.mark.parametrize(("first", "stagger", "clean_batches"), [(0, 1, None), (0, 2, 5), (1, 1, 3)])
 def test_surrogates_are_staggered_and_go_on_along_their_clean_trajectory(
-    calls: list[Call], stagger: int, clean_batches: int | None, batch_norm: bool
+    calls: list[Call], first: int, stagger: int, clean_batches: int | None, batch_norm: bool
 ) -> None:
     """60 images in batches of 10: an epoch is six batches. Four epochs long, a surrogate starts anew at the end."""
     world = World(epochs=4, batch_norm=batch_norm)
-    world.craft(seed=1, ensemble=3, stagger=stagger, clean_batches=clean_batches, steps=4, poisons_per_batch=6, lr=255)
+    world.craft(
+        seed=1, ensemble=3, first_epoch=first, stagger=stagger, clean_batches=clean_batches, steps=4, poisons_per_batch=6,
+        lr=255,
+    )  # fmt: skip
     assert len(calls) == 12
     for place, call in enumerate(calls):
         step, number = divmod(place, 3)
-        done = number * stagger * 6 + step * (clean_batches or 6)
+        done = (first + number * stagger) * 6 + step * (clean_batches or 6)
         expected = dict(clean_network(world, number, 1, done).named_parameters())
         for name, weight in call.weights.items():
             # The attack takes the loss in single precision.

@@ -15,6 +15,7 @@ from poisonlab.defenses.build import build_defenses
 from poisonlab.defenses.defense import Batch
 from poisonlab.defenses.friendly_noise import FriendlyNoise, build, friendly_noise
 from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.models.classifier import Normalize
 
 
 class Smooth(nn.Module):
@@ -355,7 +356,8 @@ def test_on_a_gpu() -> None:
 
 def batch_of(images: Tensor, rows: list[int], epoch: int) -> Batch:
     labels = torch.zeros(len(images), dtype=torch.int64)
-    return Batch(images, labels, torch.tensor(rows), epoch, torch.Generator(), nn.Identity())
+    plain = Normalize((0.0,), (1.0,))
+    return Batch(images, labels, torch.tensor(rows), epoch, torch.Generator(), nn.Identity(), plain)
 
 
 def test_noise_is_added_from_start_on_by_row_and_clamped() -> None:

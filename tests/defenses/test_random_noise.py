@@ -14,6 +14,7 @@ from poisonlab.config.recipe import Augmentation
 from poisonlab.data.augmentation import augment
 from poisonlab.defenses.defense import Batch
 from poisonlab.defenses.random_noise import RandomNoise, build, random_noise
+from poisonlab.models.classifier import Normalize
 
 SHAPE = torch.Size([40, 3, 24, 24])
 Distribution = Literal["bernoulli", "uniform", "gaussian"]
@@ -26,7 +27,8 @@ def drawn(distribution: Distribution, mu: float = 16.0, seed: int = 0, shape: to
 
 def batch_of(images: Tensor, seed: int = 0) -> Batch:
     rows = torch.arange(len(images))
-    return Batch(images, torch.zeros_like(rows), rows, 0, torch.Generator().manual_seed(seed), nn.Identity())
+    stream, plain = torch.Generator().manual_seed(seed), Normalize((0.0,), (1.0,))
+    return Batch(images, torch.zeros_like(rows), rows, 0, stream, nn.Identity(), plain)
 
 
 @pytest.mark.parametrize("mu", [0.5, 8.0, 16.0])

@@ -299,9 +299,10 @@ class _Crafting:
         return math.ceil(len(self.labels) / self.attacker.recipe.batch_size)
 
     def _surrogate(self, number: int) -> _Surrogate:
-        """A surrogate trained for ``number`` times ``stagger`` epochs."""
+        """A surrogate trained for ``first_epoch`` and ``number`` times ``stagger`` epochs."""
         surrogate = self._fresh(number, 0)
-        self._advance(surrogate, number * self.settings.stagger * self._epoch())
+        epochs = self.settings.first_epoch + number * self.settings.stagger
+        self._advance(surrogate, epochs * self._epoch())
         return surrogate
 
     def _fresh(self, number: int, run: int) -> _Surrogate:

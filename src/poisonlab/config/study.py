@@ -20,7 +20,10 @@ from poisonlab.config.attacks.metapoison import MetaPoison
 from poisonlab.config.attacks.poison_frogs import PoisonFrogs
 from poisonlab.config.attacks.sleeper_agent import SleeperAgent
 from poisonlab.config.datasets import DatasetSettings, DigitsOnPhotos
+from poisonlab.config.defenses.adversarial_poisoning import AdversarialPoisoning
+from poisonlab.config.defenses.adversarial_training import AdversarialTraining
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
+from poisonlab.config.defenses.gradient_shaping import GradientShaping
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.figures import Figures
 from poisonlab.config.models import ModelSettings
@@ -34,7 +37,10 @@ AttackSettings = Annotated[
     GradientMatching | BullseyePolytope | PoisonFrogs | ConvexPolytope | MetaPoison | SleeperAgent | Imported,
     Field(discriminator="method"),
 ]
-DefenseSettings = Annotated[FriendlyNoise | RandomNoise, Field(discriminator="method")]
+DefenseSettings = Annotated[
+    AdversarialPoisoning | AdversarialTraining | FriendlyNoise | GradientShaping | RandomNoise,
+    Field(discriminator="method"),
+]
 
 
 PUBLISHED_PANELS = ("none", "friendly", "bernoulli")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonlab.data.training_set import TrainingSet
+from poisonlab.models.classifier import Normalize
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Batch:
         epoch: 0-based.
         generator: the random stream of this defense and epoch, on the images' device.
         model: maps normalised images to logits.
+        normalize: makes normalised images of ``images``.
     """
 
     images: Tensor
@@ -29,6 +31,7 @@ class Batch:
     epoch: int
     generator: torch.Generator
     model: nn.Module
+    normalize: Normalize
 
 
 @dataclass(frozen=True)

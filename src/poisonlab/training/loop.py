@@ -133,7 +133,7 @@ def _train_epoch(
         else:
             images = pixels(data.images[chosen])
             for defense, stream in zip(defenses, streams, strict=True):
-                images = defense.change_batch(Batch(images, labels, rows, epoch, stream, model))
+                images = defense.change_batch(Batch(images, labels, rows, epoch, stream, model, normalize))
             inputs = augment(normalize(images), recipe.augmentation, augmentation)
             if recipe.channels_last:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -177,7 +177,7 @@ def _fixed_features(
     ):
         changed = pixels(images)
         for defense in defenses:
-            changed = defense.change_batch(Batch(changed, labels, rows, 0, stream, model))
+            changed = defense.change_batch(Batch(changed, labels, rows, 0, stream, model, normalize))
         with torch.autocast(changed.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             parts.append(cast(Classifier, model).extract(normalize(changed)).float())
     features = torch.cat(parts)

@@ -31,6 +31,8 @@ class MetaPoison(TargetedAttack):
     """Surrogates, each at another stage of training; they are trained by the attack itself."""
     stagger: PositiveInt = 1
     """Epochs between the stages of two surrogates."""
+    first_epoch: Annotated[int, Field(ge=0)] = 0
+    """Epochs that the first surrogate has been trained for."""
     steps: PositiveInt = 61
     """Crafting steps."""
     unroll: PositiveInt = 2

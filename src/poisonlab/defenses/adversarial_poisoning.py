@@ -1,0 +1,95 @@
+"""Adversarial poisoning: the victim poisons its own batches and learns to be right about them.
+
+Geiping, Fowl, Somepalli, Goldblum, Moeller, Goldstein 2021, "What doesn't kill you makes you robust(er)", as released
+(white-box gradient matching, "recombine"); AP-0.25, AP-0.5 and AP-0.75 of FRIENDS' table 1. Of each batch
+
+    poisons   the first ``share``, images x_i with labels y_i
+    targets   the rest, all given one fake label: the most frequent y_i of the poisons
+
+    minimise over |delta| <= eps   1 - cos(grad_w mean CE(x_i + delta_i, y_i), grad_w mean CE(targets, fake label))
+
+over the trainable weights w, in eval mode, in float32 and without augmentation. Then the step is taken on the perturbed
+poisons and the targets as they were, all with their true labels.
+
+The release computes the targets' gradient again in each step, with a graph. As it depends neither on delta nor on
+anything that changes meanwhile, it is computed once here and needs no graph. The release makes its poisons from the
+augmented batch; here they are augmented afterwards, like every other image that a defense changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from poisonlab.config.defenses.adversarial_poisoning import AdversarialPoisoning as Settings
+from poisonlab.defenses.defense import Batch, Defense
+from poisonlab.defenses.signed_adam import in_eval_mode, perturb
+
+
+@dataclass(frozen=True)
+class AdversarialPoisoning(Defense):
+    """Poison the first part of each batch against the rest of it."""
+
+    settings: Settings
+
+    def change_batch(self, batch: Batch) -> Tensor:
+        count = poison_count(len(batch.labels), self.settings.share)
+        if count == 0:
+            return batch.images
+        labels = batch.labels[:count]
+        fake = most_frequent(labels).expand(len(batch.labels) - count)
+        with in_eval_mode(batch.model) as model:
+            goal = weight_gradient(model, batch.normalize(batch.images[count:]), fake)
+
+            def objective(inputs: Tensor) -> Tensor:
+                return misalignment(weight_gradient(model, inputs, labels, create_graph=True), goal)
+
+            poisons = perturb(batch.images[:count], batch.normalize, objective, self.settings, batch.generator)
+        return torch.cat([poisons, batch.images[count:]])
+
+
+def poison_count(size: int, share: float) -> int:
+    """How many of a batch of ``size`` are poisoned: the nearest to the share that leaves at least one poison and one
+    target; 0 for a batch of one."""
+    return max(1, min(round(share * size), size - 1)) if size > 1 else 0
+
+
+def most_frequent(labels: Tensor) -> Tensor:
+    """The most frequent of labels (P,) int64, as a tensor of one (without reading it from the device); of several, the
+    smallest."""
+    counts = (labels[:, None] == labels).sum(1)
+    return torch.where(counts == counts.max(), labels, labels.max()).min()[None]
+
+
+def weight_gradient(model: nn.Module, inputs: Tensor, labels: Tensor, create_graph: bool = False) -> tuple[Tensor, ...]:
+    """Gradient of the mean cross-entropy with respect to each trainable weight, which keeps its ``grad``.
+
+    Args:
+        inputs: (B, C, H, W), normalised.
+        labels: (B,) int64.
+        create_graph: whether the gradient is to be differentiated again.
+    """
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.autograd.grad(F.cross_entropy(model(inputs), labels), weights, create_graph=create_graph)
+
+
+def misalignment(gradients: Sequence[Tensor], goal: Sequence[Tensor]) -> Tensor:
+    """1 - cosine of two gradients, each taken as one long vector; 1, and flat, where one of them is zero."""
+    product = torch.stack([(g * t).sum() for g, t in zip(gradients, goal, strict=True)]).sum()
+    lengths = _length(gradients) * _length(goal)
+    return 1 - product / lengths.clamp(min=torch.finfo(lengths.dtype).tiny)
+
+
+def _length(parts: Sequence[Tensor]) -> Tensor:
+    """The l2 norm, with gradient zero at zero."""
+    norm: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part) for part in parts]))
+    return norm
+
+
+def build(settings: Settings, noise: Tensor | None = None) -> AdversarialPoisoning:
+    """The defense that ``settings`` describes."""
+    return AdversarialPoisoning(settings)

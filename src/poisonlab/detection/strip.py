@@ -1,0 +1,139 @@
+"""STRIP: an input whose prediction survives being blended with other images carries a trigger.
+
+Gao et al. 2019, "STRIP: A Defence Against Trojan Attacks on Deep Neural Networks", section IV. Every image is blended
+with ``count`` clean images; the mean entropy of the predictions is low where one feature, the trigger, decides them
+all. With n(.) the normalisation, x the image and o a clean one, the network is given
+
+superimpose    n(x) + alpha * n(o)              BackdoorBench as it is run, alpha 1: not clamped, twice the contrast
+blend          n((1 - alpha) * x + alpha * o)   a mixture; alpha 0.5 in the Adversarial Robustness Toolbox (ART)
+
+The entropy is one over the K classes of each prediction, as in the paper. ART takes it over the images of a class
+instead (scipy's default axis), so its numbers cannot be compared with these.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from poisonlab.data.training_set import pixels
+from poisonlab.detection.evaluating import evaluating
+from poisonlab.errors import DataError, SettingsError
+from poisonlab.models.classifier import Normalize
+
+Convention = Literal["superimpose", "blend"]
+Fit = Literal["quantile", "gaussian"]
+
+
+@torch.no_grad()
+def entropies(
+    model: nn.Module,
+    normalize: Normalize,
+    images: Tensor,
+    overlays: Tensor,
+    stream: torch.Generator,
+    *,
+    count: int = 100,
+    convention: Convention = "superimpose",
+    alpha: float = 1.0,
+    chunk: int = 1000,
+) -> Tensor:
+    """Mean entropy of the predictions of each image blended with clean images.
+
+    Args:
+        model: maps normalised images (B, C, H, W) to logits (B, K); used in eval mode and handed back in its own.
+        normalize: its device, which is the model's, is used throughout.
+        images: (N, C, H, W) uint8, or float in [0, 1]: the inputs under test.
+        overlays: (M, C, H, W), likewise: clean images.
+        stream: draws the overlays, of each image independently and with replacement.
+        count: overlays per image, N in the paper; 100 there and in BackdoorBench, 20 in ART.
+        convention: how image and overlay are put together; see the module.
+        alpha: weight of the overlay, at least 0; of a ``blend`` at most 1.
+        chunk: blended images in memory at a time; the result does not depend on it but for rounding.
+
+    Returns:
+        (N,) float64 in [0, log2 K], on the model's device: bits. Divide by log2(e) for nats.
+
+    Raises:
+        DataError: images and overlays do not fit, or a prediction is not finite.
+        SettingsError: an impossible setting.
+    """
+    _check(images, overlays, count, convention, alpha, chunk)
+    device = normalize.mean.device
+    images, overlays = images.to(device), overlays.to(device)
+    drawn = torch.randint(len(overlays), (len(images) * count,), generator=stream, device=stream.device).to(device)
+    owner = torch.arange(len(images), device=device).repeat_interleave(count)
+    found = torch.empty(len(owner), dtype=torch.float64, device=device)
+    with evaluating(model):
+        for start in range(0, len(owner), chunk):
+            part = slice(start, start + chunk)
+            mixed = blended(normalize, images[owner[part]], overlays[drawn[part]], convention, alpha)
+            found[part] = entropy(model(mixed))
+    if not bool(torch.isfinite(found).all()):
+        raise DataError("a prediction is not finite: has the network's training diverged?")
+    return found.view(-1, count).mean(1)
+
+
+def blended(normalize: Normalize, images: Tensor, overlays: Tensor, convention: Convention, alpha: float) -> Tensor:
+    """Network inputs (B, C, H, W) float32 of ``images`` and ``overlays``, (B, C, H, W) uint8 or float in [0, 1]."""
+    image, overlay = normalize(pixels(images)), normalize(pixels(overlays))
+    # Normalising is affine, so a mixture may be taken on either side of it.
+    kept = 1 - alpha if convention == "blend" else 1.0
+    mixed: Tensor = kept * image + alpha * overlay
+    return mixed
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropies (B,) float64, in bits, of the softmax over the classes of ``logits`` (B, K)."""
+    nats: Tensor = torch.special.entr(logits.double().softmax(1)).sum(1)
+    return nats / math.log(2)
+
+
+def threshold(clean_entropies: Tensor, far: float = 0.1, fit: Fit = "quantile") -> float:
+    """The entropy below which an input is taken to carry a trigger.
+
+    Args:
+        clean_entropies: (N,) floating: of clean images that are not among the overlays.
+        far: false alarms tolerated, the fraction of clean inputs below the threshold, in (0, 1): 0.1 in BackdoorBench,
+            0.01 in ART. The paper calls it the false rejection rate.
+        fit: "quantile": of the entropies themselves, interpolated, at position far * (N - 1) in their order;
+            "gaussian": of the normal distribution of their mean and (population) standard deviation, as in the paper
+            and in ART. It may lie below 0, where it flags nothing.
+
+    Raises:
+        DataError: no entropies, or one that is not finite.
+        SettingsError: an impossible setting.
+    """
+    if not 0 < far < 1:
+        raise SettingsError(f"a rate of false alarms of {far}: give one between 0 and 1")
+    if fit not in get_args(Fit):
+        raise SettingsError(f"unknown fit {fit!r}: use one of {', '.join(get_args(Fit))}")
+    if clean_entropies.ndim != 1 or len(clean_entropies) == 0 or not bool(torch.isfinite(clean_entropies).all()):
+        raise DataError("a threshold needs the finite entropies, (N,), of at least one clean image")
+    values = clean_entropies.double().cpu()
+    if fit == "quantile":
+        return float(values.quantile(far))
+    deviations = torch.special.ndtri(torch.tensor(far, dtype=torch.float64))
+    return float(values.mean() + deviations * values.std(correction=0))
+
+
+def flagged(input_entropies: Tensor, limit: float) -> Tensor:
+    """(N,) bool: which of ``input_entropies`` (N,) lie below ``limit``, and so are taken to carry a trigger."""
+    return input_entropies < limit
+
+
+def _check(images: Tensor, overlays: Tensor, count: int, convention: str, alpha: float, chunk: int) -> None:
+    if images.ndim != 4 or images.shape[1:] != overlays.shape[1:] or len(overlays) == 0:
+        raise DataError(
+            f"images of shape {tuple(images.shape)} and overlays of shape {tuple(overlays.shape)}: both must be "
+            "(N, C, H, W) with the same C, H and W, and there must be an overlay"
+        )
+    if convention not in get_args(Convention):
+        raise SettingsError(f"unknown convention {convention!r}: use one of {', '.join(get_args(Convention))}")
+    if count < 1 or chunk < 1:
+        raise SettingsError(f"{count} overlays per image and {chunk} images at a time: both must be at least 1")
+    if alpha < 0 or (convention == "blend" and alpha > 1):
+        raise SettingsError(f"an overlay weight of {alpha}: it must be at least 0, and of a blend at most 1")

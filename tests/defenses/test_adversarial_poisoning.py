@@ -1,0 +1,209 @@
+"""Adversarial poisoning: its objective and steps against slow ones, and what it must leave alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import RANDOM_NOISE, batch_of, network, state, trained
+from torch import Tensor, nn
+
+from poisonlab.defenses.adversarial_poisoning import (
+    Settings,
+    build,
+    misalignment,
+    most_frequent,
+    poison_count,
+    weight_gradient,
+)
+from poisonlab.defenses.defense import Batch
+from poisonlab.models.classifier import FrozenFeatures, Normalize
+
+AP = {"method": "adversarial-poisoning", "share": 0.5}
+
+# --- the rule -------------------------------------------------------------------------------------------------
+
+
+def slow_misalignment(weight: np.ndarray, bias: np.ndarray, sets: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    """1 - cosine of the cross-entropy's gradients of logistic regression on two sets: (p - y) x^T and p - y."""
+    gradients = []
+    for inputs, labels in sets:
+        total = np.zeros(weight.size + bias.size)
+        for x, y in zip(inputs.reshape(len(inputs), -1), labels, strict=True):
+            logits = weight @ x + bias
+            residual = np.exp(logits - logits.max())
+            residual /= residual.sum()
+            residual[y] -= 1
+            total += np.concatenate([np.outer(residual, x).ravel(), residual]) / len(labels)
+        gradients.append(total)
+    a, b = gradients
+    return float(1 - a @ b / np.sqrt((a @ a) * (b @ b)))
+
+
+def test_against_logistic_regression_with_finite_differences() -> None:
+    """Two steps of Adam: start, gradient by differences of the closed form, signs, bound."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 3)).double()
+    weight, bias = (p.detach().numpy() for p in model[1].parameters())
+    images = torch.rand(5, 2, 2, 2, dtype=torch.float64) * 0.6 + 0.2
+    labels = torch.tensor([2, 0, 2, 1, 0])
+    normalize = Normalize((0.5, 0.25), (0.25, 0.5)).double()
+    batch = Batch(images, labels, torch.arange(5), 0, torch.Generator().manual_seed(6), model, normalize)
+    changed = build(Settings(share=0.6, steps=2, lr=0.05)).change_batch(batch)
+
+    std, eps = np.array([0.25, 0.5]).reshape(1, 2, 1, 1), 16 / 255
+    x = ((images.numpy() - np.array([0.5, 0.25]).reshape(1, 2, 1, 1)) / std)[:3]
+    targets = normalize(images[3:]).numpy(), np.array([2, 2])
+    start = torch.randn(3, 2, 2, 2, generator=torch.Generator().manual_seed(6), dtype=torch.float64).numpy()
+    delta = np.clip(start * eps / std, -eps / std, eps / std)
+    first, second = np.zeros_like(delta), np.zeros_like(delta)
+    for number in (1, 2):
+        slope = np.zeros_like(delta)
+        for place in np.ndindex(delta.shape):
+            ends = []
+            for shift in (1e-6, -1e-6):
+                moved = delta.copy()
+                moved[place] += shift
+                ends.append(slow_misalignment(weight, bias, [(x + moved, np.array([2, 0, 2])), targets]))
+            slope[place] = (ends[0] - ends[1]) / 2e-6
+        assert np.abs(slope).min() > 1e-7, "a sign is in doubt"
+        first, second = 0.9 * first + 0.1 * np.sign(slope), 0.999 * second + 0.001
+        delta -= 0.05 * first / (1 - 0.9**number) / np.sqrt(second / (1 - 0.999**number))
+        delta = np.clip(delta, -eps / std, eps / std)
+    np.testing.assert_allclose(changed[:3].numpy(), images[:3].numpy() + delta * std, rtol=0, atol=1e-8)
+    assert torch.equal(changed[3:], images[3:])
+
+
+def test_the_gradient_of_the_objective_is_that_of_finite_differences() -> None:
+    model = network().double().eval()
+    batch = batch_of(model, images=torch.rand(4, 2, 6, 6, generator=torch.Generator().manual_seed(1)).double())
+    goal = weight_gradient(model, batch.normalize(batch.images[2:]), torch.tensor([1, 1]))
+    assert not any(part.requires_grad for part in goal)
+
+    def objective(inputs: Tensor) -> Tensor:
+        return misalignment(weight_gradient(model, inputs, batch.labels[:2], create_graph=True), goal)
+
+    inputs = batch.normalize(batch.images[:2]).requires_grad_(True)
+    assert torch.autograd.gradcheck(objective, inputs, fast_mode=True)
+    vectors = [
+        torch.cat([g.flatten() for g in weight_gradient(model, x.detach(), y)])
+        for x, y in ((inputs, batch.labels[:2]), (batch.normalize(batch.images[2:]), torch.tensor([1, 1])))
+    ]
+    torch.testing.assert_close(objective(inputs), 1 - F.cosine_similarity(vectors[0], vectors[1], dim=0))
+
+
+def test_a_zero_gradient_gives_no_direction_instead_of_nan() -> None:
+    zero = torch.zeros(3, requires_grad=True)
+    value = misalignment([zero], [torch.ones(3)])
+    (gradient,) = torch.autograd.grad(value, zero)
+    assert value.item() == 1
+    assert bool(torch.isfinite(gradient).all())
+    # A network that is sure to the last bit has such gradients; then the images stay within the bound, and finite.
+    model = network(dropout=0)
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.copy_(torch.tensor([1e6, 0, 0]))
+    batch = replace(batch_of(model), labels=torch.zeros(12, dtype=torch.int64))
+    changed = build(Settings()).change_batch(batch)
+    assert (changed - batch.images).abs().max() <= 16 / 255 + 1e-6
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40))
+def test_the_fake_label_is_the_most_frequent_and_of_several_the_smallest(labels: list[int]) -> None:
+    counts = Counter(labels)
+    expected = min(label for label, count in counts.items() if count == max(counts.values()))
+    assert most_frequent(torch.tensor(labels)).tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("size", "share", "count"),
+    [
+        (128, 0.25, 32),
+        (128, 0.5, 64),
+        (128, 0.75, 96),
+        (80, 0.25, 20),
+        (2, 0.9, 1),
+        (2, 0.1, 1),
+        (3, 0.9, 2),
+        (1, 0.5, 0),
+    ],
+)
+def test_how_many_are_poisoned(size: int, share: float, count: int) -> None:
+    assert poison_count(size, share) == count
+
+
+# --- in a batch -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_only_the_first_part_changes_and_turns_towards_the_targets(share: float) -> None:
+    model = network().train()
+    batch = batch_of(model)
+    count = round(12 * share)
+    changed = build(Settings(share=share)).change_batch(batch)
+    assert torch.equal(changed[count:], batch.images[count:])
+    assert (changed[:count] != batch.images[:count]).flatten(1).any(1).all()
+    assert (changed - batch.images).abs().max() <= 16 / 255 + 1e-6
+    assert changed.min() >= -1e-6
+    assert changed.max() <= 1 + 1e-6
+
+    model.eval()
+    fake = most_frequent(batch.labels[:count]).expand(12 - count)
+    goal = weight_gradient(model, batch.normalize(batch.images[count:]), fake)
+
+    def angle(images: Tensor) -> float:
+        return misalignment(weight_gradient(model, batch.normalize(images[:count]), batch.labels[:count]), goal).item()
+
+    assert angle(changed) < angle(batch.images) - 0.01
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    model = network().train()
+    model.extract.get_submodule("1").eval()
+    next(model.parameters()).grad = torch.ones(4, 2, 3, 3)
+    before, drawn = state(model), torch.get_rng_state()
+    build(Settings()).change_batch(batch_of(model))
+    assert state(model) == before
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
+def test_the_generator_decides() -> None:
+    defense = build(Settings())
+    first, again, other = (defense.change_batch(batch_of(network().train(), seed=seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_batch_of_one_is_left_alone() -> None:
+    batch = batch_of(network(), count=1)
+    assert build(Settings()).change_batch(batch) is batch.images
+
+
+def test_of_frozen_features_only_the_head_is_matched() -> None:
+    plain = network()
+    frozen = FrozenFeatures(plain.extract, plain.head)
+    assert [part.shape for part in weight_gradient(frozen, torch.zeros(2, 2, 6, 6), torch.tensor([0, 1]))] == [
+        (3, 144),
+        (3,),
+    ]
+    batch = batch_of(frozen.train())
+    changed = build(Settings()).change_batch(batch)
+    assert not torch.equal(changed[:6], batch.images[:6])
+    assert torch.equal(changed[6:], batch.images[6:])
+
+
+# --- in training ----------------------------------------------------------------------------------------------
+
+
+def test_it_trains_alone_and_with_noise_on_either_side(tmp_path: Path) -> None:
+    runs = [trained(rows) for rows in ([], [AP], [AP, RANDOM_NOISE], [RANDOM_NOISE, AP])]
+    assert all(bool(torch.isfinite(weights).all()) for weights in runs)
+    assert len({tuple(weights.tolist()) for weights in runs}) == 4
+    assert torch.equal(trained([AP, RANDOM_NOISE], saved=tmp_path / "state"), runs[2])
