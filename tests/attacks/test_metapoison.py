@@ -465,8 +465,8 @@ def test_surrogates_are_staggered_and_go_on_along_their_clean_trajectory(
     """60 images in batches of 10: an epoch is six batches. Four epochs long, a surrogate starts anew at the end."""
     world = World(epochs=4, batch_norm=batch_norm)
     world.craft(
-        seed=1, ensemble=3, first_epoch=first, stagger=stagger, clean_batches=clean_batches, steps=4, poisons_per_batch=6,
-        lr=255,
+        seed=1, ensemble=3, first_epoch=first, stagger=stagger, clean_batches=clean_batches, steps=4,
+        poisons_per_batch=6, lr=255,
     )  # fmt: skip
     assert len(calls) == 12
     for place, call in enumerate(calls):
