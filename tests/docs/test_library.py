@@ -53,6 +53,13 @@ def test_the_lab_s_loop_measures(ran: tuple[dict[str, Any], str]) -> None:
     assert set(names["outcome"]) == {"success", "adversarial_confidence", "target_accuracy"}
 
 
+def test_the_filter_keeps_what_its_score_allows(ran: tuple[dict[str, Any], str]) -> None:
+    names = ran[0]
+    keep, score = names["verdict"].keep, names["verdict"].score
+    assert len(names["kept"]) == int(keep.sum()) > 0
+    assert torch.equal(keep, score <= 0)
+
+
 def test_the_transferred_victim_keeps_its_features(ran: tuple[dict[str, Any], str]) -> None:
     names = ran[0]
     pretrained, transferred = names["surrogate"].extract.state_dict(), names["transferred"].extract.state_dict()

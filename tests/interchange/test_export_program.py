@@ -1,0 +1,66 @@
+"""The export program: what it writes comes back as the same poisons, and bad input ends in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.interchange.imported import complete, read_poisons
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def dataset() -> ImageDataset:
+    images = torch.randint(0, 256, (24, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    labels = torch.arange(24) % 3
+    return ImageDataset(images[:18], labels[:18], images[18:], labels[18:], ("a", "b", "c"), (0.5,) * 3, (0.2,) * 3)
+
+
+def poisons() -> PoisonSet:
+    data, rows = dataset(), torch.tensor([1, 4, 10])
+    bases = data.train_images[rows]
+    images = (bases.int() + 5).clamp(0, 255).to(torch.uint8)
+    target = data.test_images[2:3]
+    return PoisonSet(rows, images, data.train_labels[rows], bases, target, torch.tensor([2]), adversarial_label=1)
+
+
+def export(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "workflow/scripts/export.py", *map(str, arguments)]
+    environment = {"PYTHONPATH": "src", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("form", "name"), [("benchmark", "out"), ("png", "out"), ("tensors", "out.pth")])
+def test_what_is_exported_is_imported_again(tmp_path: Path, form: str, name: str) -> None:
+    poisons().save(tmp_path / "poisons.safetensors")
+    done = export("--poisons", tmp_path / "poisons.safetensors", "--format", form, "--output", tmp_path / name)
+    assert done.returncode == 0, done.stderr
+    back = complete(read_poisons(tmp_path / name), dataset())
+    for part in ("indices", "images", "labels", "base_images", "targets", "target_labels", "adversarial_label"):
+        ours, theirs = getattr(poisons(), part), getattr(back, part)
+        assert torch.equal(torch.as_tensor(ours), torch.as_tensor(theirs)), part
+
+
+def test_a_missing_set_is_one_line(tmp_path: Path) -> None:
+    done = export("--poisons", tmp_path / "none.safetensors", "--format", "png", "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert "none.safetensors" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_overwrites_nothing(tmp_path: Path) -> None:
+    poisons().save(tmp_path / "poisons.safetensors")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    done = export("--poisons", tmp_path / "poisons.safetensors", "--format", "png", "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
