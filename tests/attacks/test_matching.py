@@ -62,11 +62,26 @@ def noise(distribution: str = "gaussian", mu: float = 20, clip: bool = False) ->
 
 
 def crafting(
-    augmentation: Augmentation = STILL, friendly: Tensor | None = None, seed: int = 0, **options: Any
+    augmentation: Augmentation = STILL,
+    friendly: Tensor | None = None,
+    seed: int = 0,
+    restarts: int = 1,
+    restarts_at_once: int = 1,
+    **options: Any,
 ) -> Crafting:
-    given = {"name": "a", "method": "m", "surrogate": "s", "steps": 6, "restarts": 1}
+    given = {"name": "a", "method": "m", "surrogate": "s", "steps": 6}
     attacker = Attacker((), normalize(), Recipe(augmentation=augmentation))
-    return Crafting(attacker, MatchingAttack(**{**given, **options}), bases(), LABELS, friendly, seed, "test")
+    return Crafting(
+        attacker,
+        MatchingAttack(**{**given, **options}),
+        bases(),
+        LABELS,
+        friendly,
+        seed,
+        "test",
+        restarts,
+        restarts_at_once,
+    )
 
 
 def adapted(random: RandomNoiseSettings | None) -> Adaptation | None:
@@ -135,7 +150,7 @@ def test_the_step_follows_the_new_matchers_gradient() -> None:
     """Far from bound and box: pixels go up under the one and down under the other, by the rate of signed Adam."""
     grey = Crafting(
         crafting().attacker,
-        MatchingAttack(name="a", method="m", surrogate="s", steps=20, restarts=1, tau=0.1, eps=255),
+        MatchingAttack(name="a", method="m", surrogate="s", steps=20, tau=0.1, eps=255),
         torch.full((2, 2, 6, 6), 128, dtype=torch.uint8), torch.tensor([0, 1]), None, 0, "test",
     )  # fmt: skip
     down, up, changes = Spy(pull=3.0), Spy(pull=-0.1), []

@@ -371,7 +371,7 @@ def test_retraining_happens_at_multiples_but_not_before_the_last_step(
 
 def test_the_defaults_are_the_published_ones() -> None:
     settings = SleeperAgent(name="sa", surrogate="s")
-    assert (settings.steps, settings.retrain_every, settings.restarts, settings.patch.size) == (250, 50, 1, 8)
+    assert (settings.steps, settings.retrain_every, settings.patch.size) == (250, 50, 8)
     assert (settings.selection, settings.patch.place, settings.eps, settings.budget) == (
         "gradient-norm",
         "random",

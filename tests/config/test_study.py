@@ -351,11 +351,11 @@ def adaptive(name: str, attack: str = "gm", defense: str = "friends", **others: 
             ["attacks.0.adaptation", "give both friendly_attack and friendly_defense"],
         ),
         ([{**SLEEPER, "source_class": 3, "target_class": 3}], ["attacks.0", "'sa'", "both 3"]),
-        ([{**SLEEPER, "restarts": 2}], ["attacks.0.restarts", "2"]),
+        ([{**SLEEPER, "restarts": 2}], ["unknown key 'attacks.0.restarts'"]),
         ([{**IMPORTED, "mean": [0.5, 0.5, 0.5]}], ["attacks.0", "'im'", "both mean and std"]),
         ([{**IMPORTED, "std": [0.5, 0.5, 0.5]}], ["attacks.0", "'im'", "both mean and std"]),
-        ([{**IMPORTED, "surrogate": "base"}], ["attacks.0.surrogate", "base"]),
-        ([{**IMPORTED, "surrogate": ["base"]}], ["attacks.0.surrogate", "at most 0"]),
+        ([{**IMPORTED, "surrogate": "base"}], ["unknown key 'attacks.0.surrogate'"]),
+        ([{**IMPORTED, "budget": 0.1}], ["unknown key 'attacks.0.budget'"]),
         ([{"name": "im", "method": "imported"}], ["'attacks.0.path' is missing"]),
         ([{**GM, "method": "magic"}], ["attacks.0", "magic", "'gradient-matching'", "'sleeper-agent'", "'imported'"]),
         ([{"name": "x", "surrogate": "base"}], ["'attacks.0.method' is missing"]),
@@ -389,7 +389,7 @@ def test_sleeper_agent_can_go_without_retraining() -> None:
 
 @pytest.mark.parametrize(
     ("eps", "bound"),
-    [(DELETE, None), (255, None), (8, 8)],
+    [(DELETE, None), (255, 255), (8, 8)],
 )
 def test_imported_poisons_keep_a_bound_only_if_one_is_given(eps: Any, bound: float | None) -> None:
     attack = IMPORTED if eps is DELETE else {**IMPORTED, "eps": eps}

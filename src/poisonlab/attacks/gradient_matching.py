@@ -49,7 +49,17 @@ def craft(
         goal = target_gradient(surrogate, inputs, adversarial, settings.target_criterion)
         matchers.append(Matcher(surrogate, goal, settings.crafting_precision))
     friendly = attacker.friendly_on(threat.base_indices)
-    crafting = Crafting(attacker, settings, bases, labels, friendly, seed, "gradient-matching")
+    crafting = Crafting(
+        attacker,
+        settings,
+        bases,
+        labels,
+        friendly,
+        seed,
+        "gradient-matching",
+        restarts=settings.restarts,
+        restarts_at_once=settings.restarts_at_once,
+    )
     change, losses = crafting.run(matchers, progress=progress)
     return PoisonSet(
         indices=threat.base_indices,

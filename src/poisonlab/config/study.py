@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from poisonlab.config.attacks.attack import ONE, SEVERAL
+from poisonlab.config.attacks.attack import ONE, SEVERAL, CraftedAttack
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.convex_polytope import ConvexPolytope
 from poisonlab.config.attacks.gradient_matching import GradientMatching
@@ -183,7 +183,7 @@ class Study(Settings):
         if not isinstance(self.dataset, DigitsOnPhotos):
             return self
         for attack in self.attacks:
-            if isinstance(attack, Imported) or getattr(attack, "setup", None) is not None:
+            if not isinstance(attack, CraftedAttack) or getattr(attack, "setup", None) is not None:
                 continue
             victim, whole = self.victim_of(attack), self.dataset.train_size // 10
             if (victim.fine_tune_per_class or 0) > whole:

@@ -11,8 +11,6 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from poisonlab.config.types import FilePath, Fraction, Name, PositiveInt, PositiveLevels, Settings
 from poisonlab.errors import SettingsError
 
-Precision = Literal["uint8", "float32"]
-
 ONE, SEVERAL = "one name", "several names"
 
 
@@ -39,16 +37,6 @@ class Attack(Settings):
     """Names the module of ``poisonlab.attacks`` that crafts the poisons."""
     victim: Name | None = None
     """The entry of ``victims`` that is trained on the poisons; the first if not given."""
-    surrogate: Names
-    """Name of an entry of ``surrogates``: the network the attacker crafts on; a list for several architectures."""
-    ensemble: PositiveInt = 1
-    """Networks of each surrogate and seed."""
-    budget: Fraction = 0.01
-    """Poisons as a fraction of the images that the victim is trained on."""
-    eps: PositiveLevels = 16.0
-    """Bound on every pixel's change, in levels of 1/255 (xi in FRIENDS)."""
-    precision: Precision = "uint8"
-    """Whether poisons are shipped as 8-bit images."""
     published: PositiveInt | None = Field(default=None, le=6)
     """Table of the FRIENDS paper that the results are set beside."""
     published_row: str | None = None
@@ -63,17 +51,17 @@ class Attack(Settings):
     @property
     def surrogates(self) -> tuple[str, ...]:
         """The names of its surrogates."""
-        return (self.surrogate,) if isinstance(self.surrogate, str) else self.surrogate
+        return ()
 
     @property
     def pretrained_networks(self) -> int:
         """How many trained networks of each surrogate and seed the attack is handed."""
-        return self.ensemble
+        return 0
 
     @property
     def bound(self) -> float | None:
         """The l-infinity bound that the shipped poisons must keep, in levels; None if there is none."""
-        return self.eps
+        return None
 
     def files(self, seed: int) -> Sequence[Path]:
         """Files the attack reads besides data and surrogates; their content decides the poisons.
@@ -84,7 +72,37 @@ class Attack(Settings):
         return ()
 
 
-class TargetedAttack(Attack):
+class CraftedAttack(Attack):
+    """An attack that crafts its poisons on surrogates, within a bound."""
+
+    surrogate: Names
+    """Name of an entry of ``surrogates``: the network the attacker crafts on; a list for several architectures."""
+    ensemble: PositiveInt = 1
+    """Networks of each surrogate and seed."""
+    budget: Fraction = 0.01
+    """Poisons as a fraction of the images that the victim is trained on."""
+    eps: PositiveLevels = 16.0
+    """Bound on every pixel's change, in levels of 1/255 (xi in FRIENDS)."""
+    precision: Literal["uint8", "float32"] = "uint8"
+    """Whether poisons are shipped as 8-bit images."""
+
+    @property
+    def surrogates(self) -> tuple[str, ...]:
+        """The names of its surrogates."""
+        return (self.surrogate,) if isinstance(self.surrogate, str) else self.surrogate
+
+    @property
+    def pretrained_networks(self) -> int:
+        """An ensemble of each."""
+        return self.ensemble
+
+    @property
+    def bound(self) -> float | None:
+        """``eps``."""
+        return self.eps
+
+
+class TargetedAttack(CraftedAttack):
     """An attack on single test images, without a trigger."""
 
     target: Literal["random", "recognised"] = "random"

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from poisonlab.config.attacks.attack import TargetedAttack
 from poisonlab.config.attacks.matching import MatchingAttack
+from poisonlab.config.types import PositiveInt
 
 
 class GradientMatching(TargetedAttack, MatchingAttack):
@@ -14,3 +15,7 @@ class GradientMatching(TargetedAttack, MatchingAttack):
     around_poison: ClassVar[bool] = True
 
     method: Literal["gradient-matching"] = "gradient-matching"
+    restarts: PositiveInt = 8
+    """Random starts; the one with the lowest loss at the last step is kept."""
+    restarts_at_once: PositiveInt = 1
+    """Restarts computed in one batched pass; does not change the result beyond rounding."""

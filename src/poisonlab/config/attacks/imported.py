@@ -18,12 +18,10 @@ class Imported(Attack):
     """Poisons that were made elsewhere, in one of the formats of docs/import-poisons.md."""
 
     method: Literal["imported"] = "imported"
-    surrogate: tuple[()] = ()
-    """Takes none."""
     path: FilePath
     """A file or folder; ``{seed}`` in it stands for the seed."""
-    eps: PositiveLevels = 255.0
-    """Bound that the poisons must keep; not checked at 255."""
+    eps: PositiveLevels | None = None
+    """Bound that the poisons must keep, in levels of 1/255; not checked if not given."""
     mean: ChannelValues | None = None
     """Mean that float images were normalised with, to undo it."""
     std: ChannelValues | None = None
@@ -42,14 +40,9 @@ class Imported(Attack):
         return self
 
     @property
-    def pretrained_networks(self) -> int:
-        """None."""
-        return 0
-
-    @property
     def bound(self) -> float | None:
-        """None if nothing is promised about the poisons."""
-        return None if self.eps == 255 else self.eps
+        """``eps``, if it is given."""
+        return self.eps
 
     def at(self, seed: int) -> Path:
         """The file or folder of one seed."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from poisonlab.config.attacks.attack import Attack
+from poisonlab.config.attacks.attack import CraftedAttack
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.types import Name, PositiveFloat, PositiveInt, Settings
 
@@ -31,15 +31,11 @@ class Adaptation(Settings):
         return self
 
 
-class MatchingAttack(Attack):
+class MatchingAttack(CraftedAttack):
     """Signed Adam on the angle between the poisons' gradient and the attacker's."""
 
     steps: PositiveInt = 250
     """Steps of signed Adam."""
-    restarts: PositiveInt = 8
-    """Random starts; the one with the lowest loss at the last step is kept."""
-    restarts_at_once: PositiveInt = 1
-    """Restarts computed in one batched pass; does not change the result beyond rounding."""
     tau: PositiveFloat = 0.1
     """First step of signed Adam, in normalised units, for a batch of 512 poisons and one surrogate."""
     batch_size: PositiveInt = 512

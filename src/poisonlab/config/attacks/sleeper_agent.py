@@ -28,10 +28,6 @@ class SleeperAgent(MatchingAttack):
     """Sleeper Agent: a hidden trigger, from scratch and with clean labels (Souri et al. 2022)."""
 
     method: Literal["sleeper-agent"] = "sleeper-agent"
-    restarts: Literal[1] = 1
-    """Retrained surrogates belong to one start."""
-    restarts_at_once: Literal[1] = 1
-    """As ``restarts``."""
     patch: Patch = Patch()
     """The trigger that the attacker puts on an image to have it misclassified."""
     source_class: Annotated[int, Field(ge=0)] | None = None
