@@ -20,7 +20,7 @@ from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import run
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.figures import style
-from poisonlab.figures.examples import examples, noise_rows
+from poisonlab.figures.examples import examples, noise_places
 from poisonlab.figures.landscape_plots import poison_landscape, victim_landscapes
 from poisonlab.figures.learning_curves import learning_curves, read_history
 from poisonlab.figures.noise_histogram import noise_histogram
@@ -29,6 +29,8 @@ from poisonlab.provenance import spec
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 COORDINATES = np.linspace(-24, 24, 9)
+# Ten training rows and an appended poison.
+ORIGIN = torch.tensor([*range(10), -1])
 FIRST, SECOND = np.meshgrid(COORDINATES, COORDINATES)
 NOISES = [{"distribution": kind, "mu": 16.0} for kind in ("bernoulli", "uniform", "gaussian")]
 
@@ -81,7 +83,7 @@ def inputs(tmp_path: Path) -> dict[str, list[str]]:
         adversarial_label=0,
     ).save(tmp_path / "poisons.safetensors")
     noise = torch.from_numpy(random.uniform(-16, 16, (11, 3, 8, 8)) / 255).half()
-    write_tensors(tmp_path / "noise.safetensors", "friendly noise", {"noise": noise}, {})
+    write_tensors(tmp_path / "noise.safetensors", "friendly noise", {"noise": noise, "origin": ORIGIN}, {})
     np.savez(
         tmp_path / "poison.npz",
         coordinates=COORDINATES,
@@ -218,14 +220,18 @@ class TestStyle:
 
 
 class TestExamples:
-    def test_rows_of_replaced_and_appended_poisons(self) -> None:
-        assert noise_rows(np.array([3, -1, 0, -1]), 10).tolist() == [3, 8, 0, 9]
+    def test_the_noise_of_replaced_and_appended_poisons(self) -> None:
+        whole = np.array([*range(8), -1, -1])
+        assert noise_places(np.array([3, -1, 0, -1]), whole).tolist() == [3, 8, 0, 9]
+
+    def test_the_noise_of_a_victim_that_is_fine_tuned_on_some_rows(self) -> None:
+        assert noise_places(np.array([17, 12, -1]), np.array([4, 12, 17, -1])).tolist() == [2, 1, 3]
 
     def test_noise_of_another_dataset(self) -> None:
         with pytest.raises(DataError, match="same dataset"):
-            noise_rows(np.array([3, 10]), 10)
+            noise_places(np.array([3, 10]), np.arange(10))
         with pytest.raises(DataError, match="same dataset"):
-            noise_rows(np.array([-1, -1]), 1)
+            noise_places(np.array([-1, -1]), np.array([0, -1]))
 
     def test_what_is_shown(self) -> None:
         base = np.full((2, 3, 4, 4), 250.0)

@@ -11,7 +11,7 @@ from poisonlab.artifacts.files import read_tensors
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import run, settings
 from poisonlab.errors import DataError
-from poisonlab.figures.examples import examples, noise_rows
+from poisonlab.figures.examples import examples, noise_places
 from poisonlab.figures.program import drawing, parser
 from poisonlab.figures.style import save
 
@@ -24,16 +24,19 @@ def main(argv: Sequence[str]) -> None:
     look = drawing(settings(options.spec))
     poisons = PoisonSet.load(options.poisons)
     tensors, _ = read_tensors(options.noise, "friendly noise")
-    if "noise" not in tensors:
-        raise DataError(f"{options.noise} lacks the noise itself: make it again")
+    if not {"noise", "origin"} <= set(tensors):
+        raise DataError(f"{options.noise} lacks the noise, or whose it is: make it again")
     noise = tensors["noise"].numpy()
     shipped = poisons.images.numpy()
-    rows = noise_rows(poisons.indices.numpy(), len(noise))
-    shown = slice(look.examples)
+    places = noise_places(poisons.indices.numpy(), tensors["origin"].numpy())
+    targets = None if poisons.untriggered is None else poisons.targets.numpy()
+    # A column each, so no more than there are of both.
+    shown = slice(look.examples if targets is None else min(look.examples, len(targets)))
     figure = examples(
         poisons.base_images.numpy()[shown],
         shipped[shown] if shipped.dtype == np.uint8 else shipped[shown] * 255,
-        noise[rows[shown]].astype(np.float32) * 255,
+        noise[places[shown]].astype(np.float32) * 255,
+        None if targets is None else targets[shown][: len(places)],
     )
     save(figure, options.pdf, options.png, look.dpi)
 

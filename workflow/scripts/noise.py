@@ -19,7 +19,7 @@ from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise as FriendlyNoiseSettings
 from poisonlab.config.stages import VictimTraining, read_stage
 from poisonlab.config.victims import Start
-from poisonlab.data.training_set import fine_tuning_rows, training_set
+from poisonlab.data.training_set import fine_tuning_rows, origins, training_set
 from poisonlab.defenses.build import build_defenses
 from poisonlab.defenses.friendly_noise import friendly_noise
 from poisonlab.errors import SettingsError
@@ -47,7 +47,8 @@ def main(argv: Sequence[str]) -> None:
 
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons) if args.poisons else None
-    data = training_set(dataset, poisons, fine_tuning_rows(dataset, stage.start))
+    rows = fine_tuning_rows(dataset, stage.start)
+    data = training_set(dataset, poisons, rows)
     seed = stream_seed(stage.seed, "victim")
     # A donor of another architecture has no pretrained weights to begin from.
     start = Start() if chosen.donor else stage.start
@@ -82,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
         "saturated": round(float((levels > 0.99 * chosen.zeta).float().mean()), 4),
     }
     card.write(args.card, cost_seconds=_cost(card.seconds(), trained, chosen), **facts)
-    save_noise(args.noise, noise, facts)
+    save_noise(args.noise, noise, origins(dataset, poisons, rows), facts)
     checkpoint.clear()
 
 

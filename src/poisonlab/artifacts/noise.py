@@ -14,9 +14,12 @@ from poisonlab.errors import DataError
 KIND = "friendly noise"
 
 
-def save_noise(path: Path, noise: Tensor, facts: dict[str, Any]) -> None:
-    """Write noise (N, C, H, W), in units of the [0, 1] pixel range, as float16: exact to 1/32 of a pixel level."""
-    write_tensors(path, KIND, {"noise": noise.to(torch.float16)}, facts)
+def save_noise(path: Path, noise: Tensor, origin: Tensor, facts: dict[str, Any]) -> None:
+    """Write noise (N, C, H, W), in units of the [0, 1] pixel range, as float16: exact to 1/32 of a pixel level.
+
+    ``origin`` (N,) int64 says whose it is: rows of the training split, -1 for an appended poison.
+    """
+    write_tensors(path, KIND, {"noise": noise.to(torch.float16), "origin": origin}, facts)
 
 
 def load_noise(path: Path) -> Tensor:

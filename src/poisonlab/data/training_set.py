@@ -68,6 +68,13 @@ def fine_tuning_rows(dataset: ImageDataset, start: Start) -> Tensor | None:
     return last_of_each_class(dataset.train_labels, start.fine_tune_per_class)
 
 
+def origins(dataset: ImageDataset, poisons: PoisonSet | None = None, rows: Tensor | None = None) -> Tensor:
+    """(N,) int64: the training row that each example of ``training_set`` stands for, -1 for an appended poison."""
+    kept = torch.arange(len(dataset.train_labels)) if rows is None else rows
+    appended = 0 if poisons is None else int((poisons.indices < 0).sum())
+    return torch.cat([kept, torch.full((appended,), -1)])
+
+
 def without(size: int, rows: Tensor) -> Tensor:
     """Sorted positions 0 ... size - 1 but for ``rows`` (int64)."""
     kept = torch.ones(size, dtype=torch.bool)

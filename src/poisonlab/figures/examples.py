@@ -18,35 +18,36 @@ _LARGEST_CELL = 0.93
 _SMALLEST_CELL = 0.45
 
 
-def noise_rows(indices: NDArray[Any], noise_count: int) -> NDArray[np.int64]:
-    """The row of the friendly noise for every poison.
+def noise_places(indices: NDArray[Any], origin: NDArray[Any]) -> NDArray[np.int64]:
+    """Where in the friendly noise each poison's is.
 
     Args:
         indices: (P,) the training row each poison replaces; -1 is appended to the training set, in order.
-        noise_count: examples that the noise was made for.
+        origin: (N,) the training row that each noise was made for; -1 for an appended poison's, in order.
 
     Raises:
         DataError: a poison has no noise.
     """
-    rows = np.array(indices, dtype=np.int64)
-    appended = rows < 0
-    rows[appended] = noise_count - appended.sum() + np.arange(appended.sum())
-    if len(rows) and (rows.max() >= noise_count or rows.min() < 0):
+    waiting = {row: iter(np.flatnonzero(origin == row).tolist()) for row in set(indices.tolist())}
+    try:
+        return np.array([next(waiting[row]) for row in indices.tolist()], dtype=np.int64)
+    except StopIteration as error:
         raise DataError(
-            f"the friendly noise has {noise_count} rows, too few for these poisons: "
-            "were both made for the same dataset?"
-        )
-    return rows
+            f"a poison has no noise among the {len(origin)} of the friendly noise: were both made for the same dataset?"
+        ) from error
 
 
 @STYLED
-def examples(bases: NDArray[Any], poisons: NDArray[Any], noise: NDArray[Any]) -> Figure:
+def examples(
+    bases: NDArray[Any], poisons: NDArray[Any], noise: NDArray[Any], triggered: NDArray[Any] | None = None
+) -> Figure:
     """Figure 1: one column per poison, from its base image to the image that friendly noise makes of it.
 
     Args:
         bases: (E, C, H, W) images before poisoning, in levels [0, 255]; C is 1 or 3.
         poisons: (E, C, H, W) images as shipped, in levels [0, 255].
         noise: (E, C, H, W) friendly noise of the same examples, in levels.
+        triggered: (E, C, H, W) of a backdoor: test images with the trigger, in levels; they share only the column.
 
     Returns:
         The figure. Perturbations are shown by magnitude per channel, black where there is none and brightest
@@ -55,14 +56,15 @@ def examples(bases: NDArray[Any], poisons: NDArray[Any], noise: NDArray[Any]) ->
     Raises:
         DataError: the shapes differ, or are not images.
     """
-    arrays = [np.asarray(array, dtype=np.float64) for array in (bases, poisons, noise)]
+    given = [bases, poisons, noise] + ([] if triggered is None else [triggered])
+    arrays = [np.asarray(array, dtype=np.float64) for array in given]
     shape = arrays[0].shape
     if len(shape) != 4 or shape[0] == 0 or shape[1] not in (1, 3):
         raise DataError(f"examples must be (E, 1 or 3, H, W) images, not {shape}")
     if any(array.shape != shape for array in arrays):
         shapes = " and ".join(str(array.shape) for array in arrays)
         raise DataError(f"bases, poisons and friendly noise differ in shape ({shapes}): make them again")
-    base, poison, friendly = arrays
+    base, poison, friendly = arrays[:3]
     perturbation, largest_change = _magnitude(poison - base)
     magnitude, largest_noise = _magnitude(friendly)
     rows = [
@@ -72,6 +74,7 @@ def examples(bases: NDArray[Any], poisons: NDArray[Any], noise: NDArray[Any]) ->
         (f"Friendly noise\nbrightest: {largest_noise:.3g} levels", magnitude),
         ("Poison\n+ friendly noise", (poison + friendly) / 255),
     ]
+    rows += [("Test image\nwith trigger", targets / 255) for targets in arrays[3:]]
     return _grid(rows, shape[0], shape[2] / shape[3])
 
 
