@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.attacker import Attacker, recognised
 from poisonlab.attacks.gradient_matching import craft
-from poisonlab.attacks.matching import Matcher, adversarial_loss, matching_loss, target_gradient
+from poisonlab.attacks.matching import Matcher, adversarial_loss, target_gradient
 from poisonlab.attacks.shipping import ship
 from poisonlab.attacks.threat import draw_threat
 from poisonlab.config.attacks.gradient_matching import GradientMatching
@@ -23,6 +23,7 @@ from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
+from poisonlab.models.gradient_angle import matching_loss
 
 STILL = Augmentation(kind="none")
 SHIFT = Augmentation(kind="shift", pixels=1)

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from poisonlab.defenses.adversarial_poisoning import (
     Settings,
     build,
-    misalignment,
     most_frequent,
     poison_count,
     weight_gradient,
 )
 from poisonlab.defenses.defense import Batch
 from poisonlab.models.classifier import FrozenFeatures, Normalize
+from poisonlab.models.gradient_angle import matching_loss
 
 AP = {"method": "adversarial-poisoning", "share": 0.5}
 
@@ -88,7 +88,7 @@ def test_the_gradient_of_the_objective_is_that_of_finite_differences() -> None:
     assert not any(part.requires_grad for part in goal)
 
     def objective(inputs: Tensor) -> Tensor:
-        return misalignment(weight_gradient(model, inputs, batch.labels[:2], create_graph=True), goal)
+        return matching_loss(weight_gradient(model, inputs, batch.labels[:2], create_graph=True), goal)
 
     inputs = batch.normalize(batch.images[:2]).requires_grad_(True)
     assert torch.autograd.gradcheck(objective, inputs, fast_mode=True)
@@ -101,7 +101,7 @@ def test_the_gradient_of_the_objective_is_that_of_finite_differences() -> None:
 
 def test_a_zero_gradient_gives_no_direction_instead_of_nan() -> None:
     zero = torch.zeros(3, requires_grad=True)
-    value = misalignment([zero], [torch.ones(3)])
+    value = matching_loss([zero], [torch.ones(3)])
     (gradient,) = torch.autograd.grad(value, zero)
     assert value.item() == 1
     assert bool(torch.isfinite(gradient).all())
@@ -159,7 +159,7 @@ def test_only_the_first_part_changes_and_turns_towards_the_targets(share: float)
     goal = weight_gradient(model, batch.normalize(batch.images[count:]), fake)
 
     def angle(images: Tensor) -> float:
-        return misalignment(weight_gradient(model, batch.normalize(images[:count]), batch.labels[:count]), goal).item()
+        return matching_loss(weight_gradient(model, batch.normalize(images[:count]), batch.labels[:count]), goal).item()
 
     assert angle(changed) < angle(batch.images) - 0.01
 

@@ -13,7 +13,7 @@ in the distance.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,7 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels
 from poisonlab.errors import PoisonlabError
 from poisonlab.models.classifier import Classifier
+from poisonlab.models.evaluating import evaluating
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.schedule import step_milestones
 
@@ -133,20 +134,19 @@ def frozen(networks: Sequence[nn.Module], dropout: bool = False) -> Iterator[Non
     Args:
         dropout: leave the dropout layers active, and nothing else.
     """
-    modules = [(module, module.training) for network in networks for module in network.modules()]
     weights = [(weight, weight.requires_grad) for network in networks for weight in network.parameters()]
-    try:
+    with ExitStack() as modes:
         for network in networks:
-            network.eval().requires_grad_(False)
-        for module, _ in modules:
-            if dropout and isinstance(module, _DROPOUTS):
-                module.train()
-        yield
-    finally:
-        for module, training in modules:
-            module.training = training
-        for weight, required in weights:
-            weight.requires_grad_(required)
+            modes.enter_context(evaluating(network))
+            network.requires_grad_(False)
+            for module in network.modules():
+                if dropout and isinstance(module, _DROPOUTS):
+                    module.train()
+        try:
+            yield
+        finally:
+            for weight, required in weights:
+                weight.requires_grad_(required)
 
 
 def feature_distance(attacker: Attacker, images: Tensor, target: Tensor, measure: Measure) -> float:

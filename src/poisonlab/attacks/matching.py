@@ -11,7 +11,7 @@ its channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from poisonlab.data.augmentation import augment
 from poisonlab.data.training_set import pixels
 from poisonlab.defenses.random_noise import random_noise
 from poisonlab.errors import PoisonlabError
+from poisonlab.models.gradient_angle import matching_loss
 from poisonlab.randomness import generator
 from poisonlab.training.schedule import step_milestones
 
@@ -70,14 +71,6 @@ def adversarial_loss(logits: Tensor, label: Tensor, criterion: str) -> Tensor:
     own = logits.gather(1, label[:, None])[:, 0]
     others = logits.scatter(1, label[:, None], -torch.inf).amax(1)
     return (others - own).clamp(min=0).mean()
-
-
-def matching_loss(gradients: Sequence[Tensor], goal: Sequence[Tensor]) -> Tensor:
-    """1 - cosine between two gradients, each a list of tensors taken as one long vector."""
-    product = sum((g * t).sum() for g, t in zip(gradients, goal, strict=True))
-    lengths = sum(g.square().sum() for g in gradients), sum(t.square().sum() for t in goal)
-    # Both are tensors; sum's start value 0 hides it from the type checker.
-    return 1 - torch.as_tensor(product) / (torch.as_tensor(lengths[0]).sqrt() * torch.as_tensor(lengths[1]).sqrt())
 
 
 @dataclass(frozen=True)
@@ -132,6 +125,7 @@ class Crafting:
         friendly: (P, C, H, W) float or None: fixed noise that an adaptive attacker expects on the poisons, in units of
             the [0, 1] pixel range.
         stream: names the random streams.
+        restarts: random starts, of which ``restarts_at_once`` are computed in one batched pass.
     """
 
     attacker: Attacker
@@ -141,6 +135,8 @@ class Crafting:
     friendly: Tensor | None
     seed: int
     stream: str
+    restarts: int = 1
+    restarts_at_once: int = 1
 
     def run(
         self, matchers: list[Matcher], refresh: Refresh | None = None, progress: bool = False
@@ -154,11 +150,11 @@ class Crafting:
         Raises:
             PoisonlabError: the matching loss is not finite.
         """
-        settings, best = self.settings, None
-        losses = torch.empty(settings.restarts, settings.steps)
-        with tqdm(total=settings.restarts * settings.steps, unit="step", disable=not progress) as bar:
-            for first in range(0, settings.restarts, settings.restarts_at_once):
-                restarts = range(first, min(first + settings.restarts_at_once, settings.restarts))
+        best = None
+        losses = torch.empty(self.restarts, self.settings.steps)
+        with tqdm(total=losses.numel(), unit="step", disable=not progress) as bar:
+            for first in range(0, self.restarts, self.restarts_at_once):
+                restarts = range(first, min(first + self.restarts_at_once, self.restarts))
                 deltas = _Optimisation(self, matchers, restarts).run(losses, refresh, bar)
                 for restart, delta in zip(restarts, deltas, strict=True):
                     if best is None or losses[restart, -1] < losses[best[0], -1]:

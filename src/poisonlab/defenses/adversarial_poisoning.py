@@ -18,7 +18,6 @@ augmented batch; here they are augmented afterwards, like every other image that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +26,9 @@ from torch import Tensor, nn
 
 from poisonlab.config.defenses.adversarial_poisoning import AdversarialPoisoning as Settings
 from poisonlab.defenses.defense import Batch, Defense
-from poisonlab.defenses.signed_adam import in_eval_mode, perturb
+from poisonlab.defenses.signed_adam import perturb, uncompiled
+from poisonlab.models.evaluating import evaluating
+from poisonlab.models.gradient_angle import matching_loss
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,12 @@ class AdversarialPoisoning(Defense):
             return batch.images
         labels = batch.labels[:count]
         fake = most_frequent(labels).expand(len(batch.labels) - count)
-        with in_eval_mode(batch.model) as model:
+        model = uncompiled(batch.model)
+        with evaluating(model):
             goal = weight_gradient(model, batch.normalize(batch.images[count:]), fake)
 
             def objective(inputs: Tensor) -> Tensor:
-                return misalignment(weight_gradient(model, inputs, labels, create_graph=True), goal)
+                return matching_loss(weight_gradient(model, inputs, labels, create_graph=True), goal)
 
             poisons = perturb(batch.images[:count], batch.normalize, objective, self.settings, batch.generator)
         return torch.cat([poisons, batch.images[count:]])
@@ -75,19 +77,6 @@ def weight_gradient(model: nn.Module, inputs: Tensor, labels: Tensor, create_gra
     """
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return torch.autograd.grad(F.cross_entropy(model(inputs), labels), weights, create_graph=create_graph)
-
-
-def misalignment(gradients: Sequence[Tensor], goal: Sequence[Tensor]) -> Tensor:
-    """1 - cosine of two gradients, each taken as one long vector; 1, and flat, where one of them is zero."""
-    product = torch.stack([(g * t).sum() for g, t in zip(gradients, goal, strict=True)]).sum()
-    lengths = _length(gradients) * _length(goal)
-    return 1 - product / lengths.clamp(min=torch.finfo(lengths.dtype).tiny)
-
-
-def _length(parts: Sequence[Tensor]) -> Tensor:
-    """The l2 norm, with gradient zero at zero."""
-    norm: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part) for part in parts]))
-    return norm
 
 
 def build(settings: Settings, noise: Tensor | None = None) -> AdversarialPoisoning:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from poisonlab.config.defenses.adversarial_training import AdversarialTraining as Settings
 from poisonlab.defenses.defense import Batch, Defense
-from poisonlab.defenses.signed_adam import in_eval_mode, perturb
+from poisonlab.defenses.signed_adam import perturb, uncompiled
+from poisonlab.models.evaluating import evaluating
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class AdversarialTraining(Defense):
     settings: Settings
 
     def change_batch(self, batch: Batch) -> Tensor:
-        with in_eval_mode(batch.model) as model:
+        model = uncompiled(batch.model)
+        with evaluating(model):
 
             def objective(inputs: Tensor) -> Tensor:
                 return -F.cross_entropy(model(inputs), batch.labels)

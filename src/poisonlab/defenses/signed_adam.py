@@ -6,8 +6,7 @@ Everything happens in normalised pixels, as in the toolbox of Witches' Brew: a s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Protocol, cast
 
 import torch
@@ -29,20 +28,9 @@ class Strength(Protocol):
     def lr(self) -> float: ...
 
 
-@contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[nn.Module]:
-    """Give the network in eval mode, and put the mode of each of its modules back.
-
-    Of a compiled network it is the one that was compiled, because compiled code cannot be differentiated twice.
-    """
-    network = cast(nn.Module, getattr(model, "_orig_mod", model))
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield network
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The network itself, if it was compiled: compiled code cannot be differentiated twice."""
+    return cast(nn.Module, getattr(model, "_orig_mod", model))
 
 
 def perturb(

@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poisonlab.data.training_set import pixels
-from poisonlab.detection.evaluating import evaluating
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.models.classifier import Normalize
+from poisonlab.models.evaluating import evaluating
 from poisonlab.randomness import generator, stream_seed
 
 _CONSISTENCY = 1.4826

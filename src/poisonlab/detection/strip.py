@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from poisonlab.data.training_set import pixels
-from poisonlab.detection.evaluating import evaluating
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.models.classifier import Normalize
+from poisonlab.models.evaluating import evaluating
 
 Convention = Literal["superimpose", "blend"]
 Fit = Literal["quantile", "gaussian"]

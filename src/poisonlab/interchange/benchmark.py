@@ -58,7 +58,7 @@ def read_benchmark(folder: Path) -> ImportedPoisons:
     Raises:
         DataError: a file is missing, damaged, hostile, or its content contradicts the rest.
     """
-    images, labels = _pairs(load(folder / POISONS), str(folder / POISONS))
+    images, labels = parts.pairs(load(folder / POISONS), _pair, str(folder / POISONS))
     targets = _read_targets(folder)
     return ImportedPoisons(
         images=images,
@@ -74,19 +74,10 @@ def read_benchmark(folder: Path) -> ImportedPoisons:
 def _read_targets(folder: Path) -> _Targets | None:
     if (folder / SOURCE).exists():
         found = load(folder / SOURCE)
-        return _Targets(*_pairs([found] if isinstance(found, tuple) else found, str(folder / SOURCE)))
+        return _Targets(*parts.pairs([found] if isinstance(found, tuple) else found, _pair, str(folder / SOURCE)))
     if (folder / TARGET).exists():
         return _target(load(folder / TARGET), str(folder / TARGET))
     return None
-
-
-def _pairs(entries: Any, where: str) -> tuple[Tensor, Tensor]:
-    """Images (P, 3, H, W) uint8 and labels (P,) int64 of a list of pairs."""
-    if not isinstance(entries, list | tuple):
-        raise DataError(f"{where} is not a list of (image, label): check that it is the right file")
-    pairs = [_pair(entry, f"{where}: entry {place}") for place, entry in enumerate(entries)]
-    images = parts.stack_images([image for image, _ in pairs], where)
-    return images, torch.tensor([found for _, found in pairs], dtype=torch.int64)
 
 
 def _pair(entry: Any, where: str) -> tuple[Tensor, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,19 @@ def stack_images(images: Sequence[Tensor], where: str) -> Tensor:
     if len(images) * first.numel() * first.element_size() > LARGEST_FILE:
         raise DataError(f"{where} unfolds to more than {LARGEST_FILE} bytes of pixels: split it")
     return torch.stack(list(images))
+
+
+def pairs(entries: Any, read: Callable[[Any, str], tuple[Tensor, int]], where: str) -> tuple[Tensor, Tensor]:
+    """Images (P, C, H, W) and labels (P,) int64 of a list of pairs, each understood by ``read`` (entry, place).
+
+    Raises:
+        DataError: it is not a list, an entry is not a pair, or the images do not fit together.
+    """
+    if not isinstance(entries, list | tuple):
+        raise DataError(f"{where} is not a list of (image, label): check that it is the right file")
+    found = [read(entry, f"{where}: entry {place}") for place, entry in enumerate(entries)]
+    images = stack_images([image for image, _ in found], where)
+    return images, torch.tensor([label for _, label in found], dtype=torch.int64)
 
 
 def _description(image: Tensor) -> str:

@@ -54,7 +54,7 @@ def read_tensors_pth(
     path = path / POISONS if path.is_dir() else path
     found = _load(path)
     content = found if isinstance(found, dict) else _beside(path, found)
-    images, labels = _pairs(content.get("poisons"), f"{path}: poisons")
+    images, labels = parts.pairs(content.get("poisons"), _pair, f"{path}: poisons")
     if undo is not None and images.dtype == torch.uint8:
         raise DataError(f"{path}: poisons are uint8, so they cannot be normalised: leave out mean and std")
     rows = content.get("indices", content.get("base_indices"))
@@ -113,15 +113,6 @@ def _check_unfolded(data: bytes, path: Path) -> None:
             raise DataError(f"{path} unfolds to more than {LARGEST_FILE} bytes: split it")
 
 
-def _pairs(entries: Any, where: str) -> tuple[Tensor, Tensor]:
-    """Images (P, 3, H, W) of any supported dtype and labels (P,) int64."""
-    if not isinstance(entries, list | tuple):
-        raise DataError(f"{where} is not a list of (image, label)")
-    pairs = [_pair(entry, f"{where}: entry {place}") for place, entry in enumerate(entries)]
-    images = parts.stack_images([image for image, _ in pairs], where)
-    return images, torch.tensor([found for _, found in pairs], dtype=torch.int64)
-
-
 def _pair(entry: Any, where: str) -> tuple[Tensor, int]:
     if not isinstance(entry, list | tuple) or len(entry) != 2 or not isinstance(entry[0], Tensor):
         raise DataError(f"{where} is not a pair of image tensor and label: save a list of (image, label)")
@@ -139,7 +130,7 @@ def _targets(found: Any, undo: tuple[Tensor, Tensor] | None, where: str) -> tupl
     if found is None:
         return None, None
     single = isinstance(found, list | tuple) and len(found) == 2 and isinstance(found[0], Tensor)
-    images, labels = _pairs([found] if single else found, where)
+    images, labels = parts.pairs([found] if single else found, _pair, where)
     return parts.to_levels(_pixels(images, undo, where)), labels
 
 

@@ -8,7 +8,7 @@ gradients, which one backward pass yields for a whole batch (Goodfellow 2015; Ro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+
+from poisonlab.models.evaluating import evaluating
 
 _TEMPORARY_BYTES = 1 << 28
 
@@ -46,7 +48,7 @@ def per_sample_gradient_norms(
     if len(inputs) == 0 or layers == []:
         return torch.zeros(len(inputs), device=inputs.device)
     reduced = torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bfloat16")
-    with _in_eval_mode(model), torch.enable_grad(), reduced:
+    with evaluating(model), torch.enable_grad(), reduced:
         if layers is not None:
             try:
                 parts = zip(torch.split(inputs, chunk), torch.split(labels, chunk), strict=True)
@@ -54,18 +56,6 @@ def per_sample_gradient_norms(
             except _NotSeparableError:
                 pass
         return _explicit(model, inputs, labels, chunk).sqrt().float()
-
-
-@contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode; afterwards each module is back in the mode it was in, which may differ from its parent's."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 # --- any model: form every example's gradient ------------------------------------------------------------------------
