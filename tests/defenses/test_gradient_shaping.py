@@ -32,7 +32,7 @@ def parameters(scale: float) -> list[nn.Parameter]:
 
 def shaped(settings: Settings, scale: float, seed: int = 0) -> Tensor:
     chosen = parameters(scale)
-    build(settings).change_gradients(chosen, torch.Generator().manual_seed(seed))
+    build(settings).change_gradients(chosen, Recipe(), torch.Generator().manual_seed(seed))
     assert chosen[-1].grad is None
     return torch.cat([p.grad.flatten() for p in chosen if p.grad is not None])
 
@@ -58,7 +58,7 @@ def test_the_noise_has_the_stated_distribution(
     parameter = nn.Parameter(torch.zeros(300, 200))
     parameter.grad = torch.zeros(300, 200)
     settings = Settings(clip=clip, noise=noise, distribution=distribution)
-    build(settings).change_gradients([parameter], torch.Generator().manual_seed(1))
+    build(settings).change_gradients([parameter], Recipe(), torch.Generator().manual_seed(1))
     scaled = parameter.grad.double() / (clip * noise)
     known = stats.norm if distribution == "gaussian" else stats.laplace
     assert scaled.var().item() == pytest.approx({"gaussian": 1.0, "laplacian": 2.0}[distribution], rel=0.03)

@@ -63,7 +63,7 @@ def trained(rows: Sequence[Mapping[str, object]], saved: Path | None = None, **c
     def run(model: nn.Module, kill_at: int | None) -> Tensor:
         epochs = []
 
-        def observe(model: nn.Module, costly: bool) -> dict[str, float]:
+        def observe(model: nn.Module, data: TrainingSet, costly: bool) -> dict[str, float]:
             epochs.append(1)
             if len(epochs) == kill_at:
                 raise KilledError

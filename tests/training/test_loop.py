@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from poisonlab.config.defenses.random_noise import RandomNoise as RandomNoiseSettings
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.training_set import TrainingSet
-from poisonlab.defenses.defense import Batch, Defense
+from poisonlab.defenses.defense import Batch, Defense, EpochEnd
 from poisonlab.defenses.friendly_noise import FriendlyNoise
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.errors import PoisonlabError
@@ -69,8 +68,8 @@ class Recorder(Defense):
 class DropsOne(Defense):
     """Drops the first example left, after every epoch."""
 
-    def end_epoch(self, model: nn.Module, data: TrainingSet, epoch: int) -> TrainingSet:
-        return data.keep(torch.arange(len(data)) > 0)
+    def end_epoch(self, end: EpochEnd) -> TrainingSet:
+        return end.data.keep(torch.arange(len(end.data)) > 0)
 
 
 # --- the plain loop -------------------------------------------------------------------------------------------
@@ -156,7 +155,7 @@ def defended() -> list[Defense]:
     return [FriendlyNoise(noise, start=2), random, DropsOne()]
 
 
-def observed(model: nn.Module, costly: bool) -> dict[str, float]:
+def observed(model: nn.Module, data: TrainingSet, costly: bool) -> dict[str, float]:
     assert not model.training
     return {"norm": float(sum(p.detach().square().sum() for p in model.parameters()))} | (
         {"costly": 1.0} if costly else {}
@@ -176,11 +175,11 @@ def test_a_killed_run_ends_in_the_same_bits(tmp_path: Path, last_epoch: int) -> 
 
     epochs = []
 
-    def killing(model: nn.Module, costly: bool) -> dict[str, float]:
+    def killing(model: nn.Module, data: TrainingSet, costly: bool) -> dict[str, float]:
         epochs.append(1)
         if len(epochs) == last_epoch + 1:
             raise KilledError
-        return observed(model, costly)
+        return observed(model, data, costly)
 
     path = tmp_path / "state"
     with pytest.raises(KilledError):
@@ -203,7 +202,7 @@ def test_until_stops_on_the_schedule_of_the_whole_run() -> None:
     chosen = recipe(schedule="linear", milestones=None)
     part, whole, seen = network(), network(), []
 
-    def watch(model: nn.Module, costly: bool) -> dict[str, float]:
+    def watch(model: nn.Module, data: TrainingSet, costly: bool) -> dict[str, float]:
         seen.append(bits(model))
         return {}
 
@@ -250,15 +249,15 @@ def test_a_run_saves_at_most_every_interval(tmp_path: Path) -> None:
 class KeepsReversed(Defense):
     """Keeps all but one example, by decreasing row: as a choice by ``topk`` of a score would."""
 
-    def end_epoch(self, model: nn.Module, data: TrainingSet, epoch: int) -> TrainingSet:
-        return data.keep(data.rows.argsort(descending=True)[:-1])
+    def end_epoch(self, end: EpochEnd) -> TrainingSet:
+        return end.data.keep(end.data.rows.argsort(descending=True)[:-1])
 
 
 def test_a_killed_run_keeps_the_order_of_the_kept_examples(tmp_path: Path) -> None:
     whole, path = network(), tmp_path / "state"
     history = run(whole, chosen=recipe(), defenses=[KeepsReversed()])
 
-    def killing(model: nn.Module, costly: bool) -> dict[str, float]:
+    def killing(model: nn.Module, data: TrainingSet, costly: bool) -> dict[str, float]:
         if path.exists():
             raise KilledError
         return {}
@@ -323,23 +322,30 @@ class Meddler(Defense):
         self.calls.append(f"loss {epoch}")
         return logits.square().mean()
 
-    def change_gradients(self, parameters: Sequence[nn.Parameter], generator: torch.Generator) -> None:  # type: ignore[override]
+    def change_inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        self.calls.append("inputs")
+        # Normalised black, shifted in from outside 0 at most.
+        assert batch.images.max() <= 0
+        return batch.images, batch.labels
+
+    def change_gradients(self, parameters: list[nn.Parameter], recipe: Recipe, generator: torch.Generator) -> None:
         self.calls.append("gradients")
         for parameter in parameters:
             assert parameter.grad is not None
             parameter.grad.zero_()
 
-    def end_epoch(self, model: nn.Module, data: TrainingSet, epoch: int) -> TrainingSet:
-        self.calls.append(f"end {epoch}")
-        assert not model.training
-        return data.keep(data.rows != epoch)
+    def end_epoch(self, end: EpochEnd) -> TrainingSet:
+        self.calls.append(f"end {end.epoch}")
+        assert not end.model.training
+        assert end.full.rows.tolist() == list(range(10))
+        return end.data.keep(end.data.rows != end.epoch)
 
 
 def test_every_hook_is_honoured_in_order() -> None:
     meddler, model = Meddler(), network()
     before = {name: p.clone() for name, p in model.named_parameters()}
     history = run(model, chosen=recipe(epochs=2, milestones=None, weight_decay=0), defenses=[meddler])
-    steps = [["batch", f"loss {epoch}", "gradients"] * 2 + [f"end {epoch}"] for epoch in (0, 1)]
+    steps = [["batch", "inputs", f"loss {epoch}", "gradients"] * 2 + [f"end {epoch}"] for epoch in (0, 1)]
     assert meddler.calls == ["prepare", *steps[0], *steps[1]]
     assert [record["examples"] for record in history] == [10, 9]
     # Gradients were taken away and there is no decay: nothing moved.
@@ -394,8 +400,8 @@ def test_each_defense_has_a_stream_of_its_own_per_epoch() -> None:
 def test_dropping_everything_is_one_line() -> None:
     @dataclass(frozen=True)
     class DropsAll(Defense):
-        def end_epoch(self, model: nn.Module, data: TrainingSet, epoch: int) -> TrainingSet:
-            return data.keep(data.rows < 0)
+        def end_epoch(self, end: EpochEnd) -> TrainingSet:
+            return end.data.keep(end.data.rows < 0)
 
     with pytest.raises(PoisonlabError, match="every example"):
         run(network(), chosen=recipe(), defenses=[DropsAll()])

@@ -27,7 +27,7 @@ from poisonlab.data.training_set import (
     training_set,
     without,
 )
-from poisonlab.defenses.defense import Defense
+from poisonlab.defenses.defense import Defense, EpochEnd
 from poisonlab.defenses.friendly_noise import FriendlyNoise
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.errors import DataError, SettingsError
@@ -173,10 +173,10 @@ def test_transfer_is_logistic_regression_on_fixed_features(
 class DropsTwo(Defense):
     """Drops the second and the last example left, after every epoch."""
 
-    def end_epoch(self, model: nn.Module, data: TrainingSet, epoch: int) -> TrainingSet:
-        kept = torch.ones(len(data), dtype=torch.bool)
+    def end_epoch(self, end: EpochEnd) -> TrainingSet:
+        kept = torch.ones(len(end.data), dtype=torch.bool)
         kept[[1, -1]] = False
-        return data.keep(kept)
+        return end.data.keep(kept)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_an_interrupted_transfer_ends_in_the_same_bits(
     history = run(whole, defenses=defenses)
     checkpoint = Checkpoint(tmp_path / "c.safetensors", "f", interval=0)
 
-    def stop(model: nn.Module, costly: bool) -> dict[str, float]:
+    def stop(model: nn.Module, data: TrainingSet, costly: bool) -> dict[str, float]:
         seen.append(costly)
         if len(seen) == 3:
             raise KeyboardInterrupt

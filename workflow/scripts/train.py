@@ -14,7 +14,7 @@ from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
 from poisonlab.config.stages import VictimTraining, read_stage
 from poisonlab.config.types import Name
-from poisonlab.data.training_set import fine_tuning_rows, training_set
+from poisonlab.data.training_set import TrainingSet, fine_tuning_rows, training_set
 from poisonlab.defenses.build import build_defenses
 from poisonlab.evaluation.outcome import OUTCOMES, accuracy, attack_outcome
 from poisonlab.models.networks import build_normalize, build_victim, save_weights
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
     normalize = build_normalize(dataset, device)
     inputs = [path for path in (args.dataset, args.poisons, args.pretrained, args.noise) if path]
 
-    def observe(model: nn.Module, costly: bool) -> dict[str, float]:
+    def observe(model: nn.Module, data: TrainingSet, costly: bool) -> dict[str, float]:
         measured = attack_outcome(model, normalize, poisons)
         if costly:
             measured["accuracy"] = accuracy(model, normalize, dataset.test_images, dataset.test_labels)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonlab.config.defenses.gradient_shaping import GradientShaping as Settings
+from poisonlab.config.recipe import Recipe
 from poisonlab.defenses.defense import Defense
 
 
@@ -26,7 +27,7 @@ class GradientShaping(Defense):
 
     settings: Settings
 
-    def change_gradients(self, parameters: list[nn.Parameter], generator: torch.Generator) -> None:
+    def change_gradients(self, parameters: list[nn.Parameter], recipe: Recipe, generator: torch.Generator) -> None:
         nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         scale = self.settings.clip * self.settings.noise
         for gradient in (parameter.grad for parameter in parameters if parameter.grad is not None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, cast
 
 import torch
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.augmentation import augment
 from poisonlab.data.training_set import TrainingSet, pixels
-from poisonlab.defenses.defense import Batch, Defense
+from poisonlab.defenses.defense import Batch, Defense, EpochEnd
 from poisonlab.errors import PoisonlabError
 from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
 from poisonlab.randomness import generator, stream_seed
@@ -24,8 +25,9 @@ from poisonlab.training.schedule import learning_rate
 EpochRecord = dict[str, float]
 """One epoch's numbers: ``epoch``, ``lr``, ``train_loss``, ``examples`` and what ``observe`` measured."""
 
-Observe = Callable[[nn.Module, bool], dict[str, float]]
-"""Measures a model (normalised images to logits, in eval mode); the flag asks for the costly numbers too."""
+Observe = Callable[[nn.Module, TrainingSet, bool], dict[str, float]]
+"""Measures a model (normalised images to logits, in eval mode) and what the defenses have left of the training set; the
+flag asks for the costly numbers too."""
 
 
 def train(
@@ -43,14 +45,15 @@ def train(
 ) -> list[EpochRecord]:
     """Train ``model`` in place.
 
-    Each step: gather a batch, scale it to [0, 1], let the defenses change it, normalise, augment, and take one SGD
-    step on the cross-entropy. The same seed, device and thread count give the same bits, interrupted or not.
+    Each step: gather a batch, scale it to [0, 1], let the defenses change it, normalise, augment, let the defenses mix
+    it, and take one SGD step on the cross-entropy or a defense's loss. The same seed, device and thread count give the
+    same bits, interrupted or not.
 
     Args:
         model: maps normalised images (B, C, H, W) to logits (B, K); already on its device, which is used throughout.
         normalize: on the same device.
         data: moved to the device.
-        recipe: schedule, augmentation, precision.
+        recipe: schedule, augmentation, precision; a defense may have one of its own made of it.
         seed: of batch order, augmentation, noise and dropout; not of the initial weights.
         defenses: applied in order.
         observe: called after every epoch.
@@ -66,6 +69,8 @@ def train(
     """
     device = next(model.parameters()).device
     for defense in defenses:
+        recipe = defense.schedule(recipe)
+    for defense in defenses:
         data = defense.prepare(data)
     full = data = data.to(device)
     if recipe.channels_last:
@@ -77,23 +82,26 @@ def train(
         history, data = _restore(saved, model, optimizer, full)
     forward: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore[assignment]
     features = _fixed_features(model, normalize, full, recipe, defenses)
-    with tqdm(total=last, initial=len(history), unit="epoch", disable=not progress) as bar:
+    with ExitStack() as stack:
+        for defense in defenses:
+            stack.enter_context(defense.attached(model))
+        bar = stack.enter_context(tqdm(total=last, initial=len(history), unit="epoch", disable=not progress))
         for epoch in range(len(history), last):
             loss = _train_epoch(forward, normalize, data, recipe, optimizer, seed, defenses, epoch, features)
             record: EpochRecord = {
                 "epoch": epoch,
-                "lr": learning_rate(recipe, epoch),
+                "lr": _rate(recipe, defenses, epoch),
                 "train_loss": loss,
                 "examples": len(data),
             }
             model.eval()
             for defense in defenses:
-                data = defense.end_epoch(model, data, epoch)
+                data = defense.end_epoch(EpochEnd(epoch, model, normalize, data, full, recipe))
             if len(data) == 0:
                 raise PoisonlabError(f"the defenses dropped every example by the end of epoch {epoch}")
             if observe is not None:
                 costly = (epoch + 1) % recipe.evaluate_every == 0 or epoch + 1 == last
-                record |= observe(model, costly)
+                record |= observe(model, data, costly)
             history.append(record)
             if checkpoint is not None and epoch + 1 < last and checkpoint.due():
                 _save(checkpoint, model, optimizer, data, history)
@@ -118,15 +126,14 @@ def _train_epoch(
     examples."""
     device = data.labels.device
     model.train()
-    order = torch.randperm(len(data), generator=generator("cpu", seed, "order", epoch)).to(device)
     augmentation = generator(device, seed, "augment", epoch)
     streams = [generator(device, seed, "defense", place, epoch) for place in range(len(defenses))]
     torch.manual_seed(stream_seed(seed, "dropout", epoch))
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     total = torch.zeros((), device=device, dtype=torch.float64)
-    batches = math.ceil(len(data) / recipe.batch_size)
-    for number in range(batches):
-        set_rate(optimizer, learning_rate(recipe, epoch + number / batches))
-        chosen = order[number * recipe.batch_size : (number + 1) * recipe.batch_size]
+    batches = _batches(len(data), recipe, defenses, seed, epoch, device)
+    for number, chosen in enumerate(batches):
+        set_rate(optimizer, _rate(recipe, defenses, epoch + number / len(batches)))
         labels, rows = data.labels[chosen], data.rows[chosen]
         if features is not None:
             logits = cast(Classifier, model).head(features[rows])
@@ -135,6 +142,8 @@ def _train_epoch(
             for defense, stream in zip(defenses, streams, strict=True):
                 images = defense.change_batch(Batch(images, labels, rows, epoch, stream, model, normalize))
             inputs = augment(normalize(images), recipe.augmentation, augmentation)
+            for defense, stream in zip(defenses, streams, strict=True):
+                inputs, labels = defense.change_inputs(Batch(inputs, labels, rows, epoch, stream, model, normalize))
             if recipe.channels_last:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
             logits = _forward(model, inputs, recipe)
@@ -142,9 +151,9 @@ def _train_epoch(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         for defense, stream in zip(defenses, streams, strict=True):
-            defense.change_gradients([p for p in model.parameters() if p.requires_grad], stream)
+            defense.change_gradients(parameters, recipe, stream)
         optimizer.step()
-        total += loss.detach() * len(labels)
+        total += loss.detach() * len(chosen)
         if not math.isfinite(mean := _peek(total, number)):
             raise PoisonlabError(
                 f"training diverged: the loss is {mean} at epoch {epoch}, batch {number}; "
@@ -154,6 +163,24 @@ def _train_epoch(
     if not math.isfinite(mean):
         raise PoisonlabError(f"training diverged: the loss is {mean} in epoch {epoch}; lower the learning rate")
     return mean
+
+
+def _batches(
+    examples: int, recipe: Recipe, defenses: Sequence[Defense], seed: int, epoch: int, device: torch.device
+) -> Sequence[Tensor]:
+    """Positions (int64, on the device) of the examples of each step: a shuffled pass, unless a defense draws them."""
+    stream = generator("cpu", seed, "order", epoch)
+    for defense in defenses:
+        if (drawn := defense.draw_batches(examples, recipe, stream)) is not None:
+            return [batch.to(device) for batch in drawn]
+    return torch.split(torch.randperm(examples, generator=stream).to(device), recipe.batch_size)
+
+
+def _rate(recipe: Recipe, defenses: Sequence[Defense], at: float) -> float:
+    for defense in defenses:
+        if (rate := defense.learning_rate(recipe, at)) is not None:
+            return rate
+    return learning_rate(recipe, at)
 
 
 @torch.no_grad()
@@ -198,6 +225,8 @@ def _forward(model: nn.Module, inputs: Tensor, recipe: Recipe) -> Tensor:
 
 
 def _loss(logits: Tensor, labels: Tensor, defenses: Sequence[Defense], epoch: int) -> Tensor:
+    if len(labels) == 0:  # a batch that a defense draws may be empty; it has a gradient, of 0
+        return logits.sum()
     for defense in defenses:
         if (loss := defense.loss(logits, labels, epoch)) is not None:
             return loss
