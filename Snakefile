@@ -39,8 +39,10 @@ include: "workflow/rules/jobs.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/craft.smk"
+include: "workflow/rules/filter.smk"
 include: "workflow/rules/noise.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/detect.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 
@@ -49,8 +51,10 @@ localrules:
     all,
     pretrained,
     poisons,
+    filters,
     noises,
     victims,
+    detections,
     results,
     drawings,
 

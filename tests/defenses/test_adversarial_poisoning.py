@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import RANDOM_NOISE, batch_of, network, state, trained
+from tiny import MEAN, RANDOM_NOISE, STD, batch_of, network, state, trained
 from torch import Tensor, nn
 
 from poisonlab.defenses.adversarial_poisoning import (
@@ -27,6 +27,7 @@ from poisonlab.models.classifier import FrozenFeatures, Normalize
 from poisonlab.models.gradient_angle import matching_loss
 
 AP = {"method": "adversarial-poisoning", "share": 0.5}
+NORMALIZE = Normalize(MEAN, STD)
 
 # --- the rule -------------------------------------------------------------------------------------------------
 
@@ -55,12 +56,14 @@ def test_against_logistic_regression_with_finite_differences() -> None:
     images = torch.rand(5, 2, 2, 2, dtype=torch.float64) * 0.6 + 0.2
     labels = torch.tensor([2, 0, 2, 1, 0])
     normalize = Normalize((0.5, 0.25), (0.25, 0.5)).double()
-    batch = Batch(images, labels, torch.arange(5), 0, torch.Generator().manual_seed(6), model, normalize)
-    changed = build(Settings(share=0.6, steps=2, lr=0.05)).change_batch(batch)
+    inputs = normalize(images)
+    batch = Batch(inputs, labels, torch.arange(5), 0, torch.Generator().manual_seed(6), model, normalize)
+    changed, kept = build(Settings(share=0.6, steps=2, lr=0.05)).change_inputs(batch)
+    assert kept is labels
 
     std, eps = np.array([0.25, 0.5]).reshape(1, 2, 1, 1), 16 / 255
     x = ((images.numpy() - np.array([0.5, 0.25]).reshape(1, 2, 1, 1)) / std)[:3]
-    targets = normalize(images[3:]).numpy(), np.array([2, 2])
+    targets = inputs[3:].numpy(), np.array([2, 2])
     start = torch.randn(3, 2, 2, 2, generator=torch.Generator().manual_seed(6), dtype=torch.float64).numpy()
     delta = np.clip(start * eps / std, -eps / std, eps / std)
     first, second = np.zeros_like(delta), np.zeros_like(delta)
@@ -77,24 +80,24 @@ def test_against_logistic_regression_with_finite_differences() -> None:
         first, second = 0.9 * first + 0.1 * np.sign(slope), 0.999 * second + 0.001
         delta -= 0.05 * first / (1 - 0.9**number) / np.sqrt(second / (1 - 0.999**number))
         delta = np.clip(delta, -eps / std, eps / std)
-    np.testing.assert_allclose(changed[:3].numpy(), images[:3].numpy() + delta * std, rtol=0, atol=1e-8)
-    assert torch.equal(changed[3:], images[3:])
+    np.testing.assert_allclose(changed[:3].numpy(), x + delta, rtol=0, atol=1e-8)
+    assert torch.equal(changed[3:], inputs[3:])
 
 
 def test_the_gradient_of_the_objective_is_that_of_finite_differences() -> None:
     model = network().double().eval()
     batch = batch_of(model, images=torch.rand(4, 2, 6, 6, generator=torch.Generator().manual_seed(1)).double())
-    goal = weight_gradient(model, batch.normalize(batch.images[2:]), torch.tensor([1, 1]))
+    goal = weight_gradient(model, batch.images[2:], torch.tensor([1, 1]))
     assert not any(part.requires_grad for part in goal)
 
     def objective(inputs: Tensor) -> Tensor:
         return matching_loss(weight_gradient(model, inputs, batch.labels[:2], create_graph=True), goal)
 
-    inputs = batch.normalize(batch.images[:2]).requires_grad_(True)
+    inputs = batch.images[:2].requires_grad_(True)
     assert torch.autograd.gradcheck(objective, inputs, fast_mode=True)
     vectors = [
         torch.cat([g.flatten() for g in weight_gradient(model, x.detach(), y)])
-        for x, y in ((inputs, batch.labels[:2]), (batch.normalize(batch.images[2:]), torch.tensor([1, 1])))
+        for x, y in ((inputs, batch.labels[:2]), (batch.images[2:], torch.tensor([1, 1])))
     ]
     torch.testing.assert_close(objective(inputs), 1 - F.cosine_similarity(vectors[0], vectors[1], dim=0))
 
@@ -111,8 +114,8 @@ def test_a_zero_gradient_gives_no_direction_instead_of_nan() -> None:
         model.head.weight.zero_()
         model.head.bias.copy_(torch.tensor([1e6, 0, 0]))
     batch = replace(batch_of(model), labels=torch.zeros(12, dtype=torch.int64))
-    changed = build(Settings()).change_batch(batch)
-    assert (changed - batch.images).abs().max() <= 16 / 255 + 1e-6
+    changed, _ = build(Settings()).change_inputs(batch)
+    assert ((changed - batch.images) * NORMALIZE.std).abs().max() <= 16 / 255 + 1e-6
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=40))
@@ -145,23 +148,26 @@ def test_how_many_are_poisoned(size: int, share: float, count: int) -> None:
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_only_the_first_part_changes_and_turns_towards_the_targets(share: float) -> None:
     model = network().train()
-    batch = batch_of(model)
+    images = torch.rand(12, 2, 6, 6, generator=torch.Generator().manual_seed(8))
+    batch = batch_of(model, images=NORMALIZE(images))
     count = round(12 * share)
-    changed = build(Settings(share=share)).change_batch(batch)
-    assert torch.equal(changed[count:], batch.images[count:])
-    assert (changed[:count] != batch.images[:count]).flatten(1).any(1).all()
-    assert (changed - batch.images).abs().max() <= 16 / 255 + 1e-6
+    inputs, labels = build(Settings(share=share)).change_inputs(batch)
+    assert labels is batch.labels
+    assert torch.equal(inputs[count:], batch.images[count:])
+    assert (inputs[:count] != batch.images[:count]).flatten(1).any(1).all()
+    changed = inputs * NORMALIZE.std + NORMALIZE.mean
+    assert (changed - images).abs().max() <= 16 / 255 + 1e-6
     assert changed.min() >= -1e-6
     assert changed.max() <= 1 + 1e-6
 
     model.eval()
     fake = most_frequent(batch.labels[:count]).expand(12 - count)
-    goal = weight_gradient(model, batch.normalize(batch.images[count:]), fake)
+    goal = weight_gradient(model, batch.images[count:], fake)
 
-    def angle(images: Tensor) -> float:
-        return matching_loss(weight_gradient(model, batch.normalize(images[:count]), batch.labels[:count]), goal).item()
+    def angle(inputs: Tensor) -> float:
+        return matching_loss(weight_gradient(model, inputs[:count], labels[:count]), goal).item()
 
-    assert angle(changed) < angle(batch.images) - 0.01
+    assert angle(inputs) < angle(batch.images) - 0.01
 
 
 def test_the_network_is_left_as_it_was() -> None:
@@ -169,21 +175,23 @@ def test_the_network_is_left_as_it_was() -> None:
     model.extract.get_submodule("1").eval()
     next(model.parameters()).grad = torch.ones(4, 2, 3, 3)
     before, drawn = state(model), torch.get_rng_state()
-    build(Settings()).change_batch(batch_of(model))
+    build(Settings()).change_inputs(batch_of(model))
     assert state(model) == before
     assert torch.equal(torch.get_rng_state(), drawn)
 
 
 def test_the_generator_decides() -> None:
     defense = build(Settings())
-    first, again, other = (defense.change_batch(batch_of(network().train(), seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (defense.change_inputs(batch_of(network().train(), seed=seed))[0] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_a_batch_of_one_is_left_alone() -> None:
     batch = batch_of(network(), count=1)
-    assert build(Settings()).change_batch(batch) is batch.images
+    inputs, labels = build(Settings()).change_inputs(batch)
+    assert inputs is batch.images
+    assert labels is batch.labels
 
 
 def test_of_frozen_features_only_the_head_is_matched() -> None:
@@ -194,16 +202,42 @@ def test_of_frozen_features_only_the_head_is_matched() -> None:
         (3,),
     ]
     batch = batch_of(frozen.train())
-    changed = build(Settings()).change_batch(batch)
+    changed, _ = build(Settings()).change_inputs(batch)
     assert not torch.equal(changed[:6], batch.images[:6])
     assert torch.equal(changed[6:], batch.images[6:])
+
+
+def test_certain_probabilities_are_the_classes() -> None:
+    batch = batch_of(network())
+    certain = F.one_hot(batch.labels, 3).float()
+    expected, _ = build(Settings()).change_inputs(batch)
+    changed, labels = build(Settings()).change_inputs(replace(batch_of(network()), labels=certain))
+    assert labels is certain
+    torch.testing.assert_close(changed, expected)
+
+
+def test_the_fake_label_of_mixed_labels_is_their_most_frequent_largest() -> None:
+    """Classes 1, 1 and 0 lead; class 2 has the largest mass and leads nowhere."""
+    mixed = torch.tensor([[0.05, 0.5, 0.45], [0.05, 0.5, 0.45], [0.55, 0.0, 0.45], [1, 0, 0], [0, 0, 1], [0, 1, 0]])
+    model = network().train()
+    batch = replace(batch_of(model, count=6), labels=mixed)
+    changed, _ = build(Settings()).change_inputs(batch)
+    model.eval()
+
+    def angle(inputs: Tensor, fake: int) -> float:
+        goal = weight_gradient(model, batch.images[3:], torch.full((3,), fake))
+        return matching_loss(weight_gradient(model, inputs[:3], mixed[:3]), goal).item()
+
+    fallen = [angle(batch.images, fake) - angle(changed, fake) for fake in range(3)]
+    assert fallen[1] > 0.01
+    assert fallen[1] == max(fallen)
 
 
 # --- in training ----------------------------------------------------------------------------------------------
 
 
-def test_it_trains_alone_and_with_noise_on_either_side(tmp_path: Path) -> None:
-    runs = [trained(rows) for rows in ([], [AP], [AP, RANDOM_NOISE], [RANDOM_NOISE, AP])]
+def test_it_trains_alone_and_with_noise_and_resumes_to_the_bit(tmp_path: Path) -> None:
+    runs = [trained(rows) for rows in ([], [AP], [RANDOM_NOISE, AP])]
     assert all(bool(torch.isfinite(weights).all()) for weights in runs)
-    assert len({tuple(weights.tolist()) for weights in runs}) == 4
-    assert torch.equal(trained([AP, RANDOM_NOISE], saved=tmp_path / "state"), runs[2])
+    assert len({tuple(weights.tolist()) for weights in runs}) == 3
+    assert torch.equal(trained([RANDOM_NOISE, AP], saved=tmp_path / "state"), runs[2])

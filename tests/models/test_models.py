@@ -13,6 +13,7 @@ from poisonlab.config.models import AlexNet, LeNet, ModelSettings, ResNet18, Sma
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
+from poisonlab.models.group_norm import group_norm
 from poisonlab.models.networks import build_network, build_normalize, load_weights, save_weights
 
 NAMES = ["resnet18", "alexnet", "lenet", "small-resnet"]
@@ -124,6 +125,44 @@ def test_the_seed_fixes_every_weight(settings: ResNet18 | LeNet | SmallResNet) -
     drawn = [name for name in first if first[name].ndim > 1]
     assert drawn
     assert not any(torch.equal(first[name], other[name]) for name in drawn)
+
+
+@pytest.mark.parametrize("settings", [ResNet18, SmallResNet])
+def test_norm_changes_the_normalisation_and_nothing_else(settings: type[ResNet18 | SmallResNet]) -> None:
+    plain, batch, group = (
+        build_network(made, dataset(), seed=3) for made in (settings(), settings(norm="batch"), settings(norm="group"))
+    )
+    assert list(plain.state_dict()) == list(batch.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), batch.state_dict().values(), strict=True))
+    assert not [m for m in plain.modules() if isinstance(m, nn.GroupNorm)]
+    assert not [m for m in group.modules() if isinstance(m, nn.BatchNorm2d)]
+    # The same weights, drawn in the same order, without running statistics.
+    weights, others = dict(batch.named_parameters()), dict(group.named_parameters())
+    assert list(weights) == list(others) == list(group.state_dict())
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    for old, new in zip(batch.modules(), group.modules(), strict=True):
+        if isinstance(old, nn.BatchNorm2d):
+            assert isinstance(new, nn.GroupNorm)
+            assert new.num_channels == old.num_features
+            assert new.num_channels // new.num_groups >= 4
+
+
+def test_groups_divide_the_channels() -> None:
+    expected = {1: 1, 3: 1, 4: 1, 6: 1, 7: 1, 8: 2, 12: 3, 16: 4, 20: 5, 32: 8, 64: 16, 128: 32, 512: 32, 132: 22}
+    assert {channels: group_norm(channels).num_groups for channels in expected} == expected
+
+
+@pytest.mark.parametrize("settings", [ResNet18, SmallResNet])
+def test_group_norm_keeps_examples_apart(settings: type[ResNet18 | SmallResNet]) -> None:
+    images = torch.randn(3, 3, 16, 16)
+    for norm, apart in (("group", True), ("batch", False)):
+        model = build_network(TypeAdapter(settings).validate_python({"norm": norm}), dataset(), seed=0).train()
+        with torch.no_grad():
+            alone, together = (
+                model(images[:2])[0],
+                model(images[[0, 2]] * torch.tensor([1.0, 9.0])[:, None, None, None])[0],
+            )
+        assert torch.allclose(alone, together, rtol=1e-4, atol=1e-4) == apart
 
 
 def test_weights_come_back(tmp_path: Path) -> None:

@@ -31,4 +31,10 @@ rule craft:
 
 rule poisons:
     input:
-        expand(rules.craft.output.poisons, attack=ATTACKS, seed=SEEDS),
+        [
+            path
+            for attack in study.attacks
+            for path in expand(
+                rules.craft.output.poisons, attack=attack.name, seed=study.seeds_of(attack)
+            )
+        ],

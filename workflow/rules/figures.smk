@@ -1,8 +1,6 @@
 # Figures: the paper's 1 to 4, learning curves, and the outcome at a glance. Computing a landscape and drawing it are two rules, so
 # that a change of looks recomputes nothing.
 
-SHOWN = study.shown_seed
-FRIENDLY_ROWS = [row for row in study.defenses if row.friendly is not None and row.poisoned]
 RANDOM_NOISES = [
     plain(defense)
     for defense in dict.fromkeys(defense for row in study.defenses for defense in row.apply)
@@ -21,7 +19,7 @@ rule landscape_poison:
         surrogate=lambda wildcards: expand(
             rules.pretrain.output.weights,
             surrogate=study.attack(wildcards.attack).surrogates[0],
-            seed=SHOWN,
+            seed=shown_seed(wildcards),
             member=0,
         ),
     output:
@@ -50,8 +48,8 @@ rule landscape_victims:
         victims=lambda wildcards: expand(
             rules.train.output.weights,
             attack=wildcards.attack,
-            defense=study.landscape_victims,
-            seed=SHOWN,
+            defense=study.landscape_victims(wildcards.attack),
+            seed=shown_seed(wildcards),
         ),
     output:
         landscape=f"{FIGURE}/{{attack}}/landscape-victims.npz",
@@ -171,13 +169,10 @@ rule figure_noise_histogram:
 
 rule figure_learning_curves:
     input:
-        metrics=lambda wildcards: [
-            path
-            for row in study.defenses
-            for path in expand(
-                rules.train.output.metrics, attack=wildcards.attack, defense=row.name, seed=SEEDS
-            )
-        ],
+        metrics=lambda wildcards: these(
+            rules.train.output.metrics,
+            [cell for cell in TRAINED_CELLS if cell["attack"] == wildcards.attack],
+        ),
     output:
         pdf=f"{FIGURE}/{{attack}}/learning-curves.pdf",
         png=report(
@@ -231,8 +226,11 @@ rule drawings:
             rules.figure_landscape_poison.output,
             attack=[attack.name for attack in study.drawn_attacks if attack.around_poison],
         ),
-        expand(rules.figure_landscape_victims.output, attack=DRAWN)
-        if study.landscape_victims
-        else [],
-        expand(rules.figure_examples.output, attack=DRAWN) if FRIENDLY_ROWS else [],
-        expand(rules.figure_noise_histogram.output, attack=DRAWN) if FRIENDLY_ROWS else [],
+        expand(
+            rules.figure_landscape_victims.output,
+            attack=[attack for attack in DRAWN if study.landscape_victims(attack)],
+        ),
+        expand(
+            [*rules.figure_examples.output, *rules.figure_noise_histogram.output],
+            attack=[attack for attack in DRAWN if friendly_rows(attack)],
+        ),

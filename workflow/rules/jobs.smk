@@ -85,7 +85,7 @@ def check_files():
     """A file that an attack lacks ends the workflow here, in one line; an input function would end in a traceback."""
     try:
         for attack in study.attacks:
-            for seed in SEEDS:
+            for seed in study.seeds_of(attack):
                 attack.files(seed)
     except PoisonlabError as error:
         raise WorkflowError(str(error))
@@ -98,8 +98,28 @@ def victim_of(wildcards):
     return study.victim_of(study.attack(wildcards.attack))
 
 
+def row_of(wildcards):
+    return study.defense(wildcards.defense)
+
+
 def victim_model(wildcards):
-    return study.model_of(victim_of(wildcards))
+    return study.model_of(victim_of(wildcards), row_of(wildcards))
+
+
+def network_model(wildcards):
+    """The architecture of the victim that a row's filters or detector look at."""
+    return study.model_of(victim_of(wildcards), study.defense(row_of(wildcards).network))
+
+
+def network_weights(wildcards):
+    """Its weights, by pattern: the rule that trains it comes later."""
+    cell = dict(attack=wildcards.attack, defense=row_of(wildcards).network, seed=wildcards.seed)
+    return expand(f"{VICTIM}.safetensors", **cell)
+
+
+def keep_list(wildcards):
+    """The examples that a row's filters leave, if it has any."""
+    return expand(f"{KEEP}.safetensors", **wildcards) if row_of(wildcards).filters else []
 
 
 def pretrain_spec(wildcards):
@@ -192,9 +212,40 @@ def victim_spec(wildcards):
     )
 
 
-def noise_poisons(wildcards):
-    poisoned = study.defense(wildcards.defense).poisoned
-    return expand(rules.craft.output.poisons, **wildcards) if poisoned else []
+def trained_poisons(wildcards):
+    """The poisons, unless the row is a control."""
+    return expand(rules.craft.output.poisons, **wildcards) if row_of(wildcards).poisoned else []
+
+
+def filter_spec(wildcards):
+    return spec(
+        model=plain(network_model(wildcards)),
+        start=start_of(wildcards),
+        filters=[plain(chosen, "network") for chosen in row_of(wildcards).filters],
+        seed=int(wildcards.seed),
+    )
+
+
+def filter_code(wildcards):
+    filters = [module_name("filters", chosen.method) for chosen in row_of(wildcards).filters]
+    return training_code("filter", [network_model(wildcards)], *filters)
+
+
+def detect_spec(wildcards):
+    detector = row_of(wildcards).detector
+    return spec(
+        attack=wildcards.attack,
+        defense=wildcards.defense,
+        model=plain(network_model(wildcards)),
+        detector=plain(detector, "network", "clean_share"),
+        clean_share=detector.clean_share,
+        seed=int(wildcards.seed),
+    )
+
+
+def detect_code(wildcards):
+    detector = module_name("detection", row_of(wildcards).detector.method)
+    return training_code("detect", [network_model(wildcards)], detector)
 
 
 def begun(defense, wildcards):
@@ -208,14 +259,14 @@ def begun(defense, wildcards):
 def noise_spec(wildcards):
     row = study.defense(wildcards.defense)
     return spec(
-        **victim_spec(wildcards), defenses=[begun(defense, wildcards) for defense in row.apply]
+        **victim_spec(wildcards), defenses=[begun(defense, wildcards) for defense in row.training]
     )
 
 
 def noise_code(wildcards):
     row = study.defense(wildcards.defense)
     donor = row.friendly.donor or victim_model(wildcards)
-    defenses = [module_name("defenses", defense.method) for defense in row.apply]
+    defenses = [module_name("defenses", defense.method) for defense in row.training]
     return training_code("noise", [donor], *defenses)
 
 
@@ -226,7 +277,7 @@ def train_noise(wildcards):
 
 def train_defenses(row, wildcards):
     """Of friendly noise a victim needs to know only when it starts; how it was made is in the file."""
-    settings = [begun(defense, wildcards) for defense in row.apply]
+    settings = [begun(defense, wildcards) for defense in row.training]
     return [
         (
             {key: own[key] for key in ("method", "def_epoch")}
@@ -250,7 +301,7 @@ def train_spec(wildcards):
 
 def train_code(wildcards):
     row = study.defense(wildcards.defense)
-    defenses = [module_name("defenses", defense.method) for defense in row.apply]
+    defenses = [module_name("defenses", defense.method) for defense in row.training]
     return training_code("train", [victim_model(wildcards)], *defenses)
 
 
@@ -259,36 +310,62 @@ def given(option, paths):
     return [option, *paths] if paths else []
 
 
+def table_cell(cell):
+    """One cell and, by place, what its defense cost besides its own training."""
+    row = study.defense(cell["defense"])
+
+    def place(some, wanted):
+        return some.index(wanted) if wanted in some else None
+
+    return {
+        **cell,
+        "control": not row.poisoned,
+        "noise": place(NOISE_CELLS, cell),
+        "filter": place(FILTER_CELLS, cell),
+        "network": place(CELLS, {**cell, "defense": row.network}),
+    }
+
+
 def tables_spec():
     return spec(
         description=study.description,
-        cells=[
-            {
-                **cell,
-                "control": not study.defense(cell["defense"]).poisoned,
-                "noise": NOISE_CELLS.index(cell) if cell in NOISE_CELLS else None,
-            }
-            for cell in CELLS
-        ],
+        cells=[table_cell(cell) for cell in CELLS],
         published={
             attack.name: dict(table=attack.published, row=attack.published_row)
             for attack in study.attacks
             if attack.published is not None
         },
+        aliases={
+            row.name: row.published for row in study.defenses if row.published is not None
+        },
     )
+
+
+def shown_seed(wildcards):
+    return study.shown_seed(study.attack(wildcards.attack))
 
 
 def shown_noise(wildcards):
     return expand(
         rules.noise.output.noise,
         attack=wildcards.attack,
-        defense=FRIENDLY_ROWS[0].name,
-        seed=SHOWN,
+        defense=friendly_rows(wildcards.attack)[0].name,
+        seed=shown_seed(wildcards),
     )
 
 
 def shown_poisons(wildcards):
-    return expand(rules.craft.output.poisons, attack=wildcards.attack, seed=SHOWN)
+    return expand(rules.craft.output.poisons, attack=wildcards.attack, seed=shown_seed(wildcards))
+
+
+def friendly_rows(attack):
+    """The rows that add friendly noise to this attack's poisons, unfiltered ones first: only they have noise for all."""
+    rows = [
+        row
+        for row in study.defenses
+        if row.friendly is not None and row.poisoned and row.faces(attack)
+    ]
+    return sorted(rows, key=lambda row: bool(row.filters))
 
 
 def landscape_poison_surrogate(wildcards):
@@ -301,7 +378,7 @@ def landscape_poison_spec(wildcards):
         model=plain(landscape_poison_surrogate(wildcards).model),
         landscape=plain(study.figures.landscape, "victims"),
         criterion=attack.target_criterion,
-        seed=SHOWN,
+        seed=shown_seed(wildcards),
     )
 
 
@@ -311,19 +388,19 @@ def landscape_poison_code(wildcards):
 
 def landscape_victims_spec(wildcards):
     return spec(
-        model=plain(victim_model(wildcards)),
-        landscape=plain(study.figures.landscape) | {"victims": study.landscape_victims},
-        seed=SHOWN,
+        model=plain(study.model_of(victim_of(wildcards))),
+        landscape=plain(study.figures.landscape)
+        | {"victims": study.landscape_victims(wildcards.attack)},
+        seed=shown_seed(wildcards),
     )
 
 
 def landscape_victims_code(wildcards):
-    return training_code("landscape_victims", [victim_model(wildcards)])
+    return training_code("landscape_victims", [study.model_of(victim_of(wildcards))])
 
 
 def curves_spec(wildcards):
     """Where the curves mark the begin of friendly noise."""
-    begin = (
-        FRIENDLY_ROWS[0].friendly.begins(victim_of(wildcards).scenario) if FRIENDLY_ROWS else None
-    )
+    rows = friendly_rows(wildcards.attack)
+    begin = rows[0].friendly.begins(victim_of(wildcards).scenario) if rows else None
     return spec(**DRAWING, def_epoch=begin)

@@ -5,12 +5,13 @@ import shutil
 from pathlib import Path
 
 ATTACKS = [attack.name for attack in study.attacks]
-SEEDS = list(study.seeds)
 
 DATASET = f"{study.results}/data/{study.study}.safetensors"
 SURROGATE = f"{study.results}/surrogates/{study.study}/{{surrogate}}/seed{{seed}}-{{member}}"
 POISONS = f"{study.results}/poisons/{study.study}/{{attack}}/seed{{seed}}"
 NOISE = f"{study.results}/noise/{study.study}/{{attack}}/{{defense}}/seed{{seed}}"
+KEEP = f"{study.results}/filters/{study.study}/{{attack}}/{{defense}}/seed{{seed}}"
+DETECTION = f"{study.results}/detections/{study.study}/{{attack}}/{{defense}}/seed{{seed}}"
 VICTIM = f"{study.results}/victims/{study.study}/{{attack}}/{{defense}}/seed{{seed}}"
 TABLE = f"{study.results}/tables/{study.study}"
 FIGURE = f"{study.results}/figures/{study.study}"
@@ -31,6 +32,24 @@ ON_GPU = study.device == "cuda" or (
 
 # One job at a time on a GPU, unless the command line or a profile says otherwise.
 workflow.global_resources.setdefault("gpu", 1)
+
+
+# Every victim or detection of the study, in the tables' order.
+CELLS = [
+    dict(attack=attack.name, defense=row.name, seed=seed)
+    for attack, row in study.meetings()
+    for seed in study.seeds_of(attack)
+]
+
+
+def cells(chosen):
+    """The cells whose row is ``chosen`` (a function of it)."""
+    return [cell for cell in CELLS if chosen(study.defense(cell["defense"]))]
+
+
+def these(pattern, some):
+    """The files of some cells."""
+    return [path for cell in some for path in expand(pattern, **cell)]
 
 
 wildcard_constraints:

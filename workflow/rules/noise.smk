@@ -4,8 +4,9 @@
 rule noise:
     input:
         dataset=DATASET,
-        poisons=noise_poisons,
+        poisons=trained_poisons,
         pretrained=victim_pretrained,
+        keep=keep_list,
     output:
         noise=f"{NOISE}.safetensors",
         card=f"{NOISE}.card.json",
@@ -23,7 +24,8 @@ rule noise:
         where=where,
         saving=saving,
         given=lambda wildcards, input: given("--poisons", input.poisons)
-        + given("--pretrained", input.pretrained),
+        + given("--pretrained", input.pretrained)
+        + given("--keep", input.keep),
         checkpoint=f"{CHECKPOINT}/noise/{{attack}}/{{defense}}/seed{{seed}}.safetensors",
     shell:
         "python workflow/scripts/noise.py --spec {params.spec:q} --code {params.code:q}"
@@ -32,10 +34,9 @@ rule noise:
         " > {log:q} 2>&1"
 
 
+NOISE_CELLS = cells(lambda row: row.friendly is not None)
+
+
 rule noises:
     input:
-        [
-            expand(rules.noise.output.noise, attack=ATTACKS, defense=row.name, seed=SEEDS)
-            for row in study.defenses
-            if row.friendly is not None
-        ],
+        these(rules.noise.output.noise, NOISE_CELLS),

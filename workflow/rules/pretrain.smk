@@ -35,8 +35,9 @@ rule pretrained:
             expand(
                 rules.pretrain.output.weights,
                 surrogate=surrogate.name,
-                seed=SEEDS,
-                member=range(study.members(surrogate.name)),
+                seed=seed,
+                member=range(study.members(surrogate.name, seed)),
             )
             for surrogate in study.surrogates
+            for seed in study.seeds
         ],

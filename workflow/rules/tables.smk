@@ -1,19 +1,18 @@
 # Tables: every victim's outcome, with intervals and paired tests.
 
-CELLS = [
-    dict(attack=attack, defense=row.name, seed=seed)
-    for attack in ATTACKS
-    for row in study.defenses
-    for seed in SEEDS
-]
-NOISE_CELLS = [cell for cell in CELLS if study.defense(cell["defense"]).friendly is not None]
+
+def judged(cell, kind):
+    """Where a cell's outcome stands: its own victim's, or what a detector makes of another one."""
+    stage = rules.detect if cell in DETECTED_CELLS else rules.train
+    return expand(getattr(stage.output, kind), **cell)
 
 
 rule tables:
     input:
-        metrics=[expand(rules.train.output.metrics, **cell) for cell in CELLS],
-        cards=[expand(rules.train.output.card, **cell) for cell in CELLS],
-        noise_cards=[expand(rules.noise.output.card, **cell) for cell in NOISE_CELLS],
+        metrics=[judged(cell, "metrics") for cell in CELLS],
+        cards=[judged(cell, "card") for cell in CELLS],
+        noise_cards=these(rules.noise.output.card, NOISE_CELLS),
+        filter_cards=these(rules.filter.output.card, FILTER_CELLS),
         reference=sorted(map(str, Path("reference").glob("*.csv"))),
     output:
         csv=report(
@@ -36,6 +35,7 @@ rule tables:
     shell:
         "python workflow/scripts/tables.py --spec {params.spec:q} --reference reference"
         " --metrics {input.metrics:q} --cards {input.cards:q} --noise-cards {input.noise_cards:q}"
+        " --filter-cards {input.filter_cards:q}"
         " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q} --time {output.time:q}"
         " > {log:q} 2>&1"
 

@@ -6,6 +6,7 @@ rule train:
         dataset=DATASET,
         poisons=rules.craft.output.poisons,
         pretrained=victim_pretrained,
+        keep=keep_list,
         noise=train_noise,
     output:
         weights=f"{VICTIM}.safetensors",
@@ -25,6 +26,7 @@ rule train:
         where=where,
         saving=saving,
         given=lambda wildcards, input: given("--pretrained", input.pretrained)
+        + given("--keep", input.keep)
         + given("--noise", input.noise),
         checkpoint=f"{CHECKPOINT}/train/{{attack}}/{{defense}}/seed{{seed}}.safetensors",
     shell:
@@ -35,11 +37,9 @@ rule train:
         " > {log:q} 2>&1"
 
 
+TRAINED_CELLS = cells(lambda row: row.detector is None)
+
+
 rule victims:
     input:
-        expand(
-            rules.train.output.weights,
-            attack=ATTACKS,
-            defense=[row.name for row in study.defenses],
-            seed=SEEDS,
-        ),
+        these(rules.train.output.weights, TRAINED_CELLS),

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from poisonlab.artifacts.dataset import read_dataset
+from poisonlab.artifacts.keep_list import load_keep_list
 from poisonlab.artifacts.noise import save_noise
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
@@ -34,6 +35,7 @@ def main(argv: Sequence[str]) -> None:
     add_checkpoint_arguments(arguments)
     arguments.add_argument("--poisons", type=Path, help="the poison set; clean data if not given")
     arguments.add_argument("--pretrained", type=Path, help="weights the victim begins from, unless from scratch")
+    arguments.add_argument("--keep", type=Path, help="keep-list of the row's filters, if it has any")
     arguments.add_argument("--noise", type=Path, required=True, help="output: the friendly noise (.safetensors)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
     args = arguments.parse_args(argv)
@@ -48,14 +50,18 @@ def main(argv: Sequence[str]) -> None:
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons) if args.poisons else None
     rows = fine_tuning_rows(dataset, stage.start)
-    data = training_set(dataset, poisons, rows)
+    data = whole = training_set(dataset, poisons, rows)
+    if args.keep:
+        data = data.keep(load_keep_list(args.keep, len(whole)))
     seed = stream_seed(stage.seed, "victim")
     # A donor of another architecture has no pretrained weights to begin from.
     start = Start() if chosen.donor else stage.start
     pretrained = None if chosen.donor else args.pretrained
     network = build_victim(chosen.donor or stage.model, start, dataset, pretrained, seed=seed, device=device)
     normalize = build_normalize(dataset, device)
-    checkpoint = job_checkpoint(args, [path for path in (args.dataset, args.poisons, args.pretrained) if path])
+    checkpoint = job_checkpoint(
+        args, [path for path in (args.dataset, args.poisons, args.pretrained, args.keep) if path]
+    )
     train(
         network,
         normalize,
@@ -78,12 +84,15 @@ def main(argv: Sequence[str]) -> None:
         progress=True,
     )
     levels = noise.abs() * 255
+    # By row of the whole set; what the filters dropped needs none.
+    placed = torch.zeros(len(whole), *noise.shape[1:])
+    placed[data.rows] = noise
     facts = {
         "mean_levels": round(float(levels.mean()), 4),
         "saturated": round(float((levels > 0.99 * chosen.zeta).float().mean()), 4),
     }
     card.write(args.card, cost_seconds=_cost(card.seconds(), trained, chosen), **facts)
-    save_noise(args.noise, noise, origins(dataset, poisons, rows), facts)
+    save_noise(args.noise, placed, origins(dataset, poisons, rows), facts)
     checkpoint.clear()
 
 

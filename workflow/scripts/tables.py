@@ -14,6 +14,7 @@ from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Name, Settings
 from poisonlab.errors import DataError, SettingsError
+from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.layouts import latex, markdown, readable, timing
 from poisonlab.evaluation.published import published as read_published
 from poisonlab.evaluation.results import REFERENCE_ROW, Trial, tidy_results
@@ -26,8 +27,12 @@ class Cell(Settings):
     defense: Name
     seed: int
     control: bool
-    noise: int | None
+    noise: int | None = None
     """Place of the noise job's card, if the victim's defense needed one."""
+    filter: int | None = None
+    """Place of the filter job's card, likewise."""
+    network: int | None = None
+    """Place of the cell whose victim its filters or detector looked at."""
 
 
 class Published(Settings):
@@ -44,6 +49,8 @@ class Tables(Settings):
     cells: tuple[Cell, ...]
     published: dict[str, Published] = Field(default_factory=dict)
     """By attack."""
+    aliases: dict[str, str] = Field(default_factory=dict)
+    """What the published tables call a row, by row, where it is not the row's name."""
 
 
 NOTES = (
@@ -56,6 +63,19 @@ TRIGGER_NOTE = (
     "Attacks with a trigger: mean over seeds of the share of triggered test images that get the adversarial label, "
     "with Student's t interval cut to [0, 100] and a paired permutation test; 'without trigger' is that share of the "
     "same images before the trigger is put on."
+)
+DROPPED_NOTE = (
+    "Poisons found, clean dropped, precision, MCC (Matthews correlation): what filters and training-time defenses "
+    "dropped by the end of training, against what was poisoned; means over seeds."
+)
+REJECTED_NOTE = (
+    "False alarms: share of clean test images that a detector turns away. They count as errors in test accuracy, and a "
+    "target that is turned away as a failure of the attack."
+)
+PRIVACY_NOTE = "epsilon: (epsilon, 1/N) differential privacy of the training of one victim (RDP accountant)."
+TIME_NOTE = (
+    "Wall time per run: training, friendly noise, and for filters and detectors also the training of the network that "
+    "they look at; relative to undefended training."
 )
 PUBLISHED_NOTE = (
     "Published: FRIENDS, table {table} (CIFAR-10, ResNet-18, {setting}); inside/outside says whether the value lies "
@@ -77,6 +97,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--metrics", type=Path, nargs="+", required=True, help="one per cell, in order")
     arguments.add_argument("--cards", type=Path, nargs="+", required=True, help="one per cell, in order")
     arguments.add_argument("--noise-cards", type=Path, nargs="*", default=[])
+    arguments.add_argument("--filter-cards", type=Path, nargs="*", default=[])
     arguments.add_argument("--reference", type=Path, required=True, help="folder of the published numbers")
     for kind in ("csv", "md", "tex", "time"):
         arguments.add_argument(f"--{kind}", type=Path, required=True, help="output")
@@ -85,27 +106,63 @@ def main(argv: Sequence[str]) -> None:
     if not len(stage.cells) == len(args.metrics) == len(args.cards):
         raise DataError(f"{len(stage.cells)} cells need as many --metrics and --cards")
 
-    noise_seconds = [read_json(path)["cost_seconds"] for path in args.noise_cards]
+    seconds = _costs(stage.cells, args.cards, args.noise_cards, args.filter_cards)
     trials = [
-        _trial(cell, metrics, card, 0.0 if cell.noise is None else noise_seconds[cell.noise])
-        for cell, metrics, card in zip(stage.cells, args.metrics, args.cards, strict=True)
+        _trial(cell, metrics, cost) for cell, metrics, cost in zip(stage.cells, args.metrics, seconds, strict=True)
     ]
-    results = tidy_results(trials, _published(args.reference, stage.published))
+    known = _published(args.reference, stage.published)
+    beside = {
+        (cell.attack, cell.defense): known[key]
+        for cell in stage.cells
+        if (key := (cell.attack, stage.aliases.get(cell.defense, cell.defense))) in known
+    }
+    results = tidy_results(trials, beside)
     notes = [stage.description, *NOTES]
     notes += [TRIGGER_NOTE] if any(trial.triggered for trial in trials) else []
+    notes += [DROPPED_NOTE] if any(trial.found for trial in trials) else []
+    notes += [REJECTED_NOTE] if any(not math.isnan(trial.false_alarms) for trial in trials) else []
+    notes += [PRIVACY_NOTE] if any(not math.isnan(trial.privacy_epsilon) for trial in trials) else []
     tables = sorted({published.table for published in stage.published.values()})
     notes += [PUBLISHED_NOTE.format(table=table, setting=SETTINGS[table]) for table in tables]
     table = readable(results)
     write_text(args.md, markdown(table, notes))
     write_text(args.tex, latex(table, notes))
-    write_text(args.time, markdown(timing(results, REFERENCE_ROW), ["Wall time per run, friendly noise included."]))
+    write_text(args.time, markdown(timing(results, REFERENCE_ROW), [TIME_NOTE]))
     with atomic_path(args.csv) as temporary:
         results.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def _trial(cell: Cell, metrics: Path, card: Path, noise_seconds: float) -> Trial:
-    final = read_json(metrics)["final"]
+def _costs(
+    cells: Sequence[Cell], cards: Sequence[Path], noise_cards: Sequence[Path], filter_cards: Sequence[Path]
+) -> list[float]:
+    """Seconds per cell: its own job, its noise and filters, and all that the network cost that they looked at."""
+    own = [_seconds(path, "seconds") for path in cards]
+    noise = [_seconds(path, "cost_seconds") for path in noise_cards]
+    filters = [_seconds(path, "seconds") for path in filter_cards]
+
+    def cost(place: int) -> float:
+        cell = cells[place]
+        return (
+            own[place]
+            + (0.0 if cell.noise is None else noise[cell.noise])
+            + (0.0 if cell.filter is None else filters[cell.filter])
+            + (0.0 if cell.network is None else cost(cell.network))
+        )
+
+    return [cost(place) for place in range(len(cells))]
+
+
+def _seconds(card: Path, key: str) -> float:
     try:
+        return float(read_json(card)[key])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{card} lacks {error}: delete it and run the workflow again") from error
+
+
+def _trial(cell: Cell, metrics: Path, seconds: float) -> Trial:
+    content = read_json(metrics)
+    try:
+        final = content["final"]
         return Trial(
             cell.attack,
             cell.defense,
@@ -114,11 +171,21 @@ def _trial(cell: Cell, metrics: Path, card: Path, noise_seconds: float) -> Trial
             adversarial_confidence=final["adversarial_confidence"],
             accuracy=final["accuracy"],
             untriggered_success=final.get("untriggered_success", math.nan),
-            seconds=read_json(card)["seconds"] + noise_seconds,
+            seconds=seconds,
             control=cell.control,
+            found=_detection(content.get("examples")),
+            privacy_epsilon=content.get("report", {}).get("privacy_epsilon", math.nan),
+            false_alarms=content.get("report", {}).get("false_alarms", math.nan),
         )
     except (KeyError, TypeError) as error:
-        raise DataError(f"{metrics} or {card} lacks {error}: delete both and run the workflow again") from error
+        raise DataError(f"{metrics} lacks {error}: delete it and run the workflow again") from error
+
+
+def _detection(counts: Mapping[str, int] | None) -> Detection | None:
+    """What was dropped, if anything was."""
+    if counts is None or counts["poisons_dropped"] + counts["clean_dropped"] == 0:
+        return None
+    return Detection(**counts)
 
 
 def _published(folder: Path, tables: Mapping[str, Published]) -> dict[tuple[str, str], dict[str, float]]:

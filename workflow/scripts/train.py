@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
 
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.files import write_json
+from poisonlab.artifacts.keep_list import load_keep_list
 from poisonlab.artifacts.noise import load_noise
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
 from poisonlab.config.stages import VictimTraining, read_stage
 from poisonlab.config.types import Name
-from poisonlab.data.training_set import TrainingSet, fine_tuning_rows, training_set
+from poisonlab.data.training_set import TrainingSet, fine_tuning_rows, poisoned_examples, training_set
 from poisonlab.defenses.build import build_defenses
 from poisonlab.evaluation.outcome import OUTCOMES, accuracy, attack_outcome
 from poisonlab.models.networks import build_normalize, build_victim, save_weights
@@ -36,6 +37,7 @@ def main(argv: Sequence[str]) -> None:
     add_checkpoint_arguments(arguments)
     arguments.add_argument("--poisons", type=Path, required=True, help="the poison set")
     arguments.add_argument("--pretrained", type=Path, help="weights the victim begins from, unless from scratch")
+    arguments.add_argument("--keep", type=Path, help="keep-list of the row's filters, if it has any")
     arguments.add_argument("--noise", type=Path, help="friendly noise, if a defense uses it")
     arguments.add_argument("--weights", type=Path, required=True, help="output: the victim (.safetensors)")
     arguments.add_argument("--metrics", type=Path, required=True, help="output: outcome and history (.json)")
@@ -52,32 +54,52 @@ def main(argv: Sequence[str]) -> None:
     network = build_victim(stage.model, stage.start, dataset, args.pretrained, seed=seed, device=device)
     rows = fine_tuning_rows(dataset, stage.start)
     normalize = build_normalize(dataset, device)
-    inputs = [path for path in (args.dataset, args.poisons, args.pretrained, args.noise) if path]
+    used = poisons if stage.poisoned else None
+    data, poisoned = training_set(dataset, used, rows), poisoned_examples(dataset, used, rows)
+    everything = len(data)
+    if args.keep:
+        data = data.keep(load_keep_list(args.keep, everything))
+    inputs = [path for path in (args.dataset, args.poisons, args.pretrained, args.keep, args.noise) if path]
 
     def observe(model: nn.Module, data: TrainingSet, costly: bool) -> dict[str, float]:
         measured = attack_outcome(model, normalize, poisons)
+        measured |= {"kept": len(data), "poisons_kept": int(poisoned[data.rows.cpu()].sum())}
         if costly:
             measured["accuracy"] = accuracy(model, normalize, dataset.test_images, dataset.test_labels)
         return measured
 
     checkpoint = job_checkpoint(args, inputs)
+    defenses = build_defenses(stage.defenses, noise=None if noise is None else noise.to(device))
     history = train(
         network,
         normalize,
-        training_set(dataset, poisons if stage.poisoned else None, rows),
+        data,
         stage.recipe,
         seed=seed,
-        defenses=build_defenses(stage.defenses, noise=None if noise is None else noise.to(device)),
+        defenses=defenses,
         observe=observe,
         checkpoint=checkpoint,
         progress=True,
     )
     final = {key: history[-1][key] for key in OUTCOMES if key in history[-1]}
+    report = {key: value for defense in defenses for key, value in defense.report(stage.recipe, len(data)).items()}
     who = {"attack": stage.attack, "defense": stage.defense, "seed": stage.seed}
-    write_json(args.metrics, {**who, "final": final, "history": history})
+    counts = _counts(everything, int(poisoned.sum()), history[-1])
+    write_json(args.metrics, {**who, "final": final, "examples": counts, "report": report, "history": history})
     card.write(args.card, final=final)
     save_weights(args.weights, network, final)
     checkpoint.clear()
+
+
+def _counts(everything: int, poisons: int, last: Mapping[str, float]) -> dict[str, int]:
+    """What the filters and the defenses held to be clean, and what was."""
+    kept, poisons_kept = int(last["kept"]), int(last["poisons_kept"])
+    return {
+        "poisons_dropped": poisons - poisons_kept,
+        "poisons_kept": poisons_kept,
+        "clean_dropped": everything - poisons - (kept - poisons_kept),
+        "clean_kept": kept - poisons_kept,
+    }
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pydantic import Field
 from poisonlab.config.types import PositiveInt, Settings
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
+Norm = Literal["batch", "group"]
 
 
 class ResNet18(Settings):
@@ -18,6 +19,8 @@ class ResNet18(Settings):
     dropout: Dropout = 0.0
     """Dropped share of the channels' values between the two convolutions of each block (convex polytope's
     substitutes)."""
+    norm: Norm = "batch"
+    """Normalisation layers: batch norm, or group norm, which keeps the examples of a batch apart (for dp-sgd)."""
 
 
 class AlexNet(Settings):
@@ -42,6 +45,8 @@ class SmallResNet(Settings):
     """Stride of the first convolution."""
     dropout: Dropout = 0.0
     """Dropped share between the two convolutions of each block (convex polytope's substitutes)."""
+    norm: Norm = "batch"
+    """Normalisation layers: batch norm, or group norm, which keeps the examples of a batch apart (for dp-sgd)."""
 
 
 ModelSettings = Annotated[ResNet18 | AlexNet | LeNet | SmallResNet, Field(discriminator="name")]

@@ -20,25 +20,18 @@ from poisonlab.config.attacks.metapoison import MetaPoison
 from poisonlab.config.attacks.poison_frogs import PoisonFrogs
 from poisonlab.config.attacks.sleeper_agent import SleeperAgent
 from poisonlab.config.datasets import DatasetSettings, DigitsOnPhotos
-from poisonlab.config.defenses.adversarial_poisoning import AdversarialPoisoning
-from poisonlab.config.defenses.adversarial_training import AdversarialTraining
-from poisonlab.config.defenses.friendly_noise import FriendlyNoise
-from poisonlab.config.defenses.gradient_shaping import GradientShaping
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.figures import Figures
 from poisonlab.config.models import ModelSettings
 from poisonlab.config.recipe import Recipe
+from poisonlab.config.rows import Row
 from poisonlab.config.types import Name, PositiveInt, Settings
 from poisonlab.config.victims import Victim
 from poisonlab.errors import SettingsError
 
-# A new attack or defense joins the union that its settings belong to.
+# A new attack joins this union.
 AttackSettings = Annotated[
     GradientMatching | BullseyePolytope | PoisonFrogs | ConvexPolytope | MetaPoison | SleeperAgent | Imported,
-    Field(discriminator="method"),
-]
-DefenseSettings = Annotated[
-    AdversarialPoisoning | AdversarialTraining | FriendlyNoise | GradientShaping | RandomNoise,
     Field(discriminator="method"),
 ]
 
@@ -60,28 +53,6 @@ class Surrogate(Settings):
     """Random noise in its training: the attacker's who knows of the defense."""
     held_out_per_class: Annotated[int, Field(ge=0)] = 0
     """The last so many training images of each class are kept from it: for victims that are fine-tuned on them."""
-
-
-class Row(Settings):
-    """One row of the results: a defense, or several applied in order, or a control."""
-
-    name: Name
-    """Names the row's folder and its row in the tables."""
-    poisoned: bool = True
-    """False: the control, trained on clean data and judged on the attack's target."""
-    apply: tuple[DefenseSettings, ...] = ()
-    """The defenses, applied in order; none for undefended training."""
-
-    @property
-    def friendly(self) -> FriendlyNoise | None:
-        """The friendly noise of this row, if it uses any."""
-        return next((defense for defense in self.apply if isinstance(defense, FriendlyNoise)), None)
-
-    @model_validator(mode="after")
-    def _one_friendly_noise(self) -> Row:
-        if sum(isinstance(defense, FriendlyNoise) for defense in self.apply) > 1:
-            raise ValueError(f"defense {self.name!r} applies friendly noise twice: make two rows of it")
-        return self
 
 
 class Study(Settings):
@@ -144,6 +115,58 @@ class Study(Settings):
         return self
 
     @model_validator(mode="after")
+    def _check_cells(self) -> Study:
+        attacks = [attack.name for attack in self.attacks]
+        for row in self.defenses:
+            for name in row.attacks or ():
+                _one_of(name, attacks, f"defense {row.name!r} faces attack")
+        for attack in self.attacks:
+            if foreign := sorted(set(attack.seeds or ()) - set(self.seeds)):
+                raise ValueError(
+                    f"attack {attack.name!r}: seed {foreign[0]} is not one of the seeds {list(self.seeds)}"
+                )
+            if not any(row.faces(attack.name) for row in self.defenses):
+                raise ValueError(f"attack {attack.name!r} meets no defense: add a row, such as none")
+        return self
+
+    @model_validator(mode="after")
+    def _check_inspections(self) -> Study:
+        names = [row.name for row in self.defenses]
+        for row in self.defenses:
+            if row.network is None:
+                continue
+            where = f"defense {row.name!r} looks at the network of"
+            _one_of(row.network, names, where)
+            looked_at = self.defense(row.network)
+            if looked_at.detector is not None:
+                raise ValueError(f"{where} {row.network!r}, which trains none of its own: name a row that does")
+            if looked_at.poisoned != row.poisoned:
+                raise ValueError(f"{where} {row.network!r}, but only one of the two is trained on poisoned data")
+            for attack in self.attacks:
+                if row.faces(attack.name) and not looked_at.faces(attack.name):
+                    raise ValueError(f"{where} {row.network!r}, which does not face attack {attack.name!r}")
+            seen = [row.name]
+            while (name := self.defense(seen[-1]).network) is not None:
+                if name in seen:
+                    raise ValueError(f"{where} {row.network!r}, which in the end waits for {row.name!r} itself")
+                seen.append(name)
+        return self
+
+    @model_validator(mode="after")
+    def _check_per_example(self) -> Study:
+        for attack, row in self.meetings():
+            victim = self.victim_of(attack)
+            if not row.per_example or victim.scenario == "from-scratch":
+                continue
+            by_batch = getattr(self.model_of(victim), "norm", None) == "batch"
+            if by_batch and (victim.scenario == "fine-tune" or victim.batch_norm == "train"):
+                raise ValueError(
+                    f"defense {row.name!r} needs a gradient per example, which batch norm in victim {victim.name!r} "
+                    "does not have: pretrain a network with norm: group"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _check_adaptations(self) -> Study:
         for attack in self.attacks:
             adaptation = attack.adaptation if isinstance(attack, MatchingAttack) else None
@@ -154,6 +177,12 @@ class Study(Settings):
             makers = [row.name for row in self.defenses if row.friendly is not None]
             _one_of(adaptation.friendly_defense, makers, f"{where} defense", "the defenses with friendly noise")
             earlier = self.attack(adaptation.friendly_attack)
+            if not self.defense(adaptation.friendly_defense).faces(earlier.name):
+                raise ValueError(
+                    f"{where} defense {adaptation.friendly_defense!r}, which does not face {earlier.name!r}"
+                )
+            if missing := sorted(set(self.seeds_of(attack)) - set(self.seeds_of(earlier))):
+                raise ValueError(f"{where} {earlier.name!r}, which does not run with seed {missing[0]}")
             known = earlier.adaptation if isinstance(earlier, MatchingAttack) else None
             if known is not None and known.friendly_attack is not None:
                 raise ValueError(
@@ -165,17 +194,16 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _check_epochs(self) -> Study:
-        for attack in self.attacks:
+        for attack, row in self.meetings():
+            if row.friendly is None:
+                continue
             victim = self.victim_of(attack)
-            for row in self.defenses:
-                if row.friendly is None:
-                    continue
-                begin = row.friendly.begins(victim.scenario)
-                if begin >= victim.recipe.epochs:
-                    raise ValueError(
-                        f"defense {row.name!r}: def_epoch {begin} is not below the "
-                        f"{victim.recipe.epochs} epochs of victim {victim.name!r}, so the noise would never be used"
-                    )
+            begin = row.friendly.begins(victim.scenario)
+            if begin >= victim.recipe.epochs:
+                raise ValueError(
+                    f"defense {row.name!r}: def_epoch {begin} is not below the "
+                    f"{victim.recipe.epochs} epochs of victim {victim.name!r}, so the noise would never be used"
+                )
         return self
 
     @model_validator(mode="after")
@@ -208,6 +236,11 @@ class Study(Settings):
         for name in self.figures.landscape.victims or ():
             if name not in rows:
                 raise ValueError(f"figures.landscape.victims names defense {name!r}, which is not one of {rows}")
+            if self.defense(name).detector is not None or self.defense(name).per_example:
+                raise ValueError(
+                    f"figures.landscape.victims names defense {name!r}, whose network is another row's or built in "
+                    "another way: compare rows that train the same network"
+                )
         for name in self.figures.attacks or ():
             _one_of(name, [attack.name for attack in self.attacks], "figures.attacks names attack")
         if self.figures.seed is not None and self.figures.seed not in self.seeds:
@@ -226,16 +259,27 @@ class Study(Settings):
         """The network under this attack."""
         return next(victim for victim in self.victims if attack.victim in (None, victim.name))
 
-    def model_of(self, victim: Victim) -> ModelSettings:
-        """A victim's architecture."""
-        return victim.model or self.surrogate(str(victim.pretrained)).model
+    def model_of(self, victim: Victim, row: Row | None = None) -> ModelSettings:
+        """A victim's architecture; a ``row`` that needs gradients per example has group norm in it."""
+        model = victim.model or self.surrogate(str(victim.pretrained)).model
+        regroup = row is not None and row.per_example and victim.scenario == "from-scratch" and hasattr(model, "norm")
+        return model.model_copy(update={"norm": "group"}) if regroup else model
 
-    def members(self, surrogate: str) -> int:
-        """How many networks of a surrogate each seed needs."""
-        crafted = [attack.pretrained_networks for attack in self.attacks if surrogate in attack.surrogates]
+    def seeds_of(self, attack: AttackSettings) -> tuple[int, ...]:
+        """The seeds that an attack runs with, in the study's order."""
+        return tuple(seed for seed in self.seeds if attack.seeds is None or seed in attack.seeds)
+
+    def meetings(self) -> list[tuple[AttackSettings, Row]]:
+        """Every attack with every row that faces it, in the tables' order."""
+        return [(attack, row) for attack in self.attacks for row in self.defenses if row.faces(attack.name)]
+
+    def members(self, surrogate: str, seed: int) -> int:
+        """How many networks of a surrogate a seed needs."""
+        attacks = [attack for attack in self.attacks if seed in self.seeds_of(attack)]
+        crafted = [attack.pretrained_networks for attack in attacks if surrogate in attack.surrogates]
         begun = [
             victim.member + 1
-            for victim in {self.victim_of(attack) for attack in self.attacks}
+            for victim in {self.victim_of(attack) for attack in attacks}
             if victim.pretrained == surrogate
         ]
         return max([0, *crafted, *begun])
@@ -244,12 +288,11 @@ class Study(Settings):
         """The row called ``name``."""
         return next(row for row in self.defenses if row.name == name)
 
-    @property
-    def landscape_victims(self) -> list[str]:
+    def landscape_victims(self, attack: str) -> list[str]:
         """The rows whose victims figure 3 compares."""
         chosen = self.figures.landscape.victims
-        rows = [row.name for row in self.defenses]
-        return list(chosen) if chosen is not None else [name for name in PUBLISHED_PANELS if name in rows]
+        faced = [row.name for row in self.defenses if row.faces(attack)]
+        return [name for name in (PUBLISHED_PANELS if chosen is None else chosen) if name in faced]
 
     @property
     def drawn_attacks(self) -> list[AttackSettings]:
@@ -257,10 +300,10 @@ class Study(Settings):
         chosen = self.figures.attacks
         return [attack for attack in self.attacks if chosen is None or attack.name in chosen]
 
-    @property
-    def shown_seed(self) -> int:
-        """The seed whose poisons the figures show."""
-        return self.seeds[0] if self.figures.seed is None else self.figures.seed
+    def shown_seed(self, attack: AttackSettings) -> int:
+        """The seed whose poisons of an attack the figures show."""
+        seeds = self.seeds_of(attack)
+        return self.figures.seed if self.figures.seed in seeds else seeds[0]
 
 
 def _one_of(name: str, known: list[str], what: str, called: str = "") -> None:

@@ -75,6 +75,14 @@ def origins(dataset: ImageDataset, poisons: PoisonSet | None = None, rows: Tenso
     return torch.cat([kept, torch.full((appended,), -1)])
 
 
+def poisoned_examples(dataset: ImageDataset, poisons: PoisonSet | None = None, rows: Tensor | None = None) -> Tensor:
+    """(N,) bool: which examples of ``training_set`` are poisons."""
+    rows_of = origins(dataset, poisons, rows)
+    if poisons is None:
+        return torch.zeros(len(rows_of), dtype=torch.bool)
+    return (rows_of < 0) | torch.isin(rows_of, poisons.indices[poisons.indices >= 0])
+
+
 def without(size: int, rows: Tensor) -> Tensor:
     """Sorted positions 0 ... size - 1 but for ``rows`` (int64)."""
     kept = torch.ones(size, dtype=torch.bool)

@@ -1,19 +1,20 @@
 """Adversarial poisoning: the victim poisons its own batches and learns to be right about them.
 
 Geiping, Fowl, Somepalli, Goldblum, Moeller, Goldstein 2021, "What doesn't kill you makes you robust(er)", as released
-(white-box gradient matching, "recombine"); AP-0.25, AP-0.5 and AP-0.75 of FRIENDS' table 1. Of each batch
+(white-box gradient matching, "recombine"); AP-0.25, AP-0.5 and AP-0.75 of FRIENDS' table 1. Of each batch, normalised
+and augmented,
 
     poisons   the first ``share``, images x_i with labels y_i
     targets   the rest, all given one fake label: the most frequent y_i of the poisons
 
     minimise over |delta| <= eps   1 - cos(grad_w mean CE(x_i + delta_i, y_i), grad_w mean CE(targets, fake label))
 
-over the trainable weights w, in eval mode, in float32 and without augmentation. Then the step is taken on the perturbed
-poisons and the targets as they were, all with their true labels.
+over the trainable weights w, in eval mode and in float32, without augmenting again. Then the step is taken on the
+perturbed poisons and the targets as they were, all with their true labels. Where an earlier defense has mixed the
+labels, CE takes the mixed ones and the fake label is the most frequent of the poisons' largest.
 
 The release computes the targets' gradient again in each step, with a graph. As it depends neither on delta nor on
-anything that changes meanwhile, it is computed once here and needs no graph. The release makes its poisons from the
-augmented batch; here they are augmented afterwards, like every other image that a defense changes.
+anything that changes meanwhile, it is computed once here and needs no graph.
 """
 
 from __future__ import annotations
@@ -37,21 +38,21 @@ class AdversarialPoisoning(Defense):
 
     settings: Settings
 
-    def change_batch(self, batch: Batch) -> Tensor:
+    def change_inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         count = poison_count(len(batch.labels), self.settings.share)
         if count == 0:
-            return batch.images
-        labels = batch.labels[:count]
-        fake = most_frequent(labels).expand(len(batch.labels) - count)
+            return batch.images, batch.labels
+        labels, targets = batch.labels[:count], batch.images[count:]
+        fake = most_frequent(labels.argmax(1) if labels.ndim == 2 else labels).expand(len(targets))
         model = uncompiled(batch.model)
         with evaluating(model):
-            goal = weight_gradient(model, batch.normalize(batch.images[count:]), fake)
+            goal = weight_gradient(model, targets, fake)
 
             def objective(inputs: Tensor) -> Tensor:
                 return matching_loss(weight_gradient(model, inputs, labels, create_graph=True), goal)
 
             poisons = perturb(batch.images[:count], batch.normalize, objective, self.settings, batch.generator)
-        return torch.cat([poisons, batch.images[count:]])
+        return torch.cat([poisons, targets]), batch.labels
 
 
 def poison_count(size: int, share: float) -> int:
@@ -72,7 +73,7 @@ def weight_gradient(model: nn.Module, inputs: Tensor, labels: Tensor, create_gra
 
     Args:
         inputs: (B, C, H, W), normalised.
-        labels: (B,) int64.
+        labels: (B,) int64, or (B, K) probabilities.
         create_graph: whether the gradient is to be differentiated again.
     """
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]

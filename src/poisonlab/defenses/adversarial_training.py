@@ -5,8 +5,7 @@ batch), which FRIENDS' table 1 has from Geiping et al. 2021:
 
     maximise over |delta| <= eps   mean CE(x_i + delta_i, y_i)
 
-in eval mode, in float32 and without augmentation. The release perturbs the augmented batch; here augmentation comes
-after it.
+for the normalised, augmented images x_i and their labels y_i, in eval mode and in float32.
 """
 
 from __future__ import annotations
@@ -28,14 +27,15 @@ class AdversarialTraining(Defense):
 
     settings: Settings
 
-    def change_batch(self, batch: Batch) -> Tensor:
+    def change_inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         model = uncompiled(batch.model)
         with evaluating(model):
 
             def objective(inputs: Tensor) -> Tensor:
                 return -F.cross_entropy(model(inputs), batch.labels)
 
-            return perturb(batch.images, batch.normalize, objective, self.settings, batch.generator)
+            perturbed = perturb(batch.images, batch.normalize, objective, self.settings, batch.generator)
+        return perturbed, batch.labels
 
 
 def build(settings: Settings, noise: Tensor | None = None) -> AdversarialTraining:

@@ -34,37 +34,37 @@ def uncompiled(model: nn.Module) -> nn.Module:
 
 
 def perturb(
-    images: Tensor,
+    inputs: Tensor,
     normalize: Normalize,
     objective: Callable[[Tensor], Tensor],
     strength: Strength,
     generator: torch.Generator,
 ) -> Tensor:
-    """Perturb images so that ``objective`` falls.
+    """Perturb normalised images so that ``objective`` falls.
 
     The start is normal with standard deviation eps, cut at the bound. The gradients are taken with respect to the
     images only: no parameter's ``grad`` changes.
 
     Args:
-        images: (P, C, H, W) float pixels.
-        normalize: on their device.
+        inputs: (P, C, H, W) float, normalised.
+        normalize: by which they are, on their device.
         objective: maps normalised images (P, C, H, W) to a scalar.
         strength: bound in levels, number of steps, and rate.
         generator: of the start, on the images' device.
 
     Returns:
-        (P, C, H, W) of the same type: within eps/255 of ``images`` (up to rounding), and within [0, 1] wherever
-        ``images`` are; a pixel that noise has put outside goes no further out.
+        (P, C, H, W) of the same type, normalised. In pixels: within eps/255 of what they were (up to rounding), and
+        within [0, 1] wherever they were; a pixel that noise has put outside goes no further out.
     """
-    bound, std = strength.eps / 255, normalize.std
-    inputs, lower, upper = normalize(images), images.clamp(max=0), images.clamp(min=1)
+    bound = strength.eps / 255 / normalize.std
+    black, white = (normalize(torch.full_like(normalize.mean, level)) for level in (0, 1))
+    lower, upper = torch.minimum(inputs, black), torch.maximum(inputs, white)
 
     def project(delta: Tensor) -> Tensor:
-        bounded = (delta * std).clamp(-bound, bound)
-        return torch.sub((images + bounded).clamp(lower, upper), images) / std
+        return (inputs + delta.clamp(-bound, bound)).clamp(lower, upper) - inputs
 
-    start = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
-    delta = project(start * (bound / std)).requires_grad_(True)
+    start = torch.randn(inputs.shape, generator=generator, device=inputs.device, dtype=inputs.dtype)
+    delta = project(start * bound).requires_grad_(True)
     optimizer = torch.optim.Adam([delta], lr=strength.lr)
     for _ in range(strength.steps):
         (gradient,) = torch.autograd.grad(objective(inputs + delta), delta)
@@ -72,4 +72,4 @@ def perturb(
         optimizer.step()
         with torch.no_grad():
             delta.copy_(project(delta))
-    return images + delta.detach() * std
+    return inputs + delta.detach()

@@ -23,7 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from poisonlab.config.detection.neural_cleanse import NeuralCleanse as Settings
 from poisonlab.data.training_set import pixels
+from poisonlab.detection.deployment import CleanImages, Deployment
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.models.classifier import Normalize
 from poisonlab.models.evaluating import evaluating
@@ -412,3 +414,42 @@ def _fine_tune(
         total += loss.detach()
     if not math.isfinite(total.item()):
         raise PoisonlabError("the repair diverged: its loss is not finite; lower its lr")
+
+
+def deploy(
+    settings: Settings, network: nn.Module, normalize: Normalize, clean: CleanImages, *, seed: int
+) -> Deployment:
+    """Search a trigger for every class and unlearn those of flagged classes; no class flagged changes nothing."""
+    search = Reversal(
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        lr=settings.lr,
+        success=settings.success,
+        initial_cost=settings.initial_cost,
+    )
+    triggers = reverse_triggers(network, normalize, clean.images, clean.num_classes, search, seed=seed)
+    norms = torch.tensor([trigger.norm for trigger in triggers], dtype=torch.float64)
+    found = suspects(triggers, settings.limit)
+    repaired = repair(
+        network,
+        normalize,
+        clean.images,
+        clean.labels,
+        found,
+        seed=seed,
+        share=settings.repair_share,
+        epochs=settings.repair_epochs,
+        lr=settings.repair_lr,
+        momentum=settings.repair_momentum,
+        batch_size=settings.batch_size,
+    )
+    return Deployment(
+        repaired,
+        tensors={
+            "masks": torch.stack([trigger.mask for trigger in triggers]),
+            "patterns": torch.stack([trigger.pattern for trigger in triggers]),
+            "norms": norms,
+            "outlier_indices": outlier_indices(norms),
+        },
+        facts={"flagged_classes": [float(trigger.target) for trigger in found]},
+    )

@@ -19,10 +19,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from poisonlab.config.detection.strip import Strip as Settings
 from poisonlab.data.training_set import pixels
+from poisonlab.detection.deployment import CleanImages, Deployment
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.models.classifier import Normalize
 from poisonlab.models.evaluating import evaluating
+from poisonlab.randomness import generator
 
 Convention = Literal["superimpose", "blend"]
 Fit = Literal["quantile", "gaussian"]
@@ -137,3 +140,32 @@ def _check(images: Tensor, overlays: Tensor, count: int, convention: str, alpha:
         raise SettingsError(f"{count} overlays per image and {chunk} images at a time: both must be at least 1")
     if alpha < 0 or (convention == "blend" and alpha > 1):
         raise SettingsError(f"an overlay weight of {alpha}: it must be at least 0, and of a blend at most 1")
+
+
+def deploy(
+    settings: Settings, network: nn.Module, normalize: Normalize, clean: CleanImages, *, seed: int
+) -> Deployment:
+    """Let STRIP watch the network's inputs: half of the clean images are overlays, the other half set the threshold."""
+    overlays, held_out = clean.images[::2], clean.images[1::2]
+
+    def of(images: Tensor, what: str) -> Tensor:
+        stream = generator("cpu", seed, "strip", what)
+        return entropies(
+            network,
+            normalize,
+            images,
+            overlays,
+            stream,
+            count=settings.count,
+            convention=settings.convention,
+            alpha=settings.alpha,
+        )
+
+    calm = of(held_out, "threshold")
+    limit = threshold(calm, settings.far, settings.fit)
+    return Deployment(
+        network,
+        rejects=lambda images: flagged(of(images, "input"), limit).cpu(),
+        tensors={"clean_entropies": calm},
+        facts={"threshold_bits": limit},
+    )

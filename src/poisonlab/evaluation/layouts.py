@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.2f}"
+
+
+_EXTRAS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("untriggered_success", "Without trigger", _percent),
+    ("poisons_found", "Poisons found", _percent),
+    ("clean_dropped", "Clean dropped", _percent),
+    ("precision", "Precision", _percent),
+    ("matthews", "MCC", _plain),
+    ("false_alarms", "False alarms", _percent),
+    ("privacy_epsilon", "epsilon", _plain),
+)
+"""Columns that only some studies have."""
 
 
 def readable(results: pd.DataFrame) -> pd.DataFrame:
@@ -18,10 +38,9 @@ def readable(results: pd.DataFrame) -> pd.DataFrame:
         "Test accuracy [95 % CI]": _with_interval(results, "accuracy"),
         "p (Holm)": [_p_value(value) for value in results["p_success_holm"]],
     }
-    if results["untriggered_success"].notna().any():
-        columns["Without trigger"] = [
-            "" if math.isnan(value) else f"{100 * value:.1f}" for value in results["untriggered_success"]
-        ]
+    for name, title, form in _EXTRAS:
+        if results[name].notna().any():
+            columns[title] = ["" if math.isnan(value) else form(value) for value in results[name]]
     for name, title in (("success", "Published success"), ("accuracy", "Published accuracy")):
         if results[f"published_{name}"].notna().any():
             columns[title] = [
@@ -46,13 +65,23 @@ def timing(results: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
-    """A GitHub Markdown table, with notes below it."""
-    text = table.to_markdown(index=False, disable_numparse=True)
-    return "\n".join([text, "", *(f"- {note}" for note in notes)]).rstrip() + "\n"
+    """GitHub Markdown with notes at the end; several attacks have a table each. Empty columns are left out."""
+    attacks = list(dict.fromkeys(table["Attack"]))
+    parts = [table[table["Attack"] == attack] for attack in attacks]
+    texts = [
+        _table(part, heading=attack if len(attacks) > 1 else None) for attack, part in zip(attacks, parts, strict=True)
+    ]
+    return "\n".join([*texts, *(f"- {note}" for note in notes)]).rstrip() + "\n"
+
+
+def _table(part: pd.DataFrame, heading: str | None) -> str:
+    filled = part.loc[:, [(part[column] != "").any() for column in part.columns]]
+    text = (filled.drop(columns="Attack") if heading else filled).to_markdown(index=False, disable_numparse=True)
+    return f"### {heading}\n\n{text}\n" if heading else f"{text}\n"
 
 
 def latex(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
-    """A LaTeX tabular in booktabs style, with notes as comments above it."""
+    """A LaTeX tabular in booktabs style, all attacks in one, with notes as comments above it."""
     escaped = table.map(_escape).rename(columns=_escape)
     text = escaped.to_latex(index=False, column_format="ll" + "r" * (len(table.columns) - 2))
     return "".join(f"% {' '.join(note.split())}\n" for note in notes) + text

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.intervals import Interval, holm, mcnemar_exact, mean_t, paired_permutation, wilson
 
 REFERENCE_ROW = "none"
@@ -31,6 +32,13 @@ class Trial:
     untriggered_success: float = math.nan
     """Of an attack with a trigger: the success on the same images without it. Success is then a rate over images."""
 
+    found: Detection | None = None
+    """What filters and defenses had dropped by the end of training, if anything."""
+    privacy_epsilon: float = math.nan
+    """Of differentially private training, at delta = 1 / examples."""
+    false_alarms: float = math.nan
+    """Share of clean test images that a detector turns away."""
+
     @property
     def triggered(self) -> bool:
         return not math.isnan(self.untriggered_success)
@@ -47,9 +55,10 @@ def tidy_results(
     ``untriggered_success`` (mean, of attacks with a trigger); ``adversarial_confidence`` (mean); ``accuracy`` with its
     t interval; ``p_success``, of the paired test against the undefended row on the same seeds (exact McNemar, or
     a paired permutation test of rates), and ``p_success_holm``, corrected over the attack's rows;
-    ``accuracy_change``, the paired mean difference to the undefended row; ``published_success, published_accuracy``
-    and whether each lies in our interval; ``seconds``, the mean cost, the only column that differs between two runs
-    of the same study.
+    ``accuracy_change``, the paired mean difference to the undefended row; of what was dropped ``poisons_found``
+    (recall), ``clean_dropped`` (share of the clean examples), ``precision`` and ``matthews``, means over seeds;
+    ``false_alarms`` (mean); ``privacy_epsilon`` (largest); ``published_success, published_accuracy`` and whether each
+    lies in our interval; ``seconds``, the mean cost, the only column that differs between two runs of the same study.
 
     Args:
         trials: one per victim.
@@ -73,6 +82,9 @@ def tidy_results(
                 **_named("accuracy", accuracy),
                 "accuracy_change": _paired_change(group, reference, "accuracy"),
                 "p_success": _paired_p(group, reference) if _is_tested(str(defense), group) else math.nan,
+                **_dropped(group),
+                "false_alarms": group["false_alarms"].mean(),
+                "privacy_epsilon": group["privacy_epsilon"].max(),
                 **_beside("success", success, known),
                 **_beside("accuracy", accuracy, known),
                 "seconds": group["seconds"].mean(),
@@ -116,6 +128,19 @@ def _pairs(group: pd.DataFrame, reference: pd.DataFrame, column: str) -> tuple[l
     """Values on the seeds that both have."""
     both = group.merge(reference, on="seed", suffixes=("", "_reference"))
     return list(both[column]), list(both[f"{column}_reference"])
+
+
+def _dropped(group: pd.DataFrame) -> dict[str, float]:
+    """Means over the seeds on which they are defined; nan if nothing was dropped."""
+    found = [each for each in group["found"] if each is not None]
+    measures = {
+        "poisons_found": [each.recall for each in found],
+        "clean_dropped": [each.clean_loss for each in found],
+        "precision": [each.precision for each in found],
+        "matthews": [each.matthews for each in found],
+    }
+    defined = {name: [value for value in values if not math.isnan(value)] for name, values in measures.items()}
+    return {name: sum(values) / len(values) if values else math.nan for name, values in defined.items()}
 
 
 def _paired_change(group: pd.DataFrame, reference: pd.DataFrame, column: str) -> float:

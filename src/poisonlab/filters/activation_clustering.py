@@ -19,6 +19,7 @@ from sklearn.decomposition import PCA, FastICA
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from poisonlab.config.filters.activation_clustering import ActivationClustering as Settings
 from poisonlab.filters.per_class import check_examples, class_rows
 from poisonlab.filters.verdict import Verdict
 from poisonlab.randomness import stream_seed
@@ -89,3 +90,10 @@ def _reduced(points: np.ndarray[Any, Any], reduce: Reduction, dims: int, seed: i
     )
     reduced: np.ndarray[Any, Any] = reducer.fit_transform(points)
     return reduced
+
+
+def judge(settings: Settings, features: Tensor, labels: Tensor, *, seed: int = 0) -> Verdict:
+    """The verdict of the filter that ``settings`` describes."""
+    return activation_clustering(
+        features, labels, reduce=settings.reduce, dims=settings.dims, threshold=settings.threshold, seed=seed
+    )

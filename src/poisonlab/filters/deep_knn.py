@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from poisonlab.config.filters.deep_knn import DeepKnn as Settings
 from poisonlab.errors import SettingsError
 from poisonlab.filters.neighbours import Neighbours
 from poisonlab.filters.per_class import check_examples
@@ -86,3 +87,9 @@ def _votes(neighbours: Neighbours, rows: Tensor, k: int, codes: Tensor, classes:
         return votes
     candidates, chosen = neighbours.of(rows, k)
     return votes.scatter_add_(1, codes[candidates], chosen.long())
+
+
+def judge(settings: Settings, features: Tensor, labels: Tensor, *, seed: int = 0) -> Verdict:
+    """The verdict of the filter that ``settings`` describes."""
+    k = settings.k or released_k(settings.expected, len(labels), settings.factor)
+    return deep_knn(features, labels, k=k, rule=settings.rule, self_counts=settings.self_counts)

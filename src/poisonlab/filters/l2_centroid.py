@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from poisonlab.config.filters.l2_centroid import L2Centroid as Settings
 from poisonlab.filters.per_class import check_examples, class_rows, drop_highest, share
 from poisonlab.filters.verdict import Verdict
 
@@ -37,3 +38,8 @@ def l2_centroid(features: Tensor, labels: Tensor, *, fraction: float) -> Verdict
         score[rows] = (own - own.mean(0)).norm(dim=1)
         keep[rows] = drop_highest(score[rows], share(fraction, len(rows)))
     return Verdict(keep, score)
+
+
+def judge(settings: Settings, features: Tensor, labels: Tensor, *, seed: int = 0) -> Verdict:
+    """The verdict of the filter that ``settings`` describes."""
+    return l2_centroid(features, labels, fraction=settings.fraction)

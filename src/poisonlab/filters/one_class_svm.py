@@ -12,6 +12,7 @@ import torch
 from sklearn.svm import OneClassSVM
 from torch import Tensor
 
+from poisonlab.config.filters.one_class_svm import OneClassSvm as Settings
 from poisonlab.errors import SettingsError
 from poisonlab.filters.per_class import check_examples, class_rows
 from poisonlab.filters.verdict import Verdict
@@ -46,3 +47,8 @@ def one_class_svm(
         score[rows] = -torch.from_numpy(machine.decision_function(own)).to(score.device)
         keep[rows] = torch.from_numpy(machine.predict(own) == 1).to(keep.device)
     return Verdict(keep, score)
+
+
+def judge(settings: Settings, features: Tensor, labels: Tensor, *, seed: int = 0) -> Verdict:
+    """The verdict of the filter that ``settings`` describes."""
+    return one_class_svm(features, labels, nu=settings.nu, gamma=settings.gamma)

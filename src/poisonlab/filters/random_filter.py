@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from poisonlab.config.filters.random_filter import RandomFilter as Settings
 from poisonlab.filters.per_class import share
 from poisonlab.filters.verdict import Verdict
 from poisonlab.randomness import generator
@@ -32,3 +33,8 @@ def random_filter(labels: Tensor, *, fraction: float, seed: int = 0) -> Verdict:
     keep = torch.ones(len(labels), dtype=torch.bool)
     keep[order[: share(fraction, len(labels))]] = False
     return Verdict(keep.to(labels.device))
+
+
+def judge(settings: Settings, features: Tensor, labels: Tensor, *, seed: int = 0) -> Verdict:
+    """The verdict of the filter that ``settings`` describes."""
+    return random_filter(labels, fraction=settings.fraction, seed=seed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from poisonlab.config.filters.spectral_signatures import SpectralSignatures as Settings
 from poisonlab.errors import SettingsError
 from poisonlab.filters.per_class import check_examples, class_rows, drop_highest
 from poisonlab.filters.verdict import Verdict
@@ -60,3 +61,8 @@ def squared_projections(features: Tensor) -> Tensor:
         return power * left.square()
     direction: Tensor = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -1]
     return (centred @ direction).square()
+
+
+def judge(settings: Settings, features: Tensor, labels: Tensor, *, seed: int = 0) -> Verdict:
+    """The verdict of the filter that ``settings`` describes."""
+    return spectral_signatures(features, labels, expected=settings.expected * len(labels), factor=settings.factor)

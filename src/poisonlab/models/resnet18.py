@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import nn
 from torchvision.models import resnet18
 from torchvision.models.resnet import BasicBlock
 
 from poisonlab.models.classifier import Classifier
+from poisonlab.models.group_norm import normalisation
 
 
-def build(num_classes: int, image_shape: tuple[int, int, int], dropout: float = 0.0) -> Classifier:
-    """Build the network for images (C, H, W); torchvision's blocks and initialisation."""
-    network = resnet18()
+def build(num_classes: int, image_shape: tuple[int, int, int], dropout: float = 0.0, norm: str = "batch") -> Classifier:
+    """Build the network for images (C, H, W); torchvision's blocks and initialisation. ``norm``: batch or group."""
+    network = resnet18(norm_layer=partial(normalisation, norm))
     network.conv1 = nn.Conv2d(image_shape[0], 64, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.maxpool = nn.Identity()

@@ -159,7 +159,7 @@ def _train_epoch(
                 f"training diverged: the loss is {mean} at epoch {epoch}, batch {number}; "
                 "lower the learning rate or switch to precision: float32"
             )
-    mean = total.item() / len(data)
+    mean = total.item() / max(1, sum(map(len, batches)))
     if not math.isfinite(mean):
         raise PoisonlabError(f"training diverged: the loss is {mean} in epoch {epoch}; lower the learning rate")
     return mean

@@ -37,6 +37,8 @@ class Attack(Settings):
     """Names the module of ``poisonlab.attacks`` that crafts the poisons."""
     victim: Name | None = None
     """The entry of ``victims`` that is trained on the poisons; the first if not given."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
+    """Which of the study's seeds it runs with; all if not given."""
     published: PositiveInt | None = Field(default=None, le=6)
     """Table of the FRIENDS paper that the results are set beside."""
     published_row: str | None = None

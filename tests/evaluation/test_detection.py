@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from poisonlab.errors import DataError
-from poisonlab.filters.scores import Detection, detection
+from poisonlab.evaluation.detection import Detection, detection
 
 PAIRS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)
 

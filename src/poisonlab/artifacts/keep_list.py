@@ -1,0 +1,33 @@
+"""Keep-lists on disk: which training examples a row's filters leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from poisonlab.artifacts.files import read_tensors, write_tensors
+from poisonlab.errors import DataError
+from poisonlab.filters.keep_list import KeepList
+
+KIND = "keep-list"
+
+
+def save_keep_list(path: Path, kept: KeepList, methods: list[str]) -> None:
+    """Write what a chain of filters (``methods``, in order) leaves, with their scores."""
+    scores = {f"score.{place}": score for place, score in enumerate(kept.scores)}
+    write_tensors(path, KIND, {"keep": kept.keep, **scores}, {"methods": methods, "dropped": list(kept.dropped)})
+
+
+def load_keep_list(path: Path, examples: int) -> Tensor:
+    """keep (``examples``,) bool: which of the poisoned set's examples to train on.
+
+    Raises:
+        DataError: the file is missing, damaged, no keep-list, or one of another training set.
+    """
+    tensors, _ = read_tensors(path, KIND)
+    keep = tensors.get("keep")
+    if keep is None or keep.dtype != torch.bool or keep.shape != (examples,) or not bool(keep.any()):
+        raise DataError(f"{path} is no keep-list of {examples} examples: delete it and run the workflow again")
+    return keep

@@ -1,0 +1,20 @@
+"""Settings of activation clustering."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from poisonlab.config.filters.filter import Filter
+from poisonlab.config.types import Fraction, PositiveInt
+
+
+class ActivationClustering(Filter):
+    """Split every class in two by k-means and drop the smaller part (Chen et al. 2018)."""
+
+    method: Literal["activation-clustering"] = "activation-clustering"
+    reduce: Literal["none", "pca", "ica"] = "none"
+    """Project each class on ``dims`` components first: ``none`` as released, ``ica`` as in the paper."""
+    dims: PositiveInt = 10
+    """Components."""
+    threshold: Fraction | None = None
+    """Drop only clusters of less than this share of their class; every smaller one if not given (released)."""

@@ -1,0 +1,128 @@
+"""Rows of the results: which defenses stand together, and against which attacks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from poisonlab.config.defenses.abl import Abl
+from poisonlab.config.defenses.adversarial_poisoning import AdversarialPoisoning
+from poisonlab.config.defenses.adversarial_training import AdversarialTraining
+from poisonlab.config.defenses.dp_sgd import DpSgd
+from poisonlab.config.defenses.epic import Epic
+from poisonlab.config.defenses.friendly_noise import FriendlyNoise
+from poisonlab.config.defenses.gradient_shaping import GradientShaping
+from poisonlab.config.defenses.random_noise import RandomNoise
+from poisonlab.config.defenses.strong_augmentation import StrongAugmentation
+from poisonlab.config.detection.detector import Detector
+from poisonlab.config.detection.neural_cleanse import NeuralCleanse
+from poisonlab.config.detection.strip import Strip
+from poisonlab.config.filters.activation_clustering import ActivationClustering
+from poisonlab.config.filters.deep_knn import DeepKnn
+from poisonlab.config.filters.filter import Filter
+from poisonlab.config.filters.l2_centroid import L2Centroid
+from poisonlab.config.filters.one_class_svm import OneClassSvm
+from poisonlab.config.filters.random_filter import RandomFilter
+from poisonlab.config.filters.spectral_signatures import SpectralSignatures
+from poisonlab.config.inspection import Inspection
+from poisonlab.config.types import Name, Settings
+
+# A new defense joins the union of its kind.
+TrainingSettings = (
+    Abl
+    | AdversarialPoisoning
+    | AdversarialTraining
+    | DpSgd
+    | Epic
+    | FriendlyNoise
+    | GradientShaping
+    | RandomNoise
+    | StrongAugmentation
+)
+FilterSettings = ActivationClustering | DeepKnn | L2Centroid | OneClassSvm | RandomFilter | SpectralSignatures
+DetectorSettings = NeuralCleanse | Strip
+DefenseSettings = Annotated[TrainingSettings | FilterSettings | DetectorSettings, Field(discriminator="method")]
+
+
+class Row(Settings):
+    """One row of the results: a defense, or several applied in order, or a control."""
+
+    name: Name
+    """Names the row's folder and its row in the tables."""
+    poisoned: bool = True
+    """False: the control, trained on clean data and judged on the attack's target."""
+    attacks: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    """The attacks it faces; all if not given."""
+    published: Name | None = None
+    """What ``reference/*.csv`` calls the defense whose published numbers it is set beside; its own name if not given."""
+    apply: tuple[DefenseSettings, ...] = ()
+    """The defenses, applied in order: filters first, then what acts on the training; or one detector. None for
+    undefended training."""
+
+    @property
+    def filters(self) -> tuple[Filter, ...]:
+        """What drops examples before the training."""
+        return tuple(defense for defense in self.apply if isinstance(defense, Filter))
+
+    @property
+    def training(self) -> tuple[TrainingSettings, ...]:
+        """What acts on the training."""
+        return tuple(defense for defense in self.apply if not isinstance(defense, Inspection))
+
+    @property
+    def detector(self) -> Detector | None:
+        """What examines another row's victim; such a row trains none of its own."""
+        return next((defense for defense in self.apply if isinstance(defense, Detector)), None)
+
+    @property
+    def network(self) -> str | None:
+        """The row whose victim this row's filters or detector look at."""
+        return next((defense.network for defense in self.apply if isinstance(defense, Inspection)), None)
+
+    @property
+    def friendly(self) -> FriendlyNoise | None:
+        """The friendly noise of this row, if it uses any."""
+        return next((defense for defense in self.apply if isinstance(defense, FriendlyNoise)), None)
+
+    @property
+    def per_example(self) -> bool:
+        """Whether its training needs a gradient per example, so that examples must not meet in batch norm."""
+        return any(isinstance(defense, DpSgd) for defense in self.apply)
+
+    def faces(self, attack: str) -> bool:
+        """Whether the row meets the attack called ``attack``."""
+        return self.attacks is None or attack in self.attacks
+
+    @model_validator(mode="after")
+    def _check_composition(self) -> Row:
+        where = f"defense {self.name!r}"
+        methods = [defense.method for defense in self.apply]
+        for once in ("friendly-noise", "strong-augmentation", "abl", "dp-sgd"):
+            if methods.count(once) > 1:
+                raise ValueError(f"{where} applies {once} twice: make two rows of it")
+        if self.detector is not None and len(self.apply) > 1:
+            raise ValueError(
+                f"{where}: {self.detector.method} examines the finished victim of another row, so it stands alone; "
+                "name that row in its network"
+            )
+        if self.apply[: len(self.filters)] != self.filters:
+            raise ValueError(f"{where}: filters act before the training, so list them first")
+        if len({defense.network for defense in self.filters}) > 1:
+            raise ValueError(f"{where}: its filters must look at one and the same network")
+        for first, second, why in CLASHES:
+            if first in methods and second in methods:
+                raise ValueError(f"{where}: {first} does not go with {second}: {why}")
+        return self
+
+
+CLASHES = (
+    ("dp-sgd", "strong-augmentation", "mixed examples have no gradients of their own"),
+    ("dp-sgd", "gradient-shaping", "both clip and add noise"),
+    ("dp-sgd", "epic", "its privacy holds for a fixed training set"),
+    ("dp-sgd", "abl", "its privacy holds for a fixed training set"),
+    ("dp-sgd", "adversarial-poisoning", "an example would change with the others of its batch"),
+    ("abl", "epic", "both decide which examples are left"),
+    ("abl", "strong-augmentation", "its losses need whole labels"),
+)
+"""Pairs of defenses that cannot share a training, and why."""

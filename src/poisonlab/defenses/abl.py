@@ -1,0 +1,148 @@
+"""Anti-backdoor learning (ABL): backdoored examples are learned first, which gives them away.
+
+Li et al. 2021, "Anti-Backdoor Learning: Training Clean Models on Poisoned Data", section 3, in the order of its
+release, which fine-tunes between the paper's two stages. One training has three phases:
+
+isolation    all examples; the loss turns round at gamma, so that only what is learned very easily falls below. At its
+             end the share with the lowest losses (eval mode, no augmentation, float32) is isolated.
+fine-tuning  the other examples; cross-entropy, the recipe's schedule without its warm-up
+unlearning   the isolated examples; gradient ascent on the cross-entropy
+
+Isolation loss: with batch-mean loss L, the release's |L - gamma| + gamma (flooding) and its sign(L - gamma) L have one
+gradient. ``lga`` takes the sign example by example, as the paper's expectation over examples reads; it pushes back what
+is learned first before anything else, so that long isolation can hide it.
+
+Unlike the release, one recipe serves all phases: augmentation, weight decay and batch size do not change, and momentum
+carries on (there, the optimiser is a new one for fine-tuning). A momentum b that is left when unlearning begins moves
+the weights by unlearn_lr * b * m / (1 - m) in all, which is 9 fine-tuning steps at that rate for m = 0.9: at the
+defaults as much as 45 of the last steps, whose rate is 1e-4, or a ninth of an epoch of CIFAR-10.
+
+Which phase it is follows from the epoch, and which examples are isolated from those that are left. A defense that drops
+examples, too, would make fine-tuning's dropped examples isolated ones: ABL stands without such.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from poisonlab.config.defenses.abl import Abl as Settings
+from poisonlab.config.recipe import Recipe
+from poisonlab.data.training_set import TrainingSet
+from poisonlab.defenses.defense import Defense, EpochEnd
+from poisonlab.errors import SettingsError
+from poisonlab.evaluation.outcome import logits_of
+from poisonlab.filters.per_class import share
+from poisonlab.training.schedule import learning_rate, step_milestones
+
+
+@dataclass(frozen=True)
+class Abl(Defense):
+    """Isolate, fine-tune, unlearn."""
+
+    settings: Settings
+
+    @property
+    def fine_tuning_from(self) -> int:
+        """The first epoch (0-based) of fine-tuning."""
+        return self.settings.isolation_epochs
+
+    @property
+    def unlearning_from(self) -> int:
+        """The first epoch (0-based) of unlearning."""
+        return self.fine_tuning_from + self.settings.fine_tune_epochs
+
+    def phase(self, at: float) -> Literal["isolation", "fine-tuning", "unlearning"]:
+        """The phase at ``at`` epochs since the beginning."""
+        if at < self.fine_tuning_from:
+            return "isolation"
+        return "fine-tuning" if at < self.unlearning_from else "unlearning"
+
+    def schedule(self, recipe: Recipe) -> Recipe:
+        """The recipe with the epochs of all phases, and the milestones where they come to lie.
+
+        Milestones keep their share of the epochs, rounded down, now of fine-tuning; those of the released formula are
+        that of its length. Each comes at least an epoch after the one before, and is left out if fine-tuning is too
+        short for it. A warm-up longer than isolation is shortened to it.
+        """
+        length = self.settings.fine_tune_epochs
+        if recipe.milestones is None:
+            wanted = step_milestones(length)
+        else:
+            wanted = tuple(place * length // recipe.epochs for place in recipe.milestones)
+        placed: list[int] = []
+        for place in wanted:
+            placed.append(max(place, placed[-1] + 1) if placed else place)
+        within = tuple(self.fine_tuning_from + place for place in placed if place < length)
+        changed = {
+            # A dump without defaults must not be filled from the published recipe again.
+            "base": None,
+            "epochs": self.unlearning_from + self.settings.unlearn_epochs,
+            "milestones": within if recipe.schedule == "steps" else None,
+            "warmup_epochs": min(recipe.warmup_epochs, self.settings.isolation_epochs),
+        }
+        return Recipe.model_validate(recipe.model_dump() | changed)
+
+    def learning_rate(self, recipe: Recipe, at: float) -> float:
+        """The rate at ``at`` epochs; ``recipe``: as ``schedule`` makes it."""
+        phase = self.phase(at)
+        if phase == "unlearning":
+            return self.settings.unlearn_lr
+        if phase == "isolation":
+            return learning_rate(recipe.model_copy(update={"schedule": "steps", "milestones": ()}), at)
+        begin = self.fine_tuning_from
+        own = {
+            "epochs": self.settings.fine_tune_epochs,
+            "milestones": tuple(place - begin for place in recipe.milestones or ()),
+            "warmup_epochs": 0.0,
+        }
+        return learning_rate(recipe.model_copy(update=own), at - begin)
+
+    def prepare(self, data: TrainingSet) -> TrainingSet:
+        """``data`` as it is.
+
+        Raises:
+            SettingsError: the share of it to isolate is less than one example.
+        """
+        if share(self.settings.share, len(data)) == 0:
+            raise SettingsError(f"share {self.settings.share:g} of {len(data)} examples isolates none: raise it")
+        return data
+
+    def loss(self, logits: Tensor, labels: Tensor, epoch: int) -> Tensor | None:
+        """The phase's loss; None, for cross-entropy, while fine-tuning."""
+        phase = self.phase(epoch)
+        if phase == "fine-tuning":
+            return None
+        if phase == "unlearning":
+            return -F.cross_entropy(logits, labels)
+        if self.settings.isolation_loss == "lga":
+            losses = F.cross_entropy(logits, labels, reduction="none")
+            return (torch.sign(losses - self.settings.gamma) * losses).mean()
+        return (F.cross_entropy(logits, labels) - self.settings.gamma).abs() + self.settings.gamma
+
+    def end_epoch(self, end: EpochEnd) -> TrainingSet:
+        """The examples of the next epoch's phase; after the last epoch those that were not isolated, whatever they were
+        used for: what ABL holds to be clean."""
+        if end.epoch + 1 == self.fine_tuning_from:
+            return end.data.keep(~self.isolated(end))
+        # Unlearning takes the others, and its end the others of those.
+        if self.settings.unlearn_epochs > 0 and end.epoch + 1 in (self.unlearning_from, end.recipe.epochs):
+            return end.full.keep(~torch.isin(end.full.rows, end.data.rows))
+        return end.data
+
+    @torch.no_grad()
+    def isolated(self, end: EpochEnd) -> Tensor:
+        """(N,) bool: floor(share * N) of ``end.data``, those with the lowest losses, the first among equals."""
+        logits = logits_of(end.model, end.normalize, end.data.images)
+        losses = F.cross_entropy(logits, end.data.labels, reduction="none")
+        lowest = torch.sort(losses, stable=True).indices[: share(self.settings.share, len(losses))]
+        return torch.zeros_like(losses, dtype=torch.bool).index_fill_(0, lowest, True)
+
+
+def build(settings: Settings, noise: Tensor | None = None) -> Abl:
+    """The defense that ``settings`` describes."""
+    return Abl(settings)

@@ -1,0 +1,75 @@
+"""EPIC: during the training, drop examples that are medoids of nobody but themselves in gradient space.
+
+Yang, Liu, Mirzasoleiman 2022, "Not All Poisons are Created Equal: Robust Training against Data Poisoning", section 4
+and algorithm 1; see ``poisonlab.filters.epic`` for one selection. As released, an epoch e begins with a selection if
+
+    e mod interval = 0,   drop_after <= e < stop_after,   e <= the last milestone of the learning rate,
+
+and what is dropped once stays out. The release looks for medoids among all examples every time, dropped ones
+included, so that the number of medoids stays the same (``pool: full``).
+
+Gradients are taken in eval mode, in float32, of images without augmentation and without what other defenses add.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from poisonlab.config.defenses.epic import Epic as Settings
+from poisonlab.config.recipe import Recipe
+from poisonlab.data.training_set import TrainingSet
+from poisonlab.defenses.defense import Defense, EpochEnd
+from poisonlab.errors import SettingsError
+from poisonlab.evaluation.outcome import logits_of
+from poisonlab.filters.epic import epic, gradient_proxies
+from poisonlab.models.classifier import Classifier
+from poisonlab.training.schedule import milestones
+
+
+@dataclass(frozen=True)
+class Epic(Defense):
+    """Filter the training set between epochs."""
+
+    settings: Settings
+
+    def selects_before(self, epoch: int, recipe: Recipe) -> bool:
+        """Whether ``epoch`` (0-based) begins with a selection; never for one that ``recipe`` does not have."""
+        limits = [recipe.epochs - 1]
+        if self.settings.until_last_milestone and recipe.schedule == "steps":
+            limits.extend(milestones(recipe)[-1:])
+        if self.settings.stop_after is not None:
+            limits.append(self.settings.stop_after - 1)
+        return epoch % self.settings.interval == 0 and self.settings.drop_after <= epoch <= min(limits)
+
+    def end_epoch(self, end: EpochEnd) -> TrainingSet:
+        """What is left for the next epoch, in the order of ``end.data``.
+
+        Raises:
+            SettingsError: the last layer's bias is to be left out of a network that is no ``Classifier``.
+        """
+        if not self.selects_before(end.epoch + 1, end.recipe):
+            return end.data
+        pool = end.full if self.settings.pool == "full" else end.data
+        proxies = gradient_proxies(self._logits(end, pool), pool.labels)
+        keep = epic(proxies, pool.labels, fraction=self.settings.fraction, alone=self.settings.alone).keep
+        return end.data.keep(torch.isin(end.data.rows, pool.rows[keep]))
+
+    def _logits(self, end: EpochEnd, data: TrainingSet) -> Tensor:
+        """(N, K) float32."""
+        if self.settings.bias:
+            return logits_of(end.model, end.normalize, data.images)
+        if not isinstance(end.model, Classifier):
+            raise SettingsError(
+                f"EPIC does not know the last layer of a {type(end.model).__name__}, whose bias it is to leave out: "
+                "set bias: true, or train a poisonlab Classifier"
+            )
+        logits, bias = logits_of(end.model, end.normalize, data.images), end.model.head.bias
+        return logits if bias is None else logits - bias.detach()
+
+
+def build(settings: Settings, noise: Tensor | None = None) -> Epic:
+    """The defense that ``settings`` describes."""
+    return Epic(settings)

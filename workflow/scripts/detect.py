@@ -1,0 +1,73 @@
+"""Examine one victim by a row's detector and measure what becomes of the target and of clean images from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from poisonlab.artifacts.dataset import read_dataset
+from poisonlab.artifacts.files import write_json, write_tensors
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
+from poisonlab.config.models import ModelSettings
+from poisonlab.config.stages import Seed, read_stage
+from poisonlab.config.types import Name, Settings
+from poisonlab.detection.deployment import deploy, draw_clean
+from poisonlab.evaluation.outcome import accuracy, attack_outcome
+from poisonlab.models.networks import build_network, build_normalize, load_weights
+from poisonlab.randomness import generator, stream_seed
+
+
+class Detection(Settings):
+    """Settings of one detection."""
+
+    attack: Name
+    defense: Name
+    model: ModelSettings
+    detector: dict[str, object]
+    clean_share: float
+    seed: Seed
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--poisons", type=Path, required=True, help="the poison set")
+    arguments.add_argument("--network", type=Path, required=True, help="weights of the victim")
+    arguments.add_argument("--found", type=Path, required=True, help="output: what was found (.safetensors)")
+    arguments.add_argument("--metrics", type=Path, required=True, help="output: outcome (.json)")
+    arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
+    args = arguments.parse_args(argv)
+    stage = read_stage(Detection, settings(args.spec))
+    device = prepare_torch(args.device, args.threads)
+    card = RunCard(device, args.spec)
+
+    dataset = read_dataset(args.dataset)
+    poisons = PoisonSet.load(args.poisons)
+    network = build_network(stage.model, dataset, seed=0, device=device)
+    load_weights(args.network, network)
+    normalize = build_normalize(dataset, device)
+    seed = stream_seed(stage.seed, "detector")
+    clean = draw_clean(
+        dataset.train_images,
+        dataset.train_labels,
+        dataset.num_classes,
+        stage.clean_share,
+        generator("cpu", seed, "clean images"),
+    )
+    deployed = deploy(stage.detector, network, normalize, clean, seed=seed)
+    watched = {} if deployed.rejects is None else {"rejects": deployed.rejects}
+    final = attack_outcome(deployed.network, normalize, poisons, **watched)
+    final["accuracy"] = accuracy(deployed.network, normalize, dataset.test_images, dataset.test_labels, **watched)
+    report: dict[str, object] = dict(deployed.facts)
+    if deployed.rejects is not None:
+        report["targets_rejected"] = float(deployed.rejects(poisons.targets).double().mean())
+        report["false_alarms"] = float(deployed.rejects(dataset.test_images).double().mean())
+    who = {"attack": stage.attack, "defense": stage.defense, "seed": stage.seed}
+    write_json(args.metrics, {**who, "final": final, "report": report})
+    card.write(args.card, final=final)
+    weights = {f"network.{name}": tensor for name, tensor in deployed.network.state_dict().items()}
+    write_tensors(args.found, "detection", {**deployed.tensors, **weights}, {})
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,61 @@
+"""Decide which training examples a row's filters keep, by the features of a victim trained on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from poisonlab.artifacts.dataset import read_dataset
+from poisonlab.artifacts.keep_list import save_keep_list
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
+from poisonlab.config.models import ModelSettings
+from poisonlab.config.stages import Seed, read_stage
+from poisonlab.config.types import Settings
+from poisonlab.config.victims import Start
+from poisonlab.data.training_set import fine_tuning_rows, training_set
+from poisonlab.evaluation.outcome import outputs_of
+from poisonlab.filters.chain import judge_all
+from poisonlab.models.networks import build_network, build_normalize, load_weights
+from poisonlab.randomness import stream_seed
+
+
+class Filtering(Settings):
+    """Settings of one filter job; the filters are the row's own, in order."""
+
+    model: ModelSettings
+    start: Start
+    filters: tuple[dict[str, object], ...]
+    seed: Seed
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--poisons", type=Path, help="the poison set; clean data if not given")
+    arguments.add_argument("--network", type=Path, required=True, help="weights of the victim whose features count")
+    arguments.add_argument("--keep", type=Path, required=True, help="output: the keep-list (.safetensors)")
+    arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
+    args = arguments.parse_args(argv)
+    stage = read_stage(Filtering, settings(args.spec))
+    device = prepare_torch(args.device, args.threads)
+    card = RunCard(device, args.spec)
+
+    dataset = read_dataset(args.dataset)
+    poisons = PoisonSet.load(args.poisons) if args.poisons else None
+    data = training_set(dataset, poisons, fine_tuning_rows(dataset, stage.start))
+    network = build_network(stage.model, dataset, seed=0, device=device)
+    load_weights(args.network, network)
+    normalize = build_normalize(dataset, device)
+    with torch.no_grad():
+        features = outputs_of(nn.Sequential(network.extract, nn.Flatten()), normalize, data.images)
+    kept = judge_all(stage.filters, features, data.labels.to(device), seed=stream_seed(stage.seed, "filter"))
+    methods = [str(row["method"]) for row in stage.filters]
+    card.write(args.card, dropped=dict(zip(methods, kept.dropped, strict=False)))
+    save_keep_list(args.keep, kept, methods)
+
+
+if __name__ == "__main__":
+    run(main)
