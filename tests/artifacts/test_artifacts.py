@@ -27,9 +27,11 @@ from poisonlab.artifacts.files import (
     write_tensors,
     write_text,
 )
+from poisonlab.artifacts.keep_list import load_keep_list, save_keep_list
 from poisonlab.artifacts.noise import load_noise, save_noise
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.filters.keep_list import KeepList
 
 TENSORS = {
     "bytes": torch.arange(12, dtype=torch.uint8).view(3, 4),
@@ -316,7 +318,7 @@ def test_a_folder_in_the_way_is_one_line(tmp_path: Path) -> None:
         one_line(caught.value, path)
 
 
-# --- poison sets and noise ------------------------------------------------------------------------------------
+# --- poison sets, noise and keep-lists ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("in_floats", [False, True])
@@ -429,3 +431,64 @@ def test_noise_is_kept_to_a_fraction_of_a_level(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             load_noise(tmp_path / name)
         one_line(caught.value, tmp_path / name)
+
+
+def kept() -> KeepList:
+    scores = torch.tensor([0.5, 3.0, -1.0, 2.0, float("inf")]), torch.tensor([float("nan"), 4.0, 1.0, float("nan"), 0])
+    return KeepList(torch.tensor([False, True, True, False, True]), tuple(score.double() for score in scores), (2, 0))
+
+
+def test_keep_lists_come_back_with_what_the_filters_said(tmp_path: Path) -> None:
+    save_keep_list(tmp_path / "a", kept(), ["l2-centroid", "deep-knn"])
+    assert load_keep_list(tmp_path / "a", 5).tolist() == [False, True, True, False, True]
+    tensors, facts = read_tensors(tmp_path / "a", "keep-list")
+    first, second = kept().scores
+    assert same(tensors, {"keep": kept().keep, "score.0": first, "score.1": second})
+    assert facts == {"methods": ["l2-centroid", "deep-knn"], "dropped": [2, 0]}
+    save_keep_list(tmp_path / "b", kept(), ["l2-centroid", "deep-knn"])
+    assert file_digest(tmp_path / "a") == file_digest(tmp_path / "b")
+
+
+def test_a_keep_list_of_another_set_is_refused(tmp_path: Path) -> None:
+    save_keep_list(tmp_path / "a", kept(), ["l2-centroid", "deep-knn"])
+    for examples in (4, 6, 0):
+        with pytest.raises(DataError) as caught:
+            load_keep_list(tmp_path / "a", examples)
+        one_line(caught.value, tmp_path / "a", f"no keep-list of {examples} examples")
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"keep": torch.tensor([1, 0, 1])},
+        {"keep": torch.tensor([[True, False, True]])},
+        {"keep": torch.zeros(3, dtype=torch.bool)},
+        {"kept": torch.ones(3, dtype=torch.bool)},
+    ],
+    ids=["numbers", "two dimensions", "nothing kept", "another name"],
+)
+def test_tensors_that_are_no_keep_list_are_refused(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+    write_tensors(tmp_path / "a", "keep-list", tensors, {})
+    with pytest.raises(DataError) as caught:
+        load_keep_list(tmp_path / "a", 3)
+    one_line(caught.value, tmp_path / "a", "no keep-list of 3 examples")
+
+
+def test_other_files_are_no_keep_lists(tmp_path: Path) -> None:
+    example_set().save(tmp_path / "p")
+    for name, word in (("p", "poison set"), ("missing", "missing")):
+        with pytest.raises(DataError) as caught:
+            load_keep_list(tmp_path / name, 2)
+        one_line(caught.value, tmp_path / name, word)
+
+
+def test_a_damaged_keep_list_never_drops_other_examples(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    save_keep_list(path, kept(), ["l2-centroid", "deep-knn"])
+    positions = range(header_end(path), path.stat().st_size)
+    assert len(positions) >= 5 + 2 * 5 * 8
+    assert flips(path, positions, lambda: load_keep_list(path, 5), lambda _: False) == []
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError) as caught:
+        load_keep_list(path, 5)
+    one_line(caught.value, path, "damaged")

@@ -66,7 +66,7 @@ def test_the_base_is_fine() -> None:
     friendly = study.defense("friends").friendly
     assert friendly is not None
     assert friendly.zeta == 16
-    assert study.shown_seed == 0
+    assert study.shown_seed(study.attack("gm")) == 0
 
 
 @pytest.mark.parametrize(
@@ -266,8 +266,10 @@ def test_friendly_noise_of_a_pretrained_victim_begins_at_an_epoch_of_its_own() -
 # --- surrogates -----------------------------------------------------------------------------------------------------
 
 
-def members(attacks: list[dict[str, Any]], victims: list[dict[str, Any]] | None = None) -> dict[str, int]:
-    """How many networks the surrogates ``base`` and ``second`` need."""
+def members(
+    attacks: list[dict[str, Any]], victims: list[dict[str, Any]] | None = None, *, seed: int = 0
+) -> dict[str, int]:
+    """How many networks of the surrogates ``base`` and ``second`` a seed needs."""
     values = copy.deepcopy(BASE)
     values["surrogates"].append({**values["surrogates"][0], "name": "second"})
     values["attacks"] = [
@@ -276,7 +278,7 @@ def members(attacks: list[dict[str, Any]], victims: list[dict[str, Any]] | None 
     ]
     values["victims"] = victims or values["victims"]
     study = read_study(values)
-    return {surrogate.name: study.members(surrogate.name) for surrogate in study.surrogates}
+    return {surrogate.name: study.members(surrogate.name, seed) for surrogate in study.surrogates}
 
 
 @pytest.mark.parametrize(
@@ -301,7 +303,7 @@ def test_as_many_surrogates_are_trained_as_the_attacks_need(
 
 def test_imported_poisons_need_no_surrogate() -> None:
     study = read_study(changed("attacks", value=[{"name": "i", "method": "imported", "path": "poisons/{seed}"}]))
-    assert study.members("base") == 0
+    assert study.members("base", 0) == 0
 
 
 @pytest.mark.parametrize(
@@ -314,6 +316,18 @@ def test_a_surrogate_is_trained_for_the_victim_that_begins_as_it(member: int, ne
 
 def test_a_victim_that_no_attack_faces_needs_no_surrogate() -> None:
     assert members([{}], [*BASE["victims"], {**TRANSFER, "pretrained": "second"}]) == {"base": 1, "second": 0}
+
+
+@pytest.mark.parametrize(("seed", "needed"), [(0, {"base": 3, "second": 0}), (1, {"base": 1, "second": 2})])
+def test_a_seed_needs_only_the_surrogates_of_the_attacks_that_run_with_it(seed: int, needed: dict[str, int]) -> None:
+    attacks = [{"ensemble": 3, "seeds": [0]}, {"ensemble": 2, "surrogate": "second", "seeds": [1]}, {}]
+    assert members(attacks, seed=seed) == needed
+
+
+@pytest.mark.parametrize(("seed", "needed"), [(0, {"base": 1, "second": 0}), (1, {"base": 1, "second": 3})])
+def test_the_victim_of_an_attack_needs_its_surrogate_for_the_attacks_seeds(seed: int, needed: dict[str, int]) -> None:
+    victims = [*BASE["victims"], {**TRANSFER, "pretrained": "second", "member": 2}]
+    assert members([{}, {"victim": "transfer", "seeds": [1]}], victims, seed=seed) == needed
 
 
 def test_the_attackers_noise_is_random_noise() -> None:
@@ -408,6 +422,57 @@ def test_figures_are_drawn_for_the_attacks_that_are_named() -> None:
     assert [attack.name for attack in read_study(study).drawn_attacks] == ["sa"]
 
 
+def seeded(*seeds: list[int] | None, study: tuple[int, ...] = (2, 0, 1)) -> dict[str, Any]:
+    """A study with one attack per argument, which runs with these seeds (None: it does not say)."""
+    attacks = [{**GM, "name": f"a{place}"} | ({} if own is None else {"seeds": own}) for place, own in enumerate(seeds)]
+    return changed("attacks", value=attacks) | {"seeds": list(study)}
+
+
+def test_an_attack_runs_with_its_seeds_in_the_order_of_the_study() -> None:
+    study = read_study(seeded(None, [1, 2], [0], [0, 1, 2]))
+    assert [study.seeds_of(attack) for attack in study.attacks] == [(2, 0, 1), (2, 1), (0,), (2, 0, 1)]
+
+
+@pytest.mark.parametrize(("shown", "seeds"), [(None, [2, 2, 0]), (0, [0, 2, 0]), (1, [1, 1, 0])])
+def test_figures_show_their_seed_or_the_first_of_the_attack(shown: int | None, seeds: list[int]) -> None:
+    study = read_study(seeded(None, [1, 2], [0]) | {"figures": {"seed": shown}})
+    assert [study.shown_seed(attack) for attack in study.attacks] == seeds
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ([2, 7, 5], "attack 'a1': seed 5 is not one of the seeds [2, 0, 1]"),
+        ([], "attacks.1.seeds: Tuple should have at least 1 item"),
+        ([-1], "attacks.1.seeds.0: Input should be greater than or equal to 0, not -1"),
+    ],
+)
+def test_seeds_that_an_attack_cannot_run_with(seeds: list[int], words: str) -> None:
+    text = complaint(seeded(None, seeds))
+    assert words in text
+    assert ";" not in text
+
+
+def test_adaptation_to_an_earlier_run_that_lacks_a_seed_is_refused() -> None:
+    study = changed("attacks", value=[{**GM, "seeds": [0]}, adaptive("b")])
+    assert complaint(study) == "config: attack 'b': adaptation names 'gm', which does not run with seed 1"
+    study["attacks"][1]["seeds"] = [0]
+    read_study(study)
+    # It is the earlier run that must have them all.
+    study["attacks"][0]["seeds"] = [1, 0]
+    read_study(study)
+
+
+def test_adaptation_to_noise_that_the_earlier_run_does_not_get_is_refused() -> None:
+    study = changed("attacks", value=[GM, adaptive("b")])
+    study["defenses"][1]["attacks"] = ["b"]
+    text = complaint(study)
+    assert text == "config: attack 'b': adaptation names defense 'friends', which does not face 'gm'"
+    # That it faces the earlier one is enough.
+    study["defenses"][1]["attacks"] = ["gm"]
+    read_study(study)
+
+
 ATTACKS = [
     {**GM, "surrogate": ["base"], "adaptation": {"random_noise": {"distribution": "uniform"}}},
     adaptive("adaptive", published=5, published_row="Sleeper Agent | FRIENDS-B"),
@@ -429,6 +494,33 @@ def test_every_kind_of_attack_survives_the_command_line() -> None:
     for attack in read.attacks:
         strings = spec(attack=attack.model_dump(mode="json"))
         assert type(attack).model_validate(parse(strings)["attack"]) == attack
+
+
+DEFENSES: list[dict[str, Any]] = [
+    {"name": "clean", "poisoned": False},
+    {"name": "none", "published": "baseline"},
+    {"name": "every-filter", "attacks": ["gm"], "apply": [
+        {"method": "activation-clustering", "reduce": "ica"}, {"method": "deep-knn", "k": 3, "rule": "paper"},
+        {"method": "l2-centroid"}, {"method": "one-class-svm", "gamma": 0.5}, {"method": "random-filter"},
+        {"method": "spectral-signatures"}, {"method": "friendly-noise"},
+    ]},
+    {"name": "strip", "apply": [{"method": "strip", "convention": "blend", "alpha": 0.5, "network": "every-filter"}],
+     "attacks": ["gm"]},
+    {"name": "neural-cleanse", "apply": [{"method": "neural-cleanse", "clean_share": 1}]},
+    {"name": "abl", "apply": [{"method": "abl"}, {"method": "adversarial-training"}]},
+    {"name": "dp-sgd", "apply": [{"method": "dp-sgd", "delta": 1e-5}, {"method": "random-noise",
+     "distribution": "uniform"}]},
+    {"name": "others", "apply": [{"method": "epic", "stop_after": 9}, {"method": "gradient-shaping"},
+     {"method": "adversarial-poisoning"}, {"method": "strong-augmentation", "kind": "mixup", "ways": 3}]},
+]  # fmt: skip
+
+
+def test_every_kind_of_defense_survives_the_command_line() -> None:
+    read = read_study(changed("defenses", value=DEFENSES))
+    assert Study.model_validate(parse(spec(**read.model_dump(mode="json")))) == read
+    named = {defense["method"] for row in DEFENSES for defense in row.get("apply", ())}
+    known = Study.model_json_schema()["$defs"]["Row"]["properties"]["apply"]["items"]["discriminator"]["mapping"]
+    assert named == set(known)
 
 
 # --- files that an attack reads -------------------------------------------------------------------------------------
@@ -465,9 +557,336 @@ def test_a_file_that_an_attack_names_must_exist(attack: dict[str, Any], key: str
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
-def test_friendly_noise_twice_in_a_row_is_refused() -> None:
-    friendly = {"method": "friendly-noise"}
-    assert "'none'" in complaint(changed("defenses", 0, "apply", value=[friendly, friendly]))
+FRIENDLY = {"method": "friendly-noise"}
+BERNOULLI = {"method": "random-noise", "distribution": "bernoulli"}
+MIXUP = {"method": "strong-augmentation", "kind": "mixup"}
+DP, ABL, EPIC = {"method": "dp-sgd"}, {"method": "abl"}, {"method": "epic"}
+POISONING, SHAPING = {"method": "adversarial-poisoning"}, {"method": "gradient-shaping"}
+KNN, L2, BY_CHANCE = {"method": "deep-knn"}, {"method": "l2-centroid"}, {"method": "random-filter"}
+STRIP, CLEANSE = {"method": "strip"}, {"method": "neural-cleanse"}
+NONE: dict[str, Any] = {"name": "none"}
+
+
+def with_rows(*rows: dict[str, Any], **sections: Any) -> dict[str, Any]:
+    """A study with ``rows``, and other ``sections``."""
+    return changed("defenses", value=list(rows)) | sections
+
+
+def applying(*defenses: dict[str, Any], **others: Any) -> dict[str, Any]:
+    """The row under test."""
+    return {"name": "row", "apply": list(defenses), **others}
+
+
+@pytest.mark.parametrize(
+    ("apply", "filters", "training", "detector"),
+    [
+        ([], [], [], None),
+        ([KNN], ["deep-knn"], [], None),
+        ([KNN, L2, KNN], ["deep-knn", "l2-centroid", "deep-knn"], [], None),
+        ([KNN, FRIENDLY, BERNOULLI], ["deep-knn"], ["friendly-noise", "random-noise"], None),
+        ([BY_CHANCE, EPIC, MIXUP], ["random-filter"], ["epic", "strong-augmentation"], None),
+        ([L2, DP], ["l2-centroid"], ["dp-sgd"], None),
+        ([BERNOULLI, BERNOULLI, ABL], [], ["random-noise", "random-noise", "abl"], None),
+        ([STRIP], [], [], "strip"),
+        ([CLEANSE], [], [], "neural-cleanse"),
+    ],
+)
+def test_what_a_row_is_made_of(
+    apply: list[dict[str, Any]], filters: list[str], training: list[str], detector: str | None
+) -> None:
+    row = read_study(with_rows(NONE, applying(*apply))).defense("row")
+    assert [defense.method for defense in row.filters] == filters
+    assert [defense.method for defense in row.training] == training
+    assert (row.detector and row.detector.method) == detector
+    assert row.network == ("none" if filters or detector else None)
+    assert row.per_example == ("dp-sgd" in training)
+    assert (row.friendly is not None) == ("friendly-noise" in training)
+
+
+@pytest.mark.parametrize(
+    ("apply", "problem"),
+    [
+        ([FRIENDLY, KNN], "filters act before the training, so list them first"),
+        ([KNN, BERNOULLI, KNN], "filters act before the training, so list them first"),
+        ([KNN, {**L2, "network": "other"}], "its filters must look at one and the same network"),
+        ([{**KNN, "network": "other"}, KNN], "its filters must look at one and the same network"),
+        ([STRIP, FRIENDLY], "strip examines the finished victim of another row, so it stands alone; name that row in"),
+        ([KNN, CLEANSE], "neural-cleanse examines the finished victim of another row, so it stands alone; name that"),
+        ([STRIP, CLEANSE], "strip examines the finished victim of another row, so it stands alone; name that row in"),
+        ([STRIP, STRIP], "strip examines the finished victim of another row, so it stands alone; name that row in"),
+        ([FRIENDLY, BERNOULLI, FRIENDLY], "applies friendly-noise twice: make two rows of it"),
+        ([MIXUP, {**MIXUP, "kind": "cutout"}], "applies strong-augmentation twice: make two rows of it"),
+        ([ABL, ABL], "applies abl twice: make two rows of it"),
+        ([DP, DP], "applies dp-sgd twice: make two rows of it"),
+    ],
+)
+def test_what_cannot_stand_together(apply: list[dict[str, Any]], problem: str) -> None:
+    text = complaint(with_rows(NONE, {"name": "other"}, applying(*apply)))
+    assert text.startswith("config: defenses.2: defense 'row'")
+    assert problem in text
+    # One problem.
+    assert text.count("defense 'row'") == 1
+
+
+@pytest.mark.parametrize(
+    ("defense", "words"),
+    [
+        ({**KNN, "k": 0}, "defenses.1.apply.0.k: Input should be greater than 0, not 0"),
+        ({**KNN, "netwrk": "none"}, "unknown key 'defenses.1.apply.0.netwrk' (did you mean 'network'?)"),
+        ({**KNN, "clean_share": 0.1}, "unknown key 'defenses.1.apply.0.clean_share'"),
+        ({**L2, "fraction": 1}, "defenses.1.apply.0.fraction: Input should be less than 1, not 1"),
+        ({**STRIP, "clean_share": 0}, "defenses.1.apply.0.clean_share: Input should be greater than 0, not 0"),
+        (
+            {**STRIP, "convention": "blend", "alpha": 2},
+            "defenses.1.apply.0: strip: alpha 2 of a blend must be at most 1",
+        ),
+        (
+            {**EPIC, "stop_after": 5},
+            "defenses.1.apply.0: stop_after (5) leaves no epoch from drop_after (5) on: raise it",
+        ),
+    ],
+)
+def test_impossible_settings_of_a_defense(defense: dict[str, Any], words: str) -> None:
+    text = complaint(with_rows(NONE, applying(defense)))
+    assert words in text
+    assert ";" not in text
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    ("first", "second", "why"),
+    [
+        (DP, MIXUP, "gradients of their own"),
+        (DP, SHAPING, "both clip and add noise"),
+        (DP, EPIC, "privacy"),
+        (DP, ABL, "privacy"),
+        (DP, POISONING, "the others of its batch"),
+        (ABL, EPIC, "both decide which examples are left"),
+        (ABL, MIXUP, "whole labels"),
+    ],
+)
+def test_defenses_that_clash_in_whatever_order(
+    first: dict[str, Any], second: dict[str, Any], why: str, turned: bool
+) -> None:
+    pair = [second, first] if turned else [first, second]
+    text = complaint(with_rows(NONE, applying(BERNOULLI, *pair)))
+    assert text.startswith("config: defenses.1: defense 'row': ")
+    assert f"{first['method']} does not go with {second['method']}" in text
+    assert why in text
+
+
+# --- whose network a filter or a detector looks at -------------------------------------------------------------------
+
+
+def looking(name: str, at: str, method: dict[str, Any] = KNN, **others: Any) -> dict[str, Any]:
+    return {"name": name, "apply": [{**method, "network": at}], **others}
+
+
+TWO = {"attacks": [GM, {**GM, "name": "other"}]}
+
+
+@pytest.mark.parametrize(
+    ("study", "problem"),
+    [
+        (with_rows(NONE, looking("a", "magic")), "of 'magic', which is not one of ['none', 'a']"),
+        (with_rows(NONE, looking("a", "magic", STRIP)), "of 'magic', which is not one of ['none', 'a']"),
+        # Unless it says otherwise it looks at none.
+        (with_rows({"name": "a", "apply": [KNN]}), "of 'none', which is not one of ['a']"),
+        (
+            with_rows(NONE, {"name": "s", "apply": [STRIP]}, looking("a", "s")),
+            "of 's', which trains none of its own: name a row that does",
+        ),
+        (
+            with_rows(NONE, {"name": "s", "apply": [STRIP]}, looking("a", "s", CLEANSE)),
+            "of 's', which trains none of its own: name a row that does",
+        ),
+        (
+            with_rows(NONE, looking("a", "none", poisoned=False)),
+            "of 'none', but only one of the two is trained on poisoned data",
+        ),
+        (
+            with_rows({"name": "clean", "poisoned": False}, looking("a", "clean", STRIP)),
+            "of 'clean', but only one of the two is trained on poisoned data",
+        ),
+        (
+            with_rows({**NONE, "attacks": ["gm"]}, looking("a", "none"), **TWO),
+            "of 'none', which does not face attack 'other'",
+        ),
+        (
+            with_rows({**NONE, "attacks": ["gm"]}, looking("a", "none", CLEANSE, attacks=["other"]), **TWO),
+            "of 'none', which does not face attack 'other'",
+        ),
+        (with_rows(NONE, looking("a", "a")), "of 'a', which in the end waits for 'a' itself"),
+        (with_rows(looking("a", "b"), looking("b", "a")), "of 'b', which in the end waits for 'a' itself"),
+        (
+            with_rows(looking("a", "b"), looking("b", "c"), looking("c", "a")),
+            "of 'b', which in the end waits for 'a' itself",
+        ),
+    ],
+)
+def test_networks_that_a_row_cannot_look_at(study: dict[str, Any], problem: str) -> None:
+    assert complaint(study) == f"config: defense 'a' looks at the network {problem}"
+
+
+def test_a_fault_further_on_is_reported_where_it_is() -> None:
+    """The first row leads to a fault of the second, but is none itself."""
+    text = complaint(with_rows(looking("a", "b"), looking("b", "magic")))
+    assert text == "config: defense 'b' looks at the network of 'magic', which is not one of ['a', 'b']"
+    text = complaint(with_rows(looking("a", "b"), looking("b", "c"), looking("c", "b")))
+    assert text == "config: defense 'b' looks at the network of 'c', which in the end waits for 'b' itself"
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        # A chain, in whatever order, of a filter whose network is a filtered victim.
+        with_rows(looking("c", "b"), looking("b", "a"), looking("a", "none"), NONE),
+        with_rows(NONE, looking("a", "none"), looking("b", "a"), looking("s", "b", STRIP), looking("t", "b", STRIP)),
+        # Of control rows.
+        with_rows({"name": "clean", "poisoned": False}, looking("a", "clean", poisoned=False)),
+        with_rows({"name": "clean", "poisoned": False}, looking("a", "clean", STRIP, poisoned=False)),
+        # The row looked at may face more attacks.
+        with_rows(NONE, looking("a", "none", attacks=["other"]), **TWO),
+        with_rows({**NONE, "attacks": ["gm"]}, looking("a", "none", attacks=["gm"]), {"name": "b"}, **TWO),
+        # A victim with group norm has features, too.
+        with_rows({"name": "dp", "apply": [DP]}, looking("a", "dp"), looking("s", "dp", CLEANSE)),
+    ],
+)
+def test_networks_that_a_row_can_look_at(study: dict[str, Any]) -> None:
+    read_study(study)
+
+
+# --- which row meets which attack ------------------------------------------------------------------------------------
+
+
+def test_a_row_faces_all_attacks_or_those_it_names() -> None:
+    rows = [NONE, {"name": "one", "attacks": ["other"]}, {"name": "both", "attacks": ["other", "gm"]}]
+    study = read_study(with_rows(*rows, **TWO))
+    met = [(attack.name, row.name) for attack, row in study.meetings()]
+    assert met == [("gm", "none"), ("gm", "both"), ("other", "none"), ("other", "one"), ("other", "both")]
+
+
+@pytest.mark.parametrize(
+    ("attacks", "words"),
+    [
+        (["gm", "magic"], "defense 'row' faces attack 'magic', which is not one of ['gm', 'other']"),
+        ([], "defenses.1.attacks: Tuple should have at least 1 item"),
+        ("gm", "defenses.1.attacks: Input should be a valid tuple, not 'gm'"),
+        (["Bad Name"], "defenses.1.attacks.0: "),
+    ],
+)
+def test_attacks_that_a_row_cannot_face(attacks: Any, words: str) -> None:
+    assert words in complaint(with_rows(NONE, applying(attacks=attacks), **TWO))
+
+
+def test_an_attack_that_meets_no_row_is_refused() -> None:
+    rows = [{**NONE, "attacks": ["gm"]}, {"name": "a", "attacks": ["gm"]}]
+    text = complaint(with_rows(*rows, **TWO))
+    assert text == "config: attack 'other' meets no defense: add a row, such as none"
+
+
+def test_only_rows_that_meet_a_victim_must_suit_it() -> None:
+    """``def_epoch`` 20 is beyond the 20 epochs of the victim of gm, but the row does not face it."""
+    other = {**BASE["victims"][0], "name": "longer", "recipe": {"epochs": 21}}
+    sections = {"attacks": [GM, {**GM, "name": "other", "victim": "longer"}], "victims": [*BASE["victims"], other]}
+    late = {**FRIENDLY, "def_epoch": 20}
+    read_study(with_rows(NONE, applying(late, attacks=["other"]), **sections))
+    assert "'scratch'" in complaint(with_rows(NONE, applying(late), **sections))
+
+
+# --- gradients per example -------------------------------------------------------------------------------------------
+
+
+def pretrained(scenario: str, batch_norm: str = "eval", **model: Any) -> dict[str, Any]:
+    """A study whose only victim is pretrained and trained with DP-SGD."""
+    study = with_rows(NONE, applying(DP))
+    study["surrogates"][0]["model"] |= model
+    study["victims"] = [{**TRANSFER, "scenario": scenario, "batch_norm": batch_norm}]
+    return study
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        with_rows(NONE, applying(DP)),
+        pretrained("transfer"),
+        pretrained("transfer", norm="group"),
+        pretrained("transfer", "train", norm="group"),
+        pretrained("fine-tune", norm="group"),
+        # Without batch norm there is nothing to replace.
+        pretrained("fine-tune", name="lenet"),
+        pretrained("transfer", "train", name="alexnet"),
+        # What does not meet it does not matter.
+        with_rows(
+            NONE,
+            applying(DP, attacks=["other"]),
+            attacks=[{**GM, "victim": "transfer"}, {**GM, "name": "other", "victim": "scratch"}],
+            victims=[*BASE["victims"], {**TRANSFER, "scenario": "fine-tune"}],
+        ),
+    ],
+)
+def test_victims_with_a_gradient_per_example(study: dict[str, Any]) -> None:
+    read_study(study)
+
+
+@pytest.mark.parametrize(
+    "study", [pretrained("transfer", "train"), pretrained("fine-tune"), pretrained("fine-tune", "train")]
+)
+def test_batch_norm_in_a_pretrained_victim_has_no_gradient_per_example(study: dict[str, Any]) -> None:
+    assert complaint(study) == (
+        "config: defense 'row' needs a gradient per example, which batch norm in victim 'transfer' does not have: "
+        "pretrain a network with norm: group"
+    )
+    study["defenses"].pop()
+    read_study(study)
+
+
+def test_group_norm_is_built_into_victims_from_scratch_alone() -> None:
+    victims = [
+        {"name": "wide", "model": {"name": "resnet18", "dropout": 0.1}},
+        {"name": "plain", "model": {"name": "lenet"}},
+        TRANSFER,
+    ]
+    rows = [NONE, applying(DP), {"name": "mixup", "apply": [MIXUP]}]
+    study = read_study(with_rows(*rows, victims=victims))
+    wide, plain, transfer = study.victims
+    private = study.defense("row")
+    assert study.model_of(wide, private).model_dump() == {"name": "resnet18", "dropout": 0.1, "norm": "group"}
+    for victim, row in [(wide, None), (wide, study.defense("none")), (wide, study.defense("mixup"))]:
+        assert study.model_of(victim, row) == wide.model
+    # Nothing to regroup.
+    assert study.model_of(plain, private) == plain.model
+    # It begins as the surrogate, so it has its layers.
+    assert study.model_of(transfer, private) == study.surrogate("base").model
+    assert getattr(study.model_of(transfer, private), "norm", None) == "batch"
+
+
+# --- landscapes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("defense", [STRIP, CLEANSE, DP])
+def test_landscapes_compare_victims_with_one_network(defense: dict[str, Any]) -> None:
+    study = with_rows(NONE, applying(defense), figures={"landscape": {"victims": ["none", "row"]}})
+    assert complaint(study) == (
+        "config: figures.landscape.victims names defense 'row', whose network is another row's or built in another "
+        "way: compare rows that train the same network"
+    )
+    study["defenses"][1]["apply"] = [KNN, FRIENDLY]
+    assert read_study(study).landscape_victims("gm") == ["none", "row"]
+
+
+def test_landscapes_of_an_attack_compare_the_rows_that_face_it() -> None:
+    rows = [{"name": "friendly", "attacks": ["other"]}, {"name": "bernoulli", "attacks": ["gm"]}, NONE]
+    study = with_rows(*rows, **TWO)
+    drawn = {attack: read_study(study).landscape_victims(attack) for attack in ("gm", "other")}
+    # In the order of the paper's figure.
+    assert drawn == {"gm": ["none", "bernoulli"], "other": ["none", "friendly"]}
+    study["figures"] = {"landscape": {"victims": ["bernoulli", "none"]}}
+    drawn = {attack: read_study(study).landscape_victims(attack) for attack in ("gm", "other")}
+    assert drawn == {"gm": ["bernoulli", "none"], "other": ["none"]}
+
+
+# --- any rule --------------------------------------------------------------------------------------------------------
 
 
 def test_several_problems_are_all_said() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.data.dataset import ImageDataset, channel_statistics
-from poisonlab.data.training_set import TrainingSet, pixels, training_set
+from poisonlab.data.training_set import TrainingSet, origins, pixels, poisoned_examples, training_set
 from poisonlab.errors import DataError
 
 
@@ -80,6 +80,45 @@ def test_poisons_replace_and_append(places: list[int], appended: int, order: obj
     assert made.rows.tolist() == list(range(8 + appended))
     assert torch.equal(data.train_images, before[0])
     assert torch.equal(data.train_labels, before[1])
+
+
+@given(
+    replaced=st.lists(st.integers(0, 7), unique=True, max_size=5),
+    appended=st.integers(0, 3),
+    spare=st.none() | st.lists(st.integers(0, 7), unique=True, max_size=8),
+    order=st.randoms(use_true_random=False),
+)
+@settings(max_examples=60, deadline=None)
+def test_poisons_are_known_by_their_looks(
+    replaced: list[int], appended: int, spare: list[int] | None, order: object
+) -> None:
+    """White poisons among images that are not. A victim that is fine-tuned takes some rows, all replaced ones among
+    them."""
+    indices = replaced + [-1] * appended
+    order.shuffle(indices)  # type: ignore[attr-defined]
+    rows = None if spare is None else torch.tensor(sorted({*spare, *replaced}), dtype=torch.int64)
+    data = dataset()
+    assert int(data.train_images.flatten(1).amin(1).max()) < 255
+    poisons = poison_set(indices, torch.full((len(indices), 2, 3, 4), 255, dtype=torch.uint8)) if indices else None
+    made = training_set(data, poisons, rows)
+    found = poisoned_examples(data, poisons, rows)
+    assert found.dtype == torch.bool
+    assert found.tolist() == [bool((image == 255).all()) for image in made.images]
+    assert int(found.sum()) == len(indices)
+    # What is no appended poison stands where its origin says.
+    for place, row in enumerate(origins(data, poisons, rows).tolist()):
+        clean = -1 if row < 0 else int(data.train_labels[row])
+        assert int(made.labels[place]) == (2 if found[place] else clean)
+
+
+def test_without_poisons_nothing_is_poisoned() -> None:
+    rows = torch.tensor([1, 4, 6])
+    assert poisoned_examples(dataset()).tolist() == [False] * 8
+    assert poisoned_examples(dataset(), None, rows).tolist() == [False] * 3
+    # By hand: rows 1, 4, 6 of which 4 is replaced, then two appended ones.
+    poisons = poison_set([-1, 4, -1])
+    assert poisoned_examples(dataset(), poisons, rows).tolist() == [False, True, False, True, True]
+    assert poisoned_examples(dataset(), poisons).tolist() == [False] * 4 + [True] + [False] * 3 + [True] * 2
 
 
 def test_poisons_of_another_dataset_are_refused() -> None:

@@ -60,6 +60,26 @@ def test_the_filter_keeps_what_its_score_allows(ran: tuple[dict[str, Any], str])
     assert torch.equal(keep, score <= 0)
 
 
+def test_every_defense_trains_a_victim(ran: tuple[dict[str, Any], str]) -> None:
+    names = ran[0]
+    assert len(names["successes"]) == 6
+    assert all(0 <= value <= 1 for value in names["successes"].values())
+    assert names["guarantee"]["privacy_epsilon"] > 0
+    assert names["guarantee"]["privacy_delta"] == pytest.approx(1 / 100)
+
+
+def test_filters_and_detectors_say_something_of_every_example(ran: tuple[dict[str, Any], str]) -> None:
+    names = ran[0]
+    assert set(names["found"]) == set(names["verdicts"])
+    for name, each in names["found"].items():
+        assert each.poisons_dropped + each.poisons_kept == 5
+        assert each.clean_dropped + each.clean_kept == 95
+        assert name == "EPIC" or each.clean_dropped + each.poisons_dropped > 0
+    assert names["suspicious"].shape == (1,)
+    assert [trigger.target for trigger in names["triggers"]] == list(range(10))
+    assert not names["repaired"].training
+
+
 def test_the_transferred_victim_keeps_its_features(ran: tuple[dict[str, Any], str]) -> None:
     names = ran[0]
     pretrained, transferred = names["surrogate"].extract.state_dict(), names["transferred"].extract.state_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pandas as pd
@@ -14,9 +15,10 @@ from scipy import stats
 from torch import Tensor, nn
 
 from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.intervals import mcnemar_exact, paired_permutation
 from poisonlab.evaluation.layouts import latex, markdown, readable, timing
-from poisonlab.evaluation.outcome import accuracy, attack_outcome, logits_of
+from poisonlab.evaluation.outcome import accuracy, attack_outcome, outputs_of
 from poisonlab.evaluation.results import Trial, tidy_results
 from poisonlab.models.classifier import Normalize
 
@@ -207,6 +209,119 @@ def test_a_rate_of_a_single_seed_has_no_interval() -> None:
     assert "nan" not in markdown(table)
 
 
+# --- filters, detectors and privacy ---------------------------------------------------------------------------------
+
+
+def found(attack: str, defense: str, counts: list[tuple[int, int, int, int] | None]) -> list[Trial]:
+    """One seed per entry: poisons dropped and kept, clean examples dropped and kept."""
+    return [
+        Trial(attack, defense, seed, 0.0, 0.5, 0.9, 1.0, found=None if each is None else Detection(*each))
+        for seed, each in enumerate(counts)
+    ]
+
+
+def test_what_was_dropped_is_a_mean_over_seeds() -> None:
+    # Of 10 poisons and 90 clean examples: 8 and 2; 2 and 18.
+    counts: list[tuple[int, int, int, int] | None] = [(8, 2, 2, 88), (2, 8, 18, 72)]
+    results = tidy_results([*found("gm", "filter", counts), *NONE])
+    line = row(results, "filter")
+    assert line["poisons_found"] == pytest.approx((0.8 + 0.2) / 2)
+    assert line["clean_dropped"] == pytest.approx((2 / 90 + 18 / 90) / 2)
+    assert line["precision"] == pytest.approx((0.8 + 0.1) / 2)
+    # The correlations of two yes or no: (8 * 88 - 2 * 2) / sqrt(10 * 10 * 90 * 90), and 2 * 72 = 8 * 18 for none.
+    assert line["matthews"] == pytest.approx((700 / 900 + 0) / 2)
+    names = ["poisons_found", "clean_dropped", "precision", "matthews"]
+    assert row(results, "none")[names].isna().all()
+
+
+def test_seeds_without_a_measure_do_not_count_for_it() -> None:
+    """Without poisons there is no share of them; where nothing was dropped there is no precision."""
+    results = tidy_results(
+        [
+            *found("gm", "clean", [(0, 0, 10, 90), (0, 0, 30, 70)]),
+            *found("gm", "shy", [(0, 10, 0, 90), (5, 5, 15, 75)]),
+            *found("gm", "late", [None, (5, 5, 5, 85)]),
+            *found("gm", "never", [None, None]),
+        ]
+    )
+    control, shy, late = row(results, "clean"), row(results, "shy"), row(results, "late")
+    assert math.isnan(control["poisons_found"])
+    assert math.isnan(control["matthews"])
+    assert (control["clean_dropped"], control["precision"]) == (pytest.approx(0.2), 0)
+    assert shy["poisons_found"] == pytest.approx((0 + 0.5) / 2)
+    assert shy["clean_dropped"] == pytest.approx((0 + 15 / 90) / 2)
+    assert shy["precision"] == pytest.approx(5 / 20)
+    assert late["precision"] == pytest.approx(5 / 10)
+    assert row(results, "never")[["poisons_found", "clean_dropped", "precision", "matthews"]].isna().all()
+    table = readable(results)
+    assert table["Poisons found"].tolist()[0] == table["Poisons found"].tolist()[3] == ""
+    assert table["Precision"].tolist() == ["0.0", "25.0", "50.0", ""]
+    assert "nan" not in markdown(table) + latex(table)
+
+
+def test_alarms_are_a_mean_and_privacy_is_that_of_the_worst_seed() -> None:
+    nan = math.nan
+    measured = {"strip": [(0.1, nan), (0.3, nan)], "dp-sgd": [(nan, 2.5), (nan, 8.25)], "none": [(nan, nan)]}
+    trials = [
+        Trial("gm", defense, seed, 0.0, 0.5, 0.9, 1.0, false_alarms=alarms, privacy_epsilon=epsilon)
+        for defense, seeds in measured.items()
+        for seed, (alarms, epsilon) in enumerate(seeds)
+    ]
+    results = tidy_results(trials)
+    assert row(results, "strip")["false_alarms"] == pytest.approx(0.2)
+    assert row(results, "dp-sgd")["privacy_epsilon"] == 8.25
+    table = readable(results)
+    assert table["False alarms"].tolist() == ["20.0", "", ""]
+    assert table["epsilon"].tolist() == ["", "8.25", ""]
+    assert not {"Poisons found", "Clean dropped", "Precision", "MCC", "Without trigger"} & set(table.columns)
+
+
+def tables_of(text: str) -> dict[str, list[list[str]]]:
+    """The cells of each Markdown table, by the heading above it ("" without one)."""
+    tables: dict[str, list[list[str]]] = {}
+    heading = ""
+    for line in text.splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        elif line.startswith("|") and set(line) - set("|:- "):
+            tables.setdefault(heading, []).append([cell.strip() for cell in line.strip("|").split("|")])
+    return tables
+
+
+def test_each_attack_has_a_table_with_the_columns_it_fills() -> None:
+    results = tidy_results(
+        [
+            *(*NONE, *DEFENDED, *triggered("none", [1.0, 0.5]), *triggered("d", [0.0, 0.5])),
+            *(*found("bp", "none", [None]), *found("bp", "filter", [(8, 2, 2, 88)])),
+        ],
+        {("gm", "d"): {"success": 0.2}},
+    )
+    table = readable(results)
+    text = markdown(table, ["One note."])
+    tables = tables_of(text)
+    assert list(tables) == ["gm", "sa", "bp"]
+    shared = ["Defense", "n", "Poison success [95 % CI]", "Test accuracy [95 % CI]"]
+    dropped = ["Poisons found", "Clean dropped", "Precision", "MCC"]
+    assert tables["gm"][0] == [*shared, "p (Holm)", "Published success"]
+    assert tables["sa"][0] == [*shared, "p (Holm)", "Without trigger"]
+    assert tables["bp"][0] == [*shared, "p (Holm)", *dropped]
+    assert [line[0] for line in tables["bp"][1:]] == ["none", "filter"]
+    assert tables["bp"][1][-4:] == [""] * 4
+    assert tables["bp"][2][-4:] == ["80.0", "2.2", "80.0", "0.78"]
+    assert text.splitlines()[-1] == "- One note."
+    # All in one, LaTeX has every column.
+    assert set(table.columns) == {"Attack", *shared, "p (Holm)", "Without trigger", *dropped, "Published success"}
+    assert len([line for line in latex(table).splitlines() if line.endswith(r"\\")]) == 1 + len(results)
+
+
+def test_a_single_attack_has_no_heading() -> None:
+    tables = tables_of(markdown(readable(tidy_results([*NONE, *DEFENDED]))))
+    assert list(tables) == [""]
+    assert [line[0] for line in tables[""]] == ["Attack", "gm", "gm"]
+    # One undefended row: there is nothing to test.
+    assert "p (Holm)" not in tables_of(markdown(readable(tidy_results(NONE))))[""][0]
+
+
 # --- beside the paper ---------------------------------------------------------------------------------------------
 
 
@@ -298,7 +413,7 @@ def test_outcome() -> None:
     normalize = Normalize((0.0,), (1.0,))
     images = torch.tensor([0, 100, 200, 255], dtype=torch.uint8).view(4, 1, 1, 1)
     model = Brightness().train()
-    assert logits_of(model, normalize, images, chunk=3)[:, 0].tolist() == pytest.approx([0, 100 / 255, 200 / 255, 1])
+    assert outputs_of(model, normalize, images, chunk=3)[:, 0].tolist() == pytest.approx([0, 100 / 255, 200 / 255, 1])
     assert accuracy(model, normalize, images, torch.tensor([1, 0, 0, 0])) == 0.75
     poisons = PoisonSet(
         indices=torch.tensor([0]), images=images[:1], labels=torch.tensor([0]), base_images=images[1:2],
@@ -315,3 +430,51 @@ def test_outcome() -> None:
     with_trigger = attack_outcome(model, normalize, backdoor)
     assert with_trigger.pop("untriggered_success") == 0.25
     assert with_trigger == outcome
+
+
+def turns_away(*levels: int) -> Callable[[Tensor], Tensor]:
+    """Images whose first pixel has one of these levels."""
+    return lambda images: torch.isin(images[:, 0, 0, 0], torch.tensor(levels, dtype=torch.uint8))
+
+
+def test_what_is_turned_away_is_no_success_and_no_correct_answer() -> None:
+    """Of levels 0, 100, 200 and 255 the network takes the last two for class 0 and the others for class 1."""
+    normalize, model = Normalize((0.0,), (1.0,)), Brightness()
+    images = torch.tensor([0, 100, 200, 255], dtype=torch.uint8).view(4, 1, 1, 1)
+    labels = torch.tensor([1, 1, 0, 1])
+    assert accuracy(model, normalize, images, labels) == 0.75
+    assert accuracy(model, normalize, images, labels, rejects=turns_away(100)) == 0.5
+    # To turn away what was wrong anyway costs nothing, and all of them everything.
+    assert accuracy(model, normalize, images, labels, rejects=turns_away(255)) == 0.75
+    assert accuracy(model, normalize, images, labels, rejects=turns_away(0, 100, 200, 255)) == 0
+
+    poisons = PoisonSet(
+        indices=torch.tensor([0]), images=images[:1], labels=torch.tensor([0]), base_images=images[1:2],
+        targets=images, target_labels=labels, adversarial_label=0,
+        untriggered=torch.tensor([200, 0, 250, 255], dtype=torch.uint8).view(4, 1, 1, 1),
+    )  # fmt: skip
+
+    def confidence(level: int) -> float:
+        return math.exp(level / 255) / (math.exp(level / 255) + math.exp(0.5) + math.exp(-1))
+
+    # Of the targets 0, 100 and 200 are left; without the trigger 0, 250 and 255.
+    outcome = attack_outcome(model, normalize, poisons, rejects=turns_away(255))
+    assert outcome["success"] == 0.25
+    assert outcome["target_accuracy"] == 0.75
+    assert outcome["adversarial_confidence"] == pytest.approx(sum(map(confidence, (0, 100, 200))) / 4, rel=1e-6)
+    assert outcome["untriggered_success"] == 0.5
+    nothing = attack_outcome(model, normalize, poisons, rejects=turns_away(0, 100, 200, 250, 255))
+    assert set(nothing.values()) == {0.0}
+    assert attack_outcome(model, normalize, poisons, rejects=turns_away(1)) == attack_outcome(model, normalize, poisons)
+
+
+def test_a_part_of_a_network_is_looked_at_unaugmented_and_in_eval_mode() -> None:
+    part = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.9), nn.Flatten()).train()
+    part[0].running_mean, part[0].running_var = torch.tensor([0.25]), torch.tensor([0.0625])
+    images = torch.tensor([[0, 51], [255, 102]], dtype=torch.uint8).view(2, 1, 1, 2)
+    # Normalised by 0.5 and 0.5, then by 0.25 and a deviation of 0.25.
+    expected = [[((level / 255 - 0.5) / 0.5 - 0.25) / math.sqrt(0.0625 + 1e-5) for level in one] for one in
+                ((0, 51), (255, 102))]  # fmt: skip
+    outputs = outputs_of(part, Normalize((0.5,), (0.5,)), images)
+    assert outputs.dtype == torch.float32
+    assert [pytest.approx(one, rel=1e-5) for one in expected] == outputs.tolist()

@@ -63,6 +63,12 @@ def planned_scenarios(shared: Path) -> Checkout:
 
 
 @pytest.fixture(scope="session")
+def planned_defended(shared: Path) -> Checkout:
+    """The graph of defended.yaml, done by stubs."""
+    return _planned(shared, "defended")
+
+
+@pytest.fixture(scope="session")
 def finished(shared: Path) -> Checkout:
     """The study of real.yaml, really computed."""
     study = Checkout(shared / "finished")
@@ -113,6 +119,51 @@ def extended(shared: Path, finished: Checkout) -> Checkout:
     return study
 
 
+L2 = {"method": "l2-centroid", "fraction": 0.1}
+DEFENDED = [
+    {"name": "filtered", "apply": [L2]},
+    {
+        "name": "filtered-friends-b",
+        "apply": [
+            L2,
+            {"method": "random-filter", "fraction": 0.1},
+            {"method": "friendly-noise", "steps": 2, "def_epoch": 1},
+            {"method": "random-noise", "distribution": "bernoulli"},
+        ],
+    },
+    {"name": "strip", "apply": [{"method": "strip", "count": 5, "clean_share": 0.4, "far": 0.5}]},
+    {"name": "neural-cleanse", "apply": [{"method": "neural-cleanse", "epochs": 2, "clean_share": 0.4}]},
+    {"name": "dp-sgd", "apply": [{"method": "dp-sgd", "noise_multiplier": 1}]},
+    {
+        "name": "abl",
+        "apply": [
+            {"method": "abl", "isolation_epochs": 1, "fine_tune_epochs": 1, "unlearn_epochs": 1, "share": 0.05},
+        ],
+    },
+]
+
+
+@pytest.fixture(scope="session")
+def defended(shared: Path, finished: Checkout) -> Checkout:
+    """``finished`` with the rows of ``DEFENDED`` more, really computed up to the tables for the first seed alone.
+    Snakemake's output is in ``defended.log``."""
+    study = Checkout(shared / "defended")
+
+    def extend(settings: Any) -> None:
+        settings["attacks"][0]["seeds"] = [0]
+        settings["defenses"] += DEFENDED
+
+    def make() -> None:
+        finished.copy(study.path)
+        study.change_study(extend)
+        outcome = study.snakemake("results", "--cores", "2")
+        assert outcome.code == 0, outcome.output
+        (study.path / "defended.log").write_text(outcome.output, encoding="utf-8")
+
+    _once(study.path, make)
+    return study
+
+
 @pytest.fixture
 def copied(planned: Checkout, tmp_path: Path) -> Checkout:
     """A copy of ``planned`` to change."""
@@ -123,6 +174,12 @@ def copied(planned: Checkout, tmp_path: Path) -> Checkout:
 def copied_scenarios(planned_scenarios: Checkout, tmp_path: Path) -> Checkout:
     """A copy of ``planned_scenarios`` to change."""
     return planned_scenarios.copy(tmp_path / "study")
+
+
+@pytest.fixture
+def copied_defended(planned_defended: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of ``planned_defended`` to change."""
+    return planned_defended.copy(tmp_path / "study")
 
 
 @pytest.fixture(scope="session")

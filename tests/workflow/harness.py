@@ -22,7 +22,7 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = ("Snakefile", "config.yaml", "config", "workflow", "src", "envs", "reference", "profiles")
-STAGES = ("dataset", "pretrain", "craft", "noise", "train", "tables")
+STAGES = ("dataset", "pretrain", "craft", "filter", "noise", "train", "detect", "tables")
 STUDY = "study.yaml"
 
 Job = tuple[str, str]

@@ -46,8 +46,10 @@ TARGETS = {
     "dataset": "results/data/tiny.safetensors",
     "pretrain": "pretrained",
     "craft": "poisons",
+    "filter": "filters",
     "noise": "noises",
     "train": "victims",
+    "detect": "detections",
     "tables": "results",
 }
 COMPUTED = pretrain() | craft() | noise() | train()
@@ -637,3 +639,168 @@ SCENARIOS = [
 @pytest.mark.parametrize("case", parameters(SCENARIOS))
 def test_change_reruns_in_other_scenarios(case: Case, copied_scenarios: Checkout) -> None:
     check(case, copied_scenarios)
+
+
+# --- Filters, detectors, rows and seeds of one attack: defended.yaml ---
+
+FILTERS = ("filtered", "chained", "again")
+DETECTORS = ("strip", "neural-cleanse")
+TRAINED = ("none", *FILTERS, "epic", "dp-sgd")
+MET = (("strong", 0), ("strong", 1), ("weak", 1))
+"""The attacks with their seeds."""
+
+
+def met(rule: str, *rows: str) -> set[Job]:
+    """The jobs of a rule for some rows: neural-cleanse does not face the weak attack."""
+    return {
+        (rule, f"{attack}/{row}/{seed}")
+        for attack, seed in MET
+        for row in rows
+        if (attack, row) != ("weak", "neural-cleanse")
+    }
+
+
+AGAIN = met("filter", "again") | met("train", "again")
+"""What looks at the victim of row filtered."""
+EVERY_NOISE = met("noise", "chained")
+EVERY_DETECTION = met("detect", *DETECTORS)
+WEAK_WITH_SEED_0: set[Job] = {
+    ("noise", "weak/chained/0"),
+    ("detect", "weak/strip/0"),
+    *(("filter", f"weak/{row}/0") for row in FILTERS),
+    *(("train", f"weak/{row}/0") for row in TRAINED),
+}
+
+
+def new_row(name: str, *apply: dict[str, Any]) -> Callable[[Checkout], None]:
+    row = {"name": name, "apply": list(apply)}
+    return lambda checkout: checkout.change_study(lambda study: study["defenses"].append(row))
+
+
+DEFENDED_CASES = [
+    # Filters.
+    Case(
+        "neighbours of a filter",
+        setting("defenses", 1, "apply", 0, "k", to=6),
+        direct=met("filter", "filtered"),
+        follows=met("train", "filtered") | AGAIN | TABLES,
+        named={("filter", "weak/filtered/1"): {"filters.0.k"}},
+        landscapes=True,
+    ),
+    Case(
+        "neighbours of a filter in a chain",
+        setting("defenses", 2, "apply", 1, "k", to=6),
+        direct=met("filter", "chained"),
+        follows=EVERY_NOISE | met("train", "chained") | TABLES,
+        named={("filter", "strong/chained/0"): {"filters.1.k"}},
+    ),
+    Case(
+        "network that a filter looks at",
+        setting("defenses", 3, "apply", 0, "network", to="none"),
+        direct=met("filter", "again") | TABLES,
+        follows=met("train", "again"),
+        # What it costs to train that network is another sum: of three cells, by place.
+        named={("tables", ""): {"cells.6.network", "cells.7.network", "cells.19.network"}},
+    ),
+    # Detectors.
+    Case(
+        "settings of both detectors",
+        both(
+            setting("defenses", 4, "apply", 0, "far", to=0.2),
+            setting("defenses", 5, "apply", 0, "clean_share", to=0.3),
+        ),
+        direct=EVERY_DETECTION,
+        follows=TABLES,
+        named={
+            ("detect", "weak/strip/1"): {"detector.far"},
+            ("detect", "strong/neural-cleanse/1"): {"clean_share"},
+        },
+    ),
+    Case(
+        "network that a detector looks at",
+        setting("defenses", 4, "apply", 0, "network", to="dp-sgd"),
+        direct=met("detect", "strip") | TABLES,
+        named={("tables", ""): {"cells.8.network", "cells.9.network", "cells.20.network"}},
+    ),
+    # What all look at.
+    Case(
+        "lr of the victim",
+        setting("victims", 0, "recipe", "lr", to=0.01),
+        direct=EVERY_NOISE | met("train", *TRAINED),
+        follows=met("filter", *FILTERS) | EVERY_DETECTION | TABLES,
+        landscapes=True,
+    ),
+    # Rows and seeds.
+    Case(
+        "what a row's published numbers are called",
+        setting("defenses", 6, "published", to="epic-0.2"),
+        direct=TABLES,
+        named={("tables", ""): {"aliases.epic"}},
+    ),
+    Case(
+        "a filtered row and a detector more",
+        both(
+            new_row("outliers", {"method": "one-class-svm", "network": "again"}, {"method": "abl"}),
+            new_row("watched", {"method": "strip", "network": "chained"}),
+        ),
+        direct=met("filter", "outliers") | met("train", "outliers") | met("detect", "watched") | TABLES,
+    ),
+    Case(
+        "an attack more for one row, one less for another",
+        both(
+            setting("defenses", 5, "attacks", to=["strong", "weak"]), setting("defenses", 7, "attacks", to=["strong"])
+        ),
+        direct={("detect", "weak/neural-cleanse/1")} | TABLES,
+    ),
+    Case(
+        "a seed more for one attack",
+        setting("attacks", 1, "seeds", to=[0, 1]),
+        direct={("pretrain", "second/0/0"), ("craft", "weak/0")} | WEAK_WITH_SEED_0 | TABLES,
+        # They show the attack's first seed.
+        landscapes=True,
+    ),
+    # Code.
+    Case(
+        "module of a filter",
+        edited("src/poisonlab/filters/deep_knn.py"),
+        direct=met("filter", "filtered", "chained"),
+        follows=EVERY_NOISE | met("train", "filtered", "chained") | AGAIN | TABLES,
+        named={("filter", "weak/chained/1"): {"src/poisonlab/filters/deep_knn.py"}},
+        landscapes=True,
+    ),
+    Case(
+        "module of all filters",
+        edited("src/poisonlab/filters/chain.py"),
+        direct=met("filter", *FILTERS),
+        follows=EVERY_NOISE | met("train", *FILTERS) | TABLES,
+        named={("filter", "strong/again/0"): {"src/poisonlab/filters/chain.py"}},
+        landscapes=True,
+    ),
+    Case(
+        "module of a detector",
+        edited("src/poisonlab/detection/strip.py"),
+        direct=met("detect", "strip"),
+        follows=TABLES,
+        named={("detect", "strong/strip/1"): {"src/poisonlab/detection/strip.py"}},
+    ),
+    Case(
+        "modules of EPIC",
+        both(edited("src/poisonlab/defenses/epic.py"), edited("src/poisonlab/filters/epic.py")),
+        direct=met("train", "epic"),
+        follows=TABLES,
+        named={("train", "weak/epic/1"): {"src/poisonlab/defenses/epic.py", "src/poisonlab/filters/epic.py"}},
+    ),
+    Case(
+        "modules that the study does not use",
+        both(
+            edited("src/poisonlab/filters/one_class_svm.py"),
+            edited("src/poisonlab/detection/second.py"),
+            edited("src/poisonlab/defenses/abl.py"),
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("case", parameters(DEFENDED_CASES))
+def test_change_reruns_with_filters_and_detectors(case: Case, copied_defended: Checkout) -> None:
+    check(case, copied_defended)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import re
 import signal
@@ -13,13 +14,19 @@ import sys
 import time
 from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from harness import Checkout, check_out, environment
 
+from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.files import read_tensors
+from poisonlab.artifacts.noise import load_noise
 from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.config.models import SmallResNet
+from poisonlab.defenses.dp_sgd import epsilon
+from poisonlab.models.networks import build_network
 
 pytestmark = pytest.mark.workflow
 
@@ -104,6 +111,176 @@ def test_an_attack_with_a_trigger_ships_targets_with_and_without_it(extended: Ch
     assert set(poisons.labels.tolist()) == {poisons.adversarial_label}
     differ = (poisons.targets != poisons.untriggered).flatten(1).any(1)
     assert differ.all()
+
+
+# --- Filters, detectors and other defenses, added to a finished study ---
+
+STRONG = "results/{kind}/real/strong/{row}/seed0"
+
+
+def _path(study: Checkout, kind: str, row: str, ending: str = "safetensors") -> Path:
+    """A file of the first seed."""
+    return study.path / f"{STRONG.format(kind=kind, row=row)}.{ending}"
+
+
+def _metrics(study: Checkout, kind: str, row: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(_path(study, kind, row, "metrics.json").read_text(encoding="utf-8"))
+    return content
+
+
+def _kept(study: Checkout, row: str) -> torch.Tensor:
+    """(N,) bool: what the filters of a row leave."""
+    return read_tensors(_path(study, "filters", row), "keep-list")[0]["keep"]
+
+
+def _table(study: Checkout) -> dict[str, dict[str, str]]:
+    """The lines of the tidy table by row."""
+    with (study.path / "results/tables/real.csv").open(encoding="utf-8", newline="") as file:
+        return {line["defense"]: line for line in csv.DictReader(file)}
+
+
+def test_rows_that_are_added_to_a_study_remake_nothing(defended: Checkout, finished: Checkout) -> None:
+    log = (defended.path / "defended.log").read_text(encoding="utf-8")
+    made = re.findall(r"^(?:local)?rule (\w+):$", log, flags=re.MULTILINE)
+    assert sorted(made) == ["detect", "detect", "filter", "filter", "noise", "results", "tables", *4 * ["train"]]
+    before, now = finished.files(*ARTIFACTS), defended.files(*ARTIFACTS)
+    remade = {path for path in before if before[path] != now[path]}
+    assert {Path(path).parent.name for path in remade} == {"tables"}
+    # What detectors look at stays as it was, and they have no victims of their own.
+    for row in ("strip", "neural-cleanse"):
+        assert not _path(defended, "victims", row).exists()
+
+
+def test_second_run_of_the_added_rows_has_nothing_to_do(defended: Checkout) -> None:
+    outcome = defended.snakemake("results", "--cores", "2")
+    assert outcome.code == 0
+    assert "Nothing to be done" in outcome.output
+
+
+@pytest.mark.parametrize("row", ["filtered", "filtered-friends-b"])
+def test_a_victim_is_trained_on_what_its_filters_keep(row: str, defended: Checkout) -> None:
+    keep = _kept(defended, row)
+    labels = read_dataset(defended.path / "results/data/real.safetensors").train_labels
+    # Of ten images per class one goes by its distance; of the 90 that are left, 9 by chance.
+    assert keep.shape == labels.shape == (100,)
+    if row == "filtered":
+        assert torch.bincount(labels[keep]).tolist() == [9] * 10
+    else:
+        assert int(keep.sum()) == 81
+        assert not (keep & ~_kept(defended, "filtered")).any()
+
+    poisons = PoisonSet.load(defended.path / "results/poisons/real/strong/seed0.safetensors").indices
+    poisons_kept = sum(bool(keep[row]) for row in poisons.tolist())
+    metrics = _metrics(defended, "victims", row)
+    assert metrics["examples"] == {
+        "poisons_kept": poisons_kept,
+        "poisons_dropped": 5 - poisons_kept,
+        "clean_kept": int(keep.sum()) - poisons_kept,
+        "clean_dropped": 95 - int(keep.sum()) + poisons_kept,
+    }
+    assert [epoch["examples"] for epoch in metrics["history"]] == [int(keep.sum())] * 3
+
+    line = _table(defended)[row]
+    assert float(line["poisons_found"]) == pytest.approx((5 - poisons_kept) / 5)
+    assert float(line["clean_dropped"]) == pytest.approx((95 - int(keep.sum()) + poisons_kept) / 95)
+
+
+def test_friendly_noise_is_made_for_what_the_filters_keep(defended: Checkout) -> None:
+    noise = load_noise(_path(defended, "noise", "filtered-friends-b"))
+    keep = _kept(defended, "filtered-friends-b")
+    assert noise.flatten(1).any(dim=1).tolist() == keep.tolist()
+
+
+def test_a_victim_with_a_gradient_per_example_has_group_norm(defended: Checkout) -> None:
+    dataset = read_dataset(defended.path / "results/data/real.safetensors")
+    own, none = (
+        _network(defended, f"{STRONG.format(kind='victims', row=row)}.safetensors") for row in ("dp-sgd", "none")
+    )
+    for norm, weights in (("group", own), ("batch", none)):
+        built = build_network(SmallResNet(width=4, stem_stride=4, norm=norm), dataset, seed=0)
+        assert weights.keys() == built.state_dict().keys()
+    assert own.keys() != none.keys()
+
+
+def test_privacy_is_accounted_for(defended: Checkout) -> None:
+    report = _metrics(defended, "victims", "dp-sgd")["report"]
+    assert math.isfinite(report["privacy_epsilon"])
+    # 3 epochs of 2 steps, each with every second of 100 examples.
+    spent = epsilon(noise_multiplier=1, rate=0.5, steps=6, delta=0.01)
+    assert report == {"privacy_epsilon": spent, "privacy_delta": 0.01}
+    lines = _table(defended)
+    assert float(lines.pop("dp-sgd")["privacy_epsilon"]) == report["privacy_epsilon"]
+    assert {line["privacy_epsilon"] for line in lines.values()} == {""}
+
+
+def test_abl_drops_what_it_isolates(defended: Checkout) -> None:
+    examples = _metrics(defended, "victims", "abl")["examples"]
+    assert examples["poisons_dropped"] + examples["clean_dropped"] == 5
+    assert examples["poisons_dropped"] + examples["poisons_kept"] == 5
+    assert sum(examples.values()) == 100
+    # One epoch each on all, on those left and on those isolated.
+    history = _metrics(defended, "victims", "abl")["history"]
+    assert [epoch["examples"] for epoch in history] == [100, 95, 5]
+
+
+def test_strip_watches_the_victim_as_it_is(defended: Checkout) -> None:
+    metrics = _metrics(defended, "detections", "strip")
+    none = _metrics(defended, "victims", "none")
+    report, final = metrics["report"], metrics["final"]
+    assert {"threshold_bits", "targets_rejected", "false_alarms"} == report.keys()
+    # An image that is turned away counts as an error.
+    assert none["final"]["accuracy"] - report["false_alarms"] <= final["accuracy"] <= none["final"]["accuracy"]
+    assert 0 < report["false_alarms"] < 1
+    assert final["accuracy"] <= 1 - report["false_alarms"]
+    # One target: if it is let in, the victim makes of it what it did.
+    assert report["targets_rejected"] in (0, 1)
+    for name in ("success", "target_accuracy", "adversarial_confidence"):
+        assert final[name] == pytest.approx((1 - report["targets_rejected"]) * none["final"][name])
+
+    found, _ = read_tensors(_path(defended, "detections", "strip"), "detection")
+    victim = _network(defended, f"{STRONG.format(kind='victims', row='none')}.safetensors")
+    assert all(torch.equal(found[f"network.{name}"], tensor) for name, tensor in victim.items())
+    # Half of 40 clean images set the threshold.
+    assert found["clean_entropies"].shape == (20,)
+    assert float(_table(defended)["strip"]["false_alarms"]) == report["false_alarms"]
+
+
+def test_neural_cleanse_leaves_a_network_and_what_it_found(defended: Checkout) -> None:
+    metrics = _metrics(defended, "detections", "neural-cleanse")
+    assert metrics["final"].keys() == _metrics(defended, "victims", "none")["final"].keys()
+    found, _ = read_tensors(_path(defended, "detections", "neural-cleanse"), "detection")
+    assert found["masks"].shape == (10, 1, 32, 32)
+    assert found["patterns"].shape == (10, 3, 32, 32)
+    assert metrics["report"].keys() == {"flagged_classes"}
+    victim = _network(defended, f"{STRONG.format(kind='victims', row='none')}.safetensors")
+    network = {name.removeprefix("network."): tensor for name, tensor in found.items() if name.startswith("network.")}
+    assert network.keys() == victim.keys()
+    # It is repaired if and only if a class is flagged.
+    same = all(torch.equal(network[name], victim[name]) for name in victim)
+    assert same == (metrics["report"]["flagged_classes"] == [])
+
+
+def test_a_row_is_charged_with_the_training_of_the_network_it_looks_at(defended: Checkout) -> None:
+    def spent(kind: str, row: str, key: str = "seconds") -> float:
+        return float(json.loads(_path(defended, kind, row, "card.json").read_text(encoding="utf-8"))[key])
+
+    none = spent("victims", "none")
+    friends = spent("victims", "filtered-friends-b") + spent("noise", "filtered-friends-b", "cost_seconds")
+    expected = {
+        "none": none,
+        "friends-bernoulli": spent("victims", "friends-bernoulli")
+        + spent("noise", "friends-bernoulli", "cost_seconds"),
+        "filtered": none + spent("filters", "filtered") + spent("victims", "filtered"),
+        "filtered-friends-b": none + spent("filters", "filtered-friends-b") + friends,
+        "strip": none + spent("detections", "strip"),
+        "neural-cleanse": none + spent("detections", "neural-cleanse"),
+        "dp-sgd": spent("victims", "dp-sgd"),
+        "abl": spent("victims", "abl"),
+    }
+    lines = _table(defended)
+    assert list(lines) == list(expected)
+    assert {row: float(line["seconds"]) for row, line in lines.items()} == pytest.approx(expected)
+    assert {line["n"] for line in lines.values()} == {"1"}
 
 
 # --- Killed trainings ---
@@ -304,6 +481,21 @@ def test_digests_cover_every_module_that_a_job_imports(rule: str, copied_real: C
 )
 def test_digests_cover_other_scenarios(rule: str, output: str, extended: Checkout, tmp_path: Path) -> None:
     _check_digests(rule, output, extended.copy(tmp_path / "study"))
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind", "row"),
+    [
+        ("filter", "filters", "filtered-friends-b"),
+        ("detect", "detections", "strip"),
+        ("detect", "detections", "neural-cleanse"),
+        ("train", "victims", "dp-sgd"),
+    ],
+)
+def test_digests_cover_filters_and_detectors(
+    rule: str, kind: str, row: str, defended: Checkout, tmp_path: Path
+) -> None:
+    _check_digests(rule, f"{STRONG.format(kind=kind, row=row)}.safetensors", defended.copy(tmp_path / "study"))
 
 
 def _check_digests(rule: str, output: str, copied_real: Checkout) -> None:

@@ -173,8 +173,8 @@ def craft_spec(wildcards):
             dict(model=plain(surrogate.model), recipe=plain(surrogate.recipe, "base"))
             for surrogate in map(study.surrogate, attack.surrogates)
         ],
-        # What the results are set beside does not change the poisons, nor does the victim but for its images.
-        attack=plain(attack, "published", "published_row", "victim"),
+        # What the results are set beside does not change the poisons, nor do other seeds, nor the victim but for its images.
+        attack=plain(attack, "published", "published_row", "victim", "seeds"),
         fine_tune_per_class=study.victim_of(attack).fine_tune_per_class,
         seed=int(wildcards.seed),
     )
@@ -310,6 +310,12 @@ def given(option, paths):
     return [option, *paths] if paths else []
 
 
+def judged(cell, kind):
+    """Where a cell's outcome stands: its own victim's, or what a detector makes of another one."""
+    stage = rules.detect if cell in DETECTED_CELLS else rules.train
+    return expand(getattr(stage.output, kind), **cell)
+
+
 def table_cell(cell):
     """One cell and, by place, what its defense cost besides its own training."""
     row = study.defense(cell["defense"])
@@ -335,9 +341,7 @@ def tables_spec():
             for attack in study.attacks
             if attack.published is not None
         },
-        aliases={
-            row.name: row.published for row in study.defenses if row.published is not None
-        },
+        aliases={row.name: row.published for row in study.defenses if row.published is not None},
     )
 
 

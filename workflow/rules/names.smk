@@ -1,4 +1,4 @@
-# What every rule needs: where things lie, and how settings and code become params.
+# Where things lie, and how settings and code become params: what every rule needs.
 
 import re
 import shutil

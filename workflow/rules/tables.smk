@@ -1,12 +1,6 @@
 # Tables: every victim's outcome, with intervals and paired tests.
 
 
-def judged(cell, kind):
-    """Where a cell's outcome stands: its own victim's, or what a detector makes of another one."""
-    stage = rules.detect if cell in DETECTED_CELLS else rules.train
-    return expand(getattr(stage.output, kind), **cell)
-
-
 rule tables:
     input:
         metrics=[judged(cell, "metrics") for cell in CELLS],

@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
         features = outputs_of(nn.Sequential(network.extract, nn.Flatten()), normalize, data.images)
     kept = judge_all(stage.filters, features, data.labels.to(device), seed=stream_seed(stage.seed, "filter"))
     methods = [str(row["method"]) for row in stage.filters]
-    card.write(args.card, dropped=dict(zip(methods, kept.dropped, strict=False)))
+    card.write(args.card, filters=methods, dropped=list(kept.dropped))
     save_keep_list(args.keep, kept, methods)
 
 

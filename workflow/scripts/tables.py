@@ -111,6 +111,9 @@ def main(argv: Sequence[str]) -> None:
         _trial(cell, metrics, cost) for cell, metrics, cost in zip(stage.cells, args.metrics, seconds, strict=True)
     ]
     known = _published(args.reference, stage.published)
+    for row, alias in stage.aliases.items():
+        if known and alias not in (names := {defense for _, defense in known}):
+            raise SettingsError(f"defense {row!r}: published {alias!r} is not one of {sorted(names)}")
     beside = {
         (cell.attack, cell.defense): known[key]
         for cell in stage.cells
@@ -119,7 +122,7 @@ def main(argv: Sequence[str]) -> None:
     results = tidy_results(trials, beside)
     notes = [stage.description, *NOTES]
     notes += [TRIGGER_NOTE] if any(trial.triggered for trial in trials) else []
-    notes += [DROPPED_NOTE] if any(trial.found for trial in trials) else []
+    notes += [DROPPED_NOTE] if any(trial.found and trial.found.dropped for trial in trials) else []
     notes += [REJECTED_NOTE] if any(not math.isnan(trial.false_alarms) for trial in trials) else []
     notes += [PRIVACY_NOTE] if any(not math.isnan(trial.privacy_epsilon) for trial in trials) else []
     tables = sorted({published.table for published in stage.published.values()})
@@ -182,10 +185,8 @@ def _trial(cell: Cell, metrics: Path, seconds: float) -> Trial:
 
 
 def _detection(counts: Mapping[str, int] | None) -> Detection | None:
-    """What was dropped, if anything was."""
-    if counts is None or counts["poisons_dropped"] + counts["clean_dropped"] == 0:
-        return None
-    return Detection(**counts)
+    """What was dropped, of a row that trains a victim."""
+    return None if counts is None else Detection(**counts)
 
 
 def _published(folder: Path, tables: Mapping[str, Published]) -> dict[tuple[str, str], dict[str, float]]:

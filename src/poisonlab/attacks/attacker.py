@@ -11,7 +11,7 @@ from torch import Tensor
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import SettingsError
-from poisonlab.evaluation.outcome import logits_of
+from poisonlab.evaluation.outcome import outputs_of
 from poisonlab.models.classifier import Classifier, Normalize
 
 
@@ -74,6 +74,6 @@ def recognised(dataset: ImageDataset, attacker: Attacker) -> Tensor:
     """(M,) bool: the test images that every surrogate classifies correctly."""
     correct = torch.ones(len(dataset.test_labels), dtype=torch.bool)
     for network in attacker.surrogates:
-        predicted = logits_of(network, attacker.normalize, dataset.test_images).argmax(1).cpu()
+        predicted = outputs_of(network, attacker.normalize, dataset.test_images).argmax(1).cpu()
         correct &= predicted == dataset.test_labels
     return correct

@@ -26,6 +26,7 @@ from poisonlab.config.filters.one_class_svm import OneClassSvm
 from poisonlab.config.filters.random_filter import RandomFilter
 from poisonlab.config.filters.spectral_signatures import SpectralSignatures
 from poisonlab.config.inspection import Inspection
+from poisonlab.config.recipe import Recipe
 from poisonlab.config.types import Name, Settings
 
 # A new defense joins the union of its kind.
@@ -55,7 +56,7 @@ class Row(Settings):
     attacks: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     """The attacks it faces; all if not given."""
     published: Name | None = None
-    """What ``reference/*.csv`` calls the defense whose published numbers it is set beside; its own name if not given."""
+    """What ``reference/*.csv`` calls the defense that its numbers are set beside; its own name if not given."""
     apply: tuple[DefenseSettings, ...] = ()
     """The defenses, applied in order: filters first, then what acts on the training; or one detector. None for
     undefended training."""
@@ -89,6 +90,13 @@ class Row(Settings):
     def per_example(self) -> bool:
         """Whether its training needs a gradient per example, so that examples must not meet in batch norm."""
         return any(isinstance(defense, DpSgd) for defense in self.apply)
+
+    def epochs(self, recipe: Recipe) -> int:
+        """How long its victims are trained; ABL has phases of its own."""
+        phases = next((defense for defense in self.apply if isinstance(defense, Abl)), None)
+        if phases is None:
+            return recipe.epochs
+        return phases.isolation_epochs + phases.fine_tune_epochs + phases.unlearn_epochs
 
     def faces(self, attack: str) -> bool:
         """Whether the row meets the attack called ``attack``."""

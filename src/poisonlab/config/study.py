@@ -146,8 +146,9 @@ class Study(Settings):
                 if row.faces(attack.name) and not looked_at.faces(attack.name):
                     raise ValueError(f"{where} {row.network!r}, which does not face attack {attack.name!r}")
             seen = [row.name]
-            while (name := self.defense(seen[-1]).network) is not None:
-                if name in seen:
+            # An unknown row, or a circle further on, is reported where it stands.
+            while (name := self.defense(seen[-1]).network) in names and name not in seen[1:]:
+                if name == row.name:
                     raise ValueError(f"{where} {row.network!r}, which in the end waits for {row.name!r} itself")
                 seen.append(name)
         return self
@@ -156,7 +157,14 @@ class Study(Settings):
     def _check_per_example(self) -> Study:
         for attack, row in self.meetings():
             victim = self.victim_of(attack)
-            if not row.per_example or victim.scenario == "from-scratch":
+            if not row.per_example:
+                continue
+            if victim.recipe.compile:
+                raise ValueError(
+                    f"defense {row.name!r} watches single layers, which a compiled network hides: set compile: false in "
+                    f"the recipe of victim {victim.name!r}"
+                )
+            if victim.scenario == "from-scratch":
                 continue
             by_batch = getattr(self.model_of(victim), "norm", None) == "batch"
             if by_batch and (victim.scenario == "fine-tune" or victim.batch_norm == "train"):
@@ -199,10 +207,10 @@ class Study(Settings):
                 continue
             victim = self.victim_of(attack)
             begin = row.friendly.begins(victim.scenario)
-            if begin >= victim.recipe.epochs:
+            if begin >= row.epochs(victim.recipe):
                 raise ValueError(
                     f"defense {row.name!r}: def_epoch {begin} is not below the "
-                    f"{victim.recipe.epochs} epochs of victim {victim.name!r}, so the noise would never be used"
+                    f"{row.epochs(victim.recipe)} epochs of victim {victim.name!r}, so the noise would never be used"
                 )
         return self
 
@@ -291,7 +299,9 @@ class Study(Settings):
     def landscape_victims(self, attack: str) -> list[str]:
         """The rows whose victims figure 3 compares."""
         chosen = self.figures.landscape.victims
-        faced = [row.name for row in self.defenses if row.faces(attack)]
+        faced = [
+            row.name for row in self.defenses if row.faces(attack) and row.detector is None and not row.per_example
+        ]
         return [name for name in (PUBLISHED_PANELS if chosen is None else chosen) if name in faced]
 
     @property

@@ -35,7 +35,7 @@ from poisonlab.config.recipe import Recipe
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.defense import Defense, EpochEnd
 from poisonlab.errors import SettingsError
-from poisonlab.evaluation.outcome import logits_of
+from poisonlab.evaluation.outcome import outputs_of
 from poisonlab.filters.per_class import share
 from poisonlab.training.schedule import learning_rate, step_milestones
 
@@ -137,7 +137,7 @@ class Abl(Defense):
     @torch.no_grad()
     def isolated(self, end: EpochEnd) -> Tensor:
         """(N,) bool: floor(share * N) of ``end.data``, those with the lowest losses, the first among equals."""
-        logits = logits_of(end.model, end.normalize, end.data.images)
+        logits = outputs_of(end.model, end.normalize, end.data.images)
         losses = F.cross_entropy(logits, end.data.labels, reduction="none")
         lowest = torch.sort(losses, stable=True).indices[: share(self.settings.share, len(losses))]
         return torch.zeros_like(losses, dtype=torch.bool).index_fill_(0, lowest, True)

@@ -23,7 +23,7 @@ from poisonlab.config.recipe import Recipe
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.defense import Defense, EpochEnd
 from poisonlab.errors import SettingsError
-from poisonlab.evaluation.outcome import logits_of
+from poisonlab.evaluation.outcome import outputs_of
 from poisonlab.filters.epic import epic, gradient_proxies
 from poisonlab.models.classifier import Classifier
 from poisonlab.training.schedule import milestones
@@ -60,13 +60,13 @@ class Epic(Defense):
     def _logits(self, end: EpochEnd, data: TrainingSet) -> Tensor:
         """(N, K) float32."""
         if self.settings.bias:
-            return logits_of(end.model, end.normalize, data.images)
+            return outputs_of(end.model, end.normalize, data.images)
         if not isinstance(end.model, Classifier):
             raise SettingsError(
                 f"EPIC does not know the last layer of a {type(end.model).__name__}, whose bias it is to leave out: "
                 "set bias: true, or train a poisonlab Classifier"
             )
-        logits, bias = logits_of(end.model, end.normalize, data.images), end.model.head.bias
+        logits, bias = outputs_of(end.model, end.normalize, data.images), end.model.head.bias
         return logits if bias is None else logits - bias.detach()
 
 

@@ -33,7 +33,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class CleanImages:
-    """Clean images in the defender's hands: (M, C, H, W) uint8 or float in [0, 1], labels (M,) int64."""
+    """Clean images of the defender's, in random order: (M, C, H, W) uint8 or float in [0, 1], and labels (M,) int64."""
 
     images: Tensor
     labels: Tensor

@@ -21,6 +21,11 @@ class Detection:
     clean_kept: int
 
     @property
+    def dropped(self) -> int:
+        """How many were, poisons or not."""
+        return self.poisons_dropped + self.clean_dropped
+
+    @property
     def precision(self) -> float:
         """Share of poisons among what was dropped; nan if nothing was."""
         return _ratio(self.poisons_dropped, self.poisons_dropped + self.clean_dropped)

@@ -18,7 +18,8 @@ Rejects = Callable[[Tensor], Tensor]
 """Maps images (N, C, H, W), uint8 or float in [0, 1], to bool (N,) on the CPU: the inputs that are turned away."""
 
 
-def _accept_all(images: Tensor) -> Tensor:
+def accept_all(images: Tensor) -> Tensor:
+    """Turns nothing away."""
     return torch.zeros(len(images), dtype=torch.bool)
 
 
@@ -32,21 +33,16 @@ def outputs_of(network: nn.Module, normalize: Normalize, images: Tensor, chunk: 
     return torch.cat(parts)
 
 
-def logits_of(model: nn.Module, normalize: Normalize, images: Tensor, chunk: int = 1000) -> Tensor:
-    """Logits (N, K) float32 of ``images`` (N, C, H, W) uint8 or float in [0, 1], in eval mode, unaugmented."""
-    return outputs_of(model, normalize, images, chunk)
-
-
 def accuracy(
-    model: nn.Module, normalize: Normalize, images: Tensor, labels: Tensor, rejects: Rejects = _accept_all
+    model: nn.Module, normalize: Normalize, images: Tensor, labels: Tensor, rejects: Rejects = accept_all
 ) -> float:
     """Fraction of ``images`` classified as ``labels``; one that is turned away is not."""
-    predicted = logits_of(model, normalize, images).argmax(1).cpu()
+    predicted = outputs_of(model, normalize, images).argmax(1).cpu()
     return float(((predicted == labels.cpu()) & ~rejects(images)).double().mean())
 
 
 def attack_outcome(
-    model: nn.Module, normalize: Normalize, poisons: PoisonSet, rejects: Rejects = _accept_all
+    model: nn.Module, normalize: Normalize, poisons: PoisonSet, rejects: Rejects = accept_all
 ) -> dict[str, float]:
     """How the targets fare; one that is turned away gets no label, so the attack fails on it.
 
@@ -57,7 +53,7 @@ def attack_outcome(
         ``untriggered_success``, of a backdoor: the fraction of the same images without the trigger that get the
         adversarial label.
     """
-    logits = logits_of(model, normalize, poisons.targets).cpu()
+    logits = outputs_of(model, normalize, poisons.targets).cpu()
     accepted = ~rejects(poisons.targets)
     predicted = logits.argmax(1)
     confidence = logits.double().softmax(1)[:, poisons.adversarial_label]
@@ -67,7 +63,7 @@ def attack_outcome(
         "target_accuracy": float(((predicted == poisons.target_labels) & accepted).double().mean()),
     }
     if poisons.untriggered is not None:
-        without = logits_of(model, normalize, poisons.untriggered).argmax(1).cpu()
+        without = outputs_of(model, normalize, poisons.untriggered).argmax(1).cpu()
         seen = ~rejects(poisons.untriggered)
         outcome["untriggered_success"] = float(((without == poisons.adversarial_label) & seen).double().mean())
     return outcome

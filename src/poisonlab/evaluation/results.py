@@ -33,7 +33,7 @@ class Trial:
     """Of an attack with a trigger: the success on the same images without it. Success is then a rate over images."""
 
     found: Detection | None = None
-    """What filters and defenses had dropped by the end of training, if anything."""
+    """What filters and defenses had dropped by the end of training; None for a row that trains nothing."""
     privacy_epsilon: float = math.nan
     """Of differentially private training, at delta = 1 / examples."""
     false_alarms: float = math.nan
@@ -131,8 +131,9 @@ def _pairs(group: pd.DataFrame, reference: pd.DataFrame, column: str) -> tuple[l
 
 
 def _dropped(group: pd.DataFrame) -> dict[str, float]:
-    """Means over the seeds on which they are defined; nan if nothing was dropped."""
+    """Means over the seeds on which they are defined; nan for a row that dropped nothing with any seed."""
     found = [each for each in group["found"] if each is not None]
+    found = found if any(each.dropped for each in found) else []
     measures = {
         "poisons_found": [each.recall for each in found],
         "clean_dropped": [each.clean_loss for each in found],
