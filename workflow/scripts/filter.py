@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from poisonlab.artifacts.dataset import read_dataset
@@ -49,8 +48,7 @@ def main(argv: Sequence[str]) -> None:
     network = build_network(stage.model, dataset, seed=0, device=device)
     load_weights(args.network, network)
     normalize = build_normalize(dataset, device)
-    with torch.no_grad():
-        features = outputs_of(nn.Sequential(network.extract, nn.Flatten()), normalize, data.images)
+    features = outputs_of(nn.Sequential(network.extract, nn.Flatten()), normalize, data.images)
     kept = judge_all(stage.filters, features, data.labels.to(device), seed=stream_seed(stage.seed, "filter"))
     methods = [str(row["method"]) for row in stage.filters]
     card.write(args.card, filters=methods, dropped=list(kept.dropped))

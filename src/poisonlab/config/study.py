@@ -161,8 +161,8 @@ class Study(Settings):
                 continue
             if victim.recipe.compile:
                 raise ValueError(
-                    f"defense {row.name!r} watches single layers, which a compiled network hides: set compile: false in "
-                    f"the recipe of victim {victim.name!r}"
+                    f"defense {row.name!r} watches single layers, which a compiled network hides: set compile: "
+                    f"false in the recipe of victim {victim.name!r}"
                 )
             if victim.scenario == "from-scratch":
                 continue
