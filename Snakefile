@@ -2,6 +2,7 @@
 
 import os
 import sys
+from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
@@ -12,8 +13,9 @@ sys.path.insert(0, "src")  # the package as it lies here, installed or not
 
 from poisonlab.config.study import read_study
 from poisonlab.errors import PoisonlabError
+from poisonlab.evaluation.trials import read_trials
 from poisonlab.modules import module_name
-from poisonlab.provenance import code_digests, locked_versions, spec
+from poisonlab.provenance import code_digests, digest_of, locked_versions, spec
 
 # A config with a study's name and its dataset stands alone; anything else is laid over the default study.
 if "study" not in config or "dataset" not in config:
@@ -56,6 +58,7 @@ localrules:
     victims,
     detections,
     results,
+    so_far,
     drawings,
 
 

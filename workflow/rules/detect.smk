@@ -21,10 +21,11 @@ rule detect:
         *tracked(detect_spec, detect_code),
         spec=told(detect_spec),
         where=where,
+        settings=told(outcome_of),
     shell:
         "python workflow/scripts/detect.py --spec {params.spec:q} --dataset {input.dataset:q} {params.where:q}"
         " --poisons {input.poisons:q} --network {input.network:q} --found {output.found:q}"
-        " --metrics {output.metrics:q} --card {output.card:q}"
+        " --metrics {output.metrics:q} --card {output.card:q} --settings {params.settings:q}"
         " > {log:q} 2>&1"
 
 

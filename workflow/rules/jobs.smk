@@ -310,32 +310,117 @@ def given(option, paths):
     return [option, *paths] if paths else []
 
 
-def judged(cell, kind):
-    """Where a cell's outcome stands: its own victim's, or what a detector makes of another one."""
-    stage = rules.detect if cell in DETECTED_CELLS else rules.train
-    return expand(getattr(stage.output, kind), **cell)
+def judged(cell):
+    """Outcome and run card of a cell: of its own victim, or of what a detector makes of another one."""
+    pattern = DETECTION if study.defense(cell["defense"]).detector is not None else VICTIM
+    return expand([f"{pattern}.metrics.json", f"{pattern}.card.json"], **cell)
 
 
-def table_cell(cell):
-    """One cell and, by place, what its defense cost besides its own training."""
+def gathered(cell):
+    """All files that a cell's trial is read from."""
     row = study.defense(cell["defense"])
+    cards = [f"{NOISE}.card.json"] if row.friendly is not None else []
+    cards += [f"{KEEP}.card.json"] if row.filters else []
+    return [*judged(cell), *expand(cards, **cell)]
 
-    def place(some, wanted):
-        return some.index(wanted) if wanted in some else None
 
-    return {
-        **cell,
-        "control": not row.poisoned,
-        "noise": place(NOISE_CELLS, cell),
-        "filter": place(FILTER_CELLS, cell),
-        "network": place(CELLS, {**cell, "defense": row.network}),
+def outcome_settings(cell):
+    """Digest of all settings that a cell's outcome depends on, whatever its seed: trials made elsewhere are compared by it."""
+    pair = cell["attack"], cell["defense"]
+    if pair not in OUTCOME_SETTINGS:
+        OUTCOME_SETTINGS[pair] = digest_of(outcome_strings({**cell, "seed": 0}))
+    return OUTCOME_SETTINGS[pair]
+
+
+OUTCOME_SETTINGS = {}
+
+
+def outcome_of(wildcards):
+    """The same for the card of a job, as a list for ``told``."""
+    return [outcome_settings(dict(attack=wildcards.attack, defense=wildcards.defense))]
+
+
+def outcome_strings(cell):
+    attack, row = study.attack(cell["attack"]), study.defense(cell["defense"])
+    wildcards = SimpleNamespace(**cell)
+    victim = study.victim_of(attack)
+    networks = [*attack.surrogates, *([victim.pretrained] if victim.pretrained else [])]
+    specs = {
+        "dataset": dataset_spec(),
+        "craft": craft_spec(wildcards),
+        "outcome": detect_spec(wildcards) if row.detector else train_spec(wildcards),
+        "start": [] if row.detector else [f"pretrained={victim.pretrained},{victim.member}"],
+        "noise": noise_spec(wildcards) if row.friendly else [],
+        "filter": filter_spec(wildcards) if row.filters else [],
     }
+    for name in networks:
+        specs[f"pretrain {name}"] = pretrain_spec(SimpleNamespace(surrogate=name, seed=0, member=0))
+    if row.network is not None:
+        specs["network"] = outcome_strings({**cell, "defense": row.network})
+    adaptation = getattr(attack, "adaptation", None)
+    if adaptation is not None and adaptation.friendly_attack is not None:
+        earlier = dict(attack=adaptation.friendly_attack, defense=adaptation.friendly_defense)
+        specs["adaptation"] = outcome_strings({**cell, **earlier})
+    return [f"{stage} {string}" for stage, strings in specs.items() for string in strings]
+
+
+def known_elsewhere():
+    """Cells that trials from elsewhere answer, with this study's settings."""
+    try:
+        trials = [trial for path in study.merge for trial in read_trials(Path(path))]
+    except PoisonlabError as error:
+        raise WorkflowError(f"merge: {error}")
+    wanted = {(cell["attack"], cell["defense"], cell["seed"]): cell for cell in CELLS}
+    return [
+        wanted[trial.key]
+        for trial in trials
+        if trial.key in wanted and trial.settings == outcome_settings(wanted[trial.key])
+    ]
+
+
+ELSEWHERE = known_elsewhere()
+LOCAL_CELLS = [cell for cell in CELLS if cell not in ELSEWHERE]
+
+
+def standing_cells():
+    """The local cells whose files are all there, whether they are current or not."""
+    return [cell for cell in LOCAL_CELLS if all(map(os.path.exists, gathered(cell)))]
+
+
+def trials_spec(some, settings):
+    """Some cells, gathered by row, and what each row's victims cost besides their own training."""
+    lines = []
+    for attack, row in study.meetings():
+        pair = dict(attack=attack.name, defense=row.name)
+        seeds = [seed for seed in study.seeds_of(attack) if {**pair, "seed": seed} in some]
+        if seeds:
+            lines.append(
+                dict(
+                    **pair,
+                    seeds=seeds,
+                    settings=settings(pair),
+                    detector=row.detector is not None,
+                    noise=row.friendly is not None,
+                    filter=bool(row.filters),
+                    network=row.network,
+                )
+            )
+    return spec(lines=lines)
 
 
 def tables_spec():
     return spec(
         description=study.description,
-        cells=[table_cell(cell) for cell in CELLS],
+        lines=[
+            dict(
+                attack=attack.name,
+                defense=row.name,
+                control=not row.poisoned,
+                seeds=list(study.seeds_of(attack)),
+                settings=outcome_settings(dict(attack=attack.name, defense=row.name)),
+            )
+            for attack, row in study.meetings()
+        ],
         published={
             attack.name: dict(table=attack.published, row=attack.published_row)
             for attack in study.attacks

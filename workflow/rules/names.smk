@@ -1,5 +1,6 @@
 # Where things lie, and how settings and code become params: what every rule needs.
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -17,6 +18,13 @@ TABLE = f"{study.results}/tables/{study.study}"
 FIGURE = f"{study.results}/figures/{study.study}"
 CHECKPOINT = f"{study.results}/checkpoints/{study.study}"
 LOG = f"{study.results}/logs/{study.study}"
+
+# Where the victims of a row stand, as the program that gathers trials is told.
+FOLDERS = [
+    part
+    for kind in ("victims", "detections", "noise", "filters")
+    for part in (f"--{kind}", f"{study.results}/{kind}/{study.study}")
+]
 
 # A changed version of these may change results, so it reruns what used the old one.
 SOFTWARE = locked_versions(
@@ -43,8 +51,8 @@ CELLS = [
 
 
 def cells(chosen):
-    """The cells whose row is ``chosen`` (a function of it)."""
-    return [cell for cell in CELLS if chosen(study.defense(cell["defense"]))]
+    """The cells to run here whose row is ``chosen`` (a function of it)."""
+    return [cell for cell in LOCAL_CELLS if chosen(study.defense(cell["defense"]))]
 
 
 def these(pattern, some):

@@ -1,12 +1,35 @@
-# Tables: every victim's outcome, with intervals and paired tests.
+# Trials (one line per victim), and tables: every outcome with intervals and paired tests.
+
+GATHER = (
+    "python workflow/scripts/trials.py --spec {params.spec:q} {params.folders:q} {params.merge:q}"
+    " --trials {output.trials:q} > {log:q} 2>&1"
+)
+
+
+rule trials:
+    input:
+        files=[path for cell in LOCAL_CELLS for path in gathered(cell)],
+        merge=list(study.merge),
+    output:
+        trials=f"{TABLE}-trials.csv",
+    log:
+        f"{LOG}/trials.log",
+    conda:
+        "../../envs/conda.yaml"
+    params:
+        *fixed(trials_spec(LOCAL_CELLS, outcome_settings)),
+        *code_digests("workflow/scripts/trials.py"),
+        spec=lambda wildcards, threads: trials_spec(LOCAL_CELLS, outcome_settings),
+        folders=lambda wildcards, threads: FOLDERS,
+        merge=lambda wildcards, input: given("--merge", input.merge),
+    shell:
+        GATHER
 
 
 rule tables:
     input:
-        metrics=[judged(cell, "metrics") for cell in CELLS],
-        cards=[judged(cell, "card") for cell in CELLS],
-        noise_cards=these(rules.noise.output.card, NOISE_CELLS),
-        filter_cards=these(rules.filter.output.card, FILTER_CELLS),
+        trials=rules.trials.output.trials,
+        merge=list(study.merge),
         reference=sorted(map(str, Path("reference").glob("*.csv"))),
     output:
         csv=report(
@@ -28,8 +51,7 @@ rule tables:
         spec=lambda wildcards, threads: tables_spec(),
     shell:
         "python workflow/scripts/tables.py --spec {params.spec:q} --reference reference"
-        " --metrics {input.metrics:q} --cards {input.cards:q} --noise-cards {input.noise_cards:q}"
-        " --filter-cards {input.filter_cards:q}"
+        " --trials {input.trials:q} {input.merge:q}"
         " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q} --time {output.time:q}"
         " > {log:q} 2>&1"
 
@@ -37,3 +59,49 @@ rule tables:
 rule results:
     input:
         rules.tables.output,
+
+
+# What a running or broken-off study has to show. Its victims are no inputs here, so none of them is made or remade; those whose
+# card names other settings than the config's are refused by name.
+STANDING = standing_cells()
+STANDING_FILES = digest_of(
+    [f"{path}@{os.stat(path).st_mtime_ns}" for cell in STANDING for path in gathered(cell)]
+)
+
+
+rule trials_so_far:
+    input:
+        merge=list(study.merge),
+    output:
+        trials=f"{TABLE}-so-far-trials.csv",
+    log:
+        f"{LOG}/trials-so-far.log",
+    conda:
+        "../../envs/conda.yaml"
+    params:
+        STANDING_FILES,
+        *code_digests("workflow/scripts/trials.py"),
+        spec=lambda wildcards, threads: trials_spec(STANDING, lambda pair: None),
+        folders=lambda wildcards, threads: FOLDERS,
+        merge=lambda wildcards, input: given("--merge", input.merge),
+    shell:
+        GATHER
+
+
+use rule tables as tables_so_far with:
+    input:
+        trials=rules.trials_so_far.output.trials,
+        merge=list(study.merge),
+        reference=sorted(map(str, Path("reference").glob("*.csv"))),
+    output:
+        csv=f"{TABLE}-so-far.csv",
+        md=f"{TABLE}-so-far.md",
+        tex=f"{TABLE}-so-far.tex",
+        time=f"{TABLE}-so-far-time.md",
+    log:
+        f"{LOG}/tables-so-far.log",
+
+
+rule so_far:
+    input:
+        rules.tables_so_far.output,

@@ -24,6 +24,7 @@ rule train:
         spec=told(train_spec),
         code=told(train_code),
         where=where,
+        settings=told(outcome_of),
         saving=saving,
         given=lambda wildcards, input: given("--pretrained", input.pretrained)
         + given("--keep", input.keep)
@@ -33,7 +34,7 @@ rule train:
         "python workflow/scripts/train.py --spec {params.spec:q} --code {params.code:q}"
         " --dataset {input.dataset:q} {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"
         " --poisons {input.poisons:q} {params.given:q}"
-        " --weights {output.weights:q} --metrics {output.metrics:q} --card {output.card:q}"
+        " --weights {output.weights:q} --metrics {output.metrics:q} --card {output.card:q} --settings {params.settings:q}"
         " > {log:q} 2>&1"
 
 

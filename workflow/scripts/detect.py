@@ -38,6 +38,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--found", type=Path, required=True, help="output: what was found (.safetensors)")
     arguments.add_argument("--metrics", type=Path, required=True, help="output: outcome (.json)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
+    arguments.add_argument("--settings", help="digest of all settings that the outcome depends on, for the card")
     args = arguments.parse_args(argv)
     stage = read_stage(Detection, settings(args.spec))
     device = prepare_torch(args.device, args.threads)
@@ -67,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
     final["accuracy"] = accuracy(deployed.network, normalize, dataset.test_images, dataset.test_labels, rejects)
     who = {"attack": stage.attack, "defense": stage.defense, "seed": stage.seed}
     write_json(args.metrics, {**who, "final": final, "report": report})
-    card.write(args.card, final=final)
+    card.write(args.card, final=final, settings=args.settings)
     weights = {f"network.{name}": tensor for name, tensor in deployed.network.state_dict().items()}
     write_tensors(args.found, "detection", {**deployed.tensors, **weights}, {})
 

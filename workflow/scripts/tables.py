@@ -1,38 +1,35 @@
-"""Gather the victims' outcomes into tables: tidy CSV, Markdown and LaTeX, and what each defense costs."""
+"""Turn trials into tables: tidy CSV, Markdown and LaTeX, and what each defense costs."""
 
 from __future__ import annotations
 
 import argparse
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
 
-from poisonlab.artifacts.files import atomic_path, read_json, write_text
+from poisonlab.artifacts.files import atomic_path, write_text
 from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Name, Settings
-from poisonlab.errors import DataError, SettingsError
-from poisonlab.evaluation.detection import Detection
+from poisonlab.errors import SettingsError
 from poisonlab.evaluation.layouts import latex, markdown, readable, timing
 from poisonlab.evaluation.published import published as read_published
-from poisonlab.evaluation.results import REFERENCE_ROW, Trial, tidy_results
+from poisonlab.evaluation.results import REFERENCE_ROW, tidy_results
+from poisonlab.evaluation.trials import Trial, read_trials
 
 
-class Cell(Settings):
-    """Which files belong to one victim, by place in the arguments."""
+class Line(Settings):
+    """One row of the study, and which trials belong to it."""
 
     attack: Name
     defense: Name
-    seed: int
     control: bool
-    noise: int | None = None
-    """Place of the noise job's card, if the victim's defense needed one."""
-    filter: int | None = None
-    """Place of the filter job's card, likewise."""
-    network: int | None = None
-    """Place of the cell whose victim its filters or detector looked at."""
+    seeds: tuple[int, ...]
+    settings: str
+    """Digest that its trials must carry."""
 
 
 class Published(Settings):
@@ -46,9 +43,9 @@ class Tables(Settings):
     """What the tables show."""
 
     description: str
-    cells: tuple[Cell, ...]
+    lines: tuple[Line, ...]
     published: dict[str, Published] = Field(default_factory=dict)
-    """By attack."""
+    """By attack: the lines of the paper that its rows are set beside."""
     aliases: dict[str, str] = Field(default_factory=dict)
     """What the published tables call a row, by row, where it is not the row's name."""
 
@@ -94,40 +91,25 @@ SETTINGS = {
 def main(argv: Sequence[str]) -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
-    arguments.add_argument("--metrics", type=Path, nargs="+", required=True, help="one per cell, in order")
-    arguments.add_argument("--cards", type=Path, nargs="+", required=True, help="one per cell, in order")
-    arguments.add_argument("--noise-cards", type=Path, nargs="*", default=[])
-    arguments.add_argument("--filter-cards", type=Path, nargs="*", default=[])
+    arguments.add_argument("--trials", type=Path, nargs="+", required=True, help="own trials, then merged ones (CSV)")
     arguments.add_argument("--reference", type=Path, required=True, help="folder of the published numbers")
     for kind in ("csv", "md", "tex", "time"):
         arguments.add_argument(f"--{kind}", type=Path, required=True, help="output")
     args = arguments.parse_args(argv)
     stage = read_stage(Tables, settings(args.spec))
-    if not len(stage.cells) == len(args.metrics) == len(args.cards):
-        raise DataError(f"{len(stage.cells)} cells need as many --metrics and --cards")
 
-    seconds = _costs(stage.cells, args.cards, args.noise_cards, args.filter_cards)
-    trials = [
-        _trial(cell, metrics, cost) for cell, metrics, cost in zip(stage.cells, args.metrics, seconds, strict=True)
-    ]
+    trials, refused = choose_trials(stage.lines, args.trials)
+    for reason in refused:
+        print(f"refused: {reason}")
     known = _published(args.reference, stage.published)
     for row, alias in stage.aliases.items():
         if known and alias not in (names := {defense for _, defense in known}):
             raise SettingsError(f"defense {row!r}: published {alias!r} is not one of {sorted(names)}")
-    beside = {
-        (cell.attack, cell.defense): known[key]
-        for cell in stage.cells
-        if (key := (cell.attack, stage.aliases.get(cell.defense, cell.defense))) in known
-    }
-    results = tidy_results(trials, beside)
-    notes = [stage.description, *NOTES]
-    notes += [TRIGGER_NOTE] if any(trial.triggered for trial in trials) else []
-    notes += [DROPPED_NOTE] if any(trial.found and trial.found.dropped for trial in trials) else []
-    notes += [REJECTED_NOTE] if any(not math.isnan(trial.false_alarms) for trial in trials) else []
-    notes += [PRIVACY_NOTE] if any(not math.isnan(trial.privacy_epsilon) for trial in trials) else []
-    tables = sorted({published.table for published in stage.published.values()})
-    notes += [PUBLISHED_NOTE.format(table=table, setting=SETTINGS[table]) for table in tables]
+    pairs = [(line.attack, line.defense) for line in stage.lines]
+    beside = {pair: known[key] for pair in pairs if (key := (pair[0], stage.aliases.get(pair[1], pair[1]))) in known}
+    results = tidy_results(trials, beside, pairs)
     table = readable(results)
+    notes = [stage.description, *_notes(trials, stage), *_missing(stage.lines, trials), *map(_refusal, refused)]
     write_text(args.md, markdown(table, notes))
     write_text(args.tex, latex(table, notes))
     write_text(args.time, markdown(timing(results, REFERENCE_ROW), [TIME_NOTE]))
@@ -135,58 +117,44 @@ def main(argv: Sequence[str]) -> None:
         results.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def _costs(
-    cells: Sequence[Cell], cards: Sequence[Path], noise_cards: Sequence[Path], filter_cards: Sequence[Path]
-) -> list[float]:
-    """Seconds per cell: its own job, its noise and filters, and all that the network cost that they looked at."""
-    own = [_seconds(path, "seconds") for path in cards]
-    noise = [_seconds(path, "cost_seconds") for path in noise_cards]
-    filters = [_seconds(path, "seconds") for path in filter_cards]
-
-    def cost(place: int) -> float:
-        cell = cells[place]
-        return (
-            own[place]
-            + (0.0 if cell.noise is None else noise[cell.noise])
-            + (0.0 if cell.filter is None else filters[cell.filter])
-            + (0.0 if cell.network is None else cost(cell.network))
-        )
-
-    return [cost(place) for place in range(len(cells))]
+def choose_trials(lines: Sequence[Line], files: Sequence[Path]) -> tuple[list[Trial], list[str]]:
+    """The trials of the study's cells, the first file's before another's, in the study's order; and why others were
+    refused."""
+    wanted = {(line.attack, line.defense, seed): line for line in lines for seed in line.seeds}
+    chosen: dict[tuple[str, str, int], Trial] = {}
+    refused: dict[str, list[int]] = {}
+    for path in files:
+        for trial in read_trials(path):
+            if (line := wanted.get(trial.key)) is None or trial.key in chosen:
+                continue
+            if trial.settings != line.settings:
+                refused.setdefault(f"{trial.attack}/{trial.defense} of {path.name}", []).append(trial.seed)
+                continue
+            chosen[trial.key] = replace(trial, control=line.control)
+    reasons = [f"{rows} (seeds {', '.join(map(str, seeds))})" for rows, seeds in refused.items()]
+    return [chosen[key] for key in wanted if key in chosen], reasons
 
 
-def _seconds(card: Path, key: str) -> float:
-    try:
-        return float(read_json(card)[key])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{card} lacks {error}: delete it and run the workflow again") from error
+def _refusal(name: str) -> str:
+    return f"Refused, because made with other settings than this study's: {name}."
 
 
-def _trial(cell: Cell, metrics: Path, seconds: float) -> Trial:
-    content = read_json(metrics)
-    try:
-        final = content["final"]
-        return Trial(
-            cell.attack,
-            cell.defense,
-            cell.seed,
-            success=final["success"],
-            adversarial_confidence=final["adversarial_confidence"],
-            accuracy=final["accuracy"],
-            untriggered_success=final.get("untriggered_success", math.nan),
-            seconds=seconds,
-            control=cell.control,
-            found=_detection(content.get("examples")),
-            privacy_epsilon=content.get("report", {}).get("privacy_epsilon", math.nan),
-            false_alarms=content.get("report", {}).get("false_alarms", math.nan),
-        )
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{metrics} lacks {error}: delete it and run the workflow again") from error
+def _missing(lines: Sequence[Line], trials: Sequence[Trial]) -> list[str]:
+    """What the study asks for and nobody has run."""
+    have = {trial.key for trial in trials}
+    cells = [(line.attack, line.defense, seed) for line in lines for seed in line.seeds]
+    gone = [cell for cell in cells if cell not in have]
+    return [f"Not run yet: {len(gone)} of {len(cells)} victims."] if gone else []
 
 
-def _detection(counts: Mapping[str, int] | None) -> Detection | None:
-    """What was dropped, of a row that trains a victim."""
-    return None if counts is None else Detection(**counts)
+def _notes(trials: Sequence[Trial], stage: Tables) -> list[str]:
+    notes = [*NOTES]
+    notes += [TRIGGER_NOTE] if any(trial.triggered for trial in trials) else []
+    notes += [DROPPED_NOTE] if any(trial.found and trial.found.dropped for trial in trials) else []
+    notes += [REJECTED_NOTE] if any(not math.isnan(trial.false_alarms) for trial in trials) else []
+    notes += [PRIVACY_NOTE] if any(not math.isnan(trial.privacy_epsilon) for trial in trials) else []
+    tables = sorted({published.table for published in stage.published.values()})
+    return notes + [PUBLISHED_NOTE.format(table=table, setting=SETTINGS[table]) for table in tables]
 
 
 def _published(folder: Path, tables: Mapping[str, Published]) -> dict[tuple[str, str], dict[str, float]]:

@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--weights", type=Path, required=True, help="output: the victim (.safetensors)")
     arguments.add_argument("--metrics", type=Path, required=True, help="output: outcome and history (.json)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
+    arguments.add_argument("--settings", help="digest of all settings that the outcome depends on, for the card")
     args = arguments.parse_args(argv)
     stage = read_stage(Victim, settings(args.spec))
     device = prepare_torch(args.device, args.threads)
@@ -86,7 +87,7 @@ def main(argv: Sequence[str]) -> None:
     who = {"attack": stage.attack, "defense": stage.defense, "seed": stage.seed}
     counts = _counts(everything, int(poisoned.sum()), history[-1])
     write_json(args.metrics, {**who, "final": final, "examples": counts, "report": report, "history": history})
-    card.write(args.card, final=final)
+    card.write(args.card, final=final, settings=args.settings)
     save_weights(args.weights, network, final)
     checkpoint.clear()
 

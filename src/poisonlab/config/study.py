@@ -25,7 +25,7 @@ from poisonlab.config.figures import Figures
 from poisonlab.config.models import ModelSettings
 from poisonlab.config.recipe import Recipe
 from poisonlab.config.rows import Row
-from poisonlab.config.types import Name, PositiveInt, Settings
+from poisonlab.config.types import FilePath, Name, PositiveInt, Settings
 from poisonlab.config.victims import Victim
 from poisonlab.errors import SettingsError
 
@@ -84,6 +84,9 @@ class Study(Settings):
     """The rows of the results."""
     figures: Figures = Figures()
     """What is drawn."""
+    merge: tuple[FilePath, ...] = ()
+    """Files of trials (``<study>-trials.csv``) from other runs or machines: a victim that one of them answers for, with
+    the same settings, is not trained here."""
 
     @model_validator(mode="after")
     def _check_names(self) -> Study:
@@ -92,10 +95,11 @@ class Study(Settings):
         _unique("attacks", [attack.name for attack in self.attacks])
         _unique("victims", [victim.name for victim in self.victims])
         _unique("defenses", [row.name for row in self.defenses])
-        if self.study.endswith("-time"):
-            raise ValueError(
-                f"study {self.study!r} must not end in '-time': its tables would overwrite another study's"
-            )
+        for ending in ("-time", "-trials", "-so-far"):
+            if self.study.endswith(ending):
+                raise ValueError(
+                    f"study {self.study!r} must not end in {ending!r}: its tables would overwrite another study's"
+                )
         if ".." in self.results.split("/"):
             raise ValueError("results must not climb out of the repository ('..')")
         return self

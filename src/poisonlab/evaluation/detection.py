@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from poisonlab.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ def detection(keep: Tensor, poisoned: Tensor) -> Detection:
     Raises:
         DataError: another type, or two shapes.
     """
+    # Here, because Snakemake reads trials, which hold such counts, and should not wait for torch.
+    import torch
+
     if keep.dtype != torch.bool or poisoned.dtype != torch.bool or keep.shape != poisoned.shape:
         raise DataError(
             f"keep {tuple(keep.shape)} {keep.dtype} and poisoned {tuple(poisoned.shape)} {poisoned.dtype}: give two "

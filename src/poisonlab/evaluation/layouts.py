@@ -58,7 +58,7 @@ def timing(results: pd.DataFrame, reference: str) -> pd.DataFrame:
         {
             "Attack": results["attack"],
             "Defense": results["defense"],
-            "Seconds": [f"{value:.1f}" for value in results["seconds"]],
+            "Seconds": ["–" if math.isnan(value) else f"{value:.1f}" for value in results["seconds"]],
             "Relative": ["" if math.isnan(value) else f"{value:.2f}" for value in relative],
         }
     )
@@ -96,7 +96,11 @@ def _escape(value: object) -> str:
 
 def _with_interval(results: pd.DataFrame, name: str) -> list[str]:
     return [
-        f"{100 * value:.1f}" if math.isnan(low) else f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        "–"
+        if math.isnan(value)
+        else f"{100 * value:.1f}"
+        if math.isnan(low)
+        else f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
         for value, low, high in zip(results[name], results[f"{name}_low"], results[f"{name}_high"], strict=True)
     ]
 

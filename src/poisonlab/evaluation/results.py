@@ -4,51 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import fields
 from typing import Any
 
 import pandas as pd
 
-from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.intervals import Interval, holm, mcnemar_exact, mean_t, paired_permutation, wilson
+from poisonlab.evaluation.trials import Trial
+
+COLUMNS = (
+    *("attack", "defense", "n", "success", "success_low", "success_high", "untriggered_success"),
+    *("adversarial_confidence", "accuracy", "accuracy_low", "accuracy_high", "accuracy_change", "p_success"),
+    *("poisons_found", "clean_dropped", "precision", "matthews", "false_alarms", "privacy_epsilon"),
+    *("published_success", "published_success_inside", "published_accuracy", "published_accuracy_inside", "seconds"),
+)
 
 REFERENCE_ROW = "none"
 """The row every other row is compared with, seed by seed."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One victim's outcome: success and accuracy in [0, 1], and what the defense cost in seconds."""
-
-    attack: str
-    defense: str
-    seed: int
-    success: float
-    adversarial_confidence: float
-    accuracy: float
-    seconds: float
-    control: bool = False
-    """Trained on clean data; takes no part in the tests between defenses."""
-    untriggered_success: float = math.nan
-    """Of an attack with a trigger: the success on the same images without it. Success is then a rate over images."""
-
-    found: Detection | None = None
-    """What filters and defenses had dropped by the end of training; None for a row that trains nothing."""
-    privacy_epsilon: float = math.nan
-    """Of differentially private training, at delta = 1 / examples."""
-    false_alarms: float = math.nan
-    """Share of clean test images that a detector turns away."""
-
-    @property
-    def triggered(self) -> bool:
-        return not math.isnan(self.untriggered_success)
-
-
 def tidy_results(
     trials: Sequence[Trial],
     published: Mapping[tuple[str, str], Mapping[str, float]] | None = None,
+    expected: Sequence[tuple[str, str]] = (),
 ) -> pd.DataFrame:
-    """One row per attack and defense, in the order of first appearance.
+    """One row per attack and defense, in the order of ``expected`` and then of first appearance.
 
     Columns: ``attack, defense, n``; ``success`` with its 95 % interval (``success_low, success_high``: Wilson's where
     each trial is a yes or no, Student's t within [0, 1] where it is a rate over triggered images);
@@ -63,14 +43,20 @@ def tidy_results(
     Args:
         trials: one per victim.
         published: ``success`` and ``accuracy`` in [0, 1] per (attack, defense), where a paper gives them.
+        expected: pairs (attack, defense) that have a row even without a trial; its n is 0, and its numbers are nan.
     """
-    table = pd.DataFrame([vars(trial) for trial in trials])
+    table = pd.DataFrame([vars(trial) for trial in trials], columns=[field.name for field in fields(Trial)])
+    pairs = dict.fromkeys([*expected, *zip(table["attack"], table["defense"], strict=True)])
     rows = []
-    for (attack, defense), group in table.groupby(["attack", "defense"], sort=False):
+    for attack, defense in pairs:
+        group = table[(table["attack"] == attack) & (table["defense"] == defense)]
+        if group.empty:
+            rows.append({"attack": attack, "defense": defense, "n": 0})
+            continue
         success = _success_interval(group)
         accuracy = mean_t(list(group["accuracy"]))
         reference = table[(table["attack"] == attack) & (table["defense"] == REFERENCE_ROW)]
-        known = (published or {}).get((str(attack), str(defense)), {})
+        known = (published or {}).get((attack, defense), {})
         rows.append(
             {
                 "attack": attack,
@@ -81,7 +67,7 @@ def tidy_results(
                 "adversarial_confidence": group["adversarial_confidence"].mean(),
                 **_named("accuracy", accuracy),
                 "accuracy_change": _paired_change(group, reference, "accuracy"),
-                "p_success": _paired_p(group, reference) if _is_tested(str(defense), group) else math.nan,
+                "p_success": _paired_p(group, reference) if _is_tested(defense, group) else math.nan,
                 **_dropped(group),
                 "false_alarms": group["false_alarms"].mean(),
                 "privacy_epsilon": group["privacy_epsilon"].max(),
@@ -90,7 +76,7 @@ def tidy_results(
                 "seconds": group["seconds"].mean(),
             }
         )
-    results = pd.DataFrame(rows)
+    results = pd.DataFrame(rows, columns=COLUMNS)
     corrected = results.groupby("attack", sort=False)["p_success"].transform(
         lambda values: pd.Series(holm(list(values)), index=values.index)
     )

@@ -1,0 +1,113 @@
+"""Trials: one victim's outcome each, as one line of a CSV file that can be kept, committed and merged."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from poisonlab.errors import DataError
+from poisonlab.evaluation.detection import Detection
+
+PROVENANCE = ("device", "threads", "torch", "python", "commit", "finished", "peak_host_mib", "peak_device_mib")
+"""What is kept of a run card."""
+
+_COUNTS = ("poisons_dropped", "poisons_kept", "clean_dropped", "clean_kept")
+_NUMBERS = (
+    *("success", "adversarial_confidence", "accuracy", "untriggered_success", "privacy_epsilon", "false_alarms"),
+    "seconds",
+)
+COLUMNS = ("attack", "defense", "seed", "settings", *_NUMBERS, *_COUNTS, *PROVENANCE)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One victim's outcome: success and accuracy in [0, 1], and what the defense cost in seconds."""
+
+    attack: str
+    defense: str
+    seed: int
+    success: float
+    adversarial_confidence: float
+    accuracy: float
+    seconds: float
+    control: bool = False
+    """Trained on clean data; takes no part in the tests between defenses."""
+    untriggered_success: float = math.nan
+    """Of an attack with a trigger: the success on the same images without it. Success is then a rate over images."""
+    found: Detection | None = None
+    """What filters and defenses had dropped by the end of training; None for a row that trains nothing."""
+    privacy_epsilon: float = math.nan
+    """Of differentially private training, at delta = 1 / examples."""
+    false_alarms: float = math.nan
+    """Share of clean test images that a detector turns away."""
+    settings: str = ""
+    """Digest of all settings that the outcome depends on, but for the seed."""
+
+    @property
+    def triggered(self) -> bool:
+        return not math.isnan(self.untriggered_success)
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Attack, defense and seed."""
+        return self.attack, self.defense, self.seed
+
+
+def write_trials(path: Path, trials: Sequence[Trial], cards: Sequence[Mapping[str, object]]) -> None:
+    """Write one line per trial, with what its run card (in the same order) says of where it ran; atomically."""
+    # Here, because Snakemake reads trials and should not wait for torch.
+    from poisonlab.artifacts.files import write_text
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for trial, card in zip(trials, cards, strict=True):
+        numbers = {name: _written(getattr(trial, name)) for name in _NUMBERS}
+        counts = {} if trial.found is None else {name: getattr(trial.found, name) for name in _COUNTS}
+        where = {name: card.get(name) for name in PROVENANCE}
+        who = {"attack": trial.attack, "defense": trial.defense, "seed": trial.seed, "settings": trial.settings}
+        writer.writerow({**who, **numbers, **counts, **where})
+    write_text(path, text.getvalue())
+
+
+def _written(value: float) -> str:
+    return "" if math.isnan(value) else repr(float(value))
+
+
+def read_trials(path: Path) -> list[Trial]:
+    """Read what ``write_trials`` wrote; whether a row is a control is not in the file.
+
+    Raises:
+        DataError: the file is missing or no such CSV, or a trial stands in it twice; names the line.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise DataError(f"{path} holds no trials: its columns must be {','.join(COLUMNS)}")
+            trials = [_trial(line, f"{path}:{reader.line_num}") for line in reader]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}): check the path") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no UTF-8 CSV file ({error})") from error
+    seen: set[tuple[str, str, int]] = set()
+    for trial in trials:
+        if trial.key in seen:
+            raise DataError(f"{path}: {'/'.join(map(str, trial.key))} stands in it twice: keep one")
+        seen.add(trial.key)
+    return trials
+
+
+def _trial(line: Mapping[str, str], where: str) -> Trial:
+    try:
+        numbers = {name: float(line[name] or "nan") for name in _NUMBERS}
+        counts = {name: int(line[name]) for name in _COUNTS if line[name]}
+        found = Detection(**counts) if counts else None
+        trial = Trial(line["attack"], line["defense"], int(line["seed"]), math.nan, math.nan, math.nan, math.nan)
+        return replace(trial, settings=line["settings"], found=found, **numbers)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: not a trial ({error}): restore the file") from error

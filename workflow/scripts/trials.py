@@ -1,0 +1,131 @@
+"""Gather the victims' outcomes and run cards into one CSV file of trials."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from poisonlab.artifacts.files import read_json
+from poisonlab.commandline import run, settings
+from poisonlab.config.stages import read_stage
+from poisonlab.config.types import Name, Settings
+from poisonlab.errors import DataError
+from poisonlab.evaluation.detection import Detection
+from poisonlab.evaluation.trials import PROVENANCE, Trial, read_trials, write_trials
+
+
+class Line(Settings):
+    """The victims of one row against one attack, and what they needed."""
+
+    attack: Name
+    defense: Name
+    seeds: tuple[int, ...]
+    settings: str | None
+    """Digest of their settings; what each run card says if not given."""
+    detector: bool
+    """Whether the row examines another one's victims."""
+    noise: bool
+    """Whether they needed friendly noise of their own."""
+    filter: bool
+    """Whether they needed a keep-list of their own."""
+    network: Name | None
+    """The row whose victims its filters or detector looked at."""
+
+
+class Gathering(Settings):
+    """What is gathered."""
+
+    lines: tuple[Line, ...]
+
+
+Key = tuple[str, str, int]
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
+    for kind in ("victims", "detections", "noise", "filters"):
+        arguments.add_argument(f"--{kind}", type=Path, required=True, help="folder: <attack>/<defense>/seed<seed>.*")
+    arguments.add_argument("--merge", type=Path, nargs="*", default=[], help="trials from elsewhere, for their cost")
+    arguments.add_argument("--trials", type=Path, required=True, help="output (.csv)")
+    args = arguments.parse_args(argv)
+    lines = read_stage(Gathering, settings(args.spec)).lines
+
+    elsewhere = {trial.key: trial.seconds for path in args.merge for trial in read_trials(path)}
+    networks = {(line.attack, line.defense): line.network for line in lines}
+    own: dict[Key, float] = {}
+    trials, cards = [], []
+    for line in lines:
+        for seed in line.seeds:
+            place = Path(line.attack) / line.defense / f"seed{seed}"
+            outcome = (args.detections if line.detector else args.victims) / place
+            path = outcome.with_name(f"{outcome.name}.card.json")
+            card = read_json(path)
+            own[line.attack, line.defense, seed] = (
+                _number(card, "seconds", path)
+                + (_card_seconds(args.noise / place, "cost_seconds") if line.noise else 0.0)
+                + (_card_seconds(args.filters / place, "seconds") if line.filter else 0.0)
+            )
+            digest = line.settings if line.settings is not None else str(card.get("settings"))
+            trials.append(_trial(line, seed, outcome.with_name(f"{outcome.name}.metrics.json"), digest))
+            cards.append(_provenance(card))
+    charged = [replace(trial, seconds=_cost(trial.key, own, networks, elsewhere)) for trial in trials]
+    write_trials(args.trials, charged, cards)
+
+
+def _cost(
+    key: Key, own: Mapping[Key, float], networks: Mapping[tuple[str, str], str | None], elsewhere: Mapping[Key, float]
+) -> float:
+    """Seconds: its own jobs, and all that the network cost that its filters or detector looked at; nan if unknown."""
+    if key not in own:
+        return elsewhere.get(key, math.nan)
+    attack, defense, seed = key
+    network = networks[attack, defense]
+    return own[key] + (0.0 if network is None else _cost((attack, network, seed), own, networks, elsewhere))
+
+
+def _card_seconds(place: Path, key: str) -> float:
+    path = place.with_name(f"{place.name}.card.json")
+    return _number(read_json(path), key, path)
+
+
+def _number(content: Any, key: str, path: Path) -> float:
+    try:
+        return float(content[key])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} lacks {error}: delete it and run the workflow again") from error
+
+
+def _trial(line: Line, seed: int, metrics: Path, digest: str) -> Trial:
+    content = read_json(metrics)
+    try:
+        final, report, examples = content["final"], content.get("report", {}), content.get("examples")
+        return Trial(
+            line.attack,
+            line.defense,
+            seed,
+            success=final["success"],
+            adversarial_confidence=final["adversarial_confidence"],
+            accuracy=final["accuracy"],
+            seconds=math.nan,
+            untriggered_success=final.get("untriggered_success", math.nan),
+            found=None if examples is None else Detection(**examples),
+            privacy_epsilon=report.get("privacy_epsilon", math.nan),
+            false_alarms=report.get("false_alarms", math.nan),
+            settings=digest,
+        )
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"{metrics} lacks {error}: delete it and run the workflow again") from error
+
+
+def _provenance(card: Mapping[str, Any]) -> dict[str, object]:
+    software = card.get("software") or {}
+    return {name: card.get(name, software.get(name)) for name in PROVENANCE}
+
+
+if __name__ == "__main__":
+    run(main)
