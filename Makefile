@@ -5,7 +5,7 @@ BIN := .venv/bin
 STUDY ?= digits
 CONFIG ?= config.yaml
 
-.PHONY: demo report test quick-test lint bench lock clean-venv
+.PHONY: demo report verify test quick-test lint bench lock clean-venv
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores all
@@ -30,6 +30,10 @@ lint: .venv/ready
 # Everything but the tests that run Snakemake.
 quick-test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not workflow"
+
+# What is current, stale or of unknown origin among the study's results; reads every artifact.
+verify: .venv/ready
+	PYTHONPATH=src $(BIN)/python workflow/scripts/verify.py --deep --configfile $(CONFIG)
 
 # Times and memory against the straightforward way of doing the same, side by side in one run.
 bench: .venv/ready

@@ -19,7 +19,8 @@ from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.intervals import mcnemar_exact, paired_permutation
 from poisonlab.evaluation.layouts import latex, markdown, readable, timing
 from poisonlab.evaluation.outcome import accuracy, attack_outcome, outputs_of
-from poisonlab.evaluation.results import Trial, tidy_results
+from poisonlab.evaluation.results import tidy_results
+from poisonlab.evaluation.trials import Trial
 from poisonlab.models.classifier import Normalize
 
 
@@ -207,6 +208,60 @@ def test_a_rate_of_a_single_seed_has_no_interval() -> None:
     table = readable(results)
     assert table["Poison success [95 % CI]"].tolist() == ["50.0", "100.0"]
     assert "nan" not in markdown(table)
+
+
+# --- rows that nobody has run -----------------------------------------------------------------------------------------
+
+
+def test_rows_that_are_expected_stand_first_and_in_their_order() -> None:
+    measured = [*DEFENDED, *trials("bp", "extra", {0: 1.0}), *NONE]
+    expected = [("bp", "none"), ("gm", "none"), ("gm", "later"), ("gm", "d")]
+    results = tidy_results(measured, expected=expected)
+    assert list(zip(results["attack"], results["defense"], strict=True)) == [*expected, ("bp", "extra")]
+    assert results["n"].tolist() == [0, 8, 0, 8, 1]
+    # The others are what they are without them.
+    pd.testing.assert_frame_equal(
+        results[results["n"] > 0].set_index(["attack", "defense"]).sort_index(),
+        tidy_results(measured).set_index(["attack", "defense"]).sort_index(),
+        check_dtype=False,
+    )
+    nothing = results[results["n"] == 0].drop(columns=["attack", "defense", "n"])
+    assert nothing.isna().all(axis=None)
+
+
+def test_a_row_without_trials_is_shown_as_such() -> None:
+    expected = [("gm", "none"), ("gm", "later")]
+    results = tidy_results(NONE, {("gm", "none"): {"success": 0.9}, ("gm", "later"): {"success": 0.1}}, expected)
+    table = readable(results)
+    assert table["n"].tolist() == ["8", "0"]
+    assert table["Published success"].tolist() == ["90.0 (inside)", ""]
+    assert table["Poison success [95 % CI]"][1] == table["Test accuracy [95 % CI]"][1] == "–"
+    assert table["p (Holm)"].tolist() == ["", ""]
+    costs = timing(results, "none")
+    assert costs["Seconds"].tolist() == ["2.0", "–"]
+    assert costs["Relative"].tolist() == ["1.00", ""]
+
+
+def test_a_row_without_trials_takes_no_verdict_from_others() -> None:
+    """One seed has no interval that a published accuracy could lie in."""
+    expected = [("gm", "none"), ("gm", "later")]
+    results = tidy_results(trials("gm", "none", {4: 1}), {("gm", "none"): {"accuracy": 0.9}}, expected)
+    assert readable(results)["Published accuracy"].tolist() == ["90.0", ""]
+
+
+def test_a_study_in_which_nothing_was_run_has_all_its_rows() -> None:
+    expected = [("gm", "none"), ("gm", "d"), ("bp", "none")]
+    results = tidy_results([], expected=expected)
+    assert results["n"].tolist() == [0, 0, 0]
+    assert list(results.columns) == list(tidy_results(NONE).columns)
+    table, costs = readable(results), timing(results, "none")
+    # No column beyond those of every study.
+    shared = ["Attack", "Defense", "n", "Poison success [95 % CI]", "Test accuracy [95 % CI]", "p (Holm)"]
+    assert list(table.columns) == shared
+    assert costs["Seconds"].tolist() == ["–", "–", "–"]
+    for text in (markdown(table), latex(table), markdown(costs)):
+        assert "nan" not in text
+    assert tables_of(markdown(table))["gm"][1:] == [["none", "0", "–", "–"], ["d", "0", "–", "–"]]
 
 
 # --- filters, detectors and privacy ---------------------------------------------------------------------------------

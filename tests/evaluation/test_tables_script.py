@@ -1,10 +1,12 @@
-"""workflow/scripts/tables.py: published numbers beside an attack, what a row costs, what was dropped, the notes."""
+"""workflow/scripts/trials.py and tables.py: what a row costs, which trials count, published numbers, the notes."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -14,13 +16,14 @@ import pandas as pd
 import pytest
 
 from poisonlab.errors import DataError, SettingsError
+from poisonlab.evaluation.trials import Trial, read_trials, write_trials
 from poisonlab.provenance import spec
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def load_script() -> ModuleType:
-    found = importlib.util.spec_from_file_location("tables_script", ROOT / "workflow" / "scripts" / "tables.py")
+def load_script(name: str) -> ModuleType:
+    found = importlib.util.spec_from_file_location(f"{name}_script", ROOT / "workflow" / "scripts" / f"{name}.py")
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
@@ -30,49 +33,119 @@ def load_script() -> ModuleType:
     return module
 
 
-script = load_script()
+trials_script, tables_script = load_script("trials"), load_script("tables")
 
 
-def run_script(
-    folder: Path,
-    cells: list[dict[str, Any]],
-    metrics: list[dict[str, Any]],
-    cards: list[float] | None = None,
-    noise_cards: tuple[float, ...] = (),
-    filter_cards: tuple[float, ...] = (),
-    **more: Any,
-) -> dict[str, str]:
-    """The texts of the tables. ``metrics`` adds to a ``final`` that is complete; the cards hold the seconds."""
-    files: dict[str, list[Path]] = {"metrics": [], "cards": [], "noise-cards": [], "filter-cards": []}
+@dataclass(frozen=True)
+class Cell:
+    """One victim or detection, and what its files say."""
 
-    def put(kind: str, content: dict[str, Any]) -> None:
-        files[kind].append(folder / f"{kind}{len(files[kind])}.json")
-        files[kind][-1].write_text(json.dumps(content), encoding="utf-8")
+    defense: str
+    seed: int = 0
+    attack: str = "a"
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """Adds to a ``final`` that is complete."""
+    seconds: float = 1.0
+    noise: float | None = None
+    """Seconds of its friendly noise, if it has any."""
+    filter: float | None = None
+    """Seconds of its filters, if it has any."""
+    network: str | None = None
+    detector: bool = False
+    control: bool = False
 
-    for own in metrics:
+    @property
+    def row(self) -> tuple[str, str]:
+        return self.attack, self.defense
+
+
+def put(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def put_files(folder: Path, cells: Sequence[Cell], **card: Any) -> None:
+    """What the jobs of the cells leave behind."""
+    for cell in cells:
+        place = f"{cell.attack}/{cell.defense}/seed{cell.seed}"
+        outcome = folder / ("detections" if cell.detector else "victims") / place
         final = {"success": 0.0, "adversarial_confidence": 0.5, "accuracy": 0.9}
-        put("metrics", {**own, "final": {**final, **own.get("final", {})}})
-    for seconds in cards or [1.0] * len(cells):
-        put("cards", {"seconds": seconds})
-    for seconds in noise_cards:
-        # The epochs that the victim trains anyway are not charged twice.
-        put("noise-cards", {"seconds": 1000.0, "cost_seconds": seconds})
-    for seconds in filter_cards:
-        put("filter-cards", {"seconds": seconds})
+        metrics = {**cell.metrics, "final": {**final, **cell.metrics.get("final", {})}}
+        put(outcome.with_name(f"{outcome.name}.metrics.json"), metrics)
+        put(outcome.with_name(f"{outcome.name}.card.json"), {"seconds": cell.seconds, **card})
+        if cell.noise is not None:
+            # The epochs that the victim trains anyway are not charged twice.
+            put(folder / f"noise/{place}.card.json", {"seconds": 1000.0, "cost_seconds": cell.noise})
+        if cell.filter is not None:
+            put(folder / f"filters/{place}.card.json", {"seconds": cell.filter})
+
+
+def digest(attack: str, defense: str) -> str:
+    return f"settings of {attack}/{defense}"
+
+
+def rows_of(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
+    rows: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        rows.setdefault(cell.row, []).append(cell)
+    return rows
+
+
+def gather(folder: Path, cells: Sequence[Cell], merge: Sequence[Path] = (), told: bool = True) -> Path:
+    """The file of trials that trials.py makes; ``told``: whether it is told what settings they were made with."""
+    lines = [
+        {
+            "attack": attack,
+            "defense": defense,
+            "seeds": [cell.seed for cell in row],
+            "settings": digest(attack, defense) if told else None,
+            "detector": row[0].detector,
+            "noise": row[0].noise is not None,
+            "filter": row[0].filter is not None,
+            "network": row[0].network,
+        }
+        for (attack, defense), row in rows_of(cells).items()
+    ]
+    folders = (part for kind in ("victims", "detections", "noise", "filters") for part in (f"--{kind}", folder / kind))
+    options = [*folders, *(("--merge", *merge) if merge else ()), "--trials", folder / "own-trials.csv"]
+    trials_script.main(["--spec", *spec(lines=lines), *map(str, options)])
+    return folder / "own-trials.csv"
+
+
+def show(
+    folder: Path,
+    cells: Sequence[Cell],
+    files: Sequence[Path],
+    claims: Sequence[dict[str, Any]] = (),
+    called: dict[str, str] | None = None,
+) -> dict[str, str]:
+    """The texts of the tables that tables.py makes of trials."""
+    lines = [
+        {
+            "attack": attack,
+            "defense": defense,
+            "control": row[0].control,
+            "seeds": [cell.seed for cell in row],
+            "settings": digest(attack, defense),
+            "called": (called or {}).get(defense, defense),
+        }
+        for (attack, defense), row in rows_of(cells).items()
+    ]
     outputs = {kind: folder / f"table.{kind}" for kind in ("csv", "md", "tex", "time")}
-    script.main(
+    tables_script.main(
         [
-            *("--spec", *spec(**{"description": "Made up.", "cells": cells, **more})),
-            *(part for kind, paths in files.items() for part in (f"--{kind}", *map(str, paths))),
-            *("--reference", str(ROOT / "reference")),
+            *("--spec", *spec(description="Made up.", lines=lines, claims=list(claims))),
+            *("--trials", *map(str, files), "--reference", str(ROOT / "reference")),
             *(part for kind, path in outputs.items() for part in (f"--{kind}", str(path))),
         ]
     )
     return {kind: path.read_text("utf-8") for kind, path in outputs.items()}
 
 
-def cell(defense: str, seed: int = 0, attack: str = "a", **more: Any) -> dict[str, Any]:
-    return {"attack": attack, "defense": defense, "seed": seed, "control": False, **more}
+def run_scripts(folder: Path, cells: Sequence[Cell], **more: Any) -> dict[str, str]:
+    """The texts of the tables of what was all run here."""
+    put_files(folder, cells)
+    return show(folder, cells, [gather(folder, cells)], **more)
 
 
 def by_defense(text: str) -> pd.DataFrame:
@@ -82,15 +155,16 @@ def by_defense(text: str) -> pd.DataFrame:
 
 def tables(
     folder: Path,
-    published: dict[str, Any],
+    claims: Sequence[dict[str, Any]],
     rows: tuple[str, ...] = ("none", "friends-bernoulli"),
-    aliases: dict[str, str] | None = None,
+    called: dict[str, str] | None = None,
     **measured: float,
 ) -> tuple[pd.DataFrame, str]:
     """The CSV and the Markdown of one attack ``a`` with two seeds per row."""
-    cells = [cell(row, seed) for row in rows for seed in (0, 1)]
-    metrics = [{"final": {"success": float(each["seed"] == 0), **measured}} for each in cells]
-    texts = run_script(folder, cells, metrics, published=published, aliases=aliases or {})
+    cells = [
+        Cell(row, seed, metrics={"final": {"success": float(seed == 0), **measured}}) for row in rows for seed in (0, 1)
+    ]
+    texts = run_scripts(folder, cells, claims=claims, called=called)
     return by_defense(texts["csv"]), texts["md"]
 
 
@@ -99,7 +173,7 @@ def published_beside(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
 
 def test_a_row_of_a_table_with_several_attacks(tmp_path: Path) -> None:
-    table, text = tables(tmp_path, {"a": {"table": 3, "row": "Bullseye Polytope | Transfer"}})
+    table, text = tables(tmp_path, [{"attack": "a", "table": 3, "row": "Bullseye Polytope | Transfer"}])
     # FRIENDS, table 3.
     numbers = pd.read_csv(ROOT / "reference" / "friends_table3.csv", keep_default_na=False)
     own = numbers[numbers["row"] == "Bullseye Polytope | Transfer"]
@@ -112,32 +186,29 @@ def test_a_row_of_a_table_with_several_attacks(tmp_path: Path) -> None:
 
 
 def test_a_table_of_one_attack_needs_no_row(tmp_path: Path) -> None:
-    table, _ = tables(tmp_path, {"a": {"table": 4}})
+    table, _ = tables(tmp_path, [{"attack": "a", "table": 4}])
     beside = {row: tuple(map(float, values)) for row, values in published_beside(table).items()}
     assert beside["none"] == pytest.approx((0.75, 0.935))
     assert beside["friends-bernoulli"] == pytest.approx((0, 0.9152))
 
 
 def test_without_published_numbers_there_is_no_column_to_read(tmp_path: Path) -> None:
-    table, text = tables(tmp_path, {})
+    table, text = tables(tmp_path, [])
     assert set(published_beside(table).values()) == {("", "")}
     assert "Published" not in text
 
 
 @pytest.mark.parametrize(
-    ("published", "words"),
+    ("place", "words"),
     [
-        ({"table": 3, "row": "Poison Frogs"}, ["'a'", "published_row 'Poison Frogs'", "'Poison Frogs | Transfer'"]),
-        ({"table": 3}, ["'a'", "table 3 has several rows", "give published_row", "'Poison Frogs | Transfer'"]),
-        ({"table": 6}, ["'a'", "table 6 has several rows", "give published_row", "'FRIENDS-B (ResNet18)'"]),
+        ({"table": 3, "row": "Poison Frogs"}, ["'a'", "row 'Poison Frogs'", "'Poison Frogs | Transfer'"]),
+        ({"table": 3}, ["'a'", "table 3 has several rows", "give the row", "'Poison Frogs | Transfer'"]),
     ],
-    ids=["unknown row", "no row, several attacks", "no row, several donors"],
+    ids=["unknown row", "no row, several attacks"],
 )
-def test_a_row_that_is_unknown_or_missing_is_one_line(
-    published: dict[str, Any], words: list[str], tmp_path: Path
-) -> None:
+def test_a_row_that_is_unknown_or_missing_is_one_line(place: dict[str, Any], words: list[str], tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
-        tables(tmp_path, {"a": published})
+        tables(tmp_path, [{"attack": "a", **place}])
     assert "\n" not in str(caught.value)
     for word in words:
         assert word in str(caught.value)
@@ -145,7 +216,7 @@ def test_a_row_that_is_unknown_or_missing_is_one_line(
 
 
 def test_success_without_the_trigger_is_shown_and_explained(tmp_path: Path) -> None:
-    table, text = tables(tmp_path, {}, untriggered_success=0.125)
+    table, text = tables(tmp_path, [], untriggered_success=0.125)
     assert [float(value) for value in table["untriggered_success"]] == [0.125, 0.125]
     assert "Without trigger" in text
     assert "12.5" in text
@@ -155,7 +226,7 @@ def test_success_without_the_trigger_is_shown_and_explained(tmp_path: Path) -> N
 
 
 def test_attacks_without_a_trigger_say_nothing_of_it(tmp_path: Path) -> None:
-    table, text = tables(tmp_path, {})
+    table, text = tables(tmp_path, [])
     assert set(table["untriggered_success"]) == {""}
     assert "trigger" not in text
 
@@ -165,8 +236,8 @@ def test_attacks_without_a_trigger_say_nothing_of_it(tmp_path: Path) -> None:
 
 def test_rows_stand_beside_what_the_paper_calls_them(tmp_path: Path) -> None:
     rows = ("none", "gradient-shaping", "dp-sgd", "mixup", "cutmix", "abl")
-    aliases = {"gradient-shaping": "dp-sgd", "dp-sgd": "dp-sgd", "mixup": "strong-augmentation"}
-    table, _ = tables(tmp_path, {"a": {"table": 2}}, rows, aliases)
+    called = {"gradient-shaping": "dp-sgd", "dp-sgd": "dp-sgd", "mixup": "strong-augmentation"}
+    table, _ = tables(tmp_path, [{"attack": "a", "table": 2}], rows, called)
     # FRIENDS, table 2: DP-SGD 13.14 and 70.00, strong augmentation 69.75 and 91.32.
     beside = published_beside(table)
     for name, values in (
@@ -183,68 +254,293 @@ def test_rows_stand_beside_what_the_paper_calls_them(tmp_path: Path) -> None:
 
 def test_another_name_hides_the_own_one(tmp_path: Path) -> None:
     """A row with the name of a published defense that stands for another."""
-    table, _ = tables(tmp_path, {"a": {"table": 4}}, ("none", "friends-bernoulli"), {"friends-bernoulli": "none"})
+    table, _ = tables(tmp_path, [{"attack": "a", "table": 4}], called={"friends-bernoulli": "none"})
     assert published_beside(table)["friends-bernoulli"] == published_beside(table)["none"] != ("", "")
 
 
 # --- costs ----------------------------------------------------------------------------------------------------
 
 
+def seconds(text: str) -> dict[str, float]:
+    """By row; what is unknown is an empty field."""
+    return {defense: float(value) for defense, value in by_defense(text)["seconds"].items() if value != ""}
+
+
+CHAINS = [
+    Cell("strip", seconds=1.0, network="second", detector=True),
+    Cell("none", seconds=10.0),
+    Cell("first", seconds=8.0, filter=2.0, network="none"),
+    Cell("second", seconds=7.0, filter=3.0, network="first"),
+    Cell("friends", seconds=20.0, noise=5.0),
+    Cell("filtered-friends", seconds=16.0, noise=4.0, filter=0.5, network="friends"),
+]
+FIRST = 8.0 + 2.0 + 10.0
+SECOND = 7.0 + 3.0 + FIRST
+SPENT = {
+    "strip": 1.0 + SECOND,
+    "none": 10.0,
+    "first": FIRST,
+    "second": SECOND,
+    "friends": 20.0 + 5.0,
+    "filtered-friends": 16.0 + 4.0 + 0.5 + 25.0,
+}
+
+
 def test_a_row_pays_for_the_network_that_it_looks_at(tmp_path: Path) -> None:
-    cells = [
-        cell("strip", network=3),
-        cell("none"),
-        cell("first", filter=1, network=1),
-        cell("second", filter=0, network=2),
-        cell("friends", noise=1),
-        cell("filtered-friends", noise=0, filter=2, network=4),
-    ]
-    own, noises, filters = [1.0, 10.0, 8.0, 7.0, 20.0, 16.0], (4.0, 5.0), (3.0, 2.0, 0.5)
-    texts = run_script(tmp_path, cells, [{}] * 6, own, noises, filters)
-    none, first = 10.0, 8.0 + 2.0 + 10.0
-    second = 7.0 + 3.0 + first
-    friends = 20.0 + 5.0
-    expected = {
-        "none": none,
-        "first": first,
-        "second": second,
-        "strip": 1.0 + second,
-        "friends": friends,
-        "filtered-friends": 16.0 + 4.0 + 0.5 + friends,
-    }
-    assert by_defense(texts["csv"])["seconds"].astype(float).to_dict() == expected
+    texts = run_scripts(tmp_path, CHAINS)
+    assert seconds(texts["csv"]) == SPENT
     lines = {line.split("|")[2].strip(): line for line in texts["time"].splitlines() if line.startswith("| a")}
-    for name, seconds in expected.items():
-        assert [part.strip() for part in lines[name].split("|")[3:5]] == [f"{seconds:.1f}", f"{seconds / 10:.2f}"]
+    for name, spent in SPENT.items():
+        assert [part.strip() for part in lines[name].split("|")[3:5]] == [f"{spent:.1f}", f"{spent / 10:.2f}"]
     assert "the training of the network that they look at" in texts["time"]
 
 
 def test_each_seed_pays_for_its_own_network(tmp_path: Path) -> None:
-    cells = [*(cell("none", seed) for seed in (0, 1)), *(cell("f", seed, filter=seed, network=seed) for seed in (0, 1))]
-    texts = run_script(tmp_path, cells, [{}] * 4, [10.0, 30.0, 1.0, 2.0], filter_cards=(0.25, 0.5))
-    seconds = by_defense(texts["csv"])["seconds"].astype(float)
-    assert seconds["none"] == pytest.approx(20)
-    assert seconds["f"] == pytest.approx((11.25 + 32.5) / 2)
+    cells = [
+        *(Cell("none", seed, seconds=spent) for seed, spent in enumerate((10.0, 30.0))),
+        Cell("f", 0, seconds=1.0, filter=0.25, network="none"),
+        Cell("f", 1, seconds=2.0, filter=0.5, network="none"),
+    ]
+    table = seconds(run_scripts(tmp_path, cells)["csv"])
+    assert table == {"none": pytest.approx(20), "f": pytest.approx((11.25 + 32.5) / 2)}
+
+
+def trial(defense: str, seed: int = 0, attack: str = "a", **more: Any) -> Trial:
+    """From elsewhere: a success."""
+    settings = more.pop("settings", digest(attack, defense))
+    return replace(Trial(attack, defense, seed, 1.0, 0.75, 0.5, 400.0), **more, settings=settings)
+
+
+def elsewhere(path: Path, *trials: Trial) -> Path:
+    write_trials(path, trials, [{}] * len(trials))
+    return path
+
+
+def test_a_network_from_elsewhere_costs_what_it_did_there(tmp_path: Path) -> None:
+    """With all that it looked at itself."""
+    here = [cell for cell in CHAINS if cell.defense in ("strip", "second", "friends")]
+    put_files(tmp_path, here)
+    # The first file's trial counts, as it does in the tables.
+    merge = [
+        elsewhere(tmp_path / "one.csv", trial("first", seconds=300.0), trial("none", seconds=100.0)),
+        elsewhere(tmp_path / "two.csv", trial("first", seconds=4.0)),
+    ]
+    own = gather(tmp_path, here, merge)
+    assert {each.defense: each.seconds for each in read_trials(own)} == {
+        "strip": 1.0 + 7.0 + 3.0 + 300.0,
+        "second": 7.0 + 3.0 + 300.0,
+        "friends": 25.0,
+    }
+    assert seconds(show(tmp_path, CHAINS[:5], [own, *merge])["csv"]) == {
+        "strip": 311.0,
+        "none": 100.0,
+        "first": 300.0,
+        "second": 310.0,
+        "friends": 25.0,
+    }
+
+
+def test_what_a_network_cost_that_is_not_there_is_unknown(tmp_path: Path) -> None:
+    here = [cell for cell in CHAINS if cell.defense in ("strip", "second", "friends")]
+    put_files(tmp_path, here)
+    own = gather(tmp_path, here)
+    table = pd.read_csv(own, keep_default_na=False, dtype=str).set_index("defense")
+    assert table["seconds"].to_dict() == {"strip": "", "second": "", "friends": "25.0"}
+    texts = show(tmp_path, CHAINS, [own])
+    assert seconds(texts["csv"]) == {"friends": 25.0}
+    # The outcome is known all the same.
+    assert by_defense(texts["csv"])["n"].to_dict() == {
+        "strip": 1,
+        "none": 0,
+        "first": 0,
+        "second": 1,
+        "friends": 1,
+        "filtered-friends": 0,
+    }
+    lines = [[part.strip() for part in line.split("|")[2:5]] for line in texts["time"].splitlines() if "| a " in line]
+    # Without the undefended row nothing is relative to it.
+    assert [line[:2] for line in lines] == [
+        [cell.defense, "25.0" if cell.defense == "friends" else "–"] for cell in CHAINS
+    ]
+    assert "nan" not in texts["time"]
 
 
 @pytest.mark.parametrize(("card", "words"), [('{"second": 1}', "seconds"), ("[]", "lacks"), ("{", "damaged")])
-def test_a_card_without_seconds_is_one_line(tmp_path: Path, card: str, words: str) -> None:
-    cells = [cell("none"), cell("f", filter=0, network=0)]
-    run_script(tmp_path, cells, [{}] * 2, filter_cards=(1.0,))
-    (tmp_path / "filter-cards0.json").write_text(card, encoding="utf-8")
-    (tmp_path / "table.csv").unlink()
+@pytest.mark.parametrize("kind", ["victims", "filters", "noise"])
+def test_a_card_without_seconds_is_one_line(tmp_path: Path, kind: str, card: str, words: str) -> None:
+    cells = [Cell("none"), Cell("f", filter=1.0, noise=1.0, network="none")]
+    put_files(tmp_path, cells)
+    broken = tmp_path / kind / "a/f/seed0.card.json"
+    broken.write_text(card, encoding="utf-8")
     with pytest.raises(DataError, match=words) as caught:
-        script.main(
-            [
-                *("--spec", *spec(description="Made up.", cells=cells)),
-                *("--metrics", *(str(tmp_path / f"metrics{place}.json") for place in (0, 1))),
-                *("--cards", *(str(tmp_path / f"cards{place}.json") for place in (0, 1))),
-                *("--filter-cards", str(tmp_path / "filter-cards0.json"), "--reference", str(ROOT / "reference")),
-                *(part for kind in ("csv", "md", "tex", "time") for part in (f"--{kind}", f"{tmp_path}/table.{kind}")),
-            ]
-        )
+        gather(tmp_path, cells)
     assert "\n" not in str(caught.value)
-    assert "filter-cards0.json" in str(caught.value)
+    assert str(broken) in str(caught.value)
+    assert not (tmp_path / "own-trials.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "words"),
+    [
+        ("{}", "lacks 'final'"),
+        ('{"final": {"success": 1, "accuracy": 1}}', "lacks 'adversarial_confidence'"),
+        ("[]", "lacks"),
+        ('{"final"', "damaged"),
+    ],
+)
+def test_metrics_without_an_outcome_are_one_line(tmp_path: Path, metrics: str, words: str) -> None:
+    put_files(tmp_path, [Cell("none")])
+    broken = tmp_path / "victims/a/none/seed0.metrics.json"
+    broken.write_text(metrics, encoding="utf-8")
+    with pytest.raises(DataError, match=words) as caught:
+        gather(tmp_path, [Cell("none")])
+    assert "\n" not in str(caught.value)
+    assert str(broken) in str(caught.value)
+
+
+# --- which trials count ---------------------------------------------------------------------------------------
+
+
+def test_a_line_says_where_a_victim_was_trained(tmp_path: Path) -> None:
+    where = {"device": "NVIDIA H200", "threads": 2, "commit": "0c8c087", "peak_host_mib": 640, "peak_device_mib": None}
+    put_files(tmp_path, [Cell("none")], **where, software={"torch": "2.9.0", "python": "3.12.1", "numpy": "2"})
+    table = pd.read_csv(gather(tmp_path, [Cell("none")]), keep_default_na=False, dtype=str).iloc[0]
+    assert table["settings"] == "settings of a/none"
+    known = {**where, "torch": "2.9.0", "python": "3.12.1", "finished": None}
+    for name, value in known.items():
+        assert table[name] == ("" if value is None else str(value))
+
+
+def test_settings_that_nobody_tells_are_those_of_the_card(tmp_path: Path) -> None:
+    """Of what a broken-off study left behind: its settings may have changed since."""
+    cells = [Cell("none"), Cell("none", 1), Cell("d")]
+    put_files(tmp_path, cells[:1], settings=digest("a", "none"))
+    put_files(tmp_path, cells[1:2], settings="older ones")
+    put_files(tmp_path, cells[2:])
+    own = gather(tmp_path, cells, told=False)
+    assert [each.settings for each in read_trials(own)][:2] == ["settings of a/none", "older ones"]
+    texts = show(tmp_path, cells, [own])
+    assert by_defense(texts["csv"])["n"].to_dict() == {"none": 1, "d": 0}
+    assert notes_with(texts["md"], "Refused") == [refused("a/none", own, 1), refused("a/d", own, 0)]
+
+
+def notes_with(text: str, words: str) -> list[str]:
+    return [line[2:] for line in text.splitlines() if line.startswith("- ") and words in line]
+
+
+def refused(row: str, path: Path, *seeds: int) -> str:
+    reason = "Refused, because made with other settings than this study's"
+    return f"{reason}: {row} of {path} (seeds {', '.join(map(str, seeds))})."
+
+
+STUDY = [Cell(defense, seed) for defense in ("none", "d", "later") for seed in (0, 1, 2)]
+
+
+def test_trials_of_other_settings_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = elsewhere(
+        tmp_path / "there-trials.csv",
+        *(trial("none", seed, settings="others") for seed in (2, 0)),
+        trial("none", 1),
+        trial("d", 1, settings="others"),
+        # Of no row, no seed or no attack of this study: nobody asked for them.
+        trial("unknown", settings="others"),
+        trial("none", 7, settings="others"),
+        trial("none", 0, "b", settings="others"),
+    )
+    texts = show(tmp_path, STUDY, [path])
+    notes = [refused("a/none", path, 2, 0), refused("a/d", path, 1)]
+    assert notes_with(texts["md"], "Refused") == notes
+    assert all(f"% {note}" in texts["tex"].splitlines() for note in notes)
+    assert capsys.readouterr().out.count("refused: ") == 2
+    table = by_defense(texts["csv"])
+    assert table["n"].to_dict() == {"none": 1, "d": 0, "later": 0}
+    assert float(table.loc["none", "success"]) == 1
+    assert notes_with(texts["md"], "Not run yet") == ["Not run yet: 8 of 9 victims."]
+
+
+def test_trials_that_others_answer_for_are_refused_all_the_same(tmp_path: Path) -> None:
+    """Whoever named the file should know that it was of no use, also after the victims were run here."""
+    put_files(tmp_path, STUDY)
+    paths = [tmp_path / name / "same-trials.csv" for name in ("one", "two")]
+    for path in paths:
+        elsewhere(path, trial("none", 0, settings="others"))
+    texts = show(tmp_path, STUDY, [gather(tmp_path, STUDY), *paths])
+    # Files may well have the same name.
+    assert notes_with(texts["md"], "Refused") == [refused("a/none", path, 0) for path in paths]
+    assert notes_with(texts["md"], "Not run yet") == []
+    assert set(by_defense(texts["csv"])["n"]) == {3}
+
+
+def test_the_first_file_wins(tmp_path: Path) -> None:
+    put_files(tmp_path, STUDY[:1])
+    own = gather(tmp_path, STUDY[:1])
+    one = elsewhere(tmp_path / "one.csv", trial("none", 0), trial("none", 1, success=0.5), trial("d", 1, settings="no"))
+    two = elsewhere(tmp_path / "two.csv", trial("none", 1), trial("none", 2, success=0.25), trial("d", 1))
+    texts = show(tmp_path, STUDY, [own, one, two])
+    table = by_defense(texts["csv"])
+    assert table["n"].to_dict() == {"none": 3, "d": 1, "later": 0}
+    # 0 here, 0.5 from the first and 0.25 from the second; what the first file cannot answer, the second may.
+    assert float(table.loc["none", "success"]) == pytest.approx(0.75 / 3)
+    assert notes_with(texts["md"], "Refused") == [refused("a/d", one, 1)]
+    other = by_defense(show(tmp_path, STUDY, [own, two, one])["csv"])
+    assert float(other.loc["none", "success"]) == pytest.approx(1.25 / 3)
+
+
+def test_the_order_is_the_studys(tmp_path: Path) -> None:
+    path = elsewhere(tmp_path / "one.csv", *(trial(each.defense, each.seed) for each in reversed(STUDY)))
+    texts = show(tmp_path, STUDY, [path])
+    assert list(by_defense(texts["csv"]).index) == ["none", "d", "later"]
+    straight = elsewhere(tmp_path / "two.csv", *(trial(each.defense, each.seed) for each in STUDY))
+    assert show(tmp_path, STUDY, [straight]) == texts
+
+
+def test_rows_that_nobody_has_run_are_shown(tmp_path: Path) -> None:
+    put_files(tmp_path, STUDY[:3])
+    texts = show(tmp_path, STUDY, [gather(tmp_path, STUDY[:3])], claims=[{"attack": "a", "table": 4}])
+    cells = {
+        parts[2]: parts[3:]
+        for line in texts["md"].splitlines()
+        if (parts := [part.strip() for part in line.split("|")])[1:2] == ["a"]
+    }
+    assert cells["none"][:3] == ["3", "0.0 [0.0, 56.1]", "90.0 [90.0, 90.0]"]
+    for row in ("d", "later"):
+        assert cells[row][:3] == ["0", "–", "–"]
+    assert notes_with(texts["md"], "Not run yet") == ["Not run yet: 6 of 9 victims."]
+    assert "nan" not in texts["md"] + texts["tex"] + texts["time"]
+
+
+def test_a_study_in_which_nothing_was_run_has_tables(tmp_path: Path) -> None:
+    own = gather(tmp_path, [])
+    assert read_trials(own) == []
+    texts = show(tmp_path, STUDY, [own])
+    assert by_defense(texts["csv"])["n"].to_dict() == {"none": 0, "d": 0, "later": 0}
+    assert notes_with(texts["md"], "Not run yet") == ["Not run yet: 9 of 9 victims."]
+    assert "nan" not in texts["md"] + texts["tex"] + texts["time"]
+
+
+def test_a_control_from_elsewhere_is_a_control(tmp_path: Path) -> None:
+    """Which the file does not say: it takes no part in the tests between defenses."""
+    seeds = range(6)
+    cells = [*(Cell("clean", seed, control=True) for seed in seeds), *(Cell("none", seed) for seed in seeds)]
+    rest = [Cell("d", seed) for seed in seeds]
+    put_files(tmp_path, rest)
+    path = elsewhere(
+        tmp_path / "there.csv",
+        *(trial("clean", seed, success=0.0) for seed in seeds),
+        *(trial("none", seed) for seed in seeds),
+    )
+    table = by_defense(show(tmp_path, [*cells, *rest], [gather(tmp_path, rest), path])["csv"])
+    assert table["p_success"].to_dict() == {"clean": "", "none": "", "d": str(2 / 64)}
+    # One test, so nothing to correct.
+    assert table.loc["d", "p_success_holm"] == str(2 / 64)
+
+
+def test_a_broken_file_of_trials_is_one_line(tmp_path: Path) -> None:
+    path = elsewhere(tmp_path / "there.csv", trial("none"))
+    path.write_text(path.read_text(encoding="utf-8").replace("0.75", "often"), encoding="utf-8")
+    with pytest.raises(DataError, match=r"there\.csv:2: not a trial") as caught:
+        show(tmp_path, STUDY, [path])
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "table.csv").exists()
 
 
@@ -300,7 +596,7 @@ def notes_of(text: str) -> set[str]:
 def test_a_note_stands_where_its_column_does(
     tmp_path: Path, metrics: dict[str, Any], notes: set[str], column: str | None
 ) -> None:
-    texts = run_script(tmp_path, [cell("none"), cell("d")], [{}, metrics])
+    texts = run_scripts(tmp_path, [Cell("none"), Cell("d", metrics=metrics)])
     assert notes_of(texts["md"]) == notes
     extra = {"Poisons found", "Clean dropped", "Precision", "MCC", "False alarms", "epsilon", "Without trigger"}
     (header,) = (line for line in texts["md"].splitlines() if line.startswith("| Attack"))
@@ -310,16 +606,17 @@ def test_a_note_stands_where_its_column_does(
 
 
 def test_what_the_metrics_say_reaches_the_table(tmp_path: Path) -> None:
-    cells = [cell(defense, seed) for defense in ("filter", "strip", "dp-sgd") for seed in (0, 1)]
-    metrics = [
-        examples(8, 2, 2, 88),
-        examples(4, 6, 16, 74),
-        {"report": {"false_alarms": 0.05}},
-        {"report": {"false_alarms": 0.25}},
-        {"report": {"privacy_epsilon": 3.5}},
-        {"report": {"privacy_epsilon": 3.0}},
+    measured = {
+        "filter": (examples(8, 2, 2, 88), examples(4, 6, 16, 74)),
+        "strip": ({"report": {"false_alarms": 0.05}}, {"report": {"false_alarms": 0.25}}),
+        "dp-sgd": ({"report": {"privacy_epsilon": 3.5}}, {"report": {"privacy_epsilon": 3.0}}),
+    }
+    cells = [
+        Cell(row, seed, metrics=metrics, detector=row == "strip")
+        for row, both in measured.items()
+        for seed, metrics in enumerate(both)
     ]
-    table = by_defense(run_script(tmp_path, cells, metrics)["csv"])
+    table = by_defense(run_scripts(tmp_path, cells)["csv"])
     numbers = {
         ("filter", "poisons_found"): (0.8 + 0.4) / 2,
         ("filter", "clean_dropped"): (2 / 90 + 16 / 90) / 2,
@@ -334,10 +631,11 @@ def test_what_the_metrics_say_reaches_the_table(tmp_path: Path) -> None:
 
 def test_attacks_with_other_rows_and_seeds_have_a_table_each(tmp_path: Path) -> None:
     cells = [
-        *(cell("none", seed, "b") for seed in (0, 1, 2)),
-        *(cell(row, seed) for row in ("none", "filter") for seed in (1, 2)),
+        *(Cell("none", seed, "b") for seed in (0, 1, 2)),
+        *(Cell("none", seed) for seed in (1, 2)),
+        *(Cell("filter", seed, metrics=examples(8, 2, 2, 88)) for seed in (1, 2)),
     ]
-    text = run_script(tmp_path, cells, [{}] * 5 + [examples(8, 2, 2, 88)] * 2)["md"]
+    text = run_scripts(tmp_path, cells)["md"]
     first, second = text.split("### ")[1:]
     assert first.startswith("b\n")
     assert second.startswith("a\n")

@@ -6,6 +6,7 @@ Everything that depends on how Snakemake prints or records things is in this mod
 from __future__ import annotations
 
 import ast
+import base64
 import json
 import os
 import re
@@ -22,7 +23,7 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = ("Snakefile", "config.yaml", "config", "workflow", "src", "envs", "reference", "profiles")
-STAGES = ("dataset", "pretrain", "craft", "filter", "noise", "train", "detect", "tables")
+STAGES = ("dataset", "pretrain", "craft", "filter", "noise", "train", "detect", "trials", "tables")
 STUDY = "study.yaml"
 
 Job = tuple[str, str]
@@ -54,6 +55,10 @@ class Plan:
     def drawings(self) -> set[str]:
         """Rules named figure_* or landscape_* that would run."""
         return {rule for rule, _ in self.reasons if rule.startswith(("figure_", "landscape_"))}
+
+    def paper_tables(self) -> set[str]:
+        """Rules for the paper's tables that would run."""
+        return {rule for rule, _ in self.reasons if rule.startswith("paper_table")}
 
     def changed(self, job: Job) -> set[str]:
         """The names of the params (settings, files, packages) that the job's reason says have changed."""
@@ -110,6 +115,17 @@ class Checkout:
         outcome = self.snakemake("-n", "--cores", "2", *arguments)
         assert outcome.code == 0, outcome.output
         return Plan(dict(_blocks(outcome.output)))
+
+    def record(self, output: str) -> dict[str, Any]:
+        """What Snakemake recorded of the job that made ``output``."""
+        name = base64.b64encode(output.encode()).decode()
+        record: dict[str, Any] = json.loads((self.path / ".snakemake/metadata" / name).read_text(encoding="utf-8"))
+        return record
+
+    def params(self, output: str) -> list[str]:
+        """The strings among the params that Snakemake recorded."""
+        values = [ast.literal_eval(param) for param in self.record(output)["params"]]
+        return [value for value in values if isinstance(value, str)]
 
     def study(self) -> Any:
         """The study's settings; what an anchor shares is written out, so that a change stays where it is made."""
@@ -184,7 +200,8 @@ STUB = """#!/bin/bash
 # Stands in for the stage programs: writes every output that is not there yet, at no cost.
 after=""
 for argument in "$@"; do
-    if [[ $after != --checkpoint && $argument == results/* && ! -e $argument ]]; then
+    # A path without a dot is a folder of inputs.
+    if [[ $after != --checkpoint && $argument == results/*.* && ! -e $argument ]]; then
         mkdir -p "$(dirname "$argument")"
         echo "$argument" > "$argument"
     fi

@@ -41,7 +41,8 @@ def train(*rows: str, attacks: tuple[str, ...] = ATTACKS, seeds: tuple[int, ...]
 
 
 DATASET: set[Job] = {("dataset", "")}
-TABLES: set[Job] = {("tables", "")}
+TABLE: set[Job] = {("tables", "")}
+TABLES = TABLE | {("trials", "")}
 TARGETS = {
     "dataset": "results/data/tiny.safetensors",
     "pretrain": "pretrained",
@@ -50,6 +51,7 @@ TARGETS = {
     "noise": "noises",
     "train": "victims",
     "detect": "detections",
+    "trials": "results/tables/{study}-trials.csv",
     "tables": "results",
 }
 COMPUTED = pretrain() | craft() | noise() | train()
@@ -69,6 +71,8 @@ class Case:
     """Whether landscape_* jobs rerun."""
     figures: bool | None = None
     """Whether figure_* jobs rerun; None: if any stage or landscape does."""
+    paper: bool = True
+    """Whether the paper's tables rerun where the study's do."""
     fails: str = ""
     """A known fault."""
 
@@ -202,30 +206,29 @@ CASES = [
     Case(
         "zeta of one row",
         lambda checkout: friendly_noise(checkout, zeta=8),
-        direct=noise("friends-bernoulli"),
-        follows=train("friends-bernoulli") | TABLES,
+        direct=noise("friends-bernoulli") | TABLES,
+        follows=train("friends-bernoulli"),
         named={("noise", "weak/friends-bernoulli/1"): {"defenses.0.zeta"}},
     ),
     Case(
         "lr and lam exchange their values",
         swap_lr_and_lam,
-        direct=noise("friends-bernoulli"),
-        follows=train("friends-bernoulli") | TABLES,
+        direct=noise("friends-bernoulli") | TABLES,
+        follows=train("friends-bernoulli"),
         named={("noise", "strong/friends-bernoulli/0"): {"defenses.0.lr", "defenses.0.lam"}},
     ),
     Case(
         "steps and restarts exchange their values",
         swap_steps_and_restarts,
-        direct=craft("strong"),
-        follows=noise(attacks=("strong",)) | train(attacks=("strong",)) | TABLES,
+        direct=craft("strong") | TABLES,
+        follows=noise(attacks=("strong",)) | train(attacks=("strong",)),
         named={("craft", "strong/0"): {"attack.steps", "attack.restarts"}},
         landscapes=True,
     ),
     Case(
         "def_epoch of one row",
         lambda checkout: friendly_noise(checkout, def_epoch=2),
-        direct=noise("friends-bernoulli") | train("friends-bernoulli"),
-        follows=TABLES,
+        direct=noise("friends-bernoulli") | train("friends-bernoulli") | TABLES,
         named={
             ("noise", "strong/friends-bernoulli/0"): {"defenses.0.def_epoch"},
             ("train", "weak/friends-bernoulli/1"): {"defenses.0.def_epoch"},
@@ -234,72 +237,76 @@ CASES = [
     Case(
         "magnitude of random noise",
         setting("defenses", 3, "apply", 1, "mu", to=8),
-        direct=noise("friends-bernoulli") | train("friends-bernoulli"),
-        follows=TABLES,
+        direct=noise("friends-bernoulli") | train("friends-bernoulli") | TABLES,
         named={("train", "weak/friends-bernoulli/0"): {"defenses.1.mu"}},
     ),
     Case(
         "steps of one attack",
         setting("attacks", 0, "steps", to=4),
-        direct=craft("strong"),
-        follows=noise(attacks=("strong",)) | train(attacks=("strong",)) | TABLES,
+        direct=craft("strong") | TABLES,
+        follows=noise(attacks=("strong",)) | train(attacks=("strong",)),
         named={("craft", "strong/1"): {"attack.steps"}},
         landscapes=True,
     ),
     Case(
         "ensemble of one attack",
         setting("attacks", 0, "ensemble", to=2),
-        direct=pretrain(member=1) | craft("strong"),
-        follows=noise(attacks=("strong",)) | train(attacks=("strong",)) | TABLES,
+        direct=pretrain(member=1) | craft("strong") | TABLES,
+        follows=noise(attacks=("strong",)) | train(attacks=("strong",)),
         landscapes=True,
     ),
     Case(
         "published table of one attack",
-        setting("attacks", 0, "published", to=1),
-        direct=TABLES,
-        named={("tables", ""): {"published.strong.table"}},
+        setting("attacks", 0, "published", to=[{"table": 1}]),
+        direct=TABLE,
+        named={("tables", ""): {"claims.0.table"}},
     ),
     Case(
         "lr of the surrogate",
         setting("surrogates", 0, "recipe", "lr", to=0.01),
         # The whole recipe is told to the attacker, who may train surrogates, too.
-        direct=pretrain() | craft(),
-        follows=noise() | train() | TABLES,
+        direct=pretrain() | craft() | TABLES,
+        follows=noise() | train(),
         named={("pretrain", "base/0/0"): {"recipe.lr"}},
         landscapes=True,
     ),
     Case(
         "augmentation of the surrogate",
         setting("surrogates", 0, "recipe", "augmentation", "pixels", to=1),
-        direct=pretrain() | craft(),
-        follows=noise() | train() | TABLES,
+        direct=pretrain() | craft() | TABLES,
+        follows=noise() | train(),
         named={("craft", "weak/0"): {"surrogates.0.recipe.augmentation.pixels"}},
         landscapes=True,
     ),
     Case(
         "lr of the victim",
         setting("victims", 0, "recipe", "lr", to=0.01),
-        direct=noise() | train(),
-        follows=TABLES,
+        direct=noise() | train() | TABLES,
         named={("train", "weak/clean/1"): {"recipe.lr"}, ("noise", "weak/friendly/1"): {"recipe.lr"}},
         landscapes=True,
     ),
     Case(
         "contrast of the dataset",
         setting("dataset", "contrast", to=0.5),
-        direct=DATASET,
-        follows=COMPUTED | TABLES,
+        direct=DATASET | TABLES,
+        follows=COMPUTED,
         named={("dataset", ""): {"dataset.contrast"}},
         landscapes=True,
     ),
-    Case("description", setting("description", to="Another."), direct=TABLES, named={("tables", ""): {"description"}}),
+    Case("description", setting("description", to="Another."), direct=TABLE, named={("tables", ""): {"description"}}),
     # More or fewer jobs.
     Case(
         "a seed more",
         setting("seeds", to=[0, 1, 2]),
         direct=pretrain((2,)) | craft(seeds=(2,)) | noise(seeds=(2,)) | train(seeds=(2,)) | TABLES,
+        named={("trials", ""): {f"lines.{line}.seeds" for line in range(8)}},
     ),
-    Case("a seed less", setting("seeds", to=[0]), direct=TABLES),
+    Case(
+        "a seed less",
+        setting("seeds", to=[0]),
+        direct=TABLES,
+        named={("trials", ""): {f"lines.{line}.seeds" for line in range(8)}},
+    ),
     Case("a row more", add_row, direct=train("uniform") | TABLES),
     Case("a row less", lambda checkout: checkout.change_study(lambda study: study["defenses"].pop()), direct=TABLES),
     Case(
@@ -310,8 +317,7 @@ CASES = [
     Case(
         "a row on clean data",
         setting("defenses", 3, "poisoned", to=False),
-        direct=noise("friends-bernoulli") | train("friends-bernoulli"),
-        follows=TABLES,
+        direct=noise("friends-bernoulli") | train("friends-bernoulli") | TABLES,
         named={("train", "weak/friends-bernoulli/0"): {"poisoned"}},
     ),
     # Code.
@@ -360,9 +366,10 @@ CASES = [
         follows=COMPUTED | TABLES,
         landscapes=True,
     ),
-    Case("module of the intervals", edited("src/poisonlab/evaluation/intervals.py"), direct=TABLES),
-    Case("program of the tables", edited("workflow/scripts/tables.py"), direct=TABLES),
-    Case("published numbers", replaced("reference/friends_table4.csv", "\n", " \n"), direct=TABLES),
+    Case("module of the intervals", edited("src/poisonlab/evaluation/intervals.py"), direct=TABLE),
+    Case("program of the tables", edited("workflow/scripts/tables.py"), direct=TABLE, paper=False),
+    Case("program of the trials", edited("workflow/scripts/trials.py"), direct={("trials", "")}, follows=TABLE),
+    Case("published numbers", replaced("reference/friends_table4.csv", "\n", " \n"), direct=TABLE),
     Case(
         "command line of a rule",
         replaced("workflow/rules/train.smk", "python workflow", "nice python workflow"),
@@ -416,6 +423,8 @@ def test_change_reruns(case: Case, copied: Checkout) -> None:
 
 
 def check(case: Case, copied: Checkout) -> None:
+    lines = lines_of(copied.study())
+    stood = {job for job in case.direct | case.follows if _has_outcome(copied, job)}
     case.change(copied)
     plan = copied.plan()
     assert plan.jobs() == case.direct | case.follows
@@ -423,18 +432,56 @@ def check(case: Case, copied: Checkout) -> None:
     # Below a job that reruns, Snakemake tells no other reason: ask for that stage alone.
     hidden = {rule for rule, _ in case.direct - plan.direct()}
     hidden |= {rule for rule, _ in case.direct} & {rule for rule, _ in case.follows}
-    for rule in sorted(hidden):
-        alone = copied.plan(TARGETS[rule], "--allowed-rules", rule, TARGETS[rule])
-        assert alone.jobs() == alone.direct() == {job for job in case.direct if job[0] == rule}
+    # The tables cannot be asked for without the trials.
+    for rules in _asked_together(hidden - ({"tables"} if ("trials", "") in case.direct else set())):
+        targets = [TARGETS[rule].format(study=copied.study()["study"]) for rule in rules]
+        alone = copied.plan(*targets, "--allowed-rules", *rules, *targets)
+        assert alone.jobs() == alone.direct() == {job for job in case.direct if job[0] in rules}
         plan.reasons.update(alone.reasons)
     for job, names in case.named.items():
         assert plan.changed(job) == names
+    if stood and ("trials", "") in case.direct and lines_of(copied.study()) == lines:
+        # Trials from elsewhere would be refused for the rows whose victims rerun, and for no others.
+        remade = {tuple(wildcards.split("/")[:2]) for _, wildcards in stood}
+        refused = {name for name in plan.changed(("trials", "")) if name.endswith(".settings")}
+        assert refused == {f"lines.{place}.settings" for place, pair in enumerate(lines) if pair in remade}
+    published = any("published" in attack for attack in copied.study()["attacks"])
+    assert bool(plan.paper_tables()) == (case.paper and published and plan.jobs() >= TABLE)
     drawings = plan.drawings()
     assert any(rule.startswith("landscape_") for rule in drawings) == case.landscapes
     figures = case.figures if case.figures is not None else bool(case.direct) or case.landscapes
     assert any(rule.startswith("figure_") for rule in drawings) == figures
     if not case.direct and not case.landscapes and not figures:
         assert plan.reasons == {}
+
+
+def lines_of(study: Any) -> list[tuple[str, str]]:
+    """Attack and row of every line of the tables."""
+    return [
+        (attack["name"], row["name"])
+        for attack in study["attacks"]
+        for row in study["defenses"]
+        if attack["name"] in row.get("attacks", [attack["name"]])
+    ]
+
+
+def _has_outcome(study: Checkout, job: Job) -> bool:
+    """Whether the job has trained or examined a victim before."""
+    kind = {"train": "victims", "detect": "detections"}.get(job[0])
+    if kind is None:
+        return False
+    *pair, seed = job[1].split("/")
+    name = study.study()["study"]
+    return (study.path / "results" / kind / name / "/".join(pair) / f"seed{seed}.metrics.json").exists()
+
+
+def _asked_together(rules: set[str]) -> list[list[str]]:
+    """Each rule by itself, but the trials beside one that makes nothing they are gathered from."""
+    rounds = [[rule] for rule in sorted(rules - {"trials"})]
+    if "trials" in rules:
+        beside = next((asked for asked in rounds if asked[0] in ("dataset", "pretrain", "craft")), [])
+        rounds = [asked for asked in rounds if asked is not beside] + [[*beside, "trials"]]
+    return rounds
 
 
 def test_undone_change_reruns_nothing(copied: Checkout) -> None:
@@ -469,7 +516,7 @@ def trains(*attacks: str, rows: tuple[str, ...] = ("none", "friendly")) -> set[J
 
 
 def after_crafting(*attacks: str) -> set[Job]:
-    return noises(*attacks) | trains(*attacks) | TABLES
+    return noises(*attacks) | trains(*attacks)
 
 
 def other_poisons(checkout: Checkout) -> None:
@@ -495,39 +542,35 @@ SCENARIOS = [
     Case(
         "recipe and images of the surrogate that the victim begins as",
         both(setting("surrogates", 1, "recipe", "lr", to=0.01), setting("surrogates", 1, "held_out_per_class", to=2)),
-        direct=FEATURES,
-        follows=noises(MOVED) | trains(MOVED) | TABLES,
+        direct=FEATURES | TABLES,
+        follows=noises(MOVED) | trains(MOVED),
         named={("pretrain", "features/0/0"): {"recipe.lr", "held_out_per_class"}},
         landscapes=True,
     ),
     Case(
         "another surrogate for the victim to begin as",
         setting("victims", 1, "pretrained", to="base"),
-        direct=noises(MOVED) | trains(MOVED),
-        follows=TABLES,
+        direct=noises(MOVED) | trains(MOVED) | TABLES,
         landscapes=True,
     ),
     Case(
         "lr of the transfer victim",
         setting("victims", 1, "recipe", "lr", to=0.01),
-        direct=noises(MOVED) | trains(MOVED),
-        follows=TABLES,
+        direct=noises(MOVED) | trains(MOVED) | TABLES,
         named={("train", "moved/none/0"): {"recipe.lr"}, ("noise", "moved/friendly/0"): {"recipe.lr"}},
         landscapes=True,
     ),
     Case(
         "batch norm of the transfer victim",
         setting("victims", 1, "batch_norm", to="train"),
-        direct=noises(MOVED) | trains(MOVED),
-        follows=TABLES,
+        direct=noises(MOVED) | trains(MOVED) | TABLES,
         named={("train", "moved/none/0"): {"start.batch_norm"}, ("noise", "moved/friendly/0"): {"start.batch_norm"}},
         landscapes=True,
     ),
     Case(
         "images that the victim is fine-tuned on",
         setting("victims", 1, "fine_tune_per_class", to=5),
-        direct=crafts(MOVED) | noises(MOVED) | trains(MOVED),
-        follows=TABLES,
+        direct=crafts(MOVED) | noises(MOVED) | trains(MOVED) | TABLES,
         named={
             ("craft", "moved/0"): {"fine_tune_per_class"},
             ("train", "moved/none/0"): {"start.fine_tune_per_class"},
@@ -537,9 +580,9 @@ SCENARIOS = [
     Case(
         "lr of the other victim",
         setting("victims", 0, "recipe", "lr", to=0.01),
-        direct=noises(PLAIN, ADAPTIVE) | trains(PLAIN, ADAPTIVE),
+        direct=noises(PLAIN, ADAPTIVE) | trains(PLAIN, ADAPTIVE) | TABLES,
         # Its noise is what the adaptive attacker knows.
-        follows=crafts(ADAPTIVE) | TABLES,
+        follows=crafts(ADAPTIVE),
         landscapes=True,
     ),
     Case(
@@ -553,34 +596,34 @@ SCENARIOS = [
     Case(
         "victim of the imported attack",
         setting("attacks", 2, "victim", to="scratch"),
-        direct=noises(MOVED) | trains(MOVED),
-        follows=TABLES,
+        direct=noises(MOVED) | trains(MOVED) | TABLES,
         landscapes=True,
     ),
     Case(
         "def_epoch of victims from scratch",
         setting("defenses", 1, "apply", 0, "def_epoch", to=0),
-        direct=noises(PLAIN, ADAPTIVE) | trains(PLAIN, ADAPTIVE, rows=("friendly",)),
-        follows=crafts(ADAPTIVE) | trains(ADAPTIVE, rows=("none",)) | TABLES,
+        direct=noises(PLAIN, ADAPTIVE) | trains(PLAIN, ADAPTIVE, rows=("friendly",)) | TABLES,
+        follows=crafts(ADAPTIVE) | trains(ADAPTIVE, rows=("none",)),
         named={("train", "plain/friendly/0"): {"defenses.0.def_epoch"}},
         landscapes=False,
     ),
     Case(
         "def_epoch of pretrained victims",
         setting("defenses", 1, "apply", 0, "def_epoch_pretrained", to=1),
-        direct=noises(MOVED) | trains(MOVED, rows=("friendly",)),
-        follows=TABLES,
+        direct=noises(MOVED) | trains(MOVED, rows=("friendly",)) | TABLES,
         named={("noise", "moved/friendly/0"): {"defenses.0.def_epoch"}},
     ),
     # Poisons made elsewhere.
-    Case("a changed file", other_poisons, direct=crafts(MOVED), follows=after_crafting(MOVED), landscapes=True),
-    Case("a file more", more_poisons, direct=crafts(MOVED), follows=after_crafting(MOVED), landscapes=True),
+    Case(
+        "a changed file", other_poisons, direct=crafts(MOVED), follows=after_crafting(MOVED) | TABLES, landscapes=True
+    ),
+    Case("a file more", more_poisons, direct=crafts(MOVED), follows=after_crafting(MOVED) | TABLES, landscapes=True),
     Case("poisons touched, or of no seed", poisons_of_no_seed),
     Case(
         "modules that read poisons",
         both(edited("src/poisonlab/attacks/imported.py"), edited("src/poisonlab/interchange/tensors.py")),
         direct=crafts(MOVED),
-        follows=after_crafting(MOVED),
+        follows=after_crafting(MOVED) | TABLES,
         named={("craft", "moved/0"): {"src/poisonlab/attacks/imported.py", "src/poisonlab/interchange/tensors.py"}},
         landscapes=True,
     ),
@@ -588,13 +631,13 @@ SCENARIOS = [
     Case(
         "zeta of the noise that the attacker knows",
         setting("defenses", 1, "apply", 0, "zeta", to=8),
-        direct=noises(PLAIN, ADAPTIVE, MOVED),
-        follows=crafts(ADAPTIVE) | trains(ADAPTIVE) | trains(PLAIN, MOVED, rows=("friendly",)) | TABLES,
+        direct=noises(PLAIN, ADAPTIVE, MOVED) | TABLES,
+        follows=crafts(ADAPTIVE) | trains(ADAPTIVE) | trains(PLAIN, MOVED, rows=("friendly",)),
     ),
     Case(
         "steps of the earlier run",
         setting("attacks", 0, "steps", to=4),
-        direct=crafts(PLAIN),
+        direct=crafts(PLAIN) | TABLES,
         follows=crafts(ADAPTIVE) | after_crafting(PLAIN, ADAPTIVE),
         named={("craft", "plain/0"): {"attack.steps"}},
         landscapes=True,
@@ -602,7 +645,7 @@ SCENARIOS = [
     Case(
         "random noise that the attacker knows, too",
         setting("attacks", 1, "adaptation", "random_noise", to={"distribution": "bernoulli", "mu": 8}),
-        direct=crafts(ADAPTIVE),
+        direct=crafts(ADAPTIVE) | TABLES,
         follows=after_crafting(ADAPTIVE),
     ),
     # Code of the attacks.
@@ -611,7 +654,7 @@ SCENARIOS = [
         edited("src/poisonlab/attacks/gradient_matching.py"),
         direct=crafts(PLAIN),
         # By the noise it knows, not by the module.
-        follows=crafts(ADAPTIVE) | after_crafting(PLAIN, ADAPTIVE),
+        follows=crafts(ADAPTIVE) | after_crafting(PLAIN, ADAPTIVE) | TABLES,
         named={("craft", "plain/0"): {"src/poisonlab/attacks/gradient_matching.py"}},
         landscapes=True,
     ),
@@ -619,14 +662,14 @@ SCENARIOS = [
         "module of Sleeper Agent",
         edited("src/poisonlab/attacks/sleeper_agent.py"),
         direct=crafts(ADAPTIVE),
-        follows=after_crafting(ADAPTIVE),
+        follows=after_crafting(ADAPTIVE) | TABLES,
         named={("craft", "adaptive/0"): {"src/poisonlab/attacks/sleeper_agent.py"}},
     ),
     Case(
         "module of what the two share",
         edited("src/poisonlab/attacks/matching.py"),
         direct=crafts(PLAIN, ADAPTIVE),
-        follows=after_crafting(PLAIN, ADAPTIVE),
+        follows=after_crafting(PLAIN, ADAPTIVE) | TABLES,
         named={
             ("craft", "plain/0"): {"src/poisonlab/attacks/matching.py"},
             ("craft", "adaptive/0"): {"src/poisonlab/attacks/matching.py"},
@@ -682,16 +725,16 @@ DEFENDED_CASES = [
     Case(
         "neighbours of a filter",
         setting("defenses", 1, "apply", 0, "k", to=6),
-        direct=met("filter", "filtered"),
-        follows=met("train", "filtered") | AGAIN | TABLES,
+        direct=met("filter", "filtered") | TABLES,
+        follows=met("train", "filtered") | AGAIN,
         named={("filter", "weak/filtered/1"): {"filters.0.k"}},
         landscapes=True,
     ),
     Case(
         "neighbours of a filter in a chain",
         setting("defenses", 2, "apply", 1, "k", to=6),
-        direct=met("filter", "chained"),
-        follows=EVERY_NOISE | met("train", "chained") | TABLES,
+        direct=met("filter", "chained") | TABLES,
+        follows=EVERY_NOISE | met("train", "chained"),
         named={("filter", "strong/chained/0"): {"filters.1.k"}},
     ),
     Case(
@@ -699,8 +742,8 @@ DEFENDED_CASES = [
         setting("defenses", 3, "apply", 0, "network", to="none"),
         direct=met("filter", "again") | TABLES,
         follows=met("train", "again"),
-        # What it costs to train that network is another sum: of three cells, by place.
-        named={("tables", ""): {"cells.6.network", "cells.7.network", "cells.19.network"}},
+        # What it costs to train that network is another sum: for two rows, by place.
+        named={("trials", ""): {f"lines.{line}.{key}" for line in (3, 11) for key in ("network", "settings")}},
     ),
     # Detectors.
     Case(
@@ -709,8 +752,7 @@ DEFENDED_CASES = [
             setting("defenses", 4, "apply", 0, "far", to=0.2),
             setting("defenses", 5, "apply", 0, "clean_share", to=0.3),
         ),
-        direct=EVERY_DETECTION,
-        follows=TABLES,
+        direct=EVERY_DETECTION | TABLES,
         named={
             ("detect", "weak/strip/1"): {"detector.far"},
             ("detect", "strong/neural-cleanse/1"): {"clean_share"},
@@ -720,22 +762,22 @@ DEFENDED_CASES = [
         "network that a detector looks at",
         setting("defenses", 4, "apply", 0, "network", to="dp-sgd"),
         direct=met("detect", "strip") | TABLES,
-        named={("tables", ""): {"cells.8.network", "cells.9.network", "cells.20.network"}},
+        named={("trials", ""): {f"lines.{line}.{key}" for line in (4, 12) for key in ("network", "settings")}},
     ),
     # What all look at.
     Case(
         "lr of the victim",
         setting("victims", 0, "recipe", "lr", to=0.01),
-        direct=EVERY_NOISE | met("train", *TRAINED),
-        follows=met("filter", *FILTERS) | EVERY_DETECTION | TABLES,
+        direct=EVERY_NOISE | met("train", *TRAINED) | TABLES,
+        follows=met("filter", *FILTERS) | EVERY_DETECTION,
         landscapes=True,
     ),
     # Rows and seeds.
     Case(
         "what a row's published numbers are called",
         setting("defenses", 6, "published", to="epic-0.2"),
-        direct=TABLES,
-        named={("tables", ""): {"aliases.epic"}},
+        direct=TABLE,
+        named={("tables", ""): {"lines.6.called", "lines.13.called"}},
     ),
     Case(
         "a filtered row and a detector more",

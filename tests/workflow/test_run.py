@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +141,17 @@ def _table(study: Checkout) -> dict[str, dict[str, str]]:
 def test_rows_that_are_added_to_a_study_remake_nothing(defended: Checkout, finished: Checkout) -> None:
     log = (defended.path / "defended.log").read_text(encoding="utf-8")
     made = re.findall(r"^(?:local)?rule (\w+):$", log, flags=re.MULTILINE)
-    assert sorted(made) == ["detect", "detect", "filter", "filter", "noise", "results", "tables", *4 * ["train"]]
+    assert sorted(made) == [
+        "detect",
+        "detect",
+        "filter",
+        "filter",
+        "noise",
+        "results",
+        "tables",
+        *4 * ["train"],
+        "trials",
+    ]
     before, now = finished.files(*ARTIFACTS), defended.files(*ARTIFACTS)
     remade = {path for path in before if before[path] != now[path]}
     assert {Path(path).parent.name for path in remade} == {"tables"}
@@ -452,6 +461,7 @@ SPIED = {
     "craft": "results/poisons/real/strong/seed0.safetensors",
     "noise": "results/noise/real/strong/friends-bernoulli/seed0.safetensors",
     "train": "results/victims/real/strong/friends-bernoulli/seed0.safetensors",
+    "trials": "results/tables/real-trials.csv",
     "tables": "results/tables/real.csv",
     "landscape_poison": "results/figures/real/strong/landscape-poison.npz",
     "landscape_victims": "results/figures/real/strong/landscape-victims.npz",
@@ -525,18 +535,9 @@ def _check_digests(rule: str, output: str, copied_real: Checkout) -> None:
     assert seen <= digested
 
 
-def _record(study: Checkout, output: str) -> dict[str, object]:
-    """What Snakemake recorded of the job that made ``output``."""
-    name = b64encode(output.encode()).decode()
-    record: dict[str, object] = json.loads((study.path / ".snakemake" / "metadata" / name).read_text(encoding="utf-8"))
-    return record
-
-
 def _recorded_params(study: Checkout, output: str) -> str:
-    params = _record(study, output)["params"]
-    assert isinstance(params, list)
-    return " ".join(params)
+    return " ".join(study.record(output)["params"])
 
 
 def _recorded_command(study: Checkout, output: str) -> str:
-    return str(_record(study, output)["shellcmd"])
+    return str(study.record(output)["shellcmd"])

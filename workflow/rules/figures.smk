@@ -10,6 +10,8 @@ DRAWING = {"drawing": plain(study.figures.drawing)}
 LOOKS = spec(**DRAWING)
 HISTOGRAM = spec(**DRAWING, noise=RANDOM_NOISES)
 DRAWN = [attack.name for attack in study.drawn_attacks]
+# Those with victims that are trained here: trials from elsewhere have no history.
+TRAINED = [attack for attack in DRAWN if any(cell["attack"] == attack for cell in TRAINED_CELLS)]
 
 
 rule landscape_poison:
@@ -221,7 +223,7 @@ rule figure_outcome:
 rule drawings:
     input:
         rules.figure_outcome.output,
-        expand(rules.figure_learning_curves.output, attack=DRAWN),
+        expand(rules.figure_learning_curves.output, attack=TRAINED),
         expand(
             rules.figure_landscape_poison.output,
             attack=[attack.name for attack in study.drawn_attacks if attack.around_poison],

@@ -45,9 +45,18 @@ def tracked(*functions):
         return remembered[key]
 
     def slot(place):
-        return lambda wildcards: (strings(wildcards) + [None] * TRACKED)[place]
+        def of(wildcards):
+            found = strings(wildcards)
+            return found[place] if place < len(found) else None
+
+        # Snakemake asks every function of every job for its signature several times; finding it anew takes most of a dry run.
+        of.__signature__ = SIGNATURE
+        return of
 
     return [slot(place) for place in range(TRACKED)]
+
+
+SIGNATURE = inspect.signature(lambda wildcards: None)
 
 
 def fixed(strings):
@@ -174,7 +183,7 @@ def craft_spec(wildcards):
             for surrogate in map(study.surrogate, attack.surrogates)
         ],
         # What the results are set beside does not change the poisons, nor do other seeds, nor the victim but for its images.
-        attack=plain(attack, "published", "published_row", "victim", "seeds"),
+        attack=plain(attack, "published", "victim", "seeds"),
         fine_tune_per_class=study.victim_of(attack).fine_tune_per_class,
         seed=int(wildcards.seed),
     )
@@ -408,9 +417,9 @@ def trials_spec(some, settings):
     return spec(lines=lines)
 
 
-def tables_spec():
-    return spec(
-        description=study.description,
+def results_spec():
+    """The rows of the study and which trials belong to them."""
+    return dict(
         lines=[
             dict(
                 attack=attack.name,
@@ -418,15 +427,36 @@ def tables_spec():
                 control=not row.poisoned,
                 seeds=list(study.seeds_of(attack)),
                 settings=outcome_settings(dict(attack=attack.name, defense=row.name)),
+                called=row.published or row.name,
             )
             for attack, row in study.meetings()
         ],
-        published={
-            attack.name: dict(table=attack.published, row=attack.published_row)
+    )
+
+
+def tables_spec():
+    return spec(
+        description=study.description,
+        **results_spec(),
+        claims=[
+            dict(attack=attack.name, **plain(attack.published[0]))
             for attack in study.attacks
-            if attack.published is not None
-        },
-        aliases={row.name: row.published for row in study.defenses if row.published is not None},
+            if attack.published
+        ],
+    )
+
+
+def paper_table_spec(number):
+    """The attacks that stand in one table of the paper."""
+    return spec(
+        description=study.description,
+        **results_spec(),
+        claims=[
+            dict(attack=attack.name, **plain(place))
+            for attack in study.attacks
+            for place in attack.published
+            if place.table == number
+        ],
     )
 
 

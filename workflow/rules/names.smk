@@ -1,9 +1,14 @@
 # Where things lie, and how settings and code become params: what every rule needs.
 
+import functools
+import inspect
 import os
 import re
 import shutil
 from pathlib import Path
+
+# Many jobs share their code, and finding it takes thousands of looks at the disk.
+code_digests = functools.cache(code_digests)
 
 ATTACKS = [attack.name for attack in study.attacks]
 
@@ -58,6 +63,10 @@ def cells(chosen):
 def these(pattern, some):
     """The files of some cells."""
     return [path for cell in some for path in expand(pattern, **cell)]
+
+
+# The tables of the paper that the study has results for.
+PAPER_TABLES = sorted({place.table for attack in study.attacks for place in attack.published})
 
 
 wildcard_constraints:

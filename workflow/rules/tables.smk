@@ -56,9 +56,43 @@ rule tables:
         " > {log:q} 2>&1"
 
 
+# The paper's tables in its own layout, for which the study has results; a rule for each, because their params differ in number.
+for number in PAPER_TABLES:
+
+    rule:
+        name:
+            f"paper_table{number}"
+        input:
+            trials=rules.trials.output.trials,
+            merge=list(study.merge),
+            reference=sorted(map(str, Path("reference").glob("*.csv"))),
+        output:
+            csv=f"{TABLE}-table{number}.csv",
+            md=f"{TABLE}-table{number}.md",
+            tex=f"{TABLE}-table{number}.tex",
+        log:
+            f"{LOG}/paper_table{number}.log",
+        conda:
+            "../../envs/conda.yaml"
+        params:
+            *fixed(paper_table_spec(number)),
+            *code_digests("workflow/scripts/paper_table.py"),
+            spec=lambda wildcards, threads, number=number: paper_table_spec(number),
+        shell:
+            "python workflow/scripts/paper_table.py --spec {params.spec:q} --reference reference"
+            " --trials {input.trials:q} {input.merge:q}"
+            " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q}"
+            " > {log:q} 2>&1"
+
+
 rule results:
     input:
         rules.tables.output,
+        [
+            f"{TABLE}-table{number}.{kind}"
+            for number in PAPER_TABLES
+            for kind in ("csv", "md", "tex")
+        ],
 
 
 # What a running or broken-off study has to show. Its victims are no inputs here, so none of them is made or remade; those whose

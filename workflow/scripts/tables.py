@@ -4,39 +4,19 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-
-from pydantic import Field
 
 from poisonlab.artifacts.files import atomic_path, write_text
 from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
-from poisonlab.config.types import Name, Settings
+from poisonlab.config.types import Settings
 from poisonlab.errors import SettingsError
+from poisonlab.evaluation.choosing import Claim, Line, choose_trials, missing, refusal
 from poisonlab.evaluation.layouts import latex, markdown, readable, timing
 from poisonlab.evaluation.published import published as read_published
 from poisonlab.evaluation.results import REFERENCE_ROW, tidy_results
-from poisonlab.evaluation.trials import Trial, read_trials
-
-
-class Line(Settings):
-    """One row of the study, and which trials belong to it."""
-
-    attack: Name
-    defense: Name
-    control: bool
-    seeds: tuple[int, ...]
-    settings: str
-    """Digest that its trials must carry."""
-
-
-class Published(Settings):
-    """Which published numbers an attack's results are set beside."""
-
-    table: int
-    row: str | None = None
+from poisonlab.evaluation.trials import Trial
 
 
 class Tables(Settings):
@@ -44,10 +24,8 @@ class Tables(Settings):
 
     description: str
     lines: tuple[Line, ...]
-    published: dict[str, Published] = Field(default_factory=dict)
-    """By attack: the lines of the paper that its rows are set beside."""
-    aliases: dict[str, str] = Field(default_factory=dict)
-    """What the published tables call a row, by row, where it is not the row's name."""
+    claims: tuple[Claim, ...] = ()
+    """The published lines that an attack's results are set beside."""
 
 
 NOTES = (
@@ -101,50 +79,26 @@ def main(argv: Sequence[str]) -> None:
     trials, refused = choose_trials(stage.lines, args.trials)
     for reason in refused:
         print(f"refused: {reason}")
-    known = _published(args.reference, stage.published)
-    for row, alias in stage.aliases.items():
-        if known and alias not in (names := {defense for _, defense in known}):
-            raise SettingsError(f"defense {row!r}: published {alias!r} is not one of {sorted(names)}")
+    known = _published(args.reference, stage.claims)
+    claimed = {claim.attack for claim in stage.claims}
+    for line in stage.lines:
+        names = sorted({defense for attack, defense in known if attack == line.attack})
+        if line.called != line.defense and line.attack in claimed and line.called not in names:
+            raise SettingsError(f"defense {line.defense!r}: published {line.called!r} is not one of {names}")
     pairs = [(line.attack, line.defense) for line in stage.lines]
-    beside = {pair: known[key] for pair in pairs if (key := (pair[0], stage.aliases.get(pair[1], pair[1]))) in known}
+    beside = {
+        (line.attack, line.defense): known[line.attack, line.called]
+        for line in stage.lines
+        if (line.attack, line.called) in known
+    }
     results = tidy_results(trials, beside, pairs)
     table = readable(results)
-    notes = [stage.description, *_notes(trials, stage), *_missing(stage.lines, trials), *map(_refusal, refused)]
+    notes = [stage.description, *_notes(trials, stage), *missing(stage.lines, trials), *map(refusal, refused)]
     write_text(args.md, markdown(table, notes))
     write_text(args.tex, latex(table, notes))
     write_text(args.time, markdown(timing(results, REFERENCE_ROW), [TIME_NOTE]))
     with atomic_path(args.csv) as temporary:
         results.to_csv(temporary, index=False, lineterminator="\n")
-
-
-def choose_trials(lines: Sequence[Line], files: Sequence[Path]) -> tuple[list[Trial], list[str]]:
-    """The trials of the study's cells, the first file's before another's, in the study's order; and why others were
-    refused."""
-    wanted = {(line.attack, line.defense, seed): line for line in lines for seed in line.seeds}
-    chosen: dict[tuple[str, str, int], Trial] = {}
-    refused: dict[str, list[int]] = {}
-    for path in files:
-        for trial in read_trials(path):
-            if (line := wanted.get(trial.key)) is None or trial.key in chosen:
-                continue
-            if trial.settings != line.settings:
-                refused.setdefault(f"{trial.attack}/{trial.defense} of {path.name}", []).append(trial.seed)
-                continue
-            chosen[trial.key] = replace(trial, control=line.control)
-    reasons = [f"{rows} (seeds {', '.join(map(str, seeds))})" for rows, seeds in refused.items()]
-    return [chosen[key] for key in wanted if key in chosen], reasons
-
-
-def _refusal(name: str) -> str:
-    return f"Refused, because made with other settings than this study's: {name}."
-
-
-def _missing(lines: Sequence[Line], trials: Sequence[Trial]) -> list[str]:
-    """What the study asks for and nobody has run."""
-    have = {trial.key for trial in trials}
-    cells = [(line.attack, line.defense, seed) for line in lines for seed in line.seeds]
-    gone = [cell for cell in cells if cell not in have]
-    return [f"Not run yet: {len(gone)} of {len(cells)} victims."] if gone else []
 
 
 def _notes(trials: Sequence[Trial], stage: Tables) -> list[str]:
@@ -153,29 +107,30 @@ def _notes(trials: Sequence[Trial], stage: Tables) -> list[str]:
     notes += [DROPPED_NOTE] if any(trial.found and trial.found.dropped for trial in trials) else []
     notes += [REJECTED_NOTE] if any(not math.isnan(trial.false_alarms) for trial in trials) else []
     notes += [PRIVACY_NOTE] if any(not math.isnan(trial.privacy_epsilon) for trial in trials) else []
-    tables = sorted({published.table for published in stage.published.values()})
+    tables = sorted({claim.table for claim in stage.claims})
     return notes + [PUBLISHED_NOTE.format(table=table, setting=SETTINGS[table]) for table in tables]
 
 
-def _published(folder: Path, tables: Mapping[str, Published]) -> dict[tuple[str, str], dict[str, float]]:
+def _published(folder: Path, claims: Sequence[Claim]) -> dict[tuple[str, str], dict[str, float]]:
     """Success and accuracy in [0, 1] per attack and defense."""
-    if not tables:
+    if not claims:
         return {}
     numbers = read_published(folder)
     names = {"Poison Acc": "success", "Test Acc": "accuracy"}
     known: dict[tuple[str, str], dict[str, float]] = {}
-    for attack, where in tables.items():
+    for where in claims:
+        attack = where.attack
         chosen = numbers[(numbers["table"] == where.table) & numbers["column"].isin(list(names))]
         if where.row is not None:
             rows = sorted(chosen["row"].unique())
             chosen = chosen[chosen["row"] == where.row]
             if chosen.empty:
-                raise SettingsError(f"attack {attack!r}: published_row {where.row!r} is not one of {rows}")
+                raise SettingsError(f"attack {attack!r}: published row {where.row!r} is not one of {rows}")
         chosen = chosen[chosen["defense"].notna() & (chosen["defense"] != "")]
         if bool(chosen.duplicated(["defense", "column"]).any()):
             raise SettingsError(
                 f"attack {attack!r}: table {where.table} has several rows for the same defense: "
-                f"give published_row, one of {sorted(chosen['row'].unique())}"
+                f"give the row, one of {sorted(chosen['row'].unique())}"
             )
         for _, row in chosen.iterrows():
             known.setdefault((attack, row["defense"]), {})[names[row["column"]]] = row["value"] / 100

@@ -55,7 +55,8 @@ def main(argv: Sequence[str]) -> None:
     args = arguments.parse_args(argv)
     lines = read_stage(Gathering, settings(args.spec)).lines
 
-    elsewhere = {trial.key: trial.seconds for path in args.merge for trial in read_trials(path)}
+    # The first file's before another's, as in the tables.
+    elsewhere = {trial.key: trial.seconds for path in reversed(args.merge) for trial in read_trials(path)}
     networks = {(line.attack, line.defense): line.network for line in lines}
     own: dict[Key, float] = {}
     trials, cards = [], []

@@ -109,6 +109,23 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
     Raises:
         DataError: the file is missing, damaged, or of another kind.
     """
+    tensors, facts, found = _read(path)
+    if found != kind:
+        raise DataError(f"{path} holds a {found}, not a {kind}: check the path")
+    return tensors, facts
+
+
+def check_tensors(path: Path) -> None:
+    """Compare a file's content with its checksum, whatever it holds.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    _read(path)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    """Tensors, facts and kind of an intact file."""
     if not path.is_file():
         raise DataError(f"{path} is missing: run the workflow to make it")
     try:
@@ -121,9 +138,7 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
         raise DataError(f"{path} is damaged: delete it and run the workflow again") from error
     if not intact:
         raise DataError(f"{path} is damaged (checksum differs): delete it and run the workflow again")
-    if header["kind"] != kind:
-        raise DataError(f"{path} holds a {header['kind']}, not a {kind}: check the path")
-    return tensors, facts
+    return tensors, facts, header["kind"]
 
 
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:

@@ -95,7 +95,7 @@ class Study(Settings):
         _unique("attacks", [attack.name for attack in self.attacks])
         _unique("victims", [victim.name for victim in self.victims])
         _unique("defenses", [row.name for row in self.defenses])
-        for ending in ("-time", "-trials", "-so-far"):
+        for ending in ("-time", "-trials", "-so-far", *(f"-table{number}" for number in range(1, 7))):
             if self.study.endswith(ending):
                 raise ValueError(
                     f"study {self.study!r} must not end in {ending!r}: its tables would overwrite another study's"

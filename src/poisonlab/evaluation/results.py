@@ -27,6 +27,7 @@ def tidy_results(
     trials: Sequence[Trial],
     published: Mapping[tuple[str, str], Mapping[str, float]] | None = None,
     expected: Sequence[tuple[str, str]] = (),
+    reference_row: str = REFERENCE_ROW,
 ) -> pd.DataFrame:
     """One row per attack and defense, in the order of ``expected`` and then of first appearance.
 
@@ -43,6 +44,7 @@ def tidy_results(
     Args:
         trials: one per victim.
         published: ``success`` and ``accuracy`` in [0, 1] per (attack, defense), where a paper gives them.
+        reference_row: the row that every other one is compared with, seed by seed; "the undefended row" above.
         expected: pairs (attack, defense) that have a row even without a trial; its n is 0, and its numbers are nan.
     """
     table = pd.DataFrame([vars(trial) for trial in trials], columns=[field.name for field in fields(Trial)])
@@ -51,11 +53,13 @@ def tidy_results(
     for attack, defense in pairs:
         group = table[(table["attack"] == attack) & (table["defense"] == defense)]
         if group.empty:
-            rows.append({"attack": attack, "defense": defense, "n": 0})
+            # Without None, pandas would turn the others' None into nan.
+            verdicts = {"published_success_inside": None, "published_accuracy_inside": None}
+            rows.append({"attack": attack, "defense": defense, "n": 0, **verdicts})
             continue
         success = _success_interval(group)
         accuracy = mean_t(list(group["accuracy"]))
-        reference = table[(table["attack"] == attack) & (table["defense"] == REFERENCE_ROW)]
+        reference = table[(table["attack"] == attack) & (table["defense"] == reference_row)]
         known = (published or {}).get((attack, defense), {})
         rows.append(
             {
@@ -67,7 +71,7 @@ def tidy_results(
                 "adversarial_confidence": group["adversarial_confidence"].mean(),
                 **_named("accuracy", accuracy),
                 "accuracy_change": _paired_change(group, reference, "accuracy"),
-                "p_success": _paired_p(group, reference) if _is_tested(defense, group) else math.nan,
+                "p_success": _paired_p(group, reference) if _is_tested(defense, group, reference_row) else math.nan,
                 **_dropped(group),
                 "false_alarms": group["false_alarms"].mean(),
                 "privacy_epsilon": group["privacy_epsilon"].max(),
@@ -84,8 +88,8 @@ def tidy_results(
     return results
 
 
-def _is_tested(defense: str, group: pd.DataFrame) -> bool:
-    return defense != REFERENCE_ROW and not bool(group["control"].any())
+def _is_tested(defense: str, group: pd.DataFrame, reference_row: str) -> bool:
+    return defense != reference_row and not bool(group["control"].any())
 
 
 def _success_interval(group: pd.DataFrame) -> Interval:

@@ -103,6 +103,8 @@ def read_trials(path: Path) -> list[Trial]:
 
 
 def _trial(line: Mapping[str, str], where: str) -> Trial:
+    if None in line or None in line.values():
+        raise DataError(f"{where}: not a trial (it has not {len(COLUMNS)} fields): restore the file")
     try:
         numbers = {name: float(line[name] or "nan") for name in _NUMBERS}
         counts = {name: int(line[name]) for name in _COUNTS if line[name]}

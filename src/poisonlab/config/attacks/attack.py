@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag
 
 from poisonlab.config.types import FilePath, Fraction, Name, PositiveInt, PositiveLevels, Settings
 from poisonlab.errors import SettingsError
@@ -25,6 +25,15 @@ Names = Annotated[
 """A name or a list of names; a mistake is reported for the one that was meant."""
 
 
+class Published(Settings):
+    """A place in the tables of a paper."""
+
+    table: Annotated[int, Field(ge=1, le=6)]
+    """The table's number."""
+    row: str | None = None
+    """Which rows of it (``reference/*.csv`` has their names), where it holds several attacks."""
+
+
 class Attack(Settings):
     """Settings that the workflow asks of every attack; its own come on top."""
 
@@ -39,16 +48,9 @@ class Attack(Settings):
     """The entry of ``victims`` that is trained on the poisons; the first if not given."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
     """Which of the study's seeds it runs with; all if not given."""
-    published: PositiveInt | None = Field(default=None, le=6)
-    """Table of the FRIENDS paper that the results are set beside."""
-    published_row: str | None = None
-    """Which rows of that table, where it holds several attacks."""
-
-    @model_validator(mode="after")
-    def _row_of_a_table(self) -> Self:
-        if self.published_row is not None and self.published is None:
-            raise ValueError(f"attack {self.name!r}: published_row needs published, the number of its table")
-        return self
+    published: tuple[Published, ...] = ()
+    """Its places in the tables of the FRIENDS paper. The study's own table sets its results beside the numbers of the
+    first; each of those tables is also made in the paper's layout."""
 
     @property
     def surrogates(self) -> tuple[str, ...]:

@@ -1,0 +1,186 @@
+"""Trials as lines of a CSV file: what is written comes back, and whatever else stands there is one clear line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from poisonlab.errors import DataError
+from poisonlab.evaluation.detection import Detection
+from poisonlab.evaluation.trials import PROVENANCE, Trial, read_trials, write_trials
+
+HEADER = (
+    "attack,defense,seed,settings,success,adversarial_confidence,accuracy,untriggered_success,privacy_epsilon,"
+    "false_alarms,seconds,poisons_dropped,poisons_kept,clean_dropped,clean_kept,"
+    "device,threads,torch,python,commit,finished,peak_host_mib,peak_device_mib"
+)
+FILTERED = 'gm,filtered,3,0123abcd,1.0,0.75,0.9,,,,12.5,8,2,1,89,"x86, 64 bit",1,2.9.0,3.12.1,0c8c087,2026-11-21,640,'
+WATCHED = "sa,strip,10,,0.125,0.5,0.25,0.0,,0.05,,,,,,NVIDIA H200,2,2.9.0,3.12.1,,2026-11-21,800,90"
+TRIALS = [
+    Trial("gm", "filtered", 3, 1.0, 0.75, 0.9, 12.5, found=Detection(8, 2, 1, 89), settings="0123abcd"),
+    Trial("sa", "strip", 10, 0.125, 0.5, 0.25, float("nan"), untriggered_success=0.0, false_alarms=0.05),
+]
+CARDS: list[dict[str, object]] = [
+    {"device": "x86, 64 bit", "threads": 1, "torch": "2.9.0", "python": "3.12.1", "commit": "0c8c087"}
+    | {"finished": "2026-11-21", "peak_host_mib": 640, "peak_device_mib": None, "seconds": 1000.0},
+    {"device": "NVIDIA H200", "threads": 2, "torch": "2.9.0", "python": "3.12.1", "commit": None}
+    | {"finished": "2026-11-21", "peak_host_mib": 800, "peak_device_mib": 90},
+]
+
+
+def put(folder: Path, *lines: str) -> Path:
+    path = folder / "own-trials.csv"
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def same(ours: list[Trial], theirs: list[Trial]) -> bool:
+    """As text: nan is nan there, and -0.0 is not 0.0."""
+    return list(map(repr, ours)) == list(map(repr, theirs))
+
+
+# --- there and back -----------------------------------------------------------------------------------------------
+
+
+def test_a_trial_is_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "own-trials.csv"
+    write_trials(path, TRIALS, CARDS)
+    assert path.read_text(encoding="utf-8").splitlines() == [HEADER, FILTERED, WATCHED]
+    assert [each.name for each in path.parent.iterdir()] == ["own-trials.csv"]
+
+
+def test_a_line_is_a_trial(tmp_path: Path) -> None:
+    read = read_trials(put(tmp_path, HEADER, FILTERED, WATCHED))
+    assert same(read, TRIALS)
+    assert [trial.key for trial in read] == [("gm", "filtered", 3), ("sa", "strip", 10)]
+    assert [trial.triggered for trial in read] == [False, True]
+
+
+def test_no_trials_are_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "own-trials.csv"
+    write_trials(path, [], [])
+    assert path.read_text(encoding="utf-8") == HEADER + "\n"
+    assert read_trials(path) == []
+
+
+def test_every_trial_needs_a_card(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        write_trials(tmp_path / "own-trials.csv", TRIALS, CARDS[:1])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_control_is_not_told_from_others_in_the_file(tmp_path: Path) -> None:
+    """Whether a row is a control is the reader's to say."""
+    path = tmp_path / "own-trials.csv"
+    write_trials(path, [Trial("gm", "clean", 0, 0.0, 0.0, 0.9, 1.0, control=True)], [{}])
+    assert same(read_trials(path), [Trial("gm", "clean", 0, 0.0, 0.0, 0.9, 1.0)])
+
+
+NAMES = st.from_regex(r"[a-z0-9][a-z0-9.-]{0,9}", fullmatch=True)
+COUNTS = st.integers(0, 10**9)
+KEYS = st.tuples(NAMES, NAMES, st.integers(0, 10**6))
+TEXTS = st.none() | st.integers() | st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=9)
+
+
+@given(keys=st.lists(KEYS, max_size=3, unique=True), data=st.data())
+@settings(max_examples=50, deadline=None)
+def test_what_is_written_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, keys: list[tuple[str, str, int]], data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "round-trials.csv"
+    trials = [
+        Trial(
+            *key,
+            *data.draw(st.tuples(*4 * [st.floats()])),
+            untriggered_success=data.draw(st.floats()),
+            privacy_epsilon=data.draw(st.floats()),
+            false_alarms=data.draw(st.floats()),
+            found=data.draw(st.none() | st.builds(Detection, COUNTS, COUNTS, COUNTS, COUNTS)),
+            settings=data.draw(st.sampled_from(["", "0123456789ab"])),
+        )
+        for key in keys
+    ]
+    cards = [data.draw(st.fixed_dictionaries(dict.fromkeys(PROVENANCE, TEXTS))) for _ in trials]
+    write_trials(path, trials, cards)
+    assert same(read_trials(path), trials)
+
+
+# --- what is no file of trials --------------------------------------------------------------------------------------
+
+
+def message(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read_trials(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (FILTERED.replace("0.75", "often"), ["could not convert", "'often'"]),
+        (FILTERED.replace(",8,2,1,89", ",8,2,1.5,89"), ["invalid literal", "'1.5'"]),
+        (FILTERED.replace(",8,2,1,89", ",8,2,,89"), ["clean_dropped"]),
+        (FILTERED.replace("filtered,3", "filtered,three"), ["invalid literal", "'three'"]),
+        (FILTERED.replace("filtered,3", "filtered,"), ["invalid literal", "''"]),
+        # As a copy leaves it that broke off.
+        (FILTERED[: FILTERED.index(",0.9")], ["23 fields"]),
+        (FILTERED + ",1", ["23 fields"]),
+    ],
+    ids=["number", "count", "count missing", "seed", "no seed", "too short", "too long"],
+)
+def test_a_line_that_is_no_trial_is_named(line: str, words: list[str], tmp_path: Path) -> None:
+    text = message(put(tmp_path, HEADER, WATCHED, line))
+    assert "own-trials.csv:3: not a trial" in text
+    assert "restore the file" in text
+    for word in words:
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", HEADER.replace("seed,", ""), HEADER + ",more", HEADER.replace("attack,defense", "defense,attack"), FILTERED],
+    ids=["empty", "a column less", "a column more", "another order", "none"],
+)
+def test_other_columns_are_refused(header: str, tmp_path: Path) -> None:
+    text = message(put(tmp_path, *([header, FILTERED] if header else [])))
+    assert "holds no trials: its columns must be attack,defense,seed," in text
+
+
+def test_a_trial_twice_is_refused(tmp_path: Path) -> None:
+    """With another outcome, too: which of the two it was, nobody can say."""
+    text = message(put(tmp_path, HEADER, FILTERED, WATCHED, FILTERED.replace(",1.0,", ",0.0,")))
+    assert "gm/filtered/3 stands in it twice: keep one" in text
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: None, "No such file or directory"),
+        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.write_bytes(f"{HEADER}\ngm,\xff".encode("latin-1")), "no UTF-8 CSV file"),
+        (lambda path: path.write_text(f'{HEADER}\n"gm'), "no UTF-8 CSV file"),
+    ],
+    ids=["missing", "a folder", "another encoding", "a quote that does not end"],
+)
+def test_a_file_that_cannot_be_read(make: Callable[[Path], object], words: str, tmp_path: Path) -> None:
+    make(tmp_path / "own-trials.csv")
+    assert words in message(tmp_path / "own-trials.csv")
+
+
+def test_reading_needs_no_torch(tmp_path: Path) -> None:
+    """Snakemake reads trials whenever it is called."""
+    path = put(tmp_path, HEADER, FILTERED)
+    program = (
+        "import sys; from pathlib import Path; from poisonlab.evaluation.trials import read_trials\n"
+        f"print(len(read_trials(Path({str(path)!r}))), {{'torch', 'numpy', 'pandas'}} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1 set()"

@@ -1,0 +1,104 @@
+"""workflow/scripts/verify.py: which results are current, and why others are not."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+import pytest
+from harness import STUDY, Checkout, Outcome
+
+pytestmark = pytest.mark.workflow
+
+NOISE = "results/noise/tiny/strong/friendly/seed0.safetensors"
+VICTIM = "results/victims/tiny/strong/friendly/seed0.safetensors"
+OTHER = "results/victims/tiny/strong/none/seed0.safetensors"
+
+
+def verify(study: Checkout, *arguments: str) -> Outcome:
+    # Snakemake is asked through the interpreter that made the study.
+    return study.run(
+        "env", "PYTHONPATH=src", study.python, "workflow/scripts/verify.py", "--configfile", STUDY, *arguments
+    )
+
+
+def verdicts(outcome: Outcome) -> dict[str, tuple[str, str]]:
+    """State and reason by path."""
+    found = {}
+    for line in outcome.output.splitlines():
+        state, _, rest = line.partition(" ")
+        if rest.strip().startswith("results/"):
+            path, _, why = rest.strip().partition(": ")
+            found[path] = (state, why)
+    return found
+
+
+def test_a_study_just_made_is_current(planned: Checkout) -> None:
+    outcome = verify(planned, "--all")
+    assert outcome.code == 0, outcome.output
+    found = verdicts(outcome)
+    assert {state for state, _ in found.values()} == {"current"}
+    assert {NOISE, VICTIM, "results/tables/tiny.csv"} <= set(found)
+    assert f"{len(found)} current, 0 stale, 0 unknown, 0 damaged; 0 not made yet" in outcome.output
+
+
+def test_a_changed_setting_is_named(copied: Checkout) -> None:
+    copied.change_study(lambda study: study["defenses"][2]["apply"][0].update(zeta=12))
+    outcome = verify(copied)
+    assert outcome.code == 1, outcome.output
+    found = verdicts(outcome)
+    assert found[NOISE] == ("stale", "settings changed: defenses.0.zeta")
+    assert found[VICTIM][0] == "stale"
+    assert NOISE in found[VICTIM][1]
+    # What does not depend on it is not listed, because it is current.
+    assert OTHER not in found
+
+
+def test_changed_code_is_named(copied: Checkout) -> None:
+    copied.append("src/poisonlab/defenses/friendly_noise.py", "\nCHANGED_BY_TEST = 1\n")
+    found = verdicts(verify(copied))
+    assert found[NOISE] == ("stale", "code changed: src/poisonlab/defenses/friendly_noise.py")
+    assert OTHER not in found
+
+
+def test_a_file_without_a_record_or_a_rule_is_unknown(copied: Checkout) -> None:
+    record = copied.path / ".snakemake/metadata" / base64.urlsafe_b64encode(OTHER.encode()).decode()
+    record.unlink()
+    stray = copied.path / Path(OTHER).with_name("seed9.safetensors")
+    stray.write_text("from somewhere", encoding="utf-8")
+    outcome = verify(copied)
+    assert outcome.code == 2, outcome.output
+    found = verdicts(outcome)
+    assert found[OTHER] == ("unknown", "there is no record of how it was made")
+    assert found[str(stray.relative_to(copied.path))] == ("unknown", "no rule of this study makes it")
+
+
+def test_what_is_missing_is_counted_and_no_fault(copied: Checkout) -> None:
+    for path in (copied.path / "results/figures/tiny").rglob("outcome.*"):
+        path.unlink()
+    outcome = verify(copied)
+    assert outcome.code == 0, outcome.output
+    assert "; 2 not made yet" in outcome.output
+
+
+def test_a_flipped_bit_is_damage(finished: Checkout, tmp_path: Path) -> None:
+    study = finished.copy(tmp_path / "study")
+    damaged = study.path / "results/victims/real/strong/none/seed0.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    stamp = damaged.stat()
+    damaged.write_bytes(bytes(content))
+    os.utime(damaged, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert verify(study).code == 0
+    outcome = verify(study, "--deep")
+    assert outcome.code == 3, outcome.output
+    assert verdicts(outcome)["results/victims/real/strong/none/seed0.safetensors"][0] == "damaged"
+
+
+def test_a_bad_config_is_one_line(copied: Checkout) -> None:
+    copied.change_study(lambda study: study.update(seeds=[]))
+    outcome = verify(copied)
+    assert outcome.code == 4
+    assert "seeds" in outcome.output
+    assert "Traceback" not in outcome.output

@@ -1,0 +1,166 @@
+"""Say of every result whether it is current, stale (and why), damaged or of unknown origin; the exit code is the worst.
+
+0: all current. 1: some are stale. 2: some are unknown: Snakemake has no record of how they were made, or no rule of the
+study makes them. 3: some are damaged (with --deep, which reads every artifact and compares its checksum). 4: the
+study itself cannot be read. What has not been made yet is counted, and is no fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import base64
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+CURRENT, STALE, UNKNOWN, DAMAGED, UNREADABLE = range(5)
+WORDS = {CURRENT: "current", STALE: "stale", UNKNOWN: "unknown", DAMAGED: "damaged"}
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of one file."""
+
+    path: str
+    state: int
+    why: str = ""
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument(
+        "--configfile", nargs="+", default=[], help="as Snakemake takes it; else config.yaml"
+    )
+    arguments.add_argument("--config", nargs="+", default=[], help="as Snakemake takes it")
+    arguments.add_argument("--deep", action="store_true", help="also read every artifact and compare its checksum")
+    arguments.add_argument("--all", action="store_true", help="list current files, too")
+    args = arguments.parse_args(argv)
+    options = [
+        *(["--configfile", *args.configfile] if args.configfile else []),
+        *(["--config", *args.config] if args.config else []),
+    ]
+
+    planned = _snakemake("--dry-run", *options)
+    summary = _snakemake("--summary", *options)
+    if planned is None or summary is None:
+        return UNREADABLE
+    verdicts = judge(summary, dict(reasons(planned)))
+    if args.deep:
+        verdicts = [_checked(verdict) for verdict in verdicts]
+    for verdict in sorted(verdicts, key=lambda each: (each.state, each.path)):
+        if verdict.state != CURRENT or args.all:
+            print(f"{WORDS[verdict.state]:8} {verdict.path}{f': {verdict.why}' if verdict.why else ''}")
+    counts = {word: sum(verdict.state == state for verdict in verdicts) for state, word in WORDS.items()}
+    missing = sum(line["status"] == "missing" for line in _lines(summary))
+    print(", ".join(f"{count} {word}" for word, count in counts.items()) + f"; {missing} not made yet")
+    return max((verdict.state for verdict in verdicts), default=CURRENT)
+
+
+def _snakemake(*options: str) -> str | None:
+    """What Snakemake prints; None if it fails, with its reason on stderr."""
+    # A lock is of no concern to a look, and a running study may be looked at.
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nolock", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        print((done.stderr or done.stdout).strip(), file=sys.stderr)
+        return None
+    return done.stdout + (done.stderr if "--dry-run" in options else "")
+
+
+def _lines(summary: str) -> list[dict[str, str]]:
+    """The table that ``snakemake --summary`` prints."""
+    rows = [line.split("\t") for line in summary.splitlines() if "\t" in line]
+    return [dict(zip(rows[0], row, strict=False)) for row in rows[1:]] if rows else []
+
+
+def reasons(planned: str) -> Iterator[tuple[str, str]]:
+    """Each output of the jobs that a dry run would run, and why."""
+    for block in re.split(r"^\[.+\]\n", planned, flags=re.MULTILINE)[1:]:
+        outputs = re.search(r"^    output: (.*)$", block, flags=re.MULTILINE)
+        reason = re.search(r"^    reason: (.*)$", block, flags=re.MULTILINE)
+        if outputs is not None and reason is not None:
+            for path in outputs[1].split(", "):
+                yield path, explained(reason[1])
+
+
+def explained(reason: str) -> str:
+    """Snakemake's reason with the names of what changed in place of whole lists of params."""
+    found = re.search(r"across all output: before: (.*?) now: (.*?)\s*(?:; |$)", reason)
+    if found is None:
+        return reason.strip()
+    before, now = (_params(side) for side in found.groups())
+    changed = sorted({re.split("[=@]", value, maxsplit=1)[0] for value in before ^ now})
+    code = [name for name in changed if "/" in name]
+    other = [name for name in changed if "/" not in name]
+    parts = [_some("settings", other), _some("code", code)]
+    return "; ".join(part for part in parts if part) or "params changed"
+
+
+def _params(side: str) -> set[str]:
+    try:
+        values = ast.literal_eval(f"[{side}]")
+    except (SyntaxError, ValueError):
+        return {side}
+    return {string for value in values for string in ([value] if isinstance(value, str) else map(str, value))}
+
+
+def _some(what: str, names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{what} changed: {', '.join(names[:_SHOWN])}{more}"
+
+
+def judge(summary: str, why: Mapping[str, str]) -> list[Verdict]:
+    """One verdict per file that is there: outputs of the study, and others in its folders."""
+    verdicts = []
+    known = {line["output_file"]: line for line in _lines(summary)}
+    for path in known:
+        if not Path(path).exists():
+            continue
+        if not _recorded(path):
+            verdicts.append(Verdict(path, UNKNOWN, "there is no record of how it was made"))
+        elif path in why:
+            verdicts.append(Verdict(path, STALE, why[path]))
+        else:
+            verdicts.append(Verdict(path, CURRENT))
+    folders = {Path(path).parent for path in known}
+    strange = {file.as_posix() for folder in folders if folder.is_dir() for file in folder.iterdir() if file.is_file()}
+    # Folders of several studies hold others' files, too: only names that belong to this one are judged.
+    own = {folder.as_posix() for folder in folders if folder.name not in ("tables", "data")}
+    verdicts += [
+        Verdict(path, UNKNOWN, "no rule of this study makes it")
+        for path in sorted(strange - set(known))
+        if Path(path).parent.as_posix() in own and not Path(path).name.startswith(".")
+    ]
+    return verdicts
+
+
+def _recorded(path: str) -> bool:
+    """Whether Snakemake remembers how it made a file."""
+    name = base64.urlsafe_b64encode(path.encode()).decode()
+    return (Path(".snakemake") / "metadata" / name).exists()
+
+
+def _checked(verdict: Verdict) -> Verdict:
+    """The verdict after the file's checksum was compared."""
+    if verdict.state == DAMAGED or not verdict.path.endswith(".safetensors"):
+        return verdict
+    # Only here, because importing torch takes longer than all the rest.
+    from poisonlab.artifacts.files import check_tensors
+    from poisonlab.errors import DataError
+
+    try:
+        check_tensors(Path(verdict.path))
+    except DataError as error:
+        return Verdict(verdict.path, DAMAGED, str(error).removeprefix(f"{verdict.path} is "))
+    return verdict
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
