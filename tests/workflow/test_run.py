@@ -8,10 +8,12 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,11 @@ def _without_seconds(study: Checkout) -> list[dict[str, str]]:
     return timed
 
 
+def _made(log: str) -> Counter[str]:
+    """How often each rule ran."""
+    return Counter(re.findall(r"^(?:local)?rule (\w+):$", log, flags=re.MULTILINE))
+
+
 # --- A transfer victim, imported poisons and an adaptive attack, added to a finished study ---
 
 
@@ -78,9 +85,8 @@ def _network(study: Checkout, path: str) -> dict[str, torch.Tensor]:
 
 
 def test_what_is_added_to_a_study_remakes_nothing(extended: Checkout) -> None:
-    log = (extended.path / "extended.log").read_text(encoding="utf-8")
-    made = re.findall(r"^(?:local)?rule (\w+):$", log, flags=re.MULTILINE)
-    assert sorted(made) == ["craft", "craft", "noise", "train", "train"]
+    made = _made((extended.path / "extended.log").read_text(encoding="utf-8"))
+    assert made == {"craft": 2, "noise": 1, "train": 2}
 
 
 @pytest.mark.parametrize("row", ["none", "friends-bernoulli"])
@@ -132,26 +138,15 @@ def _kept(study: Checkout, row: str) -> torch.Tensor:
     return read_tensors(_path(study, "filters", row), "keep-list")[0]["keep"]
 
 
-def _table(study: Checkout) -> dict[str, dict[str, str]]:
+def _table(study: Checkout, name: str = "real") -> dict[str, dict[str, str]]:
     """The lines of the tidy table by row."""
-    with (study.path / "results/tables/real.csv").open(encoding="utf-8", newline="") as file:
+    with (study.path / f"results/tables/{name}.csv").open(encoding="utf-8", newline="") as file:
         return {line["defense"]: line for line in csv.DictReader(file)}
 
 
 def test_rows_that_are_added_to_a_study_remake_nothing(defended: Checkout, finished: Checkout) -> None:
-    log = (defended.path / "defended.log").read_text(encoding="utf-8")
-    made = re.findall(r"^(?:local)?rule (\w+):$", log, flags=re.MULTILINE)
-    assert sorted(made) == [
-        "detect",
-        "detect",
-        "filter",
-        "filter",
-        "noise",
-        "results",
-        "tables",
-        *4 * ["train"],
-        "trials",
-    ]
+    made = _made((defended.path / "defended.log").read_text(encoding="utf-8"))
+    assert made == Counter(detect=2, filter=2, noise=1, train=4, trials=1, tables=1, paper_table4=1, results=1)
     before, now = finished.files(*ARTIFACTS), defended.files(*ARTIFACTS)
     remade = {path for path in before if before[path] != now[path]}
     assert {Path(path).parent.name for path in remade} == {"tables"}
@@ -290,6 +285,70 @@ def test_a_row_is_charged_with_the_training_of_the_network_it_looks_at(defended:
     assert list(lines) == list(expected)
     assert {row: float(line["seconds"]) for row, line in lines.items()} == pytest.approx(expected)
     assert {line["n"] for line in lines.values()} == {"1"}
+
+
+# --- Trials from elsewhere, and tables of what there is so far ---
+
+
+def test_trials_alone_make_the_same_tables(finished: Checkout, tmp_path: Path) -> None:
+    """To the bit, seconds included: in another checkout, where no victim is trained."""
+    study = check_out(tmp_path / "other", HERE / "real.yaml")
+    name = "results/reference/first/real-trials.csv"
+    (study.path / name).parent.mkdir(parents=True)
+    shutil.copy(finished.path / "results/tables/real-trials.csv", study.path / name)
+    study.change_study(lambda settings: settings.update(merge=[name]))
+    outcome = study.snakemake("results", "--cores", "1")
+    assert outcome.code == 0, outcome.output
+    assert _made(outcome.output) == {"trials": 1, "tables": 1, "paper_table4": 1, "results": 1}
+    tables = ("real.*", "real-time.md", "real-table4.*")
+    first, second = finished.files(*tables), study.files(*tables)
+    assert {Path(path).name for path in second} >= {"real.csv", "real.md", "real.tex", "real-table4.csv"}
+    assert second == {path: content for path, content in first.items() if "/tables/" in path}
+    # What comes from elsewhere is not passed on as if it were from here.
+    (own,) = study.files("tables/real-trials.csv").values()
+    assert own.decode().startswith("attack,defense,seed,settings,")
+    assert own.count(b"\n") == 1
+
+
+def test_tables_so_far_leave_victims_alone(copied_real: Checkout) -> None:
+    gone = copied_real.path / "results/victims/real/strong/none"
+    for path in gone.glob("seed1.*"):
+        path.unlink()
+    victims = copied_real.files("victims/**/*.*")
+    jobs = {"trials_so_far": 1, "tables_so_far": 1, "so_far": 1}
+    assert _made(_so_far(copied_real)) == jobs
+    whole, now = _table(copied_real), _table(copied_real, "real-so-far")
+    assert {row: line["n"] for row, line in now.items()} == {"none": "1", "friends-bernoulli": "2"}
+    # But for the comparison with the undefended row on the same seeds, the row is what it was.
+    paired = {"p_success", "p_success_holm", "accuracy_change"}
+    for key in whole["friends-bernoulli"].keys() - paired:
+        assert now["friends-bernoulli"][key] == whole["friends-bernoulli"][key], key
+    assert _notes_so_far(copied_real) == ["Not run yet: 1 of 4 victims."]
+
+    # Victims of other settings than the config's are refused by what their cards say.
+    copied_real.change_study(lambda settings: settings["attacks"][0].update(eps=8))
+    assert _made(_so_far(copied_real)) == jobs
+    assert {line["n"] for line in _table(copied_real, "real-so-far").values()} == {"0"}
+    trials = "results/tables/real-so-far-trials.csv"
+    assert _notes_so_far(copied_real) == [
+        "Not run yet: 4 of 4 victims.",
+        *(
+            f"Refused, because made with other settings than this study's: strong/{row} of {trials} (seeds {seeds})."
+            for row, seeds in (("none", "0"), ("friends-bernoulli", "0, 1"))
+        ),
+    ]
+    assert copied_real.files("victims/**/*.*") == victims
+
+
+def _so_far(study: Checkout) -> str:
+    outcome = study.snakemake("so_far", "--cores", "1")
+    assert outcome.code == 0, outcome.output
+    return outcome.output
+
+
+def _notes_so_far(study: Checkout) -> list[str]:
+    text = (study.path / "results/tables/real-so-far.md").read_text(encoding="utf-8")
+    return [line[2:] for line in text.splitlines() if line.startswith(("- Not run yet", "- Refused"))]
 
 
 # --- Killed trainings ---
@@ -433,6 +492,9 @@ def test_killed_workflow_goes_on_after_unlock(copied_real: Checkout) -> None:
     locked = copied_real.snakemake("victims", "--cores", "1")
     assert locked.code != 0
     assert "--unlock" in locked.output
+    # Tables of what there is do not wait for it.
+    _so_far(copied_real)
+    assert _notes_so_far(copied_real) == ["Not run yet: 1 of 4 victims."]
     assert copied_real.snakemake("--cores", "1", "--unlock").code == 0
     again = copied_real.snakemake("victims", "--cores", "1")
     assert again.code == 0, again.output

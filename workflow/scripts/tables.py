@@ -30,7 +30,7 @@ class Tables(Settings):
 
 NOTES = (
     "Poison success: share of seeds whose target gets the adversarial label after training; Wilson 95 % interval.",
-    "Test accuracy: mean over seeds; Student's t 95 % interval.",
+    "Test accuracy: mean over seeds; Student's t 95 % interval, cut to [0, 100].",
     "p: exact McNemar test against 'none' on the same poisons, Holm-corrected over the rows of the attack.",
     "'clean' is the control: a victim trained on unpoisoned data, judged on the same targets.",
 )
@@ -80,10 +80,11 @@ def main(argv: Sequence[str]) -> None:
     for reason in refused:
         print(f"refused: {reason}")
     known = _published(args.reference, stage.claims)
-    claimed = {claim.attack for claim in stage.claims}
+    # A row may face several attacks; one of their tables must know it by the name that it gives itself.
     for line in stage.lines:
-        names = sorted({defense for attack, defense in known if attack == line.attack})
-        if line.called != line.defense and line.attack in claimed and line.called not in names:
+        faced = {other.attack for other in stage.lines if other.defense == line.defense}
+        names = sorted({defense for attack, defense in known if attack in faced})
+        if line.called != line.defense and names and line.called not in names:
             raise SettingsError(f"defense {line.defense!r}: published {line.called!r} is not one of {names}")
     pairs = [(line.attack, line.defense) for line in stage.lines]
     beside = {

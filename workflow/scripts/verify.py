@@ -33,9 +33,7 @@ class Verdict:
 
 def main(argv: Sequence[str]) -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument(
-        "--configfile", nargs="+", default=[], help="as Snakemake takes it; else config.yaml"
-    )
+    arguments.add_argument("--configfile", nargs="+", default=[], help="as Snakemake takes it; else config.yaml")
     arguments.add_argument("--config", nargs="+", default=[], help="as Snakemake takes it")
     arguments.add_argument("--deep", action="store_true", help="also read every artifact and compare its checksum")
     arguments.add_argument("--all", action="store_true", help="list current files, too")

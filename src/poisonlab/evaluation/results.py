@@ -32,10 +32,10 @@ def tidy_results(
     """One row per attack and defense, in the order of ``expected`` and then of first appearance.
 
     Columns: ``attack, defense, n``; ``success`` with its 95 % interval (``success_low, success_high``: Wilson's where
-    each trial is a yes or no, Student's t within [0, 1] where it is a rate over triggered images);
+    each trial is a yes or no, Student's t cut to [0, 1] where it is a rate over triggered images);
     ``untriggered_success`` (mean, of attacks with a trigger); ``adversarial_confidence`` (mean); ``accuracy`` with its
-    t interval; ``p_success``, of the paired test against the undefended row on the same seeds (exact McNemar, or
-    a paired permutation test of rates), and ``p_success_holm``, corrected over the attack's rows;
+    t interval, cut likewise; ``p_success``, of the paired test against the undefended row on the same seeds (exact
+    McNemar, or a paired permutation test of rates), and ``p_success_holm``, corrected over the attack's rows;
     ``accuracy_change``, the paired mean difference to the undefended row; of what was dropped ``poisons_found``
     (recall), ``clean_dropped`` (share of the clean examples), ``precision`` and ``matthews``, means over seeds;
     ``false_alarms`` (mean); ``privacy_epsilon`` (largest); ``published_success, published_accuracy`` and whether each
@@ -58,7 +58,7 @@ def tidy_results(
             rows.append({"attack": attack, "defense": defense, "n": 0, **verdicts})
             continue
         success = _success_interval(group)
-        accuracy = mean_t(list(group["accuracy"]))
+        accuracy = _within(mean_t(list(group["accuracy"])))
         reference = table[(table["attack"] == attack) & (table["defense"] == reference_row)]
         known = (published or {}).get((attack, defense), {})
         rows.append(
@@ -96,7 +96,11 @@ def _success_interval(group: pd.DataFrame) -> Interval:
     successes = list(group["success"])
     if not _is_rate(group) and all(value in (0.0, 1.0) for value in successes):
         return wilson(int(sum(successes)), len(successes))
-    rate = mean_t(successes)
+    return _within(mean_t(successes))
+
+
+def _within(rate: Interval) -> Interval:
+    """An interval cut to [0, 1]; nan bounds stay."""
     return Interval(rate.estimate, max(0.0, rate.low), min(1.0, rate.high), rate.n) if rate.n > 1 else rate
 
 

@@ -81,6 +81,7 @@ _LABELS = {
     "one-class-svm": "One-class SVM",
     "random-filter": "Random filter",
     "strip": "STRIP",
+    "deep-knn-friends-b": "Deep k-NN, FRIENDS-B",
     "neural-cleanse": "Neural Cleanse",
 }
 
