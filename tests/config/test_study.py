@@ -373,8 +373,8 @@ def adaptive(name: str, attack: str = "gm", defense: str = "friends", **others: 
         ([{"name": "im", "method": "imported"}], ["'attacks.0.path' is missing"]),
         ([{**GM, "method": "magic"}], ["attacks.0", "magic", "'gradient-matching'", "'sleeper-agent'", "'imported'"]),
         ([{"name": "x", "surrogate": "base"}], ["'attacks.0.method' is missing"]),
-        ([{**GM, "published": 7}], ["attacks.0.published", "7"]),
-        ([{**GM, "published_row": "Poison Frogs"}], ["attacks.0", "'gm'", "published_row needs published"]),
+        ([{**GM, "published": [{"table": 7}]}], ["attacks.0.published.0.table", "7"]),
+        ([{**GM, "published": [{"row": "Poison Frogs"}]}], ["'attacks.0.published.0.table' is missing"]),
     ],
 )
 def test_impossible_attacks_are_one_line(attacks: list[dict[str, Any]], words: list[str]) -> None:
@@ -475,7 +475,7 @@ def test_adaptation_to_noise_that_the_earlier_run_does_not_get_is_refused() -> N
 
 ATTACKS = [
     {**GM, "surrogate": ["base"], "adaptation": {"random_noise": {"distribution": "uniform"}}},
-    adaptive("adaptive", published=5, published_row="Sleeper Agent | FRIENDS-B"),
+    adaptive("adaptive", published=[{"table": 5, "row": "Sleeper Agent | FRIENDS-B"}, {"table": 2}]),
     {**GM, "name": "bp", "method": "bullseye-polytope", "victim": "transfer", "setup": "a = b/c.json"},
     {**GM, "name": "pf", "method": "poison-frogs", "watermark": 0.3},
     {**GM, "name": "cp", "method": "convex-polytope"},

@@ -20,6 +20,8 @@ DEFENSES = {
     "gaussian",
     "uniform",
     "friends-bernoulli",
+    "friends-bernoulli-alexnet",
+    "friends-bernoulli-lenet",
     "friends-gaussian",
     "friends-uniform",
     "ap-0.25",
@@ -76,8 +78,8 @@ def test_every_cell_of_every_table_is_there(numbers: pd.DataFrame) -> None:
         (4, "FRIENDS | Uniform", "friends-uniform", "Test Acc", 91.91, None),
         (5, "Sleeper Agent | Bernoulli Noise", "friends-bernoulli", "Poison Acc", 31.05, 9.45),
         (5, "Sleeper Agent | FRIENDS-B", "none", "Test Acc", 91.62, 0.38),
-        (6, "FRIENDS-B (AlexNet -> ResNet18)", "friends-bernoulli", "Test Acc", 91.27, None),
-        (6, "FRIENDS-B (LeNet -> ResNet18)", "friends-bernoulli", "Poison Acc", 0.0, None),
+        (6, "FRIENDS-B (AlexNet -> ResNet18)", "friends-bernoulli-alexnet", "Test Acc", 91.27, None),
+        (6, "FRIENDS-B (LeNet -> ResNet18)", "friends-bernoulli-lenet", "Poison Acc", 0.0, None),
     ],
 )
 def test_numbers_read_off_the_paper(
