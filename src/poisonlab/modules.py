@@ -1,4 +1,4 @@
-"""Which module holds a named attack, defense, model or data source.
+"""Which module holds a named attack, defense, filter, detector, model or data source.
 
 Names in a config file (``gradient-matching``) are module names with dashes for underscores
 (``poisonlab.attacks.gradient_matching``). Modules are loaded by name, so that a job's code digest holds the one
@@ -17,7 +17,7 @@ _SHARED = {"data": {"cifar10": "cifar", "cifar100": "cifar"}}
 
 
 def module_name(kind: str, name: str) -> str:
-    """Dotted module of ``name``, for ``kind`` one of attacks, defenses, models, data."""
+    """Dotted module of ``name``, for ``kind`` one of attacks, defenses, filters, detection, models, data."""
     own = _SHARED.get(kind, {}).get(name, name)
     return f"poisonlab.{kind}.{own.replace('-', '_')}"
 

@@ -1,17 +1,16 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from loading import program
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -33,15 +32,6 @@ COORDINATES = np.linspace(-24, 24, 9)
 ORIGIN = torch.tensor([*range(10), -1])
 FIRST, SECOND = np.meshgrid(COORDINATES, COORDINATES)
 NOISES = [{"distribution": kind, "mu": 16.0} for kind in ("bernoulli", "uniform", "gaussian")]
-
-
-def script(name: str) -> ModuleType:
-    found = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
 
 
 def bump(height: float, x: float = 0.0) -> NDArray[np.float64]:
@@ -135,7 +125,7 @@ SETTINGS = spec(drawing={"dpi": 80, "examples": 3}, noise=NOISES, def_epoch=2)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_program_draws_the_same_bytes_twice(name: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
-    main = script(name).main
+    main = program(name).main
     for folder in ("one", "two"):
         main(["--spec", *SETTINGS, *inputs[name], *outputs(tmp_path / folder)])
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["figure.pdf", "figure.png"]
@@ -163,7 +153,7 @@ def test_missing_input_is_one_line_and_leaves_nothing(
     absent = [inputs[name][0], str(tmp_path / "absent"), *inputs[name][2:]]
     monkeypatch.setattr(sys, "argv", [name, "--spec", *SETTINGS, *absent, *outputs(tmp_path / "out")])
     with pytest.raises(SystemExit) as exit_:
-        run(script(name).main)
+        run(program(name).main)
     assert exit_.value.code == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
@@ -178,7 +168,7 @@ def test_damaged_input(name: str, content: bytes, inputs: dict[str, list[str]], 
     damaged.write_bytes(content)
     arguments = [inputs[name][0], str(damaged), *inputs[name][2:]]
     with pytest.raises(PoisonlabError, match="damaged"):
-        script(name).main(["--spec", *SETTINGS, *arguments, *outputs(tmp_path / "out")])
+        program(name).main(["--spec", *SETTINGS, *arguments, *outputs(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 
@@ -186,7 +176,7 @@ def test_damaged_input(name: str, content: bytes, inputs: dict[str, list[str]], 
 @pytest.mark.parametrize("setting", ["drawing.dpi=1", "drawing.colour=1", "drawing.dpi", "drawing.dpi=x"])
 def test_bad_settings(name: str, setting: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"drawing\.") as problem:
-        script(name).main(["--spec", setting, *inputs[name], *outputs(tmp_path / "out")])
+        program(name).main(["--spec", setting, *inputs[name], *outputs(tmp_path / "out")])
     assert "\n" not in str(problem.value)
     assert not (tmp_path / "out").exists()
 
@@ -268,7 +258,7 @@ class TestExamples:
         options = inputs["figure_examples"]
         swapped = [options[0], options[3], options[2], options[1]]
         with pytest.raises(DataError, match="holds a friendly noise, not a poison set"):
-            script("figure_examples").main(["--spec", *SETTINGS, *swapped, *outputs(tmp_path / "out")])
+            program("figure_examples").main(["--spec", *SETTINGS, *swapped, *outputs(tmp_path / "out")])
         assert not (tmp_path / "out").exists()
 
 
@@ -335,12 +325,12 @@ class TestLandscapes:
 
     def test_file_of_the_other_figure(self, inputs: dict[str, list[str]], tmp_path: Path) -> None:
         with pytest.raises(DataError, match="lacks names, loss"):
-            script("figure_landscape_victims").main(
+            program("figure_landscape_victims").main(
                 ["--spec", *SETTINGS, *inputs["figure_landscape_poison"], *outputs(tmp_path / "out")]
             )
 
     def test_pickled_and_plain_arrays(self, tmp_path: Path) -> None:
-        main: Callable[..., None] = script("figure_landscape_victims").main
+        main: Callable[..., None] = program("figure_landscape_victims").main
         np.savez(tmp_path / "pickled.npz", coordinates=COORDINATES, names=np.array(["a", None]), loss=bump(1)[None])
         np.save(tmp_path / "plain.npy", bump(1))
         for file, message in (("pickled.npz", "damaged"), ("plain.npy", "not an npz")):
@@ -369,7 +359,7 @@ class TestNoiseHistogram:
     @pytest.mark.parametrize("setting", ['noise.0.distribution="cauchy"', "noise=3", "noise.0.mu=-1"])
     def test_bad_noise_settings(self, setting: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="noise"):
-            script("figure_noise_histogram").main(
+            program("figure_noise_histogram").main(
                 ["--spec", setting, *inputs["figure_noise_histogram"], *outputs(tmp_path)]
             )
 
@@ -441,7 +431,7 @@ class TestLearningCurves:
     @pytest.mark.parametrize("value", ["-1", "true", '"x"', "1.5"])
     def test_bad_def_epoch(self, value: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="def_epoch"):
-            script("figure_learning_curves").main(
+            program("figure_learning_curves").main(
                 ["--spec", f"def_epoch={value}", *inputs["figure_learning_curves"], *outputs(tmp_path)]
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.defense import Batch, Defense, EpochEnd
 from poisonlab.defenses.friendly_noise import FriendlyNoise
 from poisonlab.defenses.random_noise import RandomNoise
-from poisonlab.errors import PoisonlabError
+from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.loop import EpochRecord, train
@@ -291,6 +292,19 @@ def test_a_nan_names_its_epoch_and_batch() -> None:
         run(network(), chosen=recipe(), defenses=[Poisonous(2, 7)])
     assert "nan" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def small(norm: Callable[[int], nn.Module]) -> Classifier:
+    """Its features are one pixel large, so that a batch of one has nothing to normalise by."""
+    return Classifier(nn.Sequential(nn.Conv2d(2, 4, 6), norm(4), nn.Flatten()), nn.Linear(4, 3))
+
+
+def test_a_last_batch_that_batch_norm_cannot_normalise_is_one_line() -> None:
+    with pytest.raises(SettingsError, match=r"last batch of an epoch has one example.*another batch_size") as caught:
+        run(small(nn.BatchNorm2d), chosen=recipe(), data=examples(17))
+    assert "\n" not in str(caught.value)
+    run(small(nn.BatchNorm2d), chosen=recipe(), data=examples(18))
+    run(small(nn.Identity), chosen=recipe(), data=examples(17))
 
 
 def test_an_exploding_rate_is_one_line() -> None:

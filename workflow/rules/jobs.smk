@@ -63,7 +63,11 @@ def fixed(strings):
     """As ``tracked``, for strings without wildcards. As functions, so that Snakemake leaves braces in them alone."""
 
     def slot(string):
-        return lambda wildcards: string
+        def of(wildcards):
+            return string
+
+        of.__signature__ = SIGNATURE
+        return of
 
     return [slot(string) for string in strings]
 
@@ -379,16 +383,16 @@ def known_elsewhere():
         trials = [trial for path in study.merge for trial in read_trials(Path(path))]
     except PoisonlabError as error:
         raise WorkflowError(f"merge: {error}")
-    wanted = {(cell["attack"], cell["defense"], cell["seed"]): cell for cell in CELLS}
-    return [
-        wanted[trial.key]
+    wanted = {tuple(cell.values()): cell for cell in CELLS}
+    return {
+        trial.key
         for trial in trials
         if trial.key in wanted and trial.settings == outcome_settings(wanted[trial.key])
-    ]
+    }
 
 
 ELSEWHERE = known_elsewhere()
-LOCAL_CELLS = [cell for cell in CELLS if cell not in ELSEWHERE]
+LOCAL_CELLS = [cell for cell in CELLS if tuple(cell.values()) not in ELSEWHERE]
 
 
 def standing_cells():
@@ -399,9 +403,10 @@ def standing_cells():
 def trials_spec(some, settings):
     """Some cells, gathered by row, and what each row's victims cost besides their own training."""
     lines = []
+    keys = {tuple(cell.values()) for cell in some}
     for attack, row in study.meetings():
         pair = dict(attack=attack.name, defense=row.name)
-        seeds = [seed for seed in study.seeds_of(attack) if {**pair, "seed": seed} in some]
+        seeds = [seed for seed in study.seeds_of(attack) if (attack.name, row.name, seed) in keys]
         if seeds:
             lines.append(
                 dict(
@@ -412,32 +417,32 @@ def trials_spec(some, settings):
                     noise=row.friendly is not None,
                     filter=bool(row.filters),
                     network=row.network,
+                    network_settings=row.network
+                    and outcome_settings({**pair, "defense": row.network}),
                 )
             )
     return spec(lines=lines)
 
 
-def results_spec():
+def table_lines():
     """The rows of the study and which trials belong to them."""
-    return dict(
-        lines=[
-            dict(
-                attack=attack.name,
-                defense=row.name,
-                control=not row.poisoned,
-                seeds=list(study.seeds_of(attack)),
-                settings=outcome_settings(dict(attack=attack.name, defense=row.name)),
-                called=row.published or row.name,
-            )
-            for attack, row in study.meetings()
-        ],
-    )
+    return [
+        dict(
+            attack=attack.name,
+            defense=row.name,
+            control=not row.poisoned,
+            seeds=list(study.seeds_of(attack)),
+            settings=outcome_settings(dict(attack=attack.name, defense=row.name)),
+            called=row.published or row.name,
+        )
+        for attack, row in study.meetings()
+    ]
 
 
 def tables_spec():
     return spec(
         description=study.description,
-        **results_spec(),
+        lines=table_lines(),
         claims=[
             dict(attack=attack.name, **plain(attack.published[0]))
             for attack in study.attacks
@@ -450,7 +455,7 @@ def paper_table_spec(number):
     """The attacks that stand in one table of the paper."""
     return spec(
         description=study.description,
-        **results_spec(),
+        lines=table_lines(),
         claims=[
             dict(attack=attack.name, **plain(place))
             for attack in study.attacks

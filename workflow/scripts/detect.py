@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-
-from torch import Tensor
 
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.files import write_json, write_tensors
@@ -61,7 +60,8 @@ def main(argv: Sequence[str]) -> None:
     report: dict[str, object] = dict(deployed.facts)
     rejects: Rejects = accept_all
     if deployed.rejects is not None:
-        rejects = _once_per_tensor(deployed.rejects)
+        # STRIP costs a hundred times a prediction, and several measures ask about the same images.
+        rejects = cache(deployed.rejects)
         report["targets_rejected"] = float(rejects(poisons.targets).double().mean())
         report["false_alarms"] = float(rejects(dataset.test_images).double().mean())
     final = attack_outcome(deployed.network, normalize, poisons, rejects)
@@ -71,18 +71,6 @@ def main(argv: Sequence[str]) -> None:
     card.write(args.card, final=final, settings=args.settings)
     weights = {f"network.{name}": tensor for name, tensor in deployed.network.state_dict().items()}
     write_tensors(args.found, "detection", {**deployed.tensors, **weights}, {})
-
-
-def _once_per_tensor(rejects: Rejects) -> Rejects:
-    """``rejects`` that looks at each tensor of images only once: STRIP costs a hundred times a prediction."""
-    known: dict[int, Tensor] = {}
-
-    def remembered(images: Tensor) -> Tensor:
-        if id(images) not in known:
-            known[id(images)] = rejects(images)
-        return known[id(images)]
-
-    return remembered
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from poisonlab.config.types import Settings
 from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import Claim, Line, choose_trials, missing, refusal
 from poisonlab.evaluation.layouts import latex, markdown, readable, timing
+from poisonlab.evaluation.published import SETTINGS
 from poisonlab.evaluation.published import published as read_published
 from poisonlab.evaluation.results import REFERENCE_ROW, tidy_results
 from poisonlab.evaluation.trials import Trial
@@ -56,14 +57,6 @@ PUBLISHED_NOTE = (
     "Published: FRIENDS, table {table} (CIFAR-10, ResNet-18, {setting}); inside/outside says whether the value lies "
     "in our interval. Table 1's printed +- is p(1-p)/sqrt(n), not a standard error, and is not repeated."
 )
-SETTINGS = {
-    1: "80 epochs, 20 poison sets",
-    2: "40 epochs, 24 poison sets",
-    3: "80 epochs from scratch, 40 in transfer",
-    4: "80 epochs, 20 poison sets",
-    5: "40 epochs, 24 poison sets",
-    6: "80 epochs, 20 poison sets",
-}
 
 
 def main(argv: Sequence[str]) -> None:

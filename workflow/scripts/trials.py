@@ -34,6 +34,8 @@ class Line(Settings):
     """Whether they needed a keep-list of their own."""
     network: Name | None
     """The row whose victims its filters or detector looked at."""
+    network_settings: str | None
+    """Digest of their settings."""
 
 
 class Gathering(Settings):
@@ -55,8 +57,14 @@ def main(argv: Sequence[str]) -> None:
     args = arguments.parse_args(argv)
     lines = read_stage(Gathering, settings(args.spec)).lines
 
-    # The first file's before another's, as in the tables.
-    elsewhere = {trial.key: trial.seconds for path in reversed(args.merge) for trial in read_trials(path)}
+    # The first file's before another's, and none with other settings, as in the tables.
+    looked_at = {(line.attack, line.network): line.network_settings for line in lines}
+    elsewhere = {
+        trial.key: trial.seconds
+        for path in reversed(args.merge)
+        for trial in read_trials(path)
+        if trial.settings == looked_at.get((trial.attack, trial.defense))
+    }
     networks = {(line.attack, line.defense): line.network for line in lines}
     own: dict[Key, float] = {}
     trials, cards = [], []

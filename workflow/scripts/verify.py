@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ast
 import base64
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 CURRENT, STALE, UNKNOWN, DAMAGED, UNREADABLE = range(5)
 WORDS = {CURRENT: "current", STALE: "stale", UNKNOWN: "unknown", DAMAGED: "damaged"}
 _SHOWN = 8
+_LONGEST = os.pathconf(".", "PC_NAME_MAX") - 1
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,9 @@ def judge(summary: str, why: Mapping[str, str]) -> list[Verdict]:
 def _recorded(path: str) -> bool:
     """Whether Snakemake remembers how it made a file."""
     name = base64.urlsafe_b64encode(path.encode()).decode()
-    return (Path(".snakemake") / "metadata" / name).exists()
+    # A name too long for the file system becomes folders; so does Snakemake.
+    *folders, last = [name[start : start + _LONGEST] for start in range(0, len(name), _LONGEST)]
+    return Path(".snakemake", "metadata", *(f"@{folder}" for folder in folders), last).exists()
 
 
 def _checked(verdict: Verdict) -> Verdict:

@@ -1,7 +1,7 @@
 """Strong augmentation: mixup, CutMix or cutout of each batch, and maxup on top of any of them.
 
 Borgnia et al. 2021, "Strong data augmentation sanitizes poisoning and backdoor attacks without an accuracy tradeoff",
-with the parameters of the toolbox of Witches' Brew. FRIENDS' table 1 has a row of this name, from the same authors'
+with the parameters of the toolbox of Witches' Brew. FRIENDS' table 2 has a row of this name, from the same authors'
 "DP-InstaHide", and does not say which of them it is. All act on normalised, augmented images x_i with labels y_i, and
 draw once per batch:
 

@@ -36,7 +36,7 @@ def readable(results: pd.DataFrame) -> pd.DataFrame:
         "n": results["n"].astype(str),
         "Poison success [95 % CI]": _with_interval(results, "success"),
         "Test accuracy [95 % CI]": _with_interval(results, "accuracy"),
-        "p (Holm)": [_p_value(value) for value in results["p_success_holm"]],
+        "p (Holm)": [p_text(value) for value in results["p_success_holm"]],
     }
     for name, title, form in _EXTRAS:
         if results[name].notna().any():
@@ -44,7 +44,7 @@ def readable(results: pd.DataFrame) -> pd.DataFrame:
     for name, title in (("success", "Published success"), ("accuracy", "Published accuracy")):
         if results[f"published_{name}"].notna().any():
             columns[title] = [
-                _published(value, inside)
+                published_text(value, inside)
                 for value, inside in zip(results[f"published_{name}"], results[f"published_{name}_inside"], strict=True)
             ]
     return pd.DataFrame(columns)
@@ -75,15 +75,21 @@ def markdown(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
 
 
 def _table(part: pd.DataFrame, heading: str | None) -> str:
-    filled = part.loc[:, [(part[column] != "").any() for column in part.columns]]
+    filled = _filled(part)
     text = (filled.drop(columns="Attack") if heading else filled).to_markdown(index=False, disable_numparse=True)
     return f"### {heading}\n\n{text}\n" if heading else f"{text}\n"
 
 
+def _filled(table: pd.DataFrame) -> pd.DataFrame:
+    """Without columns that are empty all the way down."""
+    return table.loc[:, [(table[column] != "").any() for column in table.columns]]
+
+
 def latex(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
-    """A LaTeX tabular in booktabs style, all attacks in one, with notes as comments above it."""
-    escaped = table.map(_escape).rename(columns=_escape)
-    text = escaped.to_latex(index=False, column_format="ll" + "r" * (len(table.columns) - 2))
+    """A LaTeX tabular in booktabs style, all attacks in one, with notes as comments above it. Empty columns are left
+    out."""
+    escaped = _filled(table).map(_escape).rename(columns=_escape)
+    text = escaped.to_latex(index=False, column_format="ll" + "r" * (len(escaped.columns) - 2))
     return "".join(f"% {' '.join(note.split())}\n" for note in notes) + text
 
 
@@ -95,24 +101,26 @@ def _escape(value: object) -> str:
 
 
 def _with_interval(results: pd.DataFrame, name: str) -> list[str]:
-    return [
-        "–"
-        if math.isnan(value)
-        else f"{100 * value:.1f}"
-        if math.isnan(low)
-        else f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-        for value, low, high in zip(results[name], results[f"{name}_low"], results[f"{name}_high"], strict=True)
-    ]
+    bounds = zip(results[name], results[f"{name}_low"], results[f"{name}_high"], strict=True)
+    return [interval_text(*values) for values in bounds]
 
 
-def _p_value(value: float) -> str:
+def interval_text(value: float, low: float, high: float) -> str:
+    """A proportion and its interval in percent; a dash for nan."""
+    if math.isnan(value):
+        return "–"
+    return _percent(value) + ("" if math.isnan(low) else f" [{_percent(low)}, {_percent(high)}]")
+
+
+def p_text(value: float) -> str:
+    """A p value; nothing for nan."""
     if math.isnan(value):
         return ""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _published(value: float, inside: bool | None) -> str:
+def published_text(value: float, inside: bool | None) -> str:
+    """A published proportion in percent, and whether it lies in our interval, if that is known; nothing for nan."""
     if math.isnan(value):
         return ""
-    verdict = {True: " (inside)", False: " (outside)"}.get(bool(inside), "") if inside is not None else ""
-    return f"{100 * value:.1f}{verdict}"
+    return _percent(value) + ("" if inside is None else " (inside)" if inside else " (outside)")

@@ -10,21 +10,13 @@ import pandas as pd
 
 from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import Claim, Line
+from poisonlab.evaluation.layouts import interval_text, p_text, published_text
+from poisonlab.evaluation.published import SETTINGS
 from poisonlab.evaluation.results import REFERENCE_ROW, tidy_results
 from poisonlab.evaluation.trials import Trial
 
 BEST = "friends-bernoulli"
 """The row that the others are tested against."""
-
-SETTINGS = {
-    1: "gradient matching, 80 epochs, 20 poison sets",
-    2: "Sleeper Agent, 40 epochs, 24 poison sets of 1000 triggered images",
-    3: "80 epochs from scratch, 40 in transfer",
-    4: "gradient matching, 80 epochs, 20 poison sets; mu and zeta 32 for single noises, 16 together",
-    5: "Sleeper Agent, 40 epochs, 24 poison sets",
-    6: "gradient matching, 80 epochs, 20 poison sets",
-}
-"""What the published numbers are from; all of them CIFAR-10 and ResNet-18."""
 
 COLUMNS = (
     *("row", "defense", "attack", "our_defense", "n"),
@@ -126,7 +118,7 @@ def _one_below_another(compared: pd.DataFrame) -> pd.DataFrame:
         "Defense": [_plain(row) if row else f"{mine} (ours)" for row, mine in rows],
         "n": compared["n"].astype(str),
         **_numbers(compared),
-        "p (Holm)": [_p(value) for value in compared["p_success_holm"]],
+        "p (Holm)": [p_text(value) for value in compared["p_success_holm"]],
     }
     # Times differ from run to run, so they stand only where the paper has some.
     minutes = compared["published_minutes"]
@@ -161,30 +153,14 @@ def _numbers(compared: pd.DataFrame) -> dict[str, list[str]]:
     columns: dict[str, list[str]] = {}
     for name, title in titles.items():
         columns[title] = [
-            _interval(*values)
+            interval_text(*values)
             for values in zip(compared[name], compared[f"{name}_low"], compared[f"{name}_high"], strict=True)
         ]
         columns[f"Published {title}"] = [
-            _beside(value, inside)
+            published_text(value, inside)
             for value, inside in zip(compared[f"published_{name}"], compared[f"{name}_inside"], strict=True)
         ]
     return columns
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    if math.isnan(value):
-        return "–"
-    return f"{100 * value:.1f}" if math.isnan(low) else f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def _beside(value: float, inside: bool | None) -> str:
-    if math.isnan(value):
-        return ""
-    return f"{100 * value:.1f}" + ("" if inside is None else " (inside)" if inside else " (outside)")
-
-
-def _p(value: float) -> str:
-    return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _hours(minutes: float) -> str:

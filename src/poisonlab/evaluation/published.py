@@ -14,6 +14,16 @@ COLUMNS = ("table", "row", "defense", "column", "value", "plus_minus", "unit", "
 KEY = ["table", "row", "defense", "column"]
 UNITS = ("percent", "minutes")
 
+SETTINGS = {
+    1: "gradient matching, 80 epochs, 20 poison sets",
+    2: "Sleeper Agent, 40 epochs, 24 poison sets of 1000 triggered images",
+    3: "80 epochs from scratch, 40 in transfer",
+    4: "gradient matching, 80 epochs, 20 poison sets; mu and zeta 32 for single noises, 16 together",
+    5: "Sleeper Agent, 40 epochs, 24 poison sets",
+    6: "gradient matching, 80 epochs, 20 poison sets",
+}
+"""What the numbers of each table are from; all of them CIFAR-10 and ResNet-18."""
+
 
 def published(path_or_dir: str | Path) -> pd.DataFrame:
     """Read one file of published numbers, or every CSV file of a folder, and check it.

@@ -16,7 +16,7 @@ from poisonlab.config.recipe import Recipe
 from poisonlab.data.augmentation import augment
 from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.defenses.defense import Batch, Defense, EpochEnd
-from poisonlab.errors import PoisonlabError
+from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.checkpoint import Checkpoint
@@ -220,8 +220,17 @@ def _peek(total: Tensor, number: int) -> float:
 
 def _forward(model: nn.Module, inputs: Tensor, recipe: Recipe) -> Tensor:
     reduced = recipe.precision == "bfloat16"
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=reduced):
-        return cast(Tensor, model(inputs)).float()
+    try:
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=reduced):
+            return cast(Tensor, model(inputs)).float()
+    except ValueError as error:
+        if len(inputs) != 1:
+            raise
+        # A filter or a defense may leave any number of examples.
+        raise SettingsError(
+            "the last batch of an epoch has one example, which batch norm cannot normalise on its own: choose another "
+            "batch_size"
+        ) from error
 
 
 def _loss(logits: Tensor, labels: Tensor, defenses: Sequence[Defense], epoch: int) -> Tensor:

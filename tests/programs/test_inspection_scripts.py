@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-import sys
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from loading import program
 from scipy import stats
 from torch import Tensor
 
@@ -34,18 +31,6 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = SmallResNet(width=4, stem_stride=2)
 MEAN, STD = (0.5, 0.4, 0.45), (0.25, 0.3, 0.2)
 SCRATCH: dict[str, Any] = {"scenario": "from-scratch"}
-
-
-@cache
-def script(name: str) -> ModuleType:
-    found = importlib.util.spec_from_file_location(f"{name}_script", ROOT / "workflow" / "scripts" / f"{name}.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    # Settings look their annotations up there.
-    sys.modules[found.name] = module
-    found.loader.exec_module(module)
-    return module
 
 
 def pictures(count: int, seed: int, size: int = 8) -> Tensor:
@@ -119,7 +104,7 @@ def filtered(inputs: Path, name: str, filters: list[dict[str, Any]], *more: str,
     arguments = {"spec": spec(**settings), "dataset": [inputs / "data"], "device": ["cpu"], "keep": [output]}
     arguments |= {"network": [inputs / "victim"], "card": [f"{output}.card"]}
     given = [part for key, values in arguments.items() for part in (f"--{key}", *map(str, values))]
-    script("filter").main([*given, *more])
+    program("filter").main([*given, *more])
     return output
 
 
@@ -130,7 +115,7 @@ def detected(inputs: Path, name: str, detector: dict[str, Any], seed: int = 1, *
     arguments: dict[str, list[Any]] = {"spec": spec(**{**settings, "seed": seed, **changes}), "device": ["cpu"]}
     arguments |= {"dataset": [inputs / "data"], "poisons": [inputs / "poisons"], "network": [inputs / "victim"]}
     arguments |= {kind: [path] for kind, path in outputs.items()}
-    script("detect").main([part for key, values in arguments.items() for part in (f"--{key}", *map(str, values))])
+    program("detect").main([part for key, values in arguments.items() for part in (f"--{key}", *map(str, values))])
     return outputs
 
 
@@ -151,7 +136,7 @@ def trained(inputs: Path, name: str, keep: Path, **changes: Any) -> dict[str, An
     arguments: dict[str, list[Any]] = {"spec": spec(**{**settings, **changes}), "device": ["cpu"], "keep": [keep]}
     arguments |= {"dataset": [inputs / "data"], "poisons": [inputs / "poisons"]}
     arguments |= {kind: [f"{output}.{kind}"] for kind in ("weights", "metrics", "card", "checkpoint")}
-    script("train").main([part for key, values in arguments.items() for part in (f"--{key}", *map(str, values))])
+    program("train").main([part for key, values in arguments.items() for part in (f"--{key}", *map(str, values))])
     metrics: dict[str, Any] = read_json(Path(f"{output}.metrics"))
     return metrics
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 import pytest
+from loading import program
 
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.trials import Trial, read_trials, write_trials
@@ -22,18 +20,7 @@ from poisonlab.provenance import spec
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def load_script(name: str) -> ModuleType:
-    found = importlib.util.spec_from_file_location(f"{name}_script", ROOT / "workflow" / "scripts" / f"{name}.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    # Settings look their annotations up there.
-    sys.modules[found.name] = module
-    found.loader.exec_module(module)
-    return module
-
-
-trials_script, tables_script = load_script("trials"), load_script("tables")
+trials_script, tables_script = program("trials"), program("tables")
 
 
 @dataclass(frozen=True)
@@ -103,6 +90,7 @@ def gather(folder: Path, cells: Sequence[Cell], merge: Sequence[Path] = (), told
             "noise": row[0].noise is not None,
             "filter": row[0].filter is not None,
             "network": row[0].network,
+            "network_settings": row[0].network and digest(attack, row[0].network),
         }
         for (attack, defense), row in rows_of(cells).items()
     ]
@@ -320,8 +308,9 @@ def test_a_network_from_elsewhere_costs_what_it_did_there(tmp_path: Path) -> Non
     """With all that it looked at itself."""
     here = [cell for cell in CHAINS if cell.defense in ("strip", "second", "friends")]
     put_files(tmp_path, here)
-    # The first file's trial counts, as it does in the tables.
+    # The first file's trial counts, as it does in the tables; one with other settings counts nowhere.
     merge = [
+        elsewhere(tmp_path / "zero.csv", trial("first", seconds=5000.0, settings="other")),
         elsewhere(tmp_path / "one.csv", trial("first", seconds=300.0), trial("none", seconds=100.0)),
         elsewhere(tmp_path / "two.csv", trial("first", seconds=4.0)),
     ]
