@@ -11,6 +11,7 @@ min_version("9.27")
 
 sys.path.insert(0, "src")  # the package as it lies here, installed or not
 
+from poisonlab.config.scale import scale_of
 from poisonlab.config.study import read_study
 from poisonlab.errors import PoisonlabError
 from poisonlab.evaluation.trials import read_trials
@@ -47,6 +48,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/detect.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 
 
 localrules:
@@ -60,6 +62,7 @@ localrules:
     results,
     so_far,
     drawings,
+    paper,
 
 
 rule all:
@@ -67,3 +70,10 @@ rule all:
     input:
         rules.results.input,
         rules.drawings.input,
+        rules.report.output,
+
+
+# Under the name that says what it is of a config like paper.yaml.
+rule paper:
+    input:
+        rules.all.input,

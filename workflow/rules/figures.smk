@@ -173,7 +173,11 @@ rule figure_learning_curves:
     input:
         metrics=lambda wildcards: these(
             rules.train.output.metrics,
-            [cell for cell in TRAINED_CELLS if cell["attack"] == wildcards.attack],
+            [
+                cell
+                for cell in TRAINED_CELLS
+                if cell["attack"] == wildcards.attack and cell["defense"] in ROWS
+            ],
         ),
     output:
         pdf=f"{FIGURE}/{{attack}}/learning-curves.pdf",
@@ -220,9 +224,30 @@ rule figure_outcome:
         " --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
 
 
+rule figure_ablation:
+    input:
+        table=ablation_table("{ablation}", "csv"),
+    output:
+        pdf=f"{FIGURE}/ablation-{{ablation}}.pdf",
+        png=f"{FIGURE}/ablation-{{ablation}}.png",
+        caption=f"{FIGURE}/ablation-{{ablation}}.txt",
+    log:
+        f"{LOG}/figure_ablation/{{ablation}}.log",
+    conda:
+        "../../envs/conda.yaml"
+    params:
+        *LOOKS,
+        *code_digests("workflow/scripts/figure_ablation.py"),
+        spec=lambda wildcards, threads: LOOKS,
+    shell:
+        "python workflow/scripts/figure_ablation.py --spec {params.spec:q} --table {input.table:q}"
+        " --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q} > {log:q} 2>&1"
+
+
 rule drawings:
     input:
         rules.figure_outcome.output,
+        expand(rules.figure_ablation.output, ablation=ABLATIONS),
         expand(rules.figure_learning_curves.output, attack=TRAINED),
         expand(
             rules.figure_landscape_poison.output,

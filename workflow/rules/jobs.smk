@@ -424,8 +424,8 @@ def trials_spec(some, settings):
     return spec(lines=lines)
 
 
-def table_lines():
-    """The rows of the study and which trials belong to them."""
+def table_lines(meetings=None):
+    """Which trials belong to the rows of a table; to the study's if not given."""
     return [
         dict(
             attack=attack.name,
@@ -435,13 +435,19 @@ def table_lines():
             settings=outcome_settings(dict(attack=attack.name, defense=row.name)),
             called=row.published or row.name,
         )
-        for attack, row in study.meetings()
+        for attack, row in (LISTED if meetings is None else meetings)
     ]
+
+
+# Who meets whom in the study's own tables and figures; ablations have theirs.
+ROWS = {row.name for row in study.defenses}
+LISTED = [(attack, row) for attack, row in study.meetings() if row.name in ROWS]
 
 
 def tables_spec():
     return spec(
         description=study.description,
+        scale=scale_of(study, study.attacks),
         lines=table_lines(),
         claims=[
             dict(attack=attack.name, **plain(attack.published[0]))
@@ -453,14 +459,41 @@ def tables_spec():
 
 def paper_table_spec(number):
     """The attacks that stand in one table of the paper."""
+    attacks = [
+        attack for attack in study.attacks if number in [place.table for place in attack.published]
+    ]
     return spec(
         description=study.description,
+        scale=scale_of(study, attacks),
         lines=table_lines(),
         claims=[
             dict(attack=attack.name, **plain(place))
-            for attack in study.attacks
+            for attack in attacks
             for place in attack.published
             if place.table == number
+        ],
+    )
+
+
+def ablation_spec(ablation):
+    """The variants of one ablation, beside undefended training if the study has it."""
+    some = [variant for variant in study.variants if variant.ablation == ablation.name]
+    rows = {"none", *(variant.row.name for variant in some)}
+    faced = ablation.attacks or study.defense(ablation.defense).attacks
+    meetings = [
+        (attack, row)
+        for attack, row in study.meetings()
+        if row.name in rows and (faced is None or attack.name in faced)
+    ]
+    return spec(
+        description=study.description,
+        scale=scale_of(study, list({attack.name: attack for attack, _ in meetings}.values())),
+        **plain(ablation, "vary", "attacks"),
+        settings=list(ablation.vary),
+        lines=table_lines(meetings),
+        variants=[
+            dict(row=variant.row.name, values=dict(variant.values), own=variant.own)
+            for variant in some
         ],
     )
 

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import itertools
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ VICTIM = f"{study.results}/victims/{study.study}/{{attack}}/{{defense}}/seed{{se
 TABLE = f"{study.results}/tables/{study.study}"
 FIGURE = f"{study.results}/figures/{study.study}"
 CHECKPOINT = f"{study.results}/checkpoints/{study.study}"
+REPORT = f"{study.results}/reports/{study.study}"
 LOG = f"{study.results}/logs/{study.study}"
 
 # Where the victims of a row stand, as the program that gathers trials is told.
@@ -65,13 +67,36 @@ def these(pattern, some):
     return [path for cell in some for path in expand(pattern, **cell)]
 
 
+ABLATIONS = [ablation.name for ablation in study.ablations]
+
 # The tables of the paper that the study has results for.
 PAPER_TABLES = sorted({place.table for attack in study.attacks for place in attack.published})
 
+TEXTS = ("csv", "md", "tex")
+
+
+def paper_table(number, kind, whole=True):
+    return f"{TABLE}{'' if whole else '-so-far'}-table{number}.{kind}"
+
+
+def ablation_table(name, kind, whole=True):
+    return f"{TABLE}{'' if whole else '-so-far'}-ablation-{name}.{kind}"
+
+
+def every_table(whole):
+    """Every table but the study's own, of the whole study or of what there is."""
+    return [
+        table(name, kind, whole)
+        for table, names in ((paper_table, PAPER_TABLES), (ablation_table, ABLATIONS))
+        for name in names
+        for kind in TEXTS
+    ]
+
 
 wildcard_constraints:
+    ablation="|".join(map(re.escape, ABLATIONS)) or "none",
     attack="|".join(map(re.escape, ATTACKS)),
-    defense="|".join(re.escape(row.name) for row in study.defenses),
+    defense="|".join(re.escape(row.name) for row in study.rows),
     surrogate="|".join(re.escape(surrogate.name) for surrogate in study.surrogates),
     seed=r"\d+",
     member=r"\d+",

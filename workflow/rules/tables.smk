@@ -32,12 +32,7 @@ rule tables:
         merge=list(study.merge),
         reference=sorted(map(str, Path("reference").glob("*.csv"))),
     output:
-        csv=report(
-            f"{TABLE}.csv",
-            category="Tables",
-            caption="../report/table.rst",
-            labels={"table": "all numbers (CSV)"},
-        ),
+        csv=f"{TABLE}.csv",
         md=f"{TABLE}.md",
         tex=f"{TABLE}.tex",
         time=f"{TABLE}-time.md",
@@ -54,45 +49,6 @@ rule tables:
         " --trials {input.trials:q} {input.merge:q}"
         " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q} --time {output.time:q}"
         " > {log:q} 2>&1"
-
-
-# The paper's tables in its own layout, for which the study has results; a rule for each, because their params differ in number.
-for number in PAPER_TABLES:
-
-    rule:
-        name:
-            f"paper_table{number}"
-        input:
-            trials=rules.trials.output.trials,
-            merge=list(study.merge),
-            reference=sorted(map(str, Path("reference").glob("*.csv"))),
-        output:
-            csv=f"{TABLE}-table{number}.csv",
-            md=f"{TABLE}-table{number}.md",
-            tex=f"{TABLE}-table{number}.tex",
-        log:
-            f"{LOG}/paper_table{number}.log",
-        conda:
-            "../../envs/conda.yaml"
-        params:
-            *fixed(paper_table_spec(number)),
-            *code_digests("workflow/scripts/paper_table.py"),
-            spec=lambda wildcards, threads, number=number: paper_table_spec(number),
-        shell:
-            "python workflow/scripts/paper_table.py --spec {params.spec:q} --reference reference"
-            " --trials {input.trials:q} {input.merge:q}"
-            " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q}"
-            " > {log:q} 2>&1"
-
-
-rule results:
-    input:
-        rules.tables.output,
-        [
-            f"{TABLE}-table{number}.{kind}"
-            for number in PAPER_TABLES
-            for kind in ("csv", "md", "tex")
-        ],
 
 
 # What a running or broken-off study has to show. Its victims are no inputs here, so none of them is made or remade; those whose
@@ -136,6 +92,59 @@ use rule tables as tables_so_far with:
         f"{LOG}/tables-so-far.log",
 
 
-rule so_far:
+# The paper's tables in its own layout, for which the study has results, and one defense with some of its settings varied: of the
+# whole study and of what there is. A rule for each, because their params differ in number.
+for number, whole in itertools.product(PAPER_TABLES, (True, False)):
+
+    rule:
+        name:
+            f"paper_table{number}{'' if whole else '_so_far'}"
+        input:
+            trials=(rules.trials if whole else rules.trials_so_far).output.trials,
+            merge=list(study.merge),
+            reference=sorted(map(str, Path("reference").glob("*.csv"))),
+        output:
+            **{kind: paper_table(number, kind, whole) for kind in TEXTS},
+        log:
+            f"{LOG}/paper_table{number}{'' if whole else '-so-far'}.log",
+        conda:
+            "../../envs/conda.yaml"
+        params:
+            *fixed(paper_table_spec(number)),
+            *code_digests("workflow/scripts/paper_table.py"),
+            spec=lambda wildcards, threads, number=number: paper_table_spec(number),
+        shell:
+            "python workflow/scripts/paper_table.py --spec {params.spec:q} --reference reference"
+            " --trials {input.trials:q} {input.merge:q}"
+            " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q}"
+            " > {log:q} 2>&1"
+
+
+for ablation, whole in itertools.product(study.ablations, (True, False)):
+
+    rule:
+        name:
+            f"ablation_{re.sub('[^a-z0-9]', '_', ablation.name)}{'' if whole else '_so_far'}"
+        input:
+            trials=(rules.trials if whole else rules.trials_so_far).output.trials,
+            merge=list(study.merge),
+        output:
+            **{kind: ablation_table(ablation.name, kind, whole) for kind in TEXTS},
+        log:
+            f"{LOG}/ablation/{ablation.name}{'' if whole else '-so-far'}.log",
+        conda:
+            "../../envs/conda.yaml"
+        params:
+            *fixed(ablation_spec(ablation)),
+            *code_digests("workflow/scripts/ablation.py"),
+            spec=lambda wildcards, threads, ablation=ablation: ablation_spec(ablation),
+        shell:
+            "python workflow/scripts/ablation.py --spec {params.spec:q} --trials {input.trials:q} {input.merge:q}"
+            " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q}"
+            " > {log:q} 2>&1"
+
+
+rule results:
     input:
-        rules.tables_so_far.output,
+        rules.tables.output,
+        every_table(True),

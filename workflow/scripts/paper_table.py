@@ -14,6 +14,7 @@ from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Settings
 from poisonlab.evaluation.choosing import Claim, Line, choose_trials, missing, refusal
+from poisonlab.evaluation.findings import inside_findings
 from poisonlab.evaluation.layouts import latex, markdown
 from poisonlab.evaluation.paper_layout import compare, paper_layout, table_notes
 from poisonlab.evaluation.published import published
@@ -23,6 +24,8 @@ class PaperTable(Settings):
     """What the table shows."""
 
     description: str
+    scale: tuple[str, ...] = ()
+    """What was run at what scale, a sentence each."""
     lines: tuple[Line, ...]
     claims: Annotated[tuple[Claim, ...], Field(min_length=1)]
     """All of one table."""
@@ -51,6 +54,8 @@ def main(argv: Sequence[str]) -> None:
     shown = [line for line in stage.lines if line.attack in {claim.attack for claim in stage.claims}]
     notes = [
         f"FRIENDS, table {number}. Ours: {stage.description}",
+        *(f"Finding: {finding}." for finding in inside_findings(compared, "success_inside")),
+        *stage.scale,
         *table_notes(number, compared),
         *missing(shown, trials),
         *map(refusal, refused),

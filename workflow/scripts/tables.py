@@ -13,6 +13,7 @@ from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Settings
 from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import Claim, Line, choose_trials, missing, refusal
+from poisonlab.evaluation.findings import results_findings
 from poisonlab.evaluation.layouts import latex, markdown, readable, timing
 from poisonlab.evaluation.published import SETTINGS
 from poisonlab.evaluation.published import published as read_published
@@ -24,6 +25,8 @@ class Tables(Settings):
     """What the tables show."""
 
     description: str
+    scale: tuple[str, ...] = ()
+    """What was run at what scale, a sentence each."""
     lines: tuple[Line, ...]
     claims: tuple[Claim, ...] = ()
     """The published lines that an attack's results are set beside."""
@@ -32,7 +35,8 @@ class Tables(Settings):
 NOTES = (
     "Poison success: share of seeds whose target gets the adversarial label after training; Wilson 95 % interval.",
     "Test accuracy: mean over seeds; Student's t 95 % interval, cut to [0, 100].",
-    "p: exact McNemar test against 'none' on the same poisons, Holm-corrected over the rows of the attack.",
+    "p: exact McNemar test against 'none', and against FRIENDS-B where the study has it, on the same poisons, "
+    "Holm-corrected over the rows of the attack.",
     "'clean' is the control: a victim trained on unpoisoned data, judged on the same targets.",
 )
 TRIGGER_NOTE = (
@@ -87,7 +91,16 @@ def main(argv: Sequence[str]) -> None:
     }
     results = tidy_results(trials, beside, pairs)
     table = readable(results)
-    notes = [stage.description, *_notes(trials, stage), *missing(stage.lines, trials), *map(refusal, refused)]
+    controls = [(line.attack, line.defense) for line in stage.lines if line.control]
+    findings = [f"Finding: {finding}" for finding in results_findings(results, controls)]
+    notes = [
+        stage.description,
+        *findings,
+        *stage.scale,
+        *_notes(trials, stage),
+        *missing(stage.lines, trials),
+        *map(refusal, refused),
+    ]
     write_text(args.md, markdown(table, notes))
     write_text(args.tex, latex(table, notes))
     write_text(args.time, markdown(timing(results, REFERENCE_ROW), [TIME_NOTE]))

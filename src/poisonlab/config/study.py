@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from poisonlab.config.ablations import Ablation, Variant, variants
 from poisonlab.config.attacks.attack import ONE, SEVERAL, CraftedAttack
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.convex_polytope import ConvexPolytope
@@ -82,6 +84,8 @@ class Study(Settings):
     """The networks under attack; an attack that names none faces the first."""
     defenses: Annotated[tuple[Row, ...], Field(min_length=1)]
     """The rows of the results."""
+    ablations: tuple[Ablation, ...] = ()
+    """Rows again with some settings varied, each with a table and a figure of its own."""
     figures: Figures = Figures()
     """What is drawn."""
     merge: tuple[FilePath, ...] = ()
@@ -95,13 +99,24 @@ class Study(Settings):
         _unique("attacks", [attack.name for attack in self.attacks])
         _unique("victims", [victim.name for victim in self.victims])
         _unique("defenses", [row.name for row in self.defenses])
-        for ending in ("-time", "-trials", "-so-far", *(f"-table{number}" for number in range(1, 7))):
-            if self.study.endswith(ending):
-                raise ValueError(
-                    f"study {self.study!r} must not end in {ending!r}: its tables would overwrite another study's"
-                )
+        _unique("ablations", [ablation.name for ablation in self.ablations])
+        if ending := re.search(r"-(time|trials|so-far|table[1-6]|ablation-.*)$", self.study):
+            raise ValueError(
+                f"study {self.study!r} must not end in {ending[0]!r}: its tables would overwrite another study's"
+            )
         if ".." in self.results.split("/"):
             raise ValueError("results must not climb out of the repository ('..')")
+        return self
+
+    @model_validator(mode="after")
+    def _check_ablations(self) -> Study:
+        rows = [row.name for row in self.defenses]
+        attacks = [attack.name for attack in self.attacks]
+        for ablation in self.ablations:
+            _one_of(ablation.defense, rows, f"ablation {ablation.name!r} varies defense")
+            for name in ablation.attacks or ():
+                _one_of(name, attacks, f"ablation {ablation.name!r} faces attack")
+        _unique("defenses and ablations", [row.name for row in self.rows])
         return self
 
     @model_validator(mode="after")
@@ -135,8 +150,8 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _check_inspections(self) -> Study:
-        names = [row.name for row in self.defenses]
-        for row in self.defenses:
+        names = [row.name for row in self.rows]
+        for row in self.rows:
             if row.network is None:
                 continue
             where = f"defense {row.name!r} looks at the network of"
@@ -281,9 +296,21 @@ class Study(Settings):
         """The seeds that an attack runs with, in the study's order."""
         return tuple(seed for seed in self.seeds if attack.seeds is None or seed in attack.seeds)
 
+    @cached_property
+    def variants(self) -> tuple[Variant, ...]:
+        """Every combination of every ablation."""
+        return tuple(
+            variant for ablation in self.ablations for variant in variants(ablation, self._listed(ablation.defense))
+        )
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of the results and then those of the ablations."""
+        return (*self.defenses, *(variant.row for variant in self.variants if not variant.own))
+
     def meetings(self) -> list[tuple[AttackSettings, Row]]:
         """Every attack with every row that faces it, in the tables' order."""
-        return [(attack, row) for attack in self.attacks for row in self.defenses if row.faces(attack.name)]
+        return [(attack, row) for attack in self.attacks for row in self.rows if row.faces(attack.name)]
 
     def members(self, surrogate: str, seed: int) -> int:
         """How many networks of a surrogate a seed needs."""
@@ -297,7 +324,10 @@ class Study(Settings):
         return max([0, *crafted, *begun])
 
     def defense(self, name: str) -> Row:
-        """The row called ``name``."""
+        """The row called ``name``, one of an ablation's, too."""
+        return next(row for row in self.rows if row.name == name)
+
+    def _listed(self, name: str) -> Row:
         return next(row for row in self.defenses if row.name == name)
 
     def landscape_victims(self, attack: str) -> list[str]:

@@ -37,6 +37,7 @@ def readable(results: pd.DataFrame) -> pd.DataFrame:
         "Poison success [95 % CI]": _with_interval(results, "success"),
         "Test accuracy [95 % CI]": _with_interval(results, "accuracy"),
         "p (Holm)": [p_text(value) for value in results["p_success_holm"]],
+        "p against FRIENDS-B": [p_text(value) for value in results["p_best_holm"]],
     }
     for name, title, form in _EXTRAS:
         if results[name].notna().any():

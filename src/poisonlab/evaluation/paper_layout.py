@@ -15,14 +15,11 @@ from poisonlab.evaluation.published import SETTINGS
 from poisonlab.evaluation.results import REFERENCE_ROW, tidy_results
 from poisonlab.evaluation.trials import Trial
 
-BEST = "friends-bernoulli"
-"""The row that the others are tested against."""
-
 COLUMNS = (
     *("row", "defense", "attack", "our_defense", "n"),
     *("success", "success_low", "success_high", "published_success", "success_inside"),
     *("accuracy", "accuracy_low", "accuracy_high", "published_accuracy", "accuracy_inside"),
-    *("p_success_holm", "relative_time", "published_minutes"),
+    *("p_best_holm", "relative_time", "published_minutes"),
 )
 
 
@@ -43,7 +40,7 @@ def compare(
     Returns:
         One row per published line, in the paper's order, then our rows without a published line. Columns: ``COLUMNS``;
         proportions in [0, 1], ``relative_time`` to our undefended row, ``published_minutes`` as printed; nan where
-        unknown, and n 0 where nothing was run. ``p_success_holm``: paired test against FRIENDS-B on the same seeds.
+        unknown, and n 0 where nothing was run. ``p_best_holm``: paired test against FRIENDS-B on the same seeds.
 
     Raises:
         SettingsError: a claim names a row that the table does not have.
@@ -52,7 +49,7 @@ def compare(
     for claim in claims:
         if claim.row is not None and claim.row not in rows:
             raise SettingsError(f"attack {claim.attack!r}: published row {claim.row!r} is not one of {rows}")
-    results = tidy_results(trials, expected=[(line.attack, line.defense) for line in lines], reference_row=BEST)
+    results = tidy_results(trials, expected=[(line.attack, line.defense) for line in lines])
     own = {(str(line["attack"]), str(line["defense"])): line for line in results.to_dict("records")}
     result = []
     used = set()
@@ -86,7 +83,7 @@ def _ours(own: Mapping[tuple[str, str], Mapping[Any, Any]], attack: str | None, 
         return {"attack": attack or "", "our_defense": "", "n": 0}
     line = own[attack, defense]
     base = own[attack, REFERENCE_ROW]["seconds"] if (attack, REFERENCE_ROW) in own else math.nan
-    names = ("success", "success_low", "success_high", "accuracy", "accuracy_low", "accuracy_high", "p_success_holm")
+    names = ("success", "success_low", "success_high", "accuracy", "accuracy_low", "accuracy_high", "p_best_holm")
     return {
         "attack": attack,
         "our_defense": defense,
@@ -118,7 +115,7 @@ def _one_below_another(compared: pd.DataFrame) -> pd.DataFrame:
         "Defense": [_plain(row) if row else f"{mine} (ours)" for row, mine in rows],
         "n": compared["n"].astype(str),
         **_numbers(compared),
-        "p (Holm)": [p_text(value) for value in compared["p_success_holm"]],
+        "p (Holm)": [p_text(value) for value in compared["p_best_holm"]],
     }
     # Times differ from run to run, so they stand only where the paper has some.
     minutes = compared["published_minutes"]

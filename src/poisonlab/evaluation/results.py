@@ -15,12 +15,16 @@ from poisonlab.evaluation.trials import Trial
 COLUMNS = (
     *("attack", "defense", "n", "success", "success_low", "success_high", "untriggered_success"),
     *("adversarial_confidence", "accuracy", "accuracy_low", "accuracy_high", "accuracy_change", "p_success"),
+    "p_best",
     *("poisons_found", "clean_dropped", "precision", "matthews", "false_alarms", "privacy_epsilon"),
     *("published_success", "published_success_inside", "published_accuracy", "published_accuracy_inside", "seconds"),
 )
 
 REFERENCE_ROW = "none"
 """The row every other row is compared with, seed by seed."""
+
+BEST_ROW = "friends-bernoulli"
+"""The defense that the others are compared with, likewise."""
 
 
 def tidy_results(
@@ -36,7 +40,7 @@ def tidy_results(
     ``untriggered_success`` (mean, of attacks with a trigger); ``adversarial_confidence`` (mean); ``accuracy`` with its
     t interval, cut likewise; ``p_success``, of the paired test against the undefended row on the same seeds (exact
     McNemar, or a paired permutation test of rates), and ``p_success_holm``, corrected over the attack's rows;
-    ``accuracy_change``, the paired mean difference to the undefended row; of what was dropped ``poisons_found``
+    ``p_best`` and ``p_best_holm``, the same test against the row ``BEST_ROW``; ``accuracy_change``, the paired mean difference to the undefended row; of what was dropped ``poisons_found``
     (recall), ``clean_dropped`` (share of the clean examples), ``precision`` and ``matthews``, means over seeds;
     ``false_alarms`` (mean); ``privacy_epsilon`` (largest); ``published_success, published_accuracy`` and whether each
     lies in our interval; ``seconds``, the mean cost, the only column that differs between two runs of the same study.
@@ -60,6 +64,7 @@ def tidy_results(
         success = _success_interval(group)
         accuracy = _within(mean_t(list(group["accuracy"])))
         reference = table[(table["attack"] == attack) & (table["defense"] == reference_row)]
+        best = table[(table["attack"] == attack) & (table["defense"] == BEST_ROW)]
         known = (published or {}).get((attack, defense), {})
         rows.append(
             {
@@ -72,6 +77,7 @@ def tidy_results(
                 **_named("accuracy", accuracy),
                 "accuracy_change": _paired_change(group, reference, "accuracy"),
                 "p_success": _paired_p(group, reference) if _is_tested(defense, group, reference_row) else math.nan,
+                "p_best": _paired_p(group, best) if _is_tested(defense, group, BEST_ROW) else math.nan,
                 **_dropped(group),
                 "false_alarms": group["false_alarms"].mean(),
                 "privacy_epsilon": group["privacy_epsilon"].max(),
@@ -81,10 +87,11 @@ def tidy_results(
             }
         )
     results = pd.DataFrame(rows, columns=COLUMNS)
-    corrected = results.groupby("attack", sort=False)["p_success"].transform(
-        lambda values: pd.Series(holm(list(values)), index=values.index)
-    )
-    results.insert(list(results.columns).index("p_success") + 1, "p_success_holm", corrected)
+    for name in ("p_success", "p_best"):
+        corrected = results.groupby("attack", sort=False)[name].transform(
+            lambda values: pd.Series(holm(list(values)), index=values.index)
+        )
+        results.insert(list(results.columns).index(name) + 1, f"{name}_holm", corrected)
     return results
 
 

@@ -1,0 +1,107 @@
+"""Ablations: one defense again and again with some of its settings varied."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from poisonlab.config.rows import DefenseSettings, Row
+from poisonlab.config.types import Name, Settings
+
+Value = bool | int | float | str
+"""One value of a setting."""
+
+_SETTINGS: TypeAdapter[DefenseSettings] = TypeAdapter(DefenseSettings)
+
+
+class Ablation(Settings):
+    """A table and a figure of one row of the study with other settings of one of its defenses."""
+
+    name: Name
+    """Names the table, the figure and the rows: ``<name>-<value>``."""
+    title: str = ""
+    """One sentence above the table: what it is for."""
+    defense: Name
+    """The row that is varied."""
+    method: Name
+    """Which of the row's defenses."""
+    vary: Annotated[Mapping[str, Annotated[tuple[Value, ...], Field(min_length=1)]], Field(min_length=1, max_length=2)]
+    """One setting, or two, and the values that it takes; every combination is run, but for the row's own
+    values, which are not run again."""
+    attacks: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    """The attacks that the variants face; those of the row if not given."""
+
+
+class Variant(Settings):
+    """One combination of an ablation's values."""
+
+    ablation: Name
+    values: Mapping[str, Value]
+    """By setting."""
+    row: Row
+    own: bool
+    """Whether it is the study's row itself, run as such."""
+
+
+def variants(ablation: Ablation, base: Row) -> tuple[Variant, ...]:
+    """Every combination of an ablation's values, in order.
+
+    Args:
+        ablation: what is varied.
+        base: the row that it names.
+
+    Raises:
+        ValueError: the row does not apply the method, or it has no such setting, or not that value; one line.
+    """
+    where = f"ablation {ablation.name!r}"
+    places = [place for place, defense in enumerate(base.apply) if defense.method == ablation.method]
+    if len(places) != 1:
+        raise ValueError(
+            f"{where}: row {base.name!r} must apply {ablation.method!r} once, not {len(places)} times; it applies "
+            f"{[defense.method for defense in base.apply]}"
+        )
+    if foreign := [name for name in ablation.attacks or () if not base.faces(name)]:
+        raise ValueError(f"{where}: row {base.name!r} does not face attack {foreign[0]!r}")
+    own = base.apply[places[0]].model_dump()
+    unknown = [name for name in ablation.vary if name not in own or name == "method"]
+    if unknown:
+        known = sorted(set(own) - {"method"})
+        raise ValueError(f"{where} varies {unknown[0]!r}, which is no setting of {ablation.method}: choose of {known}")
+    result = []
+    for combination in itertools.product(*ablation.vary.values()):
+        changed = _validated({**own, **dict(zip(ablation.vary, combination, strict=True))}, where)
+        values = {name: getattr(changed, name) for name in ablation.vary}
+        apply = (*base.apply[: places[0]], changed, *base.apply[places[0] + 1 :])
+        same = changed == base.apply[places[0]]
+        name = "-".join([ablation.name, *map(_text, values.values())])
+        row = (
+            base
+            if same
+            else base.model_copy(
+                update={"name": name, "attacks": ablation.attacks or base.attacks, "apply": apply, "published": None}
+            )
+        )
+        result.append(Variant(ablation=ablation.name, values=values, row=row, own=same))
+    return tuple(result)
+
+
+def _validated(values: Mapping[str, object], where: str) -> DefenseSettings:
+    try:
+        return _SETTINGS.validate_python(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        given = problem.get("input")
+        raise ValueError(f"{where}: {problem['loc'][-1]}: {problem['msg']}, not {given!r}") from error
+
+
+def _text(value: Value) -> str:
+    return (
+        str(value).lower()
+        if isinstance(value, bool)
+        else f"{value:g}".replace("+", "")
+        if isinstance(value, float)
+        else str(value)
+    )

@@ -1,0 +1,66 @@
+"""At what scale a study runs, in words: what stands below its tables beside the published numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from poisonlab.config.attacks.attack import CraftedAttack
+from poisonlab.config.datasets import DatasetSettings, DigitsOnPhotos
+from poisonlab.config.defenses.friendly_noise import FriendlyNoise
+from poisonlab.config.defenses.random_noise import RandomNoise
+from poisonlab.config.models import ModelSettings
+from poisonlab.config.study import AttackSettings, Study
+from poisonlab.config.victims import Victim
+
+
+def scale_of(study: Study, attacks: Sequence[AttackSettings]) -> list[str]:
+    """A sentence each on the data, the victims, the poisons and the noises of some attacks' results."""
+    victims = list(dict.fromkeys(study.victim_of(attack).name for attack in attacks))
+    faced = [row for row in study.defenses if any(row.faces(attack.name) for attack in attacks)]
+    friendly = [defense for row in faced for defense in row.apply if isinstance(defense, FriendlyNoise)]
+    random = [defense for row in faced for defense in row.apply if isinstance(defense, RandomNoise)]
+    sentences = [
+        f"Data: {_data(study.dataset)}.",
+        f"Victims: {'; '.join(_victim(study, victim) for victim in study.victims if victim.name in victims)}.",
+        f"Poisons: {'; '.join(_poisons(attack) for attack in attacks)}.",
+        f"Friendly noise: {_each(map(_friendly, friendly))}." if friendly else "",
+        f"Random noise: mu {_each(f'{noise.mu:g}' for noise in random)}." if random else "",
+    ]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _data(dataset: DatasetSettings) -> str:
+    count = dataset.train_size if isinstance(dataset, DigitsOnPhotos) else dataset.train_limit
+    return f"{dataset.source}, {'all' if count is None else f'{count:,}'} training images"
+
+
+def _victim(study: Study, victim: Victim) -> str:
+    return f"{_model(study.model_of(victim))}, {victim.recipe.epochs} epochs, {victim.scenario}"
+
+
+def _model(model: ModelSettings) -> str:
+    sizes = [f"{name} {value}" for name, value in model.model_dump(exclude_defaults=True, exclude={"name"}).items()]
+    return f"{model.name} ({', '.join(sizes)})" if sizes else model.name
+
+
+def _poisons(attack: AttackSettings) -> str:
+    if not isinstance(attack, CraftedAttack):
+        return f"{attack.name}, imported"
+    words = [f"eps {attack.eps:g}", f"{100 * attack.budget:g} % of the training set", *_extras(attack)]
+    return f"{attack.name} ({', '.join(words)})"
+
+
+def _extras(attack: Any) -> list[str]:
+    ensemble, restarts = getattr(attack, "ensemble", 1), getattr(attack, "restarts", 1)
+    words = [f"{ensemble} surrogates"] if ensemble > 1 else []
+    words += [f"{restarts} restarts"] if restarts > 1 else []
+    return words + (["targets that the surrogate recognises"] if getattr(attack, "target", "") == "recognised" else [])
+
+
+def _friendly(noise: FriendlyNoise) -> str:
+    return f"convention {noise.convention}, zeta {noise.zeta:g}, lr {noise.lr:g}, lambda {noise.lam:g}"
+
+
+def _each(words: Iterable[str]) -> str:
+    return " or ".join(dict.fromkeys(words))
