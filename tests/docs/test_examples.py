@@ -61,7 +61,9 @@ def add_example(page: str, place: Path) -> None:
     for body in blocks(page, "diff"):
         apply_diff(body, place, page)
     config = place / "config" / "example.yaml"
-    study = yaml.safe_load((config if config.exists() else place / "config" / "smoke.yaml").read_text(encoding="utf-8"))
+    study = yaml.safe_load(
+        (config if config.exists() else ROOT / "tests" / "docs" / "study.yaml").read_text(encoding="utf-8")
+    )
     for body in blocks(page, "yaml"):
         for key, value in yaml.safe_load(body).items():
             study[key] = study[key] + value if isinstance(value, list) else value

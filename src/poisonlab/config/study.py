@@ -231,6 +231,11 @@ class Study(Settings):
                     f"defense {row.name!r}: def_epoch {begin} is not below the "
                     f"{row.epochs(victim.recipe)} epochs of victim {victim.name!r}, so the noise would never be used"
                 )
+            if row.friendly.donor is not None and begin == 0 and victim.scenario != "from-scratch":
+                raise ValueError(
+                    f"defense {row.name!r}: the donor of friendly noise would be untrained, because victim "
+                    f"{victim.name!r} gets its noise after 0 epochs: set def_epoch_pretrained above 0"
+                )
         return self
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ UNITS = ("percent", "minutes")
 SETTINGS = {
     1: "gradient matching, 80 epochs, 20 poison sets",
     2: "Sleeper Agent, 40 epochs, 24 poison sets of 1000 triggered images",
-    3: "80 epochs from scratch, 40 in transfer",
+    3: "80 epochs from scratch, 40 in transfer; of Sleeper Agent neither epochs nor sets are stated",
     4: "gradient matching, 80 epochs, 20 poison sets; mu and zeta 32 for single noises, 16 together",
     5: "Sleeper Agent, 40 epochs, 24 poison sets",
     6: "gradient matching, 80 epochs, 20 poison sets",
