@@ -34,7 +34,7 @@ rule landscape_poison:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(landscape_poison_spec, landscape_poison_code),
+        *tracked(program("landscape_poison"), landscape_poison_spec, landscape_poison_code),
         spec=told(landscape_poison_spec),
         where=where,
     shell:
@@ -63,7 +63,7 @@ rule landscape_victims:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(landscape_victims_spec, landscape_victims_code),
+        *tracked(program("landscape_victims"), landscape_victims_spec, landscape_victims_code),
         spec=told(landscape_victims_spec),
         where=where,
     shell:
@@ -192,8 +192,7 @@ rule figure_learning_curves:
     conda:
         "../../envs/conda.yaml"
     params:
-        *tracked(curves_spec),
-        *code_digests("workflow/scripts/figure_learning_curves.py"),
+        *tracked(code_digests("workflow/scripts/figure_learning_curves.py"), curves_spec),
         spec=told(curves_spec),
     shell:
         "python workflow/scripts/figure_learning_curves.py --spec {params.spec:q}"

@@ -29,8 +29,14 @@ def training_code(script, models, *others):
     return SOFTWARE + code_digests(f"workflow/scripts/{script}.py", *sorted(modules), *others)
 
 
-def tracked(*functions):
-    """Positional params, one per string that the functions of the wildcards return.
+def program(script):
+    """What every job of a script depends on."""
+    return SOFTWARE + code_digests(f"workflow/scripts/{script}.py")
+
+
+def tracked(always, *functions, slots=64):
+    """Positional params, one per string of ``always`` and of what the functions of the wildcards return beyond it: a function
+    more in every job costs more than all else in a dry run.
 
     Snakemake compares params as a set of values: with one string per param, a changed setting is noticed alone and named in the
     reason. The number of params is fixed before the wildcards are known, so some stay None.
@@ -40,8 +46,11 @@ def tracked(*functions):
     def strings(wildcards):
         key = tuple(sorted(wildcards.items()))
         if key not in remembered:
-            remembered[key] = [string for function in functions for string in function(wildcards)]
-            assert len(remembered[key]) <= TRACKED, "raise TRACKED in names.smk"
+            found = dict.fromkeys(
+                string for function in functions for string in function(wildcards)
+            )
+            remembered[key] = [string for string in found if string not in always]
+            assert len(remembered[key]) <= slots, "give tracked() more slots"
         return remembered[key]
 
     def slot(place):
@@ -53,7 +62,7 @@ def tracked(*functions):
         of.__signature__ = SIGNATURE
         return of
 
-    return [slot(place) for place in range(TRACKED)]
+    return [*always, *map(slot, range(slots))]
 
 
 SIGNATURE = inspect.signature(lambda wildcards: None)

@@ -38,9 +38,6 @@ SOFTWARE = locked_versions(
     Path("envs/requirements.lock"), "torch", "torchvision", "numpy", "scikit-learn"
 )
 
-# Most strings that settings and code of one job come to.
-TRACKED = 160
-
 ON_GPU = study.device == "cuda" or (
     study.device == "auto" and shutil.which("nvidia-smi") is not None
 )

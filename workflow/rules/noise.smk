@@ -18,7 +18,7 @@ rule noise:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(noise_spec, noise_code),
+        *tracked(program("noise"), noise_spec, noise_code),
         spec=told(noise_spec),
         code=told(noise_code),
         where=where,

@@ -16,7 +16,7 @@ rule pretrain:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(pretrain_spec, pretrain_code),
+        *tracked(program("pretrain"), pretrain_spec, pretrain_code),
         spec=told(pretrain_spec),
         code=told(pretrain_code),
         where=where,

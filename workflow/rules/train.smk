@@ -20,7 +20,7 @@ rule train:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(train_spec, train_code),
+        *tracked(program("train"), train_spec, train_code),
         spec=told(train_spec),
         code=told(train_code),
         where=where,
