@@ -19,11 +19,13 @@ from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import run
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.figures import style
-from poisonlab.figures.examples import examples, noise_places
+from poisonlab.figures.examples import examples, examples_caption, noise_places
+from poisonlab.figures.landscape_captions import poison_landscape_caption, victim_landscapes_caption
 from poisonlab.figures.landscape_plots import poison_landscape, victim_landscapes
-from poisonlab.figures.learning_curves import learning_curves, read_history
-from poisonlab.figures.noise_histogram import noise_histogram
-from poisonlab.figures.outcome import outcome, read_results
+from poisonlab.figures.learning_curves import learning_curves, learning_curves_caption, read_history
+from poisonlab.figures.noise_histogram import noise_histogram, noise_histogram_caption
+from poisonlab.figures.outcome import outcome, outcome_caption, read_results
+from poisonlab.figures.wording import listed, number, percent
 from poisonlab.provenance import spec
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
@@ -77,15 +79,19 @@ def inputs(tmp_path: Path) -> dict[str, list[str]]:
     np.savez(
         tmp_path / "poison.npz",
         coordinates=COORDINATES,
-        matching_loss=1 - bump(0.5, 8),
-        training_loss=bump(3, 8),
+        matching_loss=1 - bump(0.5, 8)[None],
+        training_loss=bump(3, 8)[None],
         poison=np.array([8.0, 0.0]),
+        matching_at=np.array([0.9, 0.4]),
+        training_at=np.array([0.5, 3.0]),
     )
     np.savez(
         tmp_path / "victims.npz",
         coordinates=COORDINATES,
         names=np.array(["none", "friendly"]),
-        loss=np.stack([bump(3), bump(0.2)]),
+        loss=np.stack([bump(3), bump(0.2)])[:, None],
+        at_poisons=np.array([3.5, 0.7]),
+        directions=np.array("plain"),
     )
     for defense in ("none", "friendly"):
         for seed in range(2):
@@ -116,11 +122,14 @@ NAMES = [
 ]
 
 
+KINDS = ("pdf", "png", "caption")
+
+
 def outputs(folder: Path) -> list[str]:
-    return ["--pdf", str(folder / "figure.pdf"), "--png", str(folder / "figure.png")]
+    return [part for kind in KINDS for part in (f"--{kind}", str(folder / f"figure.{kind}"))]
 
 
-SETTINGS = spec(drawing={"dpi": 80, "examples": 3}, noise=NOISES, def_epoch=2)
+SETTINGS = spec(drawing={"dpi": 80, "examples": 3}, noise=NOISES, friendly={"zeta": 16}, def_epoch=2)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -128,8 +137,9 @@ def test_program_draws_the_same_bytes_twice(name: str, inputs: dict[str, list[st
     main = program(name).main
     for folder in ("one", "two"):
         main(["--spec", *SETTINGS, *inputs[name], *outputs(tmp_path / folder)])
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["figure.pdf", "figure.png"]
-    for file in ("figure.pdf", "figure.png"):
+    files = [f"figure.{kind}" for kind in KINDS]
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == sorted(files)
+    for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     pdf = (tmp_path / "one" / "figure.pdf").read_bytes()
     assert pdf.startswith(b"%PDF")
@@ -139,6 +149,10 @@ def test_program_draws_the_same_bytes_twice(name: str, inputs: dict[str, list[st
         assert "Software" not in image.info
         pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
     assert len(np.unique(pixels, axis=0)) > 50
+    caption = (tmp_path / "one" / "figure.caption").read_text(encoding="utf-8")
+    assert caption.endswith(".\n")
+    assert caption.count("\n") == 1
+    assert "nan" not in caption
     assert 0.02 < (pixels != 255).any(axis=1).mean() < 0.99
 
 
@@ -181,12 +195,28 @@ def test_bad_settings(name: str, setting: str, inputs: dict[str, list[str]], tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_a_failed_save_leaves_neither_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("blocked", range(3))
+def test_a_failed_save_leaves_no_file(blocked: int, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     figure = noise_histogram(np.zeros(4), [])
+    folders = ["file" if place == blocked else "out" for place in range(3)]
+    paths = [tmp_path / folder / f"a.{kind}" for folder, kind in zip(folders, KINDS, strict=True)]
     with pytest.raises(PoisonlabError, match="cannot write"):
-        style.save(figure, tmp_path / "out" / "a.pdf", tmp_path / "file" / "a.png", 80)
-    assert list((tmp_path / "out").iterdir()) == []
+        style.save(figure, "Words.", *paths, dpi=80)
+    assert list(tmp_path.glob("out/*")) == []
+
+
+def test_wording() -> None:
+    assert [number(value) for value in (0, 0.12345, 12.345, 999.6, 1234.5, 123456.0)] == [
+        "0",
+        "0.123",
+        "12.3",
+        "1000",
+        "1234",
+        "123456",
+    ]
+    assert [percent(share) for share in (0, 0.12345, 1)] == ["0 %", "12.3 %", "100 %"]
+    assert [listed(list(parts)) for parts in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
 
 
 class TestStyle:
@@ -240,6 +270,17 @@ class TestExamples:
             "brightest: 16 levels",
         }
 
+    def test_caption(self) -> None:
+        base = np.full((2, 1, 2, 2), 250, dtype=np.uint8)
+        poison, noise = base.copy(), np.zeros(base.shape)
+        poison[0, 0, 1, 1] -= 8
+        noise[1, 0, 0, :] = 16, -4
+        caption = examples_caption(base, poison, noise, total=7)
+        assert "2 of the 7 poisons" in caption
+        assert "by at most 8 levels (1/255), 1 on average; friendly noise by at most 16 levels, 2.5 on" in caption
+        assert "trigger" not in caption
+        assert "with the trigger" in examples_caption(base, poison, noise, total=7, triggered=True)
+
     def test_grey_images(self) -> None:
         images = np.full((1, 1, 4, 4), 100)
         figure = examples(images, images, images)
@@ -265,7 +306,7 @@ class TestExamples:
 class TestLandscapes:
     def test_one_scale_for_all_victims(self) -> None:
         loss = np.stack([bump(3), bump(0.2), bump(1)])
-        figure = victim_landscapes(COORDINATES, ["none", "friendly", "bernoulli"], loss)
+        figure = victim_landscapes(COORDINATES, ["none", "friendly", "bernoulli"], loss[:, None])
         surfaces: list[Any] = [axes for axes in figure.axes if axes.name == "3d"]
         assert len(surfaces) == 3
         limits = (loss.min(), loss.max())
@@ -283,17 +324,56 @@ class TestLandscapes:
 
     @pytest.mark.parametrize("loss", [bump(3), np.full((9, 9), 2.0), np.zeros((9, 9))])
     def test_one_victim_and_flat_loss(self, loss: NDArray[Any], tmp_path: Path) -> None:
-        figure = victim_landscapes(COORDINATES, ["mine"], loss[None])
-        style.save(figure, tmp_path / "a.pdf", tmp_path / "a.png", 60)
+        figure = victim_landscapes(COORDINATES, ["mine"], loss[None, None])
+        style.save(figure, "Words.", *(tmp_path / f"a.{kind}" for kind in KINDS), dpi=60)
 
     def test_star_stands_on_the_surface(self) -> None:
-        figure = poison_landscape(COORDINATES, 1 - bump(0.5, 8), bump(3, 6), np.array([6.0, 0.0]))
+        figure = poison_landscape(COORDINATES, 1 - bump(0.5, 8)[None], bump(3, 6)[None], np.array([6.0, 0.0]))
         surface: Any = figure.axes[3]
         (x,), (y,), (z,) = surface.lines[0].get_data_3d()
         assert (x, y, z) == pytest.approx((6, 0, 3.5))
 
+    def test_the_mean_over_draws_is_drawn(self) -> None:
+        figure = victim_landscapes(COORDINATES, ["none"], np.stack([bump(3), bump(1)])[None], "filter-normalised")
+        surface: Any = figure.axes[0]
+        assert surface.get_zlim() == pytest.approx((0.5, 2.5), abs=1e-3)
+        assert figure.axes[1].get_xlabel() == "direction 1 (of the weights)"
+
+    def test_caption_of_one_poison(self) -> None:
+        matching = np.array([[0.9, 0.2, 0.4], [0.9, 1.0, 0.9], [0.5, 1.1, 0.3]])
+        training = np.array([[1.0, 5.0, 4.0], [0.1, 0.2, 0.3], [3.5, 0.0, 2.0]])
+        ends = np.array([1.0, 0.4]), np.array([0.2, 3.5])
+        caption = poison_landscape_caption(np.array([-8, 0, 8.0]), matching[None], training[None], *ends)
+        assert "in a plane through image and poison; up to ±8 levels" in caption
+        assert (
+            "Matching loss: 1 at the base image, 0.4 at the poison; the lowest on the grid is 0.2, and 22.2 % of the "
+            "grid points lie lower than the poison. Training loss: 0.2 at the base image, 3.5 at the poison; the "
+            "highest on the grid is 5, and 22.2 % of the grid points lie higher than the poison."
+        ) in caption
+        two = poison_landscape_caption(
+            np.array([-8, 0, 8.0]), np.stack([matching, matching + 0.15]), np.stack([training] * 2), *ends
+        )
+        assert "2 independent draws" in two
+        assert "the lowest on the grid is 0.275 [0.2, 0.35], and 16.7 % [11.1 %, 22.2 %] of the grid points" in two
+        assert "the highest on the grid is 5 [5, 5]" in two
+
+    def test_caption_of_victims(self) -> None:
+        loss = np.arange(36).reshape(2, 2, 3, 3) / 10
+        at_poisons, axis = np.array([3.123, 0.05]), np.array([-24, 0, 24.0])
+        one = victim_landscapes_caption(axis, ["none", "friendly"], loss[:, :1], at_poisons)
+        assert one.endswith(
+            "At the poisons themselves the loss is 3.12 (No defense) and 0.05 (Friendly noise); the highest on the "
+            "grid is 0.8 (No defense) and 2.6 (Friendly noise); the lowest is 0 (No defense) and 1.8 (Friendly noise)."
+        )
+        assert "up to ±24 levels" in one
+        two = victim_landscapes_caption(axis / 24, ["none", "friendly"], loss, at_poisons, "filter-normalised")
+        assert "the highest on the grid is 1.25 [0.8, 1.7] (No defense) and 3.05 [2.6, 3.5] (Friendly noise)" in two
+        assert "the lowest is 0.45 [0, 0.9]" in two
+        assert "weights are moved" in two
+        assert "up to ±1 times" in two
+
     def test_directions_are_not_swapped(self) -> None:
-        figure = poison_landscape(COORDINATES, 1 - bump(0.5, 12), bump(3, 12), np.array([12.0, -6.0]))
+        figure = poison_landscape(COORDINATES, 1 - bump(0.5, 12)[None], bump(3, 12)[None], np.array([12.0, -6.0]))
         star = next(line for line in figure.axes[1].lines if line.get_marker() == "*")
         assert [*star.get_xdata(), *star.get_ydata()] == [12, -6]  # type: ignore[misc]
         surface: Any = figure.axes[3]
@@ -304,16 +384,17 @@ class TestLandscapes:
         [
             ({"poison": np.array([30.0, 0.0])}, "outside the plane"),
             ({"poison": np.zeros(3)}, "two finite numbers"),
-            ({"training_loss": np.full((9, 9), np.nan)}, "not finite"),
-            ({"matching_loss": np.zeros((9, 8))}, "coordinates"),
+            ({"training_loss": np.full((1, 9, 9), np.nan)}, "not finite"),
+            ({"matching_loss": np.zeros((1, 9, 8))}, "coordinates"),
+            ({"matching_loss": np.zeros((9, 9))}, "coordinates"),
             ({"coordinates": COORDINATES[::-1]}, "ascending"),
         ],
     )
     def test_bad_arrays(self, change: dict[str, NDArray[Any]], message: str) -> None:
         arrays: dict[str, NDArray[Any]] = {
             "coordinates": COORDINATES,
-            "matching_loss": bump(1),
-            "training_loss": bump(1),
+            "matching_loss": bump(1)[None],
+            "training_loss": bump(1)[None],
             "poison": np.zeros(2),
         }
         with pytest.raises(DataError, match=message):
@@ -321,17 +402,18 @@ class TestLandscapes:
 
     def test_victims_without_losses(self) -> None:
         with pytest.raises(DataError, match="2 victims need"):
-            victim_landscapes(COORDINATES, ["none", "friendly"], bump(1)[None])
+            victim_landscapes(COORDINATES, ["none", "friendly"], bump(1)[None, None])
 
     def test_file_of_the_other_figure(self, inputs: dict[str, list[str]], tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="lacks names, loss"):
+        with pytest.raises(DataError, match="lacks names, loss, at_poisons, directions"):
             program("figure_landscape_victims").main(
                 ["--spec", *SETTINGS, *inputs["figure_landscape_poison"], *outputs(tmp_path / "out")]
             )
 
     def test_pickled_and_plain_arrays(self, tmp_path: Path) -> None:
         main: Callable[..., None] = program("figure_landscape_victims").main
-        np.savez(tmp_path / "pickled.npz", coordinates=COORDINATES, names=np.array(["a", None]), loss=bump(1)[None])
+        arrays = dict.fromkeys(("coordinates", "loss", "at_poisons", "directions"), COORDINATES)
+        np.savez(tmp_path / "pickled.npz", names=np.array(["a", None]), **arrays)
         np.save(tmp_path / "plain.npy", bump(1))
         for file, message in (("pickled.npz", "damaged"), ("plain.npy", "not an npz")):
             with pytest.raises(DataError, match=message):
@@ -351,16 +433,40 @@ class TestNoiseHistogram:
         assert heights[1] == pytest.approx({-8: 25, 8: 75})
         assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim() == (-18.5, 18.5)
 
+    def test_caption(self) -> None:
+        noise = np.array([0, 0.5, 1, 16, -16, 15.6, 3, -4]) / 255
+        drawn = [("bernoulli", 8.0, np.array([-8.0, 8.0, 8.0, 8.0]))]
+        caption = noise_histogram_caption(noise.astype(np.float16), 16.0, drawn)
+        # Mean of magnitudes 56.1 / 8; squares 781.61 / 8, mean 16.1 / 8.
+        assert (
+            "over the 8 of one run's friendly noise, and over 4 drawn from each random noise. Friendly noise: 37.5 % "
+            "of the values lie at the bound of ±16 levels (within half a level), 37.5 % within one level of zero; mean "
+            "absolute value 7.01, standard deviation 9.68 levels."
+        ) in caption
+        assert caption.endswith(
+            "Bernoulli noise (±8 levels): 0 % within one level of zero; mean absolute value 8, standard deviation 6.93 "
+            "levels."
+        )
+
+    @pytest.mark.parametrize("setting", ["friendly.zeta=0", "friendly=3", "drawing.dpi=80"])
+    def test_bad_bound(self, setting: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match="friendly"):
+            program("figure_noise_histogram").main(
+                ["--spec", setting, *inputs["figure_noise_histogram"], *outputs(tmp_path)]
+            )
+
     @pytest.mark.parametrize("noise", [np.zeros(0), np.array([0.0, np.nan])])
     def test_no_noise(self, noise: NDArray[Any]) -> None:
         with pytest.raises(DataError):
             noise_histogram(noise, [])
+        with pytest.raises(DataError):
+            noise_histogram_caption(noise, 16.0, [])
 
     @pytest.mark.parametrize("setting", ['noise.0.distribution="cauchy"', "noise=3", "noise.0.mu=-1"])
     def test_bad_noise_settings(self, setting: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="noise"):
             program("figure_noise_histogram").main(
-                ["--spec", setting, *inputs["figure_noise_histogram"], *outputs(tmp_path)]
+                ["--spec", "friendly.zeta=16", setting, *inputs["figure_noise_histogram"], *outputs(tmp_path)]
             )
 
 
@@ -380,6 +486,22 @@ class TestLearningCurves:
         band = confidence.collections[0].get_datalim(confidence.transData)
         assert (band.y0, band.y1) == pytest.approx((0, 0.2))
         assert figure.legends[0].get_title().get_text() == "line: mean of 2 seeds; band: standard error"
+
+    def test_caption(self, tmp_path: Path) -> None:
+        sure, unsure = history("none", 4), history("none", 7)
+        unsure["history"][2]["adversarial_confidence"] = 0.9
+        never = history("friendly", 1)
+        caption = learning_curves_caption(self.read(tmp_path, sure, unsure, never), def_epoch=2)
+        assert "friendly noise begins at epoch 2" in caption
+        # Confidence of "none": 0.4 and 0.9, then 0.4 and 0.7.
+        assert caption.endswith(
+            "witches: No defense (n = 2) 75 % and 0.55 (at least 0.5 first at epoch 2); Friendly noise (n = 1) 75 % "
+            "and 0.1 (never 0.5, at most 0.1)."
+        )
+
+    def test_caption_without_measurements(self, tmp_path: Path) -> None:
+        caption = learning_curves_caption(self.read(tmp_path, history("none", 0, every=100)))
+        assert caption.endswith("No defense (n = 1) not measured and not measured.")
 
     def test_single_seed_has_no_band(self, tmp_path: Path) -> None:
         figure = learning_curves(self.read(tmp_path, history("none", 0), history("friendly", 0)), def_epoch=2)
@@ -403,7 +525,7 @@ class TestLearningCurves:
     def test_unmeasured_quantity_has_no_panel(self, tmp_path: Path) -> None:
         figure = learning_curves(self.read(tmp_path, history("none", 0, every=100)))
         assert [axes.get_ylabel() for axes in figure.axes] == ["training loss"]
-        style.save(figure, tmp_path / "a.pdf", tmp_path / "a.png", 60)
+        style.save(figure, "Words.", *(tmp_path / f"a.{kind}" for kind in KINDS), dpi=60)
 
     def test_a_row_per_attack(self, tmp_path: Path) -> None:
         figure = learning_curves(
@@ -456,6 +578,31 @@ class TestOutcome:
         assert drawn[3] == pytest.approx([80])
         assert "n = 20" in accuracy.get_xlabel()
 
+    def test_caption(self, tmp_path: Path) -> None:
+        rows = "".join(
+            f"witches,{name},20,{success},{low},{high},{accuracy},0.8,1.0,9\n"
+            for name, success, low, high, accuracy in [
+                ("mixup", 0.5, 0.3, 0.7, 0.91),
+                ("bernoulli", 0.05, 0.01, 0.24, 0.85),
+                ("uniform", 0.05, 0.01, 0.24, 0.86),
+                ("gaussian", 0.05, 0.01, 0.24, 0.87),
+            ]
+        )
+        caption = outcome_caption(read_results(self.write(tmp_path, TABLE + rows)))
+        assert caption.endswith(
+            "witches (n = 20): undefended 80 % [58, 92] at 92 % accuracy; control on clean data 0 % [0, 16] at 93 % "
+            "accuracy; the lowest success of a defended row is 5 %, with FRIENDS-B (90 % accuracy), Gaussian noise (87 "
+            "% accuracy), Uniform noise (86 % accuracy) and 1 more; 1 of the 5 defended rows' intervals overlap the "
+            "undefended one; FRIENDS-B 5 % [1, 24] at 90 % accuracy."
+        )
+
+    def test_caption_without_intervals_or_an_undefended_row(self, tmp_path: Path) -> None:
+        text = HEADER + "witches,mixup,1,0.5,,,0.9,,,5\nwitches,cutout,3,1,0.4,1,0.8,nan,nan,5\n"
+        caption = outcome_caption(read_results(self.write(tmp_path, text)))
+        assert caption.endswith(
+            "witches (n = 1 to 3): the lowest success of a defended row is 50 %, with Mixup (90 % accuracy)."
+        )
+
     def test_single_seed_has_no_accuracy_interval(self, tmp_path: Path) -> None:
         path = self.write(
             tmp_path, HEADER + "witches,null,1,1.0,0.2,1.0,0.9,,,5\nwitches,none,3,0,0,0.5,0.8,nan,nan,5\n"
@@ -466,7 +613,7 @@ class TestOutcome:
             "null (n = 1)",
             "No defense (n = 3)",
         ]
-        style.save(figure, tmp_path / "a.pdf", tmp_path / "a.png", 60)
+        style.save(figure, "Words.", *(tmp_path / f"a.{kind}" for kind in KINDS), dpi=60)
 
     def test_a_row_of_panels_per_attack(self, tmp_path: Path) -> None:
         figure = outcome(read_results(self.write(tmp_path, TABLE + "bullseye,none,20,0.5,0.3,0.7,0.9,0.8,1.0,5\n")))

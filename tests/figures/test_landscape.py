@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from loading import program
 from torch import Tensor, nn
 
 from poisonlab.figures.landscape import (
     directions_through,
+    filter_directions,
     grid,
     matching_loss_surface,
     random_directions,
     training_loss_surface,
+    weight_loss_surface,
 )
 
 
@@ -75,6 +78,53 @@ def test_training_loss_surface_is_the_loop(chunk: int) -> None:
     assert surface.shape == (4, 4)
 
 
+def drawn(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_every_filter_of_a_direction_is_as_long_as_the_weights() -> None:
+    model = network()
+    with torch.no_grad():
+        model[0].weight[1] = 0  # type: ignore[index]
+    for direction in filter_directions(model, drawn(1)):
+        # Biases and batch norm stay.
+        assert sorted(direction) == ["0.weight", "4.weight"]
+        for name, weight in model.named_parameters():
+            for place in range(len(weight) if name in direction else 0):
+                assert direction[name][place].norm().item() == pytest.approx(weight[place].norm().item(), abs=1e-12)
+    first, second = filter_directions(model, drawn(1))
+    assert not torch.allclose(first["4.weight"], second["4.weight"])
+
+
+def test_networks_of_one_architecture_get_the_same_draw() -> None:
+    one, other = network(), network()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(-3)
+    for mine, theirs in zip(filter_directions(one, drawn(1)), filter_directions(other, drawn(1)), strict=True):
+        assert all(torch.allclose(3 * mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.parametrize("chunk", [1, 10, 256])
+def test_weight_loss_surface_is_the_loop(chunk: int) -> None:
+    model, images, labels = network(), pictures(4), torch.tensor([0, 1, 2, 1])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first, second = filter_directions(model, drawn(1))
+    coordinates = torch.tensor([-1.0, 0.0, 0.25, 0.5], dtype=torch.float64)
+    surface = weight_loss_surface(model, images, labels, (first, second), coordinates, chunk)
+    assert surface[1, 1].item() == pytest.approx(F.cross_entropy(model(images), labels).item(), abs=1e-12)
+    for row, b in enumerate(coordinates.tolist()):
+        for column, a in enumerate(coordinates.tolist()):
+            moved = network()
+            with torch.no_grad():
+                for name, parameter in moved.named_parameters():
+                    if name in first:
+                        parameter += a * first[name] + b * second[name]
+                expected = F.cross_entropy(moved(images), labels).item()
+            assert surface[row, column].item() == pytest.approx(expected, abs=1e-12)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize("chunk", [1, 5, 64])
 def test_matching_loss_surface_is_the_loop(chunk: int) -> None:
     model, image, label = network(), pictures(1), torch.tensor([1])
@@ -103,3 +153,23 @@ def test_the_matching_loss_of_the_target_itself_is_zero() -> None:
     assert surface.flatten().argmin() == 4
     assert surface.min() > -1e-12
     assert surface.max() <= 2
+
+
+@pytest.mark.parametrize("directions", ["plain", "filter-normalised"])
+def test_draws_differ_and_the_first_is_that_of_a_single_draw(directions: str) -> None:
+    victims = program("landscape_victims")
+    images, labels, model = pictures(4).float(), torch.tensor([0, 1, 2, 1]), network().float()
+
+    def around(draws: int) -> tuple[Tensor, Tensor]:
+        landscape = {"points": 3, "draws": draws, "directions": directions, "victims": ["none"]}
+        stage = victims.VictimLandscapes(model={"name": "small-resnet"}, landscape=landscape, seed=3)
+        surfaces, itself = victims.around(model, images, labels, stage)
+        return surfaces, itself
+
+    (three, itself), (one, _) = around(3), around(1)
+    assert three.shape == (3, 3, 3)
+    assert torch.equal(three[:1], one)
+    assert not torch.allclose(three[0], three[1], atol=1e-4)
+    # The origin is no matter of directions.
+    assert torch.allclose(three[:, 1, 1], F.cross_entropy(model(images), labels).expand(3), atol=1e-6)
+    assert itself.item() == pytest.approx(three[0, 1, 1].item(), abs=1e-6)

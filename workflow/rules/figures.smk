@@ -8,7 +8,6 @@ RANDOM_NOISES = [
 ]
 DRAWING = {"drawing": plain(study.figures.drawing)}
 LOOKS = spec(**DRAWING)
-HISTOGRAM = spec(**DRAWING, noise=RANDOM_NOISES)
 DRAWN = [attack.name for attack in study.drawn_attacks]
 # Those with victims that are trained here: trials from elsewhere have no history.
 TRAINED = [attack for attack in DRAWN if any(cell["attack"] == attack for cell in TRAINED_CELLS)]
@@ -78,12 +77,8 @@ rule figure_examples:
         noise=shown_noise,
     output:
         pdf=f"{FIGURE}/{{attack}}/examples.pdf",
-        png=report(
-            f"{FIGURE}/{{attack}}/examples.png",
-            category="Figures",
-            caption="../report/examples.rst",
-            labels={"figure": "1: poisons and friendly noise", "attack": "{attack}"},
-        ),
+        png=f"{FIGURE}/{{attack}}/examples.png",
+        caption=f"{FIGURE}/{{attack}}/examples.txt",
     log:
         f"{LOG}/figure_examples/{{attack}}.log",
     conda:
@@ -94,7 +89,8 @@ rule figure_examples:
         spec=lambda wildcards, threads: LOOKS,
     shell:
         "python workflow/scripts/figure_examples.py --spec {params.spec:q} --poisons {input.poisons:q}"
-        " --noise {input.noise:q} --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
+        " --noise {input.noise:q} --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q}"
+        " > {log:q} 2>&1"
 
 
 rule figure_landscape_poison:
@@ -102,12 +98,8 @@ rule figure_landscape_poison:
         landscape=rules.landscape_poison.output.landscape,
     output:
         pdf=f"{FIGURE}/{{attack}}/landscape-poison.pdf",
-        png=report(
-            f"{FIGURE}/{{attack}}/landscape-poison.png",
-            category="Figures",
-            caption="../report/landscape_poison.rst",
-            labels={"figure": "2: around one poison", "attack": "{attack}"},
-        ),
+        png=f"{FIGURE}/{{attack}}/landscape-poison.png",
+        caption=f"{FIGURE}/{{attack}}/landscape-poison.txt",
     log:
         f"{LOG}/figure_landscape_poison/{{attack}}.log",
     conda:
@@ -118,7 +110,8 @@ rule figure_landscape_poison:
         spec=lambda wildcards, threads: LOOKS,
     shell:
         "python workflow/scripts/figure_landscape_poison.py --spec {params.spec:q}"
-        " --landscape {input.landscape:q} --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
+        " --landscape {input.landscape:q} --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q}"
+        " > {log:q} 2>&1"
 
 
 rule figure_landscape_victims:
@@ -126,12 +119,8 @@ rule figure_landscape_victims:
         landscape=rules.landscape_victims.output.landscape,
     output:
         pdf=f"{FIGURE}/{{attack}}/landscape-victims.pdf",
-        png=report(
-            f"{FIGURE}/{{attack}}/landscape-victims.png",
-            category="Figures",
-            caption="../report/landscape_victims.rst",
-            labels={"figure": "3: around all poisons", "attack": "{attack}"},
-        ),
+        png=f"{FIGURE}/{{attack}}/landscape-victims.png",
+        caption=f"{FIGURE}/{{attack}}/landscape-victims.txt",
     log:
         f"{LOG}/figure_landscape_victims/{{attack}}.log",
     conda:
@@ -142,7 +131,8 @@ rule figure_landscape_victims:
         spec=lambda wildcards, threads: LOOKS,
     shell:
         "python workflow/scripts/figure_landscape_victims.py --spec {params.spec:q}"
-        " --landscape {input.landscape:q} --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
+        " --landscape {input.landscape:q} --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q}"
+        " > {log:q} 2>&1"
 
 
 rule figure_noise_histogram:
@@ -150,23 +140,20 @@ rule figure_noise_histogram:
         noise=shown_noise,
     output:
         pdf=f"{FIGURE}/{{attack}}/noise-histogram.pdf",
-        png=report(
-            f"{FIGURE}/{{attack}}/noise-histogram.png",
-            category="Figures",
-            caption="../report/noise_histogram.rst",
-            labels={"figure": "4: histograms of the noise", "attack": "{attack}"},
-        ),
+        png=f"{FIGURE}/{{attack}}/noise-histogram.png",
+        caption=f"{FIGURE}/{{attack}}/noise-histogram.txt",
     log:
         f"{LOG}/figure_noise_histogram/{{attack}}.log",
     conda:
         "../../envs/conda.yaml"
     params:
-        *HISTOGRAM,
+        *tracked(histogram_spec),
         *code_digests("workflow/scripts/figure_noise_histogram.py"),
-        spec=lambda wildcards, threads: HISTOGRAM,
+        spec=told(histogram_spec),
     shell:
         "python workflow/scripts/figure_noise_histogram.py --spec {params.spec:q} --noise {input.noise:q}"
-        " --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
+        " --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q}"
+        " > {log:q} 2>&1"
 
 
 rule figure_learning_curves:
@@ -181,12 +168,8 @@ rule figure_learning_curves:
         ),
     output:
         pdf=f"{FIGURE}/{{attack}}/learning-curves.pdf",
-        png=report(
-            f"{FIGURE}/{{attack}}/learning-curves.png",
-            category="Figures",
-            caption="../report/learning_curves.rst",
-            labels={"figure": "learning curves", "attack": "{attack}"},
-        ),
+        png=f"{FIGURE}/{{attack}}/learning-curves.png",
+        caption=f"{FIGURE}/{{attack}}/learning-curves.txt",
     log:
         f"{LOG}/figure_learning_curves/{{attack}}.log",
     conda:
@@ -196,7 +179,8 @@ rule figure_learning_curves:
         spec=told(curves_spec),
     shell:
         "python workflow/scripts/figure_learning_curves.py --spec {params.spec:q}"
-        " --metrics {input.metrics:q} --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
+        " --metrics {input.metrics:q} --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q}"
+        " > {log:q} 2>&1"
 
 
 rule figure_outcome:
@@ -204,12 +188,8 @@ rule figure_outcome:
         table=rules.tables.output.csv,
     output:
         pdf=f"{FIGURE}/outcome.pdf",
-        png=report(
-            f"{FIGURE}/outcome.png",
-            category="Outcome",
-            caption="../report/outcome.rst",
-            labels={"figure": "outcome"},
-        ),
+        png=f"{FIGURE}/outcome.png",
+        caption=f"{FIGURE}/outcome.txt",
     log:
         f"{LOG}/figure_outcome.log",
     conda:
@@ -220,7 +200,8 @@ rule figure_outcome:
         spec=lambda wildcards, threads: LOOKS,
     shell:
         "python workflow/scripts/figure_outcome.py --spec {params.spec:q} --table {input.table:q}"
-        " --pdf {output.pdf:q} --png {output.png:q} > {log:q} 2>&1"
+        " --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q}"
+        " > {log:q} 2>&1"
 
 
 rule figure_ablation:

@@ -542,7 +542,7 @@ def landscape_poison_spec(wildcards):
     attack = study.attack(wildcards.attack)
     return spec(
         model=plain(landscape_poison_surrogate(wildcards).model),
-        landscape=plain(study.figures.landscape, "victims"),
+        landscape=plain(study.figures.landscape, "victims", "directions", "weight_radius"),
         criterion=attack.target_criterion,
         seed=shown_seed(wildcards),
     )
@@ -552,10 +552,15 @@ def landscape_poison_code(wildcards):
     return training_code("landscape_poison", [landscape_poison_surrogate(wildcards).model])
 
 
+def other_radius():
+    """The setting that the landscapes of the victims do not use."""
+    return "weight_radius" if study.figures.landscape.directions == "plain" else "radius"
+
+
 def landscape_victims_spec(wildcards):
     return spec(
         model=plain(study.model_of(victim_of(wildcards))),
-        landscape=plain(study.figures.landscape)
+        landscape=plain(study.figures.landscape, other_radius())
         | {"victims": study.landscape_victims(wildcards.attack)},
         seed=shown_seed(wildcards),
     )
@@ -570,3 +575,9 @@ def curves_spec(wildcards):
     rows = friendly_rows(wildcards.attack)
     begin = rows[0].friendly.begins(victim_of(wildcards).scenario) if rows else None
     return spec(**DRAWING, def_epoch=begin)
+
+
+def histogram_spec(wildcards):
+    """The random noises that friendly noise is set beside, and what bounds it."""
+    friendly = friendly_rows(wildcards.attack)[0].friendly
+    return spec(**DRAWING, noise=RANDOM_NOISES, friendly=dict(zeta=friendly.zeta))

@@ -11,7 +11,7 @@ from poisonlab.artifacts.files import read_tensors
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import run, settings
 from poisonlab.errors import DataError
-from poisonlab.figures.examples import examples, noise_places
+from poisonlab.figures.examples import examples, examples_caption, noise_places
 from poisonlab.figures.program import drawing, parser
 from poisonlab.figures.style import save
 
@@ -32,13 +32,14 @@ def main(argv: Sequence[str]) -> None:
     targets = None if poisons.untriggered is None else poisons.targets.numpy()
     # A column each, so no more than there are of both.
     shown = slice(look.examples if targets is None else min(look.examples, len(targets)))
-    figure = examples(
+    arrays = (
         poisons.base_images.numpy()[shown],
         shipped[shown] if shipped.dtype == np.uint8 else shipped[shown] * 255,
         noise[places[shown]].astype(np.float32) * 255,
-        None if targets is None else targets[shown][: len(places)],
     )
-    save(figure, options.pdf, options.png, look.dpi)
+    figure = examples(*arrays, None if targets is None else targets[shown][: len(places)])
+    caption = examples_caption(*arrays, total=len(places), triggered=targets is not None)
+    save(figure, caption, options.pdf, options.png, options.caption, look.dpi)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from poisonlab.commandline import run, settings
+from poisonlab.figures.landscape_captions import poison_landscape_caption
 from poisonlab.figures.landscape_plots import poison_landscape
 from poisonlab.figures.program import drawing, parser, read_arrays
 from poisonlab.figures.style import save
@@ -16,8 +17,10 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--landscape", type=Path, required=True, help="losses around a poison (npz)")
     options = arguments.parse_args(argv)
     look = drawing(settings(options.spec))
-    arrays = read_arrays(options.landscape, ("coordinates", "matching_loss", "training_loss", "poison"))
-    save(poison_landscape(**arrays), options.pdf, options.png, look.dpi)
+    drawn = read_arrays(options.landscape, ("coordinates", "matching_loss", "training_loss"))
+    figure = poison_landscape(**drawn, **read_arrays(options.landscape, ("poison",)))
+    caption = poison_landscape_caption(**drawn, **read_arrays(options.landscape, ("matching_at", "training_at")))
+    save(figure, caption, options.pdf, options.png, options.caption, look.dpi)
 
 
 if __name__ == "__main__":

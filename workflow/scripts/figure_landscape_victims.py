@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from poisonlab.commandline import run, settings
+from poisonlab.figures.landscape_captions import victim_landscapes_caption
 from poisonlab.figures.landscape_plots import victim_landscapes
 from poisonlab.figures.program import drawing, parser, read_arrays
 from poisonlab.figures.style import save
@@ -16,10 +17,12 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--landscape", type=Path, required=True, help="losses of the victims (npz)")
     options = arguments.parse_args(argv)
     look = drawing(settings(options.spec))
-    arrays = read_arrays(options.landscape, ("coordinates", "names", "loss"))
+    arrays = read_arrays(options.landscape, ("coordinates", "names", "loss", "at_poisons", "directions"))
     names = [str(name) for name in arrays["names"].reshape(-1)]
-    figure = victim_landscapes(arrays["coordinates"], names, arrays["loss"])
-    save(figure, options.pdf, options.png, look.dpi)
+    coordinates, loss, directions = arrays["coordinates"], arrays["loss"], str(arrays["directions"])
+    figure = victim_landscapes(coordinates, names, loss, directions)
+    caption = victim_landscapes_caption(coordinates, names, loss, arrays["at_poisons"], directions)
+    save(figure, caption, options.pdf, options.png, options.caption, look.dpi)
 
 
 if __name__ == "__main__":

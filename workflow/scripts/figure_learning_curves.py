@@ -7,7 +7,7 @@ from pathlib import Path
 
 from poisonlab.commandline import run, settings
 from poisonlab.errors import SettingsError
-from poisonlab.figures.learning_curves import learning_curves, read_history
+from poisonlab.figures.learning_curves import learning_curves, learning_curves_caption, read_history
 from poisonlab.figures.program import drawing, parser
 from poisonlab.figures.style import save
 
@@ -21,8 +21,9 @@ def main(argv: Sequence[str]) -> None:
     def_epoch = sections.get("def_epoch")
     if def_epoch is not None and (type(def_epoch) is not int or def_epoch < 0):
         raise SettingsError(f"def_epoch must be a whole number from 0 up, not {def_epoch!r}")
-    figure = learning_curves([read_history(path) for path in options.metrics], def_epoch)
-    save(figure, options.pdf, options.png, look.dpi)
+    histories = [read_history(path) for path in options.metrics]
+    figure, caption = learning_curves(histories, def_epoch), learning_curves_caption(histories, def_epoch)
+    save(figure, caption, options.pdf, options.png, options.caption, look.dpi)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,19 @@ import torch
 from poisonlab.artifacts.files import read_tensors
 from poisonlab.commandline import run, settings
 from poisonlab.config.defenses.random_noise import RandomNoise
+from poisonlab.config.types import PositiveLevels, Settings
 from poisonlab.defenses.random_noise import random_noise
 from poisonlab.errors import DataError, SettingsError
-from poisonlab.figures.noise_histogram import noise_histogram
+from poisonlab.figures.noise_histogram import noise_histogram, noise_histogram_caption
 from poisonlab.figures.program import checked, drawing, parser
 from poisonlab.figures.style import save
+
+
+class Bound(Settings):
+    """What bounds the friendly noise."""
+
+    zeta: PositiveLevels
+
 
 DRAWS = 1_000_000
 SEED = 0
@@ -29,6 +37,7 @@ def main(argv: Sequence[str]) -> None:
     listed = sections.get("noise", [])
     if not isinstance(listed, list):
         raise SettingsError("noise must be a list: noise.0.distribution=..., noise.0.mu=..., noise.1. ...")
+    bound = checked(Bound, sections.get("friendly", {}), "friendly")
     kinds = [checked(RandomNoise, value, f"noise.{place}") for place, value in enumerate(listed)]
     tensors, _ = read_tensors(options.noise, "friendly noise")
     if "noise" not in tensors:
@@ -37,7 +46,9 @@ def main(argv: Sequence[str]) -> None:
     drawn = [
         (kind.distribution, kind.mu, random_noise(torch.Size([DRAWS]), kind, stream).numpy() * 255) for kind in kinds
     ]
-    save(noise_histogram(tensors["noise"].numpy(), drawn), options.pdf, options.png, look.dpi)
+    noise = tensors["noise"].numpy()
+    caption = noise_histogram_caption(noise, bound.zeta, drawn)
+    save(noise_histogram(noise, drawn), caption, options.pdf, options.png, options.caption, look.dpi)
 
 
 if __name__ == "__main__":

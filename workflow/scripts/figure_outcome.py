@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from poisonlab.commandline import run, settings
-from poisonlab.figures.outcome import outcome, read_results
+from poisonlab.figures.outcome import outcome, outcome_caption, read_results
 from poisonlab.figures.program import drawing, parser
 from poisonlab.figures.style import save
 
@@ -16,7 +16,8 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--table", type=Path, required=True, help="tidy results (CSV)")
     options = arguments.parse_args(argv)
     look = drawing(settings(options.spec))
-    save(outcome(read_results(options.table)), options.pdf, options.png, look.dpi)
+    table = read_results(options.table)
+    save(outcome(table), outcome_caption(table), options.pdf, options.png, options.caption, look.dpi)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.files import write_arrays
@@ -59,15 +59,29 @@ def main(argv: Sequence[str]) -> None:
     base = pixels(poisons.base_images[chosen : chosen + 1].to(device))
     change = (pixels(poisons.images[chosen : chosen + 1].to(device)) - base) * 255
     label = poisons.labels[chosen : chosen + 1].to(device)
-    first, second, place = directions_through(change.cpu(), generator("cpu", stage.seed, "landscape"))
+    stream = generator("cpu", stage.seed, "landscape")
+    drawn = [directions_through(change.cpu(), stream) for _ in range(stage.landscape.draws)]
+    planes = [(first.to(device), second.to(device)) for first, second, _ in drawn]
+    # Every plane holds the poison at the same place.
+    place = drawn[0][2]
     coordinates = grid(stage.landscape.radius, stage.landscape.points)
-    directions = first.to(device), second.to(device)
+
+    def matching(coordinates: Tensor, planes: list[tuple[Tensor, Tensor]]) -> Tensor:
+        return torch.stack([matching_loss_surface(model, base, label, goal, plane, coordinates) for plane in planes])
+
+    def training(coordinates: Tensor, planes: list[tuple[Tensor, Tensor]]) -> Tensor:
+        return torch.stack([training_loss_surface(model, base, label, plane, coordinates) for plane in planes])
+
+    # Base image and poison lie on the diagonal; the grid need not hold them.
+    ends = torch.tensor([0.0, place[0]])
     write_arrays(
         args.landscape,
         coordinates=coordinates.numpy(),
-        matching_loss=matching_loss_surface(model, base, label, goal, directions, coordinates).numpy(),
-        training_loss=training_loss_surface(model, base, label, directions, coordinates).numpy(),
+        matching_loss=matching(coordinates, planes).numpy(),
+        training_loss=training(coordinates, planes).numpy(),
         poison=torch.tensor(place).numpy(),
+        matching_at=matching(ends, planes[:1])[0].diagonal().numpy(),
+        training_at=training(ends, planes[:1])[0].diagonal().numpy(),
         row=poisons.indices[chosen : chosen + 1].numpy(),
     )
 

@@ -1,4 +1,4 @@
-"""Compute figure 3: the training loss of several victims around all poisons, over the same plane."""
+"""Compute figure 3: the training loss of several victims around all poisons, over the same planes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.files import write_arrays
@@ -17,7 +18,13 @@ from poisonlab.config.models import ModelSettings
 from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Settings
 from poisonlab.data.training_set import pixels
-from poisonlab.figures.landscape import grid, random_directions, training_loss_surface
+from poisonlab.figures.landscape import (
+    filter_directions,
+    grid,
+    random_directions,
+    training_loss_surface,
+    weight_loss_surface,
+)
 from poisonlab.models.networks import build_network, build_normalize, load_weights
 from poisonlab.randomness import generator
 
@@ -44,23 +51,44 @@ def main(argv: Sequence[str]) -> None:
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons)
     images, labels = pixels(poisons.images.to(device)), poisons.labels.to(device)
-    first, second = random_directions(images.shape, generator("cpu", stage.seed, "landscape"))
-    coordinates = grid(stage.landscape.radius, stage.landscape.points)
     normalize = build_normalize(dataset, device)
-    surfaces = []
+    results = []
     for path in args.victims:
         network = build_network(stage.model, dataset, seed=0, device=device)
         load_weights(path, network)
         model = nn.Sequential(normalize, network).eval()
-        surfaces.append(
-            training_loss_surface(model, images, labels, (first.to(device), second.to(device)), coordinates)
-        )
+        results.append(around(model, images, labels, stage))
     write_arrays(
         args.landscape,
-        coordinates=coordinates.numpy(),
+        coordinates=coordinates_of(stage.landscape).numpy(),
         names=np.array(stage.landscape.victims),
-        loss=np.stack([surface.numpy() for surface in surfaces]),
+        directions=np.array(stage.landscape.directions),
+        loss=torch.stack([surfaces for surfaces, _ in results]).numpy(),
+        at_poisons=torch.stack([itself for _, itself in results]).numpy(),
     )
+
+
+def coordinates_of(landscape: Landscape) -> Tensor:
+    """(G,) in levels, or as a share of the weights."""
+    radius = landscape.radius if landscape.directions == "plain" else landscape.weight_radius
+    return grid(radius, landscape.points)
+
+
+def around(model: nn.Module, images: Tensor, labels: Tensor, stage: VictimLandscapes) -> tuple[Tensor, Tensor]:
+    """The surfaces of one victim, (D, G, G), and its loss at the poisons themselves."""
+    # From the start for every victim, so that all get the same directions.
+    stream = generator("cpu", stage.seed, "landscape")
+    coordinates = coordinates_of(stage.landscape)
+    surfaces = []
+    for _ in range(stage.landscape.draws):
+        if stage.landscape.directions == "plain":
+            first, second = random_directions(images.shape, stream)
+            moved = (first.to(images), second.to(images))
+            surfaces.append(training_loss_surface(model, images, labels, moved, coordinates))
+        else:
+            surfaces.append(weight_loss_surface(model, images, labels, filter_directions(model, stream), coordinates))
+    itself = training_loss_surface(model, images, labels, (images, images), torch.zeros(1))
+    return torch.stack(surfaces), itself.flatten()[0]
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from poisonlab.config.types import Name, PositiveLevels, Settings
+from poisonlab.config.types import Name, PositiveFloat, PositiveLevels, Settings
 
 
 class Landscape(Settings):
@@ -16,6 +16,13 @@ class Landscape(Settings):
     """Grid points along each axis."""
     radius: PositiveLevels = 24.0
     """Half width of the plane, in levels of 1/255 per pixel (root mean square of each direction is 1)."""
+    directions: Literal["plain", "filter-normalised"] = "plain"
+    """Figure 3: ``plain`` moves every poison in pixel space; ``filter-normalised`` moves the victim's weights, along
+    directions whose every filter is as long as that of the weights (Li et al. 2018). Figure 2 is always in pixels."""
+    weight_radius: PositiveFloat = 1.0
+    """Half width of a plane of weights; 1 is a change as long as the filters themselves."""
+    draws: Annotated[int, Field(ge=1, le=100)] = 1
+    """Independent pairs of directions; figures show the mean over them."""
     victims: tuple[Name, ...] | None = None
     """Figure 3: the defenses whose victims are compared; if not given, none, friendly and bernoulli where there."""
 

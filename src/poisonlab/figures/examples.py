@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from poisonlab.errors import DataError
 from poisonlab.figures.style import PAGE_WIDTH, STYLED
+from poisonlab.figures.wording import number
 
 _LABEL_WIDTH = 1.3
 _GAP = 0.04
@@ -76,6 +77,29 @@ def examples(
     ]
     rows += [("Test image\nwith trigger", targets / 255) for targets in arrays[3:]]
     return _grid(rows, shape[0], shape[2] / shape[3])
+
+
+def examples_caption(
+    bases: NDArray[Any], poisons: NDArray[Any], noise: NDArray[Any], total: int, triggered: bool = False
+) -> str:
+    """What ``examples`` shows, how large the poisons' changes are and how large the friendly noise.
+
+    Args:
+        bases, poisons, noise: as drawn, (E, C, H, W) in levels.
+        total: poisons of the set that the E are the first of.
+        triggered: whether test images with a trigger stand below.
+    """
+    change = np.abs(np.asarray(poisons, dtype=np.float64) - bases)
+    friendly = np.abs(np.asarray(noise, dtype=np.float64))
+    below = "; below, test images with the trigger, which share only the column" if triggered else ""
+    return (
+        f"After figure 1 of FRIENDS: {len(change)} of the {total} poisons of one run of the attack, one per column. "
+        "From above: base image, poisoned image, the change between the two, the friendly noise, and the poisoned "
+        f"image with that noise, which the defended victim is trained on{below}. Changes are shown by magnitude per "
+        "channel, each row up to its own largest. In what is shown, the poison changes a pixel value by at most "
+        f"{number(change.max())} levels (1/255), {number(change.mean())} on average; friendly noise by at most "
+        f"{number(friendly.max())} levels, {number(friendly.mean())} on average (mean absolute values)."
+    )
 
 
 def _magnitude(change: NDArray[Any]) -> tuple[NDArray[Any], float]:

@@ -1,13 +1,14 @@
 """Loss landscapes around poisons: the numbers behind figures 2 and 3 of FRIENDS.
 
-A landscape is a loss over the plane  base + a * d1 + b * d2  of one or many images. Directions have a root mean
-square of one pixel level (1/255), so that the coordinates a and b are in levels. Everything is float32 (float64 if
-the network is).
+A landscape is a loss over the plane  base + a * d1 + b * d2  of one or many images, or of a network's weights.
+Directions of images have a root mean square of one pixel level (1/255), so that the coordinates a and b are in levels;
+directions of weights have the filters' own norms, so that a and b are relative. Everything is float32 (float64 if the
+network is).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -51,8 +52,34 @@ def _unit(direction: Tensor) -> Tensor:
     return direction / direction.square().flatten(1).mean(1).sqrt().view(-1, 1, 1, 1)
 
 
+def filter_directions(model: nn.Module, generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Two random directions of the weights, every filter as long as the model's (Li et al. 2018, section 4).
+
+    A filter is one output channel of a convolution or one row of a linear layer. Biases and the parameters of norms
+    stay where they are. The draw depends on the shapes only: networks of one architecture get the same.
+
+    Returns:
+        Both directions, for the names of the parameters that move.
+    """
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.ndim > 1}
+    first, second = (
+        {
+            name: _as_long(torch.randn(weight.shape, generator=generator).to(weight), weight)
+            for name, weight in weights.items()
+        }
+        for _ in range(2)
+    )
+    return first, second
+
+
+def _as_long(direction: Tensor, weight: Tensor) -> Tensor:
+    """The direction with the length that ``weight`` has, filter by filter."""
+    long, drawn = (filters.flatten(1).square().sum(1).sqrt() for filters in (weight, direction))
+    return direction * (long / drawn).view(-1, *[1] * (weight.ndim - 1))
+
+
 def grid(radius: float, points: int) -> Tensor:
-    """``points`` coordinates from -radius to radius, in levels."""
+    """``points`` coordinates from -radius to radius."""
     return torch.linspace(-radius, radius, points)
 
 
@@ -87,6 +114,40 @@ def training_loss_surface(
         each = F.cross_entropy(logits, labels.repeat(len(part)), reduction="none")
         losses.append(each.view(len(part), len(images)).mean(1).cpu())
     return torch.cat(losses).view(len(coordinates), len(coordinates))
+
+
+@torch.no_grad()
+def weight_loss_surface(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    directions: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+    coordinates: Tensor,
+    chunk: int = 256,
+) -> Tensor:
+    """Mean cross-entropy of the images over a plane of weights.
+
+    Args:
+        model: [0, 1] pixels to logits, in eval mode; its weights are the plane's origin.
+        images: (P, C, H, W) float in [0, 1].
+        labels: (P,) int64.
+        directions: two, by parameter name.
+        coordinates: (G,) multiples of the directions.
+        chunk: images times grid points per forward pass.
+
+    Returns:
+        (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
+    """
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters() if name in directions[0]}
+
+    def loss(place: Tensor) -> Tensor:
+        first, second = directions
+        moved = {name: w + place[1] * first[name] + place[0] * second[name] for name, w in weights.items()}
+        return F.cross_entropy(functional_call(model, moved, (images,)), labels)
+
+    places = _places(coordinates).to(images)
+    losses = vmap(loss, chunk_size=max(1, chunk // len(images)))(places)
+    return losses.cpu().view(len(coordinates), len(coordinates))
 
 
 def matching_loss_surface(

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from poisonlab.errors import DataError
 from poisonlab.figures.style import MATCHING_COLOURS, PAGE_WIDTH, STYLED, SURFACE_COLOURS, label_of
 
-_FIRST = "direction 1 (levels)"
-_SECOND = "direction 2 (levels)"
+_LEVELS = ("direction 1 (levels)", "direction 2 (levels)")
+_RELATIVE = ("direction 1 (of the weights)", "direction 2 (of the weights)")
 _CONTOURS = 16
 _BASE: dict[str, Any] = {
     "marker": "o",
@@ -44,9 +44,9 @@ def poison_landscape(
 
     Args:
         coordinates: (G,) ascending positions along both directions, in levels of 1/255 (root mean square).
-        matching_loss: (G, G) one minus the cosine of the two gradients; axis 0 is direction 2, axis 1 is
-            direction 1.
-        training_loss: (G, G) cross-entropy of the perturbed example, likewise.
+        matching_loss: (D, G, G) one minus the cosine of the two gradients, for D draws of the plane, of which the mean
+            is drawn; axis 1 is direction 2, axis 2 is direction 1.
+        training_loss: (D, G, G) cross-entropy of the perturbed example, likewise.
         poison: (2,) position of the poison along directions 1 and 2; the base image is at the origin.
 
     Raises:
@@ -62,8 +62,8 @@ def poison_landscape(
             f"+-{coordinates[-1]:.3g} levels: raise figures.landscape.radius"
         )
     quantities = [
-        ("matching loss", _grid(matching_loss, coordinates, "matching_loss"), MATCHING_COLOURS),
-        ("training loss", _grid(training_loss, coordinates, "training_loss"), SURFACE_COLOURS),
+        ("matching loss", _mean(matching_loss, coordinates, "matching_loss"), MATCHING_COLOURS),
+        ("training loss", _mean(training_loss, coordinates, "training_loss"), SURFACE_COLOURS),
     ]
     figure = Figure(figsize=(PAGE_WIDTH, 5.7))
     letters = iter("abcd")
@@ -71,12 +71,12 @@ def poison_landscape(
         norm = _norm([loss])
         bottom = 0.565 - 0.485 * row
         surface = figure.add_axes((0.0, bottom - 0.045, 0.47, 0.475), projection="3d")
-        _surface(surface, coordinates, loss, norm, colours, name)
+        _surface(surface, coordinates, loss, norm, colours, name, _LEVELS)
         height = _at(coordinates, loss, place)
         surface.plot([place[0]], [place[1]], [height], linestyle="none", zorder=10, **_STAR)
         contour = figure.add_axes((0.575, bottom + 0.01, 0.30, 0.30 * PAGE_WIDTH / 5.7))
         filled = _contour(contour, coordinates, loss, norm, colours)
-        contour.set(xlabel=_FIRST, ylabel=_SECOND)
+        contour.set(xlabel=_LEVELS[0], ylabel=_LEVELS[1])
         (base,) = contour.plot([0], [0], linestyle="none", label="base image", clip_on=False, **_BASE)
         (star,) = contour.plot(
             [place[0]], [place[1]], linestyle="none", label="poison", clip_on=False, zorder=3, **_STAR
@@ -90,14 +90,18 @@ def poison_landscape(
 
 
 @STYLED
-def victim_landscapes(coordinates: NDArray[Any], names: Sequence[str], loss: NDArray[Any]) -> Figure:
+def victim_landscapes(
+    coordinates: NDArray[Any], names: Sequence[str], loss: NDArray[Any], directions: str = "plain"
+) -> Figure:
     """Figure 3: training loss of several victims around the poisoned examples, on one scale.
 
     Args:
-        coordinates: (G,) ascending positions along both directions, in levels of 1/255 (root mean square).
+        coordinates: (G,) ascending positions along both directions: in levels of 1/255 (root mean square) if the
+            poisons are moved, as a share of the filters' norms if the weights are.
         names: (V,) the defenses that the victims were trained with.
-        loss: (V, G, G) mean cross-entropy of the perturbed poisons; axis 1 is direction 2, axis 2 is
-            direction 1.
+        loss: (V, D, G, G) mean cross-entropy of the poisons, for D draws of the directions, of which the mean is drawn;
+            axis 2 is direction 2, axis 3 is direction 1.
+        directions: "plain": the poisons are moved; "filter-normalised": the weights are.
 
     Returns:
         The figure: a column per victim, surface above contour; limits and colours are the same in all panels.
@@ -107,9 +111,10 @@ def victim_landscapes(coordinates: NDArray[Any], names: Sequence[str], loss: NDA
     """
     coordinates = _axis(coordinates)
     loss = np.asarray(loss)
-    if len(names) == 0 or loss.ndim != 3 or len(loss) != len(names):
-        raise DataError(f"{len(names)} victims need a loss of ({len(names)}, G, G), not {loss.shape}")
-    grids = [_grid(one, coordinates, "loss") for one in loss]
+    if len(names) == 0 or loss.ndim != 4 or len(loss) != len(names):
+        raise DataError(f"{len(names)} victims need a loss of ({len(names)}, D, G, G), not {loss.shape}")
+    labels = _LEVELS if directions == "plain" else _RELATIVE
+    grids = [_mean(one, coordinates, "loss") for one in loss]
     norm = _norm(grids)
     column, right, height = 2.1, 0.75, 4.12
     width = column * len(names) + right
@@ -118,7 +123,7 @@ def victim_landscapes(coordinates: NDArray[Any], names: Sequence[str], loss: NDA
     for place, (name, grid) in enumerate(zip(names, grids, strict=True)):
         left = place * column
         surface = figure.add_axes((left / width, 2.0 / height, 2.1 / width, 2.1 / height), projection="3d")
-        _surface(surface, coordinates, grid, norm, SURFACE_COLOURS, "training loss", small=True)
+        _surface(surface, coordinates, grid, norm, SURFACE_COLOURS, "training loss", labels, small=True)
         figure.text(
             (left + 0.5 + side / 2) / width,
             (height - 0.17) / height,
@@ -128,9 +133,9 @@ def victim_landscapes(coordinates: NDArray[Any], names: Sequence[str], loss: NDA
         )
         contour = figure.add_axes(((left + 0.5) / width, 0.42 / height, side / width, side / height))
         filled = _contour(contour, coordinates, grid, norm, SURFACE_COLOURS)
-        contour.set(xlabel=_FIRST)
+        contour.set(xlabel=labels[0])
         if place == 0:
-            contour.set(ylabel=_SECOND)
+            contour.set(ylabel=labels[1])
     bar = figure.add_axes(((width - right + 0.12) / width, 0.42 / height, 0.11 / width, side / height))
     figure.colorbar(
         ScalarMappable(norm=norm, cmap=filled.get_cmap()),
@@ -148,13 +153,15 @@ def _axis(coordinates: NDArray[Any]) -> NDArray[np.float64]:
     return axis
 
 
-def _grid(loss: NDArray[Any], coordinates: NDArray[Any], name: str) -> NDArray[np.float64]:
-    grid = np.asarray(loss, dtype=np.float64)
-    if grid.shape != (len(coordinates), len(coordinates)):
-        raise DataError(f"{name} is {grid.shape} but there are {len(coordinates)} coordinates: make it again")
-    if not np.isfinite(grid).all():
+def _mean(loss: NDArray[Any], coordinates: NDArray[Any], name: str) -> NDArray[np.float64]:
+    """The mean over draws: (G, G) of (D, G, G)."""
+    grids = np.asarray(loss, dtype=np.float64)
+    if grids.ndim != 3 or len(grids) == 0 or grids.shape[1:] != (len(coordinates), len(coordinates)):
+        raise DataError(f"{name} is {grids.shape} but there are {len(coordinates)} coordinates: make it again")
+    if not np.isfinite(grids).all():
         raise DataError(f"{name} holds values that are not finite: did the training diverge?")
-    return grid
+    mean: NDArray[np.float64] = grids.mean(axis=0)
+    return mean
 
 
 def _norm(grids: Sequence[NDArray[Any]]) -> Normalize:
@@ -172,6 +179,7 @@ def _surface(
     norm: Normalize,
     colours: str,
     name: str,
+    labels: tuple[str, str],
     small: bool = False,
 ) -> None:
     first, second = np.meshgrid(coordinates, coordinates)
@@ -195,8 +203,8 @@ def _surface(
     axes.set_box_aspect((1, 1, 0.72), zoom=0.84 if small else 0.88)
     size = 6 if small else 7
     axes.tick_params(labelsize=size - 0.5, pad=-3.5 if small else -2)
-    axes.set_xlabel(_FIRST, labelpad=-7.5 if small else -4, fontsize=size)
-    axes.set_ylabel(_SECOND, labelpad=-7.5 if small else -4, fontsize=size)
+    axes.set_xlabel(labels[0], labelpad=-7.5 if small else -4, fontsize=size)
+    axes.set_ylabel(labels[1], labelpad=-7.5 if small else -4, fontsize=size)
     axes.set_zlabel(name, labelpad=-7.5 if small else -4, fontsize=size)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_major_locator(MaxNLocator(4 if small else 5))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from poisonlab.artifacts.files import read_json
 from poisonlab.errors import DataError
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, colour_of, dashes_of, label_of
+from poisonlab.figures.wording import number, percent
 
 _QUANTITIES = (
     ("train_loss", 1, "training loss"),
@@ -141,17 +142,57 @@ def learning_curves(histories: Sequence[History], def_epoch: int | None = None) 
     return figure
 
 
-def _line(axes: Axes, group: Sequence[History], quantity: str, scale: float) -> Any:
-    """Draw the mean over seeds and its standard error; None where there is nothing to draw."""
+def learning_curves_caption(histories: Sequence[History], def_epoch: int | None = None) -> str:
+    """What ``learning_curves`` shows: per attack and defense where accuracy and adversarial confidence end.
+
+    Args:
+        histories: as drawn.
+        def_epoch: as drawn.
+    """
+    begin = f"; friendly noise begins at epoch {def_epoch}" if def_epoch is not None else ""
+    sentences = []
+    for attack in dict.fromkeys(history.attack for history in histories):
+        groups: dict[str, list[History]] = {}
+        for history in histories:
+            if history.attack == attack:
+                groups.setdefault(history.defense, []).append(history)
+        endings = [f"{label_of(name)} (n = {len(group)}) {_ending(group)}" for name, group in groups.items()]
+        sentences.append(f"{attack}: {'; '.join(endings)}.")
+    return (
+        "Training loss, test accuracy and the confidence in the adversarial label by epoch (from 0), means over n seeds"
+        f"{begin}. At the last measurement, as accuracy and confidence in the adversarial label: " + " ".join(sentences)
+    )
+
+
+def _ending(group: Sequence[History]) -> str:
+    """Last accuracy and confidence, and when the confidence first is at least one half."""
+    accuracy, (epochs, confidence) = _measured(group, "accuracy")[1], _measured(group, "adversarial_confidence")
+    last = percent(float(np.nanmean(accuracy[:, -1]))) if accuracy.size else "not measured"
+    if not confidence.size:
+        return f"{last} and not measured"
+    means = np.nanmean(confidence, axis=0)
+    above = epochs[means >= 0.5]
+    crossing = f"at least 0.5 first at epoch {above[0]}" if len(above) else f"never 0.5, at most {number(means.max())}"
+    return f"{last} and {number(means[-1])} ({crossing})"
+
+
+def _measured(group: Sequence[History], quantity: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(M,) epochs at which any seed was measured, and (seeds, M) the values, nan where a seed was not."""
     epochs = np.unique(np.concatenate([one.epochs for one in group])) if group else np.array([], dtype=np.int64)
     values = np.full((len(group), len(epochs)), np.nan)
     for row, one in zip(values, group, strict=True):
-        row[np.searchsorted(epochs, one.epochs)] = one.values[quantity] * scale
+        row[np.searchsorted(epochs, one.epochs)] = one.values[quantity]
     values[~np.isfinite(values)] = np.nan
     measured = ~np.isnan(values).all(axis=0)
-    if not measured.any():
+    return epochs[measured], values[:, measured]
+
+
+def _line(axes: Axes, group: Sequence[History], quantity: str, scale: float) -> Any:
+    """Draw the mean over seeds and its standard error; None where there is nothing to draw."""
+    epochs, values = _measured(group, quantity)
+    if not values.size:
         return None
-    epochs, values = epochs[measured], values[:, measured]
+    values = values * scale
     colour = colour_of(group[0].defense)
     mean = np.nanmean(values, axis=0)
     if len(group) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from poisonlab.errors import DataError
 from poisonlab.figures.style import COLUMN_WIDTH, STYLED, colour_of, label_of
+from poisonlab.figures.wording import PLUS_MINUS, number, percent
 
 _CHUNK = 2_000_000
 
@@ -58,6 +59,52 @@ def noise_histogram(friendly: NDArray[Any], random: Sequence[tuple[str, float, N
     return figure
 
 
+def noise_histogram_caption(
+    friendly: NDArray[Any], zeta: float, random: Sequence[tuple[str, float, NDArray[Any]]]
+) -> str:
+    """What ``noise_histogram`` shows, and how much of each noise is at its bound and near zero.
+
+    Args:
+        friendly: as drawn, in the unit of [0, 1] pixels.
+        zeta: bound of the friendly noise, in levels.
+        random: as drawn.
+
+    Raises:
+        DataError: the friendly noise is empty or not finite.
+    """
+    if friendly.size == 0:
+        raise DataError("the friendly noise is empty: make it again")
+    drawn = f", and over {random[0][2].size:,} drawn from each random noise" if random else ""
+    sentences = [
+        "After figure 4 of FRIENDS: the share of pixel values at each whole level (1/255) of noise, over the "
+        f"{friendly.size:,} of one run's friendly noise{drawn}. Friendly noise: "
+        f"{percent(_share(friendly, zeta - 0.5, 255))} of the values lie at the bound of {PLUS_MINUS}{number(zeta)} "
+        f"levels (within half a level), {_spread(friendly)}."
+    ]
+    for distribution, mu, values in random:
+        sentences.append(f"{label_of(distribution)} ({_magnitude(distribution, mu)}): {_spread(values / 255)}.")
+    return " ".join(sentences)
+
+
+def _spread(noise: NDArray[Any]) -> str:
+    sums = np.zeros(3)
+    for levels in _pieces(noise):
+        sums += levels.sum(), np.abs(levels).sum(), np.square(levels).sum()
+    mean, size, square = sums / noise.size
+    deviation = math.sqrt(max(0.0, square - mean**2))
+    return (
+        f"{percent(_share(noise, 0, 1))} within one level of zero; mean absolute value {number(size)}, standard "
+        f"deviation {number(deviation)} levels"
+    )
+
+
+def _share(noise: NDArray[Any], low: float, high: float) -> float:
+    """The share of values with a magnitude from ``low`` to ``high`` levels."""
+    # Half precision keeps 1/255 a little above or below itself.
+    counts = [int(((abs(part) >= low - 0.01) & (abs(part) <= high + 0.01)).sum()) for part in _pieces(noise)]
+    return sum(counts) / noise.size
+
+
 def _magnitude(distribution: str, mu: float) -> str:
     return {
         "bernoulli": f"\N{PLUS-MINUS SIGN}{mu:g} levels",
@@ -69,12 +116,17 @@ def _magnitude(distribution: str, mu: float) -> str:
 def _counts(noise: NDArray[Any]) -> NDArray[np.int64]:
     """(511,) how many values round to each level from -255 to 255."""
     counts = np.zeros(511, dtype=np.int64)
-    # In pieces: the noise of a whole dataset in float32 would take as much memory as the training.
-    flat = noise.reshape(-1)
-    for begin in range(0, flat.size, _CHUNK):
-        levels = flat[begin : begin + _CHUNK].astype(np.float32) * 255
-        if not np.isfinite(levels).all():
-            raise DataError("the noise holds values that are not finite: make it again")
+    for levels in _pieces(noise):
         whole = np.rint(levels).clip(-255, 255).astype(np.int64)
         counts += np.bincount(whole + 255, minlength=511)
     return counts
+
+
+def _pieces(noise: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
+    """The noise in levels, in pieces: that of a whole dataset at once would take as much memory as the training."""
+    flat = noise.reshape(-1)
+    for begin in range(0, flat.size, _CHUNK):
+        levels = flat[begin : begin + _CHUNK].astype(np.float64) * 255
+        if not np.isfinite(levels).all():
+            raise DataError("the noise holds values that are not finite: make it again")
+        yield levels

@@ -14,7 +14,10 @@ from matplotlib.ticker import MaxNLocator
 
 from poisonlab.errors import DataError
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, colour_of, label_of
+from poisonlab.figures.wording import listed, number, percent
 
+_CONTROL, _UNDEFENDED = "clean", "none"
+_NAMED = 3
 _NUMBERS = ("n", "success", "success_low", "success_high", "accuracy", "accuracy_low", "accuracy_high")
 
 
@@ -87,6 +90,63 @@ def outcome(table: pd.DataFrame) -> Figure:
     grid[-1][0].set_xlabel(f"poison success (%), 95 % interval{runs}")
     grid[-1][1].set_xlabel(f"test accuracy (%), 95 % t interval{runs}")
     return figure
+
+
+def outcome_caption(table: pd.DataFrame) -> str:
+    """What ``outcome`` shows: per attack the undefended victims, the defended rows with least success, and FRIENDS.
+
+    Args:
+        table: as drawn.
+    """
+    attacks = list(dict.fromkeys(table["attack"]))
+    sentences = [_attack_outcome(attack, table[table["attack"] == attack]) for attack in attacks]
+    return (
+        "Poison success (the share of targets that get the adversarial label) and test accuracy of every defense, with "
+        "95 % intervals; n is the number of seeds, one victim each. " + " ".join(sentences)
+    )
+
+
+def _attack_outcome(attack: str, part: pd.DataFrame) -> str:
+    rows = {str(row["defense"]): row for _, row in part.iterrows()}
+    defended = [row for name, row in rows.items() if name not in (_CONTROL, _UNDEFENDED)]
+    facts = []
+    if _UNDEFENDED in rows:
+        facts.append(f"undefended {_told(rows[_UNDEFENDED])}")
+    if _CONTROL in rows:
+        facts.append(f"control on clean data {_told(rows[_CONTROL])}")
+    if defended:
+        facts.append(_lowest(defended))
+    if _UNDEFENDED in rows and defended:
+        overlapping = sum(_overlap(row, rows[_UNDEFENDED]) for row in defended)
+        facts.append(f"{overlapping} of the {len(defended)} defended rows' intervals overlap the undefended one")
+    facts += [f"{label_of(name)} {_told(row)}" for name, row in rows.items() if name.startswith("friends")]
+    counts = sorted(set(part["n"].astype(int)))
+    runs = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    return f"{attack} ({runs}): {'; '.join(facts)}."
+
+
+def _told(row: pd.Series) -> str:
+    low, high = (100 * row["success_low"], 100 * row["success_high"])
+    interval = f" [{number(low)}, {number(high)}]" if np.isfinite([low, high]).all() else ""
+    return f"{percent(row['success'])}{interval} at {percent(row['accuracy'])} accuracy"
+
+
+def _lowest(rows: Sequence[pd.Series]) -> str:
+    """The least success and the rows that have it, the most accurate first."""
+    least = min(row["success"] for row in rows)
+    best = sorted((row for row in rows if row["success"] == least), key=lambda row: -row["accuracy"])
+    names = [f"{label_of(str(row['defense']))} ({percent(row['accuracy'])} accuracy)" for row in best[:_NAMED]]
+    more = [f"{len(best) - _NAMED} more"] if len(best) > _NAMED else []
+    return f"the lowest success of a defended row is {percent(least)}, with {listed(names + more)}"
+
+
+def _overlap(one: pd.Series, other: pd.Series) -> bool:
+    """Whether the success intervals meet; without one, the value itself stands for it."""
+    (low, high), (other_low, other_high) = (
+        [row[name] if np.isfinite(row[name]) else row["success"] for name in ("success_low", "success_high")]
+        for row in (one, other)
+    )
+    return bool(low <= other_high and other_low <= high)
 
 
 def _dots(axes: Axes, part: pd.DataFrame, quantity: str) -> None:

@@ -27,6 +27,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     arguments.add_argument("--pdf", type=Path, required=True, help="vector file to write")
     arguments.add_argument("--png", type=Path, required=True, help="raster file to write")
+    arguments.add_argument("--caption", type=Path, required=True, help="text file to write: the finding in numbers")
     return arguments
 
 

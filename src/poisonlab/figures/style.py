@@ -128,19 +128,22 @@ def label_of(defense_name: str) -> str:
 
 
 @STYLED
-def save(figure: Figure, pdf: Path, png: Path, dpi: int) -> None:
-    """Write ``figure`` as PDF and PNG; equal figures give equal bytes, and a failure leaves neither file.
+def save(figure: Figure, caption: str, pdf: Path, png: Path, text: Path, dpi: int) -> None:
+    """Write ``figure`` as PDF and PNG beside its caption; equal figures give equal bytes, and a failure leaves no file.
 
     Args:
         figure: what to write, at the size it has.
+        caption: one paragraph: what is shown, and what it shows in numbers.
         pdf: path of the vector file.
         png: path of the raster file.
+        text: path of the caption (UTF-8).
         dpi: resolution of the PNG, and of what is rasterised inside the PDF.
 
     Raises:
         PoisonlabError: the disk is full or the folder cannot be written.
     """
-    with atomic_path(pdf) as vector, atomic_path(png) as raster:
+    with atomic_path(pdf) as vector, atomic_path(png) as raster, atomic_path(text) as words:
         metadata = {"CreationDate": None, "Creator": None, "Producer": None}
         figure.savefig(vector, format="pdf", dpi=dpi, metadata=metadata)
         figure.savefig(raster, format="png", dpi=dpi, metadata={"Software": None})
+        words.write_text(caption + "\n", encoding="utf-8")
