@@ -60,7 +60,8 @@ def ablation_finding(compared: pd.DataFrame, settings: Sequence[str]) -> list[st
     ):
         ends = []
         for name, title in (("success", "poison success"), ("accuracy", "test accuracy")):
-            low, high = part.loc[part[name].idxmin()], part.loc[part[name].idxmax()]
+            ordered = part.sort_values(name, kind="stable")
+            low, high = ordered.iloc[0], ordered.iloc[-1]
             ends.append(
                 f"{title} from {100 * low[name]:.1f} % ({_at(low, settings)}) to {100 * high[name]:.1f} % "
                 f"({_at(high, settings)})"
