@@ -147,8 +147,7 @@ rule figure_noise_histogram:
     conda:
         "../../envs/conda.yaml"
     params:
-        *tracked(histogram_spec),
-        *code_digests("workflow/scripts/figure_noise_histogram.py"),
+        *tracked(code_digests("workflow/scripts/figure_noise_histogram.py"), histogram_spec),
         spec=told(histogram_spec),
     shell:
         "python workflow/scripts/figure_noise_histogram.py --spec {params.spec:q} --noise {input.noise:q}"
