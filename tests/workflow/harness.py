@@ -60,6 +60,10 @@ class Plan:
         """Rules for the paper's tables that would run."""
         return {rule for rule, _ in self.reasons if rule.startswith("paper_table")}
 
+    def report(self) -> bool:
+        """Whether the report would be written anew."""
+        return ("report", "") in self.reasons
+
     def changed(self, job: Job) -> set[str]:
         """The names of the params (settings, files, packages) that the job's reason says have changed."""
         before, now = _params_before_and_now(self.reasons[job])

@@ -136,6 +136,12 @@ def touch_sources(checkout: Checkout) -> None:
             os.utime(path)
 
 
+def add_ablation(checkout: Checkout) -> None:
+    """Of its values one is the row's own."""
+    ablation = {"name": "bound", "defense": "friends-bernoulli", "method": "friendly-noise", "vary": {"zeta": [8, 16]}}
+    checkout.change_study(lambda study: study.update(ablations=[ablation]))
+
+
 def touch_results(checkout: Checkout) -> None:
     for path in (checkout.path / "results").rglob("*.safetensors"):
         os.utime(path)
@@ -202,6 +208,12 @@ CASES = [
     Case("checkpoint_seconds", setting("checkpoint_seconds", to=60)),
     # Settings.
     Case("dpi", setting("figures", "drawing", "dpi", to=70), figures=True),
+    Case(
+        "an ablation added",
+        add_ablation,
+        direct=noise("bound-8") | train("bound-8") | {("trials", "")},
+        follows=TABLE,
+    ),
     Case("points of the landscapes", setting("figures", "landscape", "points", to=4), landscapes=True),
     Case(
         "zeta of one row",
@@ -451,6 +463,8 @@ def check(case: Case, copied: Checkout) -> None:
     assert any(rule.startswith("landscape_") for rule in drawings) == case.landscapes
     figures = case.figures if case.figures is not None else bool(case.direct) or case.landscapes
     assert any(rule.startswith("figure_") for rule in drawings) == figures
+    # It shows them all.
+    assert plan.report() == (bool(case.direct) or case.landscapes or figures)
     if not case.direct and not case.landscapes and not figures:
         assert plan.reasons == {}
 
@@ -743,7 +757,11 @@ DEFENDED_CASES = [
         direct=met("filter", "again") | TABLES,
         follows=met("train", "again"),
         # What it costs to train that network is another sum: for two rows, by place.
-        named={("trials", ""): {f"lines.{line}.{key}" for line in (3, 11) for key in ("network", "settings")}},
+        named={
+            ("trials", ""): {
+                f"lines.{line}.{key}" for line in (3, 11) for key in ("network", "network_settings", "settings")
+            }
+        },
     ),
     # Detectors.
     Case(

@@ -21,7 +21,9 @@ Key = tuple[str, str, int]
 
 ROWS = ("clean", "none", "friendly", "friends-bernoulli")
 CELLS: list[Key] = [(attack, row, seed) for attack in ("strong", "weak") for row in ROWS for seed in SEEDS]
-SO_FAR: set[Job] = {("so_far", ""), ("trials_so_far", ""), ("tables_so_far", "")}
+SO_FAR: set[Job] = {
+    (rule, "") for rule in ("so_far", "trials_so_far", "tables_so_far", "paper_table4_so_far", "report_so_far")
+}
 
 
 def digests(done: Checkout) -> dict[tuple[str, str], str]:

@@ -43,7 +43,7 @@ def test_second_run_has_nothing_to_do(finished: Checkout) -> None:
 
 def test_finished_study_holds_every_stage_and_no_checkpoint(finished: Checkout) -> None:
     kinds = {Path(path).parts[1] for path in finished.files("*.*")}
-    assert {"data", "surrogates", "poisons", "noise", "victims", "tables", "figures"} <= kinds
+    assert {"data", "surrogates", "poisons", "noise", "victims", "tables", "figures", "reports"} <= kinds
     assert not finished.files("checkpoints/**/*.safetensors")
 
 
@@ -315,7 +315,8 @@ def test_tables_so_far_leave_victims_alone(copied_real: Checkout) -> None:
     for path in gone.glob("seed1.*"):
         path.unlink()
     victims = copied_real.files("victims/**/*.*")
-    assert _made(_so_far(copied_real)) == {"trials_so_far": 1, "tables_so_far": 1, "so_far": 1}
+    made = {"tables_so_far": 1, "paper_table4_so_far": 1, "report_so_far": 1, "so_far": 1}
+    assert _made(_so_far(copied_real)) == {"trials_so_far": 1, **made}
     whole, now = _table(copied_real), _table(copied_real, "real-so-far")
     assert {row: line["n"] for row, line in now.items()} == {"none": "1", "friends-bernoulli": "2"}
     # But for the comparison with the undefended row on the same seeds, the row is what it was.
@@ -326,7 +327,7 @@ def test_tables_so_far_leave_victims_alone(copied_real: Checkout) -> None:
 
     # Victims of other settings than the config's are refused by what their cards say.
     copied_real.change_study(lambda settings: settings["attacks"][0].update(eps=8))
-    assert _made(_so_far(copied_real)) == {"tables_so_far": 1, "so_far": 1}
+    assert _made(_so_far(copied_real)) == made
     assert {line["n"] for line in _table(copied_real, "real-so-far").values()} == {"0"}
     trials = "results/tables/real-so-far-trials.csv"
     assert _notes_so_far(copied_real) == [
@@ -530,6 +531,7 @@ SPIED = {
     "figure_learning_curves": "results/figures/real/strong/learning-curves.png",
     "figure_examples": "results/figures/real/strong/examples.png",
     "figure_outcome": "results/figures/real/outcome.png",
+    "report": "results/reports/real.html",
     "figure_landscape_poison": "results/figures/real/strong/landscape-poison.png",
     "figure_landscape_victims": "results/figures/real/strong/landscape-victims.png",
 }
