@@ -135,6 +135,8 @@ def test_the_base_is_fine() -> None:
         (("threads",), 0, ["threads"]),
         (("device",), "tpu", ["device", "tpu", "cuda"]),
         (("figures", "seed"), 7, ["figures.seed", "7", "[0, 1]"]),
+        (("figures", "output_std"), {"magnitudes": [4, 2]}, ["figures.output_std.magnitudes", "must ascend"]),
+        (("figures", "landscape", "directions"), "random", ["figures.landscape.directions", "filter-normalised"]),
         (("figures", "landscape", "victims"), ["nobody"], ["figures.landscape.victims", "nobody", "friends"]),
     ],
 )

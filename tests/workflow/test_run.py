@@ -49,7 +49,8 @@ def test_finished_study_holds_every_stage_and_no_checkpoint(finished: Checkout) 
 
 def test_same_study_in_another_folder_gives_the_same_bytes(finished: Checkout, tmp_path: Path) -> None:
     twin = check_out(tmp_path / "twin", HERE / "real.yaml")
-    outcome = twin.snakemake("results", "results/figures/real/strong/landscape-poison.npz", "--cores", "2")
+    computed = [f"results/figures/real/strong/{name}.npz" for name in ("landscape-poison", "output-std")]
+    outcome = twin.snakemake("results", *computed, "--cores", "2")
     assert outcome.code == 0, outcome.output
     first, second = finished.files(*ARTIFACTS), twin.files(*ARTIFACTS)
     missing = {path for path in first if path not in second}
@@ -527,6 +528,7 @@ SPIED = {
     "tables": "results/tables/real.csv",
     "landscape_poison": "results/figures/real/strong/landscape-poison.npz",
     "landscape_victims": "results/figures/real/strong/landscape-victims.npz",
+    "output_std": "results/figures/real/strong/output-std.npz",
     "figure_noise_histogram": "results/figures/real/strong/noise-histogram.png",
     "figure_learning_curves": "results/figures/real/strong/learning-curves.png",
     "figure_examples": "results/figures/real/strong/examples.png",
@@ -534,6 +536,7 @@ SPIED = {
     "report": "results/reports/real.html",
     "figure_landscape_poison": "results/figures/real/strong/landscape-poison.png",
     "figure_landscape_victims": "results/figures/real/strong/landscape-victims.png",
+    "figure_output_std": "results/figures/real/strong/output-std.png",
 }
 
 

@@ -1,5 +1,5 @@
-# Figures: the paper's 1 to 4, learning curves, and the outcome at a glance. Computing a landscape and drawing it are two rules, so
-# that a change of looks recomputes nothing.
+# Figures: the paper's 1 to 4 and 5c, learning curves, and the outcome at a glance. Computing a landscape or a spread and drawing it
+# are two rules, so that a change of looks recomputes nothing.
 
 RANDOM_NOISES = [
     plain(defense)
@@ -71,6 +71,30 @@ rule landscape_victims:
         " > {log:q} 2>&1"
 
 
+rule output_std:
+    input:
+        dataset=DATASET,
+        poisons=shown_poisons,
+        networks=lambda wildcards: [path for _, path in output_std_networks(wildcards)],
+    output:
+        std=f"{FIGURE}/{{attack}}/output-std.npz",
+    log:
+        f"{LOG}/output_std/{{attack}}.log",
+    conda:
+        "../../envs/conda.yaml"
+    threads: study.threads
+    resources:
+        gpu=int(ON_GPU),
+    params:
+        *tracked(output_std_spec, output_std_code),
+        spec=told(output_std_spec),
+        where=where,
+    shell:
+        "python workflow/scripts/output_std.py --spec {params.spec:q} --dataset {input.dataset:q} {params.where:q}"
+        " --poisons {input.poisons:q} --networks {input.networks:q} --std {output.std:q}"
+        " > {log:q} 2>&1"
+
+
 rule figure_examples:
     input:
         poisons=shown_poisons,
@@ -132,6 +156,27 @@ rule figure_landscape_victims:
     shell:
         "python workflow/scripts/figure_landscape_victims.py --spec {params.spec:q}"
         " --landscape {input.landscape:q} --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q}"
+        " > {log:q} 2>&1"
+
+
+rule figure_output_std:
+    input:
+        std=rules.output_std.output.std,
+    output:
+        pdf=f"{FIGURE}/{{attack}}/output-std.pdf",
+        png=f"{FIGURE}/{{attack}}/output-std.png",
+        caption=f"{FIGURE}/{{attack}}/output-std.txt",
+    log:
+        f"{LOG}/figure_output_std/{{attack}}.log",
+    conda:
+        "../../envs/conda.yaml"
+    params:
+        *LOOKS,
+        *code_digests("workflow/scripts/figure_output_std.py"),
+        spec=lambda wildcards, threads: LOOKS,
+    shell:
+        "python workflow/scripts/figure_output_std.py --spec {params.spec:q} --std {input.std:q}"
+        " --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q}"
         " > {log:q} 2>&1"
 
 
@@ -235,6 +280,14 @@ rule drawings:
         expand(
             rules.figure_landscape_victims.output,
             attack=[attack for attack in DRAWN if study.landscape_victims(attack)],
+        ),
+        expand(
+            rules.figure_output_std.output,
+            attack=[
+                attack.name
+                for attack in study.drawn_attacks
+                if attack.surrogates or study.landscape_victims(attack.name)
+            ],
         ),
         expand(
             [*rules.figure_examples.output, *rules.figure_noise_histogram.output],

@@ -581,3 +581,32 @@ def histogram_spec(wildcards):
     """The random noises that friendly noise is set beside, and what bounds it."""
     friendly = friendly_rows(wildcards.attack)[0].friendly
     return spec(**DRAWING, noise=RANDOM_NOISES, friendly=dict(zeta=friendly.zeta))
+
+
+def output_std_networks(wildcards):
+    """Name, architecture and weights of each network: the surrogate, if the attack has one, and figure 3's victims."""
+    attack, seed = study.attack(wildcards.attack), shown_seed(wildcards)
+    victims = study.landscape_victims(attack.name)
+    weights = expand(rules.train.output.weights, attack=attack.name, defense=victims, seed=seed)
+    model = plain(study.model_of(study.victim_of(attack)))
+    networks = [(dict(name=name, model=model), path) for name, path in zip(victims, weights)]
+    for name in attack.surrogates[:1]:
+        (path,) = expand(rules.pretrain.output.weights, surrogate=name, seed=seed, member=0)
+        networks.insert(0, (dict(name="surrogate", model=plain(study.surrogate(name).model)), path))
+    return networks
+
+
+def output_std_spec(wildcards):
+    return spec(
+        networks=[network for network, _ in output_std_networks(wildcards)],
+        output_std=plain(study.figures.output_std),
+        seed=shown_seed(wildcards),
+    )
+
+
+def output_std_code(wildcards):
+    attack = study.attack(wildcards.attack)
+    models = [study.surrogate(name).model for name in attack.surrogates[:1]]
+    if study.landscape_victims(attack.name):
+        models.append(study.model_of(study.victim_of(attack)))
+    return training_code("output_std", models)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from poisonlab.config.types import Name, PositiveFloat, PositiveLevels, Settings
+
+
+def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
+    if any(second <= first for first, second in pairwise(values)):
+        raise ValueError("must ascend")
+    return values
 
 
 class Landscape(Settings):
@@ -27,6 +34,22 @@ class Landscape(Settings):
     """Figure 3: the defenses whose victims are compared; if not given, none, friendly and bernoulli where there."""
 
 
+class OutputStd(Settings):
+    """Spread of the output around poisons and clean images (after FRIENDS, figure 5c), of the surrogate and of figure
+    3's victims."""
+
+    magnitudes: Annotated[tuple[PositiveLevels, ...], Field(min_length=1), AfterValidator(_ascending)] = (
+        2,
+        4,
+        8,
+        16,
+        32,
+    )
+    """Perturbations are uniform within plus and minus these levels."""
+    draws: Annotated[int, Field(ge=2, le=10_000)] = 32
+    """Perturbations per image and magnitude."""
+
+
 class Drawing(Settings):
     """How figures look; changing it recomputes nothing."""
 
@@ -45,5 +68,7 @@ class Figures(Settings):
     """The attacks with figures of their own; all if not given."""
     landscape: Landscape = Landscape()
     """What the loss landscapes compute."""
+    output_std: OutputStd = OutputStd()
+    """What the spread of the output is computed for."""
     drawing: Drawing = Drawing()
     """How figures look."""
