@@ -56,6 +56,19 @@ def test_every_study_of_ours(tmp_path: Path, path: str) -> None:
     assert all(hours > 0 for hours in found["total"]["hours"].values())
 
 
+def test_victims_stand_apart_by_what_they_cost(tmp_path: Path) -> None:
+    found = stages(tmp_path, "--configfile", "config/defenses.yaml")
+    assert {name: found[name]["jobs"] for name in found if name.startswith("train")} == {
+        "train": 102,
+        "train abl": 6,
+        "train adversarial-poisoning": 18,
+        "train adversarial-training": 6,
+        "train dp-sgd": 6,
+        "train epic": 12,
+        "train strong-augmentation": 6,  # maxup; one copy of each image costs nothing
+    }
+
+
 def test_seeds_scale_everything_but_figures(tmp_path: Path) -> None:
     one = stages(tmp_path, "--configfile", SMOKE, "--config", "seeds=[0]")
     four = stages(tmp_path, "--configfile", SMOKE, "--config", "seeds=[0,1,2,3]")

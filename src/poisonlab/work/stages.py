@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from poisonlab.config.attacks.attack import CraftedAttack
 from poisonlab.config.models import ModelSettings
 from poisonlab.config.recipe import Recipe
-from poisonlab.config.rows import Row
+from poisonlab.config.rows import Row, TrainingSettings
 from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.victims import Start
 from poisonlab.work.amount import Work, passes, total
@@ -21,14 +21,6 @@ from poisonlab.work.sizes import Sizes
 from poisonlab.work.training import making_noise, observing, scheduled, training
 
 _PLAIN = "train"
-_COSTLY = (
-    "abl",
-    "adversarial-poisoning",
-    "adversarial-training",
-    "dp-sgd",
-    "epic",
-    "strong-augmentation",
-)
 
 
 @dataclass(frozen=True)
@@ -56,7 +48,7 @@ def stages_of(study: Study, sizes: Sizes) -> list[Stage]:
         ),
         _stage("filter", (bench.filter(attack, row)[0] for attack, row, _ in jobs.filter)),
         _stage("noise", (bench.noise(attack, row) for attack, row, _ in jobs.noise)),
-        *(_stage(name, (bench.train(attack, row) for attack, row, _ in cells)) for name, cells in _by_cost(jobs)),
+        *(_stage(name, (bench.train(attack, row) for attack, row, _ in cells)) for name, cells in bench.by_cost(jobs)),
         _stage("detect", (bench.detect(attack, row) for attack, row, _ in jobs.detect)),
         _stage("landscapes", bench.landscapes(jobs)),
         Stage("data, tables, drawings", jobs.tables + jobs.drawings, Work()),
@@ -67,18 +59,6 @@ def stages_of(study: Study, sizes: Sizes) -> list[Stage]:
 def _stage(name: str, amounts: Iterable[Work]) -> Stage:
     each = list(amounts)
     return Stage(name, len(each), total(each))
-
-
-def _by_cost(jobs: Jobs) -> Iterator[tuple[str, list[Cell]]]:
-    """The victims, apart by the defenses that make a step dearer or change how many there are."""
-    names = {cell: _training_name(cell[1]) for cell in jobs.train}
-    for name in sorted(set(names.values()), key=lambda name: (name != _PLAIN, name)):
-        yield name, [cell for cell in jobs.train if names[cell] == name]
-
-
-def _training_name(row: Row) -> str:
-    costly = [defense.method for defense in row.training if defense.method in _COSTLY]
-    return " ".join([_PLAIN, *costly]) if costly else _PLAIN
 
 
 @dataclass(frozen=True)
@@ -127,6 +107,22 @@ class _Bench:
         recipe = scheduled(victim.recipe, row.training)
         seen = observing(network, recipe, targets(attack, self.sizes), self.sizes.test)
         return training(network, victim.recipe, self._examples(attack, row), row.training, start=victim) + seen
+
+    def by_cost(self, jobs: Jobs) -> Iterator[tuple[str, list[Cell]]]:
+        """The victims, apart by the defenses that change what a training costs."""
+        names = {(attack, row): self._training_name(attack, row) for attack, row, _ in jobs.train}
+        for name in sorted(set(names.values()), key=lambda name: (name != _PLAIN, name)):
+            yield name, [cell for cell in jobs.train if names[cell[:2]] == name]
+
+    def _training_name(self, attack: AttackSettings, row: Row) -> str:
+        victim = self.study.victim_of(attack)
+        network = self._network(self.study.model_of(victim, row))
+
+        def cost(*defenses: TrainingSettings) -> float:
+            return training(network, victim.recipe, 1, defenses, start=victim).flops
+
+        costly = [defense.method for defense in row.training if cost(defense) != cost()]
+        return " ".join([_PLAIN, *dict.fromkeys(costly)])
 
     def detect(self, attack: AttackSettings, row: Row) -> Work:
         assert row.detector is not None
