@@ -5,7 +5,7 @@ BIN := .venv/bin
 STUDY ?= digits
 CONFIG ?= config.yaml
 
-.PHONY: demo report verify test quick-test lint bench lock clean-venv
+.PHONY: demo report verify estimate test quick-test lint bench lock clean-venv
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores all
@@ -34,6 +34,10 @@ quick-test: .venv/ready
 # What is current, stale or of unknown origin among the study's results; reads every artifact.
 verify: .venv/ready
 	PYTHONPATH=src $(BIN)/python workflow/scripts/verify.py --deep --configfile $(CONFIG)
+
+# Jobs, work and hours of a study, at the measured rates of benchmarks/rates.csv; runs nothing.
+estimate: .venv/ready
+	@PYTHONPATH=src $(BIN)/python workflow/scripts/estimate.py --configfile $(CONFIG)
 
 # Times and memory against the straightforward way of doing the same, side by side in one run.
 bench: .venv/ready

@@ -1,0 +1,127 @@
+"""Say how much work a study is, stage by stage, and how long it takes one device, from measured rates.
+
+The work is counted from the settings (poisonlab.work), nothing is run. Rates are those of benchmarks/rates.csv, to
+which benchmarks/rates.py adds a device. Jobs are taken one after another; their start-up is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from poisonlab.artifacts.files import write_json
+from poisonlab.commandline import run
+from poisonlab.config.study import Study, read_study
+from poisonlab.errors import SettingsError
+from poisonlab.work.amount import total
+from poisonlab.work.rates import Device, read_rates
+from poisonlab.work.sizes import sizes_of
+from poisonlab.work.stages import Stage, stages_of
+
+DEFAULT_CONFIG = "config.yaml"
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--configfile", nargs="+", default=[], help="as Snakemake takes it; else config.yaml")
+    arguments.add_argument("--config", nargs="+", default=[], help="as Snakemake takes it")
+    arguments.add_argument("--rates", type=Path, default=Path("benchmarks/rates.csv"), help="measured rates (.csv)")
+    arguments.add_argument("--json", type=Path, help="also write the numbers to this file")
+    args = arguments.parse_args(argv)
+    study = read_study(merged(args.configfile, args.config))
+    devices = read_rates(args.rates)
+    stages = stages_of(study, sizes_of(study.dataset))
+    stages.append(Stage("total", sum(stage.jobs for stage in stages), total(stage.work for stage in stages)))
+    print(table(stages, devices), end="\n\n")
+    print("\n".join(notes(study, stages[-1], devices)))
+    if args.json is not None:
+        write_json(args.json, as_json(study, stages, devices))
+
+
+def merged(files: Sequence[str], entries: Sequence[str]) -> dict[str, Any]:
+    """The config as the Snakefile sees it.
+
+    Raises:
+        SettingsError: a file is missing or no mapping, or an entry is not ``key=value``.
+    """
+    # Only here, because importing it takes longer than all the rest.
+    from snakemake.cli import parse_config
+    from snakemake.common.configfile import load_configfile
+    from snakemake.exceptions import WorkflowError
+    from snakemake.utils import update_config
+
+    given: dict[str, Any] = {}
+    try:
+        for file in files:
+            update_config(given, load_configfile(file))
+        update_config(given, parse_config(entries))
+        if "study" in given and "dataset" in given:
+            return given
+        config: dict[str, Any] = load_configfile(DEFAULT_CONFIG)
+        update_config(config, given)
+    except OSError as error:
+        raise SettingsError(f"config: {error.filename}: {error.strerror}") from error
+    except (WorkflowError, ValueError) as error:
+        raise SettingsError(f"config: {' '.join(str(error).split())}") from error
+    return config
+
+
+def table(stages: Sequence[Stage], devices: Sequence[Device]) -> str:
+    """A line per stage in Markdown: jobs, work, hours on each device."""
+    lines = [
+        [stage.name, str(stage.jobs), short(stage.work.flops / 1e15)]
+        + [short(device.hours(stage.work)) for device in devices]
+        for stage in stages
+    ]
+    columns = ["stage", "jobs", "PFLOP", *(f"hours: {device.name}" for device in devices)]
+    aligned = ["left", *["right"] * (len(columns) - 1)]
+    return str(pd.DataFrame(lines, columns=columns).to_markdown(index=False, disable_numparse=True, colalign=aligned))
+
+
+def short(value: float) -> str:
+    """Three significant digits; an exponent only for what is tiny."""
+    if value == 0:
+        return "0"
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+def notes(study: Study, everything: Stage, devices: Sequence[Device]) -> list[str]:
+    """Where the rates are from, which stand in for others, and what the numbers leave out."""
+    recipes = [*(each.recipe for each in study.surrogates), *(each.recipe for each in study.victims)]
+    asked = ", ".join(sorted({recipe.precision for recipe in recipes}))
+    lines = [
+        f"The study trains in {asked}. Jobs one after another; their start-up, a few seconds each, is not counted."
+    ]
+    if study.merge:
+        lines.append("Trials under `merge` are not subtracted: victims that they answer for are counted.")
+    lines += [
+        f"{device.name}: {rate.kind} on {rate.network} at {rate.tflops:g} TFLOP/s ({rate.source})"
+        for device in devices
+        for rate in device.rates
+    ]
+    return lines + [line for device in devices for line in device.stand_ins(everything.work)]
+
+
+def as_json(study: Study, stages: Sequence[Stage], devices: Sequence[Device]) -> dict[str, Any]:
+    """The table and its notes as plain values; the last stage is the total."""
+    return {
+        "study": study.study,
+        "stages": [
+            {
+                "stage": stage.name,
+                "jobs": stage.jobs,
+                "pflop": stage.work.flops / 1e15,
+                "hours": {device.name: device.hours(stage.work) for device in devices},
+            }
+            for stage in stages
+        ],
+        "notes": notes(study, stages[-1], devices),
+    }
+
+
+if __name__ == "__main__":
+    run(main)
