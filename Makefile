@@ -1,21 +1,14 @@
-# Two commands: `make demo` runs the default study and writes its report, `make test` runs every check. Both set up .venv first.
+# Two commands: `make demo` runs the default study, tables, figures and report, `make test` runs every check. Both set up .venv first.
 
 PYTHON ?= python3
 BIN := .venv/bin
-STUDY ?= digits
 CONFIG ?= config.yaml
 
-.PHONY: demo report verify estimate test quick-test lint bench lock clean-venv
+.PHONY: demo verify estimate test quick-test lint bench lock clean-venv
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores all
-	$(MAKE) --no-print-directory report
-
-# One self-contained HTML file with the study's tables and figures.
-report: .venv/ready
-	mkdir -p results/reports
-	$(BIN)/snakemake --cores 1 --configfile $(CONFIG) --report results/reports/$(STUDY).html
-	@echo "Open results/reports/$(STUDY).html in a browser; the tables are results/tables/$(STUDY).*"
+	@echo "Open results/reports/digits.html in a browser; the tables are results/tables/digits.*"
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
