@@ -40,10 +40,11 @@ def tidy_results(
     ``untriggered_success`` (mean, of attacks with a trigger); ``adversarial_confidence`` (mean); ``accuracy`` with its
     t interval, cut likewise; ``p_success``, of the paired test against the undefended row on the same seeds (exact
     McNemar, or a paired permutation test of rates), and ``p_success_holm``, corrected over the attack's rows;
-    ``p_best`` and ``p_best_holm``, the same test against the row ``BEST_ROW``; ``accuracy_change``, the paired mean difference to the undefended row; of what was dropped ``poisons_found``
-    (recall), ``clean_dropped`` (share of the clean examples), ``precision`` and ``matthews``, means over seeds;
-    ``false_alarms`` (mean); ``privacy_epsilon`` (largest); ``published_success, published_accuracy`` and whether each
-    lies in our interval; ``seconds``, the mean cost, the only column that differs between two runs of the same study.
+    ``p_best`` and ``p_best_holm``, the same test against the row ``BEST_ROW``; ``accuracy_change``, the paired mean
+    difference to the undefended row; of what was dropped ``poisons_found`` (recall), ``clean_dropped`` (share of the
+    clean examples), ``precision`` and ``matthews``, means over seeds; ``false_alarms`` (mean); ``privacy_epsilon``
+    (largest); ``published_success, published_accuracy`` and whether each lies in our interval; ``seconds``, the mean
+    cost, the only column that differs between two runs of the same study.
 
     Args:
         trials: one per victim.
