@@ -61,7 +61,7 @@ def ablation_finding(compared: pd.DataFrame, settings: Sequence[str]) -> list[st
     ):
         ends = []
         for name, title in (("success", "poison success"), ("accuracy", "test accuracy")):
-            low, high = part.loc[part[name].idxmin()], part.loc[part[name].idxmax()]
+            low, high = part.iloc[int(part[name].argmin())], part.iloc[int(part[name].argmax())]
             ends.append(
                 f"{title} from {100 * low[name]:.1f} % ({_at(low, settings)}) to {100 * high[name]:.1f} % "
                 f"({_at(high, settings)})"
