@@ -76,10 +76,10 @@ def test_every_published_line_stands_once_and_in_order() -> None:
 def test_others_are_tested_against_friends_b_and_controls_are_not() -> None:
     compared = compare(table(1), TRIALS, LINES, [Claim(attack="gm", table=1)]).set_index("defense")
     # Four of four against none of four: exact McNemar 2 / 2^4; half shares two seeds, one differs: p = 1. Holm doubles.
-    assert compared.loc["none", "p_success_holm"] == pytest.approx(2 * 2 / 2**4)
-    assert compared.loc["ap-0.5", "p_success_holm"] == 1
-    assert math.isnan(compared.loc["friends-bernoulli", "p_success_holm"])
-    assert math.isnan(compared.loc["clean", "p_success_holm"])
+    assert compared.loc["none", "p_best_holm"] == pytest.approx(2 * 2 / 2**4)
+    assert compared.loc["ap-0.5", "p_best_holm"] == 1
+    assert math.isnan(compared.loc["friends-bernoulli", "p_best_holm"])
+    assert math.isnan(compared.loc["clean", "p_best_holm"])
 
 
 def test_a_table_with_several_attacks_has_its_defenses_side_by_side() -> None:

@@ -139,6 +139,76 @@ def test_rates_get_a_t_interval_and_a_permutation_test() -> None:
     assert line["p_success"] == pytest.approx(2 / 16)
 
 
+# --- against FRIENDS-B --------------------------------------------------------------------------------------------
+
+UNDEFENDED, SHIELDED = trials("gm", "none", dict.fromkeys(range(8), 1.0)), dict.fromkeys(range(8), 0.0)
+FRIENDS = trials("gm", "friends-bernoulli", SHIELDED)
+
+
+def test_every_row_is_tested_against_friends_b_on_the_same_seeds() -> None:
+    six = trials("gm", "six", {**dict.fromkeys(range(6), 1.0), 7: 0.0, 6: 0.0})
+    # Two seeds that FRIENDS-B lacks count for neither.
+    three = trials("gm", "three", {9: 1.0, 2: 1.0, 1: 1.0, 0: 1.0, 8: 1.0})
+    control = [replace(trial, control=True) for trial in trials("gm", "clean", dict.fromkeys(range(8), 1.0))]
+    results = tidy_results([*control, *three, *UNDEFENDED, *six, *FRIENDS])
+    # All that differ fall one way: McNemar's p is 2 / 2^k of k. Holm multiplies the three by 3, 2 and 1.
+    raw = {"none": 2 / 2**8, "six": 2 / 2**6, "three": 2 / 2**3}
+    for times, (name, value) in zip((3, 2, 1), raw.items(), strict=True):
+        assert row(results, name)["p_best"] == pytest.approx(value)
+        assert row(results, name)["p_best_holm"] == pytest.approx(times * value)
+    for name in ("friends-bernoulli", "clean"):
+        assert math.isnan(row(results, name)["p_best"])
+        assert math.isnan(row(results, name)["p_best_holm"])
+    # Against undefended training it is another test: six differs on two seeds.
+    assert row(results, "six")["p_success"] == pytest.approx(2 / 2**2)
+    assert math.isnan(row(results, "none")["p_success"])
+    shown = readable(results).set_index("Defense")["p against FRIENDS-B"].to_dict()
+    assert shown == {"clean": "", "three": "0.250", "none": "0.023", "six": "0.062", "friends-bernoulli": ""}
+
+
+def test_an_attack_that_friends_b_does_not_face_has_no_test_against_it() -> None:
+    results = tidy_results([*UNDEFENDED, *FRIENDS, *trials("bp", "none", {0: 1.0}), *trials("bp", "d", {0: 0.0})])
+    assert results[results["attack"] == "bp"][["p_best", "p_best_holm"]].isna().all(axis=None)
+    # Nor does it lengthen the family of the other.
+    assert row(results, "none")["p_best_holm"] == pytest.approx(2 / 2**8)
+    tables = tables_of(markdown(readable(results)))
+    assert "p against FRIENDS-B" in tables["gm"][0]
+    assert "p against FRIENDS-B" not in tables["bp"][0]
+
+
+def test_rates_are_compared_with_friends_b_by_permutation() -> None:
+    best = [replace(trial, defense="friends-bernoulli") for trial in triggered("d", [0.0, 0.25, 0.0, 0.125])]
+    line = row(tidy_results([*triggered("none", [0.5, 0.75, 0.25, 1.0]), *best]), "none", "sa")
+    # Four differences of one sign: 2 of 16 patterns are as far from zero.
+    assert line["p_best"] == pytest.approx(2 / 16)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=9))
+@settings(max_examples=25, deadline=None)
+def test_tests_against_friends_b_are_binomial_tests_of_what_differs(seeds: list[tuple[bool, bool, bool]]) -> None:
+    names = ("friends-bernoulli", "none", "d")
+    outcomes = {name: [each[place] for each in seeds] for place, name in enumerate(names)}
+    results = tidy_results(
+        [trial for name, each in outcomes.items() for trial in trials("gm", name, dict(enumerate(map(float, each))))]
+    )
+    raw = {}
+    for name in ("none", "d"):
+        pairs = [pair for pair in zip(outcomes[name], outcomes["friends-bernoulli"], strict=True) if pair[0] != pair[1]]
+        ours = sum(mine for mine, _ in pairs)
+        raw[name] = stats.binomtest(ours, len(pairs), 0.5).pvalue if pairs else 1.0
+        assert row(results, name)["p_best"] == pytest.approx(raw[name])
+    small, large = sorted(raw.values())
+    corrected = sorted(row(results, name)["p_best_holm"] for name in raw)
+    assert corrected == pytest.approx([min(1, 2 * small), min(1, max(2 * small, large))])
+
+
+def test_the_row_that_others_are_compared_with_may_be_another() -> None:
+    results = tidy_results([*NONE, *DEFENDED], reference_row="d")
+    assert row(results, "none")["p_success"] == pytest.approx(2 / 64)
+    assert math.isnan(row(results, "d")["p_success"])
+    assert row(results, "none")["accuracy_change"] == pytest.approx(0.02)
+
+
 # --- attacks with a trigger: rates over images --------------------------------------------------------------------
 
 
@@ -256,8 +326,8 @@ def test_a_study_in_which_nothing_was_run_has_all_its_rows() -> None:
     assert list(results.columns) == list(tidy_results(NONE).columns)
     table, costs = readable(results), timing(results, "none")
     # No column beyond those of every study.
-    shared = ["Attack", "Defense", "n", "Poison success [95 % CI]", "Test accuracy [95 % CI]", "p (Holm)"]
-    assert list(table.columns) == shared
+    shared = ["Attack", "Defense", "n", "Poison success [95 % CI]", "Test accuracy [95 % CI]"]
+    assert list(table.columns) == [*shared, "p (Holm)", "p against FRIENDS-B"]
     assert costs["Seconds"].tolist() == ["–", "–", "–"]
     for text in (markdown(table), latex(table), markdown(costs)):
         assert "nan" not in text
@@ -365,7 +435,8 @@ def test_each_attack_has_a_table_with_the_columns_it_fills() -> None:
     assert tables["bp"][2][-4:] == ["80.0", "2.2", "80.0", "0.78"]
     assert text.splitlines()[-1] == "- One note."
     # All in one, LaTeX has every column.
-    assert set(table.columns) == {"Attack", *shared, "p (Holm)", "Without trigger", *dropped, "Published success"}
+    tests = ["p (Holm)", "p against FRIENDS-B"]
+    assert set(table.columns) == {"Attack", *shared, *tests, "Without trigger", *dropped, "Published success"}
     assert len([line for line in latex(table).splitlines() if line.endswith(r"\\")]) == 1 + len(results)
 
 
@@ -415,6 +486,8 @@ def test_markdown_is_one_line_per_row_and_keeps_numbers_as_they_are() -> None:
     table = readable(tidy_results([*NONE, *DEFENDED]))
     text = markdown(table, ["One note.", "Another."])
     lines = text.splitlines()
+    # Every column but the one that is empty all the way down, as FRIENDS-B was not run.
+    assert set(table.pop("p against FRIENDS-B")) == {""}
     assert [len(line.split("|")) for line in lines[:4]] == [len(table.columns) + 2] * 4
     assert lines[-2:] == ["- One note.", "- Another."]
     for cell in table.to_numpy().flatten():

@@ -106,6 +106,7 @@ def show(
     files: Sequence[Path],
     claims: Sequence[dict[str, Any]] = (),
     called: dict[str, str] | None = None,
+    scale: Sequence[str] = (),
 ) -> dict[str, str]:
     """The texts of the tables that tables.py makes of trials."""
     lines = [
@@ -122,7 +123,7 @@ def show(
     outputs = {kind: folder / f"table.{kind}" for kind in ("csv", "md", "tex", "time")}
     tables_script.main(
         [
-            *("--spec", *spec(description="Made up.", lines=lines, claims=list(claims))),
+            *("--spec", *spec(description="Made up.", scale=list(scale), lines=lines, claims=list(claims))),
             *("--trials", *map(str, files), "--reference", str(ROOT / "reference")),
             *(part for kind, path in outputs.items() for part in (f"--{kind}", str(path))),
         ]
@@ -217,6 +218,36 @@ def test_attacks_without_a_trigger_say_nothing_of_it(tmp_path: Path) -> None:
     table, text = tables(tmp_path, [])
     assert set(table["untriggered_success"]) == {""}
     assert "trigger" not in text
+
+
+# --- what stands below ------------------------------------------------------------------------------------------
+
+
+def test_findings_and_scale_stand_below_the_table(tmp_path: Path) -> None:
+    rows = {"clean": 0, "none": 4, "d": 1, "friends-bernoulli": 0}
+    cells = [
+        Cell(name, seed, control=name == "clean", metrics={"final": {"success": float(seed < hits)}})
+        for name, hits in rows.items()
+        for seed in range(4)
+    ]
+    claims = [{"attack": "a", "table": 4}]
+    texts = run_scripts(tmp_path, cells, scale=["Data: few.", "Victims: small."], claims=claims)
+    notes = [line[2:] for line in texts["md"].splitlines() if line.startswith("- ")]
+    # Wilson's intervals of 4 and of 0 in 4; FRIENDS, table 4: 75 % success undefended and none under FRIENDS-B, and
+    # 93.5 and 91.5 % accuracy beside our 90 without spread.
+    assert notes[:4] == [
+        "Made up.",
+        "Finding: a: undefended, 100.0 [51.0, 100.0] % success at 90.0 [90.0, 90.0] % accuracy (n = 4); "
+        "under FRIENDS-B, 0.0 [0.0, 49.0] % success at 90.0 [90.0, 90.0] % accuracy (n = 4); "
+        "the other row, 25.0 % (d); 2 of 2 published successes lie in our intervals; "
+        "0 of 2 published accuracies lie in our intervals.",
+        "Data: few.",
+        "Victims: small.",
+    ]
+    assert all(f"% {note}" in texts["tex"].splitlines() for note in notes)
+    table = by_defense(texts["csv"])
+    # 4 and 1 of 4 seeds differ, all one way; Holm doubles the smaller. The control takes no part.
+    assert table["p_best_holm"].to_dict() == {"clean": "", "none": str(2 * 2 / 16), "d": "1.0", "friends-bernoulli": ""}
 
 
 # --- names of the paper ---------------------------------------------------------------------------------------

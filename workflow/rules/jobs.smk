@@ -487,7 +487,8 @@ def paper_table_spec(number):
 def ablation_spec(ablation):
     """The variants of one ablation, beside undefended training if the study has it."""
     some = [variant for variant in study.variants if variant.ablation == ablation.name]
-    rows = {"none", *(variant.row.name for variant in some)}
+    # All are tested against the study's row, also where it is not among them.
+    rows = {"none", ablation.defense, *(variant.row.name for variant in some)}
     faced = ablation.attacks or study.defense(ablation.defense).attacks
     meetings = [
         (attack, row)

@@ -69,7 +69,8 @@ def main(argv: Sequence[str]) -> None:
     stage = read_stage(Report, settings(args.spec))
 
     victims = _victims(stage, args.trials, args.html.parent)
-    page = _environment(args.template.parent).get_template(args.template.name)
+    looks = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    page = looks.from_string(_text(str(args.template)))
     write_text(
         args.html,
         page.render(
@@ -85,16 +86,11 @@ def main(argv: Sequence[str]) -> None:
     )
 
 
-def _environment(folder: Path) -> jinja2.Environment:
-    loader = jinja2.FileSystemLoader(folder)
-    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-
-
 def _block(block: Block) -> dict[str, object]:
     shown: dict[str, object] = {"title": block.title, "table": None, "image": None, "caption": ""}
     if block.table is not None:
-        # HTML in names or descriptions is shown, not interpreted.
-        markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+        # HTML in names or descriptions is shown, not interpreted, and nothing is loaded from elsewhere.
+        markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "link", "autolink"])
         shown["table"] = Markup(markdown.render(_text(block.table)))
     if block.png is not None:
         shown["image"] = base64.b64encode(_bytes(block.png)).decode()
@@ -128,7 +124,8 @@ def _card(stage: Report, row: Mapping[str, str], folder: Path) -> str:
 
 def _places(victims: Sequence[Mapping[str, str]]) -> list[str]:
     """What ran where, a line per combination of device and versions."""
-    kinds = Counter((row["device"], row["threads"], row["torch"], row["python"], row["commit"]) for row in victims)
+    names = ("device", "threads", "torch", "python", "commit")
+    kinds = Counter(tuple(row[name] or "unknown" for name in names) for row in victims)
     return [
         f"{count} on {device} ({threads} CPU thread{'s' * (threads != '1')}), torch {torch}, Python {python}, "
         f"commit {commit}"
@@ -137,7 +134,10 @@ def _places(victims: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _text(path: str) -> str:
-    return _bytes(path).decode("utf-8")
+    try:
+        return _bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text: delete it and run the workflow again") from error
 
 
 def _bytes(path: str) -> bytes:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from poisonlab.config.rows import DefenseSettings, Row
 from poisonlab.config.types import Name, Settings
 
-Value = bool | int | float | str
+
+def _in_one_problem(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Without a problem for each of the types that a value could have been."""
+    try:
+        return check(value)
+    except ValidationError as error:
+        raise ValueError("Input should be a finite number, a text, true or false") from error
+
+
+Value = Annotated[bool | int | float | str, WrapValidator(_in_one_problem)]
 """One value of a setting."""
 
 _SETTINGS: TypeAdapter[DefenseSettings] = TypeAdapter(DefenseSettings)
@@ -70,20 +79,17 @@ def variants(ablation: Ablation, base: Row) -> tuple[Variant, ...]:
     if unknown:
         known = sorted(set(own) - {"method"})
         raise ValueError(f"{where} varies {unknown[0]!r}, which is no setting of {ablation.method}: choose of {known}")
-    result = []
+    result: list[Variant] = []
     for combination in itertools.product(*ablation.vary.values()):
         changed = _validated({**own, **dict(zip(ablation.vary, combination, strict=True))}, where)
         values = {name: getattr(changed, name) for name in ablation.vary}
+        if any(values == earlier.values for earlier in result):
+            raise ValueError(f"{where} repeats {', '.join(f'{name} {value}' for name, value in values.items())}")
         apply = (*base.apply[: places[0]], changed, *base.apply[places[0] + 1 :])
         same = changed == base.apply[places[0]]
         name = "-".join([ablation.name, *map(_text, values.values())])
-        row = (
-            base
-            if same
-            else base.model_copy(
-                update={"name": name, "attacks": ablation.attacks or base.attacks, "apply": apply, "published": None}
-            )
-        )
+        attacks = ablation.attacks or base.attacks
+        row = base if same else _changed_row(base, where, name=name, attacks=attacks, apply=apply)
         result.append(Variant(ablation=ablation.name, values=values, row=row, own=same))
     return tuple(result)
 
@@ -92,9 +98,22 @@ def _validated(values: Mapping[str, object], where: str) -> DefenseSettings:
     try:
         return _SETTINGS.validate_python(values)
     except ValidationError as error:
-        problem = error.errors()[0]
-        given = problem.get("input")
-        raise ValueError(f"{where}: {problem['loc'][-1]}: {problem['msg']}, not {given!r}") from error
+        raise _one_line(error, where) from error
+
+
+def _changed_row(base: Row, where: str, **changes: object) -> Row:
+    """A row of the ablation, under the rules of every row; it stands beside no published number."""
+    try:
+        return Row.model_validate({**dict(base), **changes, "published": None})
+    except ValidationError as error:
+        raise _one_line(error, where) from error
+
+
+def _one_line(error: ValidationError, where: str) -> ValueError:
+    problem = error.errors()[0]
+    if problem["type"] == "value_error":  # a rule between settings, which says what is wrong itself
+        return ValueError(f"{where}: {problem['msg'].removeprefix('Value error, ')}")
+    return ValueError(f"{where}: {problem['loc'][-1]}: {problem['msg']}, not {problem['input']!r}")
 
 
 def _text(value: Value) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from poisonlab.config.types import Name, Settings
 from poisonlab.evaluation.choosing import Line
-from poisonlab.evaluation.layouts import interval_text, p_text
+from poisonlab.evaluation.layouts import interval_text, p_text, value_text
 from poisonlab.evaluation.results import REFERENCE_ROW, tidy_results
 from poisonlab.evaluation.trials import Trial
 
@@ -62,8 +61,10 @@ def compare_variants(
                 who = {"attack": attack, "row": variant.row, **values, "own": variant.own}
                 result.append({**who, **{name: line[name] for name in OUTCOMES}})
     table = pd.DataFrame(result, columns=["attack", "row", *settings, "own", *OUTCOMES])
-    # Whole numbers would turn into fractions beside the row without a value.
-    return table.astype(dict.fromkeys(settings, object))
+    for name in settings:
+        # Whole numbers would turn into fractions beside the row without a value.
+        table[name] = pd.Series([line[name] for line in result], dtype=object)
+    return table
 
 
 def readable_variants(compared: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
@@ -91,10 +92,3 @@ def readable_variants(compared: pd.DataFrame, settings: Sequence[str]) -> pd.Dat
             "": ["the study's" if own else "" for own in compared["own"]],
         }
     )
-
-
-def value_text(value: object) -> str:
-    """A setting's value as in a config; nothing for none."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from poisonlab.evaluation.layouts import interval_text
+from poisonlab.evaluation.layouts import interval_text, p_text, value_text
 from poisonlab.evaluation.results import BEST_ROW, REFERENCE_ROW
 
 
@@ -37,7 +37,8 @@ def _attack_finding(attack: str, part: pd.DataFrame) -> str:
     if len(others):
         least = others["success"].min()
         names = others.loc[others["success"] == least, "defense"]
-        sentences.append(f"least of the other {len(others)} rows, {100 * least:.1f} % ({_named(names)})")
+        which = f"least of the other {len(others)} rows" if len(others) > 1 else "the other row"
+        sentences.append(f"{which}, {100 * least:.1f} % ({_named(names)})")
     sentences += inside_findings(part)
     return f"{attack}: {'; '.join(sentences)}." if sentences else f"{attack}: only the control has been run."
 
@@ -60,8 +61,7 @@ def ablation_finding(compared: pd.DataFrame, settings: Sequence[str]) -> list[st
     ):
         ends = []
         for name, title in (("success", "poison success"), ("accuracy", "test accuracy")):
-            ordered = part.sort_values(name, kind="stable")
-            low, high = ordered.iloc[0], ordered.iloc[-1]
+            low, high = part.iloc[int(part[name].argmin())], part.iloc[int(part[name].argmax())]
             ends.append(
                 f"{title} from {100 * low[name]:.1f} % ({_at(low, settings)}) to {100 * high[name]:.1f} % "
                 f"({_at(high, settings)})"
@@ -69,13 +69,13 @@ def ablation_finding(compared: pd.DataFrame, settings: Sequence[str]) -> list[st
                 else f"{title} {100 * low[name]:.1f} % throughout"
             )
         known = part["p_success_holm"].dropna()
-        tests = f"; smallest corrected p against the study's own row {known.min():.3f}" if len(known) else ""
+        tests = f"; smallest corrected p against the study's own row {p_text(known.min())}" if len(known) else ""
         result.append(f"{attack}: {', '.join(ends)}{tests}.")
     return result
 
 
 def _at(line: pd.Series, settings: Sequence[str]) -> str:
-    return ", ".join(f"{name} {line[name]}" for name in settings)
+    return ", ".join(f"{name} {value_text(line[name])}" for name in settings)
 
 
 def _outcome(line: pd.Series) -> str:

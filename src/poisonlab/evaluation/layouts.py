@@ -125,3 +125,12 @@ def published_text(value: float, inside: bool | None) -> str:
     if math.isnan(value):
         return ""
     return _percent(value) + ("" if inside is None else " (inside)" if inside else " (outside)")
+
+
+def value_text(value: object) -> str:
+    """A setting's value as in a config; nothing for none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -43,8 +43,8 @@ def tidy_results(
     ``p_best`` and ``p_best_holm``, the same test against the row ``BEST_ROW``; ``accuracy_change``, the paired mean
     difference to the undefended row; of what was dropped ``poisons_found`` (recall), ``clean_dropped`` (share of the
     clean examples), ``precision`` and ``matthews``, means over seeds; ``false_alarms`` (mean); ``privacy_epsilon``
-    (largest); ``published_success, published_accuracy`` and whether each lies in our interval; and
-    ``seconds``, the mean cost, the only column that differs between two runs of the same study.
+    (largest); ``published_success, published_accuracy`` and whether each lies in our interval; ``seconds``, the mean
+    cost, the only column that differs between two runs of the same study.
 
     Args:
         trials: one per victim.

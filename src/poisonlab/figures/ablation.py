@@ -11,7 +11,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
+from pandas.api.types import is_numeric_dtype
 
 from poisonlab.errors import DataError
 from poisonlab.evaluation.ablation_layout import OUTCOMES
@@ -20,9 +23,13 @@ from poisonlab.evaluation.results import REFERENCE_ROW
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, label_of
 
 _QUANTITIES = (("success", "poison success (%)"), ("accuracy", "test accuracy (%)"))
-_ATTACK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-_MARKERS = "osD^"
+_ATTACK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#332288", "#7F7F7F")
+_MARKERS = "osD^vPX*"
+_DASHES = (0, (4, 2))
+_STEP = 0.12
+"""Between the points of two attacks at one name."""
 _MAPS = {"success": "magma_r", "accuracy": "viridis"}
+_LEGEND_COLUMNS = 4
 _SPAN_OF_LOG = 8
 """Values that span more than this factor stand on a logarithmic axis."""
 
@@ -45,9 +52,15 @@ def read_ablation(path: Path) -> tuple[pd.DataFrame, list[str]]:
     if columns[:2] != ["attack", "row"] or columns[-len(OUTCOMES) :] != list(OUTCOMES) or "own" not in columns:
         raise DataError(f"{path} holds no ablation: is it another table?")
     settings = columns[2 : columns.index("own")]
-    if not 1 <= len(settings) <= 2 or table.empty:
+    if not 1 <= len(settings) <= 2:
         raise DataError(f"{path} must vary one setting or two, not {len(settings)}: make it again")
-    return table, settings
+    if table.empty:
+        raise DataError(f"{path} holds no line: run the workflow again")
+    if bad := [name for name in OUTCOMES if not is_numeric_dtype(table[name])]:
+        raise DataError(f"{path} is damaged ({bad[0]} is no number): delete it and run the workflow again")
+    for name in settings:
+        table[name] = [_text(value) for value in table[name]]
+    return table.astype({"own": bool}), settings
 
 
 def ablation_caption(table: pd.DataFrame, settings: Sequence[str]) -> str:
@@ -79,20 +92,29 @@ def ablation(table: pd.DataFrame, settings: Sequence[str]) -> Figure:
 
 
 def _curves(run: pd.DataFrame, setting: str) -> Figure:
-    figure = Figure(figsize=(PAGE_WIDTH, 2.5), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04))
+    attacks = list(dict.fromkeys(run["attack"]))
+    entries = len(attacks) + bool((run["row"] == REFERENCE_ROW).any())
+    height = 2.35 + 0.15 * -(-entries // _LEGEND_COLUMNS)
+    figure = Figure(figsize=(PAGE_WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04))
     values = _values(run, setting)
     places = _places(values)
     for axes, (quantity, title) in zip(figure.subplots(1, 2), _QUANTITIES, strict=True):
-        for place, (attack, part) in enumerate(run.groupby("attack", sort=False)):
-            style: dict[str, Any] = {"color": _ATTACK_COLOURS[place % 4], "marker": _MARKERS[place % 4]}
-            _curve(axes, part, setting, dict(zip(values, places, strict=True)), quantity, str(attack), style)
+        for number, attack in enumerate(attacks):
+            style: dict[str, Any] = {"color": _ATTACK_COLOURS[number % 8], "marker": _MARKERS[number % 8]}
+            # Names have room beside them, for the others' points.
+            shift = 0.0 if _numeric(values) else _STEP * (number - (len(attacks) - 1) / 2)
+            place_of = {value: place + shift for value, place in zip(values, places, strict=True)}
+            _curve(axes, run[run["attack"] == attack], setting, place_of, quantity, attack, style)
         _axis(axes, values, places)
         axes.set(xlabel=setting, ylabel=title)
         axes.grid(axis="y")
     left = figure.axes[0]
     left.set_ylim(-4, 104)
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+    if entries > len(attacks):
+        handles.append(Line2D([], [], color="black", linestyle=_DASHES, linewidth=0.9))
+        labels.append(label_of(REFERENCE_ROW).lower())
+    figure.legend(handles, labels, loc="outside upper center", ncols=_LEGEND_COLUMNS)
     return figure
 
 
@@ -108,8 +130,7 @@ def _curve(
     undefended = part[part["row"] == REFERENCE_ROW]
     if len(undefended):
         height = 100 * float(undefended[quantity].iloc[0])
-        label = f"{attack}, {label_of(REFERENCE_ROW).lower()}"
-        axes.axhline(height, color=style["color"], linestyle=(0, (4, 2)), linewidth=0.9, label=label)
+        axes.axhline(height, color=style["color"], linestyle=_DASHES, linewidth=0.9)
     part = part[part["row"] != REFERENCE_ROW]
     middle, low, high = (100 * part[f"{quantity}{end}"].to_numpy(dtype=np.float64) for end in ("", "_low", "_high"))
     at = np.array([place_of[_text(value)] for value in part[setting]])
@@ -167,25 +188,22 @@ def _map(
         row, column = rows.index(_text(line[settings[0]])), columns.index(_text(line[settings[1]]))
         cells[row, column] = 100 * line[quantity]
         if line["own"]:
-            frame = {"fill": False, "edgecolor": "black", "linewidth": 1.6, "zorder": 3}
-            axes.add_patch(_rectangle(column, row, frame))
+            # Black is seen on light cells, and the white within it on dark ones.
+            for colour, width in (("black", 2.8), ("white", 1.0)):
+                look: dict[str, Any] = {"edgecolor": colour, "linewidth": width, "zorder": 3, "clip_on": False}
+                axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, **look))
     drawn = axes.imshow(cells, cmap=_MAPS[quantity], vmin=limits[0], vmax=limits[1], aspect="auto")
+    size = 7 if len(columns) <= 6 else 5.5
     for (row, column), value in np.ndenumerate(cells):
         dark = np.isfinite(value) and sum(drawn.cmap(drawn.norm(value))[:3]) < 1.5
         text = f"{value:.1f}" if np.isfinite(value) else "–"
-        axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black", fontsize=7)
+        axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black", fontsize=size)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
     axes.set(xlabel=settings[1], ylabel=settings[0])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return drawn
-
-
-def _rectangle(column: int, row: int, look: dict[str, Any]) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((column - 0.5, row - 0.5), 1, 1, **look)
 
 
 def _values(run: pd.DataFrame, setting: str) -> list[str]:
@@ -195,7 +213,11 @@ def _values(run: pd.DataFrame, setting: str) -> list[str]:
 
 
 def _text(value: object) -> str:
-    return f"{float(value):g}" if isinstance(value, float) else str(value)
+    """A value as in a config, wherever it comes from."""
+    text = str(value)
+    if text in ("True", "False"):
+        return text.lower()
+    return f"{float(text):g}" if _numeric([text]) and not text.lstrip("-").isdigit() else text
 
 
 def _numeric(values: Sequence[str]) -> bool:

@@ -1,0 +1,364 @@
+"""Ablations: which rows they become, what these are called, and every ablation that is refused."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from poisonlab.config.ablations import Ablation, variants
+from poisonlab.config.defenses.friendly_noise import FriendlyNoise
+from poisonlab.config.defenses.random_noise import RandomNoise
+from poisonlab.config.rows import Row
+from poisonlab.config.study import Study, read_study
+from poisonlab.config.types import Name
+from poisonlab.errors import SettingsError
+
+FRIENDLY = {"method": "friendly-noise", "lr": 100, "def_epoch": 5}
+BERNOULLI = {"method": "random-noise", "distribution": "bernoulli", "mu": 8}
+MATCHING = {"method": "gradient-matching", "surrogate": "base", "budget": 0.05}
+BASE: dict[str, Any] = {
+    "study": "tiny",
+    "dataset": {"source": "digits-on-photos", "train_size": 200, "test_size": 50},
+    "seeds": [0, 1],
+    "surrogates": [{"name": "base", "model": {"name": "small-resnet"}, "recipe": {"epochs": 10}}],
+    "attacks": [{"name": "gm", **MATCHING}, {"name": "other", **MATCHING}],
+    "victims": [{"name": "scratch", "model": {"name": "resnet18"}, "recipe": {"epochs": 20}}],
+    "defenses": [
+        {"name": "none"},
+        {"name": "friends", "published": "friends-bernoulli", "apply": [FRIENDLY, BERNOULLI]},
+        {"name": "filtered", "apply": [{"method": "deep-knn"}, FRIENDLY]},
+        {"name": "strip", "attacks": ["gm"], "apply": [{"method": "strip", "count": 5}]},
+        {"name": "twice", "apply": [BERNOULLI, {**BERNOULLI, "mu": 4}]},
+    ],
+}
+LR = {"name": "lr", "defense": "friends", "method": "friendly-noise", "vary": {"lr": [10, 100, 50]}}
+ROWS = [row["name"] for row in BASE["defenses"]]
+
+
+def config(*ablations: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(BASE), "ablations": list(ablations), **more}
+
+
+def complaint(values: dict[str, Any]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        read_study(values)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.startswith("config: ")
+    assert "Value error" not in text
+    return text.removeprefix("config: ")
+
+
+def added(study: Study) -> list[str]:
+    """The rows that the ablations add."""
+    names = [row.name for row in study.rows]
+    assert names[: len(ROWS)] == ROWS == [row.name for row in study.defenses]
+    return names[len(ROWS) :]
+
+
+def met(study: Study) -> list[tuple[str, str]]:
+    return [(attack.name, row.name) for attack, row in study.meetings()]
+
+
+# --- which rows -----------------------------------------------------------------------------------------------------
+
+
+def test_without_ablations_the_rows_are_the_defenses() -> None:
+    study = read_study(config())
+    assert study.rows == study.defenses
+    assert study.variants == ()
+
+
+def test_every_value_is_a_row_but_the_rows_own() -> None:
+    study = read_study(config(LR))
+    assert added(study) == ["lr-10", "lr-50"]
+    assert [(variant.values, variant.row.name, variant.own) for variant in study.variants] == [
+        ({"lr": 10}, "lr-10", False),
+        ({"lr": 100}, "friends", True),
+        ({"lr": 50}, "lr-50", False),
+    ]
+    assert {variant.ablation for variant in study.variants} == {"lr"}
+    own = study.variants[1].row
+    assert own == study.defense("friends")
+    assert own.published == "friends-bernoulli"
+
+
+def test_a_variant_is_the_row_but_for_what_varies() -> None:
+    row = read_study(config(LR)).defense("lr-10")
+    assert row.apply == (FriendlyNoise(lr=10), RandomNoise(distribution="bernoulli", mu=8))
+    # It is no line of the paper.
+    assert row.published is None
+    assert (row.poisoned, row.attacks) == (True, None)
+
+
+def test_combinations_stand_in_the_order_of_the_config() -> None:
+    vary = {"lam": [1, 10], "lr": [50, 100]}
+    study = read_study(config({**LR, "name": "search", "vary": vary}))
+    assert [(variant.row.name, variant.own) for variant in study.variants] == [
+        ("search-1-50", False),
+        ("friends", True),
+        ("search-10-50", False),
+        ("search-10-100", False),
+    ]
+    assert [list(variant.values) for variant in study.variants] == [["lam", "lr"]] * 4
+    noises = [variant.row.friendly for variant in study.variants]
+    assert [(noise.lam, noise.lr) for noise in noises if noise] == list(itertools.product((1, 10), (50, 100)))
+
+
+def test_several_ablations_follow_one_another() -> None:
+    norm = {**LR, "name": "norm", "vary": {"norm": ["linf", "l2"]}}
+    mu = {"name": "mu", "defense": "friends", "method": "random-noise", "vary": {"mu": [2.5]}}
+    assert added(read_study(config(norm, LR, mu))) == ["norm-linf", "lr-10", "lr-50", "mu-2.5"]
+
+
+def test_variants_face_the_attacks_of_the_row() -> None:
+    study = read_study(config(LR))
+    pairs = [pair for pair in met(study) if pair[1] in (*added(study), "friends")]
+    assert pairs == [(attack, row) for attack in ("gm", "other") for row in ("friends", "lr-10", "lr-50")]
+    strip = {"name": "count", "defense": "strip", "method": "strip", "vary": {"count": [4]}}
+    assert [pair for pair in met(read_study(config(strip))) if pair[1] == "count-4"] == [("gm", "count-4")]
+
+
+def test_variants_may_face_fewer_attacks_but_the_row_faces_its_own() -> None:
+    pairs = met(read_study(config({**LR, "attacks": ["other"]})))
+    assert [attack for attack, row in pairs if row == "lr-10"] == ["other"]
+    assert [attack for attack, row in pairs if row == "friends"] == ["gm", "other"]
+
+
+def test_filters_and_detectors_are_varied_too() -> None:
+    knn = {"name": "knn", "defense": "filtered", "method": "deep-knn", "vary": {"k": [3]}}
+    count = {"name": "count", "defense": "strip", "method": "strip", "vary": {"count": [4, 5]}}
+    study = read_study(config(knn, count))
+    assert added(study) == ["knn-3", "count-4"]
+    (filter_,) = study.defense("knn-3").filters
+    assert filter_.model_dump()["k"] == 3
+    assert study.defense("knn-3").friendly == FriendlyNoise()
+    detector = study.defense("count-4").detector
+    assert detector is not None
+    assert detector.model_dump()["count"] == 4
+    # They look at the same network as the row.
+    assert [study.defense(name).network for name in ("knn-3", "count-4")] == ["none", "none"]
+
+
+def test_a_detector_may_look_at_other_rows_and_is_checked_like_any() -> None:
+    ablation = {"name": "at", "defense": "strip", "method": "strip", "vary": {"network": ["friends", "none"]}}
+    assert read_study(config(ablation)).defense("at-friends").network == "friends"
+    ablation["vary"] = {"network": ["nobody"]}
+    assert "defense 'at-nobody' looks at the network of 'nobody', which is not one of" in complaint(config(ablation))
+
+
+def test_values_are_written_as_the_setting_has_them() -> None:
+    """Text that is a number, as YAML takes 1e6 for, and whole numbers of a setting with fractions are that number."""
+    study = read_study(config({**LR, "vary": {"lr": ["1e6", 1e-5, 2.50, 7, 100.0]}}))
+    assert added(study) == ["lr-1e06", "lr-1e-05", "lr-2.5", "lr-7"]
+    assert [variant.values["lr"] for variant in study.variants] == [1e6, 1e-5, 2.5, 7, 100]
+    assert [variant.own for variant in study.variants] == [False] * 4 + [True]
+
+
+def test_yes_or_no_is_a_value() -> None:
+    clip = {"name": "clip", "defense": "friends", "method": "random-noise", "vary": {"clip": [True, False]}}
+    study = read_study(config(clip))
+    assert added(study) == ["clip-true"]
+    assert [variant.values for variant in study.variants] == [{"clip": True}, {"clip": False}]
+    noise = study.defense("clip-true").apply[1]
+    assert isinstance(noise, RandomNoise)
+    assert noise.clip is True
+
+
+VALUES = {
+    "lr": st.one_of(st.integers(1, 10**9), st.floats(1e-12, 1e12)),
+    "lam": st.floats(0, 1e8),
+    "norm": st.sampled_from(["l1", "l2", "linf"]),
+    "def_epoch": st.integers(0, 19),
+}
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_expansion_is_the_product_and_names_are_file_names(data: st.DataObject) -> None:
+    chosen = data.draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=2, unique=True))
+    vary = {name: data.draw(st.lists(VALUES[name], min_size=1, max_size=3, unique_by=float_or_text)) for name in chosen}
+    base = Row(name="friends", apply=(FriendlyNoise(), RandomNoise(distribution="uniform")))
+    ablation = Ablation(name="a.b", defense="friends", method="friendly-noise", vary=vary)
+    found = variants(ablation, base)
+    wanted = list(itertools.product(*vary.values()))
+    assert [tuple(variant.values.values()) for variant in found] == wanted
+    plain = {"lr": 100.0, "lam": 1.0, "norm": "l2", "def_epoch": 5}
+    for variant, values in zip(found, wanted, strict=True):
+        same = all(plain[name] == value for name, value in zip(vary, values, strict=True))
+        assert variant.own == same == (variant.row is base)
+        expected = FriendlyNoise(**dict(zip(vary, values, strict=True)))
+        assert variant.row.apply == (expected, base.apply[1])
+        assert re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,59}", variant.row.name), Name
+        assert variant.row.name.startswith("friends" if same else "a.b-")
+
+
+def float_or_text(value: float | str) -> float | str:
+    return value if isinstance(value, str) else float(value)
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (
+            {"defense": "friend"},
+            "ablation 'lr' varies defense 'friend', which is not one of "
+            "['none', 'friends', 'filtered', 'strip', 'twice']",
+        ),
+        (
+            {"method": "random"},
+            "ablation 'lr': row 'friends' must apply 'random' once, not 0 times; it applies "
+            "['friendly-noise', 'random-noise']",
+        ),
+        (
+            {"defense": "twice", "method": "random-noise", "vary": {"mu": [1]}},
+            "ablation 'lr': row 'twice' must apply 'random-noise' once, not 2 times; it applies "
+            "['random-noise', 'random-noise']",
+        ),
+        (
+            {"method": "random-noise"},
+            "ablation 'lr' varies 'lr', which is no setting of random-noise: choose of ['clip', 'distribution', 'mu']",
+        ),
+        (
+            {"method": "random-noise", "vary": {"method": ["friendly-noise"]}},
+            "ablation 'lr' varies 'method', which is no setting of random-noise: choose of "
+            "['clip', 'distribution', 'mu']",
+        ),
+        ({"vary": {"lr": [10, -1]}}, "ablation 'lr': lr: Input should be greater than 0, not -1"),
+        ({"vary": {"norm": ["l3"]}}, "ablation 'lr': norm: Input should be 'l1', 'l2' or 'linf', not 'l3'"),
+        ({"vary": {"steps": [1.5]}}, "ablation 'lr': steps: Input should be a valid integer, got a number with a "
+                                     "fractional part, not 1.5"),
+        ({"vary": {"lr": ["nan"]}}, "ablation 'lr': lr: Input should be a finite number, not 'nan'"),
+        ({"attacks": ["gm", "no"]}, "ablation 'lr' faces attack 'no', which is not one of ['gm', 'other']"),
+        (
+            {"defense": "strip", "method": "strip", "attacks": ["other"], "vary": {"count": [4]}},
+            "ablation 'lr': row 'strip' does not face attack 'other'",
+        ),
+        ({"vary": {"lr": [10, 50, 10]}}, "ablation 'lr' repeats lr 10.0"),
+        ({"vary": {"lr": [10, 10.0]}}, "ablation 'lr' repeats lr 10.0"),
+        # Once more the row's own value, which is never run again.
+        ({"vary": {"lr": [100, 100.0]}}, "ablation 'lr' repeats lr 100.0"),
+        ({"vary": {"lam": [1, 2, 1], "norm": ["l1"]}}, "ablation 'lr' repeats lam 1.0, norm l1"),
+        # Other numbers, but the same name.
+        ({"vary": {"lr": [1.0000001, 1.0000002]}}, "defenses and ablations repeats lr-1"),
+        (
+            {"name": "a" * 58, "vary": {"lr": [10]}},
+            f"ablation '{'a' * 58}': name: String should have at most 60 characters, not '{'a' * 58}-10'",
+        ),
+        (
+            {"vary": {"def_epoch": [20]}},
+            "defense 'lr-20': def_epoch 20 is not below the 20 epochs of victim 'scratch', so the noise would never "
+            "be used",
+        ),
+    ],
+)  # fmt: skip
+def test_impossible_ablations_are_one_line(change: dict[str, Any], text: str) -> None:
+    assert complaint(config({**LR, **change})) == text
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "words"),
+    [
+        ({"vary": {"lr": [1], "lam": [2], "zeta": [3]}}, "ablations.0.vary:", "at most 2 items"),
+        ({"vary": {}}, "ablations.0.vary:", "at least 1 item"),
+        ({"vary": {"lr": []}}, "ablations.0.vary.lr:", "at least 1 item"),
+        ({"vary": {"lr": 10}}, "ablations.0.vary.lr:", "not 10"),
+        ({"vary": {"lr": [[1, 2]]}}, "ablations.0.vary.lr.0:", "finite number, a text, true or false"),
+        ({"vary": {"lr": [1, None]}}, "ablations.0.vary.lr.1:", "not None"),
+        ({"vary": {"lr": [float("inf")]}}, "ablations.0.vary.lr.0:", "not inf"),
+        ({"attacks": []}, "ablations.0.attacks:", "at least 1 item"),
+        ({"name": "A b"}, "ablations.0.name:", "not 'A b'"),
+        ({"varies": 1}, "unknown key 'ablations.0.varies'", "did you mean 'vary'?"),
+    ],
+)
+def test_a_malformed_ablation_is_one_problem_at_its_key(change: dict[str, Any], place: str, words: str) -> None:
+    text = complaint(config({**LR, **change}))
+    assert text.startswith(place)
+    assert words in text
+    assert ";" not in text
+
+
+def test_a_variant_keeps_the_rules_of_every_row() -> None:
+    """Two filters of a row look at one and the same network."""
+    filters = [{"method": "deep-knn"}, {"method": "l2-centroid"}]
+    values = config({"name": "at", "defense": "both", "method": "deep-knn", "vary": {"network": ["friends"]}})
+    values["defenses"].append({"name": "both", "apply": filters})
+    text = "ablation 'at': defense 'at-friends': its filters must look at one and the same network"
+    assert complaint(values) == text
+
+
+def test_a_variant_keeps_the_rules_between_settings() -> None:
+    both = {"convention": ["blend"], "alpha": [2]}
+    text = complaint(config({"name": "a", "defense": "strip", "method": "strip", "vary": both}))
+    assert text == "ablation 'a': strip: alpha 2 of a blend must be at most 1"
+
+
+@pytest.mark.parametrize(
+    ("ablations", "defenses", "repeated"),
+    [
+        ([LR, {**LR, "vary": {"lam": [3]}}], [], "ablations repeats lr"),
+        ([LR], [{"name": "lr-50"}], "defenses and ablations repeats lr-50"),
+        (
+            [{**LR, "name": "a", "vary": {"lr": [1], "lam": [2]}}, {**LR, "name": "a-1", "vary": {"lr": [2]}}],
+            [],
+            "defenses and ablations repeats a-1-2",
+        ),
+    ],
+)
+def test_no_two_rows_have_a_name(
+    ablations: list[dict[str, Any]], defenses: list[dict[str, Any]], repeated: str
+) -> None:
+    assert complaint(config(*ablations, defenses=[*BASE["defenses"], *defenses])) == repeated
+
+
+@pytest.mark.parametrize("name", ["a-ablation-x", "a-ablation-", "a-ablation-b-c", "so-far-ablation-x"])
+def test_a_study_is_not_called_like_the_table_of_anothers_ablation(name: str) -> None:
+    text = complaint(config(study=name))
+    assert text.startswith(f"study '{name}' must not end in '-ablation-")
+    for fine in ("ablation-x", "a-ablation", "a-ablations-x"):
+        assert read_study(config(study=fine)).study == fine
+
+
+# --- friendly noise of another network ------------------------------------------------------------------------------
+
+DONOR = {"name": "lent", "attacks": ["gm"], "apply": [{**FRIENDLY, "donor": {"name": "alexnet"}}]}
+TRANSFER = {"name": "transfer", "scenario": "transfer", "pretrained": "base", "recipe": {"epochs": 20}}
+UNTRAINED = (
+    "the donor of friendly noise would be untrained, because victim 'transfer' gets its noise after 0 epochs: set "
+    "def_epoch_pretrained above 0"
+)
+
+
+def lent(**changes: Any) -> dict[str, Any]:
+    row = {**DONOR, "apply": [{**DONOR["apply"][0], **changes}]}
+    return config(victims=[TRANSFER], defenses=[*BASE["defenses"], row])
+
+
+def test_a_donor_that_nobody_has_trained_is_refused() -> None:
+    assert complaint(lent()) == f"defense 'lent': {UNTRAINED}"
+    friendly = read_study(lent(def_epoch_pretrained=1)).defense("lent").friendly
+    assert friendly is not None
+    assert friendly.begins("transfer") == 1
+
+
+def test_a_donor_of_a_victim_from_scratch_is_trained_or_asked_for_untrained() -> None:
+    for begin in (0, 5):
+        values = config(defenses=[*BASE["defenses"], {**DONOR, "apply": [{**DONOR["apply"][0], "def_epoch": begin}]}])
+        assert read_study(values).defense("lent").friendly is not None
+
+
+def test_an_ablation_may_not_untrain_the_donor() -> None:
+    values = lent(def_epoch_pretrained=2)
+    values["ablations"] = [
+        {"name": "a", "defense": "lent", "method": "friendly-noise", "vary": {"def_epoch_pretrained": [2, 0]}}
+    ]
+    assert complaint(values) == f"defense 'a-0': {UNTRAINED}"

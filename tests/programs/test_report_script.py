@@ -1,0 +1,436 @@
+"""workflow/scripts/report.py: one HTML file that holds every number, needs no other file and runs nothing."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loading import program
+from PIL import Image
+
+from poisonlab.errors import DataError, SettingsError
+from poisonlab.evaluation.trials import Trial, write_trials
+from poisonlab.provenance import spec
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = ROOT / "workflow" / "report" / "report.html"
+
+report_script = program("report")
+
+VOID = {"meta", "img", "br", "hr", "link", "input", "base", "col"}
+LOADED = {"script", "iframe", "object", "embed", "link", "base", "form", "audio", "video", "source"}
+
+
+@dataclass
+class Page(HTMLParser):
+    """The page's elements and texts; fails on a tag that is not closed in turn."""
+
+    html: str
+    elements: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    """Cells of all tables, line by line."""
+
+    def __post_init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.feed(self.html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs)
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "style":
+            return
+        self.texts.append(data)
+        if any(tag in self.open for tag in ("td", "th")):
+            self.rows[-1][-1] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def all(self, tag: str, attribute: str) -> list[str]:
+        return [values[attribute] for name, values in self.elements if name == tag and attribute in values]
+
+    @property
+    def victims(self) -> list[dict[str, str]]:
+        """The lines of the table of all victims."""
+        place = max(place for place, row in enumerate(self.rows) if row[:3] == ["attack", "defense", "seed"])
+        return [dict(zip(self.rows[place], row, strict=True)) for row in self.rows[place + 1 :]]
+
+
+TABLE = """\
+| Attack   | Defense   | n   | Poison success   |
+|:---------|:----------|:----|:-----------------|
+| gm       | none      | 2   | 61.8 [5.5, 94.5] |
+| gm       | friends   | 1   | –                |
+
+- Finding: gm: 61.8 % and 33.125.
+"""
+CARD = {
+    "device": "NVIDIA H200",
+    "threads": 1,
+    "torch": "2.11.0",
+    "python": "3.12.1",
+    "commit": "0c8c087",
+    "finished": "2031-04-05T06:07:08Z",
+}
+
+
+def png(colour: tuple[int, int, int]) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (7, 5), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def trial(defense: str, seed: int, success: float = 1.0, accuracy: float = 0.9375, **more: Any) -> Trial:
+    settings = more.pop("settings", f"settings of {defense}")
+    return Trial("gm", defense, seed, success, 0.5, accuracy, more.pop("seconds", 90.0), settings=settings, **more)
+
+
+def line(defense: str, seeds: Sequence[int] = (0, 1)) -> dict[str, Any]:
+    return {
+        "attack": "gm",
+        "defense": defense,
+        "control": False,
+        "seeds": list(seeds),
+        "settings": f"settings of {defense}",
+        "called": defense,
+    }
+
+
+@dataclass
+class Made:
+    """A folder with the files of a small study."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        (self.folder / "table.md").write_text(TABLE, encoding="utf-8")
+        (self.folder / "one.png").write_bytes(png((200, 10, 10)))
+        (self.folder / "two.png").write_bytes(png((10, 10, 200)))
+        (self.folder / "one.txt").write_text("Success 61.8 % of n = 2.\n", encoding="utf-8")
+        (self.folder / "two.txt").write_text("Loss from 0.125 to 7.75.\n", encoding="utf-8")
+        self.trials("own", trial("none", 0), trial("none", 1, 0.0, 0.8125, seconds=3600.0), trial("friends", 0))
+
+    @property
+    def html(self) -> Path:
+        return self.folder / "results/reports/tiny.html"
+
+    def trials(self, name: str, *trials: Trial, **card: Any) -> Path:
+        path = self.folder / f"{name}.csv"
+        write_trials(path, trials, [{**CARD, **card}] * len(trials))
+        return path
+
+    def spec(self, **changes: Any) -> dict[str, Any]:
+        place = "{attack}/{defense}/seed{seed}.card.json"
+        figures = [
+            {"title": f"Figure {name}", "png": f"{self.folder}/{name}.png", "caption": f"{self.folder}/{name}.txt"}
+            for name in ("one", "two")
+        ]
+        values: dict[str, Any] = {
+            "study": "tiny",
+            "description": "Made up, as a test.",
+            "scale": ["Data: 1,234 images.", "Victims: small-resnet."],
+            "lines": [line("none"), line("friends"), line("strip", [0])],
+            "sections": [
+                {"title": "Outcome", "blocks": [figures[0], {"title": "Numbers", "table": f"{self.folder}/table.md"}]},
+                {"title": "Pictures", "blocks": figures[1:]},
+            ],
+            "cards": f"{self.folder}/results/victims/tiny/{place}",
+            "detections": f"{self.folder}/results/detections/tiny/{place}",
+            "detectors": ["strip"],
+        }
+        return {**values, **changes}
+
+    def page(self, *files: Path, template: Path = TEMPLATE, **changes: Any) -> Page:
+        inputs = files or (self.folder / "own.csv",)
+        options = ["--template", template, "--trials", *inputs, "--html", self.html]
+        report_script.main(["--spec", *spec(**self.spec(**changes)), *map(str, options)])
+        return Page(self.html.read_text("utf-8"))
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return Made(tmp_path)
+
+
+# --- what is in it --------------------------------------------------------------------------------------------------
+
+
+def test_every_number_is_in_it(made: Made) -> None:
+    page = made.page()
+    for row in (
+        ["Attack", "Defense", "n", "Poison success"],
+        ["gm", "none", "2", "61.8 [5.5, 94.5]"],
+        ["gm", "friends", "1", "–"],
+    ):
+        assert row in page.rows
+    for text in (
+        "tiny",
+        "Made up, as a test.",
+        "Data: 1,234 images.",
+        "Victims: small-resnet.",
+        "Finding: gm: 61.8 % and 33.125.",
+        "Success 61.8 % of n = 2.",
+        "Loss from 0.125 to 7.75.",
+        # 90 s twice and an hour.
+        "3 of 5 victims, 1.1 hours",
+        "3 on NVIDIA H200 (1 CPU thread), torch 2.11.0, Python 3.12.1, commit 0c8c087",
+    ):
+        assert text in page.text
+    assert [tuple(each.values())[:-1] for each in page.victims] == [
+        (
+            "gm",
+            name,
+            seed,
+            success,
+            accuracy,
+            seconds,
+            *(CARD[key] for key in ("device", "torch", "commit", "finished")),
+        )
+        for name, seed, success, accuracy, seconds in (
+            ("none", "0", "1.000", "0.938", "90.0"),
+            ("none", "1", "0.000", "0.812", "3600.0"),
+            ("friends", "0", "1.000", "0.938", "90.0"),
+        )
+    ]
+
+
+def test_images_are_in_it_bit_for_bit(made: Made) -> None:
+    sources = made.page().all("img", "src")
+    prefix = "data:image/png;base64,"
+    assert all(source.startswith(prefix) for source in sources)
+    decoded = [base64.b64decode(source.removeprefix(prefix), validate=True) for source in sources]
+    assert decoded == [(made.folder / f"{name}.png").read_bytes() for name in ("one", "two")]
+    assert decoded[0] != decoded[1]
+
+
+def test_every_part_can_be_reached_from_the_contents(made: Made) -> None:
+    page = made.page()
+    inside = [link.removeprefix("#") for link in page.all("a", "href") if link.startswith("#")]
+    ids = [values["id"] for _, values in page.elements if "id" in values]
+    assert sorted(inside) == sorted(ids)
+    assert len(set(ids)) == len(ids) == 2 + 2 + 3
+    assert page.all("img", "alt") == ["Figure one", "Figure two"]
+
+
+def test_without_tables_or_figures_there_are_the_victims(made: Made) -> None:
+    page = made.page(sections=[], scale=[])
+    assert len(page.victims) == 3
+    assert page.all("img", "src") == []
+
+
+def test_a_study_in_which_nothing_was_run(made: Made) -> None:
+    page = made.page(made.trials("nothing"))
+    assert "0 of 5 victims, 0.0 hours" in page.text
+    assert page.victims == []
+
+
+# --- self-contained -------------------------------------------------------------------------------------------------
+
+
+def outside(page: Page) -> list[str]:
+    """What the page loads or leads to beyond itself."""
+    places = [
+        values[name]
+        for _, values in page.elements
+        for name in ("src", "href", "srcset", "poster", "data", "action", "background", "xlink:href", "formaction")
+        if name in values
+    ]
+    return [place for place in places if not place.startswith(("#", "data:image/png;base64,"))]
+
+
+def test_only_run_cards_lie_outside(made: Made) -> None:
+    page = made.page()
+    assert outside(page) == [
+        f"../victims/tiny/gm/{name}/seed{seed}.card.json" for name, seed in (("none", 0), ("none", 1), ("friends", 0))
+    ]
+    assert {tag for tag, _ in page.elements} & LOADED == set()
+    style = page.html[page.html.index("<style>") : page.html.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_links_lead_to_the_cards_that_are_there(made: Made) -> None:
+    made.trials("own", trial("none", 0), trial("strip", 0))
+    cards = [
+        made.folder / "results/victims/tiny/gm/none/seed0.card.json",
+        made.folder / "results/detections/tiny/gm/strip/seed0.card.json",
+    ]
+    for card in cards:
+        card.parent.mkdir(parents=True)
+        card.write_text("{}", encoding="utf-8")
+    links = outside(made.page())
+    assert not any(Path(link).is_absolute() for link in links)
+    assert [(made.html.parent / link).resolve() for link in links] == [card.resolve() for card in cards]
+
+
+def test_links_are_relative_to_the_report_wherever_the_program_runs(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made.folder)
+    relative = "results/victims/tiny/{attack}/{defense}/seed{seed}.card.json"
+    assert outside(made.page(cards=relative))[0] == "../victims/tiny/gm/none/seed0.card.json"
+
+
+BAD = "<script>alert(1)</script><img src=x onerror=alert(2)>\" onload='alert(3)' &amp; </p></table>"
+
+
+def test_markup_is_shown_and_not_run(made: Made) -> None:
+    for name in ("table.md", "one.txt"):
+        path = made.folder / name
+        path.write_text(path.read_text("utf-8").replace("61.8", f"61.8 {BAD}"), encoding="utf-8")
+    sections = made.spec()["sections"]
+    sections[0]["title"] = sections[0]["blocks"][0]["title"] = BAD
+    made.trials("own", trial("none", 0), device=BAD, commit=BAD, finished=BAD)
+    page = made.page(sections=sections, description=BAD, scale=[BAD])
+    tags = [tag for tag, _ in page.elements]
+    assert "script" not in tags
+    assert tags.count("img") == 2
+    assert not [name for _, values in page.elements for name in values if name.startswith("on")]
+    # Heading, contents twice, block, caption, cell, note, description, scale, machine and card; alt is no text.
+    assert page.text.count("<script>alert(1)</script>") >= 11
+    assert page.all("img", "alt")[0] == BAD
+    # What stands there is what was written.
+    assert BAD in page.text
+    assert [page.victims[0][name] for name in ("device", "commit", "finished")] == [BAD] * 3
+
+
+def test_markdown_loads_nothing_from_elsewhere(made: Made) -> None:
+    path = made.folder / "table.md"
+    words = "![x](https://example.org/x.png) [y](https://example.org/y) <https://example.org/z> [k](javascript:k)"
+    path.write_text(f"{TABLE}- {words}\n\n![r]\n\n[r]: https://example.org/r.png\n", encoding="utf-8")
+    page = made.page()
+    assert all(link.startswith("../victims/") for link in outside(page))
+    assert len(page.all("img", "src")) == 2
+    assert words in page.text
+
+
+# --- which trials ---------------------------------------------------------------------------------------------------
+
+
+def test_merged_trials_name_their_source_and_own_ones_their_card(made: Made) -> None:
+    there = made.trials("there", trial("none", 0, 0.125), trial("friends", 1, 0.25), device="A40", torch="2.12.0")
+    other = made.trials("other", trial("friends", 1, 0.5), trial("strip", 0, 0.75), device="A40", torch="2.12.0")
+    page = made.page(made.folder / "own.csv", there, other)
+    assert [(each["defense"], each["seed"], each["success"], each["card"]) for each in page.victims] == [
+        ("none", "0", "1.000", "card"),
+        ("none", "1", "0.000", "card"),
+        ("friends", "0", "1.000", "card"),
+        ("friends", "1", "0.250", f"from {there}"),
+        ("strip", "0", "0.750", f"from {other}"),
+    ]
+    assert len(outside(page)) == 3
+    assert "5 of 5 victims" in page.text
+    for place in ("3 on NVIDIA H200 (1 CPU thread), torch 2.11.0", "2 on A40 (1 CPU thread), torch 2.12.0"):
+        assert place in page.text
+
+
+def test_trials_with_other_settings_or_of_no_line_do_not_appear(made: Made) -> None:
+    own = made.trials(
+        "own",
+        trial("none", 0, settings="older", seconds=1e6),
+        trial("none", 1),
+        trial("none", 7),
+        trial("unknown", 0),
+    )
+    page = made.page(own)
+    assert [(each["defense"], each["seed"]) for each in page.victims] == [("none", "1")]
+    assert "1 of 5 victims, 0.0 hours" in page.text
+    # What the own file cannot answer for, another may.
+    page = made.page(own, made.trials("there", trial("none", 0)))
+    assert [(each["seed"], each["card"] == "card") for each in page.victims] == [("0", False), ("1", True)]
+
+
+def test_victims_stand_in_the_order_of_the_study(made: Made) -> None:
+    own = made.trials("own", trial("friends", 0), trial("none", 1), trial("none", 0))
+    lines = [line("none", [1, 0]), line("friends", [0])]
+    found = [(each["defense"], each["seed"]) for each in made.page(own, lines=lines).victims]
+    assert found == [("none", "1"), ("none", "0"), ("friends", "0")]
+
+
+def test_what_is_unknown_is_no_number(made: Made) -> None:
+    nan = float("nan")
+    own = made.trials("own", trial("none", 0, nan, nan, seconds=nan), **dict.fromkeys(CARD))
+    page = made.page(own)
+    assert [page.victims[0][name] for name in ("success", "accuracy", "seconds")] == ["–", "–", ""]
+    assert "1 of 5 victims, 0.0 hours" in page.text
+    assert "1 on unknown (unknown CPU threads), torch unknown, Python unknown, commit unknown" in page.text
+
+
+# --- what goes wrong ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["table.md", "one.png", "two.txt", "own.csv"])
+def test_a_missing_file_is_one_line_and_leaves_nothing(made: Made, name: str) -> None:
+    (made.folder / name).unlink()
+    with pytest.raises(DataError, match=re.escape(f"{made.folder / name}: cannot be read (No such file")) as caught:
+        made.page()
+    assert "\n" not in str(caught.value)
+    assert not made.html.parent.exists()
+
+
+def test_a_missing_template_is_one_line(made: Made) -> None:
+    with pytest.raises(DataError, match=r"none\.html: cannot be read \(No such file[^\n]*$"):
+        made.page(template=made.folder / "none.html")
+    assert not made.html.parent.exists()
+
+
+@pytest.mark.parametrize("name", ["table.md", "one.txt"])
+def test_a_damaged_text_is_one_line(made: Made, name: str) -> None:
+    (made.folder / name).write_bytes(b"\xff\xfe\x00 broken")
+    with pytest.raises(DataError, match=f"{name} is no UTF-8 text: delete it"):
+        made.page()
+    assert not made.html.parent.exists()
+
+
+def test_damaged_trials_are_one_line(made: Made) -> None:
+    path = made.folder / "own.csv"
+    path.write_text(path.read_text("utf-8").replace("0.8125", "high"), encoding="utf-8")
+    with pytest.raises(DataError, match=r"own\.csv:3: not a trial [^\n]+$"):
+        made.page()
+    assert not made.html.parent.exists()
+
+
+def test_an_older_report_survives_a_failure(made: Made) -> None:
+    made.page()
+    before = made.html.read_bytes()
+    (made.folder / "two.png").unlink()
+    with pytest.raises(DataError):
+        made.page()
+    assert made.html.read_bytes() == before
+    assert [path.name for path in made.html.parent.iterdir()] == ["tiny.html"]
+
+
+def test_a_malformed_spec_is_one_line(made: Made) -> None:
+    with pytest.raises(SettingsError, match=r"^--spec sections\.0\.blocks: [^\n]+$"):
+        made.page(sections=[{"title": "Empty", "blocks": []}])
+
+
+def test_the_same_inputs_give_the_same_bytes(made: Made) -> None:
+    made.page()
+    first = made.html.read_bytes()
+    made.html.unlink()
+    made.page()
+    assert made.html.read_bytes() == first
