@@ -1,0 +1,50 @@
+"""docs/add-a-table.md: its configs are valid and its program runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from doc_pages import ROOT, blocks
+
+from poisonlab.config.study import Study, read_study
+
+PAGE = "add-a-table.md"
+
+
+def with_block(number: int) -> Study:
+    """The default study with one of the page's configs in it."""
+    study = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    study.update(yaml.safe_load(blocks(PAGE, "yaml")[number]))
+    return read_study(study)
+
+
+def test_the_ablations_become_the_rows_that_the_page_names() -> None:
+    study = with_block(0)
+    names = [row.name for row in study.rows]
+    assert {"begin-1", "begin-10", "search-20-10"} <= set(names)
+    # 5, and 100 with 30, are the study's own.
+    assert [name for name in names if name.startswith(("begin", "search"))] == [
+        *("begin-1", "begin-10", "search-20-1", "search-20-10", "search-20-30", "search-100-1", "search-100-10")
+    ]
+
+
+def test_the_published_places_are_read() -> None:
+    (attack,) = with_block(1).attacks
+    assert [place.table for place in attack.published] == [4, 3]
+
+
+def test_the_program_prints_the_chosen_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "results" / "tables").mkdir(parents=True)
+    trials = ROOT / "results" / "reference" / "defenses-cpu" / "defenses-trials.csv"
+    shutil.copy(trials, tmp_path / "results" / "tables" / "digits-trials.csv")
+    monkeypatch.chdir(tmp_path)
+    (program,) = blocks(PAGE, "python")
+    exec(compile(program, f"docs/{PAGE}", "exec"), {})
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert sum("friends-bernoulli" in line for line in lines) == sum("| none" in line for line in lines) == 2
+    assert not any("deep-knn" in line for line in lines)
