@@ -61,8 +61,8 @@ def test_grid() -> None:
     assert grid(12, 5).tolist() == [-12, -6, 0, 6, 12]
 
 
-@pytest.mark.parametrize("chunk", [1, 10, 2048])
-def test_training_loss_surface_is_the_loop(chunk: int) -> None:
+@pytest.mark.parametrize("chunk", [1, 10, 2048, None])
+def test_training_loss_surface_is_the_loop(chunk: int | None) -> None:
     model, images, labels = network(), pictures(4), torch.tensor([0, 1, 2, 1])
     first, second = (d.double() for d in random_directions((4, 2, 6, 6), torch.Generator().manual_seed(1)))
     coordinates = torch.tensor([-40.0, -5.0, 0.0, 30.0])
@@ -105,8 +105,8 @@ def test_networks_of_one_architecture_get_the_same_draw() -> None:
         assert all(torch.allclose(3 * mine[name], theirs[name]) for name in mine)
 
 
-@pytest.mark.parametrize("chunk", [1, 10, 256])
-def test_weight_loss_surface_is_the_loop(chunk: int) -> None:
+@pytest.mark.parametrize("chunk", [1, 10, 256, None])
+def test_weight_loss_surface_is_the_loop(chunk: int | None) -> None:
     model, images, labels = network(), pictures(4), torch.tensor([0, 1, 2, 1])
     before = {name: value.clone() for name, value in model.state_dict().items()}
     first, second = filter_directions(model, drawn(1))
@@ -125,8 +125,8 @@ def test_weight_loss_surface_is_the_loop(chunk: int) -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("chunk", [1, 5, 64])
-def test_matching_loss_surface_is_the_loop(chunk: int) -> None:
+@pytest.mark.parametrize("chunk", [1, 5, 64, None])
+def test_matching_loss_surface_is_the_loop(chunk: int | None) -> None:
     model, image, label = network(), pictures(1), torch.tensor([1])
     model[0].bias.requires_grad_(False)
     weights = [p for p in model.parameters() if p.requires_grad]

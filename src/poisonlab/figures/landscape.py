@@ -90,7 +90,7 @@ def training_loss_surface(
     labels: Tensor,
     directions: tuple[Tensor, Tensor],
     coordinates: Tensor,
-    chunk: int = 2048,
+    chunk: int | None = None,
 ) -> Tensor:
     """Mean cross-entropy of the images over the plane.
 
@@ -100,13 +100,13 @@ def training_loss_surface(
         labels: (P,) int64.
         directions: two of (P, C, H, W), in levels.
         coordinates: (G,) in levels.
-        chunk: images per forward pass.
+        chunk: images per forward pass; by device if not given.
 
     Returns:
         (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
     """
     places = _places(coordinates)
-    per_pass = max(1, chunk // len(images))
+    per_pass = max(1, (chunk or _images_at_once(images.device)) // len(images))
     losses = []
     for part in torch.split(places, per_pass):
         moved = _move(images, directions, part)
@@ -123,7 +123,7 @@ def weight_loss_surface(
     labels: Tensor,
     directions: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
     coordinates: Tensor,
-    chunk: int = 256,
+    chunk: int | None = None,
 ) -> Tensor:
     """Mean cross-entropy of the images over a plane of weights.
 
@@ -133,7 +133,7 @@ def weight_loss_surface(
         labels: (P,) int64.
         directions: two, by parameter name.
         coordinates: (G,) multiples of the directions.
-        chunk: images times grid points per forward pass.
+        chunk: images times grid points per forward pass; by device and size of the network if not given.
 
     Returns:
         (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
@@ -145,8 +145,10 @@ def weight_loss_surface(
         moved = {name: w + place[1] * first[name] + place[0] * second[name] for name, w in weights.items()}
         return F.cross_entropy(functional_call(model, moved, (images,)), labels)
 
-    places = _places(coordinates).to(images)
-    losses = vmap(loss, chunk_size=max(1, chunk // len(images)))(places)
+    together = (chunk or _images_at_once(images.device)) // len(images)
+    if chunk is None:
+        together = min(together, _networks_at_once(model, images.device))
+    losses = vmap(loss, chunk_size=max(1, together))(_places(coordinates).to(images))
     return losses.cpu().view(len(coordinates), len(coordinates))
 
 
@@ -157,7 +159,7 @@ def matching_loss_surface(
     goal: Gradients,
     directions: tuple[Tensor, Tensor],
     coordinates: Tensor,
-    chunk: int = 64,
+    chunk: int | None = None,
 ) -> Tensor:
     """1 - cos(grad L(x_t, y_adv), grad L(x_i + delta, y_i)) of one image over the plane (FRIENDS, figure 2a).
 
@@ -168,7 +170,7 @@ def matching_loss_surface(
         goal: the target's gradient, in the order of the trainable parameters.
         directions: two of (1, C, H, W), in levels.
         coordinates: (G,) in levels.
-        chunk: grid points whose gradients are held at once.
+        chunk: grid points whose gradients are held at once; by device and size of the network if not given.
 
     Returns:
         (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
@@ -182,12 +184,23 @@ def matching_loss_surface(
     gradients_of = vmap(functional_grad(loss), in_dims=(None, 0))
     goal_length = torch.stack([part.square().sum() for part in goal]).sum().sqrt()
     losses = []
-    for part in torch.split(_places(coordinates), chunk):
+    for part in torch.split(_places(coordinates), chunk or _networks_at_once(model, image.device)):
         gradients = [gradient.flatten(1) for gradient in gradients_of(weights, _move(image, directions, part)).values()]
         product = torch.stack([g @ t.flatten() for g, t in zip(gradients, goal, strict=True)]).sum(0)
         length = torch.stack([g.square().sum(1) for g in gradients]).sum(0).sqrt()
         losses.append((1 - product / (length * goal_length)).cpu())
     return torch.cat(losses).view(len(coordinates), len(coordinates))
+
+
+def _images_at_once(device: torch.device) -> int:
+    """As benchmarks/landscapes.py finds: more outgrow a CPU's cache, fewer leave a GPU idle."""
+    return 2048 if device.type == "cuda" else 128
+
+
+def _networks_at_once(model: nn.Module, device: torch.device) -> int:
+    """How many sets of weights or gradients to hold: what vmap saves with small networks it wastes with large ones."""
+    values = sum(parameter.numel() for parameter in model.parameters())
+    return max(1, min(64, (2**28 if device.type == "cuda" else 2**23) // values))
 
 
 def _places(coordinates: Tensor) -> Tensor:

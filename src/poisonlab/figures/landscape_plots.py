@@ -206,8 +206,14 @@ def _surface(
     axes.set_xlabel(labels[0], labelpad=-7.5 if small else -4, fontsize=size)
     axes.set_ylabel(labels[1], labelpad=-7.5 if small else -4, fontsize=size)
     axes.set_zlabel(name, labelpad=-7.5 if small else -4, fontsize=size)
+    locator = MaxNLocator(4 if small else 5)
+    # At the ends, the labels of two axes would meet in the corner.
+    inner = [tick for tick in locator.tick_values(*coordinates[[0, -1]]) if abs(tick) < 0.97 * coordinates[-1]]
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
-        axis.set_major_locator(MaxNLocator(4 if small else 5))
+        if axis is axes.zaxis:
+            axis.set_major_locator(locator)
+        else:
+            axis.set_ticks(inner)
         axis.pane.set_facecolor("white")
         axis.pane.set_edgecolor("#BBBBBB")
         axis._axinfo["grid"].update(color="#DDDDDD", linewidth=0.4)

@@ -61,7 +61,8 @@ def output_std_figure(magnitudes: NDArray[Any], names: Sequence[str], std: NDArr
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(f"perturbation ({PLUS_MINUS} levels)")
         axes.grid(axis="y")
-    row[0].set_ylim(bottom=0)
+    # A line along zero would hide below the axis.
+    row[0].set_ylim(bottom=-0.03 * row[0].get_ylim()[1])
     row[0].set_ylabel("std of the own label's\nprobability")
     figure.legend(
         list(handles.values()),
