@@ -17,8 +17,18 @@ from poisonlab.work.sizes import sizes_of
 from poisonlab.work.stages import stages_of
 
 ROOT = Path(__file__).resolve().parents[2]
-RULES = ("pretrain", "craft", "filter", "noise", "train", "detect", "landscape_poison", "landscape_victims")
-DRAWINGS, TABLES = "figure_", ("dataset", "trials", "tables", "paper_table")
+RULES = (
+    "pretrain",
+    "craft",
+    "filter",
+    "noise",
+    "train",
+    "detect",
+    "landscape_poison",
+    "landscape_victims",
+    "output_std",
+)
+DRAWINGS, TABLES = "figure_", ("dataset", "trials", "tables", "paper_table", "ablation_", "report")
 
 
 def planned(study: Path, results: str) -> dict[str, int]:
@@ -55,6 +65,6 @@ def test_counts_are_those_of_a_dry_run(name: str) -> None:
 
 
 def test_a_grey_box_needs_the_network_that_is_not_crafted_on() -> None:
-    study = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text(encoding="utf-8"))
+    study = yaml.safe_load((ROOT / "tests" / "docs" / "study.yaml").read_text(encoding="utf-8"))
     study["victims"] = [{"name": "moved", "scenario": "transfer", "pretrained": "base", "member": 2}]
     assert jobs_of(read_study(study)).pretrain == {("base", seed, member) for seed in (0, 1) for member in (0, 2)}

@@ -86,7 +86,7 @@ rule output_std:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(output_std_spec, output_std_code),
+        *tracked(program("output_std"), output_std_spec, output_std_code),
         spec=told(output_std_spec),
         where=where,
     shell:

@@ -19,9 +19,9 @@ class Jobs:
         pretrain: surrogate, seed, member.
         craft: attack, seed.
         filter, noise, train, detect: cells.
-        landscape_poison, landscape_victims: attacks.
+        landscape_poison, landscape_victims, output_std: attacks.
         drawings: figures that are drawn.
-        tables: the dataset, the trials, and the tables made of them.
+        tables: the dataset, the trials, the tables made of them, and the report.
     """
 
     pretrain: frozenset[tuple[str, int, int]]
@@ -32,6 +32,7 @@ class Jobs:
     detect: tuple[Cell, ...]
     landscape_poison: tuple[AttackSettings, ...]
     landscape_victims: tuple[AttackSettings, ...]
+    output_std: tuple[AttackSettings, ...]
     drawings: int
     tables: int
 
@@ -41,6 +42,9 @@ def jobs_of(study: Study) -> Jobs:
     cells = tuple((attack, row, seed) for attack, row in study.meetings() for seed in study.seeds_of(attack))
     around_poison = tuple(attack for attack in study.drawn_attacks if attack.around_poison)
     around_poisons = tuple(attack for attack in study.drawn_attacks if study.landscape_victims(attack.name))
+    spread = tuple(
+        attack for attack in study.drawn_attacks if attack.surrogates or study.landscape_victims(attack.name)
+    )
     paper_tables = {place.table for attack in study.attacks for place in attack.published}
     return Jobs(
         pretrain=_pretrained(study, around_poison),
@@ -51,8 +55,12 @@ def jobs_of(study: Study) -> Jobs:
         detect=tuple(cell for cell in cells if cell[1].detector is not None),
         landscape_poison=around_poison,
         landscape_victims=around_poisons,
-        drawings=1 + _curves_and_examples(study) + len(around_poison) + len(around_poisons),
-        tables=3 + len(paper_tables),
+        output_std=spread,
+        drawings=1
+        + len(study.ablations)
+        + _curves_and_examples(study)
+        + sum(map(len, (around_poison, around_poisons, spread))),
+        tables=4 + len(paper_tables) + len(study.ablations),
     )
 
 

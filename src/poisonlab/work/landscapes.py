@@ -1,8 +1,8 @@
-"""The work of the loss landscapes of figures 2 and 3; drawing them is not counted."""
+"""The work of the loss landscapes of figures 2 and 3, and of the spread of the output; drawing is not counted."""
 
 from __future__ import annotations
 
-from poisonlab.config.figures import Landscape
+from poisonlab.config.figures import Landscape, OutputStd
 from poisonlab.work.amount import Work, passes
 from poisonlab.work.networks import BY_WEIGHTS, FORWARD, MATCHING, Network
 
@@ -12,9 +12,16 @@ def around_poison(settings: Landscape, network: Network, poisons: int) -> Work:
     points = settings.points**2
     # The target's own gradient is one image more.
     finding = passes("craft", network, MATCHING, poisons) + passes("craft", network, BY_WEIGHTS, 1)
+    points *= settings.draws
     return finding + passes("train", network, BY_WEIGHTS, points) + passes("forward", network, FORWARD, points)
 
 
 def around_poisons(settings: Landscape, network: Network, poisons: int, victims: int) -> Work:
     """Figure 3: the loss of all poisons at every point of the grid, in every one of ``victims``."""
-    return passes("forward", network, FORWARD, victims * settings.points**2 * poisons)
+    return passes("forward", network, FORWARD, victims * settings.draws * settings.points**2 * poisons)
+
+
+def output_std(settings: OutputStd, network: Network, poisons: int, networks: int) -> Work:
+    """Figure 5c: the output around poisons, their bases and as many clean images, in every one of ``networks``."""
+    images = 3 * poisons * settings.draws * len(settings.magnitudes)
+    return passes("forward", network, FORWARD, networks * images)

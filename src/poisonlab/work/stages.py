@@ -15,7 +15,7 @@ from poisonlab.work.amount import Work, passes, total
 from poisonlab.work.crafting import Means, crafting, targets
 from poisonlab.work.inspecting import detecting, filtering
 from poisonlab.work.jobs import Cell, Jobs, jobs_of
-from poisonlab.work.landscapes import around_poison, around_poisons
+from poisonlab.work.landscapes import around_poison, around_poisons, output_std
 from poisonlab.work.networks import FORWARD, Network, network_of
 from poisonlab.work.sizes import Sizes
 from poisonlab.work.training import making_noise, observing, scheduled, training
@@ -139,6 +139,11 @@ class _Bench:
             victim = self._network(self.study.model_of(self.study.victim_of(attack)))
             victims = len(self.study.landscape_victims(attack.name))
             yield around_poisons(settings, victim, self._poisons(attack), victims)
+        for attack in jobs.output_std:
+            victims = len(self.study.landscape_victims(attack.name))
+            networks = victims + bool(attack.surrogates)
+            model = self.study.model_of(self.study.victim_of(attack))
+            yield output_std(self.study.figures.output_std, self._network(model), self._poisons(attack), networks)
 
     def _network(self, model: ModelSettings) -> Network:
         return network_of(model, self.sizes.classes, self.sizes.image_shape)
