@@ -25,6 +25,9 @@ from poisonlab.evaluation.choosing import Line
 from poisonlab.evaluation.trials import read_trials
 
 
+_FINDING = "- Finding: "
+
+
 class Block(Settings):
     """One table or figure."""
 
@@ -87,11 +90,15 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _block(block: Block) -> dict[str, object]:
-    shown: dict[str, object] = {"title": block.title, "table": None, "image": None, "caption": ""}
+    shown: dict[str, object] = {"title": block.title, "table": None, "findings": [], "image": None, "caption": ""}
     if block.table is not None:
         # HTML in names or descriptions is shown, not interpreted, and nothing is loaded from elsewhere.
         markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "link", "autolink"])
-        shown["table"] = Markup(markdown.render(_text(block.table)))
+        lines = _text(block.table).splitlines()
+        # What a table says stands above it.
+        shown["findings"] = [line.removeprefix(_FINDING) for line in lines if line.startswith(_FINDING)]
+        rest = [line for line in lines if not line.startswith(_FINDING)]
+        shown["table"] = Markup(markdown.render("\n".join(rest)))
     if block.png is not None:
         shown["image"] = base64.b64encode(_bytes(block.png)).decode()
     if block.caption is not None:

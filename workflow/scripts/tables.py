@@ -59,8 +59,9 @@ TIME_NOTE = (
 )
 PUBLISHED_NOTE = (
     "Published: FRIENDS, table {table} (CIFAR-10, ResNet-18, {setting}); inside/outside says whether the value lies "
-    "in our interval. Table 1's printed +- is p(1-p)/sqrt(n), not a standard error, and is not repeated."
+    "in our interval."
 )
+PRINTED_NOTE = "Table 1's printed +- is p(1-p)/sqrt(n), not a standard error, and is not repeated."
 
 
 def main(argv: Sequence[str]) -> None:
@@ -115,7 +116,8 @@ def _notes(trials: Sequence[Trial], stage: Tables) -> list[str]:
     notes += [REJECTED_NOTE] if any(not math.isnan(trial.false_alarms) for trial in trials) else []
     notes += [PRIVACY_NOTE] if any(not math.isnan(trial.privacy_epsilon) for trial in trials) else []
     tables = sorted({claim.table for claim in stage.claims})
-    return notes + [PUBLISHED_NOTE.format(table=table, setting=SETTINGS[table]) for table in tables]
+    notes += [PUBLISHED_NOTE.format(table=table, setting=SETTINGS[table]) for table in tables]
+    return notes + ([PRINTED_NOTE] if 1 in tables else [])
 
 
 def _published(folder: Path, claims: Sequence[Claim]) -> dict[tuple[str, str], dict[str, float]]:

@@ -102,7 +102,9 @@ def learning_curves(histories: Sequence[History], def_epoch: int | None = None) 
     attacks = list(dict.fromkeys(history.attack for history in histories))
     defenses = list(dict.fromkeys(history.defense for history in histories))
     width = PAGE_WIDTH * (0.15 + 0.85 * len(shown) / len(_QUANTITIES))
-    legend_rows = math.ceil((len(defenses) + (def_epoch is not None)) / 5)
+    # Long names need wider columns than the page has room for five of.
+    columns = 5 if max(len(label_of(defense)) for defense in defenses) <= 22 else 4
+    legend_rows = math.ceil((len(defenses) + (def_epoch is not None)) / columns)
     figure = Figure(
         figsize=(width, 1.75 * len(attacks) + 0.35 + 0.16 * legend_rows),
         layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.04),
@@ -134,9 +136,9 @@ def learning_curves(histories: Sequence[History], def_epoch: int | None = None) 
         list(handles.values()),
         list(handles),
         loc="outside lower center",
-        ncols=min(len(handles), 5),
+        ncols=min(len(handles), columns),
         title=_explanation(histories),
-        columnspacing=1.4,
+        columnspacing=1.2,
         handlelength=2.4,
     )
     return figure

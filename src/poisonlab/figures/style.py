@@ -113,6 +113,13 @@ _DASHES = {
     "gaussian": (0, (4, 1.5)),
 }
 
+_OTHER_DASHES: tuple[str | tuple[int, Sequence[float]], ...] = (
+    "solid",
+    (0, (6, 1)),
+    (0, (3, 1, 1, 1)),
+    (0, (1.5, 1)),
+)
+
 
 def colour_of(defense_name: str) -> str:
     """The colour (hex) of a defense: always the same, whatever else is drawn."""
@@ -123,8 +130,12 @@ def colour_of(defense_name: str) -> str:
 
 
 def dashes_of(defense_name: str) -> str | tuple[int, Sequence[float]]:
-    """The line style of a defense: dotted for the control, dashed for random noise alone, solid otherwise."""
-    return _DASHES.get(defense_name, "solid")
+    """The line style of a defense: dotted for the control, dashed for random noise alone, solid for the paper's others;
+    the rest, which share colours, have one of four styles by name."""
+    if defense_name in _COLOURS:
+        return _DASHES.get(defense_name, "solid")
+    digest = hashlib.sha256(defense_name.encode()).digest()
+    return _OTHER_DASHES[digest[1] % len(_OTHER_DASHES)]
 
 
 def label_of(defense_name: str) -> str:
