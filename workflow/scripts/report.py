@@ -24,7 +24,6 @@ from poisonlab.errors import DataError
 from poisonlab.evaluation.choosing import Line
 from poisonlab.evaluation.trials import read_trials
 
-
 _FINDING = "- Finding: "
 
 
