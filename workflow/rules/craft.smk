@@ -18,7 +18,7 @@ rule craft:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(program("craft"), craft_spec, craft_code, slots=112),
+        *tracked(program("craft"), craft_spec, craft_code, slots=96),
         spec=told(craft_spec),
         where=where,
         given=lambda wildcards, input: given("--surrogates", input.surrogates)

@@ -18,7 +18,7 @@ rule detect:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(program("detect"), detect_spec, detect_code),
+        *tracked(program("detect"), detect_spec, detect_code, slots=40),
         spec=told(detect_spec),
         where=where,
         settings=told(outcome_of),

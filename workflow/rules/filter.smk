@@ -17,7 +17,7 @@ rule filter:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(program("filter"), filter_spec, filter_code),
+        *tracked(program("filter"), filter_spec, filter_code, slots=40),
         spec=told(filter_spec),
         where=where,
         given=lambda wildcards, input: given("--poisons", input.poisons),

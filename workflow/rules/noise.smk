@@ -18,7 +18,7 @@ rule noise:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(program("noise"), noise_spec, noise_code),
+        *tracked(program("noise"), noise_spec, noise_code, slots=56),
         spec=told(noise_spec),
         code=told(noise_code),
         where=where,

@@ -16,7 +16,7 @@ rule pretrain:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(program("pretrain"), pretrain_spec, pretrain_code),
+        *tracked(program("pretrain"), pretrain_spec, pretrain_code, slots=48),
         spec=told(pretrain_spec),
         code=told(pretrain_code),
         where=where,

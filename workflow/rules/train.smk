@@ -20,7 +20,7 @@ rule train:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(program("train"), train_spec, train_code),
+        *tracked(program("train"), train_spec, train_code, slots=56),
         spec=told(train_spec),
         code=told(train_code),
         where=where,
