@@ -107,6 +107,19 @@ def test_table_1_prints_the_variance_over_the_root_of_n(numbers: pd.DataFrame) -
         assert plus_minus < 100 * math.sqrt(p * (1 - p) / 20) / 1.9
 
 
+def test_sleeper_agents_spreads_are_of_24_yes_or_no_trials(numbers: pd.DataFrame) -> None:
+    """Of table 5, and of table 2's rows that share its runs, though a set's outcome is a rate over 1000 images."""
+    rates = numbers[numbers["column"] == "Poison Acc"]
+    own = (rates["table"] == 2) & rates["defense"].isin(
+        ["none", "friends-bernoulli", "friends-gaussian", "friends-uniform"]
+    )
+    chosen = rates[own | (rates["table"] == 5)]
+    assert len(chosen) == 10
+    for value, plus_minus in zip(chosen["value"], chosen["plus_minus"], strict=True):
+        p = value / 100
+        assert plus_minus == pytest.approx(100 * math.sqrt(p * (1 - p) / 24), abs=0.011)
+
+
 def test_runs_shared_by_two_tables_agree(numbers: pd.DataFrame) -> None:
     def pair(table: int, row: str, defense: str) -> list[float]:
         here = numbers[(numbers["table"] == table) & (numbers["row"] == row) & (numbers["defense"] == defense)]
