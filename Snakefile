@@ -48,6 +48,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/detect.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/sections.smk"
 include: "workflow/rules/report.smk"
 
 
