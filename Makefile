@@ -11,7 +11,7 @@ demo: .venv/ready
 	@echo "Open results/reports/digits.html in a browser; the tables are results/tables/digits.*"
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -15,9 +15,6 @@ from doc_pages import ROOT, blocks
 
 from poisonlab.provenance import code_digests
 
-# One worker makes the copies for all.
-pytestmark = pytest.mark.xdist_group("documented examples")
-
 PAGES = ("add-an-attack.md", "add-a-defense.md", "add-a-dataset.md")
 COPIED = ("Snakefile", "src", "workflow", "config", "config.yaml", "envs", "reference", "profiles")
 JOBS = {
