@@ -44,7 +44,8 @@ def tracked(always, *functions, slots=64):
     remembered = {}
 
     def strings(wildcards):
-        key = tuple(sorted(wildcards.items()))
+        # The values: all jobs of a rule name their wildcards in one order.
+        key = tuple(wildcards)
         if key not in remembered:
             found = dict.fromkeys(
                 string for function in functions for string in function(wildcards)
