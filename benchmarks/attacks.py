@@ -1,7 +1,7 @@
 """Time and memory of the attacks' inner loops, against the straightforward way of doing the same.
 
-    python benchmarks/attacks.py [--device auto|cpu|cuda] [--scale small|cifar] [--threads 1] [--repeats 3]
-                                 [--only NAME] [--json FILE]
+    python benchmarks/attacks.py [--device auto|cpu|cuda] [--scale small|cifar|tiny] [--threads 1] [--repeats 3]
+                                 [--only NAME] [--no-memory] [--json FILE]
 
 The last column is the largest relative difference between the two ways' results, on something small enough to check.
 """
@@ -25,6 +25,7 @@ from poisonlab.models import resnet18, small_resnet
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.gradient_norms import per_sample_gradient_norms
 from poisonlab.randomness import generator
+from poisonlab.work.networks import MATCHING, measured
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 SHIFT = 4.0
@@ -52,8 +53,18 @@ def selection(model: Classifier, count: int, device: torch.device, precision: st
     )
 
 
-def matching(model: Classifier, poisons: int, steps: int, device: torch.device, workers: int = 0) -> Contest:
-    """Steps of gradient matching, as its loop takes them; the releases' loaders start new workers for every step."""
+def matching(
+    model: Classifier,
+    poisons: int,
+    steps: int,
+    device: torch.device,
+    *,
+    workers: int = 0,
+    restarts: int = 1,
+    precision: str = "float32",
+) -> Contest:
+    """Steps of gradient matching, as its loop takes them, from so many starts; the releases' loaders start new workers
+    for every step. Both ways compute in float32 to be compared; ``precision`` is that of ours to be timed."""
     stream = generator("cpu", 0, "benchmark", "images")
     images = torch.randint(0, 256, (poisons, 3, 32, 32), generator=stream, dtype=torch.uint8)
     labels = torch.full((poisons,), 3)
@@ -63,14 +74,19 @@ def matching(model: Classifier, poisons: int, steps: int, device: torch.device, 
     bases, bound = Normalize(MEAN, STD)(images / 255), 16 / 255 / torch.tensor(STD).view(3, 1, 1)
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
 
-    def ours(augmentation: Augmentation) -> Tensor:
+    def ours(augmentation: Augmentation, precision: str) -> Tensor:
         attacker = Attacker([model], normalize, Recipe(augmentation=augmentation))
-        settings = GradientMatching(name="benchmark", surrogate="benchmark", steps=steps, restarts=1)
-        return Crafting(attacker, settings, images, labels, None, 0, "benchmark").run([Matcher(model, goal)])[1][0]
+        settings = GradientMatching(name="benchmark", surrogate="benchmark", steps=steps)
+        crafting = Crafting(attacker, settings, images, labels, None, 0, "benchmark", restarts)
+        return crafting.run([Matcher(model, goal, precision)])[1]
 
     def reference(shift: float) -> Tensor:
+        return torch.stack([one_start(shift, restart) for restart in range(restarts)])
+
+    def one_start(shift: float, restart: int) -> Tensor:
         # The start that our loop draws, so that without augmentation both take the same path.
-        drawn = torch.randn(images.shape, generator=generator(device, 0, "benchmark", "start", 0), device=device).cpu()
+        stream = generator(device, 0, "benchmark", "start", restart)
+        drawn = torch.randn(images.shape, generator=stream, device=device).cpu()
         start = torch.minimum(torch.maximum(drawn * bound, -bound), bound)
         start = torch.minimum(torch.maximum(bases + start, -mean / std), (1 - mean) / std) - bases
         return reference_attacks.craft(
@@ -89,10 +105,12 @@ def matching(model: Classifier, poisons: int, steps: int, device: torch.device, 
 
     return Contest(
         reference=lambda: reference(SHIFT),
-        ours=lambda: ours(Augmentation(kind="shift", pixels=SHIFT)),
-        difference=lambda *_: relative(ours(Augmentation(kind="none")), reference(0.0)),
+        ours=lambda: ours(Augmentation(kind="shift", pixels=SHIFT), precision),
+        difference=lambda *_: relative(ours(Augmentation(kind="none"), "float32"), reference(0.0)),
         unit="step",
-        per_call=steps,
+        per_call=steps * restarts,
+        flops=MATCHING * measured("matched", model, (3, 32, 32)).forward * poisons * steps * restarts,
+        precision=precision,
     )
 
 
@@ -145,6 +163,12 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
         "gradient matching, the same, 4 workers per loader": lambda device: matching(
             small(), 100, 5, device, workers=4
         ),
+        "gradient matching in bfloat16, small residual network, 100 poisons, 8 restarts": lambda device: matching(
+            small(), 100, 2, device, restarts=8, precision="bfloat16"
+        ),
+        "gradient matching in bfloat16, ResNet-18, 32 poisons": lambda device: matching(
+            large(), 32, 2, device, precision="bfloat16"
+        ),
         "MetaPoison, small residual network, 12 poisons": lambda device: unrolling(small(), 12, device),
     },
     "cifar": {
@@ -152,7 +176,17 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
         "selection, ResNet-18, 5000 images": lambda device: selection(large(), 5000, device),
         "selection in bfloat16, ResNet-18, 5000 images": lambda device: selection(large(), 5000, device, "bfloat16"),
         "gradient matching, ResNet-18, 500 poisons": lambda device: matching(large(), 500, 5, device),
+        "gradient matching in bfloat16, ResNet-18, 500 poisons, 8 restarts": lambda device: matching(
+            large(), 500, 2, device, restarts=8, precision="bfloat16"
+        ),
         "MetaPoison, ResNet-18, 12 poisons": lambda device: unrolling(large(), 12, device),
+    },
+    "tiny": {
+        "selection, small residual network, 8 images": lambda device: selection(small(), 8, device),
+        "gradient matching, small residual network, 4 poisons, 2 restarts": lambda device: matching(
+            small(), 4, 2, device, restarts=2
+        ),
+        "MetaPoison, small residual network, 2 poisons": lambda device: unrolling(small(), 2, device),
     },
 }
 

@@ -13,9 +13,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,6 +32,9 @@ class Contest:
         difference: of the two results, or of something small enough to check.
         unit: the thing of which one call does ``per_call``.
         reference_on_cpu: the straightforward way uses the CPU whatever the device.
+        flops: floating-point operations of one call of ours, where they bound its time.
+        traffic: bytes that one call of ours cannot help reading and writing, where they bound its time.
+        precision: in which ours computes, to be set beside the device's peak.
     """
 
     reference: Callable[[], object] | None
@@ -39,6 +43,9 @@ class Contest:
     unit: str
     per_call: int = 1
     reference_on_cpu: bool = False
+    flops: float | None = None
+    traffic: float | None = None
+    precision: str = "float32"
 
 
 Contests = Mapping[str, Mapping[str, Callable[[torch.device], Contest]]]
@@ -47,7 +54,12 @@ Contests = Mapping[str, Mapping[str, Callable[[torch.device], Contest]]]
 
 @dataclass(frozen=True)
 class Result:
-    """Medians of one contest; seconds per unit and MiB, None where there is nothing to measure or to compare."""
+    """Medians of one contest; seconds per unit and MiB, None where there is nothing to measure or to compare.
+
+    Attributes:
+        ratios: reference over ours, of each pair of calls that followed each other.
+        flops, traffic: per second, of ours.
+    """
 
     contest: str
     unit: str
@@ -56,45 +68,59 @@ class Result:
     reference_mib: float | None
     ours_mib: float | None
     difference: float | None
+    ratios: tuple[float, ...] = ()
+    flops: float | None = None
+    traffic: float | None = None
+    precision: str = "float32"
 
     @property
     def ratio(self) -> float | None:
-        return None if self.reference_s is None else self.reference_s / self.ours_s
+        return statistics.median(self.ratios) if self.ratios else None
 
 
 def run(contests: Contests, program: str, description: str | None) -> None:
     """Measure what the command line asks for; print a Markdown table, and write JSON if asked."""
-    options = parse(contests, description)
-    torch.set_num_threads(options.threads)
+    options = parser(contests, description).parse_args()
+    prepare(options)
     if options.memory is not None:
-        name, way = options.memory
-        print(json.dumps(resident_growth(contests[options.scale][name], way)))
+        answer_memory(contests, options)
         return
+    results = measure_all(contests, program, options)
+    facts = machine(options)
+    print(heading(facts), end="\n\n")
+    print(table(results))
+    if options.json is not None:
+        write(options.json, machine=facts, results=[asdict(result) | {"ratio": result.ratio} for result in results])
+
+
+def parser(contests: Contests, description: str | None) -> argparse.ArgumentParser:
+    """The options of every benchmark."""
+    arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    arguments.add_argument("--scale", choices=tuple(contests), default="small")
+    arguments.add_argument("--threads", type=int, default=1, help="of PyTorch on the CPU")
+    arguments.add_argument("--repeats", type=int, default=3)
+    arguments.add_argument("--only", default="", help="measure only what has this in its name")
+    arguments.add_argument("--no-memory", action="store_true", help="measure no memory: half the time on a CPU")
+    arguments.add_argument("--json", type=Path, help="also write the numbers to this file")
+    arguments.add_argument("--memory", nargs=2, metavar=("CONTEST", "WAY"), help=argparse.SUPPRESS)
+    return arguments
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Set the threads and replace ``auto`` by a device."""
+    torch.set_num_threads(options.threads)
+    if options.device == "auto":
+        options.device = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def measure_all(contests: Contests, program: str, options: argparse.Namespace) -> list[Result]:
+    """The results of what ``options`` name, in order; ``program`` is started anew to measure memory."""
     results = []
     for name in (name for name in contests[options.scale] if options.only in name):
         print(f"measuring: {name}", file=sys.stderr)
         results.append(measure(contests[options.scale][name], name, program, options))
-    facts = machine(options)
-    print(", ".join(f"{key}: {value}" for key, value in facts.items()), end="\n\n")
-    print(table(results))
-    if options.json is not None:
-        rows = [{**asdict(result), "ratio": result.ratio} for result in results]
-        options.json.write_text(json.dumps({"machine": facts, "results": rows}, indent=2) + "\n")
-
-
-def parse(contests: Contests, description: str | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--scale", choices=tuple(contests), default="small")
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch on the CPU")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", default="", help="measure only what has this in its name")
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
-    parser.add_argument("--memory", nargs=2, metavar=("CONTEST", "WAY"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.device == "auto":
-        options.device = "cuda" if torch.cuda.is_available() else "cpu"
-    return options
+    return results
 
 
 def measure(build: Callable[[torch.device], Contest], name: str, program: str, options: argparse.Namespace) -> Result:
@@ -108,13 +134,26 @@ def measure(build: Callable[[torch.device], Contest], name: str, program: str, o
             if call is not None:
                 taken, results[way] = timed(call, device)
                 seconds[way].append(taken / contest.per_call)
-    medians = {way: statistics.median(values) if values else None for way, values in seconds.items()}
+    reference_s = statistics.median(seconds["reference"]) if seconds["reference"] else None
+    ours_s = statistics.median(seconds["ours"])
     memory = {way: extra_memory(contest, name, way, program, options) for way in WAYS}
-    difference = contest.difference(results["reference"], results["ours"]) if "reference" in results else None
-    assert medians["ours"] is not None
     return Result(
-        name, contest.unit, medians["reference"], medians["ours"], memory["reference"], memory["ours"], difference
+        name,
+        contest.unit,
+        reference_s,
+        ours_s,
+        memory["reference"],
+        memory["ours"],
+        contest.difference(results["reference"], results["ours"]) if "reference" in results else None,
+        tuple(first / second for first, second in zip(seconds["reference"], seconds["ours"], strict=False)),
+        per_second(contest.flops, ours_s * contest.per_call),
+        per_second(contest.traffic, ours_s * contest.per_call),
+        contest.precision,
     )
+
+
+def per_second(amount: float | None, seconds: float) -> float | None:
+    return None if amount is None else amount / seconds
 
 
 def timed(call: Callable[[], object], device: torch.device) -> tuple[float, object]:
@@ -133,7 +172,7 @@ def synchronise(device: torch.device) -> None:
 def extra_memory(contest: Contest, name: str, way: str, program: str, options: argparse.Namespace) -> float | None:
     """MiB that one call needs beyond what was in use before it."""
     call = getattr(contest, way)
-    if call is None:
+    if call is None or options.no_memory:
         return None
     if options.device == "cuda" and not (way == "reference" and contest.reference_on_cpu):
         before = torch.cuda.memory_allocated()
@@ -146,6 +185,12 @@ def extra_memory(contest: Contest, name: str, way: str, program: str, options: a
     )
     answer: float | None = json.loads(done.stdout)
     return answer
+
+
+def answer_memory(contests: Contests, options: argparse.Namespace) -> None:
+    """What ``extra_memory`` starts a process for."""
+    name, way = options.memory
+    print(json.dumps(resident_growth(contests[options.scale][name], way)))
 
 
 def resident_growth(build: Callable[[torch.device], Contest], way: str) -> float | None:
@@ -167,10 +212,9 @@ def resident(status: Path, field: str) -> int:
 
 
 def machine(options: argparse.Namespace) -> dict[str, str | int]:
-    device = torch.cuda.get_device_name() if options.device == "cuda" else platform.processor() or platform.machine()
     return {
         "device": options.device,
-        "name": device,
+        "name": device_name(torch.device(options.device), options.threads),
         "threads": options.threads,
         "repeats": options.repeats,
         "scale": options.scale,
@@ -178,21 +222,50 @@ def machine(options: argparse.Namespace) -> dict[str, str | int]:
     }
 
 
-def table(results: list[Result]) -> str:
-    lines = [
-        "| what | reference | ours | ratio | memory, reference | memory, ours | difference |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+def device_name(device: torch.device, threads: int) -> str:
+    """The kind of device; a CPU's with the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def processor() -> str:
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text(encoding="utf-8").splitlines() if described.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def heading(facts: Mapping[str, str | int]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in facts.items())
+
+
+def table(results: Sequence[Result]) -> str:
+    """Time, ratio with its range over the repeats, memory and agreement, as Markdown."""
+    rows = []
     for result in results:
         times = [
             shown(None if value is None else 1000 * value, "{:.3g} ms/" + result.unit)
             for value in (result.reference_s, result.ours_s)
         ]
+        ends = f"{min(result.ratios):.2f} to {max(result.ratios):.2f}" if result.ratios else "–"
         memory = [shown(value, "{:.0f} MiB") for value in (result.reference_mib, result.ours_mib)]
-        cells = [result.contest, *times, shown(result.ratio, "{:.2f}"), *memory, shown(result.difference, "{:.2g}")]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(
+            [result.contest, *times, shown(result.ratio, "{:.2f}"), ends, *memory, shown(result.difference, "{:.2g}")]
+        )
+    head = ["what", "reference", "ours", "ratio", "range", "memory, reference", "memory, ours", "difference"]
+    return markdown(head, rows)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are numbers."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows])
 
 
 def shown(value: float | None, form: str) -> str:
     return "–" if value is None else form.format(value)
+
+
+def write(path: Path, **parts: Any) -> None:
+    path.write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """Time and memory of the filters, against the straightforward way of doing the same.
 
-    python benchmarks/filters.py [--device auto|cpu|cuda] [--scale small|cifar] [--threads 1] [--repeats 3]
-                                 [--only NAME] [--json FILE]
+    python benchmarks/filters.py [--device auto|cpu|cuda] [--scale small|cifar|tiny] [--threads 1] [--repeats 3]
+                                 [--only NAME] [--no-memory] [--json FILE]
 
 ``cifar`` is the size of CIFAR-10; there Deep k-NN runs our way only, since row by row is too long to wait for. The last
 column is the number of decisions in which the two ways differ.
@@ -71,6 +71,10 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
         "Deep k-NN, 5000 x 512, k = 100": lambda device: neighbours(5000, 100, device),
         "Deep k-NN, 50,000 x 512, k = 1000": lambda device: neighbours(50_000, 1000, device, compare=False),
         "EPIC, 500 medoids of 5000": lambda device: medoids(5000, 500, device),
+    },
+    "tiny": {
+        "Deep k-NN, 200 x 512, k = 4": lambda device: neighbours(200, 4, device),
+        "EPIC, 20 medoids of 200": lambda device: medoids(200, 20, device),
     },
 }
 

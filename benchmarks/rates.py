@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import platform
 import statistics
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from contest import synchronise, timed
+from contest import device_name, synchronise, timed
 
 from poisonlab.attacks.attacker import Attacker
 from poisonlab.attacks.matching import Crafting, Matcher, target_gradient
@@ -124,19 +122,6 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
     call()
     synchronise(device)
     return statistics.median(timed(call, device)[0] for _ in range(REPEATS))
-
-
-def device_name(device: torch.device, threads: int) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def processor() -> str:
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text(encoding="utf-8").splitlines() if described.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import platform
 import resource
@@ -12,30 +13,36 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from poisonlab.artifacts.files import write_json
 from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.provenance import parse
+
+# Programs that only read tables and draw should not wait for torch: what needs it imports it.
+if TYPE_CHECKING:
+    import torch
 
 EXIT_BAD_INPUT = 2
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Run a stage program: exit 0, or print one line on a problem that the user can cure and exit 2."""
+    # What was imported stays until the end: without this, collecting it at the exit takes a third of torch's import.
+    # But Triton, where it is there, calls what is not collected leaked.
+    if "triton" not in sys.modules:
+        gc.freeze()
     try:
         main(sys.argv[1:])
     except PoisonlabError as error:
         fail(str(error))
-    except torch.OutOfMemoryError:
-        fail("out of memory on the GPU: lower the batch size, or set device: cpu")
     except MemoryError:
         fail("out of memory: use a smaller dataset or batch size, or run fewer jobs at once (--cores)")
     except OSError as error:
         fail(f"{error.filename or 'file system'}: {error.strerror or error}")
     except RuntimeError as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's
+            fail("out of memory on the GPU: lower the batch size, or set device: cpu")
         # The CPU allocator has no exception type of its own.
         if "not enough memory" in str(error) or "can't allocate memory" in str(error):
             fail("out of memory: use a smaller dataset or batch size, or run fewer jobs at once (--cores)")
@@ -78,6 +85,8 @@ def prepare_torch(device: str, threads: int) -> torch.device:
     Raises:
         SettingsError: a GPU is demanded and there is none.
     """
+    import torch
+
     torch.set_num_threads(threads)
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device: cuda is demanded but there is no usable GPU: set device: cpu or auto")
@@ -105,6 +114,8 @@ class RunCard:
 
     def write(self, path: Path, **more: Any) -> None:
         """Write the card; ``more`` is added to it."""
+        import torch
+
         on_gpu = self._device.type == "cuda"
         write_json(
             path,

@@ -10,16 +10,14 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from poisonlab.errors import DataError, PoisonlabError
+
+# Programs that read no tensors should not wait for torch: what needs it imports it.
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 _CHECKSUM = "sha256"
 
@@ -86,6 +84,8 @@ def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], facts: M
 
     ``kind`` says what the file is. A checksum of the tensors guards against damage.
     """
+    from safetensors.torch import save
+
     contiguous: dict[str, Tensor] = {}
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -126,6 +126,8 @@ def check_tensors(path: Path) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
     """Tensors, facts and kind of an intact file."""
+    from safetensors import SafetensorError, safe_open
+
     if not path.is_file():
         raise DataError(f"{path} is missing: run the workflow to make it")
     try:
@@ -143,11 +145,15 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
 
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
     """Write arrays as ``.npz``, atomically; equal content gives equal bytes."""
+    import numpy as np
+
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **{name: arrays[name] for name in sorted(arrays)})
 
 
 def _digest(tensors: Mapping[str, Tensor], kind: str, facts: str) -> str:
+    import torch
+
     digest = hashlib.sha256(f"{kind}\n{facts}\n".encode())
     for name in sorted(tensors):
         tensor = tensors[name]

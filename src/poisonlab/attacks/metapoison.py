@@ -35,8 +35,8 @@ from poisonlab.data.training_set import pixels
 from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.models.classifier import Classifier
 from poisonlab.randomness import generator, stream_seed
-from poisonlab.training.loop import set_rate, sgd
 from poisonlab.training.schedule import learning_rate
+from poisonlab.training.sgd import Sgd, sgd_of
 
 _LOWEST_MARGIN = -100.0
 _WARM_UP = 5
@@ -151,7 +151,7 @@ class _Surrogate:
     """
 
     model: Classifier
-    optimizer: torch.optim.SGD
+    optimizer: Sgd
     number: int
     batches: int = 0
     run: int = 0
@@ -307,7 +307,7 @@ class _Crafting:
 
     def _fresh(self, number: int, run: int) -> _Surrogate:
         model = self.attacker.network(stream_seed(self.seed, "metapoison", "surrogate", number, run))
-        return _Surrogate(model, sgd(model, self.attacker.recipe), number, run=run)
+        return _Surrogate(model, sgd_of(model, self.attacker.recipe), number, run=run)
 
     def _advance(self, surrogate: _Surrogate, batches: int) -> None:
         """So many batches of the recipe on clean data; a surrogate at the end of its training starts anew."""
@@ -332,7 +332,7 @@ class _Crafting:
         loss = F.cross_entropy(logits.float(), self.labels[rows])
         surrogate.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        set_rate(surrogate.optimizer, learning_rate(recipe, surrogate.batches / self._epoch()))
+        surrogate.optimizer.rate = learning_rate(recipe, surrogate.batches / self._epoch())
         surrogate.optimizer.step()
 
     def _clean_stream(self, device: torch.device | str, surrogate: _Surrogate, *place: int) -> torch.Generator:

@@ -21,6 +21,7 @@ from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.schedule import learning_rate
+from poisonlab.training.sgd import Sgd, sgd_of
 
 EpochRecord = dict[str, float]
 """One epoch's numbers: ``epoch``, ``lr``, ``train_loss``, ``examples`` and what ``observe`` measured."""
@@ -75,7 +76,7 @@ def train(
     full = data = data.to(device)
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
-    optimizer = sgd(model, recipe)
+    optimizer = sgd_of(model, recipe)
     last = recipe.epochs if until is None else until
     history: list[EpochRecord] = []
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
@@ -116,7 +117,7 @@ def _train_epoch(
     normalize: Normalize,
     data: TrainingSet,
     recipe: Recipe,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Sgd,
     seed: int,
     defenses: Sequence[Defense],
     epoch: int,
@@ -133,7 +134,7 @@ def _train_epoch(
     total = torch.zeros((), device=device, dtype=torch.float64)
     batches = _batches(len(data), recipe, defenses, seed, epoch, device)
     for number, chosen in enumerate(batches):
-        set_rate(optimizer, _rate(recipe, defenses, epoch + number / len(batches)))
+        optimizer.rate = _rate(recipe, defenses, epoch + number / len(batches))
         labels, rows = data.labels[chosen], data.rows[chosen]
         if features is not None:
             logits = cast(Classifier, model).head(features[rows])
@@ -148,7 +149,7 @@ def _train_epoch(
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
             logits = _forward(model, inputs, recipe)
         loss = _loss(logits, labels, defenses, epoch)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         for defense, stream in zip(defenses, streams, strict=True):
             defense.change_gradients(parameters, recipe, stream)
@@ -242,43 +243,17 @@ def _loss(logits: Tensor, labels: Tensor, defenses: Sequence[Defense], epoch: in
     return F.cross_entropy(logits, labels)
 
 
-def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """The recipe's optimiser over the trainable parameters; the rate is set before each step."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for parameter in (parameter for parameter in model.parameters() if parameter.requires_grad):
-        # Biases and normalisation weights are the parameters with one axis.
-        (free if parameter.ndim <= 1 and not recipe.decay_norm_and_bias else decayed).append(parameter)
-    return torch.optim.SGD(
-        [
-            {"params": decayed, "weight_decay": recipe.weight_decay},
-            {"params": free, "weight_decay": 0.0},
-        ],
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov and recipe.momentum > 0,
-        fused=True,
-    )
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of every group."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
 def _save(
     checkpoint: Checkpoint,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Sgd,
     data: TrainingSet,
     history: list[EpochRecord],
 ) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
-        momentum = optimizer.state[parameter].get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"momentum.{name}"] = momentum
+        if parameter in optimizer.momenta:
+            tensors[f"momentum.{name}"] = optimizer.momenta[parameter]
     tensors["rows"] = data.rows
     checkpoint.save(tensors, {"history": history})
 
@@ -286,7 +261,7 @@ def _save(
 def _restore(
     saved: tuple[dict[str, Tensor], dict[str, Any]],
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Sgd,
     full: TrainingSet,
 ) -> tuple[list[EpochRecord], TrainingSet]:
     tensors, facts = saved
@@ -297,7 +272,7 @@ def _restore(
         if f"momentum.{name}" in tensors:
             momentum = torch.empty_like(parameter)
             momentum.copy_(tensors[f"momentum.{name}"])
-            optimizer.state[parameter]["momentum_buffer"] = momentum
+            optimizer.momenta[parameter] = momentum
     # In the saved order, which a defense may have changed.
     position = {row: place for place, row in enumerate(full.rows.tolist())}
     kept = torch.tensor([position[row] for row in tensors["rows"].tolist()], device=full.rows.device)

@@ -1,0 +1,114 @@
+"""All benchmarks in one run: times and memory against the straightforward way of doing the same, shares of the device's
+peak, what jobs spend beside computing; and whether any ratio is worse than the one recorded on this kind of device.
+
+    python benchmarks/bench.py [--device auto|cpu|cuda] [--scale small|cifar|tiny] [--threads 1] [--repeats 3]
+                               [--only NAME] [--no-memory] [--no-jobs] [--json FILE] [--record]
+
+Exit status 1: a ratio is worse than that of benchmarks/ratios.json by more than the noise. --record puts this run's
+ratios in their place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import friends
+import landscapes
+import ratios
+import torch
+from contest import Contests, Result, answer_memory, heading, machine, measure_all, parser, prepare, table, write
+from jobs import Jobs, jobs_table, measure_jobs
+from peaks import peaks, roofline
+from ratios import Ratio
+
+import attacks
+import filters
+import noise
+import training
+
+RECORDED = Path(__file__).with_name("ratios.json")
+PROGRAMS = (training, noise, friends, attacks, filters, landscapes)
+SCALES = ("small", "cifar", "tiny")
+CONTESTS: Contests = {
+    scale: {name: build for program in PROGRAMS for name, build in program.CONTESTS.get(scale, {}).items()}
+    for scale in SCALES
+}
+JOBS = "jobs"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure, print, compare; the exit status."""
+    options = arguments().parse_args(argv)
+    prepare(options)
+    if options.memory is not None:
+        answer_memory(CONTESTS, options)
+        return 0
+    device, facts = torch.device(options.device), machine(options)
+    results = measure_all(CONTESTS, __file__, options)
+    jobs = measure_jobs(options.repeats, epochs=options.epochs) if with_jobs(options) else None
+    best = peaks(device)
+    parts = [table(results), roofline(results, best), jobs_table(jobs) if jobs is not None else ""]
+    print(heading(facts), *filter(None, parts), sep="\n\n")
+    found = ratios_of(results, jobs)
+    if options.json is not None:
+        write(
+            options.json,
+            machine=facts,
+            peaks=best.as_json(),
+            results=[asdict(result) | {"ratio": result.ratio} for result in results],
+            jobs=None if jobs is None else jobs.as_json(),
+            ratios={name: asdict(ratio) for name, ratio in found.items()},
+        )
+    return judge(options.ratios, str(facts["name"]), options.scale, found, recording=options.record)
+
+
+def arguments() -> argparse.ArgumentParser:
+    found = parser(CONTESTS, __doc__)
+    found.add_argument("--no-jobs", action="store_true", help="start no training jobs")
+    found.add_argument("--epochs", type=int, help="of a training job, instead of the default study's")
+    found.add_argument("--record", action="store_true", help="put this run's ratios in the place of recorded ones")
+    found.add_argument("--ratios", type=Path, default=RECORDED, help="where ratios are recorded")
+    return found
+
+
+def with_jobs(options: argparse.Namespace) -> bool:
+    """Jobs run on a CPU, with one thread each, as the default study has it."""
+    return options.device == "cpu" and not options.no_jobs and options.only in JOBS
+
+
+def ratios_of(results: Sequence[Result], jobs: Jobs | None) -> dict[str, Ratio]:
+    """What is compared with earlier runs."""
+    found = {result.contest: Ratio.of(result.ratios) for result in results if result.ratios}
+    if jobs is not None:
+        found["jobs: share of processor time inside torch's operators"] = Ratio.of(jobs.kernels)
+        found["jobs: speed kept by two at once"] = Ratio.of(jobs.kept)
+    return found
+
+
+def judge(path: Path, device: str, scale: str, found: dict[str, Ratio], *, recording: bool) -> int:
+    """Print what became worse; the exit status. ``recording`` replaces what was recorded and finds nothing wrong."""
+    print()
+    if recording:
+        ratios.record(path, device, scale, found)
+        print(f"Recorded {len(found)} ratios of {device}, scale {scale}, in {path}.")
+        return 0
+    earlier = ratios.read(path, device, scale)
+    comparison = ratios.compare(earlier, found)
+    if not earlier:
+        print(f"No ratios are recorded for {device}, scale {scale}: --record keeps these.")
+        return 0
+    if comparison.missing:
+        print(f"Not recorded before: {'; '.join(comparison.missing)}.")
+    if not comparison.worse:
+        print(f"None of {len(found) - len(comparison.missing)} recorded ratios became worse by more than the noise.")
+        return 0
+    print("Worse by more than the noise:", *comparison.worse, sep="\n  ")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,139 @@
+"""Time and memory of one whole FRIENDS run with Bernoulli noise, against the straightforward way of doing the same.
+
+    python benchmarks/friends.py [--device auto|cpu|cuda] [--scale small|cifar|tiny] [--threads 1] [--repeats 3]
+                                 [--only NAME] [--no-memory] [--json FILE]
+
+Some epochs with random noise, the friendly noise, the other epochs with both. Ours is what the workflow does: the noise
+is made by a job of its own, so that the first epochs are trained twice. The last column is the largest relative
+difference of the epochs' losses in a short run of both in float32, one batch per epoch, without random noise and
+augmentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import reference_training
+import torch
+from contest import Contest, run
+from reference_training import PerImage, Pictures
+from torch import nn
+
+from noise import released, start_of
+from poisonlab.config.defenses.friendly_noise import FriendlyNoise
+from poisonlab.config.recipe import Recipe
+from poisonlab.data.training_set import TrainingSet
+from poisonlab.defenses import friendly_noise
+from poisonlab.defenses.defense import Defense
+from poisonlab.defenses.random_noise import RandomNoise
+from poisonlab.training.loop import train
+from poisonlab.training.schedule import step_milestones
+from poisonlab.work.amount import total
+from poisonlab.work.training import making_noise, training
+from training import BERNOULLI, LR, MEAN, MU, STD, Task, drawn, large, normalisation, small
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run.
+
+    Attributes:
+        random: the noise that is added from the beginning.
+    """
+
+    task: Task
+    data: TrainingSet
+    recipe: Recipe
+    settings: FriendlyNoise
+    random: tuple[Defense, ...]
+    device: torch.device
+
+    def ours(self) -> list[float]:
+        """The losses of the epochs."""
+        normalize, until = normalisation(self.device), self.settings.def_epoch
+        maker, victim = self.task.model(self.device), self.task.model(self.device)
+        train(maker, normalize, self.data, self.recipe, seed=0, defenses=self.random, until=until)
+        made = friendly_noise.friendly_noise(
+            nn.Sequential(normalize, maker),
+            self.data.images,
+            self.settings,
+            device=self.device,
+            precision=torch.bfloat16 if self.recipe.precision == "bfloat16" else torch.float32,
+        )
+        both = [friendly_noise.FriendlyNoise(made.to(self.device), until), *self.random]
+        history = train(victim, normalize, self.data, self.recipe, seed=0, defenses=both)
+        return [record["train_loss"] for record in history]
+
+    def reference(self, transform: PerImage, workers: int) -> list[float]:
+        """The losses of the epochs; images are perturbed and augmented by ``transform``."""
+        model = self.task.model(self.device)
+        pictures = Pictures(self.data.images, self.data.labels, transform)
+
+        def before_epoch(epoch: int) -> None:
+            if epoch == self.settings.def_epoch:
+                start = start_of(self.data.images, self.device)
+                pictures.noise = released(model, self.data.images, start, self.settings, self.device)
+
+        return reference_training.train(
+            model,
+            pictures,
+            epochs=self.recipe.epochs,
+            batch_size=self.recipe.batch_size,
+            lr=LR,
+            device=self.device,
+            workers=workers,
+            drops=step_milestones(self.recipe.epochs),
+            before_epoch=before_epoch,
+        )
+
+
+def whole_run(
+    task: Task, images: int, epochs: int, def_epoch: int, steps: int, workers: int, device: torch.device
+) -> Contest:
+    settings = FriendlyNoise(
+        steps=steps, lr=100.0, lam=10.0, zeta=16.0, def_epoch=def_epoch, batch_size=min(images, 128)
+    )
+    plan = Plan(task, drawn(images), task.recipe(epochs=epochs), settings, (RandomNoise(BERNOULLI),), device)
+    work = total(
+        [
+            training(task.network, plan.recipe, images, [BERNOULLI], until=def_epoch),
+            making_noise(task.network, settings, images),
+            training(task.network, plan.recipe, images, [settings, BERNOULLI]),
+        ]
+    )
+    return Contest(
+        reference=lambda: plan.reference(PerImage(MEAN, STD, MU, task.shift), workers),
+        ours=plan.ours,
+        difference=lambda *_: agreement(task, min(images, 16), device),
+        unit="run",
+        flops=work.flops,
+        precision="bfloat16",
+    )
+
+
+def agreement(task: Task, images: int, device: torch.device) -> float:
+    """Largest relative difference of the losses of three epochs, two of them with friendly noise."""
+    settings = FriendlyNoise(steps=2, lr=100.0, lam=10.0, zeta=16.0, def_epoch=1, batch_size=images)
+    recipe = task.recipe(fast=False, epochs=3, batch_size=images)
+    plan = Plan(task, drawn(images), recipe, settings, (), device)
+    theirs = plan.reference(PerImage(MEAN, STD), workers=0)
+    return max(abs(ours / loss - 1) for ours, loss in zip(plan.ours(), theirs, strict=True))
+
+
+CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
+    # The default study's run on half of its images.
+    "small": {
+        "FRIENDS-B, small residual network, 1000 images, 4 workers": lambda device: whole_run(
+            small(), 1000, 18, 5, 20, 4, device
+        )
+    },
+    "cifar": {
+        "FRIENDS-B, ResNet-18, 5000 images, 4 workers": lambda device: whole_run(large(), 5000, 16, 5, 20, 4, device)
+    },
+    "tiny": {"FRIENDS-B, small residual network, 64 images": lambda device: whole_run(small(), 64, 2, 1, 1, 0, device)},
+}
+
+
+if __name__ == "__main__":
+    run(CONTESTS, __file__, __doc__)

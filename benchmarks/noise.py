@@ -1,0 +1,94 @@
+"""Time and memory of making friendly noise, against the straightforward way of doing the same.
+
+    python benchmarks/noise.py [--device auto|cpu|cuda] [--scale small|cifar|tiny] [--threads 1] [--repeats 3]
+                               [--only NAME] [--no-memory] [--json FILE]
+
+Ours runs the network in bfloat16, the reference in float32. The last column is the largest difference of the noises, in
+levels of 1/255, after the same steps from the same start in float32 on one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import reference_training
+import torch
+from contest import Contest, run
+from torch import Tensor, nn
+
+from poisonlab.config.defenses.friendly_noise import FriendlyNoise
+from poisonlab.defenses.friendly_noise import friendly_noise
+from poisonlab.models.classifier import Classifier
+from poisonlab.randomness import generator
+from poisonlab.work.training import making_noise
+from training import MEAN, STD, Task, drawn, large, normalisation, small
+
+
+def noise(task: Task, images: int, steps: int, device: torch.device) -> Contest:
+    """The noise of so many images; the network has random weights, in the memory layout that training leaves."""
+    data = drawn(images).images
+    theirs, mine = task.model(device), task.model(device).to(memory_format=torch.channels_last)
+    settings, start = chosen(steps, min(images, 128)), start_of(data, device)
+    network = nn.Sequential(normalisation(device), mine)
+    few = min(images, 16)
+
+    def difference() -> float:
+        # As they are: their batch-means and ours are the same for a batch as large as the settings say.
+        some = chosen(2, few)
+        found = friendly_noise(nn.Sequential(normalisation(device), theirs), data[:few], some, device=device)
+        return float((found - released(theirs, data[:few], start[:few], some, device)).abs().max()) * 255
+
+    return Contest(
+        reference=lambda: released(theirs, data, start, settings, device),
+        ours=lambda: friendly_noise(network, data, settings, device=device, precision=torch.bfloat16),
+        difference=lambda *_: difference(),
+        unit="image and step",
+        per_call=images * steps,
+        flops=making_noise(task.network, settings, images).flops,
+        precision="bfloat16",
+    )
+
+
+def chosen(steps: int, batch_size: int) -> FriendlyNoise:
+    return FriendlyNoise(steps=steps, lr=100.0, lam=10.0, zeta=16.0, batch_size=batch_size)
+
+
+def start_of(images: Tensor, device: torch.device) -> Tensor:
+    """The start that ours draws, so that both take the same path; on the CPU."""
+    streams = (generator(device, 0, "friendly-noise", row) for row in range(len(images)))
+    rows = [torch.rand(images.shape[1:], generator=stream, device=device) for stream in streams]
+    return (torch.stack(rows).cpu() * 2 - 1) * (8 / 255)
+
+
+def released(model: Classifier, images: Tensor, start: Tensor, settings: FriendlyNoise, device: torch.device) -> Tensor:
+    """The reference, by our settings."""
+    return reference_training.friendly_noise(
+        model,
+        images,
+        start,
+        mean=MEAN,
+        std=STD,
+        device=device,
+        steps=settings.steps,
+        lr=settings.lr,
+        lam=settings.lam,
+        zeta=settings.zeta,
+        batch_size=settings.batch_size,
+    )
+
+
+CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
+    "small": {
+        "friendly noise, ResNet-18": lambda device: noise(large(), 128, 2, device),
+        "friendly noise, small residual network": lambda device: noise(small(), 512, 5, device),
+    },
+    "cifar": {
+        "friendly noise, ResNet-18": lambda device: noise(large(), 5000, 20, device),
+        "friendly noise, small residual network": lambda device: noise(small(), 5000, 20, device),
+    },
+    "tiny": {"friendly noise, small residual network": lambda device: noise(small(), 16, 2, device)},
+}
+
+
+if __name__ == "__main__":
+    run(CONTESTS, __file__, __doc__)

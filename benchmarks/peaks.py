@@ -1,0 +1,68 @@
+"""What a device can do at best: products of large matrices, and copies of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from contest import Result, markdown, timed
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+TRIES = 5
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Operations per second of a matrix product, by precision, and bytes per second read and written by a copy."""
+
+    flops: dict[str, float]
+    traffic: float
+
+    def as_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def peaks(device: torch.device, side: int | None = None, mib: int | None = None) -> Peaks:
+    """The best of a few tries.
+
+    Args:
+        side: of the square matrices; if not given, large enough to keep the device busy.
+        mib: of the memory that is copied, likewise.
+    """
+    on_gpu = device.type == "cuda"
+    side, mib = side or (8192 if on_gpu else 2048), mib or (2048 if on_gpu else 256)
+    flops = {name: matmul(device, dtype, side) for name, dtype in PRECISIONS.items()}
+    return Peaks(flops, copying(device, mib * 2**20))
+
+
+def matmul(device: torch.device, dtype: torch.dtype, side: int) -> float:
+    """Operations per second of the product of two square matrices."""
+    first, second = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return 2 * side**3 / best(lambda: first @ second, device)
+
+
+def copying(device: torch.device, size: int) -> float:
+    """Bytes per second that a copy of ``size`` bytes reads and writes."""
+    source = torch.zeros(size, dtype=torch.uint8, device=device)
+    target = torch.ones_like(source)
+    return 2 * size / best(lambda: target.copy_(source), device)
+
+
+def best(call: Callable[[], object], device: torch.device) -> float:
+    call()
+    return min(timed(call, device)[0] for _ in range(TRIES))
+
+
+def roofline(results: Sequence[Result], peaks: Peaks) -> str:
+    """How near each of ours comes to the device's peak, as Markdown; nothing if nobody has said what they do."""
+    rows = []
+    for result in results:
+        if result.flops is not None:
+            peak = peaks.flops[result.precision]
+            reached = [f"{amount / 1e9:.4g} GFLOP/s" for amount in (result.flops, peak)]
+            rows.append([result.contest, *reached, result.precision, f"{result.flops / peak:.0%}"])
+        if result.traffic is not None:
+            reached = [f"{amount / 1e9:.3g} GB/s" for amount in (result.traffic, peaks.traffic)]
+            rows.append([result.contest, *reached, "copy", f"{result.traffic / peaks.traffic:.0%}"])
+    return markdown(["ours", "achieved", "peak", "of", "share"], rows) if rows else ""
