@@ -191,7 +191,7 @@ def test_every_number_is_in_it(made: Made) -> None:
         "Made up, as a test.",
         "Data: 1,234 images.",
         "Victims: small-resnet.",
-        "Finding: gm: 61.8 % and 33.125.",
+        "gm: 61.8 % and 33.125.",
         "Success 61.8 % of n = 2.",
         "Loss from 0.125 to 7.75.",
         # 90 s twice and an hour.
@@ -199,6 +199,9 @@ def test_every_number_is_in_it(made: Made) -> None:
         "3 on NVIDIA H200 (1 CPU thread), torch 2.11.0, Python 3.12.1, commit 0c8c087",
     ):
         assert text in page.text
+    # What a table says stands above it, once.
+    assert page.text.index("gm: 61.8 % and 33.125.") < page.text.index("61.8 [5.5, 94.5]")
+    assert page.text.count("33.125") == 1
     assert [tuple(each.values())[:-1] for each in page.victims] == [
         (
             "gm",
