@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= config.yaml
 
-.PHONY: demo verify estimate test quick-test lint bench lock clean-venv
+.PHONY: demo verify estimate test test-slurm quick-test lint bench lock clean-venv
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores all
@@ -12,6 +12,10 @@ demo: .venv/ready
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Needs root on Debian: installs Slurm if it is missing, starts a cluster of one node for the tests, and takes it down.
+test-slurm: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python tests/slurm/run.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

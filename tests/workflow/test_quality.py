@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from harness import REPOSITORY, Checkout, check_out, environment
 
 pytestmark = pytest.mark.workflow
@@ -89,6 +93,64 @@ def test_one_gpu_job_at_a_time(tmp_path: Path, arguments: tuple[str, ...]) -> No
     (limits,) = {line for line in outcome.output.splitlines() if line.startswith("limits")}
     assert 'Resource("gpu", 1)' in limits
     assert "gpu=1" in outcome.output
+
+
+def profile(name: str) -> dict[str, Any]:
+    settings: dict[str, Any] = yaml.safe_load((REPOSITORY / f"profiles/{name}/config.yaml").read_text(encoding="utf-8"))
+    return settings
+
+
+def test_profiles_agree_on_what_is_stale() -> None:
+    """Profiles do not inherit: what the default one says of any execution, the others must say too."""
+    of_the_machine = {"cores", "resources"}
+    shared = {key: value for key, value in profile("default").items() if key not in of_the_machine}
+    assert "rerun-triggers" in shared
+    slurm = profile("slurm")
+    assert {key: slurm.get(key) for key in shared} == shared
+
+
+@pytest.fixture
+def on_slurm(tmp_path: Path) -> Callable[..., dict[str, dict[str, str]]]:
+    """Resources by rule, of the jobs that the Slurm profile submits, as a dry run shows them."""
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    checkout = check_out(tmp_path / "study", HERE / "tiny.yaml")
+    checkout.append("Snakefile", "\n\nprint('local', *workflow._localrules)\n")
+
+    def resources(device: str, *arguments: str) -> dict[str, dict[str, str]]:
+        checkout.change_study(lambda study: study.update(device=device))
+        outcome = checkout.snakemake("-n", "--workflow-profile", "profiles/slurm", *arguments)
+        assert outcome.code == 0, outcome.output
+        (local,) = {line for line in outcome.output.splitlines() if line.startswith("local ")}
+        found = dict(re.findall(r"^rule (\w+):$.*?^    resources: (.*?)$", outcome.output, re.MULTILINE | re.DOTALL))
+        submitted = found.keys() - set(local.split())
+        return {rule: dict(part.split("=", 1) for part in found[rule].split(", ")) for rule in submitted}
+
+    return resources
+
+
+def test_slurm_gets_the_heavy_jobs_with_their_resources(on_slurm: Callable[..., dict[str, dict[str, str]]]) -> None:
+    heavy = {"pretrain", "craft", "noise", "train", "landscape_poison", "landscape_victims", "output_std"}
+    given = on_slurm("cuda")
+    assert given.keys() == {"dataset", *heavy}
+    assert {rule for rule, resources in given.items() if resources.get("gpu") == "1"} == heavy
+    for resources in given.values():
+        assert int(resources["mem_mb"]) > 0
+        assert int(resources["runtime"]) > 0
+    assert {rule for rule, resources in on_slurm("cpu").items() if resources.get("gpu") == "1"} == set()
+
+
+def test_one_line_puts_all_gpu_jobs_into_a_partition(
+    tmp_path: Path, on_slurm: Callable[..., dict[str, dict[str, str]]]
+) -> None:
+    (tmp_path / "study/profiles/slurm/config.yaml").write_text(
+        (REPOSITORY / "profiles/slurm/config.yaml")
+        .read_text(encoding="utf-8")
+        .replace("    # slurm_partition:", "    slurm_partition:")
+        .replace("  # slurm_partition:", "  slurm_partition:"),
+        encoding="utf-8",
+    )
+    for resources in on_slurm("cuda").values():
+        assert resources["slurm_partition"] == ("gpu" if resources.get("gpu") == "1" else "cpu")
 
 
 def test_the_environment_leads_to_no_other_checkout() -> None:

@@ -105,6 +105,7 @@ rule figure_examples:
         caption=f"{FIGURE}/{{attack}}/examples.txt",
     log:
         f"{LOG}/figure_examples/{{attack}}.log",
+    localrule: True
     conda:
         "../../envs/conda.yaml"
     params:
@@ -126,6 +127,7 @@ rule figure_landscape_poison:
         caption=f"{FIGURE}/{{attack}}/landscape-poison.txt",
     log:
         f"{LOG}/figure_landscape_poison/{{attack}}.log",
+    localrule: True
     conda:
         "../../envs/conda.yaml"
     params:
@@ -147,6 +149,7 @@ rule figure_landscape_victims:
         caption=f"{FIGURE}/{{attack}}/landscape-victims.txt",
     log:
         f"{LOG}/figure_landscape_victims/{{attack}}.log",
+    localrule: True
     conda:
         "../../envs/conda.yaml"
     params:
@@ -168,6 +171,7 @@ rule figure_output_std:
         caption=f"{FIGURE}/{{attack}}/output-std.txt",
     log:
         f"{LOG}/figure_output_std/{{attack}}.log",
+    localrule: True
     conda:
         "../../envs/conda.yaml"
     params:
@@ -189,6 +193,7 @@ rule figure_noise_histogram:
         caption=f"{FIGURE}/{{attack}}/noise-histogram.txt",
     log:
         f"{LOG}/figure_noise_histogram/{{attack}}.log",
+    localrule: True
     conda:
         "../../envs/conda.yaml"
     params:
@@ -216,6 +221,7 @@ rule figure_learning_curves:
         caption=f"{FIGURE}/{{attack}}/learning-curves.txt",
     log:
         f"{LOG}/figure_learning_curves/{{attack}}.log",
+    localrule: True
     conda:
         "../../envs/conda.yaml"
     params:
@@ -236,6 +242,7 @@ rule figure_outcome:
         caption=f"{FIGURE}/outcome.txt",
     log:
         f"{LOG}/figure_outcome.log",
+    localrule: True
     conda:
         "../../envs/conda.yaml"
     params:
@@ -257,6 +264,7 @@ rule figure_ablation:
         caption=f"{FIGURE}/ablation-{{ablation}}.txt",
     log:
         f"{LOG}/figure_ablation/{{ablation}}.log",
+    localrule: True
     conda:
         "../../envs/conda.yaml"
     params:

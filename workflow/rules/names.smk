@@ -38,9 +38,10 @@ SOFTWARE = locked_versions(
     Path("envs/requirements.lock"), "torch", "torchvision", "numpy", "scikit-learn"
 )
 
-ON_GPU = study.device == "cuda" or (
-    study.device == "auto" and shutil.which("nvidia-smi") is not None
-)
+# A job of a cluster reads this file again on its node, which may have a GPU where the submitting machine has none. What the job
+# asked for is decided once, and handed on in the environment.
+GPU_HERE = os.environ.setdefault("POISONLAB_GPU_HERE", str(int(bool(shutil.which("nvidia-smi")))))
+ON_GPU = study.device == "cuda" or (study.device == "auto" and GPU_HERE == "1")
 
 # One job at a time on a GPU, unless the command line or a profile says otherwise.
 workflow.global_resources.setdefault("gpu", 1)

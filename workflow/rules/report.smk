@@ -14,6 +14,7 @@ for whole in (True, False):
             html=f"{REPORT}{'' if whole else '-so-far'}.html",
         log:
             f"{LOG}/report{'' if whole else '-so-far'}.log",
+        localrule: True
         conda:
             "../../envs/conda.yaml"
         params:

@@ -14,6 +14,7 @@ rule trials:
         trials=f"{TABLE}-trials.csv",
     log:
         f"{LOG}/trials.log",
+    localrule: True
     conda:
         "../../envs/conda.yaml"
     params:
@@ -38,6 +39,7 @@ rule tables:
         time=f"{TABLE}-time.md",
     log:
         f"{LOG}/tables.log",
+    localrule: True
     conda:
         "../../envs/conda.yaml"
     params:
@@ -66,6 +68,7 @@ rule trials_so_far:
         trials=f"{TABLE}-so-far-trials.csv",
     log:
         f"{LOG}/trials-so-far.log",
+    localrule: True
     conda:
         "../../envs/conda.yaml"
     params:
@@ -107,6 +110,7 @@ for number, whole in itertools.product(PAPER_TABLES, (True, False)):
             **{kind: paper_table(number, kind, whole) for kind in TEXTS},
         log:
             f"{LOG}/paper_table{number}{'' if whole else '-so-far'}.log",
+        localrule: True
         conda:
             "../../envs/conda.yaml"
         params:
@@ -132,6 +136,7 @@ for ablation, whole in itertools.product(study.ablations, (True, False)):
             **{kind: ablation_table(ablation.name, kind, whole) for kind in TEXTS},
         log:
             f"{LOG}/ablation/{ablation.name}{'' if whole else '-so-far'}.log",
+        localrule: True
         conda:
             "../../envs/conda.yaml"
         params:
