@@ -139,6 +139,14 @@ def test_slurm_gets_the_heavy_jobs_with_their_resources(on_slurm: Callable[..., 
     assert {rule for rule, resources in on_slurm("cpu").items() if resources.get("gpu") == "1"} == set()
 
 
+@pytest.mark.parametrize("asked", ["0", "1"])
+def test_a_job_on_its_node_asks_for_what_it_was_submitted_with(
+    monkeypatch: pytest.MonkeyPatch, on_slurm: Callable[..., dict[str, dict[str, str]]], asked: str
+) -> None:
+    monkeypatch.setenv("POISONLAB_GPU_HERE", asked)
+    assert on_slurm("auto")["train"]["gpu"] == asked
+
+
 def test_one_line_puts_all_gpu_jobs_into_a_partition(
     tmp_path: Path, on_slurm: Callable[..., dict[str, dict[str, str]]]
 ) -> None:
