@@ -94,5 +94,6 @@ def test_jobs_of_a_tiny_study(tmp_path: Path) -> None:
     jobs = measure_jobs(1, path, epochs=2)
     assert jobs.whole.cpu > jobs.start.cpu > jobs.interpreter.cpu
     assert 0 < jobs.in_loop < 1
-    assert 0 < jobs.kernels[0] < jobs.in_loop
+    # Two epochs of 100 images are within the noise of two starts.
+    assert jobs.kernels[0] < jobs.in_loop
     assert jobs.kept[0] > 0.3

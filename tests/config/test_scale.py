@@ -34,7 +34,9 @@ def sentences(study: Study, *attacks: str) -> dict[str, str]:
 def test_the_default_study() -> None:
     values = values_of("config.yaml")
     victim, attack = values["victims"][0], values["attacks"][0]
-    friendly = named(values["defenses"], "friends-bernoulli")["apply"][0]
+    applied = [defense for row in values["defenses"] for defense in row.get("apply", [])]
+    friendly = [each for each in applied if each["method"] == "friendly-noise"]
+    random = [each for each in applied if each["method"] == "random-noise"]
     found = sentences(read_study(values))
     assert list(found) == ["Data", "Victims", "Poisons", "Friendly noise", "Random noise"]
     assert found["Data"] == f"digits-on-photos, {values['dataset']['train_size'] // 1000},000 training images"
@@ -46,10 +48,14 @@ def test_the_default_study() -> None:
     assert f"{attack['ensemble']} surrogates" in found["Poisons"]
     assert "targets that the surrogate recognises" in found["Poisons"]
     assert "restarts" not in found["Poisons"]
-    assert found["Friendly noise"] == (
-        f"convention {friendly['convention']}, zeta {friendly['zeta']}, lr {friendly['lr']}, lambda {friendly['lam']}"
+    # Each strength once, in the order of the rows.
+    assert found["Friendly noise"] == " or ".join(
+        dict.fromkeys(
+            f"convention {each['convention']}, zeta {each['zeta']}, lr {each['lr']}, lambda {each['lam']}"
+            for each in friendly
+        )
     )
-    assert found["Random noise"] == f"mu {friendly['zeta']}"
+    assert found["Random noise"] == "mu " + " or ".join(dict.fromkeys(str(each["mu"]) for each in random))
 
 
 @pytest.fixture(scope="module")

@@ -780,7 +780,11 @@ DEFENDED_CASES = [
         "network that a detector looks at",
         setting("defenses", 4, "apply", 0, "network", to="dp-sgd"),
         direct=met("detect", "strip") | TABLES,
-        named={("trials", ""): {f"lines.{line}.{key}" for line in (4, 12) for key in ("network", "settings")}},
+        named={
+            ("trials", ""): {
+                f"lines.{line}.{key}" for line in (4, 12) for key in ("network", "network_settings", "settings")
+            }
+        },
     ),
     # What all look at.
     Case(

@@ -176,8 +176,12 @@ def test_tables_of_nothing_and_of_what_others_ran(new: Checkout, known: dict[tup
     assert [(line["attack"], line["defense"], line["n"]) for line in lines] == [(*pair, "0") for pair in known]
     assert {value for line in lines for key, value in line.items() if key not in ("attack", "defense", "n")} == {""}
     assert notes == ["Not run yet: 16 of 16 victims."]
-    assert {path.parent.name for path in (new.path / "results").rglob("*.*") if path.is_file()} == {"tables", "tiny"}
-    assert {path.name for path in (new.path / "results").iterdir()} == {"tables", "logs"}
+    assert {path.parent.name for path in (new.path / "results").rglob("*.*") if path.is_file()} == {
+        "reports",
+        "tables",
+        "tiny",
+    }
+    assert {path.name for path in (new.path / "results").iterdir()} == {"reports", "tables", "logs"}
     assert new.plan("so_far").reasons == {}
 
     # One row fits, of another one the settings do not.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from poisonlab.config.attacks.attack import CraftedAttack
-from poisonlab.config.datasets import DatasetSettings, DigitsOnPhotos
+from poisonlab.config.datasets import DatasetSettings
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.models import ModelSettings
@@ -31,7 +31,8 @@ def scale_of(study: Study, attacks: Sequence[AttackSettings]) -> list[str]:
 
 
 def _data(dataset: DatasetSettings) -> str:
-    count = dataset.train_size if isinstance(dataset, DigitsOnPhotos) else dataset.train_limit
+    # Made data has a size, files may be cut to one, a new source may have neither.
+    count = getattr(dataset, "train_size", None) or getattr(dataset, "train_limit", None)
     return f"{dataset.source}, {'all' if count is None else f'{count:,}'} training images"
 
 
