@@ -22,7 +22,7 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import fine_tuning_rows
 from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier
-from poisonlab.models.networks import build_network, build_normalize, load_weights
+from poisonlab.models.networks import build_network, build_normalize, read_network
 
 
 class SurrogateOf(Settings):
@@ -78,11 +78,9 @@ def _attacker(
             f"{len(weights)} --surrogates do not divide among the {len(stage.surrogates)} of the settings"
         )
     each = len(weights) // max(1, len(stage.surrogates))
-    networks = []
-    for place, path in enumerate(weights):
-        network = build_network(stage.surrogates[place // each].model, dataset, seed=0, device=device)
-        load_weights(path, network)
-        networks.append(network)
+    networks = [
+        read_network(path, stage.surrogates[place // each].model, dataset, device) for place, path in enumerate(weights)
+    ]
 
     def fresh(seed: int) -> Classifier:
         return build_network(stage.surrogates[0].model, dataset, seed=seed, device=device)

@@ -15,7 +15,7 @@ from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Name, Settings
 from poisonlab.detection.deployment import deploy, draw_clean
 from poisonlab.evaluation.outcome import Rejects, accept_all, accuracy, attack_outcome
-from poisonlab.models.networks import build_network, build_normalize, load_weights
+from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.randomness import generator, stream_seed
 
 
@@ -45,8 +45,7 @@ def main(argv: Sequence[str]) -> None:
 
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons)
-    network = build_network(stage.model, dataset, seed=0, device=device)
-    load_weights(args.network, network)
+    network = read_network(args.network, stage.model, dataset, device)
     normalize = build_normalize(dataset, device)
     seed = stream_seed(stage.seed, "detector")
     clean = draw_clean(

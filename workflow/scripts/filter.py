@@ -18,7 +18,7 @@ from poisonlab.config.victims import Start
 from poisonlab.data.training_set import fine_tuning_rows, training_set
 from poisonlab.evaluation.outcome import outputs_of
 from poisonlab.filters.chain import judge_all
-from poisonlab.models.networks import build_network, build_normalize, load_weights
+from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.randomness import stream_seed
 
 
@@ -45,8 +45,7 @@ def main(argv: Sequence[str]) -> None:
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons) if args.poisons else None
     data = training_set(dataset, poisons, fine_tuning_rows(dataset, stage.start))
-    network = build_network(stage.model, dataset, seed=0, device=device)
-    load_weights(args.network, network)
+    network = read_network(args.network, stage.model, dataset, device)
     normalize = build_normalize(dataset, device)
     features = outputs_of(nn.Sequential(network.extract, nn.Flatten()), normalize, data.images)
     kept = judge_all(stage.filters, features, data.labels.to(device), seed=stream_seed(stage.seed, "filter"))

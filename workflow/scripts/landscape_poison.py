@@ -24,7 +24,7 @@ from poisonlab.figures.landscape import (
     matching_loss_surface,
     training_loss_surface,
 )
-from poisonlab.models.networks import build_network, build_normalize, load_weights
+from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.randomness import generator
 
 
@@ -47,8 +47,7 @@ def main(argv: Sequence[str]) -> None:
     device = prepare_torch(args.device, args.threads)
 
     dataset = read_dataset(args.dataset)
-    network = build_network(stage.model, dataset, seed=0, device=device)
-    load_weights(args.surrogate, network)
+    network = read_network(args.surrogate, stage.model, dataset, device)
     model = nn.Sequential(build_normalize(dataset, device), network).eval()
     poisons = PoisonSet.load(args.poisons)
     adversarial = torch.tensor([poisons.adversarial_label], device=device)

@@ -25,7 +25,7 @@ from poisonlab.figures.landscape import (
     training_loss_surface,
     weight_loss_surface,
 )
-from poisonlab.models.networks import build_network, build_normalize, load_weights
+from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.randomness import generator
 
 
@@ -54,9 +54,7 @@ def main(argv: Sequence[str]) -> None:
     normalize = build_normalize(dataset, device)
     results = []
     for path in args.victims:
-        network = build_network(stage.model, dataset, seed=0, device=device)
-        load_weights(path, network)
-        model = nn.Sequential(normalize, network).eval()
+        model = nn.Sequential(normalize, read_network(path, stage.model, dataset, device)).eval()
         results.append(around(model, images, labels, stage))
     write_arrays(
         args.landscape,

@@ -21,7 +21,7 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels
 from poisonlab.errors import SettingsError
 from poisonlab.figures.output_std import clean_rows, output_std
-from poisonlab.models.networks import build_network, build_normalize, load_weights
+from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.randomness import generator
 
 
@@ -58,9 +58,8 @@ def main(argv: Sequence[str]) -> None:
     normalize = build_normalize(dataset, device)
     spreads = []
     for path, network in zip(args.networks, stage.networks, strict=True):
-        built = build_network(network.model, dataset, seed=0, device=device)
-        load_weights(path, built)
-        spreads.append(around(nn.Sequential(normalize, built).eval(), groups, stage, device))
+        model = nn.Sequential(normalize, read_network(path, network.model, dataset, device)).eval()
+        spreads.append(around(model, groups, stage, device))
     write_arrays(
         args.std,
         names=np.array([network.name for network in stage.networks]),

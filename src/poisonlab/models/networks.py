@@ -35,6 +35,19 @@ def build_network(
     return network.to(device)
 
 
+def read_network(
+    path: Path, settings: ModelSettings, dataset: ImageDataset, device: torch.device | str = "cpu"
+) -> Classifier:
+    """A trained network.
+
+    Raises:
+        DataError: the file is missing, damaged, or holds another architecture.
+    """
+    network = build_network(settings, dataset, seed=0, device=device)
+    load_weights(path, network)
+    return network
+
+
 def build_victim(
     settings: ModelSettings,
     start: Start,
