@@ -21,11 +21,11 @@ from poisonlab.attacks.matching import Crafting, Matcher, target_gradient
 from poisonlab.attacks.metapoison import unrolled_loss
 from poisonlab.config.attacks.gradient_matching import GradientMatching
 from poisonlab.config.recipe import Augmentation, Recipe
+from poisonlab.cost.networks import MATCHING, measured
 from poisonlab.models import resnet18, small_resnet
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.gradient_norms import per_sample_gradient_norms
 from poisonlab.randomness import generator
-from poisonlab.work.networks import MATCHING, measured
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 SHIFT = 4.0

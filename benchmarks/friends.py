@@ -23,14 +23,14 @@ from torch import nn
 from noise import released, start_of
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.recipe import Recipe
+from poisonlab.cost.amount import total
+from poisonlab.cost.training import making_noise, training
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses import friendly_noise
 from poisonlab.defenses.defense import Defense
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.training.loop import train
 from poisonlab.training.schedule import step_milestones
-from poisonlab.work.amount import total
-from poisonlab.work.training import making_noise, training
 from training import BERNOULLI, LR, MEAN, MU, STD, Task, drawn, large, normalisation, small
 
 

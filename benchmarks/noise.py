@@ -17,10 +17,10 @@ from contest import Contest, run
 from torch import Tensor, nn
 
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
+from poisonlab.cost.training import making_noise
 from poisonlab.defenses.friendly_noise import friendly_noise
 from poisonlab.models.classifier import Classifier
 from poisonlab.randomness import generator
-from poisonlab.work.training import making_noise
 from training import MEAN, STD, Task, drawn, large, normalisation, small
 
 

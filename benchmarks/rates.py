@@ -27,14 +27,14 @@ from poisonlab.config.attacks.gradient_matching import GradientMatching
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.models import ModelSettings, ResNet18, SmallResNet
 from poisonlab.config.recipe import Recipe
+from poisonlab.cost.amount import Work, passes
+from poisonlab.cost.networks import MATCHING, Network, network_of
+from poisonlab.cost.training import making_noise, training
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.friendly_noise import friendly_noise
 from poisonlab.models import resnet18, small_resnet
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.training.loop import train
-from poisonlab.work.amount import Work, passes
-from poisonlab.work.networks import MATCHING, Network, network_of
-from poisonlab.work.training import making_noise, training
 
 SHAPE, CLASSES = (3, 32, 32), 10
 NOISE_STEPS, CRAFT_STEPS, REPEATS = 5, 2, 3

@@ -23,6 +23,8 @@ from torch import Tensor
 from poisonlab.config.defenses.random_noise import RandomNoise as NoiseSettings
 from poisonlab.config.models import ModelSettings, ResNet18, SmallResNet
 from poisonlab.config.recipe import Augmentation, Recipe
+from poisonlab.cost.networks import Network, network_of
+from poisonlab.cost.training import training
 from poisonlab.data.augmentation import augment
 from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.defenses.random_noise import RandomNoise, random_noise
@@ -30,8 +32,6 @@ from poisonlab.models import resnet18, small_resnet
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.randomness import generator
 from poisonlab.training.loop import train
-from poisonlab.work.networks import Network, network_of
-from poisonlab.work.training import training
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 CLASSES, SHAPE = 10, (3, 32, 32)

@@ -1,6 +1,6 @@
 """Say how much work a study is, stage by stage, and how long it takes one device, from measured rates.
 
-The work is counted from the settings (poisonlab.work), nothing is run. Rates are those of benchmarks/rates.csv, to
+The work is counted from the settings (poisonlab.cost), nothing is run. Rates are those of benchmarks/rates.csv, to
 which benchmarks/rates.py adds a device. Jobs are taken one after another; their start-up is not counted.
 """
 
@@ -16,11 +16,11 @@ import pandas as pd
 from poisonlab.artifacts.files import write_json
 from poisonlab.commandline import run
 from poisonlab.config.study import Study, read_study
+from poisonlab.cost.amount import total
+from poisonlab.cost.rates import Device, read_rates
+from poisonlab.cost.sizes import sizes_of
+from poisonlab.cost.stages import Stage, stages_of
 from poisonlab.errors import SettingsError
-from poisonlab.work.amount import total
-from poisonlab.work.rates import Device, read_rates
-from poisonlab.work.sizes import sizes_of
-from poisonlab.work.stages import Stage, stages_of
 
 DEFAULT_CONFIG = "config.yaml"
 

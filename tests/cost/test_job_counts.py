@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from poisonlab.config.study import read_study
-from poisonlab.work.jobs import Jobs, jobs_of
-from poisonlab.work.sizes import sizes_of
-from poisonlab.work.stages import stages_of
+from poisonlab.cost.jobs import Jobs, jobs_of
+from poisonlab.cost.sizes import sizes_of
+from poisonlab.cost.stages import stages_of
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = (

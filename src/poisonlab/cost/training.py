@@ -17,10 +17,10 @@ from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.defenses.strong_augmentation import StrongAugmentation
 from poisonlab.config.recipe import Recipe
 from poisonlab.config.victims import Start
+from poisonlab.cost.amount import Work, passes
+from poisonlab.cost.networks import BY_INPUTS, FORWARD, Network, Passes, training_passes
 from poisonlab.defenses import abl, epic
 from poisonlab.errors import SettingsError
-from poisonlab.work.amount import Work, passes
-from poisonlab.work.networks import BY_INPUTS, FORWARD, Network, Passes, training_passes
 
 
 class Method(Protocol):
@@ -115,7 +115,7 @@ def known(table: Mapping[str, Any], settings: Method, where: str) -> Any:
         SettingsError: the table has none.
     """
     if settings.method not in table:
-        raise SettingsError(f"nobody has said how much {settings.method} computes: add it to poisonlab.work.{where}")
+        raise SettingsError(f"nobody has said how much {settings.method} computes: add it to poisonlab.cost.{where}")
     return table[settings.method]
 
 

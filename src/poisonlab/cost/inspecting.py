@@ -19,10 +19,10 @@ from poisonlab.config.filters.l2_centroid import L2Centroid
 from poisonlab.config.filters.one_class_svm import OneClassSvm
 from poisonlab.config.filters.random_filter import RandomFilter
 from poisonlab.config.filters.spectral_signatures import SpectralSignatures
-from poisonlab.work.amount import Work, passes
-from poisonlab.work.networks import BY_INPUTS, BY_WEIGHTS, FORWARD, Network
-from poisonlab.work.sizes import Sizes
-from poisonlab.work.training import known
+from poisonlab.cost.amount import Work, passes
+from poisonlab.cost.networks import BY_INPUTS, BY_WEIGHTS, FORWARD, Network
+from poisonlab.cost.sizes import Sizes
+from poisonlab.cost.training import known
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from poisonlab.cost.networks import Network, measured
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.models import small_resnet
 from poisonlab.models.classifier import Classifier, Normalize
-from poisonlab.work.networks import Network, measured
 
 SHAPE, CLASSES = (3, 16, 16), 4
 NORMALIZE = Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import get_args
 
+from poisonlab.cost.amount import Kind, Work
 from poisonlab.errors import DataError
-from poisonlab.work.amount import Kind, Work
 
 ALL = "all"
 _DEFAULT = "train"
@@ -23,7 +23,7 @@ class Rate:
         device: with what distinguishes it, such as the number of threads.
         precision: float32 or bfloat16.
         network: name of the architecture.
-        kind: of work, see ``poisonlab.work.amount``; ``all`` for any.
+        kind: of work, see ``poisonlab.cost.amount``; ``all`` for any.
         tflops: sustained, in 10^12 operations per second.
         source: how and where it was measured.
     """

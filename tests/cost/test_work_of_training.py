@@ -15,6 +15,9 @@ from poisonlab.config.models import AlexNet, LeNet, ResNet18
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.config.rows import DefenseSettings
 from poisonlab.config.victims import Start
+from poisonlab.cost.amount import Work
+from poisonlab.cost.networks import network_of
+from poisonlab.cost.training import DEFENSES, making_noise, observing, scheduled, training
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.build import build_defenses
 from poisonlab.defenses.friendly_noise import friendly_noise
@@ -22,9 +25,6 @@ from poisonlab.errors import SettingsError
 from poisonlab.evaluation.outcome import outputs_of
 from poisonlab.models.classifier import FrozenFeatures
 from poisonlab.training.loop import train
-from poisonlab.work.amount import Work
-from poisonlab.work.networks import network_of
-from poisonlab.work.training import DEFENSES, making_noise, observing, scheduled, training
 
 TOLERANCE = 0.1
 EXAMPLES, TEST = 80, 30

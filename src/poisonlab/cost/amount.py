@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from poisonlab.work.networks import Network
+from poisonlab.cost.networks import Network
 
 Kind = Literal["train", "craft", "noise", "forward"]
 """``train``: steps on weights, and what defenses do in between; ``craft``: gradients of gradients, or of features, by

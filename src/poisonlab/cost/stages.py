@@ -11,14 +11,14 @@ from poisonlab.config.recipe import Recipe
 from poisonlab.config.rows import Row, TrainingSettings
 from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.victims import Start
-from poisonlab.work.amount import Work, passes, total
-from poisonlab.work.crafting import Means, crafting, targets
-from poisonlab.work.inspecting import detecting, filtering
-from poisonlab.work.jobs import Cell, Jobs, jobs_of
-from poisonlab.work.landscapes import around_poison, around_poisons, output_std
-from poisonlab.work.networks import FORWARD, Network, network_of
-from poisonlab.work.sizes import Sizes
-from poisonlab.work.training import making_noise, observing, scheduled, training
+from poisonlab.cost.amount import Work, passes, total
+from poisonlab.cost.crafting import Means, crafting, targets
+from poisonlab.cost.inspecting import detecting, filtering
+from poisonlab.cost.jobs import Cell, Jobs, jobs_of
+from poisonlab.cost.landscapes import around_poison, around_poisons, output_std
+from poisonlab.cost.networks import FORWARD, Network, network_of
+from poisonlab.cost.sizes import Sizes
+from poisonlab.cost.training import making_noise, observing, scheduled, training
 
 _PLAIN = "train"
 

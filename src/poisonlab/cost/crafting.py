@@ -19,8 +19,8 @@ from poisonlab.config.attacks.matching import MatchingAttack
 from poisonlab.config.attacks.metapoison import MetaPoison
 from poisonlab.config.attacks.sleeper_agent import SleeperAgent
 from poisonlab.config.recipe import Recipe
-from poisonlab.work.amount import Work, passes, total
-from poisonlab.work.networks import (
+from poisonlab.cost.amount import Work, passes, total
+from poisonlab.cost.networks import (
     BY_INPUTS,
     BY_WEIGHTS,
     FORWARD,
@@ -28,8 +28,8 @@ from poisonlab.work.networks import (
     UNROLLED,
     Network,
 )
-from poisonlab.work.sizes import Sizes
-from poisonlab.work.training import known, training
+from poisonlab.cost.sizes import Sizes
+from poisonlab.cost.training import known, training
 
 
 @dataclass(frozen=True)

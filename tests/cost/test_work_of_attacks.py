@@ -19,16 +19,16 @@ from poisonlab.config.figures import Landscape
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.config.rows import DefenseSettings, DetectorSettings, FilterSettings, TrainingSettings
 from poisonlab.config.study import AttackSettings
+from poisonlab.cost.crafting import ATTACKS, Means, crafting, targets
+from poisonlab.cost.inspecting import DETECTORS, FILTERS, detecting, filtering
+from poisonlab.cost.landscapes import around_poison, around_poisons
+from poisonlab.cost.sizes import Sizes
+from poisonlab.cost.training import DEFENSES
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.detection.deployment import CleanImages, deploy
 from poisonlab.errors import SettingsError
 from poisonlab.figures.landscape import grid, matching_loss_surface, random_directions, training_loss_surface
 from poisonlab.filters.chain import judge_all
-from poisonlab.work.crafting import ATTACKS, Means, crafting, targets
-from poisonlab.work.inspecting import DETECTORS, FILTERS, detecting, filtering
-from poisonlab.work.landscapes import around_poison, around_poisons
-from poisonlab.work.sizes import Sizes
-from poisonlab.work.training import DEFENSES
 
 TOLERANCE = 0.1
 SIZES = Sizes(80, 40, CLASSES, SHAPE)

@@ -9,11 +9,11 @@ import pytest
 
 from poisonlab.config.models import ResNet18
 from poisonlab.config.recipe import Recipe
+from poisonlab.cost.amount import Work
+from poisonlab.cost.networks import network_of
+from poisonlab.cost.rates import Device, read_rates
+from poisonlab.cost.training import training
 from poisonlab.errors import DataError
-from poisonlab.work.amount import Work
-from poisonlab.work.networks import network_of
-from poisonlab.work.rates import Device, read_rates
-from poisonlab.work.training import training
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = "device,precision,network,kind,tflops,source\n"

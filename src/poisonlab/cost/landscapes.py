@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from poisonlab.config.figures import Landscape, OutputStd
-from poisonlab.work.amount import Work, passes
-from poisonlab.work.networks import BY_WEIGHTS, FORWARD, MATCHING, Network
+from poisonlab.cost.amount import Work, passes
+from poisonlab.cost.networks import BY_WEIGHTS, FORWARD, MATCHING, Network
 
 
 def around_poison(settings: Landscape, network: Network, poisons: int) -> Work:
