@@ -19,6 +19,7 @@ from torch import Tensor
 
 from poisonlab.filters.deep_knn import deep_knn
 from poisonlab.filters.epic import facility_location, gradient_proxies
+from poisonlab.filters.spectral_signatures import spectral_signatures
 from poisonlab.randomness import generator
 
 CLASSES = 10
@@ -28,18 +29,35 @@ def differing(reference: object, ours: object) -> float:
     return int((cast(Tensor, reference) != cast(Tensor, ours)).sum())
 
 
-def neighbours(examples: int, k: int, device: torch.device, compare: bool = True) -> Contest:
-    """Deep k-NN on features as wide as ResNet-18's, rectified like them; 1 % of the labels are wrong."""
+def labelled_features(examples: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Features as wide as ResNet-18's, rectified like them, and their labels, of which 1 % are wrong."""
     stream = generator("cpu", 0, "benchmark", "features")
     truth = torch.randint(CLASSES, (examples,), generator=stream)
     features = torch.randn(examples, 512, generator=stream)
     features += 2 * torch.randn(CLASSES, 512, generator=stream)[truth]
-    features = features.clamp_(min=0).to(device)
     wrong = torch.rand(examples, generator=stream) < 0.01
-    labels = torch.where(wrong, (truth + 1) % CLASSES, truth).to(device)
+    return features.clamp_(min=0).to(device), torch.where(wrong, (truth + 1) % CLASSES, truth).to(device)
+
+
+def neighbours(examples: int, k: int, device: torch.device, compare: bool = True) -> Contest:
+    """Deep k-NN."""
+    features, labels = labelled_features(examples, device)
     return Contest(
         reference=(lambda: reference_filters.deep_knn(features, labels, k)) if compare else None,
         ours=lambda: deep_knn(features, labels, k=k).keep.cpu(),
+        difference=differing,
+        unit="filter",
+        reference_on_cpu=True,
+    )
+
+
+def directions(examples: int, device: torch.device) -> Contest:
+    """Spectral signatures, as if 1 % of every class were poisons."""
+    features, labels = labelled_features(examples, device)
+    expected = examples / CLASSES / 100
+    return Contest(
+        reference=lambda: reference_filters.spectral_signatures(features, labels, expected),
+        ours=lambda: spectral_signatures(features, labels, expected=expected).keep.cpu(),
         difference=differing,
         unit="filter",
         reference_on_cpu=True,
@@ -65,15 +83,18 @@ def medoids(examples: int, count: int, device: torch.device) -> Contest:
 CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
     "small": {
         "Deep k-NN, 2000 x 512, k = 40": lambda device: neighbours(2000, 40, device),
+        "spectral signatures, 20,000 x 512": lambda device: directions(20_000, device),
         "EPIC, 200 medoids of 2000": lambda device: medoids(2000, 200, device),
     },
     "cifar": {
         "Deep k-NN, 5000 x 512, k = 100": lambda device: neighbours(5000, 100, device),
         "Deep k-NN, 50,000 x 512, k = 1000": lambda device: neighbours(50_000, 1000, device, compare=False),
+        "spectral signatures, 50,000 x 512": lambda device: directions(50_000, device),
         "EPIC, 500 medoids of 5000": lambda device: medoids(5000, 500, device),
     },
     "tiny": {
         "Deep k-NN, 200 x 512, k = 4": lambda device: neighbours(200, 4, device),
+        "spectral signatures, 1000 x 512": lambda device: directions(1000, device),
         "EPIC, 20 medoids of 200": lambda device: medoids(200, 20, device),
     },
 }

@@ -30,6 +30,21 @@ def deep_knn(features: Tensor, labels: Tensor, k: int) -> Tensor:
     return torch.tensor(keep)
 
 
+def spectral_signatures(features: Tensor, labels: Tensor, expected: float) -> Tensor:
+    """Class by class: the centred features' whole decomposition, squared projections on the first direction, and the
+    highest 1.5 * ``expected`` dropped; (N,) bool. On the CPU, in the features' precision.
+    """
+    features, labels = features.cpu(), labels.cpu()
+    keep = torch.ones(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        rows = (labels == label).nonzero().flatten()
+        centred = features[rows] - features[rows].mean(0)
+        _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+        scores = (centred @ directions[0]) ** 2
+        keep[rows[scores.argsort(descending=True)[: int(1.5 * expected)]]] = False
+    return keep
+
+
 def facility_location(points: Tensor, count: int) -> Tensor:
     """Greedy medoids (count,) int64, lazily evaluated one candidate at a time on the full matrix of similarities."""
     similar = torch.exp(
