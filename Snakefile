@@ -15,6 +15,7 @@ from poisonlab.config.scale import scale_of
 from poisonlab.config.study import read_study
 from poisonlab.errors import PoisonlabError
 from poisonlab.evaluation.trials import read_trials
+from poisonlab.gpus import visible_gpus
 from poisonlab.modules import module_name
 from poisonlab.provenance import code_digests, digest_of, locked_versions, spec
 

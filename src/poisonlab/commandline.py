@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from poisonlab.artifacts.files import write_json
 from poisonlab.errors import PoisonlabError, SettingsError
+from poisonlab.gpus import hold_gpu
 from poisonlab.provenance import parse
 
 # Programs that only read tables and draw should not wait for torch: what needs it imports it.
@@ -64,6 +65,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     arguments.add_argument("--dataset", type=Path, required=True, help="the dataset (.safetensors)")
     arguments.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     arguments.add_argument("--threads", type=int, default=1, help="CPU threads; part of what makes bits repeat")
+    arguments.add_argument("--jobs-per-gpu", type=int, default=1, help="wait for a GPU with fewer jobs than this")
     return arguments
 
 
@@ -79,8 +81,8 @@ def settings(strings: Sequence[str]) -> dict[str, Any]:
         raise SettingsError(str(error)) from error
 
 
-def prepare_torch(device: str, threads: int) -> torch.device:
-    """Set threads and determinism, and choose the device.
+def prepare_torch(device: str, threads: int, jobs_per_gpu: int = 1) -> torch.device:
+    """Set threads and determinism, and choose the device: of several GPUs one with fewer jobs than ``jobs_per_gpu``.
 
     Raises:
         SettingsError: a GPU is demanded and there is none.
@@ -88,6 +90,8 @@ def prepare_torch(device: str, threads: int) -> torch.device:
     import torch
 
     torch.set_num_threads(threads)
+    if device != "cpu":
+        hold_gpu(jobs_per_gpu)
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device: cuda is demanded but there is no usable GPU: set device: cpu or auto")
     if device == "cpu" or not torch.cuda.is_available():

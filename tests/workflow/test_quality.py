@@ -79,22 +79,6 @@ def test_an_overlay_takes_keys_away(fresh: Checkout) -> None:
     assert "data/cifar10/train.parquet" in outcome.output
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [(), ("--resources", "mem_mb=1000"), ("--workflow-profile", "none")],
-    ids=["profile", "other resources on the command line", "no profile"],
-)
-def test_one_gpu_job_at_a_time(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    checkout = check_out(tmp_path / "study", HERE / "tiny.yaml")
-    checkout.replace("study.yaml", "device: cpu", "device: cuda")
-    checkout.append("Snakefile", "\n\nprint('limits', workflow.global_resources)\n")
-    outcome = checkout.snakemake("-n", "--cores", "4", *arguments)
-    assert outcome.code == 0, outcome.output
-    (limits,) = {line for line in outcome.output.splitlines() if line.startswith("limits")}
-    assert 'Resource("gpu", 1)' in limits
-    assert "gpu=1" in outcome.output
-
-
 def profile(name: str) -> dict[str, Any]:
     settings: dict[str, Any] = yaml.safe_load((REPOSITORY / f"profiles/{name}/config.yaml").read_text(encoding="utf-8"))
     return settings

@@ -89,7 +89,8 @@ def told(function):
 
 def where(wildcards, threads):
     """How a job runs rather than what it computes. Snakemake does not compare params that ask for threads."""
-    return ["--device", study.device, "--threads", str(threads)]
+    sharing = ["--jobs-per-gpu", str(study.jobs_per_gpu)]
+    return ["--device", study.device, "--threads", str(threads), *sharing]
 
 
 def saving(wildcards, threads):

@@ -5,7 +5,6 @@ import inspect
 import itertools
 import os
 import re
-import shutil
 from pathlib import Path
 
 # Many jobs share their code, and finding it takes thousands of looks at the disk.
@@ -40,11 +39,16 @@ SOFTWARE = locked_versions(
 
 # A job of a cluster reads this file again on its node, which may have a GPU where the submitting machine has none. What the job
 # asked for is decided once, and handed on in the environment.
-GPU_HERE = os.environ.setdefault("POISONLAB_GPU_HERE", str(int(bool(shutil.which("nvidia-smi")))))
+GPUS = [] if study.device == "cpu" else visible_gpus()
+GPU_HERE = os.environ.setdefault("POISONLAB_GPU_HERE", str(int(bool(GPUS))))
 ON_GPU = study.device == "cuda" or (study.device == "auto" and GPU_HERE == "1")
 
-# One job at a time on a GPU, unless the command line or a profile says otherwise.
-workflow.global_resources.setdefault("gpu", 1)
+# Jobs at a time on the GPUs here, whatever the command line or a profile allows. A cluster, which is told how many jobs it may get,
+# has GPUs of its own.
+ROOM = max(1, len(GPUS)) * study.jobs_per_gpu
+if workflow.resource_settings.nodes is None:
+    asked = workflow.global_resources.setdefault("gpu", ROOM).value
+    workflow.register_resource("gpu", min(ROOM, asked))
 
 
 # Every victim or detection of the study, in the tables' order.

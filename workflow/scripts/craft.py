@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
     stage = read_stage(Crafting, settings(args.spec))
     attack = modules.load("attacks", str(stage.attack.get("method")))
     attack_settings = read_stage(attack.Settings, stage.attack)
-    device = prepare_torch(args.device, args.threads)
+    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
     card = RunCard(device, args.spec)
 
     dataset = read_dataset(args.dataset)

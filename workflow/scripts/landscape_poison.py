@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--landscape", type=Path, required=True, help="output: the surfaces (.npz)")
     args = arguments.parse_args(argv)
     stage = read_stage(PoisonLandscape, settings(args.spec))
-    device = prepare_torch(args.device, args.threads)
+    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
 
     dataset = read_dataset(args.dataset)
     network = read_network(args.surrogate, stage.model, dataset, device)

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--landscape", type=Path, required=True, help="output: the surfaces (.npz)")
     args = arguments.parse_args(argv)
     stage = read_stage(VictimLandscapes, settings(args.spec))
-    device = prepare_torch(args.device, args.threads)
+    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
 
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons)

@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
     if len(friendly) != 1:
         raise SettingsError(f"--spec: a noise job needs exactly one friendly-noise defense, not {len(friendly)}")
     chosen = read_stage(FriendlyNoiseSettings, friendly[0])
-    device = prepare_torch(args.device, args.threads)
+    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
     card = RunCard(device, args.spec)
 
     dataset = read_dataset(args.dataset)

@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
     stage = read_stage(OutputSpread, settings(args.spec))
     if len(args.networks) != len(stage.networks):
         raise SettingsError(f"--networks: {len(args.networks)} files for {len(stage.networks)} networks")
-    device = prepare_torch(args.device, args.threads)
+    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
 
     dataset = read_dataset(args.dataset)
     groups = groups_of(dataset, PoisonSet.load(args.poisons), stage.seed)

@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
     args = arguments.parse_args(argv)
     stage = read_stage(Pretraining, settings(args.spec))
-    device = prepare_torch(args.device, args.threads)
+    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
     card = RunCard(device, args.spec)
 
     dataset = read_dataset(args.dataset)

@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--settings", help="digest of all settings that the outcome depends on, for the card")
     args = arguments.parse_args(argv)
     stage = read_stage(Victim, settings(args.spec))
-    device = prepare_torch(args.device, args.threads)
+    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
     card = RunCard(device, args.spec)
 
     dataset = read_dataset(args.dataset)

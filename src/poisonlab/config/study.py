@@ -70,6 +70,8 @@ class Study(Settings):
     """``auto``: a GPU if there is one; ``cuda``: fail without one."""
     threads: PositiveInt = 1
     """CPU threads per job; on a GPU, of the host part. Two jobs with one thread each beat one with two."""
+    jobs_per_gpu: PositiveInt = 1
+    """Jobs that share a GPU; small networks leave most of a large one idle."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 120.0
     """How often a training saves its state for an interrupted run to go on from."""
     dataset: DatasetSettings

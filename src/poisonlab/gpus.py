@@ -1,0 +1,111 @@
+"""GPUs of this machine: which of them a process may use, and one for each job.
+
+Standard library only: the Snakefile imports this module, and a job's choice must be made before CUDA starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from poisonlab.errors import PoisonlabError
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_GPU_OR_SLICE = re.compile(r"^(?P<indent>[ \t]*)(?:GPU|MIG) .*\(UUID: (?P<uuid>[^)\s]+)\)", re.MULTILINE)
+# The open files whose locks this process holds until it ends, however it ends.
+_held: list[int] = []
+
+
+def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """UUIDs of the GPUs that a process with this environment may use, slices of a divided GPU (MIG) in its place.
+
+    Empty without ``nvidia-smi``, as on AMD's GPUs, where torch chooses on its own.
+    """
+    return [uuid for gpu in _chosen(_installed(), environment.get(_VISIBLE)) for uuid in gpu]
+
+
+def _installed() -> list[list[str]]:
+    """For each GPU its UUID, or those of its slices."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    found: list[tuple[str, list[str]]] = []
+    for line in _GPU_OR_SLICE.finditer(listed):
+        if not line["indent"]:
+            found.append((line["uuid"], []))
+        elif found:
+            found[-1][1].append(line["uuid"])
+    return [slices or [gpu] for gpu, slices in found]
+
+
+def _chosen(gpus: Sequence[Sequence[str]], visible: str | None) -> list[list[str]]:
+    """What ``CUDA_VISIBLE_DEVICES`` leaves: numbers, or UUIDs or their beginnings, up to the first that is unknown."""
+    if visible is None:
+        return [list(gpu) for gpu in gpus]
+    chosen = []
+    for name in (part.strip() for part in visible.split(",")):
+        if name.isdecimal() and int(name) < len(gpus):
+            chosen.append(list(gpus[int(name)]))
+            continue
+        fitting = [uuid for gpu in gpus for uuid in gpu if name and uuid.startswith(name)]
+        if len(fitting) != 1:
+            break
+        chosen.append(fitting)
+    return chosen
+
+
+def hold_gpu(jobs_per_gpu: int, *, folder: Path | None = None) -> None:
+    """Show CUDA one GPU that has room for one job more, until this process ends; wait for room if there is none.
+
+    Every job of this user on this machine counts, whatever checkout it belongs to. Nothing happens where there is no
+    GPU, or when this process holds one already. Must come before CUDA starts.
+
+    Raises:
+        PoisonlabError: the folder of the locks cannot be used.
+    """
+    gpus = [] if _held else visible_gpus()
+    if not gpus:
+        return
+    places = [(gpu, _lock_folder(folder) / f"{gpu}.{place}") for place in range(jobs_per_gpu) for gpu in gpus]
+    told = False
+    while (gpu := _locked(places)) is None:
+        if not told:
+            print(f"waiting for a GPU: each of {len(gpus)} has {jobs_per_gpu} jobs (jobs_per_gpu)", file=sys.stderr)
+            told = True
+        time.sleep(1)
+    os.environ[_VISIBLE] = gpu
+
+
+def _locked(places: Sequence[tuple[str, Path]]) -> str | None:
+    """The GPU of the first place that nobody holds, now held by this process."""
+    for gpu, path in places:
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise PoisonlabError(f"cannot lock {path}, which keeps jobs apart on GPUs: {error.strerror}") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            continue
+        _held.append(file)
+        return gpu
+    return None
+
+
+def _lock_folder(folder: Path | None) -> Path:
+    chosen = folder or Path(tempfile.gettempdir(), f"poisonlab-gpus-{os.getuid()}")
+    with contextlib.suppress(FileExistsError):
+        chosen.mkdir(mode=0o700, parents=True)
+    if chosen.is_symlink() or not chosen.is_dir() or chosen.stat().st_uid != os.getuid():
+        raise PoisonlabError(f"{chosen}, where jobs agree on GPUs, belongs to somebody else: remove it or set TMPDIR")
+    return chosen
