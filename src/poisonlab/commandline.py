@@ -127,7 +127,7 @@ class RunCard:
                 "spec": self._spec,
                 "seconds": self.seconds(),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine(),
+                "device": torch.cuda.get_device_name() if on_gpu else processor(),
                 "threads": torch.get_num_threads(),
                 "peak_host_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
                 "peak_device_mib": torch.cuda.max_memory_allocated() // 2**20 if on_gpu else None,
@@ -137,6 +137,14 @@ class RunCard:
                 **more,
             },
         )
+
+
+def processor() -> str:
+    """The CPU's name as Linux knows it, or at least its architecture."""
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text(encoding="utf-8").splitlines() if described.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _commit() -> str | None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from loading import program
 
+from poisonlab.config.merging import merged_config
 from poisonlab.errors import PoisonlabError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,13 +81,13 @@ def test_seeds_scale_everything_but_figures(tmp_path: Path) -> None:
 def test_files_are_merged_and_laid_over_the_default_study(tmp_path: Path) -> None:
     first = overlay(tmp_path, "first", {"seeds": [3], "dataset": {"train_size": 1000}})
     second = overlay(tmp_path, "second", {"seeds": [3, 4]})
-    merged = estimate.merged([first, second], ["threads=2"])
+    merged = merged_config([first, second], ["threads=2"])
     assert (merged["study"], merged["seeds"], merged["threads"]) == ("digits", [3, 4], 2)
     assert merged["dataset"] == {
         **yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["dataset"],
         "train_size": 1000,
     }
-    assert estimate.merged([SMOKE], [])["study"] == "smoke"
+    assert merged_config([SMOKE], [])["study"] == "smoke"
 
 
 def test_merged_trials_are_said_not_to_be_subtracted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

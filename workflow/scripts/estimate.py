@@ -15,24 +15,21 @@ import pandas as pd
 
 from poisonlab.artifacts.files import write_json
 from poisonlab.commandline import run
+from poisonlab.config.merging import add_config_arguments, merged_config
 from poisonlab.config.study import Study, read_study
 from poisonlab.cost.amount import total
 from poisonlab.cost.rates import Device, read_rates
 from poisonlab.cost.sizes import sizes_of
 from poisonlab.cost.stages import Stage, stages_of
-from poisonlab.errors import SettingsError
-
-DEFAULT_CONFIG = "config.yaml"
 
 
 def main(argv: Sequence[str]) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--configfile", nargs="+", default=[], help="as Snakemake takes it; else config.yaml")
-    arguments.add_argument("--config", nargs="+", default=[], help="as Snakemake takes it")
+    add_config_arguments(arguments)
     arguments.add_argument("--rates", type=Path, default=Path("benchmarks/rates.csv"), help="measured rates (.csv)")
     arguments.add_argument("--json", type=Path, help="also write the numbers to this file")
     args = arguments.parse_args(argv)
-    study = read_study(merged(args.configfile, args.config))
+    study = read_study(merged_config(args.configfile, args.config))
     devices = read_rates(args.rates)
     stages = stages_of(study, sizes_of(study.dataset))
     stages.append(Stage("total", sum(stage.jobs for stage in stages), total(stage.work for stage in stages)))
@@ -40,34 +37,6 @@ def main(argv: Sequence[str]) -> None:
     print("\n".join(notes(study, stages[-1], devices)))
     if args.json is not None:
         write_json(args.json, as_json(study, stages, devices))
-
-
-def merged(files: Sequence[str], entries: Sequence[str]) -> dict[str, Any]:
-    """The config as the Snakefile sees it.
-
-    Raises:
-        SettingsError: a file is missing or no mapping, or an entry is not ``key=value``.
-    """
-    # Only here, because importing it takes longer than all the rest.
-    from snakemake.cli import parse_config
-    from snakemake.common.configfile import load_configfile
-    from snakemake.exceptions import WorkflowError
-    from snakemake.utils import update_config
-
-    given: dict[str, Any] = {}
-    try:
-        for file in files:
-            update_config(given, load_configfile(file))
-        update_config(given, parse_config(entries))
-        if "study" in given and "dataset" in given:
-            return given
-        config: dict[str, Any] = load_configfile(DEFAULT_CONFIG)
-        update_config(config, given)
-    except OSError as error:
-        raise SettingsError(f"config: {error.filename}: {error.strerror}") from error
-    except (WorkflowError, ValueError) as error:
-        raise SettingsError(f"config: {' '.join(str(error).split())}") from error
-    return config
 
 
 def table(stages: Sequence[Stage], devices: Sequence[Device]) -> str:

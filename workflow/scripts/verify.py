@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from poisonlab.config.merging import add_config_arguments
+
 CURRENT, STALE, UNKNOWN, DAMAGED, UNREADABLE = range(5)
 WORDS = {CURRENT: "current", STALE: "stale", UNKNOWN: "unknown", DAMAGED: "damaged"}
 _SHOWN = 8
@@ -35,8 +37,7 @@ class Verdict:
 
 def main(argv: Sequence[str]) -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--configfile", nargs="+", default=[], help="as Snakemake takes it; else config.yaml")
-    arguments.add_argument("--config", nargs="+", default=[], help="as Snakemake takes it")
+    add_config_arguments(arguments)
     arguments.add_argument("--deep", action="store_true", help="also read every artifact and compare its checksum")
     arguments.add_argument("--all", action="store_true", help="list current files, too")
     args = arguments.parse_args(argv)
