@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ PAGE = "library.md"
 
 
 @pytest.fixture(scope="module")
-def ran() -> tuple[dict[str, Any], str]:
-    """The names the page defines, and what it prints."""
+def ran() -> Iterator[tuple[dict[str, Any], str]]:
+    """The names the page defines, and what it prints; the tests compute with as many threads as the page."""
     names: dict[str, Any] = {}
     printed = io.StringIO()
     threads = torch.get_num_threads()
@@ -24,8 +25,8 @@ def ran() -> tuple[dict[str, Any], str]:
     with contextlib.redirect_stdout(printed):
         for number, body in enumerate(blocks(PAGE, "python")):
             exec(compile(body, f"docs/{PAGE}, block {number}", "exec"), names)
+    yield names, printed.getvalue()
     torch.set_num_threads(threads)
-    return names, printed.getvalue()
 
 
 def test_it_prints_what_the_page_says(ran: tuple[dict[str, Any], str]) -> None:
