@@ -32,6 +32,7 @@ from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.randomness import stream_seed
+from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.loop import train
 
 STILL = Augmentation(kind="none")
@@ -298,8 +299,9 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
 
     def recorded(
         model: nn.Module, normalize: Normalize, data: TrainingSet, recipe: Recipe, *, seed: int,
-        defenses: Sequence[Defense] = (),
+        defenses: Sequence[Defense] = (), checkpoint: Checkpoint | None = None,
     ) -> list[dict[str, float]]:  # fmt: skip
+        assert checkpoint is None
         weights = {name: value.clone() for name, value in model.state_dict().items()}
         calls.append(Training(data, recipe, seed, list(defenses), weights))
         return []

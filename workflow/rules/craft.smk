@@ -20,11 +20,15 @@ rule craft:
     params:
         *tracked(program("craft"), craft_spec, craft_code, slots=96),
         spec=told(craft_spec),
+        code=told(craft_code),
         where=where,
+        saving=saving,
         given=lambda wildcards, input: given("--surrogates", input.surrogates)
         + given("--noise", input.noise),
+        checkpoint=f"{CHECKPOINT}/craft/{{attack}}/seed{{seed}}.safetensors",
     shell:
-        "python workflow/scripts/craft.py --spec {params.spec:q} --dataset {input.dataset:q} {params.where:q}"
+        "python workflow/scripts/craft.py --spec {params.spec:q} --code {params.code:q}"
+        " --dataset {input.dataset:q} {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"
         " {params.given:q} --poisons {output.poisons:q} --card {output.card:q}"
         " > {log:q} 2>&1"
 

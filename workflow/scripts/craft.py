@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from poisonlab.data.training_set import fine_tuning_rows
 from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.networks import build_network, build_normalize, read_network
+from poisonlab.training.job import add_checkpoint_arguments, job_checkpoint
 
 
 class SurrogateOf(Settings):
@@ -49,6 +51,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--noise", type=Path, help="friendly noise of an earlier run, for an adaptive attack")
     arguments.add_argument("--poisons", type=Path, required=True, help="output: the poison set (.safetensors)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
+    add_checkpoint_arguments(arguments)
     args = arguments.parse_args(argv)
     stage = read_stage(Crafting, settings(args.spec))
     attack = modules.load("attacks", str(stage.attack.get("method")))
@@ -57,9 +60,12 @@ def main(argv: Sequence[str]) -> None:
     card = RunCard(device, args.spec)
 
     dataset = read_dataset(args.dataset)
+    noise = [args.noise] if args.noise else []
+    files = attack_settings.files(stage.seed)
+    checkpoint = job_checkpoint(args, [args.dataset, *args.surrogates, *noise, *files])
     poisons: PoisonSet = attack.craft(
         dataset,
-        _attacker(stage, args.surrogates, args.noise, dataset, device),
+        replace(_attacker(stage, args.surrogates, args.noise, dataset, device), checkpoint=checkpoint),
         attack_settings,
         seed=stage.seed,
         progress=True,
@@ -68,6 +74,7 @@ def main(argv: Sequence[str]) -> None:
         poisons.check_bound(attack_settings.bound)
     card.write(args.card, largest_change=poisons.largest_change(), poisons=len(poisons.indices))
     poisons.save(args.poisons)
+    checkpoint.clear()
 
 
 def _attacker(

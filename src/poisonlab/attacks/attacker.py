@@ -13,6 +13,7 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import SettingsError
 from poisonlab.evaluation.outcome import outputs_of
 from poisonlab.models.classifier import Classifier, Normalize
+from poisonlab.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Attacker:
             if None.
         friendly_noise: (N, C, H, W) float, in units of the [0, 1] pixel range: an earlier run's, for an adaptive
             attack.
+        checkpoint: where a long crafting saves its state and goes on from.
     """
 
     surrogates: Sequence[Classifier]
@@ -38,6 +40,7 @@ class Attacker:
     fresh: Callable[[int], Classifier] | None = None
     rows: Tensor | None = None
     friendly_noise: Tensor | None = None
+    checkpoint: Checkpoint | None = None
 
     @property
     def device(self) -> torch.device:

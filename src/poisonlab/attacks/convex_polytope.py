@@ -57,16 +57,16 @@ class Polytope:
 
     def __init__(self, goal: Tensor, settings: Settings) -> None:
         self.goal, self.scale, self.settings = goal, length(goal).square(), settings
-        self.coefficients: Vector | None = None
+        self.remembered: Tensor | None = None
 
     def __call__(self, features: Tensor) -> Tensor:
         """Half the squared distance over the target's squared length, of features (P, D)."""
         settings = self.settings
-        start = self.coefficients if settings.coefficients == "warm" else None
-        self.coefficients = nearest_mixture(
-            features.detach(), self.goal, start, settings.inner_steps, settings.tolerance
-        )
-        mixture = torch.from_numpy(self.coefficients).to(features) @ features
+        warm = self.remembered is not None and settings.coefficients == "warm"
+        start = self.remembered.numpy() if warm and self.remembered is not None else None
+        found = nearest_mixture(features.detach(), self.goal, start, settings.inner_steps, settings.tolerance)
+        self.remembered = torch.from_numpy(found)
+        mixture = self.remembered.to(features) @ features
         return (mixture - self.goal).square().sum() / (2 * self.scale)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,8 @@ from poisonlab.errors import PoisonlabError
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.evaluating import evaluating
 from poisonlab.randomness import generator, stream_seed
-from poisonlab.training.schedule import step_milestones
+from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
+from poisonlab.training.schedule import crafting_rate
 
 # One name for all three attacks: those that share an objective make the same poisons from the same seed.
 _STREAM = "features"
@@ -40,6 +42,14 @@ _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropo
 
 Distance = Callable[[Tensor], Tensor]
 """From the poisons' features (P, D) in one surrogate to a scalar, differentiable."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A distance that begins where its last call ended: ``remembered`` (any shape) float64, None before the first."""
+
+    remembered: Tensor | None
+
 
 Measure = Callable[[Tensor], Distance]
 """From the target's features (D,) in one surrogate to the distance from them; called anew for every surrogate."""
@@ -220,13 +230,16 @@ class _Crafting:
         origin = watermarked(bases, target, settings.watermark, bound)
         poisons = within(self._start(origin), bases, bound).requires_grad_(True)
         optimizer = torch.optim.Adam([poisons], lr=settings.lr)
-        drops = step_milestones(settings.steps) if settings.optimizer == "signed-adam" else ()
-        scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, 0.1)
-        stream, losses = generator(device, self.seed, _STREAM, "augment"), torch.empty(settings.steps)
+        stream, losses = generator(device, self.seed, _STREAM, "augment"), torch.full((settings.steps,), torch.nan)
+        checkpoint = self.attacker.checkpoint
         with frozen(self.attacker.surrogates, settings.dropout):
             self._seed_dropout("target")
             goals = goals_of(self.attacker, self.target, self.measure)
-            for number in tqdm(range(settings.steps), unit="step", disable=not progress):
+            begun = 0
+            if checkpoint is not None and (saved := checkpoint.load()) is not None:
+                begun = _restore(saved, poisons, optimizer, stream, losses, goals)
+            steps = range(begun, settings.steps)
+            for number in tqdm(steps, initial=begun, total=settings.steps, unit="step", disable=not progress):
                 self._seed_dropout(number)
                 losses[number], poisons.grad = self._loss_and_gradient(poisons, origin, goals, stream)
                 if not bool(torch.isfinite(losses[number])):
@@ -235,10 +248,12 @@ class _Crafting:
                     )
                 if settings.optimizer == "signed-adam":
                     poisons.grad.sign_()
+                    optimizer.param_groups[0]["lr"] = crafting_rate(settings.lr, number, settings.steps)
                 optimizer.step()
-                scheduler.step()
                 with torch.no_grad():
                     poisons.copy_(within(poisons, bases, bound))
+                if checkpoint is not None and checkpoint.due():
+                    checkpoint.save(_state(poisons, optimizer, stream, losses, goals), {"steps": number + 1})
         return ((poisons.detach() - bases) * 255).cpu(), losses
 
     def _start(self, origin: Tensor) -> Tensor:
@@ -272,3 +287,38 @@ class _Crafting:
         if self.beta:
             back = back + 2 * self.beta / len(poisons) * (poisons.detach() - origin)
         return loss, back
+
+
+def _state(
+    poisons: Tensor,
+    optimizer: torch.optim.Optimizer,
+    stream: torch.Generator,
+    losses: Tensor,
+    goals: Sequence[Goal],
+) -> dict[str, Tensor]:
+    tensors = {"poisons": poisons, "stream": stream.get_state(), "losses": losses, **optimizer_state(optimizer)}
+    for place, goal in enumerate(goals):
+        if isinstance(goal.distance, Remembering) and goal.distance.remembered is not None:
+            tensors[f"remembered.{place}"] = goal.distance.remembered
+    return tensors
+
+
+def _restore(
+    saved: tuple[dict[str, Tensor], dict[str, Any]],
+    poisons: Tensor,
+    optimizer: torch.optim.Optimizer,
+    stream: torch.Generator,
+    losses: Tensor,
+    goals: Sequence[Goal],
+) -> int:
+    """Put everything back as ``_state`` found it; returns how many steps are done."""
+    tensors, facts = saved
+    with torch.no_grad():
+        poisons.copy_(tensors["poisons"])
+    losses.copy_(tensors["losses"])
+    stream.set_state(tensors["stream"])
+    restore_optimizer(optimizer, tensors)
+    for place, goal in enumerate(goals):
+        if isinstance(goal.distance, Remembering):
+            goal.distance.remembered = tensors.get(f"remembered.{place}")
+    return int(facts["steps"])

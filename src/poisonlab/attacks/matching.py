@@ -30,7 +30,8 @@ from poisonlab.defenses.random_noise import random_noise
 from poisonlab.errors import PoisonlabError
 from poisonlab.models.gradient_angle import matching_loss
 from poisonlab.randomness import generator
-from poisonlab.training.schedule import step_milestones
+from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
+from poisonlab.training.schedule import crafting_rate
 
 _REFERENCE_BATCH = 512
 # Images of one backward pass where a mean gradient is summed up.
@@ -112,12 +113,17 @@ class Matcher:
 
 Refresh = Callable[[int, Tensor], list[Matcher] | None]
 """Called before every step but the first with the step's number and the perturbation so far, (P, C, H, W) in levels;
-returns new matchers, or None to go on with the old ones."""
+returns new matchers, or None to go on with the old ones. The same call gives the same matchers."""
+
+Save = Callable[[dict[str, Tensor], dict[str, Any]], None]
+"""Called after every step with tensors and facts that the optimisation could go on from."""
 
 
 @dataclass(frozen=True)
 class Crafting:
     """The optimisation of algorithm 1, in normalised pixel space.
+
+    It saves its state where the attacker's checkpoint says, and goes on from there.
 
     Attributes:
         images: (P, C, H, W) uint8, the bases.
@@ -150,12 +156,25 @@ class Crafting:
         Raises:
             PoisonlabError: the matching loss is not finite.
         """
-        best = None
-        losses = torch.empty(self.restarts, self.settings.steps)
-        with tqdm(total=losses.numel(), unit="step", disable=not progress) as bar:
-            for first in range(0, self.restarts, self.restarts_at_once):
+        checkpoint = self.attacker.checkpoint
+        saved = None if checkpoint is None else checkpoint.load()
+        begun = 0 if saved is None else int(saved[1]["first"])
+        losses = torch.full((self.restarts, self.settings.steps), torch.nan) if saved is None else saved[0]["losses"]
+        best = None if saved is None or "best" not in saved[0] else (int(saved[1]["best"]), saved[0]["best"])
+
+        def save(tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+            if checkpoint is not None and checkpoint.due():
+                found = {} if best is None else {"best": best[1]}
+                facts = {**facts, "first": first, "best": None if best is None else best[0]}
+                checkpoint.save({**tensors, **found, "losses": losses}, facts)
+
+        with tqdm(total=losses.numel(), initial=begun * losses.shape[1], unit="step", disable=not progress) as bar:
+            for first in range(begun, self.restarts, self.restarts_at_once):
                 restarts = range(first, min(first + self.restarts_at_once, self.restarts))
-                deltas = _Optimisation(self, matchers, restarts).run(losses, refresh, bar)
+                optimisation = _Optimisation(self, matchers, restarts, refresh)
+                if saved is not None and first == begun:
+                    bar.update(optimisation.restore(*saved) * len(restarts))
+                deltas = optimisation.run(losses, save, bar)
                 for restart, delta in zip(restarts, deltas, strict=True):
                     if best is None or losses[restart, -1] < losses[best[0], -1]:
                         best = restart, delta
@@ -164,9 +183,17 @@ class Crafting:
 
 
 class _Optimisation:
-    """Some restarts side by side; everything (R, P, C, H, W) and in normalised pixels."""
+    """Some restarts side by side; everything (R, P, C, H, W) and in normalised pixels.
 
-    def __init__(self, crafting: Crafting, matchers: list[Matcher], restarts: range) -> None:
+    Attributes:
+        number: of the step that comes next.
+        refreshed: the step before which the matchers were last made anew, and the perturbation that they were made
+            for.
+    """
+
+    def __init__(
+        self, crafting: Crafting, matchers: list[Matcher], restarts: range, refresh: Refresh | None = None
+    ) -> None:
         normalize = crafting.attacker.normalize
         self.crafting, self.settings, self.matchers, self.restarts = crafting, crafting.settings, matchers, restarts
         self.device = crafting.attacker.device
@@ -178,30 +205,58 @@ class _Optimisation:
         self.bound = crafting.settings.eps / 255 / normalize.std
         self.streams = [self._stream("augment", restart) for restart in restarts]
         self.noise_streams = [self._stream("noise", restart) for restart in restarts]
+        self.delta = torch.stack([self._start(restart) for restart in restarts]).requires_grad_(True)
+        self.step = self.settings.tau * (self.settings.batch_size / _REFERENCE_BATCH) / len(matchers)
+        self.optimizer = torch.optim.Adam([self.delta], lr=self.step)
+        self.refresh, self.number = refresh, 0
+        self.refreshed: tuple[int, Tensor] | None = None
 
-    def run(self, losses: Tensor, refresh: Refresh | None, bar: tqdm[Any]) -> Tensor:
+    def run(self, losses: Tensor, save: Save, bar: tqdm[Any]) -> Tensor:
         """The perturbations in levels, on the CPU; fills the restarts' rows of ``losses``."""
-        settings = self.settings
-        delta = torch.stack([self._start(restart) for restart in self.restarts]).requires_grad_(True)
-        step = settings.tau * (settings.batch_size / _REFERENCE_BATCH) / len(self.matchers)
-        optimizer = torch.optim.Adam([delta], lr=step)
-        scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, step_milestones(settings.steps), 0.1)
-        for number in range(settings.steps):
-            if refresh is not None and number > 0:
-                self.matchers = refresh(number, self._levels(delta)[0]) or self.matchers
+        settings, delta, optimizer = self.settings, self.delta, self.optimizer
+        for number in range(self.number, settings.steps):
+            if number > 0:
+                self._refresh(number, self._levels(delta)[0])
             loss, delta.grad = self._loss_and_gradient(delta)
             if not bool(torch.isfinite(loss).all()):
                 raise PoisonlabError(
                     f"the matching loss is not finite at step {number}: has the surrogate's training diverged?"
                 )
             delta.grad.sign_()
+            optimizer.param_groups[0]["lr"] = crafting_rate(self.step, number, settings.steps)
             optimizer.step()
-            scheduler.step()
             with torch.no_grad():
                 delta.copy_(self._project(delta))
             losses[self.restarts.start : self.restarts.stop, number] = loss.cpu()
+            self.number = number + 1
+            save(*self._state())
             bar.update(len(self.restarts))
         return self._levels(delta)
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> int:
+        """Go on from what ``_state`` gave; returns how many steps are done."""
+        if "refreshed" in tensors:
+            self._refresh(int(facts["refreshed"]), tensors["refreshed"])
+        with torch.no_grad():
+            self.delta.copy_(tensors["delta"])
+        restore_optimizer(self.optimizer, tensors)
+        for name, streams in (("augment", self.streams), ("noise", self.noise_streams)):
+            for place, stream in enumerate(streams):
+                stream.set_state(tensors[f"{name}.{place}"])
+        self.number = int(facts["number"])
+        return self.number
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {"delta": self.delta, **optimizer_state(self.optimizer)}
+        for name, streams in (("augment", self.streams), ("noise", self.noise_streams)):
+            tensors |= {f"{name}.{place}": stream.get_state() for place, stream in enumerate(streams)}
+        if self.refreshed is not None:
+            tensors["refreshed"] = self.refreshed[1]
+        return tensors, {"number": self.number, "refreshed": None if self.refreshed is None else self.refreshed[0]}
+
+    def _refresh(self, number: int, change: Tensor) -> None:
+        if self.refresh is not None and (matchers := self.refresh(number, change)) is not None:
+            self.matchers, self.refreshed = matchers, (number, change)
 
     def _stream(self, *purpose: str | int) -> torch.Generator:
         return generator(self.device, self.crafting.seed, self.crafting.stream, *purpose)

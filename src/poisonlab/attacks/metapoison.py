@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,7 @@ from poisonlab.data.training_set import pixels
 from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.models.classifier import Classifier
 from poisonlab.randomness import generator, stream_seed
+from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
 from poisonlab.training.schedule import learning_rate
 from poisonlab.training.sgd import Sgd, sgd_of
 
@@ -177,7 +179,7 @@ class _Crafting:
         self.target = attacker.normalize(pixels(dataset.test_images[threat.target_index][None].to(device)))
         self.palette = None if settings.recolor is None else Palette(settings.recolor, len(self.bases), device)
         self.delta = self._start().requires_grad_(True)
-        self.surrogates = [self._surrogate(number) for number in range(settings.ensemble)]
+        self.surrogates: list[_Surrogate] = []
 
     def run(self, progress: bool) -> Tensor:
         """All crafting steps; the outer loss at each, (steps,)."""
@@ -187,8 +189,17 @@ class _Crafting:
             groups.append({"params": [self.palette.grid], "lr": settings.recolor.lr})
         optimizer = torch.optim.Adam(groups)
         rates = [float(group["lr"]) for group in optimizer.param_groups]
-        losses = torch.empty(settings.steps)
-        for step in tqdm(range(settings.steps), unit="step", disable=not progress):
+        losses = torch.full((settings.steps,), torch.nan)
+        checkpoint, begun = self.attacker.checkpoint, 0
+        if checkpoint is not None and (saved := checkpoint.load()) is not None:
+            begun = self._restore(*saved, optimizer, losses)
+        else:
+            self.surrogates = [self._surrogate(number) for number in range(settings.ensemble)]
+        for step in tqdm(
+            range(begun, settings.steps), initial=begun, total=settings.steps, unit="step", disable=not progress
+        ):
+            if checkpoint is not None and checkpoint.due():
+                checkpoint.save(*self._state(step, optimizer, losses))
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * schedule(step, settings.steps)
             optimizer.zero_grad()
@@ -196,6 +207,43 @@ class _Crafting:
             optimizer.step()
             self._project()
         return losses
+
+    def _state(self, step: int, optimizer: torch.optim.Optimizer, losses: Tensor) -> tuple[Weights, dict[str, object]]:
+        """Everything before the crafting step ``step``."""
+        tensors = {"delta": self.delta, "losses": losses, **optimizer_state(optimizer)}
+        if self.palette is not None:
+            tensors["grid"] = self.palette.grid
+        for surrogate in self.surrogates:
+            own = f"surrogate.{surrogate.number}"
+            tensors |= {f"{own}.model.{name}": value for name, value in surrogate.model.state_dict().items()}
+            for name, parameter in surrogate.model.named_parameters():
+                if parameter in surrogate.optimizer.momenta:
+                    tensors[f"{own}.momentum.{name}"] = surrogate.optimizer.momenta[parameter]
+        lives = [[surrogate.batches, surrogate.run] for surrogate in self.surrogates]
+        return tensors, {"step": step, "surrogates": lives}
+
+    def _restore(
+        self, tensors: Weights, facts: dict[str, Any], optimizer: torch.optim.Optimizer, losses: Tensor
+    ) -> int:
+        """Put everything back as ``_state`` found it; returns the step that comes next."""
+        with torch.no_grad():
+            self.delta.copy_(tensors["delta"])
+            if self.palette is not None:
+                self.palette.grid.copy_(tensors["grid"])
+        losses.copy_(tensors["losses"])
+        restore_optimizer(optimizer, tensors)
+        for number, (batches, run) in enumerate(facts["surrogates"]):
+            surrogate = self._fresh(number, run)
+            surrogate.batches = batches
+            own = f"surrogate.{number}"
+            surrogate.model.load_state_dict(
+                {name: tensors[f"{own}.model.{name}"] for name in surrogate.model.state_dict()}
+            )
+            for name, parameter in surrogate.model.named_parameters():
+                if (momentum := tensors.get(f"{own}.momentum.{name}")) is not None:
+                    surrogate.optimizer.momenta[parameter] = torch.empty_like(parameter).copy_(momentum).detach()
+            self.surrogates.append(surrogate)
+        return int(facts["step"])
 
     def poisons(self) -> Tensor:
         """(P, C, H, W) in [0, 1]."""
@@ -247,7 +295,10 @@ class _Crafting:
     def _unroll(self, surrogate: _Surrogate, poisons: Tensor, step: int, number: int) -> float:
         """Add the gradient of one unrolled training to the perturbation's."""
         device = self.attacker.device
-        stream = generator(device, self.seed, "metapoison", "unroll", step, surrogate.number, number)
+        place = (step, surrogate.number, number)
+        stream = generator(device, self.seed, "metapoison", "unroll", *place)
+        # Dropout draws from torch's own stream.
+        torch.manual_seed(stream_seed(self.seed, "metapoison", "unroll dropout", *place))
         weights = {name: weight.detach() for name, weight in surrogate.model.named_parameters()}
         batches = []
         for place in range(self.settings.unroll):

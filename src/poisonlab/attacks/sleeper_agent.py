@@ -233,7 +233,8 @@ def _retrained(
 ) -> Classifier:
     stream = stream_seed(seed, "sleeper-agent", "retrain", step, member)
     network = attacker.network(stream)
-    train(network, attacker.normalize, data, recipe, seed=stream, defenses=defenses)
+    checkpoint = None if attacker.checkpoint is None else attacker.checkpoint.part(f"{step}-{member}")
+    train(network, attacker.normalize, data, recipe, seed=stream, defenses=defenses, checkpoint=checkpoint)
     return network
 
 

@@ -73,7 +73,7 @@ class Study(Settings):
     jobs_per_gpu: PositiveInt = 1
     """Jobs that share a GPU; small networks leave most of a large one idle."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 120.0
-    """How often a training saves its state for an interrupted run to go on from."""
+    """How often a training or crafting saves its state for an interrupted run to go on from."""
     dataset: DatasetSettings
     """Where the data comes from."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]

@@ -1,13 +1,15 @@
-"""Checkpoints: enough of a training run to end in the same bits after an interruption."""
+"""Checkpoints: enough of a training or crafting run to end in the same bits after an interruption."""
 
 from __future__ import annotations
 
+import glob
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from poisonlab.artifacts.files import read_tensors, write_tensors
 from poisonlab.errors import DataError
@@ -46,5 +48,30 @@ class Checkpoint:
             return None
         return (tensors, facts) if facts.pop("fingerprint", None) == self.fingerprint else None
 
+    def part(self, name: str) -> Checkpoint:
+        """Of a run within this one; removed with it."""
+        place = self.path.with_name(f"{self.path.stem}.{name}{self.path.suffix}")
+        return Checkpoint(place, f"{self.fingerprint} {name}", self.interval)
+
     def clear(self) -> None:
-        self.path.unlink(missing_ok=True)
+        """Remove it and its parts."""
+        for path in (self.path, *self.path.parent.glob(f"{glob.escape(self.path.stem)}.*{self.path.suffix}")):
+            path.unlink(missing_ok=True)
+
+
+def optimizer_state(optimizer: Optimizer) -> dict[str, Tensor]:
+    """What Adam remembers of its parameters, by name; its rates are not among it."""
+    remembered = optimizer.state_dict()["state"]
+    return {
+        f"optimizer.{place}.{name}": value for place, values in remembered.items() for name, value in values.items()
+    }
+
+
+def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The reverse of ``optimizer_state``."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, place, entry = name.split(".")
+            state.setdefault(int(place), {})[entry] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -21,6 +21,11 @@ def step_milestones(length: int) -> tuple[int, ...]:
     return tuple(int(length // divisor) for divisor in _RELEASED_DIVISORS)
 
 
+def crafting_rate(rate: float, step: int, steps: int) -> float:
+    """An attack's rate: a tenth from each of ``step_milestones`` on."""
+    return rate * 0.1 ** sum(step >= milestone for milestone in step_milestones(steps))
+
+
 def learning_rate(recipe: Recipe, progress: float) -> float:
     """The rate at ``progress`` epochs (0 at the start, fractional within an epoch)."""
     factor = 1.0
