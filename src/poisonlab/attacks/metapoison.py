@@ -295,10 +295,10 @@ class _Crafting:
     def _unroll(self, surrogate: _Surrogate, poisons: Tensor, step: int, number: int) -> float:
         """Add the gradient of one unrolled training to the perturbation's."""
         device = self.attacker.device
-        place = (step, surrogate.number, number)
-        stream = generator(device, self.seed, "metapoison", "unroll", *place)
+        which = (step, surrogate.number, number)
+        stream = generator(device, self.seed, "metapoison", "unroll", *which)
         # Dropout draws from torch's own stream.
-        torch.manual_seed(stream_seed(self.seed, "metapoison", "unroll dropout", *place))
+        torch.manual_seed(stream_seed(self.seed, "metapoison", "unroll dropout", *which))
         weights = {name: weight.detach() for name, weight in surrogate.model.named_parameters()}
         batches = []
         for place in range(self.settings.unroll):
