@@ -66,6 +66,19 @@ localrules:
     paper,
 
 
+# What a job would end in with a traceback of Snakemake's, or what no job's log shows that succeeds.
+onstart:
+    check_writable()
+
+
+onsuccess:
+    tell_of_divergence()
+
+
+onerror:
+    tell_of_divergence()
+
+
 rule all:
     default_target: True
     input:

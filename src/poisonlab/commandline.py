@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
+import io
 import os
 import platform
 import resource
@@ -13,10 +15,11 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from poisonlab.artifacts.files import write_json
-from poisonlab.errors import PoisonlabError, SettingsError
+from poisonlab.artifacts.files import write_diverged, write_sealed
+from poisonlab.artifacts.setting_aside import deal_with
+from poisonlab.errors import DamagedError, DivergedError, PoisonlabError, SettingsError
 from poisonlab.provenance import parse
 
 # Programs that only read tables and draw should not wait for torch: what needs it imports it.
@@ -32,8 +35,11 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     # But Triton, where it is there, calls what is not collected leaked.
     if "triton" not in sys.modules:
         gc.freeze()
+    sys.stderr = _Heedless(sys.stderr)
     try:
         main(sys.argv[1:])
+    except DamagedError as error:
+        fail(deal_with(error))
     except PoisonlabError as error:
         fail(str(error))
     except MemoryError:
@@ -47,6 +53,28 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         if "not enough memory" in str(error) or "can't allocate memory" in str(error):
             fail("out of memory: use a smaller dataset or batch size, or run fewer jobs at once (--cores)")
         raise
+
+
+class _Heedless(io.TextIOBase):
+    """A stream that drops what it cannot write: on a full disk, the progress in a log should not end a computation."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
 
 
 def fail(message: str) -> None:
@@ -112,12 +140,21 @@ class RunCard:
         """Wall time since the card was opened."""
         return round(time.perf_counter() - self._begin, 3)
 
+    def write_failed(self, path: Path, artifact: Path, error: DivergedError, **more: Any) -> None:
+        """Write the card of a job for which a training diverged, and ``artifact`` to say so to the jobs that need it.
+
+        The job itself succeeds: it would diverge again, and a victim's failure is a result.
+        """
+        print(f"warning: {error}", file=sys.stderr)
+        self.write(path, failed=error.facts(), **more)
+        write_diverged(artifact, error)
+
     def write(self, path: Path, **more: Any) -> None:
         """Write the card; ``more`` is added to it."""
         import torch
 
         on_gpu = self._device.type == "cuda"
-        write_json(
+        write_sealed(
             path,
             {
                 "spec": self._spec,

@@ -27,11 +27,23 @@ REPORT = f"{study.results}/reports/{study.study}"
 LOG = f"{study.results}/logs/{study.study}"
 
 # Where the victims of a row stand, as the program that gathers trials is told.
+KINDS = ("victims", "detections", "noise", "filters")
 FOLDERS = [
-    part
-    for kind in ("victims", "detections", "noise", "filters")
-    for part in (f"--{kind}", f"{study.results}/{kind}/{study.study}")
+    part for kind in KINDS for part in (f"--{kind}", f"{study.results}/{kind}/{study.study}")
 ]
+
+# What a program may rename when it finds it damaged, because the next call makes it anew. Nothing of another study or from elsewhere.
+os.environ["POISONLAB_REMADE"] = os.pathsep.join(
+    [
+        DATASET,
+        f"{TABLE}-trials.csv",
+        f"{TABLE}-so-far-trials.csv",
+        *(
+            f"{study.results}/{kind}/{study.study}/"
+            for kind in ("surrogates", "poisons", *KINDS, "figures")
+        ),
+    ]
+)
 
 # A changed version of these may change results, so it reruns what used the old one.
 SOFTWARE = locked_versions(
@@ -98,3 +110,14 @@ wildcard_constraints:
     surrogate="|".join(re.escape(surrogate.name) for surrogate in study.surrogates),
     seed=r"\d+",
     member=r"\d+",
+
+
+def check_writable():
+    """A results folder that cannot be written ends the workflow in one line; Snakemake would end in a traceback."""
+    folder = Path(study.results)
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise WorkflowError(
+            f"{folder} cannot be written: make it writable, or set results to another folder"
+        )

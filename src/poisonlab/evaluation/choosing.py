@@ -55,6 +55,17 @@ def refusal(name: str) -> str:
     return f"Refused, because made with other settings than this study's: {name}."
 
 
+def diverged(trials: Sequence[Trial]) -> list[str]:
+    """The note about victims without an outcome."""
+    failed = [trial for trial in trials if trial.failed]
+    if not failed:
+        return []
+    each = [f"{trial.attack}/{trial.defense}, seed {trial.seed} ({trial.failed})" for trial in failed]
+    return [
+        f"Diverged, and left out of n and of all numbers: {len(failed)} of {len(trials)} victims: {'; '.join(each)}."
+    ]
+
+
 def missing(lines: Sequence[Line], trials: Sequence[Trial]) -> list[str]:
     """What the study asks for and nobody has run."""
     have = {trial.key for trial in trials}

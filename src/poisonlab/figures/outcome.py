@@ -22,7 +22,8 @@ _NUMBERS = ("n", "success", "success_low", "success_high", "accuracy", "accuracy
 
 
 def read_results(path: Path) -> pd.DataFrame:
-    """The tidy results table: a row per attack and defense, proportions in [0, 1].
+    """The tidy results table: a row per attack and defense, proportions in [0, 1]; rows all of whose victims diverged
+    have no numbers and are left out.
 
     Raises:
         DataError: the file is missing, not CSV, empty, or lacks a column.
@@ -48,6 +49,10 @@ def read_results(path: Path) -> pd.DataFrame:
         table = table.astype(dict.fromkeys(_NUMBERS, float))
     except ValueError as error:
         raise DataError(f"{path} holds text where numbers belong: delete it and run the workflow again") from error
+    if "diverged" in table:
+        table = table[~((table["n"] == 0) & (table["diverged"] > 0))]
+    if table.empty:
+        raise DataError(f"{path} has no outcomes: all victims diverged")
     for name in ("n", "success", "accuracy"):
         if not np.isfinite(table[name]).all():
             raise DataError(f"{path} has no {name} for some rows: evaluate the victims first")
