@@ -50,6 +50,7 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/sections.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/faults.smk"
 
 
 localrules:
@@ -64,19 +65,6 @@ localrules:
     so_far,
     drawings,
     paper,
-
-
-# What a job would end in with a traceback of Snakemake's, or what no job's log shows that succeeds.
-onstart:
-    check_writable()
-
-
-onsuccess:
-    tell_of_divergence()
-
-
-onerror:
-    tell_of_divergence()
 
 
 rule all:

@@ -34,7 +34,7 @@ from poisonlab.artifacts.files import (
 from poisonlab.artifacts.keep_list import load_keep_list, save_keep_list
 from poisonlab.artifacts.noise import load_noise, save_noise
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.artifacts.setting_aside import REMADE, deal_with
+from poisonlab.artifacts.setting_aside import MARKS, REMADE, deal_with, set_marked_aside
 from poisonlab.errors import DamagedError, DataError, DivergedError, PoisonlabError
 from poisonlab.filters.keep_list import KeepList
 
@@ -352,26 +352,37 @@ def test_only_what_the_workflow_makes_is_set_aside(
     path = Path(where)
     path.parent.mkdir(parents=True)
     path.write_text("damaged")
+    monkeypatch.setenv(MARKS, "results/damaged/own")
     line = deal_with(DamagedError(path, "checksum differs"))
+    # While jobs run, the file stays.
+    assert path.read_text() == "damaged"
+    aside = path.with_name(f"{path.name}.damaged")
+    assert set_marked_aside(Path("results/damaged/own")) == ([aside] if renamed else [])
     assert "\n" not in line
     assert f"{where} is damaged (checksum differs)" in line
     assert path.exists() != renamed
-    aside = path.with_name(f"{path.name}.damaged")
     if renamed:
         assert aside.read_text() == "damaged"
-        assert aside.name in line
-        assert "run the workflow again" in line
-        # A second job finds it gone.
-        deal_with(DamagedError(path, "checksum differs"))
-        assert aside.read_text() == "damaged"
+        assert "run the workflow again to make it anew" in line
     else:
         assert not aside.exists()
         assert "restore it" in line
-    # By hand, outside a workflow, nothing is touched.
-    monkeypatch.delenv(REMADE)
-    path.write_text("again")
+    assert set_marked_aside(Path("results/damaged/own")) == []
+
+
+def test_what_was_made_anew_since_it_was_marked_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(REMADE, f"{tmp_path}/")
+    monkeypatch.setenv(MARKS, str(tmp_path / "marks"))
+    path = tmp_path / "a"
+    write_text(path, "damaged")
     deal_with(DamagedError(path, "checksum differs"))
-    assert path.read_text() == "again"
+    write_text(path, "renewed")
+    assert set_marked_aside(tmp_path / "marks") == []
+    assert path.read_text() == "renewed"
+    # By hand, outside a workflow, nothing is marked.
+    monkeypatch.delenv(REMADE)
+    deal_with(DamagedError(path, "checksum differs"))
+    assert set_marked_aside(tmp_path / "marks") == []
 
 
 def test_a_training_that_diverged_is_met_again_by_who_needs_it(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ FOLDERS = [
     part for kind in KINDS for part in (f"--{kind}", f"{study.results}/{kind}/{study.study}")
 ]
 
-# What a program may rename when it finds it damaged, because the next call makes it anew. Nothing of another study or from elsewhere.
+# What is renamed when a program finds it damaged, because the next call makes it anew. Nothing of another study or from elsewhere.
 os.environ["POISONLAB_REMADE"] = os.pathsep.join(
     [
         DATASET,
@@ -44,6 +44,8 @@ os.environ["POISONLAB_REMADE"] = os.pathsep.join(
         ),
     ]
 )
+
+os.environ["POISONLAB_MARKS"] = f"{study.results}/damaged/{study.study}"
 
 # A changed version of these may change results, so it reruns what used the old one.
 SOFTWARE = locked_versions(
@@ -110,14 +112,3 @@ wildcard_constraints:
     surrogate="|".join(re.escape(surrogate.name) for surrogate in study.surrogates),
     seed=r"\d+",
     member=r"\d+",
-
-
-def check_writable():
-    """A results folder that cannot be written ends the workflow in one line; Snakemake would end in a traceback."""
-    folder = Path(study.results)
-    while not folder.exists():
-        folder = folder.parent
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise WorkflowError(
-            f"{folder} cannot be written: make it writable, or set results to another folder"
-        )

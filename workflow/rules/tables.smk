@@ -153,16 +153,3 @@ rule results:
     input:
         rules.tables.output,
         every_table(True),
-
-
-def tell_of_divergence():
-    """Print which victims have no outcome; the jobs that say so in their logs succeed."""
-    try:
-        failed = [trial for trial in read_trials(Path(f"{TABLE}-trials.csv")) if trial.failed]
-    except PoisonlabError:
-        return
-    for trial in failed:
-        print(
-            f"warning: the victim {trial.attack}/{trial.defense} of seed {trial.seed} has no outcome: {trial.failed}",
-            file=sys.stderr,
-        )

@@ -1,10 +1,14 @@
-"""What becomes of a damaged file: one that the workflow can make anew is renamed, so that its next call does."""
+"""What becomes of a damaged file that the workflow can make anew: its next call does.
+
+The job that finds the damage leaves a mark. When all jobs have ended, the workflow renames what is marked: a file that
+went earlier would be missed by Snakemake itself, which would end the whole run for it.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from poisonlab.errors import DamagedError
 
@@ -12,11 +16,14 @@ REMADE = "POISONLAB_REMADE"
 """Environment variable: files that the running workflow makes, and folders (with a slash at the end) in which it makes
 all; as in PATH, a colon between two."""
 
+MARKS = "POISONLAB_MARKS"
+"""Environment variable: the folder of the marks."""
+
 SUFFIX = ".damaged"
 
 
 def deal_with(error: DamagedError) -> str:
-    """Set the file aside if the running workflow makes it; never one that came from elsewhere.
+    """Mark the file if the running workflow makes it; never one that came from elsewhere.
 
     Returns:
         What to tell the user, on one line.
@@ -24,10 +31,12 @@ def deal_with(error: DamagedError) -> str:
     if not _remade(error.path):
         return str(error)
     try:
-        aside = set_aside(error.path)
-    except OSError as problem:
-        return f"{error} (it could not be renamed: {problem.strerror})"
-    return f"{error.path} is damaged ({error.why}) and now named {aside.name}: run the workflow again to make it anew"
+        folder = Path(os.environ[MARKS])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / quote(str(error.path), safe="")).write_text(_version(error.path), encoding="utf-8")
+    except OSError:
+        return str(error)
+    return f"{error.path} is damaged ({error.why}): run the workflow again to make it anew"
 
 
 def set_aside(path: Path) -> Path:
@@ -36,11 +45,27 @@ def set_aside(path: Path) -> Path:
     Raises:
         OSError: it cannot be renamed.
     """
-    aside = path.with_name(path.name + SUFFIX)
-    # Another job may be faster.
-    with contextlib.suppress(FileNotFoundError):
-        path.replace(aside)
+    return path.replace(path.with_name(path.name + SUFFIX))
+
+
+def set_marked_aside(folder: Path) -> list[Path]:
+    """Rename the marked files, unless they were made anew since, and remove the marks; returns the new paths.
+
+    Raises:
+        OSError: one cannot be renamed.
+    """
+    aside = []
+    for mark in sorted(folder.glob("*")):
+        path = Path(unquote(mark.name))
+        if path.exists() and _version(path) == mark.read_text(encoding="utf-8"):
+            aside.append(set_aside(path))
+        mark.unlink()
     return aside
+
+
+def _version(path: Path) -> str:
+    found = path.stat()
+    return f"{found.st_ino} {found.st_size} {found.st_mtime_ns}"
 
 
 def _remade(path: Path) -> bool:
