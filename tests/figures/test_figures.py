@@ -617,6 +617,17 @@ class TestOutcome:
             "witches (n = 1 to 3): the lowest success of a defended row is 50 %, with Mixup (90 % accuracy)."
         )
 
+    def test_a_row_all_of_whose_victims_diverged_is_left_out_and_named(self, tmp_path: Path) -> None:
+        header = HEADER.replace(",n,", ",n,diverged,")
+        lines = "witches,none,2,1,0.8,0.58,0.92,0.92,,,5\nwitches,dp-sgd,0,3,,,,,,,\n"
+        table = read_results(self.write(tmp_path, header + lines))
+        assert [label.get_text() for label in outcome(table).axes[0].get_yticklabels()] == ["No defense"]
+        caption = outcome_caption(table)
+        assert caption.endswith("witches under dp-sgd: all victims diverged.")
+        assert "nan" not in caption
+        with pytest.raises(DataError, match="all victims diverged"):
+            read_results(self.write(tmp_path, header + "witches,dp-sgd,0,3,,,,,,,\n"))
+
     def test_single_seed_has_no_accuracy_interval(self, tmp_path: Path) -> None:
         path = self.write(
             tmp_path, HEADER + "witches,null,1,1.0,0.2,1.0,0.9,,,5\nwitches,none,3,0,0,0.5,0.8,nan,nan,5\n"

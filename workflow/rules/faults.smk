@@ -22,7 +22,7 @@ def say(line):
 def tell_of_damage():
     """Rename what a job has found to be damaged, so that the next call makes it anew."""
     try:
-        for path in set_marked_aside(Path(os.environ["POISONLAB_MARKS"])):
+        for path in set_marked_aside(Path(MARKS)):
             say(f"warning: a damaged file is now named {path}: the next call makes it anew")
     except OSError as error:
         say(f"warning: {error.filename} is damaged: delete it ({error.strerror})")

@@ -45,7 +45,7 @@ os.environ["POISONLAB_REMADE"] = os.pathsep.join(
     ]
 )
 
-os.environ["POISONLAB_MARKS"] = f"{study.results}/damaged/{study.study}"
+MARKS = os.environ["POISONLAB_MARKS"] = f"{study.results}/damaged/{study.study}"
 
 # A changed version of these may change results, so it reruns what used the old one.
 SOFTWARE = locked_versions(
