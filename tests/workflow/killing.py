@@ -21,6 +21,8 @@ from harness import STUDY, Checkout, environment
 METHODS = ("SIGKILL group", "SIGTERM snakemake", "SIGKILL job", "SIGKILL snakemake")
 """What is sent to whom: all processes, Snakemake alone (whose job lives on or not), or one job."""
 
+ANY = "any"
+
 _VOLATILE = {"seconds", "relative_time", "check", "device", "threads", "torch", "python", "commit", "finished"} | {
     "peak_host_mib",
     "peak_device_mib",
@@ -47,7 +49,7 @@ class Assault:
     Attributes:
         study: where.
         target: what is asked of Snakemake.
-        aims: how many kills while which program runs; each has its turn as soon as one runs.
+        aims: how many kills while which program runs, or any; each has its turn as soon as one runs.
         lasting: seconds that each program lasts; the moment of a kill is drawn from most of them.
         stream: of moments and methods.
     """
@@ -96,14 +98,17 @@ class Assault:
             for number, stage in programs.items():
                 if number not in begun:
                     begun[number] = now
-                    if moment is None and self.aims[stage] > 0:
-                        aimed, moment = stage, now + self.stream.uniform(0.05, 0.85) * self.lasting.get(stage, 2.0)
+                    if moment is None and (aimed := stage if self.aims[stage] else ANY) and self.aims[aimed]:
+                        moment = now + self.stream.uniform(0.05, 0.8) * self.lasting.get(stage, 2.0)
             if moment is not None and now >= moment:
-                if programs:
-                    self.aims[aimed] -= 1
-                    self._kill(process, method, programs, now - min(begun[number] for number in programs))
+                self.aims[aimed] -= 1
                 moment = None
-                if programs and method != "SIGKILL job":
+                if not programs:
+                    # It ended sooner than expected: whatever comes next is killed instead.
+                    self.aims[ANY] += 1
+                    continue
+                self._kill(process, method, programs, now - min(begun[number] for number in programs))
+                if method != "SIGKILL job":
                     break
             time.sleep(0.005)
         process.wait(timeout=120)
