@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from poisonlab.artifacts.clock import Clock
 from poisonlab.artifacts.files import write_diverged, write_sealed
 from poisonlab.artifacts.setting_aside import deal_with
 from poisonlab.errors import DamagedError, DivergedError, PoisonlabError, SettingsError
@@ -36,8 +37,10 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     if "triton" not in sys.modules:
         gc.freeze()
     sys.stderr = _Heedless(sys.stderr)
+    clock = Clock(sys.argv[1:])
     try:
         main(sys.argv[1:])
+        clock.bring_to_present()
     except DamagedError as error:
         fail(deal_with(error))
     except PoisonlabError as error:
@@ -79,7 +82,15 @@ class _Heedless(io.TextIOBase):
 
 def fail(message: str) -> None:
     """Print ``message`` on one line of standard error and exit with status 2."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    line = f"error: {' '.join(message.split())}\n"
+    try:
+        sys.stderr.flush()
+        if os.write(sys.stderr.fileno(), line.encode()) < len(line.encode()):
+            raise OSError("the line does not fit")
+    except OSError:
+        # The log is on the full disk, too; what called this program has another standard error.
+        with contextlib.suppress(OSError), open(f"/proc/{os.getppid()}/fd/2", "a", encoding="utf-8") as parent:
+            parent.write(line)
     raise SystemExit(EXIT_BAD_INPUT)
 
 

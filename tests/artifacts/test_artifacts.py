@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from poisonlab.artifacts.clock import Clock
 from poisonlab.artifacts.files import (
     atomic_path,
     check,
@@ -34,7 +36,8 @@ from poisonlab.artifacts.files import (
 from poisonlab.artifacts.keep_list import load_keep_list, save_keep_list
 from poisonlab.artifacts.noise import load_noise, save_noise
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.artifacts.setting_aside import MARKS, REMADE, deal_with, set_marked_aside
+from poisonlab.artifacts.remade import REMADE
+from poisonlab.artifacts.setting_aside import MARKS, deal_with, set_marked_aside
 from poisonlab.errors import DamagedError, DataError, DivergedError, PoisonlabError
 from poisonlab.filters.keep_list import KeepList
 
@@ -383,6 +386,28 @@ def test_what_was_made_anew_since_it_was_marked_stays(tmp_path: Path, monkeypatc
     monkeypatch.delenv(REMADE)
     deal_with(DamagedError(path, "checksum differs"))
     assert set_marked_aside(tmp_path / "marks") == []
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_outputs_are_newer_than_inputs_after_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setenv(REMADE, f"{tmp_path}/results/")
+    read, data, out = tmp_path / "results/in", tmp_path / "data", tmp_path / "results/out"
+    write_text(read, "in")
+    write_text(data, "somebody else's")
+    write_text(out, "old")
+    tomorrow = time.time() + 86_400
+    if when == "before":
+        os.utime(read, (tomorrow, tomorrow))
+    os.utime(data, (tomorrow, tomorrow))
+    clock = Clock(["--in", str(read), "--data", str(data), "--out", str(out)])
+    write_text(out, "new")
+    if when == "meanwhile":
+        os.utime(read, (tomorrow, tomorrow))
+    clock.bring_to_present()
+    assert read.stat().st_mtime <= out.stat().st_mtime <= time.time()
+    assert data.stat().st_mtime == tomorrow
 
 
 def test_a_training_that_diverged_is_met_again_by_who_needs_it(tmp_path: Path) -> None:

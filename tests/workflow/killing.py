@@ -21,8 +21,6 @@ from harness import STUDY, Checkout, environment
 METHODS = ("SIGKILL group", "SIGTERM snakemake", "SIGKILL job", "SIGKILL snakemake")
 """What is sent to whom: all processes, Snakemake alone (whose job lives on or not), or one job."""
 
-ANY = "any"
-
 _VOLATILE = {"seconds", "relative_time", "check", "device", "threads", "torch", "python", "commit", "finished"} | {
     "peak_host_mib",
     "peak_device_mib",
@@ -34,10 +32,10 @@ class Kill:
     """One kill that was done."""
 
     method: str
-    stages: tuple[str, ...]
-    """The programs that ran at that moment."""
+    stage: str
+    """The program that was aimed at, and ran."""
     after: float
-    """Seconds since the program that was aimed at began."""
+    """Seconds since it began."""
     saved: bool
     """Whether a training had saved a state by then."""
 
@@ -49,7 +47,8 @@ class Assault:
     Attributes:
         study: where.
         target: what is asked of Snakemake.
-        aims: how many kills while which program runs, or any; each has its turn as soon as one runs.
+        aims: how many kills while which program runs.
+        last: the program that ends the study, during which the rest of the kills is done.
         lasting: seconds that each program lasts; the moment of a kill is drawn from most of them.
         stream: of moments and methods.
     """
@@ -59,6 +58,7 @@ class Assault:
     aims: Counter[str]
     lasting: Mapping[str, float]
     stream: random.Random
+    last: str = "report"
     kills: list[Kill] = field(default_factory=list)
     calls: int = 0
 
@@ -91,32 +91,41 @@ class Assault:
                 start_new_session=True,
             )
         begun: dict[int, float] = {}
-        moment: float | None = None
+        moments: dict[int, float] = {}
         while process.poll() is None:
             now = time.monotonic()
             programs = dict(running(self.study.path))
-            for number, stage in programs.items():
-                if number not in begun:
-                    begun[number] = now
-                    if moment is None and (aimed := stage if self.aims[stage] else ANY) and self.aims[aimed]:
-                        moment = now + self.stream.uniform(0.05, 0.8) * self.lasting.get(stage, 2.0)
-            if moment is not None and now >= moment:
-                self.aims[aimed] -= 1
-                moment = None
-                if not programs:
-                    # It ended sooner than expected: whatever comes next is killed instead.
-                    self.aims[ANY] += 1
-                    continue
-                self._kill(process, method, programs, now - min(begun[number] for number in programs))
+            for number in programs.keys() - begun.keys():
+                begun[number] = now
+                if self._is_aim(programs[number]):
+                    lasting = self.lasting.get(programs[number], 1.0)
+                    moments[number] = now + self.stream.uniform(0.02, 0.6) * lasting
+            due = [number for number, moment in moments.items() if number in programs and now >= moment]
+            if due:
+                del moments[due[0]]
+                self._kill(process, method, due[0], programs, now - begun[due[0]])
                 if method != "SIGKILL job":
                     break
             time.sleep(0.005)
         process.wait(timeout=120)
         return process.returncode, log.read_text(encoding="utf-8", errors="replace")
 
-    def _kill(self, process: subprocess.Popen[bytes], method: str, programs: Mapping[int, str], after: float) -> None:
+    def _is_aim(self, stage: str) -> bool:
+        # What was missed, because programs ended sooner than expected, is made up for at the end.
+        return self.aims[stage] > 0 or (stage == self.last and self.aims.total() > 0)
+
+    def _kill(
+        self,
+        process: subprocess.Popen[bytes],
+        method: str,
+        aimed: int,
+        programs: Mapping[int, str],
+        after: float,
+    ) -> None:
         saved = any((self.study.path / "results/checkpoints").rglob("*.safetensors"))
-        self.kills.append(Kill(method, tuple(sorted(programs.values())), after, saved))
+        stage = programs[aimed]
+        self.aims[stage if self.aims[stage] > 0 else next(iter(+self.aims))] -= 1
+        self.kills.append(Kill(method, stage, after, saved))
         what, whom = method.split()
         number = getattr(signal, what)
         if whom == "group":
@@ -124,8 +133,7 @@ class Assault:
         elif whom == "snakemake":
             process.send_signal(number)
         else:
-            for job in programs:
-                os.kill(job, number)
+            os.kill(aimed, number)
 
 
 def running(folder: Path) -> Iterator[tuple[int, str]]:

@@ -175,7 +175,7 @@ def test_a_folder_of_results_that_cannot_be_written_is_one_line(fresh: Checkout,
         study.path.chmod(0o555)
         whole = study.snakemake("-n", "--cores", "1")
         study.path.chmod(0o755)
-    for found, folder in ((outcome, study.path / "results"), (whole, study.path)):
+    for found, folder in ((outcome, study.path / "results"), (whole, study.path / ".snakemake")):
         assert found.code == 1
         assert "Traceback" not in found.output
         assert found.output.count(f"{folder} cannot be written: make it writable") == 1

@@ -10,11 +10,8 @@ import os
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from poisonlab.artifacts.remade import is_remade
 from poisonlab.errors import DamagedError
-
-REMADE = "POISONLAB_REMADE"
-"""Environment variable: files that the running workflow makes, and folders (with a slash at the end) in which it makes
-all; as in PATH, a colon between two."""
 
 MARKS = "POISONLAB_MARKS"
 """Environment variable: the folder of the marks."""
@@ -28,7 +25,7 @@ def deal_with(error: DamagedError) -> str:
     Returns:
         What to tell the user, on one line.
     """
-    if not _remade(error.path):
+    if not is_remade(error.path):
         return str(error)
     try:
         folder = Path(os.environ[MARKS])
@@ -66,12 +63,3 @@ def set_marked_aside(folder: Path) -> list[Path]:
 def _version(path: Path) -> str:
     found = path.stat()
     return f"{found.st_ino} {found.st_size} {found.st_mtime_ns}"
-
-
-def _remade(path: Path) -> bool:
-    real = os.path.realpath(path)
-    for name in os.environ.get(REMADE, "").split(os.pathsep):
-        known = os.path.realpath(name)
-        if name and (real == known or (name.endswith("/") and real.startswith(f"{known}/"))):
-            return True
-    return False
