@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= config.yaml
 
-.PHONY: demo verify estimate usage test test-slurm quick-test lint bench lock clean-venv
+.PHONY: demo verify estimate usage test test-faults test-slurm quick-test lint bench lock clean-venv
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores all
@@ -16,6 +16,10 @@ test: lint
 # Needs root on Debian: installs Slurm if it is missing, starts a cluster of one node for the tests, and takes it down.
 test-slurm: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python tests/slurm/run.py
+
+# Kills a study twenty times, and every other fault that the tests have.
+test-faults: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/workflow/test_kills.py tests/workflow/test_faults.py --many-kills
 
 lint: .venv/ready
 	$(BIN)/ruff check .

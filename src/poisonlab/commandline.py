@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
+import io
 import os
 import platform
 import resource
@@ -13,10 +15,12 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from poisonlab.artifacts.files import write_json
-from poisonlab.errors import PoisonlabError, SettingsError
+from poisonlab.artifacts.clock import Clock
+from poisonlab.artifacts.files import write_diverged, write_sealed
+from poisonlab.artifacts.setting_aside import deal_with
+from poisonlab.errors import DamagedError, DivergedError, PoisonlabError, SettingsError
 from poisonlab.gpus import hold_gpu
 from poisonlab.provenance import parse
 
@@ -33,8 +37,13 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     # But Triton, where it is there, calls what is not collected leaked.
     if "triton" not in sys.modules:
         gc.freeze()
+    sys.stderr = _Heedless(sys.stderr)
+    clock = Clock(sys.argv[1:])
     try:
         main(sys.argv[1:])
+        clock.bring_to_present()
+    except DamagedError as error:
+        fail(deal_with(error))
     except PoisonlabError as error:
         fail(str(error))
     except MemoryError:
@@ -50,9 +59,39 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         raise
 
 
+class _Heedless(io.TextIOBase):
+    """A stream that drops what it cannot write: on a full disk, the progress in a log should not end a computation."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
 def fail(message: str) -> None:
     """Print ``message`` on one line of standard error and exit with status 2."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    line = f"error: {' '.join(message.split())}\n"
+    try:
+        sys.stderr.flush()
+        if os.write(sys.stderr.fileno(), line.encode()) < len(line.encode()):
+            raise OSError("the line does not fit")
+    except OSError:
+        # The log is on the full disk, too; what called this program has another standard error.
+        with contextlib.suppress(OSError), open(f"/proc/{os.getppid()}/fd/2", "a", encoding="utf-8") as parent:
+            parent.write(line)
     raise SystemExit(EXIT_BAD_INPUT)
 
 
@@ -116,12 +155,21 @@ class RunCard:
         """Wall time since the card was opened."""
         return round(time.perf_counter() - self._begin, 3)
 
+    def write_failed(self, path: Path, artifact: Path, error: DivergedError, **more: Any) -> None:
+        """Write the card of a job for which a training diverged, and ``artifact`` to say so to the jobs that need it.
+
+        The job itself succeeds: it would diverge again, and a victim's failure is a result.
+        """
+        print(f"warning: {error}", file=sys.stderr)
+        self.write(path, failed=error.facts(), **more)
+        write_diverged(artifact, error)
+
     def write(self, path: Path, **more: Any) -> None:
         """Write the card; ``more`` is added to it."""
         import torch
 
         on_gpu = self._device.type == "cuda"
-        write_json(
+        write_sealed(
             path,
             {
                 "spec": self._spec,

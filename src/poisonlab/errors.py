@@ -1,5 +1,9 @@
 """The one exception type a user of poisonlab is meant to read."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 
 class PoisonlabError(Exception):
     """A problem the user can cure.
@@ -15,3 +19,45 @@ class DataError(PoisonlabError):
 
 class SettingsError(PoisonlabError):
     """A setting is unknown, mistyped or impossible."""
+
+
+class DamagedError(DataError):
+    """A file does not hold what was written.
+
+    Attributes:
+        path: the file.
+        why: what is wrong with it, as ``checksum differs``.
+    """
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} is damaged ({why}): restore it, or delete it and run the workflow again")
+        self.path = path
+        self.why = why
+
+
+class DivergedError(PoisonlabError):
+    """A training ended in NaN or infinity, so there is no network: an outcome, which repeats itself.
+
+    Attributes:
+        what: which number it was, as ``the loss is nan``.
+        epoch: the epoch, from 0.
+        batch: the batch of the epoch, from 0.
+        source: the file that says so, where another job's training diverged.
+    """
+
+    def __init__(self, what: str, epoch: int, batch: int, source: Path | None = None) -> None:
+        where = f"{what} at epoch {epoch}, batch {batch}"
+        super().__init__(
+            f"training diverged: {where}; lower the learning rate or switch to precision: float32"
+            if source is None
+            else f"{source} holds nothing: a training that it needed diverged ({where})"
+        )
+        self.what = what
+        self.epoch = epoch
+        self.batch = batch
+        self.source = source
+
+    def facts(self) -> dict[str, str | int]:
+        """The same as plain values; ``source`` only where there is one."""
+        own: dict[str, str | int] = {"what": self.what, "epoch": self.epoch, "batch": self.batch}
+        return own if self.source is None else {**own, "source": str(self.source)}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,20 +19,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from poisonlab.artifacts.clock import Clock
 from poisonlab.artifacts.files import (
     atomic_path,
+    check,
     file_digest,
-    read_json,
+    read_arrays,
+    read_sealed,
     read_tensors,
     write_arrays,
-    write_json,
+    write_diverged,
+    write_sealed,
     write_tensors,
     write_text,
 )
 from poisonlab.artifacts.keep_list import load_keep_list, save_keep_list
 from poisonlab.artifacts.noise import load_noise, save_noise
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.artifacts.remade import REMADE
+from poisonlab.artifacts.setting_aside import MARKS, deal_with, set_marked_aside
+from poisonlab.errors import DamagedError, DataError, DivergedError, PoisonlabError
 from poisonlab.filters.keep_list import KeepList
 
 TENSORS = {
@@ -247,20 +255,170 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_tensors(tmp_path, "thing")
 
 
-def test_json(tmp_path: Path) -> None:
+# --- sealed JSON and arrays -----------------------------------------------------------------------------------
+
+
+def test_sealed_json_comes_back_and_its_bytes_repeat(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    write_json(path, FACTS)
-    assert read_json(path) == FACTS
+    content = {**FACTS, "loss": [0.1, float("inf")], "pair": (1, 2)}
+    write_sealed(path, content)
+    assert read_sealed(path) == {**content, "pair": [1, 2]}
     first = path.read_bytes()
-    write_json(path, dict(reversed(FACTS.items())))
+    write_sealed(path, dict(reversed(content.items())))
     assert path.read_bytes() == first
-    for damage in (first[:-4], b"\xff\xfe{}", b""):
+    # Readable without this program: the content with one key more.
+    assert json.loads(first).keys() == {*content, "sha256"}
+
+
+def test_no_flipped_bit_of_sealed_json_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    content = {"final": {"accuracy": 0.859, "success": 1.0}, "history": [{"epoch": 0, "train_loss": 2.5}], "seed": 3}
+    write_sealed(path, content)
+    # In white space a flipped bit changes no value.
+    assert flips(path, range(path.stat().st_size), lambda: read_sealed(path), lambda found: found == content) == []
+    number = path.read_bytes().index(b"0.859")
+    assert flips(path, range(number, number + 5), lambda: read_sealed(path), lambda _: False) == []
+
+
+def test_json_that_is_cut_off_missing_or_unsealed_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_sealed(path, FACTS)
+    whole = path.read_bytes()
+    for damage in (whole[:-4], whole[: len(whole) // 2], b"\xff\xfe{}", b""):
         path.write_bytes(damage)
-        with pytest.raises(DataError) as caught:
-            read_json(path)
+        with pytest.raises(DamagedError) as caught:
+            read_sealed(path)
         one_line(caught.value, path, "damaged")
+    for other in ('{"a": 1}', "[1]"):
+        path.write_text(other)
+        with pytest.raises(DataError) as unsealed:
+            read_sealed(path)
+        one_line(unsealed.value, path, "no checksum")
+        # It may be intact, from another version: nobody sets it aside.
+        assert not isinstance(unsealed.value, DamagedError)
     with pytest.raises(DataError, match="missing"):
-        read_json(tmp_path / "b.json")
+        read_sealed(tmp_path / "b.json")
+
+
+def test_no_flipped_bit_of_arrays_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    arrays = {"first": np.eye(2), "names": np.array(["a", "b"])}
+    write_arrays(path, **arrays)
+
+    def intact(found: dict[str, Any]) -> bool:
+        return found.keys() == arrays.keys() and all(np.array_equal(found[name], arrays[name]) for name in arrays)
+
+    assert flips(path, range(path.stat().st_size), lambda: read_arrays(path), intact) == []
+    whole = path.read_bytes()
+    for length in (0, 1, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DamagedError) as caught:
+            read_arrays(path)
+        one_line(caught.value, path, "damaged")
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.npz", "a.metrics.json"])
+def test_every_kind_of_artifact_can_be_checked(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    write = {
+        ".safetensors": lambda: write_tensors(path, "thing", TENSORS, FACTS),
+        ".json": lambda: write_sealed(path, FACTS),
+    }
+    write.get(path.suffix, lambda: write_arrays(path, a=np.arange(9.0)))()
+    check(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DamagedError):
+        check(path)
+
+
+# --- what becomes of damage -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("where", "renamed"),
+    [
+        ("results/poisons/own/gm/seed0.safetensors", True),
+        ("results/data/own.safetensors", True),
+        ("results/data/own-2.safetensors", False),
+        ("results/poisons/own-2/gm/seed0.safetensors", False),
+        ("results/reference/own/own-trials.csv", False),
+        ("imported/0.safetensors", False),
+    ],
+)
+def test_only_what_the_workflow_makes_is_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, renamed: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(REMADE, "results/data/own.safetensors:results/poisons/own/")
+    path = Path(where)
+    path.parent.mkdir(parents=True)
+    path.write_text("damaged")
+    monkeypatch.setenv(MARKS, "results/damaged/own")
+    line = deal_with(DamagedError(path, "checksum differs"))
+    # While jobs run, the file stays.
+    assert path.read_text() == "damaged"
+    aside = path.with_name(f"{path.name}.damaged")
+    assert set_marked_aside(Path("results/damaged/own")) == ([aside] if renamed else [])
+    assert "\n" not in line
+    assert f"{where} is damaged (checksum differs)" in line
+    assert path.exists() != renamed
+    if renamed:
+        assert aside.read_text() == "damaged"
+        assert "run the workflow again to make it anew" in line
+    else:
+        assert not aside.exists()
+        assert "restore it" in line
+    assert set_marked_aside(Path("results/damaged/own")) == []
+
+
+def test_what_was_made_anew_since_it_was_marked_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(REMADE, f"{tmp_path}/")
+    monkeypatch.setenv(MARKS, str(tmp_path / "marks"))
+    path = tmp_path / "a"
+    write_text(path, "damaged")
+    deal_with(DamagedError(path, "checksum differs"))
+    write_text(path, "renewed")
+    assert set_marked_aside(tmp_path / "marks") == []
+    assert path.read_text() == "renewed"
+    # By hand, outside a workflow, nothing is marked.
+    monkeypatch.delenv(REMADE)
+    deal_with(DamagedError(path, "checksum differs"))
+    assert set_marked_aside(tmp_path / "marks") == []
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_outputs_are_newer_than_inputs_after_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setenv(REMADE, f"{tmp_path}/results/")
+    read, data, out = tmp_path / "results/in", tmp_path / "data", tmp_path / "results/out"
+    write_text(read, "in")
+    write_text(data, "somebody else's")
+    write_text(out, "old")
+    tomorrow = time.time() + 86_400
+    if when == "before":
+        os.utime(read, (tomorrow, tomorrow))
+    os.utime(data, (tomorrow, tomorrow))
+    clock = Clock(["--in", str(read), "--data", str(data), "--out", str(out)])
+    write_text(out, "new")
+    if when == "meanwhile":
+        os.utime(read, (tomorrow, tomorrow))
+    clock.bring_to_present()
+    assert read.stat().st_mtime <= out.stat().st_mtime <= time.time()
+    assert data.stat().st_mtime == tomorrow
+
+
+def test_a_training_that_diverged_is_met_again_by_who_needs_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_diverged(path, DivergedError("the loss is nan", 2, 5))
+    check(path)
+    for kind in ("network", "friendly noise", "keep-list"):
+        with pytest.raises(DivergedError) as caught:
+            read_tensors(path, kind)
+        one_line(caught.value, path, "the loss is nan at epoch 2, batch 5")
+        assert caught.value.facts() == {"what": "the loss is nan", "epoch": 2, "batch": 5, "source": str(path)}
 
 
 # --- atomic writing -------------------------------------------------------------------------------------------

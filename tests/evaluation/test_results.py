@@ -15,6 +15,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.evaluation.choosing import diverged
 from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.intervals import mcnemar_exact, paired_permutation
 from poisonlab.evaluation.layouts import latex, markdown, readable, timing
@@ -295,7 +296,7 @@ def test_rows_that_are_expected_stand_first_and_in_their_order() -> None:
         tidy_results(measured).set_index(["attack", "defense"]).sort_index(),
         check_dtype=False,
     )
-    nothing = results[results["n"] == 0].drop(columns=["attack", "defense", "n"])
+    nothing = results[results["n"] == 0].drop(columns=["attack", "defense", "n", "diverged"])
     assert nothing.isna().all(axis=None)
 
 
@@ -332,6 +333,46 @@ def test_a_study_in_which_nothing_was_run_has_all_its_rows() -> None:
     for text in (markdown(table), latex(table), markdown(costs)):
         assert "nan" not in text
     assert tables_of(markdown(table))["gm"][1:] == [["none", "0", "–", "–"], ["d", "0", "–", "–"]]
+
+
+# --- victims whose training diverged --------------------------------------------------------------------------------
+
+
+def lost(attack: str, defense: str, seed: int) -> Trial:
+    nothing = (math.nan, math.nan, math.nan)
+    return Trial(attack, defense, seed, *nothing, 3.0, failed="the loss is nan at epoch 2, batch 5")
+
+
+def test_a_victim_that_diverged_counts_for_nothing_but_itself() -> None:
+    """The numbers are those of the study in which it was never run."""
+    without = [*NONE, *(trial for trial in DEFENDED if trial.seed != DEFENDED[0].seed)]
+    gone = lost("gm", "d", DEFENDED[0].seed)
+    for order in ([*without, gone], [gone, *without]):
+        results = tidy_results(order, expected=[("gm", "none"), ("gm", "d")])
+        assert results["diverged"].tolist() == [0, 1]
+        assert results["n"].tolist() == [len(NONE), len(DEFENDED) - 1]
+        expected = tidy_results(without, expected=[("gm", "none"), ("gm", "d")])
+        pd.testing.assert_frame_equal(results.drop(columns="diverged"), expected.drop(columns="diverged"))
+    assert readable(results)["Diverged"].tolist() == ["", "1"]
+    assert "Diverged" not in readable(expected)
+
+
+def test_a_row_of_which_every_victim_diverged_has_no_numbers_and_is_shown() -> None:
+    results = tidy_results([*NONE, lost("gm", "d", 0), lost("gm", "d", 1)])
+    line = results[results["defense"] == "d"].iloc[0]
+    assert (line["n"], line["diverged"]) == (0, 2)
+    assert line.drop(["attack", "defense", "n", "diverged"]).isna().all()
+    table = readable(results)
+    assert table["Diverged"].tolist() == ["", "2"]
+    assert table["Poison success [95 % CI]"].tolist()[1] == "–"
+    assert "nan" not in markdown(table)
+
+
+def test_the_note_names_each_victim_that_diverged() -> None:
+    (note,) = diverged([*NONE, lost("gm", "d", 7)])
+    assert f"1 of {len(NONE) + 1} victims" in note
+    assert "gm/d, seed 7 (the loss is nan at epoch 2, batch 5)" in note
+    assert diverged(NONE) == []
 
 
 # --- filters, detectors and privacy ---------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poisonlab.errors import DataError
+from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.trials import PROVENANCE, Trial, read_trials, write_trials
 
@@ -20,8 +23,11 @@ HEADER = (
     "false_alarms,seconds,poisons_dropped,poisons_kept,clean_dropped,clean_kept,"
     "device,threads,torch,python,commit,finished,peak_host_mib,peak_device_mib"
 )
-FILTERED = 'gm,filtered,3,0123abcd,1.0,0.75,0.9,,,,12.5,8,2,1,89,"x86, 64 bit",1,2.9.0,3.12.1,0c8c087,2026-11-21,640,'
-WATCHED = "sa,strip,10,,0.125,0.5,0.25,0.0,,0.05,,,,,,NVIDIA H200,2,2.9.0,3.12.1,,2026-11-21,800,90"
+FORMER_HEADER = HEADER
+HEADER += ",failed,check"
+FILTERED = 'gm,filtered,3,0123abcd,1.0,0.75,0.9,,,,12.5,8,2,1,89,"x86, 64 bit",1,2.9.0,3.12.1,0c8c087,2026-11-21,640,,,'
+WATCHED = "sa,strip,10,,0.125,0.5,0.25,0.0,,0.05,,,,,,NVIDIA H200,2,2.9.0,3.12.1,,2026-11-21,800,90,,"
+"""A line as somebody writes it: without its check."""
 TRIALS = [
     Trial("gm", "filtered", 3, 1.0, 0.75, 0.9, 12.5, found=Detection(8, 2, 1, 89), settings="0123abcd"),
     Trial("sa", "strip", 10, 0.125, 0.5, 0.25, float("nan"), untriggered_success=0.0, false_alarms=0.05),
@@ -40,6 +46,12 @@ def put(folder: Path, *lines: str) -> Path:
     return path
 
 
+def check(line: str) -> str:
+    """What the last column must be."""
+    (fields,) = csv.reader([line])
+    return hashlib.sha256("\0".join(fields[:-1]).encode()).hexdigest()[:12]
+
+
 def same(ours: list[Trial], theirs: list[Trial]) -> bool:
     """As text: nan is nan there, and -0.0 is not 0.0."""
     return list(map(repr, ours)) == list(map(repr, theirs))
@@ -51,7 +63,11 @@ def same(ours: list[Trial], theirs: list[Trial]) -> bool:
 def test_a_trial_is_a_line(tmp_path: Path) -> None:
     path = tmp_path / "new" / "own-trials.csv"
     write_trials(path, TRIALS, CARDS)
-    assert path.read_text(encoding="utf-8").splitlines() == [HEADER, FILTERED, WATCHED]
+    assert path.read_text(encoding="utf-8").splitlines() == [
+        HEADER,
+        FILTERED + check(FILTERED),
+        WATCHED + check(WATCHED),
+    ]
     assert [each.name for each in path.parent.iterdir()] == ["own-trials.csv"]
 
 
@@ -82,6 +98,34 @@ def test_a_control_is_not_told_from_others_in_the_file(tmp_path: Path) -> None:
     assert same(read_trials(path), [Trial("gm", "clean", 0, 0.0, 0.0, 0.9, 1.0)])
 
 
+def test_files_of_before_there_were_checks_are_read(tmp_path: Path) -> None:
+    assert same(read_trials(put(tmp_path, FORMER_HEADER, FILTERED[:-2], WATCHED[:-2])), TRIALS)
+
+
+def test_no_flipped_bit_of_a_trial_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "own-trials.csv"
+    write_trials(path, TRIALS, CARDS)
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        for mask in (0x01, 0x04):
+            damaged = bytearray(whole)
+            damaged[position] ^= mask
+            path.write_bytes(damaged)
+            with contextlib.suppress(DataError):
+                assert same(read_trials(path), TRIALS), f"byte {position} ^ {mask}"
+
+
+def test_trials_that_are_cut_off_are_damaged(tmp_path: Path) -> None:
+    """But for a file that lost whole lines: which trials there should be, the tables know."""
+    path = tmp_path / "own-trials.csv"
+    write_trials(path, TRIALS, CARDS)
+    whole = path.read_bytes()
+    for length in (0, 10, len(whole) // 2, len(whole) - 5):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DamagedError):
+            read_trials(path)
+
+
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9.-]{0,9}", fullmatch=True)
 COUNTS = st.integers(0, 10**9)
 KEYS = st.tuples(NAMES, NAMES, st.integers(0, 10**6))
@@ -103,6 +147,7 @@ def test_what_is_written_comes_back(
             false_alarms=data.draw(st.floats()),
             found=data.draw(st.none() | st.builds(Detection, COUNTS, COUNTS, COUNTS, COUNTS)),
             settings=data.draw(st.sampled_from(["", "0123456789ab"])),
+            failed=data.draw(st.sampled_from(["", "the loss is nan at epoch 2, batch 5"])),
         )
         for key in keys
     ]
@@ -131,15 +176,15 @@ def message(path: Path) -> str:
         (FILTERED.replace("filtered,3", "filtered,three"), ["invalid literal", "'three'"]),
         (FILTERED.replace("filtered,3", "filtered,"), ["invalid literal", "''"]),
         # As a copy leaves it that broke off.
-        (FILTERED[: FILTERED.index(",0.9")], ["23 fields"]),
-        (FILTERED + ",1", ["23 fields"]),
+        (FILTERED[: FILTERED.index(",0.9")], ["25 fields"]),
+        (FILTERED + ",1", ["25 fields"]),
     ],
     ids=["number", "count", "count missing", "seed", "no seed", "too short", "too long"],
 )
 def test_a_line_that_is_no_trial_is_named(line: str, words: list[str], tmp_path: Path) -> None:
     text = message(put(tmp_path, HEADER, WATCHED, line))
-    assert "own-trials.csv:3: not a trial" in text
-    assert "restore the file" in text
+    assert "own-trials.csv is damaged (line 3 is not a trial: " in text
+    assert "restore it" in text
     for word in words:
         assert word in text
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from loading import program
 from numpy.typing import NDArray
 from PIL import Image
 
-from poisonlab.artifacts.files import write_json, write_tensors
+from poisonlab.artifacts.files import write_arrays, write_sealed, write_tensors
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import run
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
@@ -76,7 +75,7 @@ def inputs(tmp_path: Path) -> dict[str, list[str]]:
     ).save(tmp_path / "poisons.safetensors")
     noise = torch.from_numpy(random.uniform(-16, 16, (11, 3, 8, 8)) / 255).half()
     write_tensors(tmp_path / "noise.safetensors", "friendly noise", {"noise": noise, "origin": ORIGIN}, {})
-    np.savez(
+    write_arrays(
         tmp_path / "poison.npz",
         coordinates=COORDINATES,
         matching_loss=1 - bump(0.5, 8)[None],
@@ -85,7 +84,7 @@ def inputs(tmp_path: Path) -> dict[str, list[str]]:
         matching_at=np.array([0.9, 0.4]),
         training_at=np.array([0.5, 3.0]),
     )
-    np.savez(
+    write_arrays(
         tmp_path / "victims.npz",
         coordinates=COORDINATES,
         names=np.array(["none", "friendly"]),
@@ -95,7 +94,7 @@ def inputs(tmp_path: Path) -> dict[str, list[str]]:
     )
     for defense in ("none", "friendly"):
         for seed in range(2):
-            write_json(tmp_path / f"{defense}{seed}.json", history(defense, seed))
+            write_sealed(tmp_path / f"{defense}{seed}.json", history(defense, seed))
     (tmp_path / "results.csv").write_text(TABLE)
     return {
         "figure_examples": [
@@ -415,7 +414,7 @@ class TestLandscapes:
         arrays = dict.fromkeys(("coordinates", "loss", "at_poisons", "directions"), COORDINATES)
         np.savez(tmp_path / "pickled.npz", names=np.array(["a", None]), **arrays)
         np.save(tmp_path / "plain.npy", bump(1))
-        for file, message in (("pickled.npz", "damaged"), ("plain.npy", "not an npz")):
+        for file, message in (("pickled.npz", "damaged"), ("plain.npy", "not npz")):
             with pytest.raises(DataError, match=message):
                 main(["--spec", *SETTINGS, "--landscape", str(tmp_path / file), *outputs(tmp_path / "out")])
 
@@ -473,7 +472,7 @@ class TestNoiseHistogram:
 class TestLearningCurves:
     def read(self, folder: Path, *contents: dict[str, Any]) -> list[Any]:
         for place, content in enumerate(contents):
-            (folder / f"{place}.json").write_text(json.dumps(content))
+            write_sealed(folder / f"{place}.json", content)
         return [read_history(folder / f"{place}.json") for place in range(len(contents))]
 
     def test_mean_and_band(self, tmp_path: Path) -> None:
@@ -540,11 +539,26 @@ class TestLearningCurves:
 
     @pytest.mark.parametrize(
         "content",
-        [[], {"attack": "a", "defense": "b", "seed": 0, "history": []}, history("none", 0) | {"history": 3}],
+        [
+            {"attack": "a", "defense": "b", "seed": 0},
+            {"attack": "a", "defense": "b", "seed": 0, "history": []},
+            history("none", 0) | {"history": 3},
+        ],
     )
     def test_not_metrics(self, content: Any, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="delete it"):
             self.read(tmp_path, content)
+
+    def test_a_victim_that_diverged_has_no_curve_and_is_counted(self, tmp_path: Path) -> None:
+        write_sealed(tmp_path / "0.json", history("none", 0))
+        write_sealed(tmp_path / "1.json", {"attack": "a", "defense": "none", "seed": 1, "failed": {"epoch": 2}})
+        assert read_history(tmp_path / "1.json") is None
+        outputs = [part for kind in ("pdf", "png", "caption") for part in (f"--{kind}", str(tmp_path / kind))]
+        metrics = [str(tmp_path / f"{place}.json") for place in range(2)]
+        program("figure_learning_curves").main(["--spec", "drawing.dpi=60", "--metrics", *metrics, *outputs])
+        caption = (tmp_path / "caption").read_text()
+        assert "(n = 1)" in caption
+        assert "Left out: 1 of 2 victims, whose training diverged." in caption
 
     def test_nothing_measured(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="no measurement"):
@@ -602,6 +616,17 @@ class TestOutcome:
         assert caption.endswith(
             "witches (n = 1 to 3): the lowest success of a defended row is 50 %, with Mixup (90 % accuracy)."
         )
+
+    def test_a_row_all_of_whose_victims_diverged_is_left_out_and_named(self, tmp_path: Path) -> None:
+        header = HEADER.replace(",n,", ",n,diverged,")
+        lines = "witches,none,2,1,0.8,0.58,0.92,0.92,,,5\nwitches,dp-sgd,0,3,,,,,,,\n"
+        table = read_results(self.write(tmp_path, header + lines))
+        assert [label.get_text() for label in outcome(table).axes[0].get_yticklabels()] == ["No defense"]
+        caption = outcome_caption(table)
+        assert caption.endswith("witches under dp-sgd: all victims diverged.")
+        assert "nan" not in caption
+        with pytest.raises(DataError, match="all victims diverged"):
+            read_results(self.write(tmp_path, header + "witches,dp-sgd,0,3,,,,,,,\n"))
 
     def test_single_seed_has_no_accuracy_interval(self, tmp_path: Path) -> None:
         path = self.write(

@@ -176,7 +176,7 @@ def test_the_same_trials_give_the_same_bytes(tmp_path: Path) -> None:
 def test_a_broken_file_of_trials_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     path = write(tmp_path / "own.csv", ALL)
     path.write_text(path.read_text("utf-8").replace("0.85", "high"), encoding="utf-8")
-    with pytest.raises(DataError, match=r"own\.csv:6: not a trial") as caught:
+    with pytest.raises(DataError, match=r"own\.csv is damaged \(line 6 is not a trial") as caught:
         run(tmp_path, [path])
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match=r"gone\.csv: cannot be read"):

@@ -15,7 +15,7 @@ from scipy import stats
 from torch import Tensor
 
 from poisonlab.artifacts.dataset import save_dataset
-from poisonlab.artifacts.files import read_json, read_tensors
+from poisonlab.artifacts.files import read_sealed, read_tensors
 from poisonlab.artifacts.keep_list import load_keep_list, save_keep_list
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.config.models import SmallResNet
@@ -137,7 +137,7 @@ def trained(inputs: Path, name: str, keep: Path, **changes: Any) -> dict[str, An
     arguments |= {"dataset": [inputs / "data"], "poisons": [inputs / "poisons"]}
     arguments |= {kind: [f"{output}.{kind}"] for kind in ("weights", "metrics", "card", "checkpoint")}
     program("train").main([part for key, values in arguments.items() for part in (f"--{key}", *map(str, values))])
-    metrics: dict[str, Any] = read_json(Path(f"{output}.metrics"))
+    metrics: dict[str, Any] = read_sealed(Path(f"{output}.metrics"))
     return metrics
 
 
@@ -192,7 +192,7 @@ def test_a_keep_list_by_hand(inputs: Path, per_class: int | None) -> None:
     assert tensors["score.0"].tolist() == pytest.approx(distance, rel=1e-4)
     lost = len(rows) + 1 - len(stay)
     assert facts == {"methods": ["l2-centroid"], "dropped": [lost]}
-    card = read_json(Path(f"{path}.card"))
+    card = read_sealed(Path(f"{path}.card"))
     assert (card["filters"], card["dropped"]) == (["l2-centroid"], [lost])
     assert card["seconds"] > 0
 
@@ -326,7 +326,7 @@ def test_strip_by_hand(inputs: Path) -> None:
     outputs = detected(inputs, "strip", detector)
     data, attack = dataset(), poisons()
     tensors, facts = read_tensors(outputs["found"], "detection")
-    metrics = read_json(outputs["metrics"])
+    metrics = read_sealed(outputs["metrics"])
     assert facts == {}
     # Half of 15 clean images set the threshold.
     calm = tensors["clean_entropies"].tolist()
@@ -355,7 +355,7 @@ def test_strip_by_hand(inputs: Path) -> None:
     assert final["accuracy"] == pytest.approx(((chances.argmax(1) == data.test_labels.numpy()) & seen).mean())
     assert metrics["report"]["false_alarms"] == pytest.approx(1 - seen.mean())
     assert (metrics["attack"], metrics["defense"], metrics["seed"]) == ("a", "d", 1)
-    assert read_json(outputs["card"])["final"] == final
+    assert read_sealed(outputs["card"])["final"] == final
 
 
 def weights_in(path: Path) -> dict[str, Tensor]:

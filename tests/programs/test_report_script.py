@@ -403,7 +403,7 @@ def test_a_missing_template_is_one_line(made: Made) -> None:
 @pytest.mark.parametrize("name", ["table.md", "one.txt"])
 def test_a_damaged_text_is_one_line(made: Made, name: str) -> None:
     (made.folder / name).write_bytes(b"\xff\xfe\x00 broken")
-    with pytest.raises(DataError, match=f"{name} is no UTF-8 text: delete it"):
+    with pytest.raises(DataError, match=f"{name} is damaged .no UTF-8 text.: restore it"):
         made.page()
     assert not made.html.parent.exists()
 
@@ -411,7 +411,7 @@ def test_a_damaged_text_is_one_line(made: Made, name: str) -> None:
 def test_damaged_trials_are_one_line(made: Made) -> None:
     path = made.folder / "own.csv"
     path.write_text(path.read_text("utf-8").replace("0.8125", "high"), encoding="utf-8")
-    with pytest.raises(DataError, match=r"own\.csv:3: not a trial [^\n]+$"):
+    with pytest.raises(DataError, match=r"own\.csv is damaged \(line 3 is not a trial: [^\n]+$"):
         made.page()
     assert not made.html.parent.exists()
 

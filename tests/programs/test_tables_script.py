@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from loading import program
 
+from poisonlab.artifacts.files import write_sealed
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.trials import Trial, read_trials, write_trials
 from poisonlab.provenance import spec
@@ -46,11 +47,6 @@ class Cell:
         return self.attack, self.defense
 
 
-def put(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content), encoding="utf-8")
-
-
 def put_files(folder: Path, cells: Sequence[Cell], **card: Any) -> None:
     """What the jobs of the cells leave behind."""
     for cell in cells:
@@ -58,13 +54,13 @@ def put_files(folder: Path, cells: Sequence[Cell], **card: Any) -> None:
         outcome = folder / ("detections" if cell.detector else "victims") / place
         final = {"success": 0.0, "adversarial_confidence": 0.5, "accuracy": 0.9}
         metrics = {**cell.metrics, "final": {**final, **cell.metrics.get("final", {})}}
-        put(outcome.with_name(f"{outcome.name}.metrics.json"), metrics)
-        put(outcome.with_name(f"{outcome.name}.card.json"), {"seconds": cell.seconds, **card})
+        write_sealed(outcome.with_name(f"{outcome.name}.metrics.json"), metrics)
+        write_sealed(outcome.with_name(f"{outcome.name}.card.json"), {"seconds": cell.seconds, **card})
         if cell.noise is not None:
             # The epochs that the victim trains anyway are not charged twice.
-            put(folder / f"noise/{place}.card.json", {"seconds": 1000.0, "cost_seconds": cell.noise})
+            write_sealed(folder / f"noise/{place}.card.json", {"seconds": 1000.0, "cost_seconds": cell.noise})
         if cell.filter is not None:
-            put(folder / f"filters/{place}.card.json", {"seconds": cell.filter})
+            write_sealed(folder / f"filters/{place}.card.json", {"seconds": cell.filter})
 
 
 def digest(attack: str, defense: str) -> str:
@@ -385,13 +381,25 @@ def test_what_a_network_cost_that_is_not_there_is_unknown(tmp_path: Path) -> Non
     assert "nan" not in texts["time"]
 
 
-@pytest.mark.parametrize(("card", "words"), [('{"second": 1}', "seconds"), ("[]", "lacks"), ("{", "damaged")])
+def _write(path: Path, text: str) -> None:
+    """The JSON of an object with its checksum, anything else as it is."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        content = None
+    if isinstance(content, dict):
+        write_sealed(path, content)
+    else:
+        path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(("card", "words"), [('{"second": 1}', "seconds"), ("[]", "checksum"), ("{", "damaged")])
 @pytest.mark.parametrize("kind", ["victims", "filters", "noise"])
 def test_a_card_without_seconds_is_one_line(tmp_path: Path, kind: str, card: str, words: str) -> None:
     cells = [Cell("none"), Cell("f", filter=1.0, noise=1.0, network="none")]
     put_files(tmp_path, cells)
     broken = tmp_path / kind / "a/f/seed0.card.json"
-    broken.write_text(card, encoding="utf-8")
+    _write(broken, card)
     with pytest.raises(DataError, match=words) as caught:
         gather(tmp_path, cells)
     assert "\n" not in str(caught.value)
@@ -404,14 +412,14 @@ def test_a_card_without_seconds_is_one_line(tmp_path: Path, kind: str, card: str
     [
         ("{}", "lacks 'final'"),
         ('{"final": {"success": 1, "accuracy": 1}}', "lacks 'adversarial_confidence'"),
-        ("[]", "lacks"),
+        ("[]", "checksum"),
         ('{"final"', "damaged"),
     ],
 )
 def test_metrics_without_an_outcome_are_one_line(tmp_path: Path, metrics: str, words: str) -> None:
     put_files(tmp_path, [Cell("none")])
     broken = tmp_path / "victims/a/none/seed0.metrics.json"
-    broken.write_text(metrics, encoding="utf-8")
+    _write(broken, metrics)
     with pytest.raises(DataError, match=words) as caught:
         gather(tmp_path, [Cell("none")])
     assert "\n" not in str(caught.value)
@@ -558,7 +566,7 @@ def test_a_control_from_elsewhere_is_a_control(tmp_path: Path) -> None:
 def test_a_broken_file_of_trials_is_one_line(tmp_path: Path) -> None:
     path = elsewhere(tmp_path / "there.csv", trial("none"))
     path.write_text(path.read_text(encoding="utf-8").replace("0.75", "often"), encoding="utf-8")
-    with pytest.raises(DataError, match=r"there\.csv:2: not a trial") as caught:
+    with pytest.raises(DataError, match=r"there\.csv is damaged \(line 2 is not a trial") as caught:
         show(tmp_path, STUDY, [path])
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "table.csv").exists()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import yaml
 from loading import program
 
+from poisonlab.artifacts.files import write_sealed
 from poisonlab.errors import DataError
 
 usage = program("usage")
@@ -28,7 +28,7 @@ def card(path: str, seconds: float, host: int, device: int | None = None, name: 
     place = Path(path)
     place.parent.mkdir(parents=True, exist_ok=True)
     told = {"seconds": seconds, "peak_host_mib": host, "peak_device_mib": device, "device": name, "threads": threads}
-    place.write_text(json.dumps(told), encoding="utf-8")
+    write_sealed(place, told)
 
 
 def printed(capsys: pytest.CaptureFixture[str], config: str) -> str:
@@ -69,13 +69,12 @@ def test_without_cards_there_is_nothing_to_say(config: str) -> None:
         usage.main(["--configfile", config])
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", '{"seconds": "long"}', "{"])
-def test_a_damaged_card_is_named(config: str, content: str) -> None:
+@pytest.mark.parametrize("content", [{}, {"seconds": "long", "device": "x", "threads": 1}, {"device": 3}])
+def test_a_card_that_is_none_is_named(config: str, content: dict[str, object]) -> None:
     study = yaml.safe_load(Path(config).read_text(encoding="utf-8"))["study"]
     path = Path(f"results/noise/{study}/a/d/seed0.card.json")
-    path.parent.mkdir(parents=True)
-    path.write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=r"seed0\.card\.json is (no run card|damaged)"):
+    write_sealed(path, content)
+    with pytest.raises(DataError, match=r"seed0\.card\.json is no run card: delete it"):
         usage.main(["--configfile", config])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.defense import Batch, Defense, EpochEnd
 from poisonlab.defenses.friendly_noise import FriendlyNoise
 from poisonlab.defenses.random_noise import RandomNoise
-from poisonlab.errors import PoisonlabError, SettingsError
+from poisonlab.errors import DivergedError, PoisonlabError, SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.loop import EpochRecord, train
@@ -292,6 +293,63 @@ def test_a_nan_names_its_epoch_and_batch() -> None:
         run(network(), chosen=recipe(), defenses=[Poisonous(2, 7)])
     assert "nan" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@dataclass(frozen=True)
+class Ruinous(Defense):
+    """Makes the gradients of one step infinite, which no loss of that epoch tells of if it is the last."""
+
+    epoch: int
+    calls: list[int] = field(default_factory=list)
+
+    def change_gradients(self, parameters: list[nn.Parameter], recipe: Recipe, generator: torch.Generator) -> None:
+        self.calls.append(1)
+        if len(self.calls) == 3 * (self.epoch + 1):
+            for parameter in parameters:
+                assert parameter.grad is not None
+                parameter.grad.fill_(math.inf)
+
+
+def test_weights_that_the_last_step_ruins_are_no_outcome() -> None:
+    """Their logits are nan, and the largest of these is class 0: an attack on it would count as a success."""
+    with pytest.raises(DivergedError, match="a weight is not finite at epoch 1, batch 2;") as caught:
+        run(network(), chosen=recipe(epochs=2, milestones=()), defenses=[Ruinous(1)])
+    assert (caught.value.epoch, caught.value.batch) == (1, 2)
+
+
+class Unwilling(Checkpoint):
+    """Due after every epoch."""
+
+    def due(self) -> bool:
+        return True
+
+
+def test_a_save_that_fails_costs_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = network()
+    history = run(whole, chosen=recipe())
+    checkpoint = Unwilling(tmp_path / "saved", "same")
+    saves = []
+
+    def fsync(handle: int) -> None:
+        saves.append(handle)
+        if len(saves) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fsync)
+    trained = network()
+    assert run(trained, chosen=recipe(), checkpoint=checkpoint) == history
+    assert bits(trained) == bits(whole)
+    assert len(saves) > 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(saves) - 1
+    assert all(line.startswith("warning: disk full while writing") and str(tmp_path) in line for line in lines)
+    # The first save stands whole, and nothing half-written beside it.
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+    saved = checkpoint.load()
+    assert saved is not None
+    assert len(saved[1]["history"]) == 1
 
 
 def small(norm: Callable[[int], nn.Module]) -> Classifier:

@@ -14,6 +14,10 @@ from harness import Checkout, check_out, stub_environment
 HERE = Path(__file__).parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--many-kills", action="store_true", help="also kill a study twenty times")
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A folder that all workers of this session share."""

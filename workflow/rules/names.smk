@@ -26,11 +26,25 @@ REPORT = f"{study.results}/reports/{study.study}"
 LOG = f"{study.results}/logs/{study.study}"
 
 # Where the victims of a row stand, as the program that gathers trials is told.
+KINDS = ("victims", "detections", "noise", "filters")
 FOLDERS = [
-    part
-    for kind in ("victims", "detections", "noise", "filters")
-    for part in (f"--{kind}", f"{study.results}/{kind}/{study.study}")
+    part for kind in KINDS for part in (f"--{kind}", f"{study.results}/{kind}/{study.study}")
 ]
+
+# What is renamed when a program finds it damaged, because the next call makes it anew. Nothing of another study or from elsewhere.
+os.environ["POISONLAB_REMADE"] = os.pathsep.join(
+    [
+        DATASET,
+        f"{TABLE}-trials.csv",
+        f"{TABLE}-so-far-trials.csv",
+        *(
+            f"{study.results}/{kind}/{study.study}/"
+            for kind in ("surrogates", "poisons", *KINDS, "figures")
+        ),
+    ]
+)
+
+MARKS = os.environ["POISONLAB_MARKS"] = f"{study.results}/damaged/{study.study}"
 
 # A changed version of these may change results, so it reruns what used the old one.
 SOFTWARE = locked_versions(

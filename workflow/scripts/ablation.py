@@ -14,7 +14,7 @@ from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Name, Settings
 from poisonlab.evaluation.ablation_layout import VariantOf, compare_variants, readable_variants
-from poisonlab.evaluation.choosing import Line, choose_trials, missing, refusal
+from poisonlab.evaluation.choosing import Line, choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.findings import ablation_finding
 from poisonlab.evaluation.layouts import latex, markdown
 
@@ -59,6 +59,7 @@ def main(argv: Sequence[str]) -> None:
         stage.description,
         *stage.scale,
         *NOTES,
+        *diverged(trials),
         *missing(stage.lines, trials),
         *map(refusal, refused),
     ]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import torch
+
 from poisonlab.artifacts.dataset import read_dataset
-from poisonlab.artifacts.files import write_json, write_tensors
+from poisonlab.artifacts.files import write_sealed, write_tensors
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
 from poisonlab.config.models import ModelSettings
 from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Name, Settings
 from poisonlab.detection.deployment import deploy, draw_clean
+from poisonlab.errors import DivergedError
 from poisonlab.evaluation.outcome import Rejects, accept_all, accuracy, attack_outcome
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.randomness import generator, stream_seed
@@ -42,7 +46,14 @@ def main(argv: Sequence[str]) -> None:
     stage = read_stage(Detection, settings(args.spec))
     device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
     card = RunCard(device, args.spec)
+    try:
+        _examine(args, stage, device, card)
+    except DivergedError as error:
+        write_sealed(args.metrics, {**_who(stage), "failed": error.facts()})
+        card.write_failed(args.card, args.found, error, settings=args.settings)
 
+
+def _examine(args: argparse.Namespace, stage: Detection, device: torch.device, card: RunCard) -> None:
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons)
     network = read_network(args.network, stage.model, dataset, device)
@@ -65,11 +76,14 @@ def main(argv: Sequence[str]) -> None:
         report["false_alarms"] = float(rejects(dataset.test_images).double().mean())
     final = attack_outcome(deployed.network, normalize, poisons, rejects)
     final["accuracy"] = accuracy(deployed.network, normalize, dataset.test_images, dataset.test_labels, rejects)
-    who = {"attack": stage.attack, "defense": stage.defense, "seed": stage.seed}
-    write_json(args.metrics, {**who, "final": final, "report": report})
+    write_sealed(args.metrics, {**_who(stage), "final": final, "report": report})
     card.write(args.card, final=final, settings=args.settings)
     weights = {f"network.{name}": tensor for name, tensor in deployed.network.state_dict().items()}
     write_tensors(args.found, "detection", {**deployed.tensors, **weights}, {})
+
+
+def _who(stage: Detection) -> dict[str, str | int]:
+    return {"attack": stage.attack, "defense": stage.defense, "seed": stage.seed}
 
 
 if __name__ == "__main__":

@@ -21,8 +21,10 @@ def main(argv: Sequence[str]) -> None:
     def_epoch = sections.get("def_epoch")
     if def_epoch is not None and (type(def_epoch) is not int or def_epoch < 0):
         raise SettingsError(f"def_epoch must be a whole number from 0 up, not {def_epoch!r}")
-    histories = [read_history(path) for path in options.metrics]
+    histories = [history for path in options.metrics if (history := read_history(path)) is not None]
     figure, caption = learning_curves(histories, def_epoch), learning_curves_caption(histories, def_epoch)
+    if diverged := len(options.metrics) - len(histories):
+        caption += f" Left out: {diverged} of {len(options.metrics)} victims, whose training diverged."
     save(figure, caption, options.pdf, options.png, options.caption, look.dpi)
 
 

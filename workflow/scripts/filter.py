@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from poisonlab.artifacts.dataset import read_dataset
@@ -16,6 +18,7 @@ from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Settings
 from poisonlab.config.victims import Start
 from poisonlab.data.training_set import fine_tuning_rows, training_set
+from poisonlab.errors import DivergedError
 from poisonlab.evaluation.outcome import outputs_of
 from poisonlab.filters.chain import judge_all
 from poisonlab.models.networks import build_normalize, read_network
@@ -41,7 +44,13 @@ def main(argv: Sequence[str]) -> None:
     stage = read_stage(Filtering, settings(args.spec))
     device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
     card = RunCard(device, args.spec)
+    try:
+        _filter(args, stage, device, card)
+    except DivergedError as error:
+        card.write_failed(args.card, args.keep, error)
 
+
+def _filter(args: argparse.Namespace, stage: Filtering, device: torch.device, card: RunCard) -> None:
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons) if args.poisons else None
     data = training_set(dataset, poisons, fine_tuning_rows(dataset, stage.start))

@@ -6,6 +6,7 @@ with the same architecture it is the victim itself at that epoch, bit for bit.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from poisonlab.config.victims import Start
 from poisonlab.data.training_set import fine_tuning_rows, origins, training_set
 from poisonlab.defenses.build import build_defenses
 from poisonlab.defenses.friendly_noise import friendly_noise
-from poisonlab.errors import SettingsError
+from poisonlab.errors import DivergedError, SettingsError
 from poisonlab.models.networks import build_normalize, build_victim
 from poisonlab.randomness import stream_seed
 from poisonlab.training.job import add_checkpoint_arguments, job_checkpoint
@@ -46,7 +47,16 @@ def main(argv: Sequence[str]) -> None:
     chosen = read_stage(FriendlyNoiseSettings, friendly[0])
     device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
     card = RunCard(device, args.spec)
+    try:
+        _make(args, stage, chosen, device, card)
+    except DivergedError as error:
+        card.write_failed(args.card, args.noise, error, cost_seconds=card.seconds())
+        args.checkpoint.unlink(missing_ok=True)
 
+
+def _make(
+    args: argparse.Namespace, stage: VictimTraining, chosen: FriendlyNoiseSettings, device: torch.device, card: RunCard
+) -> None:
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons) if args.poisons else None
     rows = fine_tuning_rows(dataset, stage.start)

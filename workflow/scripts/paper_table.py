@@ -13,7 +13,7 @@ from poisonlab.artifacts.files import atomic_path, write_text
 from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Settings
-from poisonlab.evaluation.choosing import Claim, Line, choose_trials, missing, refusal
+from poisonlab.evaluation.choosing import Claim, Line, choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.findings import inside_findings
 from poisonlab.evaluation.layouts import latex, markdown
 from poisonlab.evaluation.paper_layout import compare, paper_layout, table_notes
@@ -57,6 +57,7 @@ def main(argv: Sequence[str]) -> None:
         *(f"Finding: {finding}." for finding in inside_findings(compared, "success_inside")),
         *stage.scale,
         *table_notes(number, compared),
+        *diverged([trial for trial in trials if trial.attack in {line.attack for line in shown}]),
         *missing(shown, trials),
         *map(refusal, refused),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from poisonlab.artifacts.dataset import read_dataset
-from poisonlab.artifacts.files import write_json
+from poisonlab.artifacts.files import write_sealed
 from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
 from poisonlab.config.stages import Pretraining, read_stage
 from poisonlab.data.training_set import last_of_each_class, training_set, without
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
         progress=True,
     )
     measured = accuracy(network, normalize, dataset.test_images, dataset.test_labels)
-    write_json(args.metrics, {"seed": stage.seed, "final": {"accuracy": measured}, "history": history})
+    write_sealed(args.metrics, {"seed": stage.seed, "final": {"accuracy": measured}, "history": history})
     card.write(args.card)
     save_weights(args.weights, network, {"accuracy": measured})
     checkpoint.clear()

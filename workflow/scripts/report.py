@@ -20,7 +20,7 @@ from poisonlab.artifacts.files import write_text
 from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import FilePath, Name, Settings
-from poisonlab.errors import DataError
+from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.choosing import Line
 from poisonlab.evaluation.trials import read_trials
 
@@ -79,6 +79,7 @@ def main(argv: Sequence[str]) -> None:
             stage=stage,
             asked=sum(len(line.seeds) for line in stage.lines),
             victims=victims,
+            diverged=sum(bool(victim["failed"]) for victim in victims),
             places=_places(victims),
             hours=sum(float(victim["seconds"] or 0) for victim in victims) / 3600,
             sections=[
@@ -118,7 +119,7 @@ def _victims(stage: Report, files: Sequence[Path], folder: Path) -> list[dict[st
                 if line is not None and row["settings"] == line.settings and key not in found:
                     own = path == files[0]
                     card = _card(stage, row, folder) if own else ""
-                    found[key] = {**row, "card": card, "source": "" if own else str(path)}
+                    found[key] = {"failed": "", **row, "card": card, "source": "" if own else str(path)}
     return [found[key] for key in wanted if key in found]
 
 
@@ -143,7 +144,7 @@ def _text(path: str) -> str:
     try:
         return _bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text: delete it and run the workflow again") from error
+        raise DamagedError(Path(path), "no UTF-8 text") from error
 
 
 def _bytes(path: str) -> bytes:

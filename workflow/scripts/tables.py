@@ -12,7 +12,7 @@ from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Settings
 from poisonlab.errors import SettingsError
-from poisonlab.evaluation.choosing import Claim, Line, choose_trials, missing, refusal
+from poisonlab.evaluation.choosing import Claim, Line, choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.findings import results_findings
 from poisonlab.evaluation.layouts import latex, markdown, readable, timing
 from poisonlab.evaluation.published import SETTINGS
@@ -99,6 +99,7 @@ def main(argv: Sequence[str]) -> None:
         *findings,
         *stage.scale,
         *_notes(trials, stage),
+        *diverged(trials),
         *missing(stage.lines, trials),
         *map(refusal, refused),
     ]

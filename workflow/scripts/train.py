@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from poisonlab.artifacts.dataset import read_dataset
-from poisonlab.artifacts.files import write_json
+from poisonlab.artifacts.files import write_sealed
 from poisonlab.artifacts.keep_list import load_keep_list
 from poisonlab.artifacts.noise import load_noise
 from poisonlab.artifacts.poison_set import PoisonSet
@@ -17,6 +19,7 @@ from poisonlab.config.stages import VictimTraining, read_stage
 from poisonlab.config.types import Name
 from poisonlab.data.training_set import TrainingSet, fine_tuning_rows, poisoned_examples, training_set
 from poisonlab.defenses.build import build_defenses
+from poisonlab.errors import DivergedError
 from poisonlab.evaluation.outcome import OUTCOMES, accuracy, attack_outcome
 from poisonlab.models.networks import build_normalize, build_victim, save_weights
 from poisonlab.randomness import stream_seed
@@ -47,7 +50,15 @@ def main(argv: Sequence[str]) -> None:
     stage = read_stage(Victim, settings(args.spec))
     device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
     card = RunCard(device, args.spec)
+    try:
+        _train(args, stage, device, card)
+    except DivergedError as error:
+        write_sealed(args.metrics, {**_who(stage), "failed": error.facts()})
+        card.write_failed(args.card, args.weights, error, settings=args.settings)
+        args.checkpoint.unlink(missing_ok=True)
 
+
+def _train(args: argparse.Namespace, stage: Victim, device: torch.device, card: RunCard) -> None:
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons)
     noise = load_noise(args.noise) if args.noise else None
@@ -84,12 +95,16 @@ def main(argv: Sequence[str]) -> None:
     )
     final = {key: history[-1][key] for key in OUTCOMES if key in history[-1]}
     report = {key: value for defense in defenses for key, value in defense.report(stage.recipe, len(data)).items()}
-    who = {"attack": stage.attack, "defense": stage.defense, "seed": stage.seed}
     counts = _counts(everything, int(poisoned.sum()), history[-1])
-    write_json(args.metrics, {**who, "final": final, "examples": counts, "report": report, "history": history})
+    outcome = {"final": final, "examples": counts, "report": report, "history": history}
+    write_sealed(args.metrics, {**_who(stage), **outcome})
     card.write(args.card, final=final, settings=args.settings)
     save_weights(args.weights, network, final)
     checkpoint.clear()
+
+
+def _who(stage: Victim) -> dict[str, str | int]:
+    return {"attack": stage.attack, "defense": stage.defense, "seed": stage.seed}
 
 
 def _counts(everything: int, poisons: int, last: Mapping[str, float]) -> dict[str, int]:

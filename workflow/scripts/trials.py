@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from poisonlab.artifacts.files import read_json
+from poisonlab.artifacts.files import read_sealed
 from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Name, Settings
@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
             place = Path(line.attack) / line.defense / f"seed{seed}"
             outcome = (args.detections if line.detector else args.victims) / place
             path = outcome.with_name(f"{outcome.name}.card.json")
-            card = read_json(path)
+            card = read_sealed(path)
             own[line.attack, line.defense, seed] = (
                 _number(card, "seconds", path)
                 + (_card_seconds(args.noise / place, "cost_seconds") if line.noise else 0.0)
@@ -99,7 +99,7 @@ def _cost(
 
 def _card_seconds(place: Path, key: str) -> float:
     path = place.with_name(f"{place.name}.card.json")
-    return _number(read_json(path), key, path)
+    return _number(read_sealed(path), key, path)
 
 
 def _number(content: Any, key: str, path: Path) -> float:
@@ -110,8 +110,15 @@ def _number(content: Any, key: str, path: Path) -> float:
 
 
 def _trial(line: Line, seed: int, metrics: Path, digest: str) -> Trial:
-    content = read_json(metrics)
+    content = read_sealed(metrics)
     try:
+        if (failed := content.get("failed")) is not None:
+            return Trial(
+                *(line.attack, line.defense, seed),
+                *(math.nan, math.nan, math.nan, math.nan),
+                failed=_reason(failed),
+                settings=digest,
+            )
         final, report, examples = content["final"], content.get("report", {}), content.get("examples")
         return Trial(
             line.attack,
@@ -129,6 +136,11 @@ def _trial(line: Line, seed: int, metrics: Path, digest: str) -> Trial:
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{metrics} lacks {error}: delete it and run the workflow again") from error
+
+
+def _reason(failed: Mapping[str, Any]) -> str:
+    where = f"{failed['what']} at epoch {failed['epoch']}, batch {failed['batch']}"
+    return where + (f", {failed['source']}" if "source" in failed else "")
 
 
 def _provenance(card: Mapping[str, Any]) -> dict[str, object]:

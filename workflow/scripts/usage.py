@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from poisonlab.artifacts.files import read_json
+from poisonlab.artifacts.files import read_sealed
 from poisonlab.commandline import run
 from poisonlab.config.merging import add_config_arguments, merged_config
 from poisonlab.config.study import Study, read_study
@@ -75,7 +75,7 @@ def jobs_of(study: Study) -> Iterator[Job]:
     """
     for folder, rule in RULES.items():
         for path in sorted(Path(study.results, folder, study.study).rglob("*.card.json")):
-            yield job_of(rule, read_json(path), path)
+            yield job_of(rule, read_sealed(path), path)
 
 
 def job_of(rule: str, card: Any, path: Path) -> Job:

@@ -1,8 +1,8 @@
 """Say of every result whether it is current, stale (and why), damaged or of unknown origin; the exit code is the worst.
 
 0: all current. 1: some are stale. 2: some are unknown: Snakemake has no record of how they were made, or no rule of the
-study makes them. 3: some are damaged (with --deep, which reads every artifact and compares its checksum). 4: the
-study itself cannot be read. What has not been made yet is counted, and is no fault.
+study makes them. 3: some are damaged (with --deep, which reads every artifact and compares its checksum). 4: the study
+itself cannot be read. What has not been made yet is counted, and is no fault; what was set aside as damaged neither.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from poisonlab.artifacts.files import check
+from poisonlab.artifacts.setting_aside import SUFFIX, set_aside
 from poisonlab.config.merging import add_config_arguments
+from poisonlab.errors import DamagedError, DataError
+from poisonlab.evaluation.trials import read_trials
 
 CURRENT, STALE, UNKNOWN, DAMAGED, UNREADABLE = range(5)
 WORDS = {CURRENT: "current", STALE: "stale", UNKNOWN: "unknown", DAMAGED: "damaged"}
@@ -39,6 +43,9 @@ def main(argv: Sequence[str]) -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(arguments)
     arguments.add_argument("--deep", action="store_true", help="also read every artifact and compare its checksum")
+    arguments.add_argument(
+        "--set-aside", action="store_true", help="also rename what is damaged, so that the workflow makes it anew"
+    )
     arguments.add_argument("--all", action="store_true", help="list current files, too")
     args = arguments.parse_args(argv)
     options = [
@@ -51,8 +58,8 @@ def main(argv: Sequence[str]) -> int:
     if planned is None or summary is None:
         return UNREADABLE
     verdicts = judge(summary, dict(reasons(planned)))
-    if args.deep:
-        verdicts = [_checked(verdict) for verdict in verdicts]
+    if args.deep or args.set_aside:
+        verdicts = [_checked(verdict, args.set_aside) for verdict in verdicts]
     for verdict in sorted(verdicts, key=lambda each: (each.state, each.path)):
         if verdict.state != CURRENT or args.all:
             print(f"{WORDS[verdict.state]:8} {verdict.path}{f': {verdict.why}' if verdict.why else ''}")
@@ -137,7 +144,7 @@ def judge(summary: str, why: Mapping[str, str]) -> list[Verdict]:
     verdicts += [
         Verdict(path, UNKNOWN, "no rule of this study makes it")
         for path in sorted(strange - set(known))
-        if Path(path).parent.as_posix() in own and not Path(path).name.startswith(".")
+        if Path(path).parent.as_posix() in own and not Path(path).name.startswith(".") and not path.endswith(SUFFIX)
     ]
     return verdicts
 
@@ -150,18 +157,19 @@ def _recorded(path: str) -> bool:
     return Path(".snakemake", "metadata", *(f"@{folder}" for folder in folders), last).exists()
 
 
-def _checked(verdict: Verdict) -> Verdict:
-    """The verdict after the file's checksum was compared."""
-    if verdict.state == DAMAGED or not verdict.path.endswith(".safetensors"):
-        return verdict
-    # Only here, because importing torch takes longer than all the rest.
-    from poisonlab.artifacts.files import check_tensors
-    from poisonlab.errors import DataError
-
+def _checked(verdict: Verdict, aside: bool) -> Verdict:
+    """The verdict after the file's checksums were compared; if they differ and ``aside``, the file is renamed."""
+    path = Path(verdict.path)
     try:
-        check_tensors(Path(verdict.path))
+        if path.name.endswith("-trials.csv"):
+            read_trials(path)
+        else:
+            check(path)
+    except DamagedError as error:
+        now = f"; now named {set_aside(path).name}" if aside else ""
+        return Verdict(verdict.path, DAMAGED, f"{error.why}{now}")
     except DataError as error:
-        return Verdict(verdict.path, DAMAGED, str(error).removeprefix(f"{verdict.path} is "))
+        return Verdict(verdict.path, DAMAGED, str(error).removeprefix(f"{path} "))
     return verdict
 
 

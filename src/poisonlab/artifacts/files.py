@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.errors import DamagedError, DataError, DivergedError, PoisonlabError
 
 # Programs that read no tensors should not wait for torch: what needs it imports it.
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CHECKSUM = "sha256"
+_DIVERGED = "diverged training"
 
 
 @contextlib.contextmanager
@@ -62,21 +63,60 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as sorted, indented JSON, atomically."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=True) + "\n")
+    write_text(path, _json(value))
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON.
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=True) + "\n"
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` as sorted, indented JSON with a checksum of its own (``sha256``), atomically; equal content
+    gives equal bytes."""
+    # As it will be read: a tuple is a list then.
+    plain = json.loads(_json(dict(content)))
+    write_json(path, {**plain, _CHECKSUM: _seal(plain)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what ``write_sealed`` wrote.
 
     Raises:
-        DataError: the file is missing or not JSON.
+        DataError: the file is missing, damaged, or has no checksum.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run the workflow to make it") from error
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is damaged (not JSON): delete it and run the workflow again") from error
+        content = json.loads(read_text(path))
+    except ValueError as error:
+        raise DamagedError(path, "not JSON") from error
+    if not isinstance(content, dict) or _CHECKSUM not in content:
+        raise DataError(f"{path} has no checksum, as those of this version have: delete it and run the workflow again")
+    if content.pop(_CHECKSUM) != _seal(content):
+        raise DamagedError(path, "checksum differs")
+    return content
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_json(content).encode()).hexdigest()
+
+
+def read_text(path: Path) -> str:
+    """Read a text in UTF-8.
+
+    Raises:
+        DataError: the file is missing, cannot be read, or is no such text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DamagedError(path, "no UTF-8 text") from error
+    except OSError as error:
+        raise _read_error(path, error) from error
+
+
+def _read_error(path: Path, error: OSError) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{path} is missing: run the workflow to make it")
+    return DataError(f"{path} cannot be read: {error.strerror or error}")
 
 
 def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -108,28 +148,45 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
 
     Raises:
         DataError: the file is missing, damaged, or of another kind.
+        DivergedError: in its place stands that a training diverged (see ``write_diverged``).
     """
     tensors, facts, found = _read(path)
+    if found == _DIVERGED:
+        raise DivergedError(**facts, source=path)
     if found != kind:
         raise DataError(f"{path} holds a {found}, not a {kind}: check the path")
     return tensors, facts
 
 
-def check_tensors(path: Path) -> None:
-    """Compare a file's content with its checksum, whatever it holds.
+def write_diverged(path: Path, error: DivergedError) -> None:
+    """Write, in the place of tensors, that a training diverged, atomically; who reads them meets the error again."""
+    write_tensors(path, _DIVERGED, {}, {"what": error.what, "epoch": error.epoch, "batch": error.batch})
+
+
+def check(path: Path) -> None:
+    """Compare a file's content with its checksums, if it is of a kind that has some.
 
     Raises:
         DataError: the file is missing or damaged.
     """
-    _read(path)
+    match path.suffix:
+        case ".safetensors":
+            _read(path)
+        case ".npz":
+            read_arrays(path)
+        case ".json":
+            read_sealed(path)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
     """Tensors, facts and kind of an intact file."""
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        raise DataError(f"{path} is missing: run the workflow to make it")
+    try:
+        # Opened here because safetensors does not tell a file that is too short from one that cannot be read.
+        path.open("rb").close()
+    except OSError as error:
+        raise _read_error(path, error) from error
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["poisonlab"])
@@ -137,18 +194,57 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
         intact = header[_CHECKSUM] == _digest(tensors, header["kind"], header["facts"])
         facts = json.loads(header["facts"])
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{path} is damaged: delete it and run the workflow again") from error
+        raise DamagedError(path, "it cannot be decoded") from error
     if not intact:
-        raise DataError(f"{path} is damaged (checksum differs): delete it and run the workflow again")
+        raise DamagedError(path, "checksum differs")
     return tensors, facts, header["kind"]
 
 
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write arrays as ``.npz``, atomically; equal content gives equal bytes."""
+    """Write arrays as ``.npz`` with a checksum of theirs (``sha256``), atomically; equal content gives equal bytes."""
     import numpy as np
 
+    plain = {name: np.asarray(arrays[name]) for name in sorted(arrays)}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **{name: arrays[name] for name in sorted(arrays)})
+        np.savez(file, allow_pickle=False, **plain, **{_CHECKSUM: np.array(_digest_of_arrays(plain))})
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read what ``write_arrays`` wrote.
+
+    Raises:
+        DataError: the file is missing, damaged, or not npz.
+    """
+    import zipfile
+    import zlib
+
+    import numpy as np
+
+    try:
+        # The file is opened here because NumPy leaves it open when it is not what it seems.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DamagedError(path, "not npz")
+            arrays = dict(archive)
+            intact = str(arrays.pop(_CHECKSUM)) == _digest_of_arrays(arrays)
+    # A flipped bit may also ask for a password (RuntimeError), or for a compression that there is not.
+    except (ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DamagedError(path, "not npz") from error
+    except OSError as error:
+        raise _read_error(path, error) from error
+    if not intact:
+        raise DamagedError(path, "checksum differs")
+    return arrays
+
+
+def _digest_of_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name}:{array.dtype.str}:{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def _digest(tensors: Mapping[str, Tensor], kind: str, facts: str) -> str:

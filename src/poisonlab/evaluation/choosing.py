@@ -9,6 +9,8 @@ from pathlib import Path
 from poisonlab.config.types import Name, Settings
 from poisonlab.evaluation.trials import Trial, read_trials
 
+_NAMED = 8
+
 
 class Line(Settings):
     """One row of the study, and which trials belong to it."""
@@ -53,6 +55,16 @@ def choose_trials(lines: Sequence[Line], files: Sequence[Path]) -> tuple[list[Tr
 def refusal(name: str) -> str:
     """The note about a row whose trials were refused."""
     return f"Refused, because made with other settings than this study's: {name}."
+
+
+def diverged(trials: Sequence[Trial]) -> list[str]:
+    """The note about victims without an outcome."""
+    failed = [trial for trial in trials if trial.failed]
+    if not failed:
+        return []
+    each = [f"{trial.attack}/{trial.defense}, seed {trial.seed} ({trial.failed})" for trial in failed[:_NAMED]]
+    more = f" and {len(failed) - _NAMED} more (see the trials)" if len(failed) > _NAMED else ""
+    return [f"Diverged, and left out of all numbers: {len(failed)} of {len(trials)} victims: {'; '.join(each)}{more}."]
 
 
 def missing(lines: Sequence[Line], trials: Sequence[Trial]) -> list[str]:

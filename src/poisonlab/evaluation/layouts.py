@@ -30,10 +30,12 @@ _EXTRAS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 
 def readable(results: pd.DataFrame) -> pd.DataFrame:
     """The tidy results (see ``tidy_results``) as text, in percent, one line per attack and defense."""
+    diverged = results["diverged"]
     columns = {
         "Attack": results["attack"],
         "Defense": results["defense"],
         "n": results["n"].astype(str),
+        **({"Diverged": [str(count) if count else "" for count in diverged]} if diverged.any() else {}),
         "Poison success [95 % CI]": _with_interval(results, "success"),
         "Test accuracy [95 % CI]": _with_interval(results, "accuracy"),
         "p (Holm)": [p_text(value) for value in results["p_success_holm"]],

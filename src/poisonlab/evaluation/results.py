@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -13,7 +14,7 @@ from poisonlab.evaluation.intervals import Interval, holm, mcnemar_exact, mean_t
 from poisonlab.evaluation.trials import Trial
 
 COLUMNS = (
-    *("attack", "defense", "n", "success", "success_low", "success_high", "untriggered_success"),
+    *("attack", "defense", "n", "diverged", "success", "success_low", "success_high", "untriggered_success"),
     *("adversarial_confidence", "accuracy", "accuracy_low", "accuracy_high", "accuracy_change", "p_success"),
     "p_best",
     *("poisons_found", "clean_dropped", "precision", "matthews", "false_alarms", "privacy_epsilon"),
@@ -35,8 +36,9 @@ def tidy_results(
 ) -> pd.DataFrame:
     """One row per attack and defense, in the order of ``expected`` and then of first appearance.
 
-    Columns: ``attack, defense, n``; ``success`` with its 95 % interval (``success_low, success_high``: Wilson's where
-    each trial is a yes or no, Student's t cut to [0, 1] where it is a rate over triggered images);
+    Columns: ``attack, defense, n``; ``diverged``, how many victims are left out because their training diverged;
+    ``success`` with its 95 % interval (``success_low, success_high``: Wilson's where each trial is a yes or no,
+    Student's t cut to [0, 1] where it is a rate over triggered images);
     ``untriggered_success`` (mean, of attacks with a trigger); ``adversarial_confidence`` (mean); ``accuracy`` with its
     t interval, cut likewise; ``p_success``, of the paired test against the undefended row on the same seeds (exact
     McNemar, or a paired permutation test of rates), and ``p_success_holm``, corrected over the attack's rows;
@@ -52,15 +54,18 @@ def tidy_results(
         reference_row: the row that every other one is compared with, seed by seed; "the undefended row" above.
         expected: pairs (attack, defense) that have a row even without a trial; its n is 0, and its numbers are nan.
     """
-    table = pd.DataFrame([vars(trial) for trial in trials], columns=[field.name for field in fields(Trial)])
-    pairs = dict.fromkeys([*expected, *zip(table["attack"], table["defense"], strict=True)])
+    failed = Counter((trial.attack, trial.defense) for trial in trials if trial.failed)
+    done = [trial for trial in trials if not trial.failed]
+    table = pd.DataFrame([vars(trial) for trial in done], columns=[field.name for field in fields(Trial)])
+    pairs = dict.fromkeys([*expected, *((trial.attack, trial.defense) for trial in trials)])
     rows = []
     for attack, defense in pairs:
         group = table[(table["attack"] == attack) & (table["defense"] == defense)]
         if group.empty:
             # Without None, pandas would turn the others' None into nan.
             verdicts = {"published_success_inside": None, "published_accuracy_inside": None}
-            rows.append({"attack": attack, "defense": defense, "n": 0, **verdicts})
+            who = {"attack": attack, "defense": defense, "n": 0, "diverged": failed[attack, defense]}
+            rows.append({**who, **verdicts})
             continue
         success = _success_interval(group)
         accuracy = _within(mean_t(list(group["accuracy"])))
@@ -72,6 +77,7 @@ def tidy_results(
                 "attack": attack,
                 "defense": defense,
                 "n": len(group),
+                "diverged": failed[attack, defense],
                 **_named("success", success),
                 "untriggered_success": group["untriggered_success"].mean(),
                 "adversarial_confidence": group["adversarial_confidence"].mean(),

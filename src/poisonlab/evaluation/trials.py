@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from poisonlab.errors import DataError
+from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.detection import Detection
 
 PROVENANCE = ("device", "threads", "torch", "python", "commit", "finished", "peak_host_mib", "peak_device_mib")
@@ -20,7 +21,9 @@ _NUMBERS = (
     *("success", "adversarial_confidence", "accuracy", "untriggered_success", "privacy_epsilon", "false_alarms"),
     "seconds",
 )
-COLUMNS = ("attack", "defense", "seed", "settings", *_NUMBERS, *_COUNTS, *PROVENANCE)
+_FORMER_COLUMNS = ("attack", "defense", "seed", "settings", *_NUMBERS, *_COUNTS, *PROVENANCE)
+"""Those of files that were written before there were ``failed`` and ``check``."""
+COLUMNS = (*_FORMER_COLUMNS, "failed", "check")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Trial:
     """Share of clean test images that a detector turns away."""
     settings: str = ""
     """Digest of all settings that the outcome depends on, but for the seed."""
+    failed: str = ""
+    """Why there is no outcome, if its training diverged; all numbers but the seconds are nan then."""
 
     @property
     def triggered(self) -> bool:
@@ -70,7 +75,8 @@ def write_trials(path: Path, trials: Sequence[Trial], cards: Sequence[Mapping[st
         counts = {} if trial.found is None else {name: getattr(trial.found, name) for name in _COUNTS}
         where = {name: card.get(name) for name in PROVENANCE}
         who = {"attack": trial.attack, "defense": trial.defense, "seed": trial.seed, "settings": trial.settings}
-        writer.writerow({**who, **numbers, **counts, **where})
+        line = {**who, **numbers, **counts, **where, "failed": trial.failed}
+        writer.writerow({**line, "check": _check(line)})
     write_text(path, text.getvalue())
 
 
@@ -78,22 +84,33 @@ def _written(value: float) -> str:
     return "" if math.isnan(value) else repr(float(value))
 
 
+def _check(line: Mapping[str, object]) -> str:
+    """Digest of a line, so that a flipped digit does not get into the tables."""
+    fields = ["" if (value := line.get(name)) is None else str(value) for name in COLUMNS[:-1]]
+    return hashlib.sha256("\0".join(fields).encode()).hexdigest()[:12]
+
+
 def read_trials(path: Path) -> list[Trial]:
     """Read what ``write_trials`` wrote; whether a row is a control is not in the file.
 
     Raises:
-        DataError: the file is missing or no such CSV, or a trial stands in it twice; names the line.
+        DataError: the file is missing or no such CSV, a line is damaged, or a trial stands in it twice; names the line.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise DataError(f"{path} holds no trials: its columns must be {','.join(COLUMNS)}")
-            trials = [_trial(line, f"{path}:{reader.line_num}") for line in reader]
+            if tuple(reader.fieldnames or ()) not in (COLUMNS, _FORMER_COLUMNS):
+                raise DamagedError(path, f"it holds no trials: its columns must be {','.join(COLUMNS)}")
+            trials = []
+            for line in reader:
+                try:
+                    trials.append(_trial(line))
+                except (TypeError, ValueError) as error:
+                    raise DamagedError(path, f"line {reader.line_num} is not a trial: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}): check the path") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is no UTF-8 CSV file ({error})") from error
+        raise DamagedError(path, f"no UTF-8 CSV file: {error}") from error
     seen: set[tuple[str, str, int]] = set()
     for trial in trials:
         if trial.key in seen:
@@ -102,14 +119,20 @@ def read_trials(path: Path) -> list[Trial]:
     return trials
 
 
-def _trial(line: Mapping[str, str], where: str) -> Trial:
+def _trial(line: Mapping[str, str]) -> Trial:
+    """The trial of a line.
+
+    Raises:
+        ValueError, TypeError: it is none; says why.
+    """
     if None in line or None in line.values():
-        raise DataError(f"{where}: not a trial (it has not {len(COLUMNS)} fields): restore the file")
-    try:
-        numbers = {name: float(line[name] or "nan") for name in _NUMBERS}
-        counts = {name: int(line[name]) for name in _COUNTS if line[name]}
-        found = Detection(**counts) if counts else None
-        trial = Trial(line["attack"], line["defense"], int(line["seed"]), math.nan, math.nan, math.nan, math.nan)
-        return replace(trial, settings=line["settings"], found=found, **numbers)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: not a trial ({error}): restore the file") from error
+        raise ValueError(f"it has not {len(line) - (None in line)} fields")
+    numbers = {name: float(line[name] or "nan") for name in _NUMBERS}
+    counts = {name: int(line[name]) for name in _COUNTS if line[name]}
+    found = Detection(**counts) if counts else None
+    trial = Trial(line["attack"], line["defense"], int(line["seed"]), math.nan, math.nan, math.nan, math.nan)
+    # A line that somebody wrote by hand may have no check.
+    if line.get("check", "") not in ("", _check(line)):
+        raise ValueError("it differs from its check")
+    more = {"settings": line["settings"], "failed": line.get("failed", "")}
+    return replace(trial, found=found, **more, **numbers)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from poisonlab.artifacts.files import read_json
+from poisonlab.artifacts.files import read_sealed
 from poisonlab.errors import DataError
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, colour_of, dashes_of, label_of
 from poisonlab.figures.wording import number, percent
@@ -48,13 +48,15 @@ class History:
     values: dict[str, NDArray[np.float64]]
 
 
-def read_history(path: Path) -> History:
-    """The history in a victim's metrics file.
+def read_history(path: Path) -> History | None:
+    """The history in a victim's metrics file; None if its training diverged.
 
     Raises:
         DataError: the file is missing, damaged, or not metrics.
     """
-    content = read_json(path)
+    content = read_sealed(path)
+    if "failed" in content:
+        return None
     try:
         entries = sorted(content["history"], key=lambda entry: int(entry["epoch"]))
         values = {
@@ -98,7 +100,7 @@ def learning_curves(histories: Sequence[History], def_epoch: int | None = None) 
         if any(np.isfinite(history.values[quantity[0]]).any() for history in histories)
     ]
     if not shown:
-        raise DataError("the metrics hold no measurement to draw: train the victims again")
+        raise DataError("the metrics hold no measurement to draw: have all victims diverged?")
     attacks = list(dict.fromkeys(history.attack for history in histories))
     defenses = list(dict.fromkeys(history.defense for history in histories))
     width = PAGE_WIDTH * (0.15 + 0.85 * len(shown) / len(_QUANTITIES))

@@ -22,7 +22,8 @@ _NUMBERS = ("n", "success", "success_low", "success_high", "accuracy", "accuracy
 
 
 def read_results(path: Path) -> pd.DataFrame:
-    """The tidy results table: a row per attack and defense, proportions in [0, 1].
+    """The tidy results table: a row per attack and defense, proportions in [0, 1]; only rows all of whose victims
+    ``diverged`` have none.
 
     Raises:
         DataError: the file is missing, not CSV, empty, or lacks a column.
@@ -48,10 +49,19 @@ def read_results(path: Path) -> pd.DataFrame:
         table = table.astype(dict.fromkeys(_NUMBERS, float))
     except ValueError as error:
         raise DataError(f"{path} holds text where numbers belong: delete it and run the workflow again") from error
+    table = table.assign(diverged=table.get("diverged", 0))
+    shown = table[~_lost(table)]
+    if shown.empty:
+        raise DataError(f"{path} has nothing to draw: all victims diverged")
     for name in ("n", "success", "accuracy"):
-        if not np.isfinite(table[name]).all():
+        if not np.isfinite(shown[name]).all():
             raise DataError(f"{path} has no {name} for some rows: evaluate the victims first")
     return table
+
+
+def _lost(table: pd.DataFrame) -> pd.Series:
+    """Rows all of whose victims diverged."""
+    return (table["n"] == 0) & (table["diverged"] > 0)
 
 
 @STYLED
@@ -63,8 +73,10 @@ def outcome(table: pd.DataFrame) -> Figure:
             ``success_high``, ``accuracy``, ``accuracy_low``, ``accuracy_high`` in [0, 1]; bounds may be nan.
 
     Returns:
-        The figure: a row of panels per attack, defenses in the table's order; nan intervals are left out.
+        The figure: a row of panels per attack, defenses in the table's order; nan intervals are left out, and rows all
+        of whose victims diverged.
     """
+    table = table[~_lost(table)]
     attacks = list(dict.fromkeys(table["attack"]))
     counts = sorted(set(table["n"].astype(int)))
     parts = [table[table["attack"] == attack] for attack in attacks]
@@ -98,12 +110,13 @@ def outcome_caption(table: pd.DataFrame) -> str:
     Args:
         table: as drawn.
     """
+    lost, table = table[_lost(table)], table[~_lost(table)]
     attacks = list(dict.fromkeys(table["attack"]))
     sentences = [_attack_outcome(attack, table[table["attack"] == attack]) for attack in attacks]
     return (
         "Poison success (the share of targets that get the adversarial label) and test accuracy of every defense, with "
         "95 % intervals; n is the number of seeds, one victim each. " + " ".join(sentences)
-    )
+    ) + "".join(f" {row['attack']} under {row['defense']}: all victims diverged." for _, row in lost.iterrows())
 
 
 def _attack_outcome(attack: str, part: pd.DataFrame) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from poisonlab.artifacts import files
 from poisonlab.config.figures import Drawing
 from poisonlab.errors import DataError, SettingsError
 
@@ -59,17 +57,8 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     Raises:
         DataError: the file is missing, not npz, damaged, or lacks an array.
     """
-    try:
-        # The file is opened here because NumPy leaves it open when it is not what it seems.
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is not an npz file: delete it and run the workflow again")
-            missing = [name for name in names if name not in archive]
-            if missing:
-                raise DataError(f"{path} lacks {', '.join(missing)}: is it the file of another figure?")
-            return {name: archive[name] for name in names}
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run the workflow to make it") from error
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is damaged (not npz): delete it and run the workflow again") from error
+    arrays = files.read_arrays(path)
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}: is it the file of another figure?")
+    return {name: arrays[name] for name in names}

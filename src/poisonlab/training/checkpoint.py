@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from poisonlab.artifacts.files import read_tensors, write_tensors
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, PoisonlabError
 
 KIND = "checkpoint"
 
@@ -36,8 +37,12 @@ class Checkpoint:
         return time.monotonic() - self._last >= self.interval
 
     def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Write atomically."""
-        write_tensors(self.path, KIND, tensors, {**facts, "fingerprint": self.fingerprint})
+        """Write atomically. Where that fails, as on a full disk, the last state stays and the run goes on with a
+        warning: hours of training are worth more than a save."""
+        try:
+            write_tensors(self.path, KIND, tensors, {**facts, "fingerprint": self.fingerprint})
+        except PoisonlabError as error:
+            print(f"warning: {error}; the training goes on without this save", file=sys.stderr)
         self._last = time.monotonic()
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -16,7 +16,7 @@ from poisonlab.config.recipe import Recipe
 from poisonlab.data.augmentation import augment
 from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.defenses.defense import Batch, Defense, EpochEnd
-from poisonlab.errors import PoisonlabError, SettingsError
+from poisonlab.errors import DivergedError, PoisonlabError, SettingsError
 from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.checkpoint import Checkpoint
@@ -66,7 +66,8 @@ def train(
         One record per epoch.
 
     Raises:
-        PoisonlabError: the loss became NaN or infinite; epoch and batch are named.
+        DivergedError: the loss or a weight became NaN or infinite; epoch and batch are named.
+        PoisonlabError: the defenses dropped every example.
     """
     device = next(model.parameters()).device
     for defense in defenses:
@@ -132,6 +133,7 @@ def _train_epoch(
     torch.manual_seed(stream_seed(seed, "dropout", epoch))
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     total = torch.zeros((), device=device, dtype=torch.float64)
+    losses: list[Tensor] = []
     batches = _batches(len(data), recipe, defenses, seed, epoch, device)
     for number, chosen in enumerate(batches):
         optimizer.rate = _rate(recipe, defenses, epoch + number / len(batches))
@@ -154,15 +156,16 @@ def _train_epoch(
         for defense, stream in zip(defenses, streams, strict=True):
             defense.change_gradients(parameters, recipe, stream)
         optimizer.step()
-        total += loss.detach() * len(chosen)
-        if not math.isfinite(mean := _peek(total, number)):
-            raise PoisonlabError(
-                f"training diverged: the loss is {mean} at epoch {epoch}, batch {number}; "
-                "lower the learning rate or switch to precision: float32"
-            )
+        losses.append(loss.detach())
+        total += losses[-1] * len(chosen)
+        if not _is_finite_so_far(total, number):
+            raise _diverged(losses, epoch)
     mean = total.item() / max(1, sum(map(len, batches)))
     if not math.isfinite(mean):
-        raise PoisonlabError(f"training diverged: the loss is {mean} in epoch {epoch}; lower the learning rate")
+        raise _diverged(losses, epoch)
+    # The last step may ruin what no loss tells of any more: such a network would give every image the same label.
+    if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
+        raise DivergedError("a weight is not finite", epoch, len(batches) - 1)
     return mean
 
 
@@ -214,9 +217,16 @@ def _fixed_features(
     return table
 
 
-def _peek(total: Tensor, number: int) -> float:
-    """The running loss where reading it costs nothing; on an accelerator only now and then, to keep its queue full."""
-    return total.item() if total.device.type == "cpu" or number % 50 == 49 else 0.0
+def _is_finite_so_far(total: Tensor, number: int) -> bool:
+    """Of the running loss, where reading it costs nothing; on an accelerator now and then, to keep its queue full."""
+    return (total.device.type != "cpu" and number % 50 != 49) or math.isfinite(total.item())
+
+
+def _diverged(losses: Sequence[Tensor], epoch: int) -> DivergedError:
+    """The error about the first loss of an epoch that is not finite."""
+    values = torch.stack(list(losses)).tolist()
+    number = next((place for place, value in enumerate(values) if not math.isfinite(value)), len(values) - 1)
+    return DivergedError(f"the loss is {values[number]}", epoch, number)
 
 
 def _forward(model: nn.Module, inputs: Tensor, recipe: Recipe) -> Tensor:

@@ -1,0 +1,20 @@
+"""Which files the running workflow makes, and can make anew; all others are their owners'."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+REMADE = "POISONLAB_REMADE"
+"""Environment variable: files that the running workflow makes, and folders (with a slash at the end) in which it makes
+all; as in PATH, a colon between two."""
+
+
+def is_remade(path: str | Path) -> bool:
+    """Whether the running workflow makes a file; never, outside a workflow."""
+    real = os.path.realpath(path)
+    for name in os.environ.get(REMADE, "").split(os.pathsep):
+        known = os.path.realpath(name)
+        if name and (real == known or (name.endswith("/") and real.startswith(f"{known}/"))):
+            return True
+    return False

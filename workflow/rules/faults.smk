@@ -1,0 +1,59 @@
+# What Snakemake would end in with a traceback, and what its end has to say and do.
+
+from poisonlab.artifacts.clock import bring_to_present
+from poisonlab.artifacts.setting_aside import set_marked_aside
+
+
+def check_writable(folder):
+    """A folder that cannot be written ends the workflow in one line."""
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise WorkflowError(f"{folder.resolve()} cannot be written: make it writable")
+
+
+# Even a dry run notes something here.
+check_writable(Path(".snakemake"))
+
+
+def say(line):
+    print(line, file=sys.stderr)
+
+
+def tell_of_damage():
+    """Rename what a job has found to be damaged, so that the next call makes it anew."""
+    try:
+        for path in set_marked_aside(Path(MARKS)):
+            say(f"warning: a damaged file is now named {path}: the next call makes it anew")
+    except OSError as error:
+        say(f"warning: {error.filename} is damaged: delete it ({error.strerror})")
+
+
+def tell_of_divergence():
+    """Which victims have no outcome; the jobs that say so in their logs succeed."""
+    try:
+        trials = read_trials(Path(f"{TABLE}-trials.csv"))
+    except PoisonlabError:
+        return
+    for trial in trials:
+        if trial.failed:
+            which = f"{trial.attack}/{trial.defense}, seed {trial.seed}"
+            say(
+                f"warning: a victim has no outcome, because training diverged: {which} ({trial.failed})"
+            )
+
+
+onstart:
+    check_writable(Path(study.results))
+    # After a clock was set back; jobs do the same with what they read.
+    bring_to_present(Path(study.results).rglob("*"))
+
+
+onsuccess:
+    tell_of_damage()
+    tell_of_divergence()
+
+
+onerror:
+    tell_of_damage()
+    tell_of_divergence()
