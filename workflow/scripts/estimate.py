@@ -15,6 +15,7 @@ import pandas as pd
 
 from poisonlab.artifacts.files import write_json
 from poisonlab.commandline import run
+from poisonlab.config.files import check_config_file
 from poisonlab.config.study import Study, read_study
 from poisonlab.cost.amount import total
 from poisonlab.cost.rates import Device, read_rates
@@ -57,6 +58,7 @@ def merged(files: Sequence[str], entries: Sequence[str]) -> dict[str, Any]:
     given: dict[str, Any] = {}
     try:
         for file in files:
+            check_config_file(Path(file))
             update_config(given, load_configfile(file))
         update_config(given, parse_config(entries))
         if "study" in given and "dataset" in given:
