@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -84,6 +85,8 @@ def test_a_control_is_not_told_from_others_in_the_file(tmp_path: Path) -> None:
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9.-]{0,9}", fullmatch=True)
 COUNTS = st.integers(0, 10**9)
+SHARES = st.just(math.nan) | st.floats(0, 1)
+AMOUNTS = st.just(math.nan) | st.floats(0)
 KEYS = st.tuples(NAMES, NAMES, st.integers(0, 10**6))
 TEXTS = st.none() | st.integers() | st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=9)
 
@@ -97,10 +100,10 @@ def test_what_is_written_comes_back(
     trials = [
         Trial(
             *key,
-            *data.draw(st.tuples(*4 * [st.floats()])),
-            untriggered_success=data.draw(st.floats()),
-            privacy_epsilon=data.draw(st.floats()),
-            false_alarms=data.draw(st.floats()),
+            *data.draw(st.tuples(SHARES, SHARES, SHARES, AMOUNTS)),
+            untriggered_success=data.draw(SHARES),
+            privacy_epsilon=data.draw(AMOUNTS),
+            false_alarms=data.draw(SHARES),
             found=data.draw(st.none() | st.builds(Detection, COUNTS, COUNTS, COUNTS, COUNTS)),
             settings=data.draw(st.sampled_from(["", "0123456789ab"])),
         )

@@ -75,7 +75,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run the workflow to make it") from error
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path} is damaged (not JSON): delete it and run the workflow again") from error
 
 
@@ -136,7 +136,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         intact = header[_CHECKSUM] == _digest(tensors, header["kind"], header["facts"])
         facts = json.loads(header["facts"])
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError, RuntimeError) as error:
         raise DataError(f"{path} is damaged: delete it and run the workflow again") from error
     if not intact:
         raise DataError(f"{path} is damaged (checksum differs): delete it and run the workflow again")

@@ -51,7 +51,7 @@ class PoisonSet:
         count = len(self.indices)
         if self.images.dtype not in (torch.uint8, torch.float32) or self.images.ndim != 4:
             raise DataError("poison images must be (P, C, H, W) uint8, or float32 in [0, 1]")
-        if count == 0 or not count == len(self.images) == len(self.labels) == len(self.base_images):
+        if self.images.numel() == 0 or not count == len(self.images) == len(self.labels) == len(self.base_images):
             raise DataError(
                 f"a poison set needs as many indices ({count}) as images ({len(self.images)}), "
                 f"labels ({len(self.labels)}) and bases ({len(self.base_images)}), and at least one"
@@ -63,8 +63,11 @@ class PoisonSet:
         if len(self.targets) == 0 or len(self.targets) != len(self.target_labels):
             raise DataError("a poison set needs at least one target, and one label for each")
         for name in ("indices", "labels", "target_labels"):
-            if getattr(self, name).dtype != torch.int64:
-                raise DataError(f"{name} of a poison set must be int64, not {getattr(self, name).dtype}")
+            numbers = getattr(self, name)
+            if numbers.dtype != torch.int64 or numbers.ndim != 1:
+                raise DataError(
+                    f"{name} of a poison set must be a list of int64, not {numbers.dtype} of {tuple(numbers.shape)}"
+                )
         for name in ("base_images", "targets", "untriggered"):
             if getattr(self, name) is not None and getattr(self, name).dtype != torch.uint8:
                 raise DataError(f"{name} of a poison set must be uint8, not {getattr(self, name).dtype}")
@@ -125,5 +128,5 @@ class PoisonSet:
                 diagnostics=diagnostics,
                 facts=facts,
             )
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
             raise DataError(f"{path} lacks parts of a poison set: make it again") from error

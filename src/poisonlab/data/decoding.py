@@ -70,8 +70,8 @@ def decode(source: bytes | Path, where: str, size: int | None = None) -> NDArray
     """
     try:
         with warnings.catch_warnings():
-            # The size is checked below, before any pixel is decoded; Pillow's warning would only add noise.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # The size is checked below, before any pixel is decoded; Pillow's warnings would only add noise.
+            warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
         with image:
             if image.width * image.height > _LARGEST_PIXELS:

@@ -16,6 +16,7 @@ PROVENANCE = ("device", "threads", "torch", "python", "commit", "finished", "pea
 """What is kept of a run card."""
 
 _COUNTS = ("poisons_dropped", "poisons_kept", "clean_dropped", "clean_kept")
+_SHARES = ("success", "adversarial_confidence", "accuracy", "untriggered_success", "false_alarms")
 _NUMBERS = (
     *("success", "adversarial_confidence", "accuracy", "untriggered_success", "privacy_epsilon", "false_alarms"),
     "seconds",
@@ -46,6 +47,22 @@ class Trial:
     """Share of clean test images that a detector turns away."""
     settings: str = ""
     """Digest of all settings that the outcome depends on, but for the seed."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers, which come from files.
+
+        Raises:
+            TypeError: one is no number.
+            ValueError: one cannot be; nan stands for what was not measured.
+        """
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"{name} as a number")
+            highest = 1 if name in _SHARES else math.inf
+            # In integers, which can be too large for math.isnan, too.
+            if value == value and not 0 <= value <= highest:
+                raise ValueError(f"{name} is not between 0 and {highest}")
 
     @property
     def triggered(self) -> bool:

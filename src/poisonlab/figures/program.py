@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,5 +69,8 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
             return {name: archive[name] for name in names}
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run the workflow to make it") from error
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+    except DataError:
+        raise
+    # Which exception comes depends on the damaged byte: BadZipFile, zlib.error, SyntaxError, NotImplementedError, ...
+    except Exception as error:
         raise DataError(f"{path} is damaged (not npz): delete it and run the workflow again") from error
