@@ -41,10 +41,11 @@ if wrong := [
         f"config: results: {wrong[0]!r} is a file, not a folder: choose another name"
     )
 
-# Snakemake puts the path of a long command's script between double quotes, in which the shell still reads these.
-if set(os.getcwd()) & set('"$`\\!\n'):
+# Snakemake puts the path of a long command's script between double quotes, in which the shell still reads some of these, and takes
+# braces in the paths of rules for its own.
+if set(os.getcwd()) & set('"$`\\!{}\n'):
     raise WorkflowError(
-        f"the folder {os.getcwd()!r} has a mark in its name that the shell would run: rename it"
+        f"the folder {os.getcwd()!r} has a mark in its name that Snakemake cannot quote: rename it"
     )
 
 # Jobs run this environment's Python on this checkout's sources, however Snakemake was called. Snakemake takes braces for its own.

@@ -68,13 +68,14 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def settings(strings: Sequence[str]) -> dict[str, Any]:
-    """The nested settings of ``--spec``.
+    """The nested settings of ``--spec``; of standard input, with a NUL after each, if all it says is ``-``.
 
     Raises:
         SettingsError: a string is malformed.
     """
     try:
-        return parse(strings)
+        piped = list(strings) == ["-"]
+        return parse(sys.stdin.buffer.read().decode("utf-8").split("\0")[:-1] if piped else strings)
     except ValueError as error:
         raise SettingsError(str(error)) from error
 

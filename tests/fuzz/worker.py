@@ -1,6 +1,6 @@
-"""Feed one target with random inputs, in a process of its own, under watch: nothing may run, hang or take all memory.
+"""Feed targets with random inputs, in a process of its own, under watch: nothing may run, hang or take all memory.
 
-Prints one JSON object per fault, and at last the number of inputs, of those that were read, and of seconds.
+Prints one JSON object per fault, and one per target with the number of inputs and of those that were read.
 """
 
 from __future__ import annotations
@@ -115,26 +115,31 @@ def fault_of(read: Callable[[Path], object], folder: Path, watch: Watch) -> tupl
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("target")
-    arguments.add_argument("--seconds", type=float, default=1e9, help="stop after so long")
-    arguments.add_argument("--inputs", type=int, default=10**9, help="stop after so many inputs")
+    arguments.add_argument("targets", nargs="+")
+    arguments.add_argument("--seconds", type=float, default=1e9, help="of each target")
+    arguments.add_argument("--inputs", type=int, default=10**9, help="of each target")
     arguments.add_argument("--first", type=int, default=0, help="number of the first input; a number repeats an input")
-    arguments.add_argument("--keep", type=Path, help="folder for inputs that show a fault")
+    arguments.add_argument("--keep", type=Path, help="folder in which it says what it is at")
     args = arguments.parse_args()
     work = Path(tempfile.mkdtemp())
     try:
         (work / "seeds").mkdir()
-        target = dict(all_targets.targets(work / "seeds"))[args.target]
-        _run(target, work / "input", args)
+        found = dict(all_targets.targets(work / "seeds"))
+        watch = Watch()
+        signal.signal(signal.SIGALRM, _hang)
+        for name in args.targets:
+            _run(name, found[name], work / "input", watch, args)
     finally:
         shutil.rmtree(work)
 
 
-def _run(target: Any, folder: Path, args: argparse.Namespace) -> None:
-    watch = Watch()
-    signal.signal(signal.SIGALRM, _hang)
+def _run(name: str, target: Any, folder: Path, watch: Watch, args: argparse.Namespace) -> None:
+    def tell(**facts: Any) -> None:
+        print(json.dumps({"target": name, **facts}), flush=True)
+
     # The first inputs twice: without watch, because libraries import parts of themselves at the first file, and with it.
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
+    _empty(folder)
     target.valid(folder)
     repr(torch.ones(1))
     for number in range(args.first, args.first + _WARM):
@@ -142,29 +147,32 @@ def _run(target: Any, folder: Path, args: argparse.Namespace) -> None:
             target.read(folder)
         _write(target, folder, number)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY, used + _MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY, resource.RLIM_INFINITY))
     begin = time.monotonic()
     count = read = 0
     while count < args.inputs and time.monotonic() - begin < args.seconds:
         number = args.first + count
         _write(target, folder, number)
         if args.keep is not None:  # if the process ends here, this says at which input
-            (args.keep / f"{args.target}.now").write_text(str(number))
+            (args.keep / "now").write_text(json.dumps({"target": name, "number": number}))
         fault, done = fault_of(target.read, folder, watch)
         count, read = count + 1, read + done
         if Path("canary").exists() or Path("/tmp/escaped").exists() or (folder.parent / "escaped").exists():
             fault = fault or "left a file behind"
         if fault:
-            print(json.dumps({"number": number, "fault": fault}), flush=True)
-            if args.keep is not None:
-                shutil.copytree(folder, args.keep / f"{args.target}-{number}", dirs_exist_ok=True)
-    print(json.dumps({"inputs": count, "read": read, "seconds": round(time.monotonic() - begin, 1)}), flush=True)
+            tell(number=number, fault=fault)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    tell(inputs=count, read=read)
 
 
 def _write(target: Any, folder: Path, number: int) -> None:
+    _empty(folder)
+    target.make(folder, Random(number))
+
+
+def _empty(folder: Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
-    target.make(folder, Random(number))
 
 
 def _hang(*_: object) -> None:

@@ -35,22 +35,23 @@ class Outcome:
     faults: dict[int, str] = field(default_factory=dict)
 
 
-def fuzz(target: str, *options: str, first: int = 0) -> Outcome:
-    """Run one target in a process of its own."""
-    outcome = Outcome()
+def fuzz(targets: Sequence[str], *options: str) -> dict[str, Outcome]:
+    """Run targets in a process of their own."""
+    outcomes = {target: Outcome() for target in targets}
     with tempfile.TemporaryDirectory() as folder:
-        kept = Path(folder) / f"{target}.now"
-        command = [sys.executable, str(HERE / "worker.py"), target, "--keep", folder, "--first", str(first), *options]
+        command = [sys.executable, str(HERE / "worker.py"), *targets, "--keep", folder, *options]
         done = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False)
         for line in _lines(done.stdout):
-            if "inputs" in line:
-                outcome.inputs, outcome.read = line["inputs"], line["read"]
-            else:
+            outcome = outcomes[line["target"]]
+            if "fault" in line:
                 outcome.faults[line["number"]] = line["fault"]
+            else:
+                outcome.inputs, outcome.read = line["inputs"], line["read"]
         if done.returncode != 0:
-            number = int(kept.read_text()) if kept.exists() else -1
-            outcome.faults[number] = f"the process ended with {done.returncode}: {done.stderr.strip()[-300:]}"
-    return outcome
+            at = json.loads((Path(folder) / "now").read_text()) if (Path(folder) / "now").exists() else {}
+            ended = f"the process ended with {done.returncode}: {done.stderr.strip()[-300:]}"
+            outcomes[at.get("target", targets[0])].faults[at.get("number", -1)] = ended
+    return outcomes
 
 
 def _lines(output: str) -> Iterator[dict[str, Any]]:
@@ -74,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
     print("| Target | Inputs | Read | Refused | Faults |\n| --- | --- | --- | --- | --- |")
     outcomes = []
     for target in args.targets:
-        outcome = fuzz(target, "--seconds", each, first=args.first)
+        outcome = fuzz([target], "--seconds", each, "--first", str(args.first))[target]
         refused = outcome.inputs - outcome.read - len(outcome.faults)
         print(f"| {target} | {outcome.inputs:,} | {outcome.read:,} | {refused:,} | {len(outcome.faults)} |", flush=True)
         for number, fault in list(outcome.faults.items())[:5]:
