@@ -1,6 +1,5 @@
 """The one exception type a user of poisonlab is meant to read."""
 
-
 _LONGEST = 3000
 
 

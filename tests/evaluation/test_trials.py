@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -136,8 +137,16 @@ def message(path: Path) -> str:
         # As a copy leaves it that broke off.
         (FILTERED[: FILTERED.index(",0.9")], ["23 fields"]),
         (FILTERED + ",1", ["23 fields"]),
+        (FILTERED.replace("0.75", "75"), ["between 0 and 1"]),
+        (FILTERED.replace("0.75", "inf"), ["between 0 and 1"]),
+        (FILTERED.replace(",8,2,1,89", ",-8,2,1,89"), ["poisons_dropped is no number"]),
+        (FILTERED.replace(",8,2,1,89", ",8,2,1," + "9" * 400), ["clean_kept is no number"]),
+        (FILTERED.replace("0.75", "x\x1b[31m"), ["\\x1b[31m"]),
     ],
-    ids=["number", "count", "count missing", "seed", "no seed", "too short", "too long"],
+    ids=[
+        *("number", "count", "count missing", "seed", "no seed", "too short", "too long"),
+        *("percent", "infinite", "negative count", "endless count", "colour"),
+    ],
 )
 def test_a_line_that_is_no_trial_is_named(line: str, words: list[str], tmp_path: Path) -> None:
     text = message(put(tmp_path, HEADER, WATCHED, line))
@@ -187,3 +196,8 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1 set()"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    assert "is a pipe or a device" in message(tmp_path / "a.csv")

@@ -81,7 +81,8 @@ def main(argv: Sequence[str]) -> int:
         for number, fault in list(outcome.faults.items())[:5]:
             print(f"{target} {number}: {fault}", file=sys.stderr)
         outcomes.append(outcome)
-    print(f"{sum(outcome.inputs for outcome in outcomes):,} inputs, {sum(len(each.faults) for each in outcomes)} faults")
+    inputs, faults = sum(each.inputs for each in outcomes), sum(len(each.faults) for each in outcomes)
+    print(f"{inputs:,} inputs, {faults} faults")
     return int(any(outcome.faults for outcome in outcomes))
 
 

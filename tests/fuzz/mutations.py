@@ -74,22 +74,23 @@ def damaged_png(data: bytes, random: Random) -> bytes:
     if random.random() < 0.2:
         bomb = zlib.compress(bytes(1 << 22), 9)
         chunks.insert(1, random.choice(((b"iCCP", b"x\0\0" + bomb), (b"zTXt", b"x\0\0" + bomb), (b"acTL", bytes(8)))))
-    parts = [struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks]
-    return data[:8] + b"".join(parts)
+    lengths = [struct.pack(">I", len(body)) for _, body in chunks]
+    sums = [struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks]
+    return data[:8] + b"".join(b"".join(part) for part in zip(lengths, *zip(*chunks, strict=True), sums, strict=True))
 
 
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2, 7, 10**9, 2**31, 2**63, 10**30, 10**400, -(10**400), 0.5, 1e-30, 1e308, -0.0),
-    *(float("nan"), float("inf"), "", "x", "none", "a/b", "../x", "-x", "$(touch canary)", "`x`", "{seed}", "a\0b", "é"),
-    *("\ud800", "a\nb", "x" * 5000, [], [[]], {}, {"": 1}, [None], [1, 1], [0.1, "a"], {"name": "x"}, {"method": "epic"}),
-    *("9" * 5000, "1e5", "0x10", "yes", "=1+1", "nan", b"x", (1, 2), {1: 2}, {None: 1}),
+    *(float("nan"), float("inf"), "", "x", "none", "a/b", "../x", "-x", "$(touch canary)", "`x`", "{seed}"),
+    *("a\0b", "é", "\ud800", "a\nb", "x" * 5000, [], [[]], {}, {"": 1}, [None], [1, 1], [0.1, "a"], {"name": "x"}),
+    *({"method": "epic"}, "9" * 5000, "1e5", "0x10", "yes", "=1+1", "nan", b"x", (1, 2), {1: 2}, {None: 1}),
 )
 
 
 def mangled(value: Any, random: Random, values: tuple[Any, ...] = VALUES) -> Any:
-    """Nested lists and dicts with one to four entries replaced, taken away, added, renamed or copied to another place."""
+    """Nested lists and dicts with one to four entries replaced, taken away, added, renamed or copied elsewhere."""
     changed = copy.deepcopy(value)
-    for _ in range(random.randint(1, 4)):
+    for _ in range(random.choice((1, 1, 1, 2, 3, 4))):
         places = list(_places(changed))
         if not places:
             return random.choice(values)
@@ -106,7 +107,8 @@ def mangled(value: Any, random: Random, values: tuple[Any, ...] = VALUES) -> Any
         elif isinstance(container, list):
             container.insert(key, copy.deepcopy(random.choice((*values, *container))))
         else:
-            container[random.choice(("x", "", "name", "seeds", "epochs", str(key) + "s", "a\nb", 3))] = random.choice(values)
+            name = random.choice(("x", "", "name", "seeds", "epochs", f"{key}s", "a\nb", 3))
+            container[name] = random.choice(values)
     return changed
 
 
@@ -117,48 +119,58 @@ def _places(value: Any) -> Any:
         yield from _places(inner)
 
 
-_NAMES = (
-    *(b"posix\nsystem", b"os\nsystem", b"builtins\neval", b"builtins\nexec", b"builtins\n__import__", b"builtins\ngetattr"),
-    *(b"subprocess\nPopen", b"torch\nload", b"numpy\nload", b"pickle\nloads", b"builtins\nopen", b"os\npath.join"),
-    *(b"numpy\ndtype", b"numpy\nndarray", b"PIL.Image\nImage", b"collections\nOrderedDict", b"_codecs\nencode"),
-    *(b"numpy.core.multiarray\n_reconstruct", b"numpy._core.multiarray\nscalar", b"numpy._core.numeric\n_frombuffer"),
-    *(b"torch.storage\n_load_from_bytes", b"torch._utils\n_rebuild_tensor_v2", b"torch\nFloatStorage", b"torch\nLongStorage"),
-    *(b"torch._utils\n_rebuild_parameter", b"torch._utils\n_rebuild_sparse_tensor", b"torch._utils\n_rebuild_qtensor"),
-    *(b"torch._utils\n_rebuild_meta_tensor_no_storage", b"torch._utils\n_rebuild_nested_tensor", b"torch\nTensor"),
-    *(b"torch.serialization\n_get_layout", b"torch\nfloat32", b"torch\nint64", b"torch\ndevice", b"torch\nSize"),
+_NAMES = tuple(
+    name.replace(" ", "\n").encode()
+    for name in (
+        *("posix system", "os system", "builtins eval", "builtins exec", "builtins __import__", "builtins getattr"),
+        *("subprocess Popen", "torch load", "numpy load", "pickle loads", "builtins open", "os path.join"),
+        *("numpy dtype", "numpy ndarray", "PIL.Image Image", "collections OrderedDict", "_codecs encode"),
+        *("numpy.core.multiarray _reconstruct", "numpy._core.multiarray scalar", "numpy._core.numeric _frombuffer"),
+        *("torch.storage _load_from_bytes", "torch._utils _rebuild_tensor_v2", "torch FloatStorage"),
+        *("torch._utils _rebuild_parameter", "torch._utils _rebuild_sparse_tensor", "torch._utils _rebuild_qtensor"),
+        *("torch._utils _rebuild_meta_tensor_no_storage", "torch._utils _rebuild_nested_tensor", "torch Tensor"),
+        *("torch.serialization _get_layout", "torch LongStorage", "torch float32", "torch int64", "torch device"),
+    )
 )
-_PLAIN = tuple(bytes([code]) for code in b"()]}N.0120aebdlstuoR\x81\x85\x86\x87\x88\x89\x8f\x90\x91\x92\x93\x94\x97\x98Q")
+_PLAIN = tuple(
+    bytes([code]) for code in b"()]}N.0120aebdlstuoRQ\x81\x85\x86\x87\x88\x89\x8f\x90\x91\x92\x93\x94\x97\x98"
+)
+_TEXTS = (b"Vtouch canary\n", b"X\x03\0\0\0cpu", b"Vu1\n", b"Vlatin1\n", b"F1e999\n", b"C\x08" + bytes(8))
+_ENDS = (b"t", b"l", b"d", b"tR", b"\x81", b"tb")
 
 
 def operation(random: Random) -> bytes:
     """One pickle operation with some argument, right or wrong."""
-    kind = random.randrange(12)
+    kind = random.randrange(13)
+    name = random.choice(_NAMES)
+    number = random.choice(_ODD_NUMBERS)
     if kind <= 3:
         return random.choice(_PLAIN)
     if kind == 4:
-        return b"c" + random.choice(_NAMES) + b"\n"
+        return b"c" + name + b"\n"
     if kind == 5:
-        module, name = random.choice(_NAMES).split(b"\n")
-        return b"\x8c" + bytes([len(module)]) + module + b"\x8c" + bytes([len(name)]) + name + b"\x93"
+        return b"".join(b"\x8c" + bytes([len(part)]) + part for part in name.split(b"\n")) + b"\x93"
     if kind == 6:
-        return b"K" + bytes([random.randrange(256)]) if random.random() < 0.7 else b"I%d\n" % random.choice(_ODD_NUMBERS)
+        return b"K" + bytes([number % 256]) if random.random() < 0.7 else b"I%d\n" % number
     if kind == 7:
-        return random.choice((b"Vtouch canary\n", b"X\x03\0\0\0cpu", b"Vu1\n", b"Vlatin1\n", b"F1e999\n", b"C\x08" + bytes(8)))
+        return random.choice(_TEXTS)
     if kind == 8:
         return random.choice((b"q", b"h")) + bytes([random.randrange(4)])
-    if kind == 9:
-        code, size = random.choice(((b"\x8e", 8), (b"\x8d", 8), (b"\x96", 8), (b"\x95", 8), (b"B", 4), (b"X", 4), (b"\x8b", 4), (b"r", 4), (b"j", 4), (b"T", 4)))
-        return code + struct.pack("<Q", random.choice(_ODD_NUMBERS))[:size] + b"abc"
-    if kind == 10:
-        return random.choice((b"i" + random.choice(_NAMES) + b"\n", b"Pid\n", b"\x82\x01", b"\x80\x04", b"\x80\x02"))
-    return b"(" + b"".join(operation(random) for _ in range(random.randrange(4))) + random.choice((b"t", b"l", b"d", b"tR", b"\x81", b"tb"))
+    if kind == 9:  # a length of eight bytes
+        return bytes([random.choice(b"\x8e\x8d\x96\x95")]) + struct.pack("<Q", number) + b"abc"
+    if kind == 10:  # of four
+        return bytes([random.choice(b"BX\x8brjT")]) + struct.pack("<Q", number)[:4] + b"abc"
+    if kind == 11:
+        return random.choice((b"i" + name + b"\n", b"Pid\n", b"\x82\x01", b"\x80\x04", b"\x80\x02"))
+    return b"(" + b"".join(operation(random) for _ in range(random.randrange(4))) + random.choice(_ENDS)
 
 
 def pickled(random: Random) -> bytes:
     """A pickle of random operations, or of one structure without end."""
     many = random.choice((10, 1000, 100_000))
     if random.random() < 0.03:
-        return random.choice((b"]" * many + b"a" * (many - 1), b")" + b"\x85" * many, b")" + b"q\0h\0\x86" * 60, b"(" * many)) + b"."
+        deep = (b"]" * many + b"a" * (many - 1), b")" + b"\x85" * many, b")" + b"q\0h\0\x86" * 60, b"(" * many)
+        return random.choice(deep) + b"."
     return b"\x80\x04" * random.randrange(2) + b"".join(operation(random) for _ in range(random.randint(1, 30))) + b"."
 
 

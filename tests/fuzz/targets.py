@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import pickle
+import shutil
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +26,20 @@ import torch
 import yaml
 from mutations import damaged, damaged_pickle, damaged_png, damaged_zip, mangled, pickled
 from PIL import Image
+from safetensors.torch import load, save
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow/scripts"), str(ROOT / "tests/interchange")]
+
+from made_poisons import dataset, poison_set  # noqa: E402
 
 import craft  # noqa: E402
 import dataset as dataset_program  # noqa: E402
 import estimate  # noqa: E402
 import train  # noqa: E402
 import trials as trials_program  # noqa: E402
-from made_poisons import dataset, pil_pairs, poison_set  # noqa: E402
-
 from poisonlab.artifacts.dataset import read_dataset, save_dataset  # noqa: E402
-from poisonlab.artifacts.files import read_json, write_tensors  # noqa: E402
+from poisonlab.artifacts.files import _digest, read_json, write_tensors  # noqa: E402
 from poisonlab.artifacts.keep_list import load_keep_list  # noqa: E402
 from poisonlab.artifacts.noise import load_noise  # noqa: E402
 from poisonlab.artifacts.poison_set import PoisonSet  # noqa: E402
@@ -50,7 +54,7 @@ from poisonlab.data.sources import load_dataset  # noqa: E402
 from poisonlab.data.training_set import training_set  # noqa: E402
 from poisonlab.evaluation.published import published  # noqa: E402
 from poisonlab.evaluation.trials import COLUMNS, read_trials  # noqa: E402
-from poisonlab.figures.ablation import read_ablation  # noqa: E402
+from poisonlab.figures.ablation import OUTCOMES, read_ablation  # noqa: E402
 from poisonlab.figures.learning_curves import read_history  # noqa: E402
 from poisonlab.figures.outcome import read_results  # noqa: E402
 from poisonlab.figures.program import read_arrays  # noqa: E402
@@ -129,10 +133,19 @@ def _imported(path: Path) -> None:
     training_set(DATASET, poisons)
 
 
+def _poison_set(path: Path) -> None:
+    training_set(DATASET, PoisonSet.load(path))
+    _imported(path)
+
+
 def _encoded(form: str) -> bytes:
     made = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)).save(made, form)
     return made.getvalue()
+
+
+def _pickled(_: bytes, random: Random) -> bytes:
+    return pickled(random)
 
 
 def _json_damages(content: Any) -> Callable[[bytes, Random], bytes]:
@@ -149,7 +162,10 @@ def _csv(columns: Any, lines: list[list[str]]) -> bytes:
     return text.getvalue().encode()
 
 
-_CELLS = ("", "nan", "inf", "-inf", "1e999", "-1", "2", "9" * 5000, "=1+1", "x" * 200_000, "a\0b", '"', "\n", "١", "0x1", "1_0")
+_CELLS = (
+    *("", "nan", "inf", "-inf", "1e999", "-1", "2", "9" * 5000, "=1+1", "x" * 200_000, "a\0b"),
+    *('"', "\n", "١", "0x1", "1_0"),
+)
 
 
 def _damaged_csv(data: bytes, random: Random) -> bytes:
@@ -185,8 +201,10 @@ def _npz(**changes: Any) -> bytes:
 def _odd_npz(_: bytes, random: Random) -> bytes:
     """An intact archive of arrays of other kinds and shapes."""
     count = random.choice((0, 1, 40))
-    shape = random.choice(((count,), (count, 1), (), (count, 3, 5, 7), (count, 5, 7), (count, 0, 5, 3), (40, 3, 1, 1), (0, 2**40)))
-    kind = random.choice(("u1", ">i4", "<u8", "f4", "f2", "c8", "?", "M8[s]", "m8[s]", "S3", "U2", "V3", "O", [("a", "i4")]))
+    shapes = ((count,), (count, 1), (), (count, 3, 5, 7), (count, 5, 7), (count, 0, 5, 3), (40, 3, 1, 1), (0, 2**40))
+    shape = random.choice(shapes)
+    kinds = ("u1", ">i4", "<u8", "f4", "f2", "c8", "?", "M8[s]", "m8[s]", "S3", "U2", "V3", "O", [("a", "i4")])
+    kind = random.choice(kinds)
     array = np.zeros(shape, kind) if 0 in shape or random.random() < 0.5 else np.full(shape, 1).astype(kind)
     return _npz(**{random.choice(("x_train", "y_train", "x_test", "y_test")): np.asfortranarray(array)})
 
@@ -220,7 +238,8 @@ def _odd_parquet(_: bytes, random: Random) -> bytes:
             pa.array([0, 1, 0, 1], pa.time32("s")),
         )
     )
-    metadata = random.choice((b"{", b"[" * 100_000, b"\xff", b"{}", b'{"info": {"features": {"label": {"names": [1, 2]}}}}'))
+    names = b'{"info": {"features": {"label": {"names": [1, 2]}}}}'
+    metadata = random.choice((b"{", b"[" * 100_000, b"\xff", b"{}", names))
     options: dict[str, Any] = {} if random.random() < 0.7 else {"metadata": metadata}
     image = random.choice(("img", "img", "img", "a.b", "label", "é", "img.bytes", ""))
     return _parquet(images, labels, image, random.choice(("label", "label", "label", "img", "l")), **options)
@@ -235,8 +254,9 @@ def _parquet_pair(folder: Path) -> None:
 
 
 def _odd_tensor(random: Random) -> torch.Tensor:
-    shape = random.choice(((), (0,), (1,), (3,), (3, 1), (3, 3, 5, 7), (3, 3, 0, 0), (2, 3, 5, 7), (40,), (40, 3, 5, 7)))
-    kind = random.choice((torch.uint8, torch.int64, torch.int32, torch.float32, torch.float16, torch.bool, torch.bfloat16))
+    shapes = ((), (0,), (1,), (3,), (3, 1), (3, 3, 5, 7), (3, 3, 0, 0), (2, 3, 5, 7), (40,), (40, 3, 5, 7))
+    kinds = (torch.uint8, torch.int64, torch.int32, torch.float32, torch.float16, torch.bool, torch.bfloat16)
+    shape, kind = random.choice(shapes), random.choice(kinds)
     return torch.full(shape, random.choice((0, 1, -1, 7, 200))).to(kind)
 
 
@@ -245,8 +265,6 @@ def _artifact(write: Callable[[Path], object], read: Callable[[Path], object], f
     (content,) = _written(folder, write).values()
     (folder / "made").unlink()
     header = json.loads(json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]["poisonlab"])
-    from safetensors.torch import load
-
     kind, facts, tensors = header["kind"], json.loads(header["facts"]), load(content)
 
     def make(folder: Path, random: Random) -> None:
@@ -265,17 +283,15 @@ def _artifact(write: Callable[[Path], object], read: Callable[[Path], object], f
         write_facts(folder / "a.safetensors", kind, changed, told)
 
     def write_facts(path: Path, kind: str, tensors: dict[str, torch.Tensor], told: Any) -> None:
-        # write_tensors asks for a mapping; an enemy does not.
-        dumps = json.dumps
-        try:
-            json.dumps = lambda value, **options: dumps(told if value == {"_": 0} else value, **options)  # type: ignore[assignment]
-            write_tensors(path, kind, tensors, {"_": 0})
-        finally:
-            json.dumps = dumps
+        # As write_tensors, which takes no facts but a mapping's.
+        text = json.dumps(told)
+        header = {"kind": kind, "facts": text, "sha256": _digest(tensors, kind, text)}
+        path.write_bytes(save(tensors, metadata={"poisonlab": json.dumps(header)}))
 
-    return Target(
-        make, lambda folder: read(folder / "a.safetensors"), lambda folder: (folder / "a.safetensors").write_bytes(content)
-    )
+    def valid(folder: Path) -> None:
+        (folder / "a.safetensors").write_bytes(content)
+
+    return Target(make, lambda folder: read(folder / "a.safetensors"), valid)
 
 
 def _weights(path: Path) -> None:
@@ -301,8 +317,6 @@ LINE: dict[str, Any] = {
 def _gather(folder: Path) -> None:
     # Their folders are named in the spec, and so no part of the input.
     options = [part for kind in ("victims", "detections", "noise", "filters") for part in (f"--{kind}", str(folder))]
-    with io.StringIO() as nowhere:
-        del nowhere
     trials_program.write_trials, kept = (lambda *_: None), trials_program.write_trials  # type: ignore[assignment]
     try:
         trials_program.main(["--spec", *spec(lines=[LINE]), *options, "--trials", str(folder / "out.csv")])
@@ -351,11 +365,12 @@ victims: [{name: v, model: {name: lenet}}]
 defenses: [{name: none}]
 """
 _LINES = (
-    b"__use_yte__: true\n", b"x: !!python/object/apply:os.system [touch canary]\n", b"x: !!python/name:os.system\n",
-    b"?if True:\n", b"x: ?__import__('os').system('touch canary')\n", b"x: *x\n", b"x: &x [*x]\n", b"<<: {study: b}\n",
-    b"x: 2020-01-01\n", b"x: 0o17\n", b"x: 1_000\n", b"x: .nan\n", b"x: !!binary aGk=\n", b"x: !!set {a, b}\n", b"\t- x\n",
-    b"--- \n", b"%TAG ! tag:yaml.org,2002:\n", b"seeds: [3]\n", b"x: " + b"9" * 5000 + b"\n", b"x: " + b"[" * 3000 + b"\n",
-)  # fmt: skip
+    *(b"__use_yte__: true\n", b"?if True:\n", b"x: ?__import__('os').system('touch canary')\n"),
+    *(b"x: !!python/object/apply:os.system [touch canary]\n", b"x: !!python/name:os.system\n", b"x: !!set {a, b}\n"),
+    *(b"x: *x\n", b"x: &x [*x]\n", b"<<: {study: b}\n", b"x: 2020-01-01\n", b"x: 0o17\n", b"x: 1_000\n", b"x: .nan\n"),
+    *(b"x: !!binary aGk=\n", b"\t- x\n", b"--- \n", b"%TAG ! tag:yaml.org,2002:\n", b"seeds: [3]\n"),
+    *(b"x: " + b"9" * 5000 + b"\n", b"x: " + b"[" * 3000 + b"\n"),
+)
 
 
 def _damaged_yaml(data: bytes, random: Random) -> bytes:
@@ -387,24 +402,19 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
         try:
             return _written(folder, write)
         finally:
-            import shutil
-
             shutil.rmtree(made) if made.is_dir() else made.unlink()
 
     pickles = written(lambda path: write_benchmark(path, SET))
-    yield "poisons.pickle", _folder_target(pickles, _imported, damaged, damaged_pickle, lambda _, random: pickled(random))
+    yield "poisons.pickle", _folder_target(pickles, _imported, damaged, damaged_pickle, _pickled)
     entry = {"target class": 2, "target index": 0, "base class": 1, "base indices": np.arange(3)}
     setups = {str(protocol): pickle.dumps([entry], protocol) for protocol in range(6)}
-    setups |= {f"pairs {protocol}": pickle.dumps(pil_pairs(SET.images, [1, 1, 1]), protocol) for protocol in (0, 2, 5)}
-    yield "setups", _bytes_target("a", setups, read_setups, damaged, damaged_pickle, lambda _, random: pickled(random))
+    yield "setups", _bytes_target("a", setups, read_setups, damaged, damaged, damaged_pickle, _pickled)
 
     zipped = written(lambda path: write_tensors_pth(path, SET))[""]
     old = io.BytesIO()
     torch.save(torch.load(io.BytesIO(zipped)), old, _use_new_zipfile_serialization=False)
 
     def of_operations(_: bytes, random: Random) -> bytes:
-        import zipfile
-
         made = io.BytesIO()
         with zipfile.ZipFile(io.BytesIO(zipped)) as source, zipfile.ZipFile(made, "w") as target:
             for name in source.namelist():
@@ -425,8 +435,16 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
     yield "png folder", _folder_target(pngs, _imported, damaged, damaged_png, png_facts)
 
     archive = {"npz": _npz()}
-    yield "npz", _bytes_target(
-        "a.npz", archive, lambda path: load_dataset(Npz(source="npz", path=str(path))), damaged, damaged_zip, _odd_npz
+    yield (
+        "npz",
+        _bytes_target(
+            "a.npz",
+            archive,
+            lambda path: load_dataset(Npz(source="npz", path=str(path))),
+            damaged,
+            damaged_zip,
+            _odd_npz,
+        ),
     )
     tables = {
         packing: _parquet([_encoded("PNG")] * 4, pa.array([0, 1, 0, 1]), compression=packing)
@@ -437,24 +455,37 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
     images = {form: _encoded(form) for form in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")}
     yield "image", _bytes_target("a", images, lambda path: decode(path.read_bytes(), str(path)))
     yield "png", _bytes_target("a", {"": images["PNG"]}, lambda path: decode(path, str(path)), damaged_png)
-    folders = {f"{split}/{name}/0.{form}": images[form.upper()] for split in ("train", "test") for name in "ab" for form in ("png", "webp")}
-    yield "image folder", _folder_target(
-        folders, lambda folder: load_dataset(ImageFolder(source="image-folder", root=str(folder))), damaged, damaged_png
+    places = itertools.product(("train", "test"), "ab", ("png", "webp"))
+    folders = {f"{split}/{name}/0.{form}": images[form.upper()] for split, name, form in places}
+    yield (
+        "image folder",
+        _folder_target(
+            folders,
+            lambda folder: load_dataset(ImageFolder(source="image-folder", root=str(folder))),
+            damaged,
+            damaged_png,
+        ),
     )
     batch = pickle.dumps({"data": np.zeros((4, 3072), np.uint8), "labels": [0, 1, 0, 1]})
     names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"]
     cifar = {f"cifar-10-batches-py/{name}": batch for name in names}
-    yield "cifar", _folder_target(
-        cifar, lambda folder: load_dataset(Cifar(source="cifar10", root=str(folder))), damaged, lambda _, random: pickled(random)
+    yield (
+        "cifar",
+        _folder_target(
+            cifar, lambda folder: load_dataset(Cifar(source="cifar10", root=str(folder))), damaged, _pickled
+        ),
     )
 
     yield "dataset", _artifact(lambda path: save_dataset(path, DATASET), read_dataset, folder)
-    yield "poison set", _artifact(SET.save, lambda path: (training_set(DATASET, PoisonSet.load(path)), _imported(path)), folder)
+    yield "poison set", _artifact(SET.save, _poison_set, folder)
     noise = {"noise": torch.zeros(40, 3, 5, 7, dtype=torch.float16), "origin": torch.arange(40)}
     yield "noise", _artifact(lambda path: write_tensors(path, "friendly noise", noise, {}), load_noise, folder)
     keep = {"keep": torch.ones(40, dtype=torch.bool)}
-    yield "keep list", _artifact(
-        lambda path: write_tensors(path, "keep-list", keep, {}), lambda path: load_keep_list(path, 40), folder
+    yield (
+        "keep list",
+        _artifact(
+            lambda path: write_tensors(path, "keep-list", keep, {}), lambda path: load_keep_list(path, 40), folder
+        ),
     )
     network = build_network(SmallResNet(width=1), DATASET, seed=0)
     yield "weights", _artifact(lambda path: save_weights(path, network, {}), _weights, folder)
@@ -468,33 +499,29 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
     yield "metrics", _folder_target(results, _gather, damaged, both, both)
     yield "history", _bytes_target("a.json", {"": metrics}, read_history, damaged, both)
     yield "json", _bytes_target("a.json", {"": metrics, "deep": b"[" * 100_000}, read_json)
-    line = dict(zip(COLUMNS, ["a", "none", "0", "abc", *["0.5"] * 6, "3.5", *["1"] * 4, "cpu", *["1"] * 7], strict=True))
-    yield "trials", _bytes_target("a.csv", {"": _csv(COLUMNS, [list(line.values())] * 1)}, read_trials, damaged, _damaged_csv)
+    line = ["a", "none", "0", "abc", *["0.5"] * 6, "3.5", *["1"] * 4, "cpu", *["1"] * 7]
+    yield "trials", _bytes_target("a.csv", {"": _csv(COLUMNS, [line])}, read_trials, damaged, _damaged_csv)
     reference = {path.name: path.read_bytes() for path in sorted((ROOT / "reference").glob("*.csv"))}
     yield "published", _bytes_target("a.csv", reference, published, damaged, _damaged_csv)
-    yield "rates", _bytes_target("a.csv", {"": (ROOT / "benchmarks/rates.csv").read_bytes()}, read_rates, damaged, _damaged_csv)
+    measured = {"": (ROOT / "benchmarks/rates.csv").read_bytes()}
+    yield "rates", _bytes_target("a.csv", measured, read_rates, damaged, _damaged_csv)
     shown = {"": (ROOT / "results/reference/digits-cpu/digits.csv").read_bytes()}
     yield "results", _bytes_target("a.csv", shown, read_results, damaged, _damaged_csv)
-    ablation = _csv(
-        ["attack", "row", "zeta", "own", *estimate_columns()], [["a", "x-1", "1", "True", *["0.5"] * len(estimate_columns())]]
-    )
+    columns = ["attack", "row", "zeta", "own", *OUTCOMES]
+    ablation = _csv(columns, [["a", "x-1", "1", "True", *["0.5"] * len(OUTCOMES)]])
     yield "ablation", _bytes_target("a.csv", {"": ablation}, read_ablation, damaged, _damaged_csv)
     arrays = io.BytesIO()
     np.savez(arrays, losses=np.zeros(3), points=np.arange(3))
     drawn = lambda path: read_arrays(path, ["losses", "points"])  # noqa: E731
     yield "figure arrays", _bytes_target("a.npz", {"": arrays.getvalue()}, drawn, damaged, damaged_zip)
 
-    yield "config", Target(
-        _config, _read_config, lambda folder: (folder / "config.pickle").write_bytes(pickle.dumps(CONFIGS[0]))
+    yield (
+        "config",
+        Target(_config, _read_config, lambda folder: (folder / "config.pickle").write_bytes(pickle.dumps(CONFIGS[0]))),
     )
-    yield "config file", _bytes_target(
-        "config.yaml", {"": _SMALL}, lambda path: _read_config_file(path.parent), damaged, _damaged_yaml
+    yield (
+        "config file",
+        _bytes_target("config.yaml", {"": _SMALL}, lambda path: _read_config_file(path.parent), damaged, _damaged_yaml),
     )
-    yield "spec", Target(_spec, _read_spec, lambda folder: (folder / "spec.json").write_text(json.dumps([0, spec(**SPECS[0][1])])))
-
-
-def estimate_columns() -> list[str]:
-    """The numbers of a table of an ablation."""
-    from poisonlab.figures.ablation import OUTCOMES
-
-    return list(OUTCOMES)
+    told = json.dumps([0, spec(**SPECS[0][1])])
+    yield "spec", Target(_spec, _read_spec, lambda folder: (folder / "spec.json").write_text(told))

@@ -32,7 +32,17 @@ _WARM = 20
 # What a program has to ask the interpreter for before it can do harm (docs.python.org/3/library/audit_events.html).
 _FORBIDDEN = (
     *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "os.kill", "os.startfile"),
-    *("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.truncate", "os.putenv"),
+    *(
+        "os.remove",
+        "os.rename",
+        "os.rmdir",
+        "os.mkdir",
+        "os.link",
+        "os.symlink",
+        "os.chmod",
+        "os.truncate",
+        "os.putenv",
+    ),
     *("subprocess.Popen", "socket.", "ctypes.", "shutil.", "urllib.", "webbrowser.", "pty.", "tempfile."),
     *("pickle.find_class", "code.__new__", "function.__new__", "builtins.input", "sys.settrace"),
 )
@@ -137,7 +147,7 @@ def _run(name: str, target: Any, folder: Path, watch: Watch, args: argparse.Name
     def tell(**facts: Any) -> None:
         print(json.dumps({"target": name, **facts}), flush=True)
 
-    # The first inputs twice: without watch, because libraries import parts of themselves at the first file, and with it.
+    # The first inputs twice: without watch, because libraries import parts of themselves only now, and with it.
     folder.mkdir(exist_ok=True)
     _empty(folder)
     target.valid(folder)

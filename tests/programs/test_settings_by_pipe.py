@@ -24,8 +24,8 @@ def sent(strings: list[str], folder: Path, code: str) -> subprocess.CompletedPro
 
 
 def test_ten_thousand_rows_arrive(tmp_path: Path) -> None:
-    row = dict(settings="0123456789ab", seeds=[0], control=False, called="none", noise=True, filter=False, network=None)
-    lines = [dict(attack=f"attack{place // 100}", defense=f"row{place}", **row) for place in range(10_000)]
+    row = {"settings": "0123456789ab", "seeds": [0], "control": False, "called": "none", "noise": True, "filter": False}
+    lines = [{"attack": f"attack{place // 100}", "defense": f"row{place}", **row} for place in range(10_000)]
     strings = spec(lines=lines)
     with pytest.raises(OSError, match="Argument list too long"):
         subprocess.run(["true", *strings], check=False)
@@ -34,7 +34,7 @@ def test_ten_thousand_rows_arrive(tmp_path: Path) -> None:
 
 
 def test_marks_arrive_as_they_are(tmp_path: Path) -> None:
-    text = "it's\n\"$(id)\" \\0 %s `x` \t é {x}"
+    text = 'it\'s\n"$(id)" \\0 %s `x` \t é {x}'
     done = sent(spec(description=text), tmp_path, "print(ascii(settings(['-'])['description']))")
     assert done.stdout == ascii(text) + "\n", done.stderr
 

@@ -15,17 +15,18 @@ pytestmark = pytest.mark.workflow
 
 HERE = Path(__file__).parent
 MARKS = """it's $(touch canary1) `touch canary2`; touch canary3 & "x" | *[?] #é -rf"""
+BLOCK = r'(?:^ +shell:\n|^[A-Z]+ = \(\n)((?: +f?"[^\n]*"\n)+)'
 FOLDER = "it's (a) *; touch canary4 & #é"
 
 
 def shells() -> list[tuple[str, str]]:
     """File and text of every shell command of the workflow."""
-    found = []
-    for path in sorted([REPOSITORY / "Snakefile", *(REPOSITORY / "workflow/rules").glob("*.smk")]):
-        text = path.read_text(encoding="utf-8")
-        for block in re.findall(r'(?:^ +shell:\n|^[A-Z]+ = \(\n)((?: +f?"[^\n]*"\n)+)', text, re.MULTILINE):
-            found.append((path.name, "".join(re.findall(r'"(.*)"', block))))
-    return found
+    files = sorted([REPOSITORY / "Snakefile", *(REPOSITORY / "workflow/rules").glob("*.smk")])
+    return [
+        (path.name, "".join(re.findall(r'"(.*)"', block)))
+        for path in files
+        for block in re.findall(BLOCK, path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
 
 
 def test_every_value_in_a_shell_command_is_quoted() -> None:
@@ -65,7 +66,9 @@ def test_marks_that_the_schema_allows_reach_the_programs_and_nothing_else(tmp_pa
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     images = rng.integers(0, 256, (60, 16, 16, 3), dtype=np.uint8)
-    np.savez(inputs / f"a {MARKS}.npz", x_train=images, y_train=labels, x_test=images[::-1][:12], y_test=labels[::-1][:12])
+    np.savez(
+        inputs / f"a {MARKS}.npz", x_train=images, y_train=labels, x_test=images[::-1][:12], y_test=labels[::-1][:12]
+    )
     for row in (0, 3):
         Image.fromarray(images[row]).save(inputs / "seed0" / f"{row}.png")
     header = (REPOSITORY / "results/reference/digits-cpu/digits-trials.csv").read_text(encoding="utf-8").splitlines()[0]
@@ -78,7 +81,7 @@ def test_marks_that_the_schema_allows_reach_the_programs_and_nothing_else(tmp_pa
     made = {path.relative_to(study.path) for path in study.path.rglob("*") if path.is_file()} - before
     wanted = {path for path in made if path.parts[0] in (".snakemake", "results") or "__pycache__" in path.parts}
     assert made == wanted
-    assert not [path for path in tmp_path.rglob("canary*")]
+    assert not list(tmp_path.rglob("canary*"))
     results = {path.as_posix() for path in made if path.parts[0] == "results" and path.suffix not in (".log", ".json")}
     assert results == {
         "results/data/tiny.safetensors",
@@ -103,7 +106,7 @@ def test_a_folder_that_snakemake_cannot_quote_is_refused(name: str, tmp_path: Pa
     assert outcome.code != 0
     assert "Traceback" not in outcome.output
     assert "has a mark in its name that Snakemake cannot quote: rename it" in outcome.output
-    assert not [path for path in tmp_path.rglob("canary*")]
+    assert not list(tmp_path.rglob("canary*"))
 
 
 def test_results_where_a_file_is(tmp_path: Path) -> None:

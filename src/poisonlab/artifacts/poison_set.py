@@ -13,6 +13,7 @@ from poisonlab.artifacts.files import read_tensors, write_tensors
 from poisonlab.errors import DataError
 
 KIND = "poison set"
+_MOST_CLASSES = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class PoisonSet:
         for name in ("base_images", "targets", "untriggered"):
             if getattr(self, name) is not None and getattr(self, name).dtype != torch.uint8:
                 raise DataError(f"{name} of a poison set must be uint8, not {getattr(self, name).dtype}")
+        if not 0 <= self.adversarial_label < _MOST_CLASSES:
+            raise DataError(f"{self.adversarial_label} is no class that poisons could aim at")
         if int(self.indices.min()) < -1:
             raise DataError(f"index {int(self.indices.min())}: a poison replaces a training row, or is appended (-1)")
         replaced = self.indices[self.indices >= 0]

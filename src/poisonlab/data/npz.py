@@ -66,7 +66,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
 def _member(archive: Any, name: str, path: Path) -> NDArray[Any]:
     entry = archive.zip.NameToInfo.get(f"{name}.npy") or archive.zip.getinfo(name)
     if entry.file_size > _LARGE and entry.file_size > _DENSEST * entry.compress_size:
-        raise DataError(f"{path} array {name} unfolds from {entry.compress_size} to {entry.file_size} bytes: no images do")
+        raise DataError(f"{path} array {name} unfolds to {entry.file_size} bytes, more than any images: save it again")
     try:
         found = archive[name]
     except MemoryError as error:

@@ -101,6 +101,8 @@ def read_trials(path: Path) -> list[Trial]:
     Raises:
         DataError: the file is missing or no such CSV, or a trial stands in it twice; names the line.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path}: is a pipe or a device: write the trials to a file")
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, strict=True)
