@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import yaml
 
@@ -12,6 +12,14 @@ from poisonlab.errors import SettingsError
 _DEEPEST = 50
 _TEMPLATE = "__use_yte__"
 _MERGE = "<<"
+
+
+class _Mapping:
+    """An open mapping: its keys so far, by line, and whether a key comes next."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, int] = {}
+        self.key_next = True
 
 
 def check_config_file(path: Path) -> None:
@@ -24,39 +32,34 @@ def check_config_file(path: Path) -> None:
         SettingsError: one line that names the file and the line in it.
     """
     try:
-        for key, line, depth in _keys(path):
-            if key == _TEMPLATE and depth == 1:
-                raise SettingsError(f"config: {path}:{line}: {_TEMPLATE} makes it a program: write its values out")
+        # In text mode and with the parser written in Python, as Snakemake reads it: another one might see another file.
+        with path.open(encoding="utf-8") as file:
+            _check(file, path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return
 
 
-def _keys(path: Path) -> Iterator[tuple[str, int, int]]:
-    """Key, line and depth of every entry of every mapping."""
-    # For each open collection: the keys so far and whether a key comes next; None for a list.
-    open_now: list[tuple[dict[str, int], list[bool]] | None] = []
-    with path.open(encoding="utf-8") as file:
-        for event in yaml.parse(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            assert event.start_mark is not None
-            line = event.start_mark.line + 1
-            if isinstance(event, yaml.CollectionEndEvent):
-                open_now.pop()
-                continue
-            if not isinstance(event, yaml.NodeEvent):
-                continue
-            inside = open_now[-1] if open_now else None
-            if inside is not None:
-                keys, comes_next = inside
-                if comes_next[0] and isinstance(event, yaml.ScalarEvent):
-                    if event.value in keys and event.value != _MERGE:
-                        first = keys[event.value]
-                        raise SettingsError(
-                            f"config: {path}:{line}: {event.value[:100]!r} is given twice, first on line {first}"
-                        )
-                    keys[event.value] = line
-                    yield event.value, line, len(open_now)
-                comes_next[0] = not comes_next[0]
-            if isinstance(event, yaml.CollectionStartEvent):
-                if len(open_now) == _DEEPEST:
-                    raise SettingsError(f"config: {path}:{line}: nested more than {_DEEPEST} deep")
-                open_now.append(({}, [True]) if isinstance(event, yaml.MappingStartEvent) else None)
+def _check(file: TextIO, path: Path) -> None:
+    # None for a list.
+    open_now: list[_Mapping | None] = []
+    for event in yaml.parse(file, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionEndEvent):
+            open_now.pop()
+        if not isinstance(event, yaml.NodeEvent):
+            continue
+        assert event.start_mark is not None
+        where = f"config: {path}:{event.start_mark.line + 1}"
+        # Wherever it stands: an alias or a merge could carry it to the top.
+        if isinstance(event, yaml.ScalarEvent) and event.value == _TEMPLATE:
+            raise SettingsError(f"{where}: {_TEMPLATE} makes it a program: write its values out")
+        inside = open_now[-1] if open_now else None
+        if inside is not None:
+            if inside.key_next and isinstance(event, yaml.ScalarEvent) and event.value != _MERGE:
+                if (first := inside.keys.get(event.value)) is not None:
+                    raise SettingsError(f"{where}: {event.value[:100]!r} is given twice, first on line {first + 1}")
+                inside.keys[event.value] = event.start_mark.line
+            inside.key_next = not inside.key_next
+        if isinstance(event, yaml.CollectionStartEvent):
+            if len(open_now) == _DEEPEST:
+                raise SettingsError(f"{where}: nested more than {_DEEPEST} deep")
+            open_now.append(_Mapping() if isinstance(event, yaml.MappingStartEvent) else None)
