@@ -92,35 +92,37 @@ def _known(module: str) -> bool:
 def fault_of(read: Callable[[Path], object], folder: Path, watch: Watch) -> tuple[str | None, bool]:
     """What is wrong with how an input was taken, if anything is; and whether it was read."""
     watch.seen.clear()
+    fault = None
     done = False
     signal.alarm(_LONGEST)
     try:
         watch.armed = True
         read(folder)
         done = True
-    except PoisonlabError as error:
-        watch.armed = False
-        text = str(error)
-        if len(text.splitlines()) != 1 or len(text) > 5000:
-            return f"{len(text.splitlines())} lines, {len(text)} characters: {text[:300]!r}", False
-    except MemoryError:
-        pass  # commandline.run has a line for it
-    except Ran as error:
-        return f"ran {error}", False
-    except Hung:
-        return "hung", False
     except BaseException as error:
         watch.armed = False
-        if isinstance(error, RuntimeError) and ("not enough memory" in str(error) or "can't allocate" in str(error)):
-            return None, False  # the same of torch
-        if isinstance(error, OSError) and error.strerror:
-            return None, False  # likewise
-        frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-        return f"{type(error).__name__}: {str(error)[:200]} at {' '.join(frames[-6:])}", False
+        fault = _fault(error)
     finally:
         watch.armed = False
         signal.alarm(0)
-    return (f"ran {watch.seen[0]}" if watch.seen else None), done
+    # First, because what an input ran may have been hidden by what came of it.
+    return (f"ran {watch.seen[0]}" if watch.seen else fault), done
+
+
+def _fault(error: BaseException) -> str | None:
+    """None if a program would end in one line (``commandline.run``)."""
+    if isinstance(error, PoisonlabError):
+        lines = str(error).splitlines()
+        fine = len(lines) == 1 and len(lines[0]) < 5000
+        return None if fine else f"{len(lines)} lines, {len(str(error))} characters: {str(error)[:300]!r}"
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.strerror):
+        return None
+    if isinstance(error, RuntimeError) and ("not enough memory" in str(error) or "can't allocate memory" in str(error)):
+        return None
+    if isinstance(error, Hung):
+        return "hung"
+    frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    return f"{type(error).__name__}: {str(error)[:200]} at {' '.join(frames[-6:])}"
 
 
 def main() -> None:
