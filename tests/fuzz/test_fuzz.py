@@ -75,10 +75,11 @@ def test_a_careless_reader_is_found_out(tmp_path: Path) -> None:
     )
     faults = json.loads(done.stdout)
     begins = {
+        "pickle": "ran pickle.find_class",
         "system": "ran os.system",
         "in silence": "ran os.system",
         "program": "ran subprocess.Popen",
-        "eval": "ran ",
+        "eval": "ran exec",
         "writing": "ran open",
         "import": "ran import antigravity",
         "hang": "hung",
