@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= config.yaml
 
-.PHONY: demo verify estimate usage test test-faults test-slurm quick-test lint bench lock clean-venv
+.PHONY: demo verify estimate usage fuzz test test-faults test-slurm quick-test lint bench lock clean-venv
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores all
@@ -31,6 +31,10 @@ lint: .venv/ready
 # Everything but the tests that run Snakemake.
 quick-test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not workflow"
+
+# Random and hostile inputs for every reader, ten minutes; a part of it is in `make test`.
+fuzz: .venv/ready
+	$(BIN)/python tests/fuzz/fuzzing.py --seconds 600
 
 # What is current, stale or of unknown origin among the study's results; reads every artifact.
 verify: .venv/ready

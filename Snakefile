@@ -1,7 +1,9 @@
 """The workflow: pretrain -> craft -> friendly noise -> train -> tables, landscapes, figures."""
 
 import os
+import shlex
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
@@ -11,6 +13,7 @@ min_version("9.27")
 
 sys.path.insert(0, "src")  # the package as it lies here, installed or not
 
+from poisonlab.config.files import check_config_file
 from poisonlab.config.scale import scale_of
 from poisonlab.config.study import read_study
 from poisonlab.errors import PoisonlabError
@@ -26,15 +29,31 @@ if "study" not in config or "dataset" not in config:
 
 
 try:
+    for path in workflow.configfiles:
+        check_config_file(Path(path))
     study = read_study(config)
 except PoisonlabError as error:
     raise WorkflowError(str(error))
 
-# Jobs run this environment's Python on this checkout's sources, however Snakemake was called.
+if wrong := [
+    str(path) for path in (Path(study.results), *Path(study.results).parents) if path.is_file()
+]:
+    raise WorkflowError(
+        f"config: results: {wrong[0]!r} is a file, not a folder: choose another name"
+    )
+
+# Snakemake puts the path of a long command's script between double quotes, in which the shell still reads some of these, and takes
+# braces in the paths of rules for its own.
+if set(os.getcwd()) & set('"$`\\!{}\n'):
+    raise WorkflowError(
+        f"the folder {os.getcwd()!r} has a mark in its name that Snakemake cannot quote: rename it"
+    )
+
+# Jobs run this environment's Python on this checkout's sources, however Snakemake was called. Snakemake takes braces for its own.
+PYTHON_FOLDER = shlex.quote(os.path.dirname(sys.executable)).replace("{", "{{").replace("}", "}}")
 shell.executable("bash")
 shell.prefix(
-    "set -euo pipefail; "
-    f"export PATH={os.path.dirname(sys.executable)!r}:$PATH PYTHONPATH=src KMP_BLOCKTIME=0; "
+    "set -euo pipefail; " f"export PATH={PYTHON_FOLDER}:$PATH PYTHONPATH=src KMP_BLOCKTIME=0; "
 )
 
 

@@ -50,6 +50,13 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         fail("out of memory: use a smaller dataset or batch size, or run fewer jobs at once (--cores)")
     except OSError as error:
         fail(f"{error.filename or 'file system'}: {error.strerror or error}")
+    except ValueError as error:
+        if "Expected more than 1 value per channel" in str(error):  # torch's
+            fail(
+                "batch norm cannot train on one example of so small an image: choose a batch_size that leaves no last "
+                "batch of one, larger images, or a model with norm: group"
+            )
+        raise
     except RuntimeError as error:
         if type(error).__name__ == "OutOfMemoryError":  # torch's
             fail("out of memory on the GPU: lower the batch size, or set device: cpu")
@@ -109,13 +116,14 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def settings(strings: Sequence[str]) -> dict[str, Any]:
-    """The nested settings of ``--spec``.
+    """The nested settings of ``--spec``; of standard input, with a NUL after each, if all it says is ``-``.
 
     Raises:
         SettingsError: a string is malformed.
     """
     try:
-        return parse(strings)
+        piped = list(strings) == ["-"]
+        return parse(sys.stdin.buffer.read().decode("utf-8").split("\0")[:-1] if piped else strings)
     except ValueError as error:
         raise SettingsError(str(error)) from error
 

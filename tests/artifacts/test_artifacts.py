@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -650,3 +651,32 @@ def test_a_damaged_keep_list_never_drops_other_examples(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_keep_list(path, 5)
     one_line(caught.value, path, "damaged")
+
+
+@pytest.mark.parametrize("aim", [-1, 2**40, 10**400, 1e999, "x", None, [1], {}])
+def test_a_poison_set_that_aims_at_no_class_is_refused(tmp_path: Path, aim: Any) -> None:
+    example_set().save(tmp_path / "a")
+    tensors, facts = read_tensors(tmp_path / "a", "poison set")
+    write_tensors(tmp_path / "a", "poison set", tensors, {**facts, "adversarial_label": aim})
+    with pytest.raises(DataError) as caught:
+        PoisonSet.load(tmp_path / "a")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["indices", "labels", "target_labels"])
+def test_numbers_of_a_poison_set_are_a_list(name: str) -> None:
+    poisons = example_set()
+    with pytest.raises(DataError, match="must be a list of int64"):
+        dataclasses.replace(poisons, **{name: getattr(poisons, name)[:, None]})
+
+
+def test_images_without_pixels_are_no_poisons() -> None:
+    images = torch.zeros(2, 3, 0, 4, dtype=torch.uint8)
+    with pytest.raises(DataError):
+        example_set(images=images, base_images=images, targets=images)
+
+
+def test_nesting_without_end_is_damage(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="damaged"):
+        read_sealed(tmp_path / "a.json")

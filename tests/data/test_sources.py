@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
+import os
 import pickle
 import struct
 import subprocess
 import sys
+import tracemalloc
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +29,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 
 from poisonlab.config.datasets import Cifar, DatasetSettings, DigitsOnPhotos, ImageFolder, Npz, Parquet
 from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.decoding import decode
 from poisonlab.data.sources import files_of, load_dataset, module_of
 from poisonlab.errors import DataError
 
@@ -158,6 +163,9 @@ def test_npz_greyscale(tmp_path: Path) -> None:
         ({"y_train": np.array([None] * 6)}, ("Python objects", "save it")),
         ({"x_test": random_pixels(0, 5, 4, 3), "y_test": np.zeros(0, int)}, ("test split is empty", "add")),
         ({"x_train": np.full((6, 5, 4, 3), 7, np.uint8)}, ("std must be positive", "constant?")),
+        ({"x_train": random_pixels(6, 0, 4, 3)}, ("train images have no pixels", "(3, 0, 4)")),
+        ({"y_train": np.zeros(6, int), "y_test": np.zeros(3, int)}, ("only one class", "at least two")),
+        ({"y_train": np.array([0, 1, 2, 0, 1, 2**64 - 1], np.uint64)}, ("renumber",)),
     ],
 )
 def test_npz_refuses(tmp_path: Path, changes: dict[str, Any], words: tuple[str, ...]) -> None:
@@ -552,3 +560,99 @@ def test_cifar_download_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(CIFAR10, "url", (tmp_path / "nowhere.tar.gz").as_uri())
     settings = Cifar(source="cifar10", root=str(tmp_path / "data"), download=True)
     refused(settings, tmp_path / "data" / "cifar-10-batches-py", "cannot download cifar10", "check the network")
+
+
+# --- hostile files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [">i8", "<i2", ">u4", "i1"])
+def test_labels_of_any_byte_order_and_memory_order(tmp_path: Path, kind: str) -> None:
+    images = np.asfortranarray(random_pixels(6, 5, 4, 3))
+    settings = write_npz(tmp_path / "a.npz", x_train=images, y_train=np.array([0, 1, 2, 0, 1, 2], kind))
+    dataset = load_dataset(settings)
+    assert dataset.train_labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert np.array_equal(dataset.train_images.numpy(), images.transpose(0, 3, 1, 2))
+
+
+def test_npz_refuses_a_bomb_before_it_is_unfolded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("poisonlab.data.npz._LARGE", 1 << 20)
+    refused(write_npz(tmp_path / "a.npz", x_train=np.zeros((500, 32, 32, 3), np.uint8)), tmp_path, "x_train unfolds to")
+    images = random_pixels(500, 32, 32, 3)
+    labels = np.arange(500) % 3
+    good = write_npz(tmp_path / "a.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    assert len(load_dataset(good).train_labels) == 500
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': (%d, 5, 4, 3), }" % 10**15,
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': (-1, 5, 4, 3), }",
+        b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",
+        b"__import__('os').system('touch canary')",
+        b"{" * 5000,
+        b"[" * 9000,
+        b"\xff",
+        b"",
+    ],
+)
+def test_npz_refuses_odd_headers(tmp_path: Path, header: bytes) -> None:
+    settings = write_npz(tmp_path / "a.npz")
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["x_train.npy"] = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header + b"\n" + b"\0" * 60
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    refused(settings, tmp_path / "a.npz")
+    assert not Path("canary").exists()
+
+
+def test_parquet_with_odd_columns(tmp_path: Path) -> None:
+    settings = parquet_pair(tmp_path, image_column="a.b")
+    assert len(load_dataset(settings).train_labels) == 5
+    refused(parquet_pair(tmp_path, image_column="label"), tmp_path / "train.parquet")
+
+
+def test_parquet_refuses_metadata_without_end(tmp_path: Path) -> None:
+    settings = parquet_pair(tmp_path)
+    table = pq.read_table(settings.train).replace_schema_metadata({"huggingface": "[" * 100_000})
+    pq.write_table(table, settings.train)
+    refused(settings, settings.train, "damaged huggingface metadata")
+
+
+@pytest.mark.filterwarnings("error")
+def test_image_folder_passes_over_what_is_no_file(tmp_path: Path) -> None:
+    settings = image_folder(tmp_path)
+    folder = tmp_path / "train" / "ant"
+    os.mkfifo(folder / "pipe.png")
+    (folder / "loop.png").symlink_to(tmp_path)
+    (folder / "itself.png").symlink_to(folder / "itself.png")
+    (folder / "device.png").symlink_to("/dev/zero")
+    (folder / "gone.png").symlink_to(tmp_path / "gone")
+    (tmp_path / "train" / "itself").symlink_to(tmp_path / "train" / "itself")
+    assert load_dataset(settings).train_labels.tolist() == [0, 0, 1, 1]
+
+
+def test_names_that_are_no_utf_8_are_shown_as_they_can_be(tmp_path: Path) -> None:
+    settings = image_folder(tmp_path)
+    (tmp_path / "train" / "ant" / os.fsdecode(b"\xff\n.png")).write_bytes(b"no image")
+    with pytest.raises(DataError, match="not a readable image") as caught:
+        load_dataset(settings)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("chunk", ["iCCP", "zTXt", "iTXt"])
+def test_bombs_beside_the_pixels(tmp_path: Path, chunk: str) -> None:
+    """Text and colour profiles that unfold a thousandfold: passed over or refused, never unfolded whole."""
+    bomb = zlib.compress(bytes(1 << 26), 9)
+    head = {"iCCP": b"x\0\0", "zTXt": b"x\0\0", "iTXt": b"x\0\1\0\0\0"}[chunk]
+    body = chunk.encode() + head + bomb
+    content = GOOD[:33] + struct.pack(">I", len(head + bomb)) + body + struct.pack(">I", zlib.crc32(body)) + GOOD[33:]
+    tracemalloc.start()
+    with contextlib.suppress(DataError):
+        decode(content, "x")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 24

@@ -166,6 +166,8 @@ def test_row_names_and_empty_fields_stay_text(tmp_path: Path) -> None:
         (f"{HEADER}\n{GOOD.replace('75.00', '175')}", "0 to 100"),
         (f"{HEADER}\n{GOOD.replace('4.19', '-4.19')}", "plus_minus"),
         (f"{HEADER}\n{GOOD.replace('1,', 'one,')}", "table is 'one'"),
+        (f"{HEADER}\n{GOOD.replace('1,', '9' * 5000 + ',', 1)}", "table is '999"),
+        (f"{HEADER.replace('unit', chr(34) + chr(10) + chr(34))}\n{GOOD}", "columns"),
         (f"{HEADER}\n{GOOD.replace('DeepKNN', ' ')}", "row is empty"),
         (f"{HEADER}\n{GOOD}\n{GOOD}", "more than once"),
         (f'{HEADER}\n"{GOOD}', "not a UTF-8 CSV"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -128,6 +130,8 @@ def test_trials_that_are_cut_off_are_damaged(tmp_path: Path) -> None:
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9.-]{0,9}", fullmatch=True)
 COUNTS = st.integers(0, 10**9)
+SHARES = st.just(math.nan) | st.floats(0, 1)
+AMOUNTS = st.just(math.nan) | st.floats(0)
 KEYS = st.tuples(NAMES, NAMES, st.integers(0, 10**6))
 TEXTS = st.none() | st.integers() | st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=9)
 
@@ -141,10 +145,10 @@ def test_what_is_written_comes_back(
     trials = [
         Trial(
             *key,
-            *data.draw(st.tuples(*4 * [st.floats()])),
-            untriggered_success=data.draw(st.floats()),
-            privacy_epsilon=data.draw(st.floats()),
-            false_alarms=data.draw(st.floats()),
+            *data.draw(st.tuples(SHARES, SHARES, SHARES, AMOUNTS)),
+            untriggered_success=data.draw(SHARES),
+            privacy_epsilon=data.draw(AMOUNTS),
+            false_alarms=data.draw(SHARES),
             found=data.draw(st.none() | st.builds(Detection, COUNTS, COUNTS, COUNTS, COUNTS)),
             settings=data.draw(st.sampled_from(["", "0123456789ab"])),
             failed=data.draw(st.sampled_from(["", "the loss is nan at epoch 2, batch 5"])),
@@ -178,8 +182,16 @@ def message(path: Path) -> str:
         # As a copy leaves it that broke off.
         (FILTERED[: FILTERED.index(",0.9")], ["25 fields"]),
         (FILTERED + ",1", ["25 fields"]),
+        (FILTERED.replace("0.75", "75"), ["between 0 and 1"]),
+        (FILTERED.replace("0.75", "inf"), ["between 0 and 1"]),
+        (FILTERED.replace(",8,2,1,89", ",-8,2,1,89"), ["poisons_dropped is no number"]),
+        (FILTERED.replace(",8,2,1,89", ",8,2,1," + "9" * 400), ["clean_kept is no number"]),
+        (FILTERED.replace("0.75", "x\x1b[31m"), ["\\x1b[31m"]),
     ],
-    ids=["number", "count", "count missing", "seed", "no seed", "too short", "too long"],
+    ids=[
+        *("number", "count", "count missing", "seed", "no seed", "too short", "too long"),
+        *("percent", "infinite", "negative count", "endless count", "colour"),
+    ],
 )
 def test_a_line_that_is_no_trial_is_named(line: str, words: list[str], tmp_path: Path) -> None:
     text = message(put(tmp_path, HEADER, WATCHED, line))
@@ -229,3 +241,8 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1 set()"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    assert "is a pipe or a device" in message(tmp_path / "a.csv")

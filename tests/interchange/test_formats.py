@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import struct
 import zipfile
 import zlib
@@ -600,3 +601,41 @@ def test_damaged_and_packed_pth_files_are_refused(tmp_path: Path, monkeypatch: p
     path.write_bytes(packed.getvalue())
     monkeypatch.setattr("poisonlab.interchange.tensors.LARGEST_FILE", 50_000)
     refused(lambda: read_poisons(path), "unfolds")
+
+
+ODD_TENSORS: dict[str, Callable[[], torch.Tensor]] = {
+    "sparse": lambda: torch.ones(3, dtype=torch.int64).to_sparse(),
+    "sparse rows": lambda: torch.ones(3, 3).to_sparse_csr(),
+    "without content": lambda: torch.ones(3, dtype=torch.int64, device="meta"),
+    "quantized": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+    "nested": lambda: torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]),
+    "endless": lambda: torch.ones(1, dtype=torch.int64).expand(1 << 40),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("place", ["indices", "poisons", "target", "adversarial_label", "elsewhere"])
+@pytest.mark.parametrize("name", ODD_TENSORS)
+def test_tensors_that_are_no_plain_memory_are_refused(tmp_path: Path, name: str, place: str) -> None:
+    odd = ODD_TENSORS[name]()
+    content = {**tensor_dict(pixels(3)), "elsewhere": 0}
+    content[place] = [(odd, odd)] * 3 if place in ("poisons", "target") else odd
+    torch.save(content, tmp_path / "p.pth")
+    refused(lambda: read_poisons(tmp_path / "p.pth"), tmp_path / "p.pth", "save it")
+
+
+def test_a_small_view_is_fine(tmp_path: Path) -> None:
+    grey = pixels(3)[:, :1].expand(-1, 3, -1, -1)
+    torch.save(tensor_dict(grey), tmp_path / "p.pth")
+    assert torch.equal(read_poisons(tmp_path / "p.pth").images, grey)
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
+    for name in ("0.png", "poisons.pickle", "poisons.pth", "p.safetensors"):
+        for make in (os.mkfifo, lambda path: os.symlink("/dev/zero", path)):
+            folder = tmp_path / "poisons"
+            folder.mkdir()
+            make(folder / name)
+            refused(lambda folder=folder: read_poisons(folder))
+            refused(lambda path=folder / name: read_poisons(path))
+            shutil.rmtree(folder)

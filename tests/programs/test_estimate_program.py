@@ -123,3 +123,25 @@ def test_files_that_are_read_must_be_there(tmp_path: Path) -> None:
 )
 def test_numbers_are_short(value: float, text: str) -> None:
     assert estimate.short(value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("__use_yte__: true\nseeds: ?[open('canary', 'w').close()]\n", "__use_yte__ makes it a program"),
+        ("description: !!python/object/apply:os.system [touch canary]\n", "not valid JSON or YAML"),
+        ("seeds: [1]\nseeds: [2]\n", "'seeds' is given twice"),
+        ("description: " + "[" * 3000 + "\n", "nested more than"),
+        ("seeds: [" + "9" * 5000 + "]\n", "4300 digits"),
+    ],
+)
+def test_a_config_from_a_stranger_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(PoisonlabError) as caught:
+        estimate.main(["--configfile", "theirs.yaml"])
+    assert words in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "canary").exists()

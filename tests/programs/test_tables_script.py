@@ -393,7 +393,18 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-@pytest.mark.parametrize(("card", "words"), [('{"second": 1}', "seconds"), ("[]", "checksum"), ("{", "damaged")])
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        ('{"second": 1}', "seconds"),
+        ('{"seconds": -1, "cost_seconds": -1}', "seconds from 0 up"),
+        ('{"seconds": 1e0, "cost_seconds": 1e0}'.replace("1e0", "1" + "0" * 400), "too large"),
+        ("[]", "checksum"),
+        ('{"seconds": 1, "software": []}', "no run card"),
+        ("{", "damaged"),
+        ("[" * 100_000, "damaged"),
+    ],
+)
 @pytest.mark.parametrize("kind", ["victims", "filters", "noise"])
 def test_a_card_without_seconds_is_one_line(tmp_path: Path, kind: str, card: str, words: str) -> None:
     cells = [Cell("none"), Cell("f", filter=1.0, noise=1.0, network="none")]
@@ -413,6 +424,9 @@ def test_a_card_without_seconds_is_one_line(tmp_path: Path, kind: str, card: str
         ("{}", "lacks 'final'"),
         ('{"final": {"success": 1, "accuracy": 1}}', "lacks 'adversarial_confidence'"),
         ("[]", "checksum"),
+        ('{"final": {"success": "x", "accuracy": 1, "adversarial_confidence": 1}}', "lacks success as a number"),
+        ('{"final": {"success": 1, "accuracy": 2, "adversarial_confidence": 1}}', "accuracy is not between 0 and 1"),
+        ('{"final": {"success": 1, "accuracy": Infinity, "adversarial_confidence": 1}}', "accuracy is not between"),
         ('{"final"', "damaged"),
     ],
 )

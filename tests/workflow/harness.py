@@ -202,6 +202,7 @@ def check_out(path: Path, study: Path, python: str = sys.executable) -> Checkout
 
 STUB = """#!/bin/bash
 # Stands in for the stage programs: writes every output that is not there yet, at no cost.
+[[ -p /dev/stdin ]] && cat > /dev/null
 after=""
 for argument in "$@"; do
     # A path without a dot is a folder of inputs.

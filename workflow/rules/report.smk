@@ -22,7 +22,8 @@ for whole in (True, False):
             *code_digests("workflow/scripts/report.py"),
             spec=lambda wildcards, threads, whole=whole: report_spec(report_sections(whole)),
         shell:
-            "python workflow/scripts/report.py --spec {params.spec:q} --template {input.template:q}"
+            "printf '%s\\0' {params.spec:q} |"
+            " python workflow/scripts/report.py --spec - --template {input.template:q}"
             " --trials {input.trials:q} {input.merge:q} --html {output.html:q} > {log:q} 2>&1"
 
 

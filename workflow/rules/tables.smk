@@ -1,7 +1,9 @@
 # Trials (one line per victim), and tables: every outcome with intervals and paired tests.
 
+# A study of thousands of rows has more settings than a command line may: they reach the program through a pipe.
 GATHER = (
-    "python workflow/scripts/trials.py --spec {params.spec:q} {params.folders:q} {params.merge:q}"
+    "printf '%s\\0' {params.spec:q} |"
+    " python workflow/scripts/trials.py --spec - {params.folders:q} {params.merge:q}"
     " --trials {output.trials:q} > {log:q} 2>&1"
 )
 
@@ -47,7 +49,8 @@ rule tables:
         *code_digests("workflow/scripts/tables.py"),
         spec=lambda wildcards, threads: tables_spec(),
     shell:
-        "python workflow/scripts/tables.py --spec {params.spec:q} --reference reference"
+        "printf '%s\\0' {params.spec:q} |"
+        " python workflow/scripts/tables.py --spec - --reference reference"
         " --trials {input.trials:q} {input.merge:q}"
         " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q} --time {output.time:q}"
         " > {log:q} 2>&1"
@@ -118,7 +121,8 @@ for number, whole in itertools.product(PAPER_TABLES, (True, False)):
             *code_digests("workflow/scripts/paper_table.py"),
             spec=lambda wildcards, threads, number=number: paper_table_spec(number),
         shell:
-            "python workflow/scripts/paper_table.py --spec {params.spec:q} --reference reference"
+            "printf '%s\\0' {params.spec:q} |"
+            " python workflow/scripts/paper_table.py --spec - --reference reference"
             " --trials {input.trials:q} {input.merge:q}"
             " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q}"
             " > {log:q} 2>&1"
@@ -144,7 +148,8 @@ for ablation, whole in itertools.product(study.ablations, (True, False)):
             *code_digests("workflow/scripts/ablation.py"),
             spec=lambda wildcards, threads, ablation=ablation: ablation_spec(ablation),
         shell:
-            "python workflow/scripts/ablation.py --spec {params.spec:q} --trials {input.trials:q} {input.merge:q}"
+            "printf '%s\\0' {params.spec:q} |"
+            " python workflow/scripts/ablation.py --spec - --trials {input.trials:q} {input.merge:q}"
             " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q}"
             " > {log:q} 2>&1"
 

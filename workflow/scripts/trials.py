@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
             place = Path(line.attack) / line.defense / f"seed{seed}"
             outcome = (args.detections if line.detector else args.victims) / place
             path = outcome.with_name(f"{outcome.name}.card.json")
-            card = read_sealed(path)
+            card = _card(path)
             own[line.attack, line.defense, seed] = (
                 _number(card, "seconds", path)
                 + (_card_seconds(args.noise / place, "cost_seconds") if line.noise else 0.0)
@@ -97,15 +97,25 @@ def _cost(
     return own[key] + (0.0 if network is None else _cost((attack, network, seed), own, networks, elsewhere))
 
 
+def _card(path: Path) -> dict[str, Any]:
+    card = read_sealed(path)
+    if not isinstance(card.get("software", {}), dict):
+        raise DataError(f"{path} is no run card: delete it and run the workflow again")
+    return card
+
+
 def _card_seconds(place: Path, key: str) -> float:
     path = place.with_name(f"{place.name}.card.json")
-    return _number(read_sealed(path), key, path)
+    return _number(_card(path), key, path)
 
 
-def _number(content: Any, key: str, path: Path) -> float:
+def _number(content: Mapping[str, Any], key: str, path: Path) -> float:
     try:
-        return float(content[key])
-    except (KeyError, TypeError, ValueError) as error:
+        number = float(content[key])
+        if number < 0:
+            raise ValueError(f"{key} from 0 up")
+        return number
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path} lacks {error}: delete it and run the workflow again") from error
 
 
@@ -134,6 +144,8 @@ def _trial(line: Line, seed: int, metrics: Path, digest: str) -> Trial:
             false_alarms=report.get("false_alarms", math.nan),
             settings=digest,
         )
+    except ValueError as error:
+        raise DataError(f"{metrics} is no outcome ({error}): delete it and run the workflow again") from error
     except (AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{metrics} lacks {error}: delete it and run the workflow again") from error
 

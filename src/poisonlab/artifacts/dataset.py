@@ -32,5 +32,5 @@ def read_dataset(path: Path) -> ImageDataset:
             mean=tuple(facts["mean"]),
             std=tuple(facts["std"]),
         )
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise DataError(f"{path} lacks parts of a dataset: delete it and run the workflow again") from error

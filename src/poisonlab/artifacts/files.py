@@ -86,7 +86,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedError(path, "not JSON") from error
     if not isinstance(content, dict) or _CHECKSUM not in content:
         raise DataError(f"{path} has no checksum, as those of this version have: delete it and run the workflow again")
@@ -193,7 +193,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         intact = header[_CHECKSUM] == _digest(tensors, header["kind"], header["facts"])
         facts = json.loads(header["facts"])
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError, RuntimeError) as error:
         raise DamagedError(path, "it cannot be decoded") from error
     if not intact:
         raise DamagedError(path, "checksum differs")
@@ -215,9 +215,6 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         DataError: the file is missing, damaged, or not npz.
     """
-    import zipfile
-    import zlib
-
     import numpy as np
 
     try:
@@ -228,11 +225,13 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
                 raise DamagedError(path, "not npz")
             arrays = dict(archive)
             intact = str(arrays.pop(_CHECKSUM)) == _digest_of_arrays(arrays)
-    # A flipped bit may also ask for a password (RuntimeError), or for a compression that there is not.
-    except (ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DamagedError(path, "not npz") from error
     except OSError as error:
         raise _read_error(path, error) from error
+    except DamagedError:
+        raise
+    # Which exception comes depends on the damaged byte: BadZipFile, zlib.error, SyntaxError, NotImplementedError, ...
+    except Exception as error:
+        raise DamagedError(path, "not npz") from error
     if not intact:
         raise DamagedError(path, "checksum differs")
     return arrays

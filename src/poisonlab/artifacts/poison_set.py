@@ -13,6 +13,7 @@ from poisonlab.artifacts.files import read_tensors, write_tensors
 from poisonlab.errors import DataError
 
 KIND = "poison set"
+_MOST_CLASSES = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class PoisonSet:
         count = len(self.indices)
         if self.images.dtype not in (torch.uint8, torch.float32) or self.images.ndim != 4:
             raise DataError("poison images must be (P, C, H, W) uint8, or float32 in [0, 1]")
-        if count == 0 or not count == len(self.images) == len(self.labels) == len(self.base_images):
+        if self.images.numel() == 0 or not count == len(self.images) == len(self.labels) == len(self.base_images):
             raise DataError(
                 f"a poison set needs as many indices ({count}) as images ({len(self.images)}), "
                 f"labels ({len(self.labels)}) and bases ({len(self.base_images)}), and at least one"
@@ -63,11 +64,16 @@ class PoisonSet:
         if len(self.targets) == 0 or len(self.targets) != len(self.target_labels):
             raise DataError("a poison set needs at least one target, and one label for each")
         for name in ("indices", "labels", "target_labels"):
-            if getattr(self, name).dtype != torch.int64:
-                raise DataError(f"{name} of a poison set must be int64, not {getattr(self, name).dtype}")
+            numbers = getattr(self, name)
+            if numbers.dtype != torch.int64 or numbers.ndim != 1:
+                raise DataError(
+                    f"{name} of a poison set must be a list of int64, not {numbers.dtype} of {tuple(numbers.shape)}"
+                )
         for name in ("base_images", "targets", "untriggered"):
             if getattr(self, name) is not None and getattr(self, name).dtype != torch.uint8:
                 raise DataError(f"{name} of a poison set must be uint8, not {getattr(self, name).dtype}")
+        if not 0 <= self.adversarial_label < _MOST_CLASSES:
+            raise DataError(f"{self.adversarial_label} is no class that poisons could aim at")
         if int(self.indices.min()) < -1:
             raise DataError(f"index {int(self.indices.min())}: a poison replaces a training row, or is appended (-1)")
         replaced = self.indices[self.indices >= 0]
@@ -125,5 +131,5 @@ class PoisonSet:
                 diagnostics=diagnostics,
                 facts=facts,
             )
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
             raise DataError(f"{path} lacks parts of a poison set: make it again") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -23,6 +24,9 @@ def _in_one_problem(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
 Value = Annotated[bool | int | float | str, WrapValidator(_in_one_problem)]
 """One value of a setting."""
 
+MOST_VARIANTS = 1000
+"""Combinations of one ablation."""
+
 _SETTINGS: TypeAdapter[DefenseSettings] = TypeAdapter(DefenseSettings)
 
 
@@ -31,7 +35,7 @@ class Ablation(Settings):
 
     name: Name
     """Names the table, the figure and the rows: ``<name>-<value>``."""
-    title: str = ""
+    title: Annotated[str, Field(max_length=2000)] = ""
     """One sentence above the table: what it is for."""
     defense: Name
     """The row that is varied."""
@@ -79,12 +83,16 @@ def variants(ablation: Ablation, base: Row) -> tuple[Variant, ...]:
     if unknown:
         known = sorted(set(own) - {"method"})
         raise ValueError(f"{where} varies {unknown[0]!r}, which is no setting of {ablation.method}: choose of {known}")
+    if (asked := math.prod(map(len, ablation.vary.values()))) > MOST_VARIANTS:
+        raise ValueError(f"{where} asks for {asked} combinations, more than {MOST_VARIANTS}: vary less")
     result: list[Variant] = []
+    seen: set[tuple[Value, ...]] = set()
     for combination in itertools.product(*ablation.vary.values()):
         changed = _validated({**own, **dict(zip(ablation.vary, combination, strict=True))}, where)
         values = {name: getattr(changed, name) for name in ablation.vary}
-        if any(values == earlier.values for earlier in result):
+        if (combined := tuple(values.values())) in seen:
             raise ValueError(f"{where} repeats {', '.join(f'{name} {value}' for name, value in values.items())}")
+        seen.add(combined)
         apply = (*base.apply[: places[0]], changed, *base.apply[places[0] + 1 :])
         same = changed == base.apply[places[0]]
         name = "-".join([ablation.name, *map(_text, values.values())])

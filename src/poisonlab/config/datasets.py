@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from poisonlab.config.types import NonNegativeFloat, PositiveInt, Settings
+from poisonlab.config.types import InputPath, NonNegativeFloat, PositiveInt, Settings
 
 ChannelValues = Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)]
 
@@ -15,9 +15,9 @@ class DigitsOnPhotos(Settings):
     """Handwritten digits blended onto photographs; ships with scikit-learn, needs no download."""
 
     source: Literal["digits-on-photos"] = "digits-on-photos"
-    train_size: Annotated[int, Field(ge=10)] = 3000
+    train_size: Annotated[int, Field(ge=10, le=10_000_000)] = 3000
     """Training images; the ten classes are balanced."""
-    test_size: Annotated[int, Field(ge=10)] = 1000
+    test_size: Annotated[int, Field(ge=10, le=10_000_000)] = 1000
     """Test images; the ten classes are balanced."""
     size: Annotated[int, Field(ge=16, le=128)] = 32
     """Height and width in pixels."""
@@ -47,7 +47,7 @@ class Cifar(FileDataset):
 
     source: Literal["cifar10", "cifar100"]
     """Which of the two."""
-    root: str = "data"
+    root: InputPath = "data"
     """Folder that torchvision keeps the dataset in."""
     download: bool = False
     """Download it if it is not there."""
@@ -57,9 +57,9 @@ class Parquet(FileDataset):
     """Parquet files in the Hugging Face layout: an image column (struct with ``bytes``) and a label column."""
 
     source: Literal["parquet"]
-    train: str
+    train: InputPath
     """File of the training split."""
-    test: str
+    test: InputPath
     """File of the test split."""
     class_names: tuple[str, ...] | None = None
     """Names of the classes, if the files do not record them."""
@@ -69,7 +69,7 @@ class Npz(FileDataset):
     """One ``.npz`` with x_train, y_train, x_test, y_test; images (N, H, W, C) or (N, C, H, W) uint8."""
 
     source: Literal["npz"]
-    path: str
+    path: InputPath
     """The file."""
     class_names: tuple[str, ...] | None = None
     """Names of the classes; numbers if not given."""
@@ -79,9 +79,9 @@ class ImageFolder(FileDataset):
     """Folders ``<root>/train/<class>/*`` and ``<root>/test/<class>/*`` of image files."""
 
     source: Literal["image-folder"]
-    root: str
+    root: InputPath
     """Folder that holds ``train`` and ``test``."""
-    size: Annotated[int, Field(ge=8)] | None = None
+    size: Annotated[int, Field(ge=8, le=4096)] | None = None
     """Resize so that the image is size x size; without it all images must have one shape."""
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from poisonlab.config.files import check_config_file
 from poisonlab.errors import SettingsError
 
 DEFAULT_CONFIG = "config.yaml"
@@ -32,6 +34,7 @@ def merged_config(files: Sequence[str], entries: Sequence[str]) -> dict[str, Any
     given: dict[str, Any] = {}
     try:
         for file in files:
+            check_config_file(Path(file))
             update_config(given, load_configfile(file))
         update_config(given, parse_config(entries))
         if "study" in given and "dataset" in given:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from poisonlab.config.types import PositiveInt, Settings
+from poisonlab.config.types import Settings
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Norm = Literal["batch", "group"]
@@ -39,7 +39,7 @@ class SmallResNet(Settings):
     """Three residual blocks behind a strided stem: a network for studies on a CPU."""
 
     name: Literal["small-resnet"] = "small-resnet"
-    width: PositiveInt = 16
+    width: Annotated[int, Field(gt=0, le=4096)] = 16
     """Channels of the first block; the others have two and four times as many."""
     stem_stride: Annotated[int, Field(ge=1, le=4)] = 2
     """Stride of the first convolution."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import posixpath
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache, cached_property
@@ -25,9 +27,10 @@ from poisonlab.config.datasets import DatasetSettings, DigitsOnPhotos
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.figures import Figures
 from poisonlab.config.models import ModelSettings
+from poisonlab.config.plain_values import plain_values
 from poisonlab.config.recipe import Recipe
 from poisonlab.config.rows import Row
-from poisonlab.config.types import FilePath, Name, PositiveInt, Settings
+from poisonlab.config.types import InputPath, Name, PositiveInt, Settings
 from poisonlab.config.victims import Victim
 from poisonlab.errors import SettingsError
 
@@ -40,6 +43,11 @@ AttackSettings = Annotated[
 
 PUBLISHED_PANELS = ("none", "friendly", "bernoulli")
 """The rows that FRIENDS' figure 3 compares."""
+
+_SHOWN = 10
+"""Problems in one message."""
+_LONGEST = 100
+"""Characters of a key or value in a message."""
 
 
 class Surrogate(Settings):
@@ -62,9 +70,9 @@ class Study(Settings):
 
     study: Name
     """Names the results: tables, figures and every artifact's folder."""
-    description: str = ""
+    description: Annotated[str, Field(max_length=2000)] = ""
     """One sentence that stands below the tables."""
-    results: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")] = "results"
+    results: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=200)] = "results"
     """Folder of all outputs, relative to the repository."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto``: a GPU if there is one; ``cuda``: fail without one."""
@@ -90,7 +98,7 @@ class Study(Settings):
     """Rows again with some settings varied, each with a table and a figure of its own."""
     figures: Figures = Figures()
     """What is drawn."""
-    merge: tuple[FilePath, ...] = ()
+    merge: tuple[InputPath, ...] = ()
     """Files of trials (``<study>-trials.csv``) from other runs or machines: a victim that one of them answers for, with
     the same settings, is not trained here."""
 
@@ -102,12 +110,20 @@ class Study(Settings):
         _unique("victims", [victim.name for victim in self.victims])
         _unique("defenses", [row.name for row in self.defenses])
         _unique("ablations", [ablation.name for ablation in self.ablations])
+        # Rules and logs are called after ablations, figures after attacks.
+        _unique("ablations but for dots and dashes", [ablation.name.replace(".", "-") for ablation in self.ablations])
+        if wrong := [each.name for each in self.ablations if re.search(r"[.-]so[.-]far$", each.name)]:
+            raise ValueError(f"ablation {wrong[0]!r} must not end in '-so-far': tables of what there is are called so")
+        if wrong := [each.name for each in self.attacks if re.search(r"\.(pdf|png|txt)$", each.name)]:
+            raise ValueError(f"attack {wrong[0]!r} must not be called like a figure's file")
         if ending := re.search(r"-(time|trials|so-far|table[1-6]|ablation-.*)$", self.study):
             raise ValueError(
                 f"study {self.study!r} must not end in {ending[0]!r}: its tables would overwrite another study's"
             )
         if ".." in self.results.split("/"):
             raise ValueError("results must not climb out of the repository ('..')")
+        if self.results != posixpath.normpath(self.results) or max(map(len, self.results.split("/"))) > 100:
+            raise ValueError(f"results {self.results!r} must be a plain path: no '.', no '//', no '/' at its end")
         return self
 
     @model_validator(mode="after")
@@ -363,58 +379,50 @@ def _one_of(name: str, known: list[str], what: str, called: str = "") -> None:
 
 
 def _unique(what: str, names: Iterable[Any]) -> None:
-    names = list(names)
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
-        raise ValueError(f"{what} repeats {', '.join(map(str, twice))}")
+        raise ValueError(f"{what} repeats {', '.join(map(str, twice[:_SHOWN]))}")
 
 
 def read_study(values: Mapping[str, Any]) -> Study:
     """Check a config.
 
     Raises:
-        SettingsError: one line with every problem: where it is, what is wrong, and what is allowed.
+        SettingsError: one line with the problems: where they are, what is wrong, and what is allowed.
     """
     try:
-        return Study.model_validate(_without_nulls(values))
+        return Study.model_validate(plain_values(values))
     except ValidationError as error:
-        places = [problem["loc"] for problem in error.errors()]
-        problems = [
-            _explain(problem)
-            for problem in error.errors()
-            # What is wrong inside a list also leaves the list short: say only the first.
-            if not any(
-                len(place) > len(problem["loc"]) and place[: len(problem["loc"])] == problem["loc"] for place in places
-            )
-            or not problem["loc"]
-        ]
-        raise SettingsError("config: " + "; ".join(dict.fromkeys(problems))) from error
-
-
-def _without_nulls(value: Any) -> Any:
-    """Mappings without the keys that are null, so that an overlay can take a key of the file below it away."""
-    if isinstance(value, Mapping):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
-    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
+        problems = error.errors(include_url=False)
+        # What is wrong inside a list also leaves the list short: say only the first.
+        outer = {tuple(problem["loc"][:depth]) for problem in problems for depth in range(1, len(problem["loc"]))}
+        texts = list(dict.fromkeys(_explain(problem) for problem in problems if problem["loc"] not in outer))
+        more = [f"and {len(texts) - _SHOWN} problems more"] if len(texts) > _SHOWN else []
+        raise SettingsError(" ".join(f"config: {'; '.join(texts[:_SHOWN] + more)}".split())) from error
 
 
 def _explain(problem: Any) -> str:
     # Union members appear in pydantic's location although no config key is called so.
-    place = ".".join(str(part) for part in problem["loc"] if not _is_tag(str(part)))
+    place = _shortened(".".join(str(part) for part in problem["loc"] if not _is_tag(str(part))))
     text = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         key = str(problem["loc"][-1])
         return f"unknown key {place!r}{_suggest(key)}"
     if problem["type"] == "union_tag_invalid":
         chosen = problem["ctx"]
-        return f"{place}.{_key(chosen)}: Input should be one of {chosen['expected_tags']}, not {chosen['tag']!r}"
+        tag = _shortened(repr(chosen["tag"]))
+        return f"{place}.{_key(chosen)}: Input should be one of {chosen['expected_tags']}, not {tag}"
     if problem["type"] == "union_tag_not_found":
         return f"'{place}.{_key(problem['ctx'])}' is missing"
     if problem["type"] == "missing":
         return f"{place!r} is missing"
     shown = problem.get("input")
-    given = f", not {shown!r}" if isinstance(shown, str | int | float | bool) or shown is None else ""
+    given = f", not {_shortened(repr(shown))}" if isinstance(shown, str | int | float | bool) or shown is None else ""
     return f"{place}: {text}{given}" if place else text
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _key(context: Mapping[str, str]) -> str:
@@ -438,9 +446,14 @@ def _tags() -> frozenset[str]:
 
 
 def _suggest(key: str) -> str:
-    known = set(Study.model_json_schema()["properties"])
-    for definition in Study.model_json_schema().get("$defs", {}).values():
-        known |= set(definition.get("properties", {}))
-    # The word itself is a key of another section.
-    close = get_close_matches(key, known - {key}, n=1)
+    # The word itself is a key of another section; whatever is longer than any key is none misspelt.
+    close = get_close_matches(key, _keys() - {key}, n=1) if len(key) <= _LONGEST else []
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+@cache
+def _keys() -> frozenset[str]:
+    """Every key of every section."""
+    schema = Study.model_json_schema()
+    sections = (schema, *schema.get("$defs", {}).values())
+    return frozenset(key for section in sections for key in section.get("properties", {}))

@@ -37,7 +37,7 @@ class Victim(Start):
     pretrained: Name | None = None
     """The surrogate that a ``transfer`` or ``fine-tune`` victim begins as: the attacker's own (white box) or
     another."""
-    member: Annotated[int, Field(ge=0)] = 0
+    member: Annotated[int, Field(ge=0, lt=1000)] = 0
     """Which one of that surrogate's networks of the same seed: one that the attacker does not craft on is a grey
     box."""
     recipe: Recipe = Recipe()

@@ -84,7 +84,7 @@ def read_rates(path: Path) -> list[Device]:
         with path.open(newline="", encoding="utf-8") as opened:
             reader = csv.DictReader(opened)
             header, lines = reader.fieldnames, list(reader)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read the rates in {path}: {getattr(error, 'strerror', None) or error}") from error
     columns = [field.name for field in fields(Rate)]
     if header != columns or not lines:

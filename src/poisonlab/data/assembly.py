@@ -43,6 +43,9 @@ def assemble(
     if len(train_labels) == 0 or len(test_labels) == 0:
         empty = "train" if len(train_labels) == 0 else "test"
         raise DataError(f"{where}: the {empty} split is empty: add images to it")
+    for split, images in (("train", train_images), ("test", test_images)):
+        if images.numel() == 0:
+            raise DataError(f"{where}: the {split} images have no pixels: {tuple(images.shape[1:])}")
     if class_names is None:
         class_names = _numbered_classes(train_labels, test_labels, where)
     for split, labels in (("train", train_labels), ("test", test_labels)):

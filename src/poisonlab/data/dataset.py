@@ -48,7 +48,10 @@ class ImageDataset:
         channels = self.train_images.shape[1]
         if len(self.mean) != channels or len(self.std) != channels:
             raise DataError(f"mean and std need {channels} values, one per channel")
-        if min(self.std) <= 0:
+        if self.num_classes < 2:
+            raise DataError("there is only one class: a classifier needs at least two")
+        # Written so that a NaN fails as well.
+        if not min(self.std) > 0:
             raise DataError("std must be positive in every channel: is a channel constant?")
 
     @property
@@ -71,7 +74,7 @@ def _check_split(split: str, images: Tensor, labels: Tensor, num_classes: int) -
         raise DataError(
             f"{split} labels must be int64 of shape ({len(images)},), not {labels.dtype} of {tuple(labels.shape)}"
         )
-    if len(images) == 0:
+    if images.numel() == 0:
         raise DataError(f"the {split} split is empty")
     if int(labels.min()) < 0 or int(labels.max()) >= num_classes:
         raise DataError(

@@ -68,10 +68,13 @@ def decode(source: bytes | Path, where: str, size: int | None = None) -> NDArray
     Raises:
         DataError: the image is missing, damaged, not 8-bit or too large.
     """
+    # A pipe would be waited for, and a device has no end.
+    if isinstance(source, Path) and not source.is_file():
+        raise DataError(f"{where} is not a file: replace or remove it")
     try:
         with warnings.catch_warnings():
-            # The size is checked below, before any pixel is decoded; Pillow's warning would only add noise.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # The size is checked below, before any pixel is decoded; Pillow's warnings would only add noise.
+            warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
         with image:
             if image.width * image.height > _LARGEST_PIXELS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+_LARGE = 1 << 28
+_DENSEST = 100
 
 
 def load(settings: Settings) -> ImageDataset:
@@ -54,14 +55,22 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
                 if name not in archive.files:
                     raise DataError(f"{path} has no array {name}: it needs {', '.join(_ARRAYS)}")
                 arrays[name] = _member(archive, name, path)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except DataError:
+        raise
+    # Which exception comes depends on the damaged byte: BadZipFile, zlib.error, SyntaxError, NotImplementedError, ...
+    except Exception as error:
         raise DataError(damaged) from error
     return arrays
 
 
 def _member(archive: Any, name: str, path: Path) -> NDArray[Any]:
+    entry = archive.zip.NameToInfo.get(f"{name}.npy") or archive.zip.getinfo(name)
+    if entry.file_size > _LARGE and entry.file_size > _DENSEST * entry.compress_size:
+        raise DataError(f"{path} array {name} unfolds to {entry.file_size} bytes, more than any images: save it again")
     try:
         found = archive[name]
+    except MemoryError as error:
+        raise DataError(f"{path} array {name} claims more than the memory holds: use a smaller dataset") from error
     except ValueError as error:
         # NumPy refuses pickled objects with a ValueError; they could run any code.
         if "allow_pickle" in str(error):

@@ -64,13 +64,18 @@ def _read(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:
             if count == 0:
                 raise DataError(f"{path} has no rows: write it again with images")
             labels = _labels(file.read(columns=[label]).column(label), path)
+            if len(labels) != count:
+                raise DataError(f"{path} has {len(labels)} labels for {count} rows: copy or download it again")
             images = decode_all(
                 _encoded(file, image, path),
                 count,
                 None,
                 "resize the images to one shape and write the file again",
             )
-    except (pa.ArrowException, OSError) as error:
+    except (DataError, MemoryError):
+        raise
+    # Which exception comes depends on the damaged byte: ArrowException, OSError, UnicodeDecodeError, KeyError, ...
+    except Exception as error:
         raise DataError(f"{path} is damaged or not a parquet file: copy or download it again") from error
     return images, labels, _recorded_names(schema, label, path)
 
@@ -117,7 +122,7 @@ def _encoded(file: Any, image: str, path: Path) -> Iterator[tuple[str, bytes]]:
     """Each row's place and encoded image, a batch of rows in memory at a time."""
     row = 0
     for batch in file.iter_batches(batch_size=_BATCH, columns=[f"{image}.bytes"], use_threads=False):
-        for cell in batch.column(0).to_pylist():
+        for cell in batch.column(image).to_pylist():
             where = f"{path} row {row}"
             if cell is None or cell["bytes"] is None:
                 raise DataError(f"{where} has no image bytes: embed the image in the file or remove the row")
@@ -132,7 +137,7 @@ def _recorded_names(schema: Any, label: str, path: Path) -> tuple[str, ...] | No
         return None
     try:
         found: Any = json.loads(metadata[b"huggingface"])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} has damaged huggingface metadata: write or download the file again") from error
     if isinstance(found, dict):
         found = found.get("info", found)

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_MOST = 10**12
+
+
 @dataclass(frozen=True)
 class Detection:
     """Counts of a filter's four outcomes; dropping a poison is the success."""
@@ -20,6 +23,19 @@ class Detection:
     poisons_kept: int
     clean_dropped: int
     clean_kept: int
+
+    def __post_init__(self) -> None:
+        """Check the counts, which come from files.
+
+        Raises:
+            TypeError: one is no whole number.
+            ValueError: one is negative, or beyond any dataset.
+        """
+        for name, count in vars(self).items():
+            if type(count) is not int:
+                raise TypeError(f"{name} as a whole number")
+            if not 0 <= count < _MOST:
+                raise ValueError(f"{name} is no number of examples")
 
     @property
     def dropped(self) -> int:

@@ -81,7 +81,7 @@ def _record(fields: list[str], where: str) -> dict[str, str | int | float]:
     for name in ("row", "column"):
         if not text[name].strip():
             raise DataError(f"{where}: {name} is empty; give the paper's own name")
-    if not (text["table"].isascii() and text["table"].isdigit()):
+    if not (text["table"].isascii() and text["table"].isdigit() and len(text["table"]) < 10):
         raise DataError(f"{where}: table is {text['table']!r}; it must be the table's number in the paper")
     if text["unit"] not in UNITS:
         raise DataError(f"{where}: unit is {text['unit']!r}; it must be one of {', '.join(UNITS)}")

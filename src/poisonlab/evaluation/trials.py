@@ -17,6 +17,7 @@ PROVENANCE = ("device", "threads", "torch", "python", "commit", "finished", "pea
 """What is kept of a run card."""
 
 _COUNTS = ("poisons_dropped", "poisons_kept", "clean_dropped", "clean_kept")
+_SHARES = ("success", "adversarial_confidence", "accuracy", "untriggered_success", "false_alarms")
 _NUMBERS = (
     *("success", "adversarial_confidence", "accuracy", "untriggered_success", "privacy_epsilon", "false_alarms"),
     "seconds",
@@ -51,6 +52,22 @@ class Trial:
     """Digest of all settings that the outcome depends on, but for the seed."""
     failed: str = ""
     """Why there is no outcome, if its training diverged; all numbers but the seconds are nan then."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers, which come from files.
+
+        Raises:
+            TypeError: one is no number.
+            ValueError: one cannot be; nan stands for what was not measured.
+        """
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"{name} as a number")
+            highest = 1 if name in _SHARES else math.inf
+            # In integers, which can be too large for math.isnan, too.
+            if value == value and not 0 <= value <= highest:
+                raise ValueError(f"{name} is not between 0 and {highest}")
 
     @property
     def triggered(self) -> bool:
@@ -96,6 +113,8 @@ def read_trials(path: Path) -> list[Trial]:
     Raises:
         DataError: the file is missing or no such CSV, a line is damaged, or a trial stands in it twice; names the line.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path}: is a pipe or a device: write the trials to a file")
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, strict=True)

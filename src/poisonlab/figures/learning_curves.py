@@ -65,7 +65,7 @@ def read_history(path: Path) -> History | None:
         }
         epochs = np.array([int(entry["epoch"]) for entry in entries], dtype=np.int64)
         history = History(str(content["attack"]), str(content["defense"]), int(content["seed"]), epochs, values)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{path} is not a victim's metrics: delete it and run the workflow again") from error
     if len(epochs) == 0 or (np.diff(epochs) == 0).any():
         raise DataError(f"{path} has no history, or an epoch twice: delete it and run the workflow again")

@@ -31,6 +31,8 @@ _INDICES = ("indices.pth", "base_indices.pth")
 _TARGET = "target.pth"
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _OUTSIDE = 1e-3
+_TENSORS = (Tensor, torch.nn.Parameter)
+_LARGEST_VIEW = 1 << 28
 
 
 def read_tensors_pth(
@@ -92,7 +94,9 @@ def _load(path: Path) -> Any:
             # Reading old files warns about storage types that are on their way out.
             warnings.simplefilter("ignore")
             _check_unfolded(data, path)
-            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+            found = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+            _check_plain(found, path)
+            return found
     except DataError:
         raise
     # Which exception comes depends on the damaged byte, and torch's own messages have many lines.
@@ -101,6 +105,28 @@ def _load(path: Path) -> Any:
             f"{path} is damaged or holds more than tensors, numbers, lists and dicts; nothing in it was run: "
             "save it again with torch.save from plain ones"
         ) from error
+
+
+def _check_plain(content: Any, path: Path) -> None:
+    """Check that every tensor is plain memory: torch.load also makes sparse, nested and quantized ones, ones without
+    content, and views that repeat a few numbers without end."""
+    waiting, seen = [content], set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            plain = value.layout is torch.strided and value.device.type == "cpu"
+            if type(value) not in _TENSORS or not plain or value.is_nested or value.is_quantized:
+                raise DataError(f"{path} holds a tensor that is not dense: save it with .to_dense() or .clone()")
+            size = value.numel() * value.element_size()
+            if size > max(_LARGEST_VIEW, value.untyped_storage().nbytes()):
+                raise DataError(f"{path} holds a tensor that unfolds to {size} bytes: save it with .clone()")
+        elif isinstance(value, dict):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set):
+            waiting += value
 
 
 def _check_unfolded(data: bytes, path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from poisonlab.config.types import FilePath, Fraction, Name, PositiveInt, PositiveLevels, Settings
+from poisonlab.config.types import Fraction, InputPath, Name, PositiveLevels, Settings
 from poisonlab.errors import SettingsError
 
 ONE, SEVERAL = "one name", "several names"
@@ -81,7 +81,7 @@ class CraftedAttack(Attack):
 
     surrogate: Names
     """Name of an entry of ``surrogates``: the network the attacker crafts on; a list for several architectures."""
-    ensemble: PositiveInt = 1
+    ensemble: Annotated[int, Field(ge=1, le=1000)] = 1
     """Networks of each surrogate and seed."""
     budget: Fraction = 0.01
     """Poisons as a fraction of the images that the victim is trained on."""
@@ -112,7 +112,7 @@ class TargetedAttack(CraftedAttack):
     target: Literal["random", "recognised"] = "random"
     """``random``: any test image of the target class (Witches' Brew); ``recognised``: one that all surrogates classify
     correctly, so that a success is not just an ambiguous image (as in the deep k-NN paper)."""
-    setup: FilePath | None = None
+    setup: InputPath | None = None
     """A setup file of the public poisoning benchmark: seed k takes target and bases from its entry k; budget is not
     used."""
 
@@ -127,6 +127,10 @@ def existing(path: str, what: str) -> Path:
     Raises:
         SettingsError: there is none.
     """
-    if not Path(path).is_file():
+    try:
+        found = Path(path).is_file()
+    except OSError as error:  # a folder on the way that may not be entered, or a name too long
+        raise SettingsError(f"{what}: {path} cannot be read ({error.strerror}): check the path") from error
+    if not found:
         raise SettingsError(f"{what}: there is no file {path}: check the path, which counts from the repository's root")
     return Path(path)

@@ -34,6 +34,12 @@ class Imported(Attack):
     """Class the attacker wants; that of the poisons if not given."""
 
     @model_validator(mode="after")
+    def _check_path(self) -> Imported:
+        if set("{}") & set(self.path.replace("{seed}", "")):
+            raise ValueError(f"attack {self.name!r}: path must not hold braces but for {{seed}}")
+        return self
+
+    @model_validator(mode="after")
     def _both(self) -> Imported:
         if (self.mean is None) != (self.std is None):
             raise ValueError(f"attack {self.name!r}: give both mean and std, or neither")
@@ -51,9 +57,17 @@ class Imported(Attack):
     def files(self, seed: int) -> Sequence[Path]:
         """The file, or every file of the folder."""
         path = self.at(seed)
-        if path.is_file():
-            return (path,)
-        found = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
+        try:
+            if path.is_file():
+                return (path,)
+            found = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
+        except OSError as error:  # a folder that may not be entered, or a name too long
+            raise SettingsError(f"attack {self.name!r}: {path} cannot be read ({error.strerror})") from error
+        # Snakemake takes braces for its own, and writes no other names to its records.
+        if odd := [file for file in found if not str(file).isprintable() or set("{}") & set(str(file))]:
+            raise SettingsError(
+                f"attack {self.name!r}: a file in {path} is called {odd[0].name!a}: rename it, without braces"
+            )
         if not found:
             raise SettingsError(
                 f"attack {self.name!r}: there is no file or folder of poisons at {path}: check path, which counts from "

@@ -1,0 +1,65 @@
+"""Config files before they are read: what YAML would pass over in silence, or run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TextIO
+
+import yaml
+
+from poisonlab.errors import SettingsError
+
+_DEEPEST = 50
+_TEMPLATE = "__use_yte__"
+_MERGE = "<<"
+
+
+class _Mapping:
+    """An open mapping: its keys so far, by line, and whether a key comes next."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, int] = {}
+        self.key_next = True
+
+
+def check_config_file(path: Path) -> None:
+    """Check that a file says nothing twice, is not nested without end, and is no template.
+
+    Snakemake takes the last of two equal keys, and runs the Python in a file that calls itself a template of YTE.
+    Nothing is built here, so that neither tags nor anchors do anything. A file that is no YAML is left to Snakemake.
+
+    Raises:
+        SettingsError: one line that names the file and the line in it.
+    """
+    try:
+        # In text mode and with the parser written in Python, as Snakemake reads it: another one might see another file.
+        with path.open(encoding="utf-8") as file:
+            _check(file, path)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return
+
+
+def _check(file: TextIO, path: Path) -> None:
+    # None for a list.
+    open_now: list[_Mapping | None] = []
+    for event in yaml.parse(file, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionEndEvent):
+            open_now.pop()
+        if not isinstance(event, yaml.NodeEvent):
+            continue
+        assert event.start_mark is not None
+        where = f"config: {path}:{event.start_mark.line + 1}"
+        # Wherever it stands: an alias or a merge could carry it to the top.
+        if isinstance(event, yaml.ScalarEvent) and event.value == _TEMPLATE:
+            raise SettingsError(f"{where}: {_TEMPLATE} makes it a program: write its values out")
+        inside = open_now[-1] if open_now else None
+        if inside is not None:
+            if inside.key_next and isinstance(event, yaml.ScalarEvent) and event.value != _MERGE:
+                if (first := inside.keys.get(event.value)) is not None:
+                    raise SettingsError(f"{where}: {event.value[:100]!r} is given twice, first on line {first + 1}")
+                inside.keys[event.value] = event.start_mark.line
+            inside.key_next = not inside.key_next
+        if isinstance(event, yaml.CollectionStartEvent):
+            if len(open_now) == _DEEPEST:
+                raise SettingsError(f"{where}: nested more than {_DEEPEST} deep")
+            open_now.append(_Mapping() if isinstance(event, yaml.MappingStartEvent) else None)

@@ -1,0 +1,64 @@
+"""What a config may be made of, before anyone asks what it means: mappings, lists, text and numbers of usual size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from poisonlab.errors import SettingsError
+
+_DEEPEST = 40
+_LARGEST = 1 << 63
+# Control characters but for tabs and line breaks, and halves of characters that no file can be written with.
+_UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of ``values`` without the keys that are null, so that an overlay can take a key of the file below it away.
+
+    What a YAML anchor names often is copied once: ten lines of YAML can stand for billions of values.
+
+    Raises:
+        SettingsError: something in it is no plain value, or larger or deeper than any setting; one line.
+    """
+    copied: dict[str, Any] = _Copy().of(values, ())
+    return copied
+
+
+class _Copy:
+    """One copy of nested values."""
+
+    def __init__(self) -> None:
+        # The originals are kept, so that no other object gets the address of one.
+        self._done: dict[int, tuple[Any, Any]] = {}
+
+    def of(self, value: Any, place: tuple[object, ...]) -> Any:
+        if isinstance(value, Mapping | list | tuple):
+            if id(value) not in self._done:
+                self._done[id(value)] = (value, self._container(value, place))
+            return self._done[id(value)][1]
+        if isinstance(value, str):
+            if found := _UNWRITABLE.search(value):
+                raise _refusal(place, f"must not hold the character {found[0]!a}")
+        elif isinstance(value, int | float):
+            if isinstance(value, int) and abs(value) >= _LARGEST:
+                raise _refusal(place, "is a number beyond 64 bits")
+        elif value is not None:
+            raise _refusal(place, f"is a {type(value).__name__}: write it as text, in quotes")
+        return value
+
+    def _container(self, value: Mapping[Any, Any] | list[Any] | tuple[Any, ...], place: tuple[object, ...]) -> Any:
+        if len(place) == _DEEPEST:
+            raise _refusal(place, f"is nested more than {_DEEPEST} deep")
+        if isinstance(value, Mapping):
+            for key in value:
+                self.of(key, place)
+            return {key: self.of(inner, (*place, key)) for key, inner in value.items() if inner is not None}
+        return [self.of(inner, (*place, number)) for number, inner in enumerate(value)]
+
+
+def _refusal(place: tuple[object, ...], problem: str) -> SettingsError:
+    where = ".".join(map(str, place[:6]))
+    shown = where.encode("unicode_escape").decode()[:100]
+    return SettingsError(f"config: {shown or 'a key'} {problem}")

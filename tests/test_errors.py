@@ -1,0 +1,45 @@
+"""Messages stay one line that a terminal can show, whatever they quote."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from poisonlab import commandline
+from poisonlab.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a.npz is damaged: copy it again", "a.npz is damaged: copy it again"),
+        ("é and ü", "é and ü"),
+        ("two\n lines\r\nand\u2028three", "two lines and three"),
+        ("a \x1b[31mcolour\x1b[0m and a\0b", "a \\x1b[31mcolour\\x1b[0m and a\\x00b"),
+        ("half \udcff", "half \\udcff"),
+    ],
+)
+def test_a_message_is_one_printable_line(text: str, shown: str) -> None:
+    error = DataError(text)
+    assert str(error) == shown
+    assert str(pickle.loads(pickle.dumps(error))) == shown
+
+
+def test_a_message_keeps_its_beginning_and_its_cure() -> None:
+    text = str(DataError("a.npz holds " + "x" * 1_000_000 + ": copy it again"))
+    assert len(text) < 4000
+    assert text.startswith("a.npz holds xxx")
+    assert text.endswith("xxx: copy it again")
+
+
+def test_a_batch_of_one_tiny_image_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    def train(_: object) -> None:
+        torch.nn.BatchNorm2d(3)(torch.zeros(1, 3, 1, 1))
+
+    with pytest.raises(SystemExit) as caught:
+        commandline.run(train)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("error: batch norm cannot train on one example")
