@@ -385,7 +385,7 @@ def _write(path: Path, text: str) -> None:
     """The JSON of an object with its checksum, anything else as it is."""
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if isinstance(content, dict):
         write_sealed(path, content)
