@@ -136,7 +136,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         intact = header[_CHECKSUM] == _digest(tensors, header["kind"], header["facts"])
         facts = json.loads(header["facts"])
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is damaged: delete it and run the workflow again") from error
     if not intact:
         raise DataError(f"{path} is damaged (checksum differs): delete it and run the workflow again")
