@@ -193,7 +193,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         intact = header[_CHECKSUM] == _digest(tensors, header["kind"], header["facts"])
         facts = json.loads(header["facts"])
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise DamagedError(path, "it cannot be decoded") from error
     if not intact:
         raise DamagedError(path, "checksum differs")
@@ -227,7 +227,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             intact = str(arrays.pop(_CHECKSUM)) == _digest_of_arrays(arrays)
     except OSError as error:
         raise _read_error(path, error) from error
-    except DamagedError:
+    # A memory that is full is no damage.
+    except (DamagedError, MemoryError):
         raise
     # Which exception comes depends on the damaged byte: BadZipFile, zlib.error, SyntaxError, NotImplementedError, ...
     except Exception as error:

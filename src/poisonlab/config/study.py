@@ -398,7 +398,7 @@ def read_study(values: Mapping[str, Any]) -> Study:
         outer = {tuple(problem["loc"][:depth]) for problem in problems for depth in range(1, len(problem["loc"]))}
         texts = list(dict.fromkeys(_explain(problem) for problem in problems if problem["loc"] not in outer))
         more = [f"and {len(texts) - _SHOWN} problems more"] if len(texts) > _SHOWN else []
-        raise SettingsError(" ".join(f"config: {'; '.join(texts[:_SHOWN] + more)}".split())) from error
+        raise SettingsError("config: " + "; ".join(texts[:_SHOWN] + more)) from error
 
 
 def _explain(problem: Any) -> str:

@@ -51,7 +51,7 @@ class ImageDataset:
         if self.num_classes < 2:
             raise DataError("there is only one class: a classifier needs at least two")
         # Written so that a NaN fails as well.
-        if not min(self.std) > 0:
+        if not all(value > 0 for value in self.std):
             raise DataError("std must be positive in every channel: is a channel constant?")
 
     @property
