@@ -103,6 +103,9 @@ class Assault:
             due = [number for number, moment in moments.items() if number in programs and now >= moment]
             if due:
                 del moments[due[0]]
+                if programs[due[0]] == self.last:
+                    # After a SIGTERM Snakemake waits for its job, and that would be the end.
+                    method = METHODS[0]
                 self._kill(process, method, due[0], programs, now - begun[due[0]])
                 if method != "SIGKILL job":
                     break

@@ -32,19 +32,17 @@ FOLDERS = [
 ]
 
 # What is renamed when a program finds it damaged, because the next call makes it anew. Nothing of another study or from elsewhere.
-os.environ["POISONLAB_REMADE"] = os.pathsep.join(
-    [
-        DATASET,
-        f"{TABLE}-trials.csv",
-        f"{TABLE}-so-far-trials.csv",
-        *(
-            f"{study.results}/{kind}/{study.study}/"
-            for kind in ("surrogates", "poisons", *KINDS, "figures")
-        ),
-    ]
-)
-
-MARKS = os.environ["POISONLAB_MARKS"] = f"{study.results}/damaged/{study.study}"
+REMADE = [
+    DATASET,
+    f"{TABLE}-trials.csv",
+    f"{TABLE}-so-far-trials.csv",
+    *(
+        f"{study.results}/{kind}/{study.study}/"
+        for kind in ("surrogates", "poisons", *KINDS, "figures")
+    ),
+]
+MARKS = f"{study.results}/damaged/{study.study}"
+os.environ.update(POISONLAB_REMADE=os.pathsep.join(REMADE), POISONLAB_MARKS=MARKS)
 
 # A changed version of these may change results, so it reruns what used the old one.
 SOFTWARE = locked_versions(

@@ -16,7 +16,7 @@ def bring_to_present(paths: Iterable[str | Path]) -> bool:
     """Set the time of results from the future to now; returns whether there were any."""
     found = False
     for path in paths:
-        # Another job may do the same, and remove nothing but itself.
+        # Another job may replace it meanwhile.
         with contextlib.suppress(OSError):
             if os.stat(path).st_mtime > time.time() and is_remade(path):
                 os.utime(path)

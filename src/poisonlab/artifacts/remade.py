@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 REMADE = "POISONLAB_REMADE"
 """Environment variable: files that the running workflow makes, and folders (with a slash at the end) in which it makes
 all; as in PATH, a colon between two."""
 
 
-def is_remade(path: str | Path) -> bool:
+def is_remade(path: str | os.PathLike[str]) -> bool:
     """Whether the running workflow makes a file; never, outside a workflow."""
     real = os.path.realpath(path)
     for name in os.environ.get(REMADE, "").split(os.pathsep):
