@@ -18,13 +18,12 @@ rule craft:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(program("craft"), craft_spec, craft_code, slots=96),
+        *tracked(program("craft"), craft_spec, craft_code, jobs=jobs_of(study.attacks)),
         spec=told(craft_spec),
         where=where,
-        given=lambda wildcards, input: given("--surrogates", input.surrogates)
-        + given("--noise", input.noise),
+        given=given("surrogates", "noise"),
     shell:
-        "python workflow/scripts/craft.py --spec {params.spec:q} --dataset {input.dataset:q} {params.where:q}"
+        "python workflow/scripts/craft.py --spec {params.spec} --dataset {input.dataset:q} {params.where:q}"
         " {params.given:q} --poisons {output.poisons:q} --card {output.card:q}"
         " > {log:q} 2>&1"
 

@@ -1,7 +1,7 @@
 # Trials (one line per victim), and tables: every outcome with intervals and paired tests.
 
 GATHER = (
-    "python workflow/scripts/trials.py --spec {params.spec:q} {params.folders:q} {params.merge:q}"
+    "python workflow/scripts/trials.py --spec {params.spec} {params.folders:q} {params.merge:q}"
     " --trials {output.trials:q} > {log:q} 2>&1"
 )
 
@@ -20,9 +20,9 @@ rule trials:
     params:
         *fixed(trials_spec(LOCAL_CELLS, outcome_settings)),
         *code_digests("workflow/scripts/trials.py"),
-        spec=lambda wildcards, threads: trials_spec(LOCAL_CELLS, outcome_settings),
+        spec=told(lambda wildcards: trials_spec(LOCAL_CELLS, outcome_settings)),
         folders=lambda wildcards, threads: FOLDERS,
-        merge=lambda wildcards, input: given("--merge", input.merge),
+        merge=given("merge"),
     shell:
         GATHER
 
@@ -45,9 +45,9 @@ rule tables:
     params:
         *fixed(tables_spec()),
         *code_digests("workflow/scripts/tables.py"),
-        spec=lambda wildcards, threads: tables_spec(),
+        spec=told(lambda wildcards: tables_spec()),
     shell:
-        "python workflow/scripts/tables.py --spec {params.spec:q} --reference reference"
+        "python workflow/scripts/tables.py --spec {params.spec} --reference reference"
         " --trials {input.trials:q} {input.merge:q}"
         " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q} --time {output.time:q}"
         " > {log:q} 2>&1"
@@ -74,9 +74,9 @@ rule trials_so_far:
     params:
         STANDING_FILES,
         *code_digests("workflow/scripts/trials.py"),
-        spec=lambda wildcards, threads: trials_spec(STANDING, lambda pair: None),
+        spec=told(lambda wildcards: trials_spec(STANDING, lambda pair: None)),
         folders=lambda wildcards, threads: FOLDERS,
-        merge=lambda wildcards, input: given("--merge", input.merge),
+        merge=given("merge"),
     shell:
         GATHER
 
@@ -116,9 +116,9 @@ for number, whole in itertools.product(PAPER_TABLES, (True, False)):
         params:
             *fixed(paper_table_spec(number)),
             *code_digests("workflow/scripts/paper_table.py"),
-            spec=lambda wildcards, threads, number=number: paper_table_spec(number),
+            spec=told(lambda wildcards, number=number: paper_table_spec(number)),
         shell:
-            "python workflow/scripts/paper_table.py --spec {params.spec:q} --reference reference"
+            "python workflow/scripts/paper_table.py --spec {params.spec} --reference reference"
             " --trials {input.trials:q} {input.merge:q}"
             " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q}"
             " > {log:q} 2>&1"
@@ -142,9 +142,9 @@ for ablation, whole in itertools.product(study.ablations, (True, False)):
         params:
             *fixed(ablation_spec(ablation)),
             *code_digests("workflow/scripts/ablation.py"),
-            spec=lambda wildcards, threads, ablation=ablation: ablation_spec(ablation),
+            spec=told(lambda wildcards, ablation=ablation: ablation_spec(ablation)),
         shell:
-            "python workflow/scripts/ablation.py --spec {params.spec:q} --trials {input.trials:q} {input.merge:q}"
+            "python workflow/scripts/ablation.py --spec {params.spec} --trials {input.trials:q} {input.merge:q}"
             " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q}"
             " > {log:q} 2>&1"
 
