@@ -208,7 +208,7 @@ for argument in "$@"; do
     # A path without a dot is a folder of inputs.
     if [[ $after != --checkpoint && $argument == results/*.* && ! -e $argument ]]; then
         mkdir -p "$(dirname "$argument")"
-        echo "$argument" > "$argument"
+        printf '{"made": "%s"}' "$argument" > "$argument"
     fi
     [[ $argument == --* ]] && after=$argument || after=""
 done
