@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= config.yaml
 
-.PHONY: demo verify estimate usage fuzz test test-faults test-slurm quick-test lint bench lock clean-venv
+.PHONY: demo verify archive unpack estimate usage fuzz test test-faults test-slurm quick-test lint bench lock clean-venv
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores all
@@ -39,6 +39,13 @@ fuzz: .venv/ready
 # What is current, stale or of unknown origin among the study's results; reads every artifact.
 verify: .venv/ready
 	PYTHONPATH=src $(BIN)/python workflow/scripts/verify.py --deep --configfile $(CONFIG)
+
+# The study's results with what Snakemake knows of them, as <study>.tar.gz; `make unpack FROM=<study>.tar.gz` in another checkout.
+archive: .venv/ready
+	PYTHONPATH=src $(BIN)/python workflow/scripts/archive.py pack --configfile $(CONFIG)
+
+unpack: .venv/ready
+	PYTHONPATH=src $(BIN)/python workflow/scripts/archive.py unpack --from $(FROM)
 
 # Jobs, work and hours of a study, at the measured rates of benchmarks/rates.csv; runs nothing.
 estimate: .venv/ready

@@ -190,12 +190,14 @@ class RunCard:
                 "seconds": self.seconds(),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "device": torch.cuda.get_device_name() if on_gpu else processor(),
+                # Kernels are chosen by it, and with them the last bits.
+                "cpu": torch.backends.cpu.get_cpu_capability(),
                 "threads": torch.get_num_threads(),
                 "peak_host_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
                 "peak_device_mib": torch.cuda.max_memory_allocated() // 2**20 if on_gpu else None,
                 "software": {name: version(name) for name in ("torch", "torchvision", "numpy")}
                 | {"python": platform.python_version()},
-                "commit": _commit(),
+                "commit": commit(),
                 **more,
             },
         )
@@ -209,7 +211,8 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """The checkout's commit, ``-dirty`` if there are changes; None without git."""
     try:
         return subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],

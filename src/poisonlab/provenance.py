@@ -12,6 +12,7 @@ import ast
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -115,30 +116,38 @@ def code_digests(*roots: str, base: Path = ROOT) -> list[str]:
     for root, path in zip(roots, waiting, strict=True):
         if path is None or not path.is_file():
             raise FileNotFoundError(f"no source for {root} below {base}")
-    seen: set[Path] = set()
+    digests: dict[Path, str] = {}
+    named: set[str] = set()
     while waiting:
         path = waiting.pop()
-        if path is None or path in seen:
+        if path is None or path in digests:
             continue
-        seen.add(path)
-        waiting += [_module_file(name, base) for name in _imports(path, path.stat().st_mtime_ns, base)]
-    return sorted(f"{path.relative_to(base).as_posix()}@{_digest(path, path.stat().st_mtime_ns)}" for path in seen)
+        digests[path], imported = _read(path, path.stat().st_mtime_ns, base)
+        waiting += [_module_file(name, base) for name in imported - named]
+        named |= imported
+    return sorted(f"{path.relative_to(base).as_posix()}@{digest}" for path, digest in digests.items())
 
 
 def _module_file(name: str, base: Path) -> Path | None:
     """The project file of a dotted module; None for anything outside the project."""
-    for folder in (base / "src", base / "workflow" / "scripts"):
-        place = folder.joinpath(*name.split("."))
-        if (place / "__init__.py").is_file():
-            return place / "__init__.py"
-        if place.with_suffix(".py").is_file():
-            return place.with_suffix(".py")
+    # By strings: this is asked tens of thousands of times before a dry run begins.
+    for folder in ("src", "workflow/scripts"):
+        place = f"{base}/{folder}/{name.replace('.', '/')}"
+        for file in (f"{place}/__init__.py", f"{place}.py"):
+            if os.path.isfile(file):
+                return Path(file)
     return None
 
 
 # The modification time is part of the cache's key, not of the digest.
 @cache
-def _imports(path: Path, _modified: int, base: Path) -> tuple[str, ...]:
+def _read(path: Path, _modified: int, base: Path) -> tuple[str, frozenset[str]]:
+    """The digest of a source file, and the dotted names of what it imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return hashlib.sha256(_canonical(tree).encode()).hexdigest()[:_DIGEST_LENGTH], _imports(tree, path, base)
+
+
+def _imports(tree: ast.Module, path: Path, base: Path) -> frozenset[str]:
     """Dotted names that may be project modules imported by the file at ``path``."""
     source = base / "src"
     package = list(path.relative_to(source).parent.parts) if path.is_relative_to(source) else []
@@ -146,7 +155,7 @@ def _imports(path: Path, _modified: int, base: Path) -> tuple[str, ...]:
     # The packages around a module run before it.
     for depth in range(1, len(package) + 1):
         names.add(".".join(package[:depth]))
-    for node in _running_nodes(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _running_nodes(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 names |= set(_prefixes(alias.name))
@@ -155,7 +164,7 @@ def _imports(path: Path, _modified: int, base: Path) -> tuple[str, ...]:
             module = ".".join([*parent, *([node.module] if node.module else [])])
             names |= set(_prefixes(module))
             names |= {f"{module}.{alias.name}" for alias in node.names}
-    return tuple(sorted(names))
+    return frozenset(names)
 
 
 def _prefixes(name: str) -> Iterator[str]:
@@ -173,12 +182,6 @@ def _running_nodes(node: ast.AST) -> Iterator[ast.AST]:
                 yield from _running_nodes(other)
             continue
         yield from _running_nodes(child)
-
-
-@cache
-def _digest(path: Path, _modified: int) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return hashlib.sha256(_canonical(tree).encode()).hexdigest()[:_DIGEST_LENGTH]
 
 
 def _canonical(node: Any) -> str:

@@ -127,9 +127,10 @@ class Checkout:
         return record
 
     def params(self, output: str) -> list[str]:
-        """The strings among the params that Snakemake recorded."""
+        """The strings among the params that Snakemake recorded, those of tuples, too."""
         values = [ast.literal_eval(param) for param in self.record(output)["params"]]
-        return [value for value in values if isinstance(value, str)]
+        each = [value if isinstance(value, tuple) else (value,) for value in values]
+        return [string for strings in each for string in strings if isinstance(string, str)]
 
     def study(self) -> Any:
         """The study's settings; what an anchor shares is written out, so that a change stays where it is made."""
@@ -208,7 +209,7 @@ for argument in "$@"; do
     # A path without a dot is a folder of inputs.
     if [[ $after != --checkpoint && $argument == results/*.* && ! -e $argument ]]; then
         mkdir -p "$(dirname "$argument")"
-        echo "$argument" > "$argument"
+        printf '{"made": "%s"}' "$argument" > "$argument"
     fi
     [[ $argument == --* ]] && after=$argument || after=""
 done

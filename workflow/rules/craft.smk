@@ -18,16 +18,15 @@ rule craft:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(program("craft"), craft_spec, craft_code, slots=96),
+        *tracked(program("craft"), craft_spec, craft_code, jobs=jobs_of(study.attacks)),
         spec=told(craft_spec),
         code=told(craft_code),
         where=where,
         saving=saving,
-        given=lambda wildcards, input: given("--surrogates", input.surrogates)
-        + given("--noise", input.noise),
+        given=given("surrogates", "noise"),
         checkpoint=f"{CHECKPOINT}/craft/{{attack}}/seed{{seed}}.safetensors",
     shell:
-        "python workflow/scripts/craft.py --spec {params.spec:q} --code {params.code:q}"
+        "python workflow/scripts/craft.py --spec {params.spec} --code {params.code}"
         " --dataset {input.dataset:q} {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"
         " {params.given:q} --poisons {output.poisons:q} --card {output.card:q}"
         " > {log:q} 2>&1"

@@ -13,7 +13,7 @@ rule dataset:
     params:
         *fixed(dataset_spec()),
         *dataset_code(),
-        spec=lambda wildcards, threads: dataset_spec(),
+        spec=told(lambda wildcards: dataset_spec()),
     shell:
-        "python workflow/scripts/dataset.py --spec {params.spec:q} --dataset {output.dataset:q}"
+        "python workflow/scripts/dataset.py --spec {params.spec} --dataset {output.dataset:q}"
         " > {log:q} 2>&1"

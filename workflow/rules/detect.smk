@@ -18,14 +18,19 @@ rule detect:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(program("detect"), detect_spec, detect_code, slots=40),
+        *tracked(
+            program("detect"),
+            detect_spec,
+            detect_code,
+            jobs=jobs_of(study.attacks, rows(lambda row: row.detector is not None)),
+        ),
         spec=told(detect_spec),
         where=where,
         settings=told(outcome_of),
     shell:
-        "python workflow/scripts/detect.py --spec {params.spec:q} --dataset {input.dataset:q} {params.where:q}"
+        "python workflow/scripts/detect.py --spec {params.spec} --dataset {input.dataset:q} {params.where:q}"
         " --poisons {input.poisons:q} --network {input.network:q} --found {output.found:q}"
-        " --metrics {output.metrics:q} --card {output.card:q} --settings {params.settings:q}"
+        " --metrics {output.metrics:q} --card {output.card:q} --settings {params.settings}"
         " > {log:q} 2>&1"
 
 

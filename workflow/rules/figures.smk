@@ -37,7 +37,7 @@ rule landscape_poison:
         spec=told(landscape_poison_spec),
         where=where,
     shell:
-        "python workflow/scripts/landscape_poison.py --spec {params.spec:q} --dataset {input.dataset:q} {params.where:q}"
+        "python workflow/scripts/landscape_poison.py --spec {params.spec} --dataset {input.dataset:q} {params.where:q}"
         " --poisons {input.poisons:q} --surrogate {input.surrogate:q} --landscape {output.landscape:q}"
         " > {log:q} 2>&1"
 
@@ -66,7 +66,7 @@ rule landscape_victims:
         spec=told(landscape_victims_spec),
         where=where,
     shell:
-        "python workflow/scripts/landscape_victims.py --spec {params.spec:q} --dataset {input.dataset:q} {params.where:q}"
+        "python workflow/scripts/landscape_victims.py --spec {params.spec} --dataset {input.dataset:q} {params.where:q}"
         " --poisons {input.poisons:q} --victims {input.victims:q} --landscape {output.landscape:q}"
         " > {log:q} 2>&1"
 
@@ -90,7 +90,7 @@ rule output_std:
         spec=told(output_std_spec),
         where=where,
     shell:
-        "python workflow/scripts/output_std.py --spec {params.spec:q} --dataset {input.dataset:q} {params.where:q}"
+        "python workflow/scripts/output_std.py --spec {params.spec} --dataset {input.dataset:q} {params.where:q}"
         " --poisons {input.poisons:q} --networks {input.networks:q} --std {output.std:q}"
         " > {log:q} 2>&1"
 
@@ -111,9 +111,9 @@ rule figure_examples:
     params:
         *LOOKS,
         *code_digests("workflow/scripts/figure_examples.py"),
-        spec=lambda wildcards, threads: LOOKS,
+        spec=told(lambda wildcards: LOOKS),
     shell:
-        "python workflow/scripts/figure_examples.py --spec {params.spec:q} --poisons {input.poisons:q}"
+        "python workflow/scripts/figure_examples.py --spec {params.spec} --poisons {input.poisons:q}"
         " --noise {input.noise:q} --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q}"
         " > {log:q} 2>&1"
 
@@ -133,9 +133,9 @@ rule figure_landscape_poison:
     params:
         *LOOKS,
         *code_digests("workflow/scripts/figure_landscape_poison.py"),
-        spec=lambda wildcards, threads: LOOKS,
+        spec=told(lambda wildcards: LOOKS),
     shell:
-        "python workflow/scripts/figure_landscape_poison.py --spec {params.spec:q}"
+        "python workflow/scripts/figure_landscape_poison.py --spec {params.spec}"
         " --landscape {input.landscape:q} --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q}"
         " > {log:q} 2>&1"
 
@@ -155,9 +155,9 @@ rule figure_landscape_victims:
     params:
         *LOOKS,
         *code_digests("workflow/scripts/figure_landscape_victims.py"),
-        spec=lambda wildcards, threads: LOOKS,
+        spec=told(lambda wildcards: LOOKS),
     shell:
-        "python workflow/scripts/figure_landscape_victims.py --spec {params.spec:q}"
+        "python workflow/scripts/figure_landscape_victims.py --spec {params.spec}"
         " --landscape {input.landscape:q} --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q}"
         " > {log:q} 2>&1"
 
@@ -177,9 +177,9 @@ rule figure_output_std:
     params:
         *LOOKS,
         *code_digests("workflow/scripts/figure_output_std.py"),
-        spec=lambda wildcards, threads: LOOKS,
+        spec=told(lambda wildcards: LOOKS),
     shell:
-        "python workflow/scripts/figure_output_std.py --spec {params.spec:q} --std {input.std:q}"
+        "python workflow/scripts/figure_output_std.py --spec {params.spec} --std {input.std:q}"
         " --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q}"
         " > {log:q} 2>&1"
 
@@ -200,7 +200,7 @@ rule figure_noise_histogram:
         *tracked(code_digests("workflow/scripts/figure_noise_histogram.py"), histogram_spec),
         spec=told(histogram_spec),
     shell:
-        "python workflow/scripts/figure_noise_histogram.py --spec {params.spec:q} --noise {input.noise:q}"
+        "python workflow/scripts/figure_noise_histogram.py --spec {params.spec} --noise {input.noise:q}"
         " --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q}"
         " > {log:q} 2>&1"
 
@@ -228,7 +228,7 @@ rule figure_learning_curves:
         *tracked(code_digests("workflow/scripts/figure_learning_curves.py"), curves_spec),
         spec=told(curves_spec),
     shell:
-        "python workflow/scripts/figure_learning_curves.py --spec {params.spec:q}"
+        "python workflow/scripts/figure_learning_curves.py --spec {params.spec}"
         " --metrics {input.metrics:q} --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q}"
         " > {log:q} 2>&1"
 
@@ -248,9 +248,9 @@ rule figure_outcome:
     params:
         *LOOKS,
         *code_digests("workflow/scripts/figure_outcome.py"),
-        spec=lambda wildcards, threads: LOOKS,
+        spec=told(lambda wildcards: LOOKS),
     shell:
-        "python workflow/scripts/figure_outcome.py --spec {params.spec:q} --table {input.table:q}"
+        "python workflow/scripts/figure_outcome.py --spec {params.spec} --table {input.table:q}"
         " --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q}"
         " > {log:q} 2>&1"
 
@@ -270,9 +270,9 @@ rule figure_ablation:
     params:
         *LOOKS,
         *code_digests("workflow/scripts/figure_ablation.py"),
-        spec=lambda wildcards, threads: LOOKS,
+        spec=told(lambda wildcards: LOOKS),
     shell:
-        "python workflow/scripts/figure_ablation.py --spec {params.spec:q} --table {input.table:q}"
+        "python workflow/scripts/figure_ablation.py --spec {params.spec} --table {input.table:q}"
         " --pdf {output.pdf:q} --png {output.png:q} --caption {output.caption:q} > {log:q} 2>&1"
 
 

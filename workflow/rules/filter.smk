@@ -17,12 +17,17 @@ rule filter:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(program("filter"), filter_spec, filter_code, slots=40),
+        *tracked(
+            program("filter"),
+            filter_spec,
+            filter_code,
+            jobs=jobs_of(study.attacks, rows(lambda row: row.filters)),
+        ),
         spec=told(filter_spec),
         where=where,
-        given=lambda wildcards, input: given("--poisons", input.poisons),
+        given=given("poisons"),
     shell:
-        "python workflow/scripts/filter.py --spec {params.spec:q} --dataset {input.dataset:q} {params.where:q}"
+        "python workflow/scripts/filter.py --spec {params.spec} --dataset {input.dataset:q} {params.where:q}"
         " {params.given:q} --network {input.network:q} --keep {output.keep:q} --card {output.card:q}"
         " > {log:q} 2>&1"
 

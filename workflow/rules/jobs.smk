@@ -34,68 +34,155 @@ def program(script):
     return SOFTWARE + code_digests(f"workflow/scripts/{script}.py")
 
 
-def tracked(always, *functions, slots=64):
-    """Positional params, one per string of ``always`` and of what the functions of the wildcards return beyond it: a function
-    more in every job costs more than all else in a dry run.
+def asked(function):
+    """A function of the wildcards and more, with its signature worked out: Snakemake wants it several times per job, and finding it
+    takes longer than most of the functions."""
+    function.__signature__ = inspect.signature(function)
+    return function
+
+
+def tracked(always, settings, code=None, jobs=None):
+    """Positional params: the strings of ``always``, and what two functions of the wildcards return beyond it, ``settings`` as one param
+    per string, ``code`` as one tuple.
 
     Snakemake compares params as a set of values: with one string per param, a changed setting is noticed alone and named in the
-    reason. The number of params is fixed before the wildcards are known, so some stay None.
+    reason. The number of params is fixed before the wildcards are known, so some stay None: at least one in every job, or a job more
+    would change the set of the others. A function takes ten times as long as a string, in every job: with ``jobs``, wildcards of all
+    that the rule can have, what these share is told as strings, and there are just as many functions as needed.
     """
-    remembered = {}
+    shared, slots = [], FEW
+    if jobs:
+        found = [set(settings(job)) for job in jobs]
+        # Snakemake would take braces for wildcards, and fills in these.
+        shared = [
+            *sorted(string for string in set.intersection(*found) if "{" not in string),
+            *(
+                own
+                for own in OWN
+                if all(filled(own, **vars(job)) in strings for job, strings in zip(jobs, found))
+            ),
+        ]
+        slots = max(len(beyond(settings(job), shared, job)) for job in jobs) + 1
 
+    @once
     def strings(wildcards):
-        # The values: all jobs of a rule name their wildcards in one order.
-        key = tuple(wildcards)
-        if key not in remembered:
-            found = dict.fromkeys(
-                string for function in functions for string in function(wildcards)
-            )
-            remembered[key] = [string for string in found if string not in always]
-            assert len(remembered[key]) <= slots, "give tracked() more slots"
-        return remembered[key]
+        found = beyond(settings(wildcards), shared, wildcards)
+        assert len(found) < slots, "too many settings for the params of a rule"
+        return found
 
     def slot(place):
         def of(wildcards):
             found = strings(wildcards)
             return found[place] if place < len(found) else None
 
-        # Snakemake asks every function of every job for its signature several times; finding it anew takes most of a dry run.
-        of.__signature__ = SIGNATURE
-        return of
+        return asked(of)
 
-    return [*always, *map(slot, range(slots))]
+    modules = once(lambda wildcards: tuple(beyond(code(wildcards), always, wildcards)))
+    return [*always, *shared, *map(slot, range(slots)), *([asked(modules)] if code else [])]
 
 
-SIGNATURE = inspect.signature(lambda wildcards: None)
+# Slots for the settings of rules that have few jobs.
+FEW = 64
+
+# What a job's settings can have from its wildcards.
+OWN = ('attack="{attack}"', 'defense="{defense}"', "member={member}", "seed={seed}")
+
+
+def beyond(strings, patterns, wildcards):
+    """The strings that no pattern becomes with the wildcards."""
+    known = {
+        filled(pattern, **vars(wildcards)) if "{" in pattern else pattern for pattern in patterns
+    }
+    return [string for string in strings if string not in known]
+
+
+def kind_of(wildcards):
+    """What jobs have in common that differ in nothing but their seed and member."""
+    return tuple(vars(wildcards).get(name) for name in ("attack", "defense", "surrogate"))
+
+
+def once(function):
+    """A function of the wildcards that is worked out once for all jobs of a kind."""
+    remembered = {}
+
+    def of(wildcards):
+        kind = kind_of(wildcards)
+        if kind not in remembered:
+            remembered[kind] = function(wildcards)
+        return remembered[kind]
+
+    return of
+
+
+def jobs_of(attacks=None, rows=None, surrogates=None):
+    """Wildcards for ``tracked``: every job that a target could ask for, with two numbers for whatever is numbered, which so is no
+    part of what all share."""
+    named = (attacks, rows, surrogates)
+    names = ([None] if some is None else [each.name for each in some] for some in named)
+    return [
+        SimpleNamespace(attack=attack, defense=row, surrogate=surrogate, seed=number, member=number)
+        for attack, row, surrogate in itertools.product(*names)
+        for number in (0, 1)
+    ]
+
+
+def rows(chosen):
+    """The rows that are ``chosen`` (by a function)."""
+    return [row for row in study.rows if chosen(row)]
+
+
+def alike(function):
+    """As ``once``, for strings that differ between jobs of a kind in nothing but their seed and member."""
+
+    @once
+    def known(wildcards):
+        found = function(wildcards)
+        names = [string.partition("=")[0] for string in found]
+        return found, [(names.index(name), name) for name in ("member", "seed") if name in names]
+
+    def of(wildcards):
+        found, numbered = known(wildcards)
+        own = list(found)
+        for place, name in numbered:
+            own[place] = f"{name}={int(getattr(wildcards, name))}"
+        return own
+
+    return of
 
 
 def fixed(strings):
     """As ``tracked``, for strings without wildcards. As functions, so that Snakemake leaves braces in them alone."""
-
-    def slot(string):
-        def of(wildcards):
-            return string
-
-        of.__signature__ = SIGNATURE
-        return of
-
-    return [slot(string) for string in strings]
+    return [asked(lambda wildcards, string=string: string) for string in strings]
 
 
 def told(function):
-    """What ``tracked`` compares, as the command line needs it. Snakemake does not compare params that ask for threads."""
-    return lambda wildcards, threads: function(wildcards)
+    """What ``tracked`` compares, quoted for the command line. Snakemake does not compare params that ask for threads."""
+    # In one piece: Snakemake puts a command together three times per job, word by word.
+    return asked(lambda wildcards, threads: shlex.join(function(wildcards)))
 
 
+@asked
 def where(wildcards, threads):
     """How a job runs rather than what it computes. Snakemake does not compare params that ask for threads."""
     sharing = ["--jobs-per-gpu", str(study.jobs_per_gpu)]
     return ["--device", study.device, "--threads", str(threads), *sharing]
 
 
+@asked
 def saving(wildcards, threads):
     """As ``where``: how often a training saves its state."""
     return ["--checkpoint-seconds", str(study.checkpoint_seconds)]
+
+
+def given(*inputs):
+    """Options named as the inputs, each with its files, if it has any."""
+
+    @asked
+    def of(wildcards, input):
+        found = {name: getattr(input, name) for name in inputs}
+        return [part for name, paths in found.items() if paths for part in (f"--{name}", *paths)]
+
+    return of
 
 
 def dataset_files():
@@ -135,17 +222,20 @@ def network_model(wildcards):
     return study.model_of(victim_of(wildcards), study.defense(row_of(wildcards).network))
 
 
+@asked
 def network_weights(wildcards):
     """Its weights, by pattern: the rule that trains it comes later."""
     cell = dict(attack=wildcards.attack, defense=row_of(wildcards).network, seed=wildcards.seed)
-    return expand(f"{VICTIM}.safetensors", **cell)
+    return filled(f"{VICTIM}.safetensors", **cell)
 
 
+@asked
 def keep_list(wildcards):
     """The examples that a row's filters leave, if it has any."""
-    return expand(f"{KEEP}.safetensors", **wildcards) if row_of(wildcards).filters else []
+    return [filled(f"{KEEP}.safetensors", **wildcards)] if row_of(wildcards).filters else []
 
 
+@alike
 def pretrain_spec(wildcards):
     surrogate = study.surrogate(wildcards.surrogate)
     return spec(
@@ -156,26 +246,26 @@ def pretrain_spec(wildcards):
     )
 
 
+@alike
 def pretrain_code(wildcards):
     surrogate = study.surrogate(wildcards.surrogate)
     noises = [module_name("defenses", defense.method) for defense in surrogate.apply]
     return training_code("pretrain", [surrogate.model], *noises)
 
 
+@asked
 def craft_surrogates(wildcards):
     attack = study.attack(wildcards.attack)
     return [
-        path
-        for surrogate in attack.surrogates
-        for path in expand(
-            rules.pretrain.output.weights,
-            surrogate=surrogate,
-            seed=wildcards.seed,
-            member=range(attack.pretrained_networks),
+        filled(
+            rules.pretrain.output.weights, surrogate=surrogate, seed=wildcards.seed, member=member
         )
+        for surrogate in attack.surrogates
+        for member in range(attack.pretrained_networks)
     ]
 
 
+@asked
 def craft_noise(wildcards):
     """The friendly noise of an earlier run, which an adaptive attacker knows."""
     adaptation = getattr(study.attack(wildcards.attack), "adaptation", None)
@@ -183,13 +273,15 @@ def craft_noise(wildcards):
         return []
     earlier = dict(attack=adaptation.friendly_attack, defense=adaptation.friendly_defense)
     # By its pattern: the rule that makes noise comes after this one.
-    return expand(f"{NOISE}.safetensors", **earlier, seed=wildcards.seed)
+    return [filled(f"{NOISE}.safetensors", **earlier, seed=wildcards.seed)]
 
 
+@asked
 def craft_files(wildcards):
     return [str(path) for path in study.attack(wildcards.attack).files(int(wildcards.seed))]
 
 
+@alike
 def craft_spec(wildcards):
     attack = study.attack(wildcards.attack)
     return spec(
@@ -204,6 +296,7 @@ def craft_spec(wildcards):
     )
 
 
+@alike
 def craft_code(wildcards):
     attack = study.attack(wildcards.attack)
     models = [study.surrogate(name).model for name in attack.surrogates]
@@ -216,17 +309,14 @@ def start_of(wildcards):
     return plain(victim_of(wildcards), "name", "model", "pretrained", "member", "recipe")
 
 
+@asked
 def victim_pretrained(wildcards):
     """The weights the victim begins from, if it does not begin from scratch."""
     victim = victim_of(wildcards)
     if victim.pretrained is None:
         return []
-    return expand(
-        rules.pretrain.output.weights,
-        surrogate=victim.pretrained,
-        seed=wildcards.seed,
-        member=victim.member,
-    )
+    weights = rules.pretrain.output.weights
+    return [filled(weights, surrogate=victim.pretrained, seed=wildcards.seed, member=victim.member)]
 
 
 def victim_spec(wildcards):
@@ -236,11 +326,13 @@ def victim_spec(wildcards):
     )
 
 
+@asked
 def trained_poisons(wildcards):
     """The poisons, unless the row is a control."""
-    return expand(rules.craft.output.poisons, **wildcards) if row_of(wildcards).poisoned else []
+    return [filled(rules.craft.output.poisons, **wildcards)] if row_of(wildcards).poisoned else []
 
 
+@alike
 def filter_spec(wildcards):
     return spec(
         model=plain(network_model(wildcards)),
@@ -250,11 +342,13 @@ def filter_spec(wildcards):
     )
 
 
+@alike
 def filter_code(wildcards):
     filters = [module_name("filters", chosen.method) for chosen in row_of(wildcards).filters]
     return training_code("filter", [network_model(wildcards)], *filters)
 
 
+@alike
 def detect_spec(wildcards):
     detector = row_of(wildcards).detector
     return spec(
@@ -267,6 +361,7 @@ def detect_spec(wildcards):
     )
 
 
+@alike
 def detect_code(wildcards):
     detector = module_name("detection", row_of(wildcards).detector.method)
     return training_code("detect", [network_model(wildcards)], detector)
@@ -280,6 +375,7 @@ def begun(defense, wildcards):
     return settings
 
 
+@alike
 def noise_spec(wildcards):
     row = study.defense(wildcards.defense)
     return spec(
@@ -287,6 +383,7 @@ def noise_spec(wildcards):
     )
 
 
+@alike
 def noise_code(wildcards):
     row = study.defense(wildcards.defense)
     donor = row.friendly.donor or victim_model(wildcards)
@@ -294,9 +391,10 @@ def noise_code(wildcards):
     return training_code("noise", [donor], *defenses)
 
 
+@asked
 def train_noise(wildcards):
     friendly = study.defense(wildcards.defense).friendly
-    return expand(rules.noise.output.noise, **wildcards) if friendly is not None else []
+    return [filled(rules.noise.output.noise, **wildcards)] if friendly is not None else []
 
 
 def train_defenses(row, wildcards):
@@ -312,6 +410,7 @@ def train_defenses(row, wildcards):
     ]
 
 
+@alike
 def train_spec(wildcards):
     row = study.defense(wildcards.defense)
     return spec(
@@ -323,21 +422,17 @@ def train_spec(wildcards):
     )
 
 
+@alike
 def train_code(wildcards):
     row = study.defense(wildcards.defense)
     defenses = [module_name("defenses", defense.method) for defense in row.training]
     return training_code("train", [victim_model(wildcards)], *defenses)
 
 
-def given(option, paths):
-    """An option and its files, or nothing."""
-    return [option, *paths] if paths else []
-
-
 def judged(cell):
     """Outcome and run card of a cell: of its own victim, or of what a detector makes of another one."""
     pattern = DETECTION if study.defense(cell["defense"]).detector is not None else VICTIM
-    return expand([f"{pattern}.metrics.json", f"{pattern}.card.json"], **cell)
+    return [filled(f"{pattern}.{kind}.json", **cell) for kind in ("metrics", "card")]
 
 
 def gathered(cell):
@@ -345,7 +440,7 @@ def gathered(cell):
     row = study.defense(cell["defense"])
     cards = [f"{NOISE}.card.json"] if row.friendly is not None else []
     cards += [f"{KEEP}.card.json"] if row.filters else []
-    return [*judged(cell), *expand(cards, **cell)]
+    return [*judged(cell), *(filled(card, **cell) for card in cards)]
 
 
 def outcome_settings(cell):
@@ -515,7 +610,7 @@ def shown_seed(wildcards):
 
 
 def shown_noise(wildcards):
-    return expand(
+    return filled(
         rules.noise.output.noise,
         attack=wildcards.attack,
         defense=friendly_rows(wildcards.attack)[0].name,
@@ -524,7 +619,7 @@ def shown_noise(wildcards):
 
 
 def shown_poisons(wildcards):
-    return expand(rules.craft.output.poisons, attack=wildcards.attack, seed=shown_seed(wildcards))
+    return filled(rules.craft.output.poisons, attack=wildcards.attack, seed=shown_seed(wildcards))
 
 
 def friendly_rows(attack):

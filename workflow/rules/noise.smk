@@ -18,17 +18,20 @@ rule noise:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(program("noise"), noise_spec, noise_code, slots=56),
+        *tracked(
+            program("noise"),
+            noise_spec,
+            noise_code,
+            jobs=jobs_of(study.attacks, rows(lambda row: row.friendly is not None)),
+        ),
         spec=told(noise_spec),
         code=told(noise_code),
         where=where,
         saving=saving,
-        given=lambda wildcards, input: given("--poisons", input.poisons)
-        + given("--pretrained", input.pretrained)
-        + given("--keep", input.keep),
+        given=given("poisons", "pretrained", "keep"),
         checkpoint=f"{CHECKPOINT}/noise/{{attack}}/{{defense}}/seed{{seed}}.safetensors",
     shell:
-        "python workflow/scripts/noise.py --spec {params.spec:q} --code {params.code:q}"
+        "python workflow/scripts/noise.py --spec {params.spec} --code {params.code}"
         " --dataset {input.dataset:q} {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"
         " {params.given:q} --noise {output.noise:q} --card {output.card:q}"
         " > {log:q} 2>&1"

@@ -16,14 +16,19 @@ rule pretrain:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(program("pretrain"), pretrain_spec, pretrain_code, slots=48),
+        *tracked(
+            program("pretrain"),
+            pretrain_spec,
+            pretrain_code,
+            jobs=jobs_of(surrogates=study.surrogates),
+        ),
         spec=told(pretrain_spec),
         code=told(pretrain_code),
         where=where,
         saving=saving,
         checkpoint=f"{CHECKPOINT}/pretrain/{{surrogate}}/seed{{seed}}-{{member}}.safetensors",
     shell:
-        "python workflow/scripts/pretrain.py --spec {params.spec:q} --code {params.code:q}"
+        "python workflow/scripts/pretrain.py --spec {params.spec} --code {params.code}"
         " --dataset {input.dataset:q} {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"
         " --weights {output.weights:q} --metrics {output.metrics:q} --card {output.card:q}"
         " > {log:q} 2>&1"

@@ -20,9 +20,9 @@ for whole in (True, False):
         params:
             *fixed(report_spec(report_sections(whole))),
             *code_digests("workflow/scripts/report.py"),
-            spec=lambda wildcards, threads, whole=whole: report_spec(report_sections(whole)),
+            spec=told(lambda wildcards, whole=whole: report_spec(report_sections(whole))),
         shell:
-            "printf '%s\\0' {params.spec:q} |"
+            "printf '%s\\0' {params.spec} |"
             " python workflow/scripts/report.py --spec - --template {input.template:q}"
             " --trials {input.trials:q} {input.merge:q} --html {output.html:q} > {log:q} 2>&1"
 

@@ -2,7 +2,7 @@
 
 # A study of thousands of rows has more settings than a command line may: they reach the program through a pipe.
 GATHER = (
-    "printf '%s\\0' {params.spec:q} |"
+    "printf '%s\\0' {params.spec} |"
     " python workflow/scripts/trials.py --spec - {params.folders:q} {params.merge:q}"
     " --trials {output.trials:q} > {log:q} 2>&1"
 )
@@ -22,9 +22,9 @@ rule trials:
     params:
         *fixed(trials_spec(LOCAL_CELLS, outcome_settings)),
         *code_digests("workflow/scripts/trials.py"),
-        spec=lambda wildcards, threads: trials_spec(LOCAL_CELLS, outcome_settings),
+        spec=told(lambda wildcards: trials_spec(LOCAL_CELLS, outcome_settings)),
         folders=lambda wildcards, threads: FOLDERS,
-        merge=lambda wildcards, input: given("--merge", input.merge),
+        merge=given("merge"),
     shell:
         GATHER
 
@@ -47,9 +47,9 @@ rule tables:
     params:
         *fixed(tables_spec()),
         *code_digests("workflow/scripts/tables.py"),
-        spec=lambda wildcards, threads: tables_spec(),
+        spec=told(lambda wildcards: tables_spec()),
     shell:
-        "printf '%s\\0' {params.spec:q} |"
+        "printf '%s\\0' {params.spec} |"
         " python workflow/scripts/tables.py --spec - --reference reference"
         " --trials {input.trials:q} {input.merge:q}"
         " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q} --time {output.time:q}"
@@ -77,9 +77,9 @@ rule trials_so_far:
     params:
         STANDING_FILES,
         *code_digests("workflow/scripts/trials.py"),
-        spec=lambda wildcards, threads: trials_spec(STANDING, lambda pair: None),
+        spec=told(lambda wildcards: trials_spec(STANDING, lambda pair: None)),
         folders=lambda wildcards, threads: FOLDERS,
-        merge=lambda wildcards, input: given("--merge", input.merge),
+        merge=given("merge"),
     shell:
         GATHER
 
@@ -119,9 +119,9 @@ for number, whole in itertools.product(PAPER_TABLES, (True, False)):
         params:
             *fixed(paper_table_spec(number)),
             *code_digests("workflow/scripts/paper_table.py"),
-            spec=lambda wildcards, threads, number=number: paper_table_spec(number),
+            spec=told(lambda wildcards, number=number: paper_table_spec(number)),
         shell:
-            "printf '%s\\0' {params.spec:q} |"
+            "printf '%s\\0' {params.spec} |"
             " python workflow/scripts/paper_table.py --spec - --reference reference"
             " --trials {input.trials:q} {input.merge:q}"
             " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q}"
@@ -146,9 +146,9 @@ for ablation, whole in itertools.product(study.ablations, (True, False)):
         params:
             *fixed(ablation_spec(ablation)),
             *code_digests("workflow/scripts/ablation.py"),
-            spec=lambda wildcards, threads, ablation=ablation: ablation_spec(ablation),
+            spec=told(lambda wildcards, ablation=ablation: ablation_spec(ablation)),
         shell:
-            "printf '%s\\0' {params.spec:q} |"
+            "printf '%s\\0' {params.spec} |"
             " python workflow/scripts/ablation.py --spec - --trials {input.trials:q} {input.merge:q}"
             " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q}"
             " > {log:q} 2>&1"

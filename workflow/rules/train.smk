@@ -20,21 +20,24 @@ rule train:
     resources:
         gpu=int(ON_GPU),
     params:
-        *tracked(program("train"), train_spec, train_code, slots=56),
+        *tracked(
+            program("train"),
+            train_spec,
+            train_code,
+            jobs=jobs_of(study.attacks, rows(lambda row: row.detector is None)),
+        ),
         spec=told(train_spec),
         code=told(train_code),
         where=where,
         settings=told(outcome_of),
         saving=saving,
-        given=lambda wildcards, input: given("--pretrained", input.pretrained)
-        + given("--keep", input.keep)
-        + given("--noise", input.noise),
+        given=given("pretrained", "keep", "noise"),
         checkpoint=f"{CHECKPOINT}/train/{{attack}}/{{defense}}/seed{{seed}}.safetensors",
     shell:
-        "python workflow/scripts/train.py --spec {params.spec:q} --code {params.code:q}"
+        "python workflow/scripts/train.py --spec {params.spec} --code {params.code}"
         " --dataset {input.dataset:q} {params.where:q} {params.saving:q} --checkpoint {params.checkpoint:q}"
         " --poisons {input.poisons:q} {params.given:q}"
-        " --weights {output.weights:q} --metrics {output.metrics:q} --card {output.card:q} --settings {params.settings:q}"
+        " --weights {output.weights:q} --metrics {output.metrics:q} --card {output.card:q} --settings {params.settings}"
         " > {log:q} 2>&1"
 
 

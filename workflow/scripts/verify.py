@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import base64
-import os
 import re
 import subprocess
 import sys
@@ -23,11 +21,11 @@ from poisonlab.artifacts.setting_aside import SUFFIX, set_aside
 from poisonlab.config.merging import add_config_arguments
 from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.trials import read_trials
+from poisonlab.records import record_of
 
 CURRENT, STALE, UNKNOWN, DAMAGED, UNREADABLE = range(5)
 WORDS = {CURRENT: "current", STALE: "stale", UNKNOWN: "unknown", DAMAGED: "damaged"}
 _SHOWN = 8
-_LONGEST = os.pathconf(".", "PC_NAME_MAX") - 1
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,8 @@ def main(argv: Sequence[str]) -> int:
         *(["--config", *args.config] if args.config else []),
     ]
 
-    planned = _snakemake("--dry-run", *options)
-    summary = _snakemake("--summary", *options)
+    planned = snakemake("--dry-run", *options)
+    summary = snakemake("--summary", *options)
     if planned is None or summary is None:
         return UNREADABLE
     verdicts = judge(summary, dict(reasons(planned)))
@@ -64,12 +62,12 @@ def main(argv: Sequence[str]) -> int:
         if verdict.state != CURRENT or args.all:
             print(f"{WORDS[verdict.state]:8} {verdict.path}{f': {verdict.why}' if verdict.why else ''}")
     counts = {word: sum(verdict.state == state for verdict in verdicts) for state, word in WORDS.items()}
-    missing = sum(line["status"] == "missing" for line in _lines(summary))
+    missing = sum(line["status"] == "missing" for line in lines_of(summary))
     print(", ".join(f"{count} {word}" for word, count in counts.items()) + f"; {missing} not made yet")
     return max((verdict.state for verdict in verdicts), default=CURRENT)
 
 
-def _snakemake(*options: str) -> str | None:
+def snakemake(*options: str) -> str | None:
     """What Snakemake prints; None if it fails, with its reason on stderr."""
     # A lock is of no concern to a look, and a running study may be looked at.
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nolock", *options]
@@ -80,7 +78,7 @@ def _snakemake(*options: str) -> str | None:
     return done.stdout + (done.stderr if "--dry-run" in options else "")
 
 
-def _lines(summary: str) -> list[dict[str, str]]:
+def lines_of(summary: str) -> list[dict[str, str]]:
     """The table that ``snakemake --summary`` prints."""
     rows = [line.split("\t") for line in summary.splitlines() if "\t" in line]
     return [dict(zip(rows[0], row, strict=False)) for row in rows[1:]] if rows else []
@@ -127,11 +125,11 @@ def _some(what: str, names: Sequence[str]) -> str:
 def judge(summary: str, why: Mapping[str, str]) -> list[Verdict]:
     """One verdict per file that is there: outputs of the study, and others in its folders."""
     verdicts = []
-    known = {line["output_file"]: line for line in _lines(summary)}
+    known = {line["output_file"]: line for line in lines_of(summary)}
     for path in known:
         if not Path(path).exists():
             continue
-        if not _recorded(path):
+        if not record_of(path).exists():
             verdicts.append(Verdict(path, UNKNOWN, "there is no record of how it was made"))
         elif path in why:
             verdicts.append(Verdict(path, STALE, why[path]))
@@ -147,14 +145,6 @@ def judge(summary: str, why: Mapping[str, str]) -> list[Verdict]:
         if Path(path).parent.as_posix() in own and not Path(path).name.startswith(".") and not path.endswith(SUFFIX)
     ]
     return verdicts
-
-
-def _recorded(path: str) -> bool:
-    """Whether Snakemake remembers how it made a file."""
-    name = base64.urlsafe_b64encode(path.encode()).decode()
-    # A name too long for the file system becomes folders; so does Snakemake.
-    *folders, last = [name[start : start + _LONGEST] for start in range(0, len(name), _LONGEST)]
-    return Path(".snakemake", "metadata", *(f"@{folder}" for folder in folders), last).exists()
 
 
 def _checked(verdict: Verdict, aside: bool) -> Verdict:
