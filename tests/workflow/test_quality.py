@@ -147,3 +147,36 @@ def test_one_line_puts_all_gpu_jobs_into_a_partition(
 
 def test_the_environment_leads_to_no_other_checkout() -> None:
     assert "PYTHONPATH" not in environment()
+
+
+COUNT = """
+import cProfile, pstats, sys
+from snakemake.cli import main
+
+profile = cProfile.Profile()
+try:
+    profile.runcall(main, ["-n", "--quiet", "--cores", "1", *sys.argv[1:]])
+except SystemExit as ended:
+    assert not ended.code
+calls = {place: numbers[0] for place, numbers in pstats.Stats(profile).stats.items()}
+own = sum(number for (file, _, _), number in calls.items() if "/workflow/rules/" in file or "/src/poisonlab/" in file)
+print("calls:", sum(calls.values()), own)
+"""
+
+
+def test_a_dry_run_grows_with_its_jobs_alone(fresh: Checkout) -> None:
+    """In calls of Python functions, Snakemake's and our own, because seconds depend on the machine."""
+
+    def calls(seeds: int) -> tuple[int, int]:
+        chosen = f"seeds={list(range(seeds))}".replace(" ", "")
+        outcome = fresh.run(sys.executable, "-c", COUNT, "--configfile", "study.yaml", "--config", chosen)
+        found = re.search(r"^calls: (\d+) (\d+)$", outcome.output, flags=re.MULTILINE)
+        assert found is not None, outcome.output
+        return int(found[1]), int(found[2])
+
+    few, more, most = calls(2), calls(12), calls(22)
+    # A surrogate, two poison sets, four noises and eight victims per seed.
+    jobs = 10 * (1 + 2 + 4 + 8)
+    for before, now, then, budget in zip(few, more, most, (11_000, 250), strict=True):
+        assert (now - before) / jobs < budget
+        assert then - now < 1.1 * (now - before)

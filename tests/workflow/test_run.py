@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import torch
-from harness import Checkout, check_out, environment
+from harness import STUDY, Checkout, check_out, environment
 
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.files import read_tensors
@@ -50,7 +50,10 @@ def test_finished_study_holds_every_stage_and_no_checkpoint(finished: Checkout) 
 def test_same_study_in_another_folder_gives_the_same_bytes(finished: Checkout, tmp_path: Path) -> None:
     twin = check_out(tmp_path / "twin", HERE / "real.yaml")
     computed = [f"results/figures/real/strong/{name}.npz" for name in ("landscape-poison", "output-std")]
-    outcome = twin.snakemake("results", *computed, "--cores", "2")
+    # In another order of jobs, too, and wherever a program could look by mistake.
+    elsewhere = ("PYTHONHASHSEED=7", "TZ=Asia/Tokyo", "LC_ALL=C", "LANG=C", f"HOME={tmp_path}")
+    command = (sys.executable, "-m", "snakemake", "results", *computed, "--cores", "2", "--prioritize", *computed)
+    outcome = twin.run("env", *elsewhere, "sh", "-c", 'umask 077; exec "$@"', "sh", *command, "--configfile", STUDY)
     assert outcome.code == 0, outcome.output
     first, second = finished.files(*ARTIFACTS), twin.files(*ARTIFACTS)
     missing = {path for path in first if path not in second}
