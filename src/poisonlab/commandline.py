@@ -63,15 +63,20 @@ class _Heedless(io.TextIOBase):
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.lost = False
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
+        try:
             self._stream.write(text)
+        except OSError:
+            self.lost = True
         return len(text)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError):
+        try:
             self._stream.flush()
+        except OSError:
+            self.lost = True
 
     def isatty(self) -> bool:
         return self._stream.isatty()
@@ -82,15 +87,12 @@ class _Heedless(io.TextIOBase):
 
 def fail(message: str) -> None:
     """Print ``message`` on one line of standard error and exit with status 2."""
-    line = f"error: {' '.join(message.split())}\n"
-    try:
-        sys.stderr.flush()
-        if os.write(sys.stderr.fileno(), line.encode()) < len(line.encode()):
-            raise OSError("the line does not fit")
-    except OSError:
+    line = f"error: {' '.join(message.split())}"
+    print(line, file=sys.stderr, flush=True)
+    if isinstance(sys.stderr, _Heedless) and sys.stderr.lost:
         # The log is on the full disk, too; what called this program has another standard error.
         with contextlib.suppress(OSError), open(f"/proc/{os.getppid()}/fd/2", "a", encoding="utf-8") as parent:
-            parent.write(line)
+            print(line, file=parent)
     raise SystemExit(EXIT_BAD_INPUT)
 
 
