@@ -100,39 +100,48 @@ def pack(archive: Path | None, configfiles: Sequence[str], entries: Sequence[str
         _check_place(path, study.results)
         if record_of(path, UNFINISHED).exists():
             raise PoisonlabError(f"{path} was left unfinished: run the workflow, then pack")
-    order = {time: place for place, time in enumerate(sorted({os.stat(path).st_mtime_ns for path in paths}))}
-    files = {
-        path: Packed(file_digest(Path(path)), os.stat(path).st_size, order[os.stat(path).st_mtime_ns]) for path in paths
-    }
     records = {f"{RECORD}/{path}": record_of(path) for path in paths if record_of(path).is_file()}
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode()
-    manifest = {
-        "format": FORMAT,
-        "study": study.study,
-        "results": study.results,
-        "commit": commit(),
-        "lock": file_digest(LOCK),
-        "made_on": made_on(paths),
-        "files": {path: vars(packed) for path, packed in files.items()},
-        "records": {name: vars(Packed(file_digest(source), source.stat().st_size)) for name, source in records.items()},
-        "config": vars(Packed(hashlib.sha256(text).hexdigest(), len(text))),
-    }
-    with (
-        atomic_path(archive) as temporary,
-        temporary.open("wb") as raw,
-        # No name and time: the same results give the same bytes.
-        gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as packed_raw,
-        tarfile.open(fileobj=packed_raw, mode="w", format=tarfile.PAX_FORMAT) as tar,
-    ):
-        _add(tar, MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
-        _add(tar, CONFIG, text)
-        for name, source in {**records, **{path: Path(path) for path in paths}}.items():
-            _add(tar, name, source)
+    manifest = {"study": study.study, "results": study.results, **contents(paths, records, text)}
+    write(archive, manifest, {CONFIG: text, **records, **{path: Path(path) for path in paths}})
     current = sum(lines[path]["plan"] == "no update" and f"{RECORD}/{path}" in records for path in paths)
     print(
         f"{archive}: {len(paths)} files, {current} of them current here, {archive.stat().st_size / 2**20:.1f} MiB, "
         f"sha256 {file_digest(archive)}"
     )
+
+
+def contents(paths: Sequence[str], records: Mapping[str, Path], config: bytes) -> dict[str, Any]:
+    """What a manifest says of an archive's entries and of what made them."""
+    times = {path: os.stat(path).st_mtime_ns for path in paths}
+    order = {time: place for place, time in enumerate(sorted(set(times.values())))}
+    return {
+        "format": FORMAT,
+        "commit": commit(),
+        "lock": file_digest(LOCK),
+        "made_on": made_on(paths),
+        "files": {path: vars(_packed(Path(path), order[times[path]])) for path in paths},
+        "records": {name: vars(_packed(record)) for name, record in records.items()},
+        "config": vars(Packed(hashlib.sha256(config).hexdigest(), len(config))),
+    }
+
+
+def _packed(path: Path, order: int = 0) -> Packed:
+    return Packed(file_digest(path), path.stat().st_size, order)
+
+
+def write(archive: Path, manifest: Mapping[str, Any], entries: Mapping[str, bytes | Path]) -> None:
+    """Write an archive: the manifest first, then the entries, of bytes or from files."""
+    with (
+        atomic_path(archive) as temporary,
+        temporary.open("wb") as raw,
+        # No name and time: the same results give the same bytes.
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        _add(tar, MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+        for name, content in entries.items():
+            _add(tar, name, content)
 
 
 def made_on(paths: Sequence[str]) -> list[dict[str, Any]]:
@@ -187,11 +196,12 @@ def unpack(archive: Path) -> None:
         UNFINISHED.mkdir(parents=True, exist_ok=True)
         for target in (*records.values(), *results.values(), *texts.values()):
             target.parent.mkdir(parents=True, exist_ok=True)
-        # Records first: a result without one would be trusted.
+        # Records first, and none of what was here before: a result without its own would be trusted.
+        for path in new:
+            record_of(path).unlink(missing_ok=True)
+            record_of(path, UNFINISHED).unlink(missing_ok=True)
         for source, target in {**records, **results, **texts}.items():
             _place(source, target)
-    for path in new:
-        record_of(path, UNFINISHED).unlink(missing_ok=True)
     report(manifest, len(new))
 
 
