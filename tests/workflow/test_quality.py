@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -89,8 +90,9 @@ def test_profiles_agree_on_what_is_stale() -> None:
     of_the_machine = {"cores", "resources"}
     shared = {key: value for key, value in profile("default").items() if key not in of_the_machine}
     assert "rerun-triggers" in shared
-    slurm = profile("slurm")
-    assert {key: slurm.get(key) for key in shared} == shared
+    for name in ("slurm", "cluster-generic"):
+        other = profile(name)
+        assert {key: other.get(key) for key in shared} == shared
 
 
 @pytest.fixture
@@ -180,3 +182,33 @@ def test_a_dry_run_grows_with_its_jobs_alone(fresh: Checkout) -> None:
     for before, now, then, budget in zip(few, more, most, (11_000, 250), strict=True):
         assert (now - before) / jobs < budget
         assert then - now < 1.1 * (now - before)
+
+
+QSUB = """#!/bin/bash
+# Stands in for a scheduler: starts the script at once and prints a number for it.
+echo "$@" >> "$(dirname "$0")/asked"
+script=${@: -1}
+bash "$script" > /dev/null 2>&1 &
+echo $!.here
+"""
+
+
+def test_any_scheduler_that_takes_a_script(planned: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("snakemake_executor_plugin_cluster_generic")
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "qsub").write_text(QSUB, encoding="utf-8")
+    (bin_ / "qsub").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
+    checkout = planned.copy(tmp_path / "study")
+    checkout.change_study(lambda study: study.update(device="cuda"))
+    target = "results/poisons/tiny/strong/seed0.safetensors"
+    (checkout.path / target).unlink()
+    options = ("--workflow-profile", "profiles/cluster-generic", "--seconds-between-status-checks", "1")
+    outcome = checkout.snakemake(target, *options)
+    assert outcome.code == 0, outcome.output
+    assert (checkout.path / target).is_file()
+    (asked,) = (bin_ / "asked").read_text(encoding="utf-8").splitlines()
+    assert "select=1:ncpus=1:mem=6000mb:ngpus=1" in asked
+    assert "walltime=86400 " in asked  # 1440 minutes, of crafting
+    assert "Nothing to be done" in checkout.snakemake(target, *options).output
