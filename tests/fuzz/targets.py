@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -35,16 +36,16 @@ from made_poisons import dataset, poison_set  # noqa: E402
 
 import craft  # noqa: E402
 import dataset as dataset_program  # noqa: E402
-import estimate  # noqa: E402
 import train  # noqa: E402
 import trials as trials_program  # noqa: E402
 from poisonlab.artifacts.dataset import read_dataset, save_dataset  # noqa: E402
-from poisonlab.artifacts.files import _digest, read_json, write_tensors  # noqa: E402
+from poisonlab.artifacts.files import _digest, _seal, read_sealed, write_arrays, write_tensors  # noqa: E402
 from poisonlab.artifacts.keep_list import load_keep_list  # noqa: E402
 from poisonlab.artifacts.noise import load_noise  # noqa: E402
 from poisonlab.artifacts.poison_set import PoisonSet  # noqa: E402
 from poisonlab.commandline import settings as parsed  # noqa: E402
 from poisonlab.config.datasets import Cifar, ImageFolder, Npz, Parquet  # noqa: E402
+from poisonlab.config.merging import merged_config  # noqa: E402
 from poisonlab.config.models import SmallResNet  # noqa: E402
 from poisonlab.config.stages import read_stage  # noqa: E402
 from poisonlab.config.study import read_study  # noqa: E402
@@ -149,11 +150,43 @@ def _pickled(_: bytes, random: Random) -> bytes:
 
 
 def _json_damages(content: Any) -> Callable[[bytes, Random], bytes]:
+    """Other content, most often behind a right checksum."""
+
     def change(_: bytes, random: Random) -> bytes:
-        text = json.dumps(mangled(content, random), default=str, skipkeys=True)
-        return text.encode("utf-8", "surrogatepass")
+        told = json.loads(json.dumps(mangled(content, random), default=str, skipkeys=True))
+        return _sealed(told) if isinstance(told, dict) and random.random() < 0.9 else _encoded_json(told)
 
     return change
+
+
+def _encoded_json(content: Any) -> bytes:
+    return json.dumps(content).encode("utf-8", "surrogatepass")
+
+
+def _sealed(content: dict[str, Any]) -> bytes:
+    """As ``write_sealed`` writes it."""
+    return _encoded_json({**content, "sha256": _seal(content)})
+
+
+def _arrays(**arrays: Any) -> bytes:
+    """As ``write_arrays`` writes them."""
+    with TemporaryDirectory() as folder:
+        write_arrays(Path(folder, "a.npz"), **arrays)
+        return Path(folder, "a.npz").read_bytes()
+
+
+def _odd_arrays(_: bytes, random: Random) -> bytes:
+    """Arrays of any shape and type behind a right checksum, and sometimes not the ones that are wanted."""
+    names = random.sample(["losses", "points", "sha256x", "../losses"], random.randint(1, 4))
+    return _arrays(
+        **{
+            name: np.zeros(
+                [random.randint(0, 3) for _ in range(random.randint(0, 3))],
+                random.choice(["f4", ">f8", "i1", "U3", "?", "c8", "M8[s]"]),
+            )
+            for name in names
+        }
+    )
 
 
 def _csv(columns: Any, lines: list[list[str]]) -> bytes:
@@ -352,7 +385,7 @@ def _read_config(folder: Path) -> None:
 
 
 def _read_config_file(folder: Path) -> None:
-    read_study(estimate.merged([str(folder / "config.yaml")], []))
+    read_study(merged_config([str(folder / "config.yaml")], []))
 
 
 _SMALL = b"""study: a
@@ -490,7 +523,7 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
     network = build_network(SmallResNet(width=1), DATASET, seed=0)
     yield "weights", _artifact(lambda path: save_weights(path, network, {}), _weights, folder)
 
-    metrics, card = json.dumps(METRICS).encode(), json.dumps(CARD).encode()
+    metrics, card = _sealed(METRICS), _sealed(CARD)
     results = {"a/none/seed0.metrics.json": metrics, "a/none/seed0.card.json": card}
 
     def both(data: bytes, random: Random) -> bytes:
@@ -498,8 +531,8 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
 
     yield "metrics", _folder_target(results, _gather, damaged, both, both)
     yield "history", _bytes_target("a.json", {"": metrics}, read_history, damaged, both)
-    yield "json", _bytes_target("a.json", {"": metrics, "deep": b"[" * 100_000}, read_json)
-    line = ["a", "none", "0", "abc", *["0.5"] * 6, "3.5", *["1"] * 4, "cpu", *["1"] * 7]
+    yield "json", _bytes_target("a.json", {"": metrics, "deep": b"[" * 100_000}, read_sealed, damaged, both)
+    line = ["a", "none", "0", "abc", *["0.5"] * 6, "3.5", *["1"] * 4, "cpu", *["1"] * 7, "", ""]
     yield "trials", _bytes_target("a.csv", {"": _csv(COLUMNS, [line])}, read_trials, damaged, _damaged_csv)
     reference = {path.name: path.read_bytes() for path in sorted((ROOT / "reference").glob("*.csv"))}
     yield "published", _bytes_target("a.csv", reference, published, damaged, _damaged_csv)
@@ -510,10 +543,9 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
     columns = ["attack", "row", "zeta", "own", *OUTCOMES]
     ablation = _csv(columns, [["a", "x-1", "1", "True", *["0.5"] * len(OUTCOMES)]])
     yield "ablation", _bytes_target("a.csv", {"": ablation}, read_ablation, damaged, _damaged_csv)
-    arrays = io.BytesIO()
-    np.savez(arrays, losses=np.zeros(3), points=np.arange(3))
+    arrays = {"": _arrays(losses=np.zeros(3), points=np.arange(3))}
     drawn = lambda path: read_arrays(path, ["losses", "points"])  # noqa: E731
-    yield "figure arrays", _bytes_target("a.npz", {"": arrays.getvalue()}, drawn, damaged, damaged_zip)
+    yield "figure arrays", _bytes_target("a.npz", arrays, drawn, damaged, damaged_zip, _odd_arrays)
 
     yield (
         "config",
