@@ -39,20 +39,6 @@ try:
 except PoisonlabError as error:
     raise WorkflowError(str(error))
 
-if wrong := [
-    str(path) for path in (Path(study.results), *Path(study.results).parents) if path.is_file()
-]:
-    raise WorkflowError(
-        f"config: results: {wrong[0]!r} is a file, not a folder: choose another name"
-    )
-
-# Snakemake puts the path of a long command's script between double quotes, in which the shell still reads some of these, and takes
-# braces in the paths of rules for its own.
-if set(os.getcwd()) & set('"$`\\!{}\n'):
-    raise WorkflowError(
-        f"the folder {os.getcwd()!r} has a mark in its name that Snakemake cannot quote: rename it"
-    )
-
 # Jobs run this environment's Python on this checkout's sources, however Snakemake was called. Snakemake takes braces for its own.
 PYTHON_FOLDER = shlex.quote(os.path.dirname(sys.executable)).replace("{", "{{").replace("}", "}}")
 shell.executable("bash")
@@ -62,6 +48,7 @@ shell.prefix(
 
 
 include: "workflow/rules/names.smk"
+include: "workflow/rules/faults.smk"
 include: "workflow/rules/jobs.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/pretrain.smk"
@@ -74,7 +61,6 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/sections.smk"
 include: "workflow/rules/report.smk"
-include: "workflow/rules/faults.smk"
 
 
 localrules:

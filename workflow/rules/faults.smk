@@ -15,6 +15,19 @@ def check_writable(folder):
 # Even a dry run notes something here.
 check_writable(Path(".snakemake"))
 
+for folder in (Path(study.results), *Path(study.results).parents):
+    if folder.is_file():
+        raise WorkflowError(
+            f"config: results: '{folder}' is a file, not a folder: choose another name"
+        )
+
+# Snakemake puts the path of a long command's script between double quotes, in which the shell still reads some of these, and takes
+# braces in the paths of rules for its own.
+if set(os.getcwd()) & set('"$`\\!{}\n'):
+    raise WorkflowError(
+        f"the folder {os.getcwd()!r} has a mark in its name that Snakemake cannot quote: rename it"
+    )
+
 
 def say(line):
     print(line, file=sys.stderr)
