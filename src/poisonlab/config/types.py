@@ -6,7 +6,20 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+LATER = object()
+"""Marks a field that joined its settings after results had been made: ``Annotated[bool, LATER] = False``. Jobs are not
+told of it while it has its default, which must change nothing, so that these results stay current."""
 
 
 class Settings(BaseModel):
@@ -26,6 +39,28 @@ class Settings(BaseModel):
                 if any(isinstance(each, bool) for each in (given if isinstance(given, list | tuple) else [given])):
                     raise ValueError(f"{name} must be a number, not true or false (yes and no are those in YAML)")
         return values
+
+    def told(self, *without: str) -> dict[str, Any]:
+        """The settings as the plain values that a job is told and depends on, but for the fields ``without``."""
+        values: dict[str, Any] = self.model_dump(mode="json", exclude=set(without), context=_TOLD)
+        return values
+
+    @model_serializer(mode="wrap")
+    def _leave_out_later(self, serialize: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        if info.context is not _TOLD:
+            return values
+        fields = type(self).model_fields
+        same = {name for name in _later(type(self)) if getattr(self, name) == fields[name].get_default()}
+        return {name: value for name, value in values.items() if name not in same}
+
+
+_TOLD = {"told": True}
+
+
+@cache
+def _later(kind: type[Settings]) -> frozenset[str]:
+    return frozenset(name for name, field in kind.model_fields.items() if LATER in field.metadata)
 
 
 @cache
