@@ -2,6 +2,13 @@
 
 from poisonlab.artifacts.clock import bring_to_present
 from poisonlab.artifacts.setting_aside import set_marked_aside
+from poisonlab.evaluation.trials import read_trials
+
+# What is renamed when a program finds it damaged, because the next call makes it anew. Nothing of another study or from elsewhere.
+os.environ.update(
+    POISONLAB_REMADE=os.pathsep.join(graph.places.remade()),
+    POISONLAB_MARKS=graph.places.damaged,
+)
 
 
 def check_writable(folder):
@@ -36,7 +43,7 @@ def say(line):
 def tell_of_damage():
     """Rename what a job has found to be damaged, so that the next call makes it anew."""
     try:
-        for path in set_marked_aside(Path(MARKS)):
+        for path in set_marked_aside(Path(graph.places.damaged)):
             say(f"warning: a damaged file is now named {path}: the next call makes it anew")
     except OSError as error:
         say(f"warning: {error.filename} is damaged: delete it ({error.strerror})")
@@ -45,12 +52,12 @@ def tell_of_damage():
 def tell_of_divergence():
     """Which victims have no outcome; the jobs that say so in their logs succeed."""
     try:
-        trials = read_trials(Path(f"{TABLE}-trials.csv"))
+        trials = read_trials(Path(graph.tables.trials_path("")))
     except PoisonlabError:
         return
     for trial in trials:
         if trial.failed:
-            which = f"{trial.attack}/{trial.defense}, seed {trial.seed}"
+            which = f"{trial.attack}/{trial.victim}/{trial.defense}, seed {trial.seed}"
             say(
                 f"warning: a victim has no outcome, because training diverged: {which} ({trial.failed})"
             )
