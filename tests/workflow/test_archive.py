@@ -112,7 +112,7 @@ def test_inputs_from_elsewhere_are_compared_however_old_they_are(planned_scenari
 
 
 def test_a_result_without_a_record_stays_unknown(copied: Checkout, elsewhere: Checkout, tmp_path: Path) -> None:
-    path = "results/victims/tiny/strong/none/seed0.safetensors"
+    path = "results/victims/tiny/strong/scratch/none/seed0.safetensors"
     (record,) = [
         file
         for file in (copied.path / ".snakemake/metadata").rglob("*")
@@ -165,7 +165,7 @@ def tree(folder: Path) -> dict[str, tuple[float, bytes]]:
 
 # --- Archives that were damaged or made to do harm ---
 
-GOOD = "results/victims/tiny/strong/none/seed0.safetensors"
+GOOD = "results/victims/tiny/strong/scratch/none/seed0.safetensors"
 CONTENT = b"weights"
 
 

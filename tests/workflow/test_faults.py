@@ -266,7 +266,7 @@ def test_a_victim_that_diverges_is_a_hole_in_the_table(study: Checkout, finished
     assert errors(outcome) == set()
     assert _made(outcome.output) >= Counter(train=3, filter=1, noise=1, detect=1, tables=1, report=1)
 
-    path = study.path / "results/victims/real/strong/wild/seed0"
+    path = study.path / "results/victims/real/strong/scratch/wild/seed0"
     failed = read_sealed(path.with_name("seed0.metrics.json"))["failed"]
     assert failed.keys() == {"what", "epoch", "batch"}
     assert json.loads(path.with_name("seed0.card.json").read_text(encoding="utf-8"))["failed"] == failed
@@ -308,7 +308,7 @@ def test_a_victim_that_diverges_is_a_hole_in_the_table(study: Checkout, finished
     landscape = study.snakemake("results/figures/real/strong/landscape-victims.npz", "--cores", "1")
     assert landscape.code == 1
     (line,) = errors(landscape)
-    assert "results/victims/real/strong/filtered/seed0.safetensors" in line
+    assert "results/victims/real/strong/scratch/filtered/seed0.safetensors" in line
     assert where in line
 
 

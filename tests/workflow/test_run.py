@@ -95,7 +95,7 @@ def test_what_is_added_to_a_study_remakes_nothing(extended: Checkout) -> None:
 
 @pytest.mark.parametrize("row", ["none", "friends-bernoulli"])
 def test_a_transfer_victim_keeps_the_features_it_begins_with(row: str, extended: Checkout) -> None:
-    victim = _network(extended, f"results/victims/real/moved/{row}/seed0.safetensors")
+    victim = _network(extended, f"results/victims/real/moved/transfer/{row}/seed0.safetensors")
     pretrained = _network(extended, "results/surrogates/real/base/seed0-0.safetensors")
     assert victim.keys() == pretrained.keys()
     changed = {name for name in victim if not torch.equal(victim[name], pretrained[name])}
@@ -315,7 +315,7 @@ def test_trials_alone_make_the_same_tables(finished: Checkout, tmp_path: Path) -
 
 
 def test_tables_so_far_leave_victims_alone(copied_real: Checkout) -> None:
-    gone = copied_real.path / "results/victims/real/strong/none"
+    gone = copied_real.path / "results/victims/real/strong/scratch/none"
     for path in gone.glob("seed1.*"):
         path.unlink()
     victims = copied_real.files("victims/**/*.*")
@@ -358,7 +358,7 @@ def _notes_so_far(study: Checkout) -> list[str]:
 # --- Killed trainings ---
 
 EPOCHS = 60
-VICTIM = "results/victims/real/strong/none/seed0"
+VICTIM = "results/victims/real/strong/scratch/none/seed0"
 CHECKPOINT = "results/checkpoints/real/train/strong/none/seed0.safetensors"
 
 
@@ -525,8 +525,8 @@ SPIED = {
     "dataset": "results/data/real.safetensors",
     "pretrain": "results/surrogates/real/base/seed0-0.safetensors",
     "craft": "results/poisons/real/strong/seed0.safetensors",
-    "noise": "results/noise/real/strong/friends-bernoulli/seed0.safetensors",
-    "train": "results/victims/real/strong/friends-bernoulli/seed0.safetensors",
+    "noise": "results/noise/real/strong/scratch/friends-bernoulli/seed0.safetensors",
+    "train": "results/victims/real/strong/scratch/friends-bernoulli/seed0.safetensors",
     "trials": "results/tables/real-trials.csv",
     "tables": "results/tables/real.csv",
     "landscape_poison": "results/figures/real/strong/landscape-poison.npz",
@@ -553,8 +553,8 @@ def test_digests_cover_every_module_that_a_job_imports(rule: str, copied_real: C
     [
         ("craft", "results/poisons/real/adaptive/seed0.safetensors"),
         ("craft", "results/poisons/real/moved/seed0.safetensors"),
-        ("noise", "results/noise/real/moved/friends-bernoulli/seed0.safetensors"),
-        ("train", "results/victims/real/moved/friends-bernoulli/seed0.safetensors"),
+        ("noise", "results/noise/real/moved/transfer/friends-bernoulli/seed0.safetensors"),
+        ("train", "results/victims/real/moved/transfer/friends-bernoulli/seed0.safetensors"),
     ],
     ids=["adaptive Sleeper Agent", "import", "noise of a transfer victim", "transfer victim"],
 )

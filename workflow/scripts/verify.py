@@ -96,7 +96,7 @@ def reasons(planned: str) -> Iterator[tuple[str, str]]:
 
 def explained(reason: str) -> str:
     """Snakemake's reason with the names of what changed in place of whole lists of params."""
-    found = re.search(r"across all output: before: (.*?) now: (.*?)\s*(?:; |$)", reason)
+    found = re.search(r"across all output: before: (.*?\]) now: (.*\])", reason)
     if found is None:
         return reason.strip()
     before, now = (_params(side) for side in found.groups())

@@ -166,9 +166,8 @@ class Computing:
         **wildcards: str | int,
     ) -> Job:
         outputs = {name: pattern.format(**wildcards) for name, pattern in self.places.outputs(stage).items()}
-        more = dict(options or {})
+        name, more = "/".join(map(str, wildcards.values())), dict(options or {})
         if saves:
-            name = "-".join(map(str, wildcards.values()))
             more["checkpoint"] = [f"{self.places.checkpoint}/{stage}/{name}.safetensors"]
         return Job(
             stage,
@@ -181,6 +180,7 @@ class Computing:
             more,
             computes=True,
             saves=saves,
+            name=name,
         )
 
     # --- Paths ---

@@ -134,6 +134,7 @@ class Figures:
             tuple(sorted({module_name("models", model.name) for model in models})),
             stage,
             computes=True,
+            name=attack,
         )
 
     # --- Drawing ---
@@ -152,6 +153,7 @@ class Figures:
             (module_name("figures", name),),
             name,
             options={"figure": [name], "from": sources},
+            name=figure,
         )
 
     def _drawn(self, kind: str, attack: str) -> tuple[str, Mapping[str, Sequence[str]], dict[str, Any]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 
+from poisonlab.config.rows import Row
 from poisonlab.config.study import Study
 from poisonlab.errors import DataError
-from poisonlab.graph.cells import Cell
+from poisonlab.graph.cells import Cell, cells_of
 from poisonlab.graph.computing import Computing
 from poisonlab.graph.figures import Figures
 from poisonlab.graph.job import Job
@@ -67,7 +68,7 @@ class Graph:
             "report": self._report.report,
         }
         self._job = cache(self._made)
-        self._digests = cache(code_digests)
+        self._digests = cache(partial(code_digests, base=Path(root).resolve()))
 
     def check(self) -> None:
         """Look at the files that the study is told to read besides its dataset.
@@ -101,16 +102,17 @@ class Graph:
 
     # --- Which jobs there are ---
 
+    def _stages(self, row: Row) -> list[str]:
+        """The stages that a row's cells pass through."""
+        return [
+            *(["filter"] if row.filters else []),
+            *(["noise"] if row.friendly is not None else []),
+            "train" if row.detector is None else "detect",
+        ]
+
     def cells(self, stage: str) -> list[Cell]:
         """The cells to run here that have a job of a stage."""
-        study = self.study
-        chosen = {
-            "filter": lambda row: bool(row.filters),
-            "noise": lambda row: row.friendly is not None,
-            "train": lambda row: row.detector is None,
-            "detect": lambda row: row.detector is not None,
-        }[stage]
-        return [cell for cell in self.tables.local if chosen(study.defense(cell.defense))]
+        return [cell for cell in self.tables.local if stage in self._stages(self.study.defense(cell.defense))]
 
     def paths(self, stage: str, output: str) -> list[str]:
         """One output of every job of a stage that works on cells."""
@@ -168,8 +170,8 @@ class Graph:
         for attack in self.study.attacks:
             for seed in self.study.seeds_of(attack):
                 yield self.computing.craft(attack.name, seed)
-        for stage in ("filter", "noise", "train", "detect"):
-            for cell in self.cells(stage):
+        for cell in cells_of(self.study):
+            for stage in self._stages(self.study.defense(cell.defense)):
                 yield self._makers[stage](**cell._asdict())
         for figure in self.figures.every():
             attack, _, kind = figure.rpartition("/")

@@ -26,6 +26,7 @@ class Job:
         computes: whether the program uses a network, and so takes a device, threads and perhaps a GPU.
         saves: whether it can be interrupted and goes on from a checkpoint.
         piped: whether settings go through a pipe, because a study can have more than a command line may.
+        name: its wildcards, parted by slashes.
     """
 
     stage: str
@@ -40,6 +41,7 @@ class Job:
     computes: bool = False
     saves: bool = False
     piped: bool = False
+    name: str = ""
 
     def command(self, scripts: str, options: Mapping[str, Sequence[str]]) -> str:
         """The shell command.

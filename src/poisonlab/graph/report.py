@@ -66,6 +66,7 @@ class Report:
                 detectors=[row.name for row in self.study.rows if row.detector is not None],
             ),
             piped=True,
+            name=scope,
         )
 
     def _sections(self, scope: str) -> list[dict[str, Any]]:

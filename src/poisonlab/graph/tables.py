@@ -89,6 +89,7 @@ class Tables:
             options={kind: [folder] for kind, folder in self.places.folders.items()},
             depends=(made,) if scope else (),
             piped=True,
+            name=scope,
         )
 
     def tables(self, scope: str) -> Job:
@@ -171,6 +172,7 @@ class Tables:
             spec(**described, **told),
             options={"reference": [folder]} if published else {},
             piped=True,
+            name="/".join(str(value) for value in (*wildcards.values(), scope) if value != ""),
         )
 
     def trials_path(self, scope: str) -> str:
