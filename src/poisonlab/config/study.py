@@ -180,7 +180,8 @@ class Study(Settings):
     def _check_inspections(self) -> Study:
         names = [row.name for row in self.rows]
         for name in self.compare:
-            _one_of(name, [row.name for row in self.defenses], "compare names defense")
+            if name not in (known := [row.name for row in self.defenses]):
+                raise ValueError(f"compare names defense {name!r}: name one of {known}, or none with compare: []")
         for row in self.rows:
             if row.inspected_surrogate is not None:
                 surrogates = [surrogate.name for surrogate in self.surrogates]
@@ -201,10 +202,12 @@ class Study(Settings):
                     raise ValueError(f"{where} {network!r}, which does not face attack {attack.name!r}")
             seen = [row.name]
             # An unknown row, or a circle further on, is reported where it stands.
-            while (name := self.network_of(self.defense(seen[-1]))) in names and name not in seen[1:]:
-                if name == row.name:
+            while (next_one := self.network_of(self.defense(seen[-1]))) is not None and next_one in names:
+                if next_one == row.name:
                     raise ValueError(f"{where} {network!r}, which in the end waits for {row.name!r} itself")
-                seen.append(name)
+                if next_one in seen[1:]:
+                    break
+                seen.append(next_one)
         return self
 
     @model_validator(mode="after")

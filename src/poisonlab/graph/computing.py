@@ -224,9 +224,7 @@ class Computing:
         row = self.study.defense(cell.defense)
         if row.inspected_surrogate is not None:
             return self.study.surrogate(row.inspected_surrogate).model
-        return self.study.model_of(
-            self.study.victim(cell.victim), self.study.defense(str(self.study.network_of(row)))
-        )
+        return self.study.model_of(self.study.victim(cell.victim), self.study.defense(str(self.study.network_of(row))))
 
     def judged(self, cell: Cell) -> list[str]:
         """Outcome and run card of a cell: of its own victim, or of what a detector makes of another one."""
@@ -259,16 +257,16 @@ class Computing:
 
     def _craft_sections(self, attack: str) -> dict[str, Any]:
         chosen = self.study.attack(attack)
-        return dict(
-            surrogates=[
+        return {
+            "surrogates": [
                 _training(surrogate.model, surrogate.recipe)
                 for surrogate in map(self.study.surrogate, chosen.surrogates)
             ],
             # What the results are set beside does not change the poisons, nor do other seeds, nor the victims but for
             # their images.
-            attack=chosen.told("published", "victims", "seeds"),
-            fine_tune_per_class=self.study.victims_of(chosen)[0].fine_tune_per_class,
-        )
+            "attack": chosen.told("published", "victims", "seeds"),
+            "fine_tune_per_class": self.study.victims_of(chosen)[0].fine_tune_per_class,
+        }
 
     def _victim_sections(self, victim: str, row: Row) -> dict[str, Any]:
         chosen = self.study.victim(victim)
@@ -276,11 +274,11 @@ class Computing:
 
     def _filter_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:
         row = self.study.defense(defense)
-        return dict(
-            model=self._inspected_model(Cell(attack, victim, defense, 0)).told(),
-            start=_start(self.study.victim(victim)),
-            filters=[chosen.told("network", "surrogate") for chosen in row.filters],
-        )
+        return {
+            "model": self._inspected_model(Cell(attack, victim, defense, 0)).told(),
+            "start": _start(self.study.victim(victim)),
+            "filters": [chosen.told("network", "surrogate") for chosen in row.filters],
+        }
 
     def _noise_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:
         row = self.study.defense(defense)
@@ -308,14 +306,14 @@ class Computing:
     def _detect_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:
         detector = self.study.defense(defense).detector
         assert detector is not None
-        return dict(
-            attack=attack,
-            victim=victim,
-            defense=defense,
-            model=self._inspected_model(Cell(attack, victim, defense, 0)).told(),
-            detector=detector.told("network", "clean_share"),
-            clean_share=detector.clean_share,
-        )
+        return {
+            "attack": attack,
+            "victim": victim,
+            "defense": defense,
+            "model": self._inspected_model(Cell(attack, victim, defense, 0)).told(),
+            "detector": detector.told("network", "clean_share"),
+            "clean_share": detector.clean_share,
+        }
 
     # --- What an outcome depends on ---
 
@@ -359,7 +357,7 @@ def numbered(strings: Sequence[str], **numbers: int) -> Strings:
 
 
 def _training(model: ModelSettings, recipe: Settings) -> dict[str, Any]:
-    return dict(model=model.told(), recipe=recipe.told("base"))
+    return {"model": model.told(), "recipe": recipe.told("base")}
 
 
 def _start(victim: Victim) -> dict[str, Any]:

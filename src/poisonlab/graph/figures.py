@@ -74,11 +74,11 @@ class Figures:
             "landscape_poison",
             attack,
             {"surrogate": [self.computing.weights(surrogate.name, seed)]},
-            dict(
-                model=surrogate.model.told(),
-                landscape=self.study.figures.landscape.told("victims", "directions", "weight_radius"),
-                criterion=getattr(chosen, "target_criterion", "cross-entropy"),
-            ),
+            {
+                "model": surrogate.model.told(),
+                "landscape": self.study.figures.landscape.told("victims", "directions", "weight_radius"),
+                "criterion": getattr(chosen, "target_criterion", "cross-entropy"),
+            },
             [surrogate.model],
         )
 
@@ -92,7 +92,7 @@ class Figures:
             "landscape_victims",
             attack,
             {"victims": [self.computing.victim(cell._replace(defense=row)) for row in rows]},
-            dict(model=model.told(), landscape=landscape.told(other_radius) | {"victims": rows}),
+            {"model": model.told(), "landscape": landscape.told(other_radius) | {"victims": rows}},
             [model],
         )
 
@@ -102,17 +102,17 @@ class Figures:
         rows = self.study.landscape_victims(attack)
         model = self.study.model_of(self.study.victim(cell.victim))
         surrogates = [self.study.surrogate(name) for name in chosen.surrogates[:1]]
-        networks = [(f"surrogate", each.model) for each in surrogates] + [(row, model) for row in rows]
+        networks = [("surrogate", each.model) for each in surrogates] + [(row, model) for row in rows]
         weights = [self.computing.weights(each.name, cell.seed) for each in surrogates]
         weights += [self.computing.victim(cell._replace(defense=row)) for row in rows]
         return self._measuring(
             "output_std",
             attack,
             {"networks": weights},
-            dict(
-                networks=[dict(name=name, model=model.told()) for name, model in networks],
-                output_std=self.study.figures.output_std.told(),
-            ),
+            {
+                "networks": [{"name": name, "model": model.told()} for name, model in networks],
+                "output_std": self.study.figures.output_std.told(),
+            },
             [model for _, model in networks],
         )
 
@@ -160,11 +160,11 @@ class Figures:
         """The module that draws a figure, the files it reads by what they hold, and its own settings."""
         if kind == "outcome":
             table = self.tables.path("tables", "csv")
-            return kind, {"results": [table]}, dict(measures=self.tables.measures(self.study.attacks))
+            return kind, {"results": [table]}, {"measures": self.tables.measures(self.study.attacks)}
         if kind.startswith("ablation-"):
             name = kind.removeprefix("ablation-")
             table = self.tables.path("ablation", "csv", ablation=name)
-            return "ablation", {"table": [table]}, dict(measures=self.tables.measures(self.study.attacks))
+            return "ablation", {"table": [table]}, {"measures": self.tables.measures(self.study.attacks)}
         cell = self._shown(attack)
         poisons = [self.computing.poisons(attack, cell.seed)]
         if kind == "examples":
@@ -172,7 +172,7 @@ class Figures:
         if kind == "noise-histogram":
             return kind, {"noise": [self._noise(cell)]}, self._noises(attack)
         if kind == "learning-curves":
-            return kind, self._histories(attack), dict(def_epoch=self._def_epoch(cell))
+            return kind, self._histories(attack), {"def_epoch": self._def_epoch(cell)}
         measured = {"landscape-poison": "landscape", "landscape-victims": "landscape", "output-std": "std"}[kind]
         stage = kind.replace("-", "_")
         return kind, {measured: [f"{self.places.stem(stage).format(attack=attack)}.npz"]}, {}
@@ -198,7 +198,7 @@ class Figures:
         assert friendly is not None
         applied = dict.fromkeys(defense for row in self.study.defenses for defense in row.apply)
         noises: list[Settings] = [defense for defense in applied if defense.method == "random-noise"]
-        return dict(noise=[noise.told() for noise in noises], friendly=dict(zeta=friendly.zeta))
+        return {"noise": [noise.told() for noise in noises], "friendly": {"zeta": friendly.zeta}}
 
     def _def_epoch(self, cell: Cell) -> int | None:
         """Where the curves mark the begin of friendly noise."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from poisonlab.config.rows import Row
 from poisonlab.config.study import Study
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, SettingsError
 from poisonlab.graph.cells import Cell, cells_of
 from poisonlab.graph.computing import Computing
 from poisonlab.graph.figures import Figures
@@ -79,6 +79,9 @@ class Graph:
         for attack in self.study.attacks:
             for seed in self.study.seeds_of(attack):
                 attack.files(seed)
+        for number in self.tables.numbers:
+            if not (table := self.tables.published / f"table{number}.csv").is_file():
+                raise SettingsError(f"published: there is no {table}: name another table, or another paper")
         try:
             _ = self.tables.local
         except DataError as error:
@@ -174,9 +177,9 @@ class Graph:
             for stage in self._stages(self.study.defense(cell.defense)):
                 yield self._makers[stage](**cell._asdict())
         for figure in self.figures.every():
-            attack, _, kind = figure.rpartition("/")
-            if (stage := kind.replace("-", "_")) in self._makers and attack:
-                yield self._makers[stage](attack=attack)
+            of, _, kind = figure.rpartition("/")
+            if of and (stage := kind.replace("-", "_")) in self._makers:
+                yield self._makers[stage](attack=of)
             yield self.figures.figure(figure)
         yield self.tables.trials("")
         yield self.tables.tables("")

@@ -39,11 +39,7 @@ class Report:
         """Write the page."""
         sections = self._sections(scope)
         files = [
-            path
-            for section in sections
-            for block in section["blocks"]
-            for key, path in block.items()
-            if key != "title"
+            path for section in sections for block in section["blocks"] for key, path in block.items() if key != "title"
         ]
         return Job(
             "report",
@@ -76,14 +72,14 @@ class Report:
             *((f"Figures: {attack.name}", self._attack(attack.name)) for attack in self._drawn(scope)),
             ("Ablations", self._ablations(scope)),
         ]
-        return [dict(title=title, blocks=blocks) for title, blocks in sections if blocks]
+        return [{"title": title, "blocks": blocks} for title, blocks in sections if blocks]
 
     def _drawn(self, scope: str) -> Sequence[Any]:
         return () if scope else self.study.drawn_attacks
 
     def _outcome(self, scope: str) -> list[Block]:
         own = self._table("Outcome of every defense", "tables", scope)
-        time = dict(title="Time", table=self.tables.path("tables", "time", scope))
+        time = {"title": "Time", "table": self.tables.path("tables", "time", scope)}
         return [*([] if scope else [self._figure("All defenses at a glance", "outcome")]), own, time]
 
     def _paper(self, scope: str) -> list[Block]:
@@ -103,8 +99,8 @@ class Report:
 
     def _table(self, title: str, stage: str, scope: str, **wildcards: Any) -> Block:
         made = {kind: self.tables.path(stage, kind, scope, **wildcards) for kind in ("md", "json")}
-        return dict(title=title, table=made["md"], findings=made["json"])
+        return {"title": title, "table": made["md"], "findings": made["json"]}
 
     def _figure(self, title: str, figure: str) -> Block:
         stem = f"{self.places.figure}/{figure}"
-        return dict(title=title, png=f"{stem}.png", caption=f"{stem}.txt")
+        return {"title": title, "png": f"{stem}.png", "caption": f"{stem}.txt"}

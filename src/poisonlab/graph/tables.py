@@ -44,6 +44,11 @@ class Tables:
         """The tables of the paper that the study has results for."""
         return sorted({place.table for attack in self.study.attacks for place in attack.published})
 
+    @property
+    def published(self) -> Path:
+        """The folder of the paper's numbers."""
+        return Path(self.reference, str(self.study.paper))
+
     # --- Cells ---
 
     @cached_property
@@ -100,34 +105,32 @@ class Tables:
             "tables",
             scope,
             self._described(attacks),
-            dict(
-                lines=self.lines(self._listed),
-                measures=self.measures(attacks),
-                compare=list(self.study.compare),
-                mean_over_victims=self.study.mean_over_victims,
-                claims=claims,
-            ),
+            {
+                "lines": self.lines(self._listed),
+                "measures": self.measures(attacks),
+                "compare": list(self.study.compare),
+                "mean_over_victims": self.study.mean_over_victims,
+                "claims": claims,
+            },
             published=bool(claims),
         )
 
     def paper_table(self, scope: str, number: int) -> Job:
         """Make one table of the paper, in its own layout."""
-        attacks = [
-            attack for attack in self.study.attacks if number in [place.table for place in attack.published]
-        ]
+        attacks = [attack for attack in self.study.attacks if number in [place.table for place in attack.published]]
         return self._table(
             "paper_table",
             scope,
             self._described(attacks),
-            dict(
-                lines=self.lines(self._listed),
-                measures=self.measures(self.study.attacks),
-                compare=list(self.study.compare),
-                mean_over_victims=self.study.mean_over_victims,
-                claims=[
+            {
+                "lines": self.lines(self._listed),
+                "measures": self.measures(self.study.attacks),
+                "compare": list(self.study.compare),
+                "mean_over_victims": self.study.mean_over_victims,
+                "claims": [
                     _claim(attack, place) for attack in attacks for place in attack.published if place.table == number
                 ],
-            ),
+            },
             published=True,
             number=number,
         )
@@ -148,7 +151,7 @@ class Tables:
                 measures=self.measures(attacks),
                 compare=list(self.study.compare),
                 variants=[
-                    dict(row=variant.row.name, values=dict(variant.values), own=variant.own)
+                    {"row": variant.row.name, "values": dict(variant.values), "own": variant.own}
                     for variant in self.study.variants
                     if variant.ablation == ablation
                 ],
@@ -160,17 +163,16 @@ class Tables:
     def _table(
         self, stage: str, scope: str, described: dict[str, Any], told: dict[str, Any], published: bool, **wildcards: Any
     ) -> Job:
-        folder = f"{self.reference}/{self.study.paper}"
         return Job(
             stage,
             f"{stage}.py",
             {
                 "trials": [self.trials_path(scope), *self.study.merge],
-                "files": sorted(map(str, Path(folder).glob("*"))) if published else [],
+                "files": sorted(map(str, self.published.glob("*"))) if published else [],
             },
             self._outputs(stage, scope=scope, **wildcards),
             spec(**described, **told),
-            options={"reference": [folder]} if published else {},
+            options={"reference": [str(self.published)]} if published else {},
             piped=True,
             name="/".join(str(value) for value in (*wildcards.values(), scope) if value != ""),
         )
@@ -196,7 +198,7 @@ class Tables:
     # --- What the programs are told ---
 
     def _described(self, attacks: Sequence[AttackSettings]) -> dict[str, Any]:
-        return dict(description=self.study.description, scale=scale_of(self.study, attacks))
+        return {"description": self.study.description, "scale": scale_of(self.study, attacks)}
 
     @property
     def _listed(self) -> list[Meeting]:
@@ -218,22 +220,22 @@ class Tables:
     def lines(self, meetings: Iterable[Meeting] | None = None) -> list[dict[str, Any]]:
         """Which trials belong to the rows of a table; to those of all tables if not given."""
         return [
-            dict(
-                attack=attack.name,
-                victim=victim.name,
-                defense=row.name,
-                control=not row.poisoned,
-                seeds=list(self.study.seeds_of(attack)),
-                settings=self.computing.outcome(Cell(attack.name, victim.name, row.name, 0)),
-                called=row.published or row.name,
-            )
+            {
+                "attack": attack.name,
+                "victim": victim.name,
+                "defense": row.name,
+                "control": not row.poisoned,
+                "seeds": list(self.study.seeds_of(attack)),
+                "settings": self.computing.outcome(Cell(attack.name, victim.name, row.name, 0)),
+                "called": row.published or row.name,
+            }
             for attack, victim, row in (self.study.meetings() if meetings is None else meetings)
         ]
 
     def measures(self, attacks: Iterable[AttackSettings]) -> list[dict[str, Any]]:
         """What each attack's outcome is counted in."""
         return [
-            dict(attack=attack.name, measures=[measure.told() for measure in attack.measures]) for attack in attacks
+            {"attack": attack.name, "measures": [measure.told() for measure in attack.measures]} for attack in attacks
         ]
 
     def _gathering(self, cells: Sequence[Cell], known: bool) -> Iterable[dict[str, Any]]:
@@ -244,18 +246,18 @@ class Tables:
             seeds = [seed for seed in self.study.seeds_of(attack) if first._replace(seed=seed) in found]
             network = self.study.network_of(row)
             if seeds:
-                yield dict(
-                    attack=attack.name,
-                    victim=victim.name,
-                    defense=row.name,
-                    seeds=seeds,
-                    settings=self.computing.outcome(first) if known else None,
-                    detector=row.detector is not None,
-                    noise=row.friendly is not None,
-                    filter=bool(row.filters),
-                    network=network,
-                    network_settings=network and self.computing.outcome(first._replace(defense=network)),
-                )
+                yield {
+                    "attack": attack.name,
+                    "victim": victim.name,
+                    "defense": row.name,
+                    "seeds": seeds,
+                    "settings": self.computing.outcome(first) if known else None,
+                    "detector": row.detector is not None,
+                    "noise": row.friendly is not None,
+                    "filter": bool(row.filters),
+                    "network": network,
+                    "network_settings": network and self.computing.outcome(first._replace(defense=network)),
+                }
 
 
 def _claim(attack: AttackSettings, place: Any) -> dict[str, Any]:

@@ -58,8 +58,8 @@ class Attack(Settings):
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
     """Which of the study's seeds it runs with; all if not given."""
     published: tuple[Published, ...] = ()
-    """Its places in the tables of the study's ``paper``. The study's own table sets its results beside the numbers of the
-    first; each of those tables is also made in the paper's layout."""
+    """Its places in the tables of the study's ``paper``. The study's own table sets its results beside the numbers of
+    the first; each of those tables is also made in the paper's layout."""
 
     @property
     def surrogates(self) -> tuple[str, ...]:
