@@ -7,10 +7,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from poisonlab.config.models import ModelSettings
+from poisonlab.config.models.model import NamedModel
 from poisonlab.config.recipe import Recipe
+from poisonlab.config.start import Start
 from poisonlab.config.types import Settings
-from poisonlab.config.victims import Start
 from poisonlab.errors import SettingsError
 
 Seed = Annotated[int, Field(ge=0)]
@@ -19,7 +19,7 @@ Seed = Annotated[int, Field(ge=0)]
 class Training(Settings):
     """Training one network."""
 
-    model: ModelSettings
+    model: NamedModel
     recipe: Recipe
     seed: Seed
 
