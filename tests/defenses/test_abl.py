@@ -75,7 +75,7 @@ def test_the_changed_recipe_is_a_recipe(base: str | None, change: dict[str, Any]
     changed = build(settings).schedule(recipe)
     every: list[dict[str, Any]] = [{}, {"exclude_defaults": True}, {"exclude_unset": True}, {"exclude_none": True}]
     for options in every:
-        assert NamedRecipe.model_validate(json.loads(changed.model_dump_json(**options))) == changed
+        assert Recipe.model_validate(json.loads(changed.model_dump_json(**options))) == changed
     other = {"base", "epochs", "milestones", "warmup_epochs"}
     assert changed.model_dump(exclude=other) == recipe.model_dump(exclude=other)
 
