@@ -21,13 +21,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from poisonlab.artifacts.arrays import read_arrays, write_arrays
-from poisonlab.artifacts.keep_list import load_keep_list, save_keep_list
+from poisonlab.artifacts.keep_list import KeepList, load_keep_list, save_keep_list
 from poisonlab.artifacts.noise import load_noise, save_noise
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.artifacts.tensors import check, read_tensors, write_diverged, write_tensors
 from poisonlab.errors import DamagedError, DataError, DivergedError, PoisonlabError
 from poisonlab.files import atomic_path, file_digest, read_sealed, write_sealed, write_text
-from poisonlab.filters.keep_list import KeepList
 from poisonlab.runtime.clock import Clock
 from poisonlab.runtime.remade import REMADE
 from poisonlab.runtime.setting_aside import MARKS, deal_with, set_marked_aside

@@ -15,7 +15,7 @@ from scipy import stats
 from torch import Tensor
 
 from poisonlab.artifacts.dataset import save_dataset
-from poisonlab.artifacts.keep_list import load_keep_list, save_keep_list
+from poisonlab.artifacts.keep_list import KeepList, load_keep_list, save_keep_list
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.artifacts.tensors import read_tensors
 from poisonlab.config.models.small_resnet import SmallResNet
@@ -23,7 +23,6 @@ from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import PoisonlabError
 from poisonlab.files import read_sealed
-from poisonlab.filters.keep_list import KeepList
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.networks import build_network, save_weights
 from poisonlab.provenance import spec
