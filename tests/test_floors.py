@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ KNOWN_WITH_TORCH: set[str] = {
 """Modules that import torch although they should not, each until it has moved."""
 
 
+@cache
 def modules() -> list[tuple[str, ast.Module]]:
     """Name within the package and syntax tree of every module."""
     paths = sorted((SOURCE / "poisonlab").rglob("*.py"))
