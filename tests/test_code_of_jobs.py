@@ -88,7 +88,7 @@ def replaced(file: str, before: str, after: str) -> Change:
             set(),
         ),
         (replaced("config/recipe.py", "milestones must increase", "give milestones in order"), set()),
-        (replaced("config/recipe.py", "self.milestones[-1] >=", "self.milestones[-1] >"), COMPUTING),
+        (replaced("config/recipe.py", "self.milestones[-1] >=", "self.milestones[-1] >"), TRAINING | {"craft"}),
         # Words.
         (replaced("runtime/program.py", "out of memory on the GPU", "the GPU is full"), set()),
         (replaced("runtime/program.py", "settings, as the workflow passes them", "settings"), set()),

@@ -19,8 +19,9 @@ from poisonlab.artifacts.noise import save_noise
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.artifacts.tensors import write_diverged
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise as FriendlyNoiseSettings
-from poisonlab.config.stages import VictimTraining, read_stage
+from poisonlab.config.stages import read_stage
 from poisonlab.config.start import Start
+from poisonlab.config.training import VictimTraining
 from poisonlab.data.training_set import fine_tuning_rows, origins, training_set
 from poisonlab.defenses.build import build_defenses
 from poisonlab.defenses.friendly_noise import friendly_noise

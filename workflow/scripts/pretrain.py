@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from poisonlab.artifacts.dataset import read_dataset
-from poisonlab.config.stages import Pretraining, read_stage
+from poisonlab.config.stages import read_stage
+from poisonlab.config.training import Pretraining
 from poisonlab.data.training_set import last_of_each_class, training_set, without
 from poisonlab.defenses.build import build_defenses
 from poisonlab.determinism import prepare_torch

@@ -14,7 +14,8 @@ from poisonlab.artifacts.keep_list import load_keep_list
 from poisonlab.artifacts.noise import load_noise
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.artifacts.tensors import write_diverged
-from poisonlab.config.stages import VictimTraining, read_stage
+from poisonlab.config.stages import read_stage
+from poisonlab.config.training import VictimTraining
 from poisonlab.config.types import Name
 from poisonlab.data.training_set import TrainingSet, fine_tuning_rows, poisoned_examples, training_set
 from poisonlab.defenses.build import build_defenses
