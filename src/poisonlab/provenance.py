@@ -109,8 +109,8 @@ def code_digests(*roots: str, base: Path = ROOT) -> list[str]:
 
     The digest is of the syntax tree, without everything that changes no result: comments, docstrings and layout;
     messages of exceptions, help texts, and statements that only print; the fields of settings, which a job is told. The
-    package ``poisonlab.runtime`` is left out by name, with what only it imports. Imports are read statically, so a module loaded by name (an
-    attack, a defense, a model, a data source) must be named among ``roots``.
+    package ``poisonlab.runtime`` is left out by name, with what only it imports. Imports are read statically, so a
+    module loaded by name (an attack, a defense, a model, a data source) must be named among ``roots``.
 
     Args:
         roots: script paths relative to ``base`` (``workflow/scripts/train.py``) or dotted project modules.

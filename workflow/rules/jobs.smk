@@ -3,7 +3,7 @@
 
 def plain(settings, *without):
     """Settings as plain values, the only kind that Snakemake tracks."""
-    return settings.model_dump(mode="json", exclude=set(without))
+    return settings.told(*without)
 
 
 def training_spec(model, recipe, wildcards):
