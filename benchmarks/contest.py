@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from poisonlab.commandline import processor
+from poisonlab.runtime.cards import processor
 
 WAYS = ("reference", "ours")
 

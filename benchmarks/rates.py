@@ -22,16 +22,18 @@ from contest import device_name, synchronise, timed
 
 from poisonlab.attacks.attacker import Attacker
 from poisonlab.attacks.matching import Crafting, Matcher, target_gradient
-from poisonlab.commandline import prepare_torch
+from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.attacks.gradient_matching import GradientMatching
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
-from poisonlab.config.models import ModelSettings, ResNet18, SmallResNet
+from poisonlab.config.models.resnet18 import ResNet18
+from poisonlab.config.models.small_resnet import SmallResNet
 from poisonlab.config.recipe import Recipe
 from poisonlab.cost.amount import Work, passes
 from poisonlab.cost.networks import MATCHING, Network, network_of
 from poisonlab.cost.training import making_noise, training
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.friendly_noise import friendly_noise
+from poisonlab.determinism import prepare_torch
 from poisonlab.models import resnet18, small_resnet
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.training.loop import train

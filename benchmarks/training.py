@@ -20,8 +20,10 @@ from contest import Contest, run
 from reference_training import PerImage, Pictures
 from torch import Tensor
 
+from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.defenses.random_noise import RandomNoise as NoiseSettings
-from poisonlab.config.models import ModelSettings, ResNet18, SmallResNet
+from poisonlab.config.models.resnet18 import ResNet18
+from poisonlab.config.models.small_resnet import SmallResNet
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.cost.networks import Network, network_of
 from poisonlab.cost.training import training

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from poisonlab.config.models import ResNet18
+from poisonlab.config.models.resnet18 import ResNet18
 from poisonlab.config.recipe import Recipe
 from poisonlab.cost.amount import Work
 from poisonlab.cost.networks import network_of

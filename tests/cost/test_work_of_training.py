@@ -11,10 +11,12 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
-from poisonlab.config.models import AlexNet, LeNet, ResNet18
+from poisonlab.config.models.alexnet import AlexNet
+from poisonlab.config.models.lenet import LeNet
+from poisonlab.config.models.resnet18 import ResNet18
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.config.rows import DefenseSettings
-from poisonlab.config.victims import Start
+from poisonlab.config.start import Start
 from poisonlab.cost.amount import Work
 from poisonlab.cost.networks import network_of
 from poisonlab.cost.training import DEFENSES, making_noise, observing, scheduled, training

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from loading import program
 
-from poisonlab.artifacts.files import write_sealed
 from poisonlab.errors import DataError
+from poisonlab.files import write_sealed
 
 usage = program("usage")
 ROOT = Path(__file__).resolve().parents[2]

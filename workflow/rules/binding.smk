@@ -3,7 +3,7 @@
 import inspect
 import shlex
 
-from poisonlab.gpus import visible_gpus
+from poisonlab.runtime.gpus import visible_gpus
 
 
 # Jobs run this environment's Python on this checkout's sources, however Snakemake was called. Snakemake takes braces for its own.

@@ -29,11 +29,12 @@ from typing import IO, Any
 
 import yaml
 
-from poisonlab.artifacts.files import atomic_path, file_digest, read_sealed, read_text, write_json
-from poisonlab.commandline import commit, run
 from poisonlab.config.merging import add_config_arguments, merged_config
 from poisonlab.errors import DataError, PoisonlabError
-from poisonlab.records import LOCKS, UNFINISHED, record_of
+from poisonlab.files import atomic_path, file_digest, read_sealed, read_text, write_json
+from poisonlab.runtime.cards import commit
+from poisonlab.runtime.program import run
+from poisonlab.runtime.records import LOCKS, UNFINISHED, record_of
 from verify import lines_of, snakemake
 
 MANIFEST, CONFIG, RECORD = "manifest.json", "config.yaml", "records"

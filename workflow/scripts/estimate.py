@@ -13,14 +13,14 @@ from typing import Any
 
 import pandas as pd
 
-from poisonlab.artifacts.files import write_json
-from poisonlab.commandline import run
 from poisonlab.config.merging import add_config_arguments, merged_config
 from poisonlab.config.study import Study, read_study
 from poisonlab.cost.amount import total
 from poisonlab.cost.rates import Device, read_rates
 from poisonlab.cost.sizes import sizes_of
 from poisonlab.cost.stages import Stage, stages_of
+from poisonlab.files import write_json
+from poisonlab.runtime.program import run
 
 
 def main(argv: Sequence[str]) -> None:

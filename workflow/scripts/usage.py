@@ -16,11 +16,11 @@ from typing import Any
 
 import pandas as pd
 
-from poisonlab.artifacts.files import read_sealed
-from poisonlab.commandline import run
 from poisonlab.config.merging import add_config_arguments, merged_config
 from poisonlab.config.study import Study, read_study
 from poisonlab.errors import DataError
+from poisonlab.files import read_sealed
+from poisonlab.runtime.program import run
 
 RULES = {
     "surrogates": "pretrain",

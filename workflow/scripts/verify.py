@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from poisonlab.artifacts.files import check
-from poisonlab.artifacts.setting_aside import SUFFIX, set_aside
+from poisonlab.artifacts.tensors import check
 from poisonlab.config.merging import add_config_arguments
 from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.trials import read_trials
-from poisonlab.records import record_of
+from poisonlab.runtime.records import record_of
+from poisonlab.runtime.setting_aside import SUFFIX, set_aside
 
 CURRENT, STALE, UNKNOWN, DAMAGED, UNREADABLE = range(5)
 WORDS = {CURRENT: "current", STALE: "stale", UNKNOWN: "unknown", DAMAGED: "damaged"}

@@ -23,7 +23,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from poisonlab import modules
-from poisonlab.config.models import ModelSettings
+from poisonlab.config.models.model import Model
 from poisonlab.models.classifier import Classifier
 
 FORWARD = 1.0
@@ -68,7 +68,7 @@ def training_passes(network: Network, frozen: bool) -> Passes:
 
 
 @cache
-def network_of(settings: ModelSettings, classes: int, image_shape: tuple[int, int, int]) -> Network:
+def network_of(settings: Model, classes: int, image_shape: tuple[int, int, int]) -> Network:
     """The work of the architecture that ``settings`` describe.
 
     Raises:

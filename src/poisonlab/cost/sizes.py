@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from poisonlab.config.datasets import Cifar, DatasetSettings, DigitsOnPhotos
-from poisonlab.config.victims import Start
+from poisonlab.config.data.cifar import Cifar
+from poisonlab.config.data.digits_on_photos import DigitsOnPhotos
+from poisonlab.config.datasets import DatasetSettings
+from poisonlab.config.start import Start
 from poisonlab.data.sources import load_dataset
 
 _CIFAR_TRAIN, _CIFAR_TEST = 50_000, 10_000

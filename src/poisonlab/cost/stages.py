@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from poisonlab.config.attacks.attack import CraftedAttack
-from poisonlab.config.models import ModelSettings
+from poisonlab.config.models.model import Model
 from poisonlab.config.recipe import Recipe
 from poisonlab.config.rows import Row, TrainingSettings
+from poisonlab.config.start import Start
 from poisonlab.config.study import AttackSettings, Study
-from poisonlab.config.victims import Start
 from poisonlab.cost.amount import Work, passes, total
 from poisonlab.cost.crafting import Means, crafting, targets
 from poisonlab.cost.inspecting import detecting, filtering
@@ -145,7 +145,7 @@ class _Bench:
             model = self.study.model_of(self.study.victim_of(attack))
             yield output_std(self.study.figures.output_std, self._network(model), self._poisons(attack), networks)
 
-    def _network(self, model: ModelSettings) -> Network:
+    def _network(self, model: Model) -> Network:
         return network_of(model, self.sizes.classes, self.sizes.image_shape)
 
     def _pool(self, attack: AttackSettings) -> int:

@@ -16,7 +16,7 @@ from poisonlab.config.defenses.gradient_shaping import GradientShaping
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.defenses.strong_augmentation import StrongAugmentation
 from poisonlab.config.recipe import Recipe
-from poisonlab.config.victims import Start
+from poisonlab.config.start import Start
 from poisonlab.cost.amount import Work, passes
 from poisonlab.cost.networks import BY_INPUTS, FORWARD, Network, Passes, training_passes
 from poisonlab.defenses import abl, epic

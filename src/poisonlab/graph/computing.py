@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from poisonlab.config.models import ModelSettings
+from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.models.model import Model
 from poisonlab.config.rows import Row
 from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.types import Settings
 from poisonlab.config.victims import Victim
-from poisonlab.data.sources import files_of
 from poisonlab.graph.cells import Cell
 from poisonlab.graph.job import Job
 from poisonlab.graph.places import Places
-from poisonlab.modules import module_name
+from poisonlab.modules import module_name, roots
 from poisonlab.provenance import digest_of, spec
 
 Strings = list[str]
@@ -39,10 +39,10 @@ class Computing:
         return Job(
             "dataset",
             "dataset.py",
-            {"files": files_of(dataset)},
+            {"files": list(dataset.files)},
             {"dataset": self.places.dataset},
             spec(dataset=dataset.told()),
-            (module_name("data", dataset.source),),
+            tuple(roots("data", dataset.source)),
             dataset.source,
         )
 
@@ -53,7 +53,7 @@ class Computing:
             "pretrain",
             {},
             numbered(self._settings("pretrain", surrogate), seed=seed, member=member),
-            (_model(chosen.model), *(_module("defenses", noise) for noise in chosen.apply)),
+            (*_models(chosen.model), *_methods("defenses", *chosen.apply)),
             chosen.model.name,
             saves=True,
             surrogate=surrogate,
@@ -65,7 +65,7 @@ class Computing:
         """Craft one poison set."""
         chosen = self.study.attack(attack)
         known = _earlier(self.study, chosen)
-        models = [_model(self.study.surrogate(name).model) for name in chosen.surrogates]
+        models = [self.study.surrogate(name).model for name in chosen.surrogates]
         return self._job(
             "craft",
             {
@@ -79,8 +79,8 @@ class Computing:
             },
             numbered(self._settings("craft", attack), seed=seed),
             (
-                *models,
-                _module("attacks", chosen),
+                *_models(*models),
+                *_methods("attacks", chosen),
                 *(["poisonlab.defenses.friendly_noise"] if known is not None else []),
             ),
             chosen.method,
@@ -96,7 +96,7 @@ class Computing:
             "filter",
             {"poisons": self._trained_poisons(cell), "network": [self._inspected(cell)]},
             numbered(self._settings("filter", *cell[:3]), seed=seed),
-            (_model(self._inspected_model(cell)), *(_module("filters", chosen) for chosen in row.filters)),
+            (*_models(self._inspected_model(cell)), *_methods("filters", *row.filters)),
             "+".join(chosen.method for chosen in row.filters),
             **cell._asdict(),
         )
@@ -105,7 +105,8 @@ class Computing:
         """Make the friendly noise of a row."""
         cell, row = Cell(attack, victim, defense, seed), self.study.defense(defense)
         assert row.friendly is not None, "only rows with friendly noise have such a job"
-        donor = row.friendly.donor or self.study.model_of(self.study.victim(victim), row)
+        model = self.study.model_of(self.study.victim(victim), row)
+        donor = row.friendly.donor or model
         return self._job(
             "noise",
             {
@@ -114,7 +115,12 @@ class Computing:
                 "keep": self._keep(cell),
             },
             numbered(self._settings("noise", *cell[:3]), seed=seed),
-            (_model(donor), *(_module("defenses", defense) for defense in row.training)),
+            (
+                *_models(donor),
+                # It checks the settings of the victim's architecture, whichever makes the noise.
+                module_name("config.models", model.name),
+                *_methods("defenses", *row.training),
+            ),
             donor.name,
             saves=True,
             **cell._asdict(),
@@ -133,7 +139,7 @@ class Computing:
                 "noise": [self._of(self.places.noise, cell, ".safetensors")] if row.friendly else [],
             },
             numbered(self._settings("train", *cell[:3]), seed=seed),
-            (_model(model), *(_module("defenses", defense) for defense in row.training)),
+            (*_models(model), *_methods("defenses", *row.training)),
             "+".join([model.name, *(defense.method for defense in row.training)]),
             saves=True,
             options={"settings": [self.outcome(cell)]},
@@ -148,7 +154,7 @@ class Computing:
             "detect",
             {"poisons": [self.poisons(attack, seed)], "network": [self._inspected(cell)]},
             numbered(self._settings("detect", *cell[:3]), seed=seed),
-            (_model(self._inspected_model(cell)), _module("detection", row.detector)),
+            (*_models(self._inspected_model(cell)), *_methods("detection", row.detector)),
             row.detector.method,
             options={"settings": [self.outcome(cell)]},
             **cell._asdict(),
@@ -382,9 +388,11 @@ def _earlier(study: Study, attack: AttackSettings) -> tuple[str, str, str] | Non
     return adaptation.friendly_attack, victim, adaptation.friendly_defense
 
 
-def _model(model: ModelSettings) -> str:
-    return module_name("models", model.name)
+def _models(*models: Model) -> tuple[str, ...]:
+    """The modules of some architectures."""
+    return tuple(root for model in models for root in roots("models", model.name))
 
 
-def _module(kind: str, settings: Any) -> str:
-    return module_name(kind, settings.method)
+def _methods(kind: str, *chosen: Any) -> tuple[str, ...]:
+    """The modules of some attacks, defenses, filters or detectors."""
+    return tuple(root for settings in chosen for root in roots(kind, settings.method))

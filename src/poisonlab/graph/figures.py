@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from poisonlab.config.models import ModelSettings
+from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.rows import Row
 from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.types import Settings
@@ -14,7 +14,7 @@ from poisonlab.graph.computing import Computing
 from poisonlab.graph.job import Job
 from poisonlab.graph.places import Places
 from poisonlab.graph.tables import Tables
-from poisonlab.modules import module_name
+from poisonlab.modules import module_name, roots
 from poisonlab.provenance import spec
 
 OF_AN_ATTACK = ("examples", "landscape-poison", "landscape-victims", "noise-histogram", "output-std", "learning-curves")
@@ -131,7 +131,7 @@ class Figures:
             {"dataset": [self.places.dataset], "poisons": [self.computing.poisons(attack, seed)], **networks},
             {name: pattern.format(attack=attack) for name, pattern in self.places.outputs(stage).items()},
             spec(**told, seed=seed),
-            tuple(sorted({module_name("models", model.name) for model in models})),
+            tuple(sorted({root for model in models for root in roots("models", model.name)})),
             stage,
             computes=True,
             name=attack,
