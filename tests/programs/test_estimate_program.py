@@ -23,7 +23,7 @@ ONE_HOUR = 3600.0
 
 @pytest.fixture(scope="module")
 def estimate() -> ModuleType:
-    pytest.importorskip("poisonlab.graph.jobs")
+    pytest.importorskip("poisonlab.graph.graph")
     return program("estimate")
 
 
@@ -82,7 +82,7 @@ class Estimate:
 
     def __init__(self, module: ModuleType, jobs: Sequence[SimpleNamespace], config: str, *arguments: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "all_jobs", lambda study: jobs)
+            patch.setattr(module, "Graph", lambda study: SimpleNamespace(all_jobs=lambda: jobs))
             module.main(["--configfile", config, "--json", "estimate.json", *arguments])
         self.told: dict[str, Any] = json.loads(Path("estimate.json").read_text(encoding="utf-8"))
         self.rows = {row["method"]: row for row in self.told["rows"]}

@@ -24,8 +24,8 @@ from poisonlab.config.merging import add_config_arguments, merged_config
 from poisonlab.config.study import read_study
 from poisonlab.errors import SettingsError
 from poisonlab.evaluation.seconds import SAME, Measured, Seconds, read_cards, read_committed
+from poisonlab.graph.graph import Graph
 from poisonlab.graph.job import Job
-from poisonlab.graph.jobs import all_jobs
 
 COMMITTED = Path("results", "reference")
 OUTCOMES = ("train", "detect")
@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--json", type=Path, help="also write the numbers to this file")
     args = arguments.parse_args(argv)
     study = read_study(merged_config(args.configfile, args.config))
-    planned = list(all_jobs(study))
+    planned = Graph(study).all_jobs()
     jobs = [job for job in planned if "card" in job.outputs]
     folders = {Path(job.outputs["card"]).relative_to(study.results).parts[0]: job.stage for job in jobs}
     ran = [*read_cards(Path(study.results), folders), *read_committed(COMMITTED, study.study, OUTCOMES)]
