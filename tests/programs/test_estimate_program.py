@@ -71,8 +71,7 @@ def trial(row: str, seconds: float, **more: object) -> dict[str, object]:
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The config of an empty checkout."""
     monkeypatch.chdir(tmp_path)
-    study = yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text(encoding="utf-8"))
-    assert study["study"] == STUDY
+    study = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")) | {"study": STUDY}
     Path("study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     return "study.yaml"
 
@@ -113,7 +112,7 @@ def test_the_same_settings_come_before_others_of_the_same_methods(estimate: Modu
     other = victim("other", 0, "recipe.epochs=9", 'defenses.0.method="epic"')
     found = Estimate(estimate, [short, long, new, again, other], config)
     assert [found.rows[row]["seconds"] for row in ("n", "l-again", "other")] == [50, 90, None]
-    assert "Measured by other settings of the same methods and networks: train n." in found.notes
+    assert "By jobs of the same methods and networks with other settings: train n." in found.notes
     assert "No measurement, not counted: train other (1)." in found.notes
 
 
@@ -122,7 +121,7 @@ def test_another_study_answers_for_the_same_settings_only(estimate: ModuleType, 
     jobs = [victim("none", 0, "recipe.epochs=1"), victim("long", 0, "recipe.epochs=9")]
     found = Estimate(estimate, jobs, config)
     assert [found.rows[row]["seconds"] for row in ("none", "long")] == [10, None]
-    assert "the same settings in another study, whose dataset may differ: train none." in found.notes
+    assert "By jobs of the same settings in another study, whose dataset may differ: train none." in found.notes
 
 
 def test_committed_trials_answer_where_no_card_does(estimate: ModuleType, config: str) -> None:

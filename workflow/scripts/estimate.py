@@ -102,11 +102,15 @@ def main(argv: Sequence[str]) -> None:
 
 
 def rows(jobs: Sequence[Job], seconds: Seconds) -> list[Row]:
-    """A row per stage and method, in the order of the jobs."""
+    """A row per stage and method, stage by stage."""
+    stages = list(dict.fromkeys(job.stage for job in jobs))
     groups: dict[tuple[str, str], list[Job]] = defaultdict(list)
     for job in jobs:
         groups[job.stage, job.method].append(job)
-    return [_row(stage, method, group, seconds) for (stage, method), group in groups.items()]
+    return [
+        _row(stage, method, group, seconds)
+        for (stage, method), group in sorted(groups.items(), key=lambda item: stages.index(item[0][0]))
+    ]
 
 
 def _row(stage: str, method: str, jobs: Sequence[Job], seconds: Seconds) -> Row:
@@ -182,7 +186,7 @@ def about_fits(lines: Sequence[Row]) -> list[str]:
     for line in lines:
         for fit in line.fits:
             fits[fit].append(line.name)
-    said = [f"Measured by {fit}: {'; '.join(names)}." for fit, names in fits.items() if fit != SAME]
+    said = [f"By {fit}: {'; '.join(names)}." for fit, names in fits.items() if fit != SAME]
     missing = [f"{line.name} ({line.unmeasured})" for line in lines if line.unmeasured]
     return said + ([f"No measurement, not counted: {'; '.join(missing)}."] if missing else [])
 
@@ -195,11 +199,12 @@ def about_cards(planned: Sequence[Job]) -> list[str]:
 
 
 def total(lines: Sequence[Row], at_once: int) -> list[str]:
-    hours, left = sum(line.hours for line in lines), sum(line.left for line in lines)
-    return [
-        f"Jobs left: {left}, without measurement: {unmeasured(lines)}. The others take {short(hours)} hours one after "
-        f"another, {short(hours / at_once)} with {at_once} at once if none waits for another."
-    ]
+    hours, left, unknown = sum(line.hours for line in lines), sum(line.left for line in lines), unmeasured(lines)
+    said = f"Jobs left: {left}, without measurement: {unknown}."
+    if left > unknown:
+        together = f"{short(hours / at_once)} with {at_once} at once if none waits for another"
+        said += f" The others take {short(hours)} hours one after another, {together}."
+    return [said]
 
 
 def resources(ran: Sequence[Measured]) -> str:

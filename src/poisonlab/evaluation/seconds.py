@@ -15,9 +15,9 @@ import pandas as pd
 from poisonlab.artifacts.files import read_sealed
 from poisonlab.errors import DataError
 
-SAME = "the same settings"
-OTHER = "other settings of the same methods and networks"
-ANOTHER_STUDY = "the same settings in another study, whose dataset may differ"
+SAME = "jobs of the same settings"
+OTHER = "jobs of the same methods and networks with other settings"
+ANOTHER_STUDY = "jobs of the same settings in another study, whose dataset may differ"
 _WITH = "(with friendly noise, filters and the network that a detector looked at)"
 TRIALS = f"committed trials of the same settings {_WITH}"
 OTHER_TRIALS = f"committed trials of the same attack and row with other settings {_WITH}"
