@@ -156,7 +156,7 @@ def test_one_device_is_asked_and_the_others_are_named(estimate: ModuleType, conf
     jobs[5].settings += ('defenses.0.method="epic"',)
     found = Estimate(estimate, jobs, config)
     assert found.told["device"] == "EPYC, 2 threads"
-    assert "Also measured on: A40, 1 thread (1 not)." in found.notes
+    assert "Also measured on: A40, 1 thread (all but 1 jobs)." in found.notes
     assert Estimate(estimate, jobs, config, "--device", "a40").rows["none"]["seconds"] == 10
     with pytest.raises(SettingsError, match="--device must name one of: EPYC, 2 threads; A40, 1 thread"):
         Estimate(estimate, jobs, config, "--device", "H100")

@@ -176,8 +176,12 @@ def about_devices(tables: Mapping[str, Sequence[Row]], device: str | None) -> li
         return [
             "No job of this study, and none with its settings, has been measured: run one seed, then estimate again."
         ]
-    others = [f"{name} ({unmeasured(lines)} not)" for name, lines in tables.items() if name != device]
-    return [f"Seconds are medians on {device}.", *([f"Also measured on: {'; '.join(others)}."] if others else [])]
+    others = [
+        f"{name} (all but {unmeasured(lines)} jobs)"
+        for name, lines in tables.items()
+        if name != device and any(line.measured for line in lines)
+    ]
+    return [f"Seconds are medians on {device}."] + [f"Also measured on: {'; '.join(others)}."] * bool(others)
 
 
 def about_fits(lines: Sequence[Row]) -> list[str]:
