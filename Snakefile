@@ -22,8 +22,8 @@ from poisonlab.config.scale import scale_of
 from poisonlab.config.study import read_study
 from poisonlab.errors import PoisonlabError
 from poisonlab.evaluation.trials import read_trials
-from poisonlab.gpus import visible_gpus
-from poisonlab.modules import module_name
+from poisonlab.runtime.gpus import visible_gpus
+from poisonlab.modules import module_name, roots
 from poisonlab.provenance import code_digests, digest_of, locked_versions, spec
 
 # A config with a study's name and its dataset stands alone; anything else is laid over the default study.

@@ -21,7 +21,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from poisonlab.commandline import processor
+from poisonlab.runtime.cards import processor
 
 WAYS = ("reference", "ours")
 

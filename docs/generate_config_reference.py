@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from poisonlab.config.recipe import PUBLISHED
+from poisonlab.config.recipes import PUBLISHED
 from poisonlab.config.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +36,7 @@ RECIPES = """\
 ## Published recipes
 
 `recipe.base` fills a recipe with the values of a published one; keys written beside it win. Keys not listed keep the
-default of [Recipe](#recipe).
+default of [NamedRecipe](#namedrecipe).
 """
 
 

@@ -12,7 +12,8 @@ import yaml
 
 from poisonlab.config.attacks.imported import Imported
 from poisonlab.config.attacks.sleeper_agent import SleeperAgent
-from poisonlab.config.recipe import PUBLISHED, Recipe
+from poisonlab.config.recipe import Recipe
+from poisonlab.config.recipes import PUBLISHED, NamedRecipe
 from poisonlab.config.study import Study, read_study
 from poisonlab.errors import SettingsError
 from poisonlab.provenance import parse, spec
@@ -922,7 +923,7 @@ def test_the_advised_budget_works() -> None:
 
 
 def test_published_recipes() -> None:
-    paper = Recipe(base="friends-paper")
+    paper = NamedRecipe(base="friends-paper")
     assert (paper.epochs, paper.milestones, paper.decay_norm_and_bias) == (80, (30, 50, 70), False)
     assert (paper.lr, paper.momentum, paper.nesterov, paper.weight_decay, paper.batch_size) == (
         0.1,
@@ -932,34 +933,34 @@ def test_published_recipes() -> None:
         128,
     )
     assert (paper.augmentation.kind, paper.augmentation.pixels, paper.augmentation.flip) == ("shift", 4, True)
-    released = Recipe(base="friends-released")
+    released = NamedRecipe(base="friends-released")
     assert (released.epochs, released.milestones) == (40, None)
-    transfer = Recipe(base="friends-transfer")
+    transfer = NamedRecipe(base="friends-transfer")
     assert (transfer.epochs, transfer.milestones) == (40, (15, 25, 35))
-    epic = Recipe(base="epic")
+    epic = NamedRecipe(base="epic")
     assert (epic.milestones, epic.augmentation.kind) == ((30, 50, 70), "crop")
-    brew = Recipe(base="witches-brew")
+    brew = NamedRecipe(base="witches-brew")
     assert (brew.epochs, brew.decay_norm_and_bias) == (40, True)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_own_values_win_over_the_base(name: str) -> None:
-    base, own = Recipe(base=name), Recipe(base=name, lr=0.05, batch_size=64)
+    base, own = NamedRecipe(base=name), NamedRecipe(base=name, lr=0.05, batch_size=64)
     assert (own.lr, own.batch_size) == (0.05, 64)
     assert own.model_dump(exclude={"lr", "batch_size"}) == base.model_dump(exclude={"lr", "batch_size"})
 
 
 def test_a_part_of_the_bases_augmentation_can_be_changed() -> None:
-    own = Recipe(base="epic", augmentation={"pixels": 2}).augmentation
+    own = NamedRecipe(base="epic", augmentation={"pixels": 2}).augmentation
     assert (own.kind, own.pixels) == ("crop", 2)
 
 
 def test_a_recipe_survives_the_command_line() -> None:
     study = read_study(changed("victims", 0, "recipe", value={"base": "epic", "lr": 0.05}))
     recipe = study.victims[0].recipe
-    plain = recipe.model_dump(mode="json", exclude={"base"})
-    again = Recipe.model_validate(parse(spec(recipe=plain))["recipe"])
-    assert again.model_copy(update={"base": "epic"}) == recipe
+    told = spec(recipe=recipe.told("base"))
+    again = Recipe.model_validate(parse(told)["recipe"])
+    assert spec(recipe=again.told()) == told
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

@@ -38,15 +38,18 @@ import craft  # noqa: E402
 import dataset as dataset_program  # noqa: E402
 import train  # noqa: E402
 import trials as trials_program  # noqa: E402
+from poisonlab.artifacts.arrays import write_arrays  # noqa: E402
 from poisonlab.artifacts.dataset import read_dataset, save_dataset  # noqa: E402
-from poisonlab.artifacts.files import _digest, _seal, read_sealed, write_arrays, write_tensors  # noqa: E402
 from poisonlab.artifacts.keep_list import load_keep_list  # noqa: E402
 from poisonlab.artifacts.noise import load_noise  # noqa: E402
 from poisonlab.artifacts.poison_set import PoisonSet  # noqa: E402
-from poisonlab.commandline import settings as parsed  # noqa: E402
-from poisonlab.config.datasets import Cifar, ImageFolder, Npz, Parquet  # noqa: E402
+from poisonlab.artifacts.tensors import _digest, write_tensors  # noqa: E402
+from poisonlab.config.data.cifar import Cifar  # noqa: E402
+from poisonlab.config.data.image_folder import ImageFolder  # noqa: E402
+from poisonlab.config.data.npz import Npz  # noqa: E402
+from poisonlab.config.data.parquet import Parquet  # noqa: E402
 from poisonlab.config.merging import merged_config  # noqa: E402
-from poisonlab.config.models import SmallResNet  # noqa: E402
+from poisonlab.config.models.small_resnet import SmallResNet  # noqa: E402
 from poisonlab.config.stages import read_stage  # noqa: E402
 from poisonlab.config.study import read_study  # noqa: E402
 from poisonlab.data.decoding import decode  # noqa: E402
@@ -58,6 +61,7 @@ from poisonlab.figures.ablation import OUTCOMES, read_ablation  # noqa: E402
 from poisonlab.figures.learning_curves import read_history  # noqa: E402
 from poisonlab.figures.outcome import read_results  # noqa: E402
 from poisonlab.figures.program import read_arrays  # noqa: E402
+from poisonlab.files import _seal, read_sealed  # noqa: E402
 from poisonlab.interchange.benchmark import write_benchmark  # noqa: E402
 from poisonlab.interchange.imported import complete, read_poisons  # noqa: E402
 from poisonlab.interchange.png_folder import write_png_folder  # noqa: E402
@@ -65,6 +69,7 @@ from poisonlab.interchange.setups import read_setups  # noqa: E402
 from poisonlab.interchange.tensors import write_tensors_pth  # noqa: E402
 from poisonlab.models.networks import build_network, load_weights, save_weights  # noqa: E402
 from poisonlab.provenance import spec  # noqa: E402
+from poisonlab.runtime.program import settings as parsed  # noqa: E402
 
 
 @dataclass(frozen=True)

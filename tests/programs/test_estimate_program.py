@@ -13,8 +13,8 @@ import pytest
 import yaml
 from loading import program
 
-from poisonlab.artifacts.files import write_sealed
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
+from poisonlab.files import write_sealed
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = "tiny"

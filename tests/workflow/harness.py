@@ -209,7 +209,7 @@ for argument in "$@"; do
     # A path without a dot is a folder of inputs.
     if [[ $after != --checkpoint && $argument == results/*.* && ! -e $argument ]]; then
         mkdir -p "$(dirname "$argument")"
-        # Run cards are read by some: with the checksum of JSON (poisonlab.artifacts.files.write_sealed).
+        # Run cards are read by some: with the checksum of JSON (poisonlab.files.write_sealed).
         sum=$(printf '{\\n "made": "%s"\\n}\\n' "$argument" | sha256sum)
         printf '{"made": "%s", "sha256": "%s"}' "$argument" "${sum%% *}" > "$argument"
     fi

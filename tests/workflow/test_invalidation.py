@@ -161,6 +161,17 @@ def lose_records_and_touch_poisons(checkout: Checkout) -> None:
     os.utime(checkout.path / "results/poisons/tiny/weak/seed1.safetensors")
 
 
+def both(*changes: Callable[[Checkout], object]) -> Callable[[Checkout], object]:
+    return lambda checkout: [change(checkout) for change in changes]
+
+
+def later_field(checkout: Checkout) -> None:
+    """A field that joins the settings of every training, with a default that changes nothing."""
+    recipe = "src/poisonlab/config/recipe.py"
+    checkout.replace(recipe, "from poisonlab.config.types import ", "from poisonlab.config.types import LATER, ")
+    checkout.replace(recipe, "    compile: bool", "    average: Annotated[float, LATER] = 0.0\n    compile: bool")
+
+
 def other_version(package: str) -> Callable[[Checkout], None]:
     """Change the locked version of a package wherever the lock names it."""
 
@@ -192,7 +203,7 @@ CASES = [
     Case("docstring", replaced("src/poisonlab/randomness.py", '"""A generator on', '"""One generator on')),
     Case(
         "docstring of a setting",
-        replaced("src/poisonlab/config/datasets.py", '"""Strength of', '"""How strong is'),
+        replaced("src/poisonlab/config/data/digits_on_photos.py", '"""Strength of', '"""How strong is'),
     ),
     Case("keys in another order", lambda checkout: checkout.change_study(lambda study: None, sort_keys=True)),
     Case("16 written as 16.0", setting("attacks", 0, "eps", to=16.0)),
@@ -201,6 +212,33 @@ CASES = [
     Case("module of another data source", edited("src/poisonlab/data/npz.py")),
     Case("new module of another attack", edited("src/poisonlab/attacks/second.py")),
     Case("new module of another defense", edited("src/poisonlab/defenses/second.py")),
+    Case(
+        "an architecture and a recipe more",
+        both(
+            edited("src/poisonlab/models/second.py"),
+            edited("src/poisonlab/config/models/second.py"),
+            edited("src/poisonlab/config/architectures.py"),
+            replaced(
+                "src/poisonlab/config/recipes.py", '    "witches-brew"', '    "new": {"epochs": 3},\n    "witches-brew"'
+            ),
+        ),
+    ),
+    Case("settings of another architecture", edited("src/poisonlab/config/models/lenet.py")),
+    Case("a measure more", edited("src/poisonlab/config/measures.py")),
+    Case("a later field of settings", later_field),
+    Case(
+        "reworded messages and help texts",
+        both(
+            replaced("src/poisonlab/runtime/program.py", "out of memory on the GPU", "the GPU is full"),
+            replaced("src/poisonlab/runtime/program.py", "time between two saves", "seconds from save to save"),
+            replaced("src/poisonlab/models/networks.py", "was the config changed?", "check the config"),
+            replaced("workflow/scripts/train.py", 'help="the poison set"', 'help="poisons"'),
+        ),
+    ),
+    Case(
+        "locks, cards, clocks and the rhythm of saves",
+        both(*(edited(f"src/poisonlab/runtime/{name}.py") for name in ("gpus", "cards", "clock", "cadence", "remade"))),
+    ),
     # How jobs run, not what they compute.
     Case("device", setting("device", to="auto")),
     Case("device: cuda", setting("device", to="cuda")),
@@ -340,6 +378,25 @@ CASES = [
         direct=COMPUTED,
         follows=TABLES,
         named={("craft", "weak/0"): {"src/poisonlab/randomness.py"}},
+        landscapes=True,
+    ),
+    Case(
+        "switches that make torch repeat its bits",
+        edited("src/poisonlab/determinism.py"),
+        direct=COMPUTED,
+        follows=TABLES,
+        named={("train", "weak/none/0"): {"src/poisonlab/determinism.py"}},
+        landscapes=True,
+    ),
+    Case(
+        "order of the hooks",
+        replaced(
+            "src/poisonlab/training/loop.py",
+            "    for defense in defenses:\n        data = defense.prepare(data)",
+            "    for defense in reversed(defenses):\n        data = defense.prepare(data)",
+        ),
+        direct=pretrain() | noise() | train(),
+        follows=craft() | TABLES,
         landscapes=True,
     ),
     Case(
@@ -546,10 +603,6 @@ def poisons_of_no_seed(checkout: Checkout) -> None:
     """Touch the poisons in use, and change those of a seed that is not in the study."""
     os.utime(checkout.path / "imported/seed0/3.png")
     checkout.append("imported/seed1/3.png", "changed")
-
-
-def both(*changes: Callable[[Checkout], object]) -> Callable[[Checkout], object]:
-    return lambda checkout: [change(checkout) for change in changes]
 
 
 SCENARIOS = [

@@ -1,7 +1,9 @@
 # What Snakemake would end in with a traceback, and what its end has to say and do.
 
-from poisonlab.artifacts.clock import bring_to_present
-from poisonlab.artifacts.setting_aside import set_marked_aside
+import shutil
+
+from poisonlab.runtime.clock import bring_to_present
+from poisonlab.runtime.setting_aside import set_marked_aside
 
 
 def check_writable(folder):
@@ -42,6 +44,12 @@ def tell_of_damage():
         say(f"warning: {error.filename} is damaged: delete it ({error.strerror})")
 
 
+def tell_of_full_disk():
+    """On a full disk a job cannot even write to its log why it failed."""
+    if shutil.disk_usage(study.results).free < 2**20:
+        say(f"error: the disk of {study.results} is full: free some space and run again")
+
+
 def tell_of_divergence():
     """Which victims have no outcome; the jobs that say so in their logs succeed."""
     try:
@@ -68,5 +76,6 @@ onsuccess:
 
 
 onerror:
+    tell_of_full_disk()
     tell_of_damage()
     tell_of_divergence()

@@ -3,7 +3,7 @@
 
 def plain(settings, *without):
     """Settings as plain values, the only kind that Snakemake tracks."""
-    return settings.model_dump(mode="json", exclude=set(without))
+    return settings.told(*without)
 
 
 def training_spec(model, recipe, wildcards):
@@ -19,13 +19,14 @@ def dataset_spec():
 
 
 def dataset_code():
-    source = module_name("data", study.dataset.source)
-    return SOFTWARE + code_digests("workflow/scripts/dataset.py", source)
+    return SOFTWARE + code_digests(
+        "workflow/scripts/dataset.py", *roots("data", study.dataset.source)
+    )
 
 
 def training_code(script, models, *others):
     """Digests of a script, of the architectures and other modules it loads by name, and of all they import."""
-    modules = {module_name("models", model.name) for model in models}
+    modules = {root for model in models for root in roots("models", model.name)}
     return SOFTWARE + code_digests(f"workflow/scripts/{script}.py", *sorted(modules), *others)
 
 
@@ -187,9 +188,7 @@ def given(*inputs):
 
 def dataset_files():
     """The files the dataset is read from: when they change, so does everything."""
-    from poisonlab.data.sources import files_of
-
-    return files_of(study.dataset)
+    return list(study.dataset.files)
 
 
 def check_files():
@@ -249,7 +248,7 @@ def pretrain_spec(wildcards):
 @alike
 def pretrain_code(wildcards):
     surrogate = study.surrogate(wildcards.surrogate)
-    noises = [module_name("defenses", defense.method) for defense in surrogate.apply]
+    noises = [root for defense in surrogate.apply for root in roots("defenses", defense.method)]
     return training_code("pretrain", [surrogate.model], *noises)
 
 
@@ -301,7 +300,7 @@ def craft_code(wildcards):
     attack = study.attack(wildcards.attack)
     models = [study.surrogate(name).model for name in attack.surrogates]
     noises = ["poisonlab.defenses.friendly_noise"] if craft_noise(wildcards) else []
-    return training_code("craft", models, module_name("attacks", attack.method), *noises)
+    return training_code("craft", models, *roots("attacks", attack.method), *noises)
 
 
 def start_of(wildcards):
@@ -344,7 +343,8 @@ def filter_spec(wildcards):
 
 @alike
 def filter_code(wildcards):
-    filters = [module_name("filters", chosen.method) for chosen in row_of(wildcards).filters]
+    row = row_of(wildcards)
+    filters = [root for chosen in row.filters for root in roots("filters", chosen.method)]
     return training_code("filter", [network_model(wildcards)], *filters)
 
 
@@ -363,8 +363,8 @@ def detect_spec(wildcards):
 
 @alike
 def detect_code(wildcards):
-    detector = module_name("detection", row_of(wildcards).detector.method)
-    return training_code("detect", [network_model(wildcards)], detector)
+    detector = roots("detection", row_of(wildcards).detector.method)
+    return training_code("detect", [network_model(wildcards)], *detector)
 
 
 def begun(defense, wildcards):
@@ -387,8 +387,10 @@ def noise_spec(wildcards):
 def noise_code(wildcards):
     row = study.defense(wildcards.defense)
     donor = row.friendly.donor or victim_model(wildcards)
-    defenses = [module_name("defenses", defense.method) for defense in row.training]
-    return training_code("noise", [donor], *defenses)
+    defenses = [root for defense in row.training for root in roots("defenses", defense.method)]
+    # It checks the settings of the victim's architecture, whichever makes the noise.
+    told = module_name("config.models", victim_model(wildcards).name)
+    return training_code("noise", [donor], told, *defenses)
 
 
 @asked
@@ -425,7 +427,7 @@ def train_spec(wildcards):
 @alike
 def train_code(wildcards):
     row = study.defense(wildcards.defense)
-    defenses = [module_name("defenses", defense.method) for defense in row.training]
+    defenses = [root for defense in row.training for root in roots("defenses", defense.method)]
     return training_code("train", [victim_model(wildcards)], *defenses)
 
 

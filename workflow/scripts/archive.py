@@ -30,11 +30,12 @@ import yaml
 from snakemake.persistence import MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
-from poisonlab.artifacts.files import atomic_path, file_digest, read_sealed, write_json, write_text
-from poisonlab.commandline import commit, run
 from poisonlab.config.merging import add_config_arguments, merged_config
 from poisonlab.config.study import read_study
 from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.files import atomic_path, file_digest, read_sealed, write_json, write_text
+from poisonlab.runtime.cards import commit
+from poisonlab.runtime.program import run
 from verify import lines_of, snakemake
 
 MANIFEST = "manifest.json"

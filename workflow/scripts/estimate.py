@@ -18,14 +18,14 @@ from statistics import median
 
 import pandas as pd
 
-from poisonlab.artifacts.files import write_json
-from poisonlab.commandline import run
 from poisonlab.config.merging import add_config_arguments, merged_config
 from poisonlab.config.study import read_study
 from poisonlab.errors import SettingsError
 from poisonlab.evaluation.seconds import SAME, Measured, Seconds, read_cards, read_committed
+from poisonlab.files import write_json
 from poisonlab.graph.graph import Graph
 from poisonlab.graph.job import Job
+from poisonlab.runtime.program import run
 
 COMMITTED = Path("results", "reference")
 OUTCOMES = ("train", "detect")

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from snakemake.persistence.file import FilePersistence
 
-from poisonlab.artifacts.files import check
-from poisonlab.artifacts.setting_aside import SUFFIX, set_aside
+from poisonlab.artifacts.tensors import check
 from poisonlab.config.merging import add_config_arguments
 from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.trials import read_trials
+from poisonlab.runtime.setting_aside import SUFFIX, set_aside
 
 CURRENT, STALE, UNKNOWN, DAMAGED, UNREADABLE = range(5)
 WORDS = {CURRENT: "current", STALE: "stale", UNKNOWN: "unknown", DAMAGED: "damaged"}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.attacks.attack import CraftedAttack
 from poisonlab.config.datasets import DatasetSettings
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.defenses.random_noise import RandomNoise
-from poisonlab.config.models import ModelSettings
 from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.victims import Victim
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from poisonlab.config.ablations import Ablation, Variant, variants
+from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.attacks.attack import ONE, SEVERAL, CraftedAttack
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.convex_polytope import ConvexPolytope
@@ -23,12 +24,12 @@ from poisonlab.config.attacks.matching import MatchingAttack
 from poisonlab.config.attacks.metapoison import MetaPoison
 from poisonlab.config.attacks.poison_frogs import PoisonFrogs
 from poisonlab.config.attacks.sleeper_agent import SleeperAgent
-from poisonlab.config.datasets import DatasetSettings, DigitsOnPhotos
+from poisonlab.config.data.digits_on_photos import DigitsOnPhotos
+from poisonlab.config.datasets import DatasetSettings
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.figures import Figures
-from poisonlab.config.models import ModelSettings
 from poisonlab.config.plain_values import plain_values
-from poisonlab.config.recipe import Recipe
+from poisonlab.config.recipes import NamedRecipe
 from poisonlab.config.rows import Row
 from poisonlab.config.types import InputPath, Name, PositiveInt, Settings
 from poisonlab.config.victims import Victim
@@ -57,7 +58,7 @@ class Surrogate(Settings):
     """What attacks call it."""
     model: ModelSettings
     """Its architecture."""
-    recipe: Recipe = Recipe()
+    recipe: NamedRecipe = NamedRecipe()
     """How it is trained."""
     apply: tuple[RandomNoise, ...] = ()
     """Random noise in its training: the attacker's who knows of the defense."""

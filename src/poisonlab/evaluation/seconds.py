@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from poisonlab.artifacts.files import read_sealed
 from poisonlab.errors import DataError
+from poisonlab.files import read_sealed
 
 SAME = "jobs of the same settings"
 OTHER = "jobs of the same methods and networks with other settings"

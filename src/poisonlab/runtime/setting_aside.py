@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from poisonlab.artifacts.remade import is_remade
 from poisonlab.errors import DamagedError
+from poisonlab.runtime.remade import is_remade
 
 MARKS = "POISONLAB_MARKS"
 """Environment variable: the folder of the marks."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from poisonlab.artifacts.remade import is_remade
+from poisonlab.runtime.remade import is_remade
 
 
 def bring_to_present(paths: Iterable[str | Path]) -> bool:
