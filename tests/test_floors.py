@@ -20,7 +20,7 @@ FLOORS = (
     ("attacks", "defenses", "detection", "filters", "landscapes", "purify"),
     ("evaluation",),
     ("figures",),
-    ("cost", "graph"),
+    ("graph",),
     ("determinism",),
 )
 """From the lowest up. A package imports from floors below and from its own; programs stand above all."""

@@ -52,7 +52,6 @@ from poisonlab.config.merging import merged_config  # noqa: E402
 from poisonlab.config.models.small_resnet import SmallResNet  # noqa: E402
 from poisonlab.config.stages import read_stage  # noqa: E402
 from poisonlab.config.study import read_study  # noqa: E402
-from poisonlab.cost.rates import read_rates  # noqa: E402
 from poisonlab.data.decoding import decode  # noqa: E402
 from poisonlab.data.sources import load_dataset  # noqa: E402
 from poisonlab.data.training_set import training_set  # noqa: E402
@@ -541,8 +540,6 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
     yield "trials", _bytes_target("a.csv", {"": _csv(COLUMNS, [line])}, read_trials, damaged, _damaged_csv)
     reference = {path.name: path.read_bytes() for path in sorted((ROOT / "reference").glob("*.csv"))}
     yield "published", _bytes_target("a.csv", reference, published, damaged, _damaged_csv)
-    measured = {"": (ROOT / "benchmarks/rates.csv").read_bytes()}
-    yield "rates", _bytes_target("a.csv", measured, read_rates, damaged, _damaged_csv)
     shown = {"": (ROOT / "results/reference/digits-cpu/digits.csv").read_bytes()}
     yield "results", _bytes_target("a.csv", shown, read_results, damaged, _damaged_csv)
     columns = ["attack", "row", "zeta", "own", *OUTCOMES]
