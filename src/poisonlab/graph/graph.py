@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, partial
 from pathlib import Path
 
@@ -151,11 +151,14 @@ class Graph:
 
     def all_jobs(self) -> list[Job]:
         """Every job that the whole study needs, each after those that it waits for."""
+        return self.jobs_for([*self.tables.every(""), *self.drawings(), self.report()])
+
+    def jobs_for(self, paths: Sequence[str]) -> list[Job]:
+        """Every job that some files of the whole study need, each after those that it waits for."""
         made = {path: job for job in self._possible() for path in job.outputs.values()}
         ordered: dict[int, Job] = {}
-        waiting = [made[path] for path in (*self.tables.every(""), *self.drawings(), self.report())]
         # A job comes up twice: first its inputs' jobs are put before it, then it is taken.
-        waiting = waiting[::-1]
+        waiting = [made[path] for path in paths][::-1]
         while waiting:
             job = waiting[-1]
             needed = [made[path] for paths in job.inputs.values() for path in paths if path in made]

@@ -1,0 +1,148 @@
+"""The graph of a study, without Snakemake."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from poisonlab.config.study import read_study
+from poisonlab.errors import PoisonlabError
+from poisonlab.graph.cells import Cell
+from poisonlab.graph.graph import Graph
+from poisonlab.graph.job import Job
+from poisonlab.provenance import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """The settings of a study of the workflow's tests."""
+    values: dict[str, Any] = yaml.safe_load((ROOT / f"tests/workflow/{name}.yaml").read_text(encoding="utf-8"))
+    return values
+
+
+def graph_of(change: Callable[[dict[str, Any]], object] = lambda values: None, name: str = "tiny") -> Graph:
+    values = settings_of(name)
+    change(values)
+    return Graph(read_study(values))
+
+
+def counts(graph: Graph) -> Counter[str]:
+    return Counter(job.stage for job in graph.all_jobs())
+
+
+def test_every_job_stands_after_those_that_it_waits_for() -> None:
+    graph = graph_of()
+    jobs = graph.all_jobs()
+    assert len({(job.stage, job.name) for job in jobs}) == len(jobs)
+    made = {path: place for place, job in enumerate(jobs) for path in job.outputs.values()}
+    for place, job in enumerate(jobs):
+        waits = [made[path] for paths in job.inputs.values() for path in paths if path in made]
+        assert all(earlier < place for earlier in waits)
+
+
+def test_a_study_of_two_attacks_four_rows_and_two_seeds() -> None:
+    found = counts(graph_of())
+    # A surrogate per seed; a poison set per attack and seed; two of four rows need noise.
+    assert {stage: found[stage] for stage in ("dataset", "pretrain", "craft", "noise", "train")} == {
+        "dataset": 1,
+        "pretrain": 2,
+        "craft": 4,
+        "noise": 8,
+        "train": 16,
+    }
+
+
+def two_victims(values: dict[str, Any]) -> None:
+    wide = {**values["victims"][0], "name": "wide", "model": {"name": "small-resnet", "width": 8, "stem_stride": 4}}
+    values["victims"].append(wide)
+    values["attacks"][0]["victims"] = ["scratch", "wide"]
+
+
+def test_poisons_are_crafted_once_for_several_victims() -> None:
+    one, two = counts(graph_of()), counts(graph_of(two_victims))
+    assert two["craft"] == one["craft"]
+    assert two["train"] == one["train"] + 8
+    assert two["noise"] == one["noise"] + 4
+
+
+def test_each_victim_is_trained_on_the_same_poisons_with_its_own_network() -> None:
+    graph = graph_of(two_victims)
+    jobs = {name: graph.job("train", Cell("strong", name, "friendly", 1)._asdict()) for name in ("scratch", "wide")}
+    poisons = {tuple(job.inputs["poisons"]) for job in jobs.values()}
+    assert poisons == {("results/poisons/tiny/strong/seed1.safetensors",)}
+    assert {name: parse(job.settings)["model"]["width"] for name, job in jobs.items()} == {"scratch": 4, "wide": 8}
+    for name, job in jobs.items():
+        assert job.inputs["noise"] == [f"results/noise/tiny/strong/{name}/friendly/seed1.safetensors"]
+        assert job.outputs["metrics"] == f"results/victims/tiny/strong/{name}/friendly/seed1.metrics.json"
+
+
+def test_tables_have_a_line_per_victim() -> None:
+    lines = graph_of(two_victims).tables.lines()
+    assert [(line["attack"], line["victim"]) for line in lines[::4]] == [
+        ("strong", "scratch"),
+        ("strong", "wide"),
+        ("weak", "scratch"),
+    ]
+    assert len({line["settings"] for line in lines}) == len(lines)
+
+
+def test_a_filter_may_look_at_a_surrogate() -> None:
+    row = {"name": "knn", "apply": [{"method": "deep-knn", "surrogate": "base"}]}
+    graph = graph_of(lambda values: values["defenses"].append(row))
+    job = graph.job("filter", Cell("strong", "scratch", "knn", 0)._asdict())
+    assert job.inputs["network"] == ["results/surrogates/tiny/base/seed0-0.safetensors"]
+    other = {"name": "knn", "apply": [{"method": "deep-knn"}]}
+    job = graph_of(lambda values: values["defenses"].append(other)).job("filter", job_wildcards(job))
+    assert job.inputs["network"] == ["results/victims/tiny/strong/scratch/none/seed0.safetensors"]
+
+
+def job_wildcards(job: Job) -> dict[str, str]:
+    return dict(zip(Cell._fields, job.name.split("/"), strict=True))
+
+
+def test_what_a_victim_is_called_is_no_setting_of_its_outcome() -> None:
+    def renamed(values: dict[str, Any]) -> None:
+        values["victims"][0]["name"] = "other"
+
+    one, other = graph_of(), graph_of(renamed)
+    for defense in ("clean", "none", "friendly"):
+        first, second = (Cell("strong", name, defense, 0) for name in ("scratch", "other"))
+        assert one.computing.outcome(first) == other.computing.outcome(second)
+
+
+def test_a_command_reads_as_its_arguments() -> None:
+    """Whatever stands in a description or a path reaches the program as it is."""
+    odd = "it's $HOME; `ls` {braces} \"quotes\""
+    graph = graph_of(lambda values: values.update(description=odd))
+    job = graph.job("tables", {"scope": ""})
+    printed, _, program = job.command("workflow/scripts", {}).partition(" | ")
+    strings = shlex.split(printed)[2:]
+    assert parse(strings)["description"] == odd
+    assert shlex.split(program)[:4] == ["python", "workflow/scripts/tables.py", "--spec", "-"]
+
+    job = graph.job("craft", {"attack": "strong", "seed": "1"})
+    words = shlex.split(job.command("workflow/scripts", {"device": ["cpu"]}))
+    assert words[:3] == ["python", "workflow/scripts/craft.py", "--spec"]
+    assert words[3 : 3 + len(job.settings)] == job.settings
+    assert words[-2:] == ["--device", "cpu"]
+    assert "--files" not in words
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda values: values["attacks"][0].update(published=[{"table": 9}]), "there is no reference/friends/table9"),
+        (lambda values: values.update(merge=["no/such-trials.csv"]), "merge: no/such-trials.csv: cannot be read"),
+        (lambda values: values["attacks"][0].update(setup="no/such.json"), "there is no file no/such.json"),
+    ],
+)
+def test_files_that_are_not_there(change: Callable[[dict[str, Any]], object], words: str) -> None:
+    with pytest.raises(PoisonlabError, match=words.replace(".", r"\.")):
+        graph_of(change).check()
