@@ -27,7 +27,7 @@ from poisonlab.cost.amount import total
 from poisonlab.cost.training import making_noise, training
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses import friendly_noise
-from poisonlab.defenses.defense import Defense
+from poisonlab.training.defense import Defense
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.training.loop import train
 from poisonlab.training.schedule import step_milestones

@@ -19,7 +19,7 @@ from poisonlab.config.defenses.random_noise import RandomNoise as RandomNoiseSet
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.augmentation import augment
 from poisonlab.data.training_set import TrainingSet
-from poisonlab.defenses.defense import Batch, Defense
+from poisonlab.training.defense import Batch, Defense
 from poisonlab.defenses.friendly_noise import FriendlyNoise
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.models.classifier import Classifier, Normalize

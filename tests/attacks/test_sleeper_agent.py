@@ -26,7 +26,7 @@ from poisonlab.config.defenses.random_noise import RandomNoise as RandomNoiseSet
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import TrainingSet
-from poisonlab.defenses.defense import Defense
+from poisonlab.training.defense import Defense
 from poisonlab.defenses.friendly_noise import FriendlyNoise
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.errors import SettingsError

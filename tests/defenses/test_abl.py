@@ -18,10 +18,10 @@ from poisonlab.config.recipe import PUBLISHED, Augmentation, Recipe
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.abl import build
 from poisonlab.defenses.build import build_defenses
-from poisonlab.defenses.defense import Batch, Defense, EpochEnd
 from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.training.checkpoint import Checkpoint
+from poisonlab.training.defense import Batch, Defense, EpochEnd
 from poisonlab.training.loop import train
 
 STILL = Augmentation(kind="none")

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from poisonlab.config.defenses.epic import Epic as Settings
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.training_set import TrainingSet
-from poisonlab.defenses.defense import Defense, EpochEnd
 from poisonlab.defenses.epic import build
 from poisonlab.errors import SettingsError
 from poisonlab.filters.epic import epic
 from poisonlab.models.classifier import Classifier, Normalize
+from poisonlab.training.defense import Defense, EpochEnd
 from poisonlab.training.loop import train
 
 EPIC = {"method": "epic", "drop_after": 1, "fraction": 0.4}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from poisonlab.config.defenses.random_noise import RandomNoise as RandomNoiseSettings
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.training_set import TrainingSet
-from poisonlab.defenses.defense import Batch, Defense, EpochEnd
+from poisonlab.training.defense import Batch, Defense, EpochEnd
 from poisonlab.defenses.friendly_noise import FriendlyNoise
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.errors import DivergedError, PoisonlabError, SettingsError

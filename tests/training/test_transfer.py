@@ -27,7 +27,7 @@ from poisonlab.data.training_set import (
     training_set,
     without,
 )
-from poisonlab.defenses.defense import Defense, EpochEnd
+from poisonlab.training.defense import Defense, EpochEnd
 from poisonlab.defenses.friendly_noise import FriendlyNoise
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.errors import DataError, SettingsError

@@ -96,9 +96,7 @@ def craft_in_features(
         images=images,
         labels=dataset.train_labels[threat.base_indices],
         base_images=bases,
-        targets=target,
-        target_labels=torch.tensor([threat.target_label]),
-        adversarial_label=threat.adversarial_label,
+        goal=threat.goal(dataset),
         diagnostics={"feature_loss": losses},
         facts={"target_index": threat.target_index, "final_distance": float(f"{distance:.6g}")},
     )

@@ -4,14 +4,41 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from poisonlab.config.types import InputPath, NonNegativeFloat, PositiveInt, Settings
+from poisonlab.config.types import LATER, InputPath, NonNegativeFloat, PositiveInt, Settings
 
 ChannelValues = Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)]
 
 
-class DigitsOnPhotos(Settings):
+class Validation(Settings):
+    """A part of the training images that no victim is trained on, to watch the training by."""
+
+    share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """This part of every class, rounded, and at least one image."""
+    per_class: PositiveInt | None = None
+    """So many images of every class."""
+    poisoned: bool = False
+    """False: it is taken from the clean images, before poisoning, so an attack cannot poison it. True: it is taken from
+    each poisoned training set, by the labels there, and may hold poisons."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the draw."""
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Validation:
+        if (self.share is None) == (self.per_class is None):
+            raise ValueError("validation: give either share or per_class")
+        return self
+
+
+class Dataset(Settings):
+    """Settings that every source has."""
+
+    validation: Annotated[Validation | None, LATER] = None
+    """Training images to set apart for early stopping; none if not given."""
+
+
+class DigitsOnPhotos(Dataset):
     """Handwritten digits blended onto photographs; ships with scikit-learn, needs no download."""
 
     source: Literal["digits-on-photos"] = "digits-on-photos"
@@ -27,7 +54,7 @@ class DigitsOnPhotos(Settings):
     """Of the whole drawing of the dataset."""
 
 
-class FileDataset(Settings):
+class FileDataset(Dataset):
     """What the sources that read files have in common."""
 
     train_limit: PositiveInt | None = None

@@ -22,6 +22,7 @@ from poisonlab.config.attacks.imported import Imported
 from poisonlab.config.attacks.matching import MatchingAttack
 from poisonlab.config.attacks.metapoison import MetaPoison
 from poisonlab.config.attacks.poison_frogs import PoisonFrogs
+from poisonlab.config.attacks.regions import Regions
 from poisonlab.config.attacks.sleeper_agent import SleeperAgent
 from poisonlab.config.datasets import DatasetSettings, DigitsOnPhotos
 from poisonlab.config.defenses.random_noise import RandomNoise
@@ -36,7 +37,7 @@ from poisonlab.errors import SettingsError
 
 # A new attack joins this union.
 AttackSettings = Annotated[
-    GradientMatching | BullseyePolytope | PoisonFrogs | ConvexPolytope | MetaPoison | SleeperAgent | Imported,
+    GradientMatching | BullseyePolytope | PoisonFrogs | ConvexPolytope | MetaPoison | SleeperAgent | Regions | Imported,
     Field(discriminator="method"),
 ]
 

@@ -5,6 +5,7 @@ Imports no torch and no source before one is asked for, so that the workflow can
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from poisonlab import modules
@@ -21,7 +22,7 @@ def load_dataset(settings: DatasetSettings) -> ImageDataset:
         DataError: a file is missing, damaged or of the wrong shape, or a limit cannot be met.
     """
     dataset: ImageDataset = modules.load("data", settings.source).load(settings)
-    return dataset
+    return dataset if settings.validation is None else replace(dataset, validation=settings.validation)
 
 
 def module_of(source: str) -> str:

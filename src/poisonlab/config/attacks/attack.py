@@ -8,6 +8,16 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from poisonlab.config.measures import (
+    ACCURACY,
+    ADVERSARIAL_CONFIDENCE,
+    FIRST_EPOCH,
+    PEAK_ACCURACY,
+    SUCCESS,
+    SUCCESS_RATE,
+    UNTRIGGERED_SUCCESS,
+    Measure,
+)
 from poisonlab.config.types import Fraction, InputPath, Name, PositiveLevels, Settings
 from poisonlab.errors import SettingsError
 
@@ -23,6 +33,17 @@ Names = Annotated[
     Discriminator(_one_or_several),
 ]
 """A name or a list of names; a mistake is reported for the one that was meant."""
+
+
+TARGETED = (SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)
+"""Measures of an attack on one target."""
+BACKDOOR = (SUCCESS_RATE, UNTRIGGERED_SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)
+"""Measures of an attack on many images, most often with a trigger."""
+UNTARGETED = (PEAK_ACCURACY, FIRST_EPOCH, ACCURACY)
+"""Measures of an attack without a goal, on the accuracy as a whole."""
+LOW_LOSS = 0.5
+"""The level of the training loss in "Poisons that are learned faster are more effective" (Sandoval-Segura et al.
+2022)."""
 
 
 class Published(Settings):
@@ -51,6 +72,16 @@ class Attack(Settings):
     published: tuple[Published, ...] = ()
     """Its places in the tables of the FRIENDS paper. The study's own table sets its results beside the numbers of the
     first; each of those tables is also made in the paper's layout."""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Its outcome is counted in these, the main one first."""
+        return TARGETED
+
+    @property
+    def history_level(self) -> float | None:
+        """Level of the training loss for ``first_epoch``, of an attack without a goal; None with one."""
+        return None
 
     @property
     def surrogates(self) -> tuple[str, ...]:
