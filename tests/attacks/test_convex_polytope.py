@@ -216,7 +216,7 @@ def test_the_target_becomes_a_mixture_in_every_surrogate(coefficients: str) -> N
         for model in models:
             model.double().eval()
             points = model.extract(doubled(images / 255.0)).detach()
-            goal = model.extract(doubled(poisons.targets / 255.0))[0].detach()
+            goal = model.extract(doubled(poisons.goal.targets / 255.0))[0].detach()
             each.append(gap(points, goal, slow_mixture(points, goal)) / 2 / float(goal.square().sum()))
             model.float()
         return sum(each) / len(each)

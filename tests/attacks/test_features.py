@@ -83,7 +83,7 @@ def plain(
     """The attack written out for the bases of ``poisons``, seed 0: losses and the last perturbation in levels."""
     s = FeatureAttack(**common(method="m", **options))
     eps = s.eps / 255
-    bases, target = poisons.base_images.double() / 255, poisons.targets.double() / 255
+    bases, target = poisons.base_images.double() / 255, poisons.goal.targets.double() / 255
 
     def project(change: Tensor) -> Tensor:
         return (bases + change.clamp(-eps, eps)).clamp(0, 1) - bases
@@ -148,11 +148,11 @@ def test_poisons_replace_the_bases_that_the_seed_draws() -> None:
     data, poisons = dataset(), crafted(seed=2, steps=2)
     assert torch.equal(poisons.base_images, data.train_images[poisons.indices])
     assert torch.equal(poisons.labels, data.train_labels[poisons.indices])
-    assert set(poisons.labels.tolist()) == {poisons.adversarial_label}
+    assert set(poisons.labels.tolist()) == {int(poisons.goal.adversarial_labels[0])}
     assert len(poisons.indices) == 6
     place = poisons.facts["target_index"]
-    assert torch.equal(poisons.targets[0], data.test_images[place])
-    assert poisons.target_labels.tolist() == [int(data.test_labels[place])]
+    assert torch.equal(poisons.goal.targets[0], data.test_images[place])
+    assert poisons.goal.target_labels.tolist() == [int(data.test_labels[place])]
     assert poisons.images.dtype == torch.uint8
 
 
@@ -213,7 +213,7 @@ def test_the_final_distance_is_that_of_the_shipped_images() -> None:
     each = []
     for model in models:
         model.double().eval()
-        ours, theirs = model.extract(doubled(poisons.images / 255.0)), model.extract(doubled(poisons.targets / 255.0))
+        ours, theirs = model.extract(doubled(poisons.images / 255.0)), model.extract(doubled(poisons.goal.targets / 255.0))
         each.append((ours.mean(0) - theirs[0]).square().mean().item())
         model.float()
     assert poisons.facts["final_distance"] == pytest.approx(sum(each) / 3, rel=1e-4)

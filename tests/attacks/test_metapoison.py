@@ -349,7 +349,7 @@ def test_the_adversarial_class_has_its_share_of_every_batch(
     world = World(dataset(sizes=sizes))
     labels = world.data.train_labels
     poisons = world.craft(poisons_per_batch=poisons_per_batch, unroll=2, batch_size=12)
-    aim, bases = poisons.adversarial_label, set(poisons.indices.tolist())
+    aim, bases = int(poisons.goal.adversarial_labels[0]), set(poisons.indices.tolist())
     share = round(12 * sizes[aim] / 60)
     # A tenth of the images is poisoned, so a tenth of a batch of 12 is one poison.
     most = poisons_per_batch or 1
@@ -423,10 +423,10 @@ def test_the_target_is_the_test_image(calls: list[Call]) -> None:
     world = World()
     poisons = world.craft()
     target = world.data.test_images[poisons.facts["target_index"]]
-    assert torch.equal(poisons.targets[0], target)
+    assert torch.equal(poisons.goal.targets[0], target)
     assert torch.allclose(calls[0].target, world.normalize(target[None] / 255))
-    assert int(poisons.target_labels[0]) == int(world.data.test_labels[poisons.facts["target_index"]])
-    assert int(poisons.target_labels[0]) != poisons.adversarial_label
+    assert int(poisons.goal.target_labels[0]) == int(world.data.test_labels[poisons.facts["target_index"]])
+    assert int(poisons.goal.target_labels[0]) != int(poisons.goal.adversarial_labels[0])
     assert all(call.lr == 0.1 for call in calls)
 
 
@@ -570,7 +570,7 @@ def test_shipped_poisons_keep_the_bound(eps: float) -> None:
         # A pixel may have to stop at black or white, but not every one of three hundred does.
         assert change.abs().max() == int(eps) if eps < 100 else change.abs().max() > 60
         assert torch.equal(poisons.base_images, world.data.train_images[poisons.indices])
-        assert (world.data.train_labels[poisons.indices] == poisons.adversarial_label).all()
+        assert (world.data.train_labels[poisons.indices] == int(poisons.goal.adversarial_labels[0])).all()
         assert torch.equal(poisons.labels, world.data.train_labels[poisons.indices])
 
 
@@ -668,5 +668,5 @@ def test_poisoning_the_whole_class_leaves_no_clean_images_of_it(calls: list[Call
     poisons = world.craft(budget=1 / 3, poisons_per_batch=5)
     assert len(poisons.indices) == 20
     for call in calls:
-        assert call.batches[0][1].eq(poisons.adversarial_label).sum() == 5
-        assert call.batches[1][1].eq(poisons.adversarial_label).sum() == 0
+        assert call.batches[0][1].eq(int(poisons.goal.adversarial_labels[0])).sum() == 5
+        assert call.batches[1][1].eq(int(poisons.goal.adversarial_labels[0])).sum() == 0

@@ -199,12 +199,12 @@ def test_targets_are_the_patched_test_images_of_the_source_class() -> None:
         poisons = crafted(seed=seed, steps=1)
         source, target = classes_of(seed)
         clean = data.test_images[data.test_labels == source]
-        assert poisons.untriggered is not None
-        assert torch.equal(poisons.untriggered, clean)
-        places = patch_places(clean, poisons.targets, own_pattern(PATCH))
+        assert poisons.goal.untriggered is not None
+        assert torch.equal(poisons.goal.untriggered, clean)
+        places = patch_places(clean, poisons.goal.targets, own_pattern(PATCH))
         assert len(set(places)) > 1
-        assert poisons.target_labels.tolist() == [source] * 5
-        assert poisons.adversarial_label == target
+        assert poisons.goal.target_labels.tolist() == [source] * 5
+        assert int(poisons.goal.adversarial_labels[0]) == target
         assert poisons.facts["source_class"] == source
         assert (poisons.labels == target).all()
         assert torch.equal(poisons.labels, data.train_labels[poisons.indices])
@@ -240,8 +240,8 @@ def test_a_corner_and_a_picture_as_patch(tmp_path: Path) -> None:
     patch = Patch(size=PATCH, place="bottom-right", image=str(tmp_path / "patch.png"))
     poisons = crafted(patch=patch, steps=1)
     pattern = torch.tensor([255, 0, 128], dtype=torch.uint8).view(3, 1, 1).expand(3, PATCH, PATCH)
-    assert poisons.untriggered is not None
-    places = patch_places(poisons.untriggered, poisons.targets, pattern)
+    assert poisons.goal.untriggered is not None
+    places = patch_places(poisons.goal.untriggered, poisons.goal.targets, pattern)
     assert set(places) == {(6 - PATCH, 6 - PATCH)}
 
 

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from poisonlab.config.defenses.random_noise import RandomNoise as RandomNoiseSettings
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.training_set import TrainingSet
-from poisonlab.training.defense import Batch, Defense, EpochEnd
 from poisonlab.defenses.friendly_noise import FriendlyNoise
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.errors import DivergedError, PoisonlabError, SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.training.checkpoint import Checkpoint
+from poisonlab.training.defense import Batch, Defense, EpochEnd
 from poisonlab.training.loop import EpochRecord, train
 
 MEAN, STD = (0.4, 0.5), (0.2, 0.3)
@@ -48,7 +48,7 @@ def recipe(**changes: Any) -> Recipe:
 def run(
     model: nn.Module, *, chosen: Recipe, data: TrainingSet | None = None, seed: int = 0, **more: Any
 ) -> list[EpochRecord]:
-    return train(model, Normalize(MEAN, STD), data or examples(), chosen, seed=seed, **more)
+    return train(model, Normalize(MEAN, STD), data or examples(), chosen, seed=seed, **more).history
 
 
 def bits(model: nn.Module) -> bytes:

@@ -109,16 +109,16 @@ def test_poisons_come_through_an_import_as_they_were(extended: Checkout) -> None
     )
     for name in ("indices", "images", "labels", "base_images", "targets", "target_labels"):
         assert torch.equal(getattr(own, name), getattr(moved, name))
-    assert own.adversarial_label == moved.adversarial_label
+    assert int(own.goal.adversarial_labels[0]) == int(moved.goal.adversarial_labels[0])
 
 
 def test_an_attack_with_a_trigger_ships_targets_with_and_without_it(extended: Checkout) -> None:
     poisons = PoisonSet.load(extended.path / "results/poisons/real/adaptive/seed0.safetensors")
-    assert poisons.untriggered is not None
+    assert poisons.goal.untriggered is not None
     assert len(poisons.indices) == 5
     poisons.check_bound(16)
-    assert set(poisons.labels.tolist()) == {poisons.adversarial_label}
-    differ = (poisons.targets != poisons.untriggered).flatten(1).any(1)
+    assert set(poisons.labels.tolist()) == {int(poisons.goal.adversarial_labels[0])}
+    differ = (poisons.goal.targets != poisons.goal.untriggered).flatten(1).any(1)
     assert differ.all()
 
 
