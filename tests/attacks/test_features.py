@@ -156,7 +156,7 @@ def test_poisons_replace_the_bases_that_the_seed_draws() -> None:
     assert poisons.images.dtype == torch.uint8
 
 
-@pytest.mark.parametrize("eps", [0.4, 1, 2.9, 8, 16, 25.5, 255])
+@pytest.mark.parametrize("eps", [0.4, 25.5, 255])
 @pytest.mark.parametrize("options", [{}, {"start": "random", "watermark": 0.5, "augment": True}])
 def test_shipped_images_keep_the_bound(eps: float, options: dict[str, Any]) -> None:
     for precision in ("uint8", "float32"):
@@ -179,20 +179,6 @@ def test_the_random_start_is_normal_and_cut_at_the_bound() -> None:
     assert torch.equal(crafted(steps=1, lr=1e-9).images, poisons.base_images)
 
 
-def test_same_seed_same_poisons() -> None:
-    options = {"start": "random", "augment": True, "dropout": True}
-    results = []
-    for seed in (3, 3, 4):
-        model = network(dropout=0.3)
-        torch.manual_seed(len(results))
-        results.append(crafted(model, seed=seed, **options))
-    first, again, other = results
-    assert torch.equal(first.images, again.images)
-    assert torch.equal(first.diagnostics["feature_loss"], again.diagnostics["feature_loss"])
-    assert first.facts == again.facts
-    assert not torch.equal(first.diagnostics["feature_loss"], other.diagnostics["feature_loss"])
-
-
 def test_features_collide() -> None:
     """With room to move, six poisons bring their mean to the target in both networks."""
     models = network(), network(1)
@@ -213,7 +199,7 @@ def test_the_final_distance_is_that_of_the_shipped_images() -> None:
     each = []
     for model in models:
         model.double().eval()
-        ours, theirs = model.extract(doubled(poisons.images / 255.0)), model.extract(doubled(poisons.goal.targets / 255.0))
+        ours, theirs = (model.extract(doubled(images / 255.0)) for images in (poisons.images, poisons.goal.targets))
         each.append((ours.mean(0) - theirs[0]).square().mean().item())
         model.float()
     assert poisons.facts["final_distance"] == pytest.approx(sum(each) / 3, rel=1e-4)

@@ -22,8 +22,8 @@ from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.build import build_defenses
 from poisonlab.defenses.friendly_noise import friendly_noise
 from poisonlab.errors import SettingsError
-from poisonlab.models.outputs import outputs_of
 from poisonlab.models.classifier import FrozenFeatures
+from poisonlab.models.outputs import outputs_of
 from poisonlab.training.loop import train
 
 TOLERANCE = 0.1
