@@ -211,9 +211,7 @@ def test_the_restart_with_the_lowest_final_loss_is_shipped() -> None:
     assert many.facts["best_restart"] == best
     data = dataset()
     model, normalize = trained(data), Normalize(data.mean, data.std)
-    goal = target_gradient(
-        model, normalize(many.goal.targets / 255), many.goal.adversarial_labels[:1], "cross-entropy"
-    )
+    goal = target_gradient(model, normalize(many.goal.targets / 255), many.goal.adversarial_labels[:1], "cross-entropy")
     final = plain_loss(model, normalize(many.images), many.labels, list(goal))
     assert (losses[:, -1] - final).abs().argmin() == best
     assert len(losses[:, -1].unique()) == 4

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from poisonlab.artifacts.dataset import read_dataset, save_dataset
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.config.datasets import Validation
+from poisonlab.config.validation import Validation
 from poisonlab.config.victims import Start
 from poisonlab.data.dataset import ImageDataset, channel_statistics
 from poisonlab.data.training_set import (

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from poisonlab.artifacts.files import read_tensors, write_tensors
-from poisonlab.config.datasets import Validation
+from poisonlab.config.validation import Validation
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from poisonlab.config.datasets import Validation
+from poisonlab.config.validation import Validation
 from poisonlab.errors import DataError
 
 
