@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from poisonlab.artifacts.dataset import read_dataset, save_dataset
-from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.config.validation import Validation
 from poisonlab.config.victims import Start
 from poisonlab.data.dataset import ImageDataset, channel_statistics
@@ -140,6 +140,9 @@ def test_without_poisons_nothing_is_poisoned() -> None:
 def test_poisons_of_another_dataset_are_refused() -> None:
     with pytest.raises(DataError, match="another dataset"):
         training_set(dataset(), poison_set([0], pictures(1, shape=(2, 4, 4))))
+    nowhere = Goal(pictures(1), torch.tensor([0]), torch.tensor([3]))
+    with pytest.raises(DataError, match=r"adversarial labels lie in \[3, 3\] but the dataset has 3 classes"):
+        training_set(dataset(), replace(poison_set([0]), goal=nowhere))
     with pytest.raises(DataError, match="row 8"):
         training_set(dataset(), poison_set([3, 8]))
 

@@ -55,7 +55,9 @@ def test_it_waits_for_a_better_epoch(
     defense = build(Settings(monitor=monitor, **options))
     assert stopped(defense, accuracies) == epochs
     trained = history(accuracies)[:epochs]
-    assert defense.report(Recipe(), 10, trained) == {"stopped_epoch": epochs, "best_epoch": best}
+    report = defense.report(Recipe(), 10, trained)
+    assert report == {"stopped_epoch": epochs, "best_epoch": best}
+    assert [measure.name for measure in Settings.measures] == list(report)
     assert defense.best_epoch(trained) == best - 1
     assert build(Settings(monitor=monitor, keep="last", **options)).best_epoch(trained) is None
 

@@ -57,7 +57,7 @@ class Study:
         }
 
     def train(self, name: str, *defenses: dict[str, Any], more: tuple[Any, ...] = (), **changes: Any) -> dict[str, Any]:
-        who = {"attack": "r", "victim": "v", "defense": name, "poisoned": True}
+        who = {"attack": "r", "victim": "v", "defense": name, "poisoned": True, "low_loss": 0.5}
         kinds = ("weights", "metrics", "card", "checkpoint")
         outputs = [part for kind in kinds for part in (f"--{kind}", self.folder / f"{name}.{kind}")]
         run("train", {**who, **self.victim(list(defenses)), **changes}, *self.inputs, *outputs, *more)
@@ -78,6 +78,8 @@ def test_the_outcome_of_an_attack_without_a_goal_is_in_the_history(tmp_path: Pat
     assert metrics["measures"] == {"accuracy": history[3]["accuracy"], "peak_accuracy": peak, "first_epoch": 1}
     assert metrics["examples"] == {"poisons_dropped": 0, "poisons_kept": 100, "clean_dropped": 0, "clean_kept": 0}
     assert "first_epoch" not in study.train("slow", low_loss=1e-9)["measures"]
+    with pytest.raises(SettingsError, match=r"low_loss: .* has no goal"):
+        study.train("unknown", low_loss=None)
 
 
 @pytest.mark.parametrize("poisoned", [False, True])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonlab.artifacts.poison_set import Goal
+from poisonlab.config.attacks.attack import BACKDOOR, UNTARGETED
 from poisonlab.models.classifier import Normalize
 from poisonlab.models.outputs import accuracy, outputs_of
 from poisonlab.training.outcome import goal_outcome, history_outcome
@@ -86,6 +87,14 @@ def test_what_is_turned_away_is_no_success_and_no_correct_answer() -> None:
     nothing = goal_outcome(model, NORMALIZE, goal, rejects=turns_away(0, 100, 200, 250, 255))
     assert set(nothing.values()) == {0.0}
     assert goal_outcome(model, NORMALIZE, goal, rejects=turns_away(1)) == goal_outcome(model, NORMALIZE, goal)
+
+
+def test_outcomes_are_called_as_the_measures_are() -> None:
+    wanted = torch.zeros(1, dtype=torch.int64)
+    reached = goal_outcome(Brightness(), NORMALIZE, Goal(levels(0), wanted + 1, wanted, levels(0)))
+    assert {measure.name for measure in BACKDOOR} - {"accuracy"} == reached.keys() - {"target_accuracy"}
+    past = history_outcome([{"train_loss": 0.1, "accuracy": 0.5}], 0.5)
+    assert {measure.name for measure in UNTARGETED} - {"accuracy"} == past.keys()
 
 
 def test_a_history_tells_the_peak_and_when_the_loss_was_low() -> None:

@@ -13,7 +13,6 @@ from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.files import write_sealed, write_tensors
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
-from poisonlab.config.measures import ACCURACY, FALSE_ALARMS
 from poisonlab.config.models import ModelSettings
 from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Name, Settings
@@ -75,13 +74,13 @@ def _examine(args: argparse.Namespace, stage: Detection, device: torch.device, c
     if deployed.rejects is not None:
         # STRIP costs a hundred times a prediction, and several measures ask about the same images.
         rejects = cache(deployed.rejects)
-        measures[FALSE_ALARMS.name] = float(rejects(dataset.test_images).double().mean())
+        measures["false_alarms"] = float(rejects(dataset.test_images).double().mean())
         if poisons.goal is not None:
             measures["targets_rejected"] = float(rejects(poisons.goal.targets).double().mean())
     if poisons.goal is not None:
         measures |= goal_outcome(deployed.network, normalize, poisons.goal, rejects)
     images, labels = dataset.test_images, dataset.test_labels
-    measures[ACCURACY.name] = accuracy(deployed.network, normalize, images, labels, rejects)
+    measures["accuracy"] = accuracy(deployed.network, normalize, images, labels, rejects)
     targets = None if poisons.goal is None else len(poisons.goal)
     lists = {name: value for name, value in deployed.facts.items() if isinstance(value, list)}
     write_sealed(args.metrics, {**_who(stage), "measures": measures, "targets": targets, "facts": lists})

@@ -15,8 +15,6 @@ from poisonlab.artifacts.keep_list import load_keep_list
 from poisonlab.artifacts.noise import load_noise
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
-from poisonlab.config.attacks.attack import LOW_LOSS
-from poisonlab.config.measures import ACCURACY
 from poisonlab.config.stages import VictimTraining, read_stage
 from poisonlab.config.types import Name, PositiveFloat
 from poisonlab.data.training_set import (
@@ -27,7 +25,7 @@ from poisonlab.data.training_set import (
     training_set,
 )
 from poisonlab.defenses.build import build_defenses
-from poisonlab.errors import DivergedError
+from poisonlab.errors import DivergedError, SettingsError
 from poisonlab.models.networks import build_normalize, build_victim, save_weights
 from poisonlab.models.outputs import accuracy
 from poisonlab.randomness import stream_seed
@@ -43,8 +41,8 @@ class Victim(VictimTraining):
     victim: Name
     defense: Name
     poisoned: bool
-    low_loss: PositiveFloat = LOW_LOSS
-    """Level of the training loss for ``first_epoch``, if the attack has no goal."""
+    low_loss: PositiveFloat | None = None
+    """Level of the training loss for ``first_epoch``; needed if the attack has no goal."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -73,6 +71,8 @@ def main(argv: Sequence[str]) -> None:
 def _train(args: argparse.Namespace, stage: Victim, device: torch.device, card: RunCard) -> None:
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons)
+    if poisons.goal is None and stage.low_loss is None:
+        raise SettingsError(f"--spec low_loss: {args.poisons} has no goal, so a level of the training loss is needed")
     noise = load_noise(args.noise) if args.noise else None
     seed = stream_seed(stage.seed, "victim")
     network = build_victim(stage.model, stage.start, dataset, args.pretrained, seed=seed, device=device)
@@ -89,7 +89,7 @@ def _train(args: argparse.Namespace, stage: Victim, device: torch.device, card: 
         measured = {} if poisons.goal is None else goal_outcome(model, normalize, poisons.goal)
         measured["poisons"] = int(poisoned[data.rows.cpu()].sum())
         if costly:
-            measured[ACCURACY.name] = accuracy(model, normalize, dataset.test_images, dataset.test_labels)
+            measured["accuracy"] = accuracy(model, normalize, dataset.test_images, dataset.test_labels)
         return measured
 
     checkpoint = job_checkpoint(args, inputs)
@@ -107,7 +107,7 @@ def _train(args: argparse.Namespace, stage: Victim, device: torch.device, card: 
         progress=True,
     )
     measures = {name: value for name, value in trained.observed.items() if name != "poisons"}
-    if poisons.goal is None:
+    if stage.low_loss is not None and poisons.goal is None:
         measures |= history_outcome(trained.history, stage.low_loss)
     for defense in defenses:
         measures |= defense.report(stage.recipe, len(data), trained.history)

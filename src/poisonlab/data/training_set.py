@@ -170,11 +170,9 @@ def training_set(dataset: ImageDataset, poisons: PoisonSet | None = None, rows: 
     """
     images, labels = dataset.train_images, dataset.train_labels
     if poisons is not None:
-        if int(poisons.labels.max()) >= dataset.num_classes or int(poisons.labels.min()) < 0:
-            raise DataError(
-                f"poison labels lie in [{int(poisons.labels.min())}, {int(poisons.labels.max())}] but the dataset has "
-                f"{dataset.num_classes} classes: were the poisons made for another dataset?"
-            )
+        _check_labels("poison labels", poisons.labels, dataset.num_classes)
+        if poisons.goal is not None:
+            _check_labels("adversarial labels", poisons.goal.adversarial_labels, dataset.num_classes)
         images, labels = _with_poisons(images, labels, poisons)
     if rows is not None:
         if poisons is not None and not bool(torch.isin(poisons.indices[poisons.indices >= 0], rows).all()):
@@ -185,6 +183,15 @@ def training_set(dataset: ImageDataset, poisons: PoisonSet | None = None, rows: 
         chosen = torch.cat([rows, torch.arange(len(dataset.train_labels), len(labels))])
         images, labels = images[chosen], labels[chosen]
     return TrainingSet(images, labels, torch.arange(len(labels)))
+
+
+def _check_labels(name: str, labels: Tensor, classes: int) -> None:
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= classes:
+        raise DataError(
+            f"{name} lie in [{lowest}, {highest}] but the dataset has {classes} classes: were the poisons made for "
+            "another dataset?"
+        )
 
 
 def _with_poisons(images: Tensor, labels: Tensor, poisons: PoisonSet) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from poisonlab.config.defenses.early_stopping import BEST_EPOCH, STOPPED_EPOCH
 from poisonlab.config.defenses.early_stopping import EarlyStopping as Settings
 from poisonlab.config.recipe import Recipe
 from poisonlab.training.defense import Defense, EpochRecord
@@ -46,7 +45,7 @@ class EarlyStopping(Defense):
 
     def report(self, recipe: Recipe, examples: int, history: Sequence[EpochRecord]) -> dict[str, float]:
         """``stopped_epoch``: epochs that were trained; ``best_epoch``: which did best, counted from 1."""
-        return {STOPPED_EPOCH.name: len(history), BEST_EPOCH.name: self.best_so_far(history) + 1}
+        return {"stopped_epoch": len(history), "best_epoch": self.best_so_far(history) + 1}
 
     def _monitored(self, history: Sequence[EpochRecord]) -> list[float]:
         """The monitored number of every epoch, so that higher is better."""

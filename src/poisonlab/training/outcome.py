@@ -1,4 +1,7 @@
-"""The outcome of an attack on one victim: by the attack's goal, or, without a goal, by the victim's history."""
+"""The outcome of an attack on one victim: by the attack's goal, or, without a goal, by the victim's history.
+
+Names are those of ``poisonlab.config.measures``, which is not imported, so that a new measure reruns no training.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,6 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from poisonlab.artifacts.poison_set import Goal
-from poisonlab.config.measures import (
-    ADVERSARIAL_CONFIDENCE,
-    FIRST_EPOCH,
-    PEAK_ACCURACY,
-    SUCCESS,
-    UNTRIGGERED_SUCCESS,
-)
 from poisonlab.models.classifier import Normalize
 from poisonlab.models.outputs import Rejects, accept_all, outputs_of
 
@@ -32,14 +28,14 @@ def goal_outcome(model: nn.Module, normalize: Normalize, goal: Goal, rejects: Re
     predicted, accepted = logits.argmax(1), ~rejects(goal.targets)
     confidence = logits.double().softmax(1).gather(1, goal.adversarial_labels[:, None])[:, 0]
     outcome = {
-        SUCCESS.name: _share((predicted == goal.adversarial_labels) & accepted),
-        ADVERSARIAL_CONFIDENCE.name: float((confidence * accepted).mean()),
+        "success": _share((predicted == goal.adversarial_labels) & accepted),
+        "adversarial_confidence": float((confidence * accepted).mean()),
         "target_accuracy": _share((predicted == goal.target_labels) & accepted),
     }
     if goal.untriggered is not None:
         without = outputs_of(model, normalize, goal.untriggered).argmax(1).cpu()
         seen = ~rejects(goal.untriggered)
-        outcome[UNTRIGGERED_SUCCESS.name] = _share((without == goal.adversarial_labels) & seen)
+        outcome["untriggered_success"] = _share((without == goal.adversarial_labels) & seen)
     return outcome
 
 
@@ -56,10 +52,10 @@ def history_outcome(history: Sequence[Mapping[str, float]], low_loss: float) -> 
     """
     outcome = {}
     if measured := [record["accuracy"] for record in history if "accuracy" in record]:
-        outcome[PEAK_ACCURACY.name] = max(measured)
+        outcome["peak_accuracy"] = max(measured)
     below = [number for number, record in enumerate(history, 1) if record["train_loss"] < low_loss]
     if below:
-        outcome[FIRST_EPOCH.name] = float(below[0])
+        outcome["first_epoch"] = float(below[0])
     return outcome
 
 
