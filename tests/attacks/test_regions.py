@@ -80,7 +80,7 @@ def test_a_part_of_the_set_is_drawn_from_all_classes() -> None:
 
 
 def test_the_authors_code_moves_up_only() -> None:
-    assert class_noise(10, (3, 8, 8), settings(regions=4, values="zero-or-plus"), 0).unique().tolist() == [0, 8]
+    assert class_noise(10, (3, 8, 8), settings(regions=4, signs="plus"), 0).unique().tolist() == [0, 8]
 
 
 def test_grey_images_have_grey_patches() -> None:

@@ -513,7 +513,8 @@ DEFENSES: list[dict[str, Any]] = [
     {"name": "dp-sgd", "apply": [{"method": "dp-sgd", "delta": 1e-5}, {"method": "random-noise",
      "distribution": "uniform"}]},
     {"name": "others", "apply": [{"method": "epic", "stop_after": 9}, {"method": "gradient-shaping"},
-     {"method": "adversarial-poisoning"}, {"method": "strong-augmentation", "kind": "mixup", "ways": 3}]},
+     {"method": "adversarial-poisoning"}, {"method": "strong-augmentation", "kind": "mixup", "ways": 3},
+     {"method": "early-stopping"}]},
 ]  # fmt: skip
 
 

@@ -72,5 +72,5 @@ def class_noise(classes: int, shape: tuple[int, int, int], settings: Settings, s
         )
     stream = generator("cpu", seed, "regions", "colours")
     drawn = torch.randint(0, 2, (classes, channels, rows, columns), generator=stream, dtype=torch.int16)
-    colours = (2 * drawn - 1 if settings.values == "signed" else drawn) * settings.eps
+    colours = (2 * drawn - 1 if settings.signs == "both" else drawn) * settings.eps
     return colours.repeat_interleave(height // rows, 2).repeat_interleave(width // columns, 3)

@@ -43,9 +43,9 @@ class Regions(Attack):
     """Poisons as a fraction of the images that the victim is trained on, drawn from all classes alike."""
     eps: Annotated[int, Field(ge=1, le=255)] = 8
     """Every channel of a patch changes by so many whole levels of 1/255."""
-    values: Literal["signed", "zero-or-plus"] = "signed"
-    """``signed``: each channel of a patch changes by -eps or +eps (the paper); ``zero-or-plus``: by 0 or +eps (the
-    authors' code of RN)."""
+    signs: Literal["both", "plus"] = "both"
+    """``both``: each channel of a patch changes by -eps or +eps (the paper); ``plus``: by 0 or +eps (the authors' code
+    of RN)."""
     low_loss: PositiveFloat = LOW_LOSS
     """Level of the training loss that ``first_epoch`` waits for."""
 
