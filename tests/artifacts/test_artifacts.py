@@ -34,13 +34,12 @@ from poisonlab.artifacts.files import (
     write_tensors,
     write_text,
 )
-from poisonlab.artifacts.keep_list import load_keep_list, save_keep_list
+from poisonlab.artifacts.keep_list import KeepList, load_keep_list, save_keep_list
 from poisonlab.artifacts.noise import load_noise, save_noise
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.artifacts.remade import REMADE
 from poisonlab.artifacts.setting_aside import MARKS, deal_with, set_marked_aside
 from poisonlab.errors import DamagedError, DataError, DivergedError, PoisonlabError
-from poisonlab.filters.keep_list import KeepList
 
 TENSORS = {
     "bytes": torch.arange(12, dtype=torch.uint8).view(3, 4),
