@@ -124,6 +124,7 @@ class Workplace:
         recipe = victim.recipe.model_copy(update={"epochs": epochs, "warmup_epochs": warmup})
         told = spec(
             attack="benchmark",
+            victim="victim",
             defense="none",
             poisoned=True,
             defenses=[],
