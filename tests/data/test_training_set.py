@@ -15,8 +15,8 @@ from torch import Tensor
 
 from poisonlab.artifacts.dataset import read_dataset, save_dataset
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
+from poisonlab.config.start import Start
 from poisonlab.config.validation import Validation
-from poisonlab.config.victims import Start
 from poisonlab.data.dataset import ImageDataset, channel_statistics
 from poisonlab.data.training_set import (
     TrainingSet,

@@ -13,9 +13,9 @@ from loading import program
 from numpy.typing import NDArray
 from PIL import Image
 
-from poisonlab.artifacts.files import write_arrays, write_sealed, write_tensors
+from poisonlab.artifacts.arrays import write_arrays
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
-from poisonlab.commandline import run
+from poisonlab.artifacts.tensors import write_tensors
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.figures import style
 from poisonlab.figures.examples import examples, examples_caption, noise_places
@@ -25,7 +25,9 @@ from poisonlab.figures.learning_curves import learning_curves, learning_curves_c
 from poisonlab.figures.noise_histogram import noise_histogram, noise_histogram_caption
 from poisonlab.figures.outcome import outcome, outcome_caption, read_results
 from poisonlab.figures.wording import listed, number, percent
+from poisonlab.files import write_sealed
 from poisonlab.provenance import spec
+from poisonlab.runtime.program import run
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 COORDINATES = np.linspace(-24, 24, 9)

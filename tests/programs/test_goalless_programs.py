@@ -10,14 +10,14 @@ import torch
 from loading import program
 
 from poisonlab.artifacts.dataset import read_dataset
-from poisonlab.artifacts.files import read_sealed
 from poisonlab.artifacts.keep_list import load_keep_list
 from poisonlab.artifacts.noise import load_noise
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.config.models import SmallResNet
+from poisonlab.config.models.small_resnet import SmallResNet
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.training_set import held_out
 from poisonlab.errors import SettingsError
+from poisonlab.files import read_sealed
 from poisonlab.provenance import spec
 
 MODEL = SmallResNet(width=4, stem_stride=4).model_dump()

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from poisonlab.artifacts.files import read_tensors
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.commandline import run, settings
+from poisonlab.artifacts.tensors import read_tensors
 from poisonlab.errors import DataError
 from poisonlab.figures.examples import examples, examples_caption, noise_places
 from poisonlab.figures.program import drawing, parser
 from poisonlab.figures.style import save
+from poisonlab.runtime.program import run, settings
 
 
 def main(argv: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from poisonlab.artifacts.files import read_tensors, write_tensors
+from poisonlab.artifacts.tensors import read_tensors, write_tensors
 from poisonlab.config.validation import Validation
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.config.start import Start
 from poisonlab.config.validation import Validation
-from poisonlab.config.victims import Start
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError
 from poisonlab.randomness import generator

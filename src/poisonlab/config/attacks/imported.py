@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from poisonlab.config.attacks.attack import BACKDOOR, LOW_LOSS, UNTARGETED, Attack
-from poisonlab.config.datasets import ChannelValues
+from poisonlab.config.data.source import ChannelValues
 from poisonlab.config.measures import Measure
 from poisonlab.config.types import LATER, FilePath, PositiveFloat, PositiveLevels
 from poisonlab.errors import SettingsError
