@@ -218,8 +218,8 @@ class Study(Settings):
         for row in self.defenses:
             if self.dataset.validation is None and any(isinstance(own, EarlyStopping) for own in row.apply):
                 raise ValueError(
-                    f"defense {row.name!r} stops early by a validation set: set dataset.validation to a share or a number "
-                    "of images per class"
+                    f"defense {row.name!r} stops early by a validation set: set dataset.validation to a share or "
+                    "a number of images per class"
                 )
         return self
 
