@@ -19,10 +19,10 @@ from poisonlab.config.recipes import PUBLISHED, NamedRecipe
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.abl import build
 from poisonlab.defenses.build import build_defenses
-from poisonlab.defenses.defense import Batch, Defense, EpochEnd
 from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.training.checkpoint import Checkpoint
+from poisonlab.training.defense import Batch, Defense, EpochEnd
 from poisonlab.training.loop import train
 
 STILL = Augmentation(kind="none")
@@ -190,25 +190,24 @@ def test_which_examples_are_trained_in_which_epoch(lengths: tuple[int, int, int]
     isolation, fine_tune, unlearn = lengths
     data, model, spy = tiny_set(), network(), Spy()
     isolated: list[set[int]] = []
-    at_last: list[int] = []
 
     def observe(now: nn.Module, left: TrainingSet, costly: bool) -> dict[str, float]:
         isolated.append(lowest_by_hand(model, data, 5))
-        at_last[:] = left.rows.tolist()
         return {}
 
     settings = phases(*lengths, share=0.2)
     recipe = Recipe(epochs=40, batch_size=8, lr=0.02)
-    history = train(model, Normalize(MEAN, STD), data, recipe, seed=0, defenses=[build(settings), spy], observe=observe)
+    defenses = [build(settings), spy]
+    ended = train(model, Normalize(MEAN, STD), data, recipe, seed=0, defenses=defenses, observe=observe)
     chosen = isolated[isolation - 1]
     trained = [sorted(row for at, rows in spy.seen for row in rows if at == epoch) for epoch in range(sum(lengths))]
     everything = data.rows.tolist()
     others = [row for row in everything if row not in chosen]
     assert trained == [everything] * isolation + [others] * fine_tune + [sorted(chosen)] * unlearn
     # What counts as kept in the end is what was not isolated, although unlearning trained on the isolated.
-    assert sorted(at_last) == others
-    assert len(history) == sum(lengths)
-    assert all(record["lr"] == 5e-4 and record["train_loss"] < 0 for record in history[isolation + fine_tune :])
+    assert sorted(ended.data.rows.tolist()) == others
+    assert len(ended.history) == sum(lengths)
+    assert all(record["lr"] == 5e-4 and record["train_loss"] < 0 for record in ended.history[isolation + fine_tune :])
 
 
 def final_weights(saved: Path | None = None, kill_at: int | None = None) -> Tensor:
@@ -276,7 +275,8 @@ def test_a_patch_is_learned_without_it_and_unlearned_with_it() -> None:
     normalize = Normalize((0.5, 0.5), (0.2, 0.2))
 
     def outcomes(*defenses: Defense) -> tuple[list[tuple[float, float]], list[Tensor]]:
-        """After each epoch: fraction of patched images taken for class 0, and test accuracy; rows of the next one."""
+        """After each epoch: fraction of patched images taken for class 0, and test accuracy; rows trained on in each
+        epoch, and those left at the end."""
         torch.manual_seed(0)
         convolution = nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten()
         model = Classifier(
@@ -293,8 +293,8 @@ def test_a_patch_is_learned_without_it_and_unlearned_with_it() -> None:
             return {}
 
         recipe = Recipe(epochs=6, batch_size=16, lr=0.02, augmentation=STILL)
-        train(model, normalize, data, recipe, seed=0, defenses=defenses, observe=observe)
-        return measured, rows
+        ended = train(model, normalize, data, recipe, seed=0, defenses=defenses, observe=observe)
+        return measured, [*rows, ended.data.rows]
 
     undefended, _ = outcomes()
     assert undefended[-1][0] > 0.9
@@ -302,7 +302,7 @@ def test_a_patch_is_learned_without_it_and_unlearned_with_it() -> None:
     measured, rows = outcomes(build(phases(3, 6, 4, share=0.05, unlearn_lr=3e-3)))
     # Unlearning trains on what fine-tuning left out; after it the others are handed back, as held to be clean.
     isolated = torch.ones(800, dtype=torch.bool).index_fill_(0, rows[-1], False)
-    assert sorted(rows[8].tolist()) == isolated.nonzero()[:, 0].tolist()
+    assert sorted(rows[9].tolist()) == isolated.nonzero()[:, 0].tolist()
     # One in ten of all, and most of the isolated.
     assert patched.float().mean() < 0.12
     assert int(isolated.sum()) == 40

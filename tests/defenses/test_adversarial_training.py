@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.adversarial_training import Settings, build
-from poisonlab.defenses.defense import Batch, Defense
 from poisonlab.models.classifier import Normalize
+from poisonlab.training.defense import Batch, Defense
 from poisonlab.training.loop import train
 
 AT = {"method": "adversarial-training", "eps": 8}

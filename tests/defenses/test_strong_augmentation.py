@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.training_set import TrainingSet
-from poisonlab.defenses.defense import Batch
 from poisonlab.defenses.strong_augmentation import (
     Settings,
     StrongAugmentation,
@@ -32,6 +31,7 @@ from poisonlab.defenses.strong_augmentation import (
     mixup,
 )
 from poisonlab.models.classifier import Normalize
+from poisonlab.training.defense import Batch
 from poisonlab.training.loop import train
 
 KINDS = ("mixup", "cutmix", "cutout")

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.build import build_defenses
-from poisonlab.defenses.defense import Batch, Defense
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.training.checkpoint import Checkpoint
+from poisonlab.training.defense import Batch, Defense
 from poisonlab.training.loop import train
 
 MEAN, STD = (0.4, 0.5), (0.2, 0.3)
