@@ -119,7 +119,7 @@ def test_what_a_victim_is_called_is_no_setting_of_its_outcome() -> None:
 
 def test_a_command_reads_as_its_arguments() -> None:
     """Whatever stands in a description or a path reaches the program as it is."""
-    odd = "it's $HOME; `ls` {braces} \"quotes\""
+    odd = 'it\'s $HOME; `ls` {braces} "quotes"'
     graph = graph_of(lambda values: values.update(description=odd))
     job = graph.job("tables", {"scope": ""})
     printed, _, program = job.command("workflow/scripts", {}).partition(" | ")

@@ -54,7 +54,8 @@ class Pristine:
 
 
 @contextmanager
-def _inside(folder: Path) -> Iterator[None]:
+def inside(folder: Path) -> Iterator[None]:
+    """As if called from a folder."""
     here = Path.cwd()
     os.chdir(folder)
     try:
@@ -63,10 +64,16 @@ def _inside(folder: Path) -> Iterator[None]:
         os.chdir(here)
 
 
+def graph_of(checkout: Path) -> Graph:
+    """The graph of the study of a checkout, from within it."""
+    with inside(checkout):
+        return Graph(read_study(yaml.safe_load(Path(STUDY).read_text(encoding="utf-8"))))
+
+
 def state_of(checkout: Path) -> State:
     """The jobs of the study of a checkout, with the code as it lies there."""
-    with _inside(checkout):
-        graph = Graph(read_study(yaml.safe_load(Path(STUDY).read_text(encoding="utf-8"))))
+    with inside(checkout):
+        graph = graph_of(checkout)
         jobs = {(job.stage, job.name): job for job in graph.all_jobs()}
         made = {path: key for key, job in jobs.items() for path in job.outputs.values()}
         inputs = {key: [path for paths in job.inputs.values() for path in paths] for key, job in jobs.items()}
