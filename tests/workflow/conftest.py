@@ -86,6 +86,20 @@ def finished(shared: Path) -> Checkout:
     return study
 
 
+@pytest.fixture(scope="session")
+def rooms(shared: Path) -> Checkout:
+    """The study of rooms.yaml, really computed."""
+    study = Checkout(shared / "rooms")
+
+    def make() -> None:
+        check_out(study.path, HERE / "rooms.yaml")
+        outcome = study.snakemake("--cores", "2")
+        assert outcome.code == 0, outcome.output
+
+    _once(study.path, make)
+    return study
+
+
 EXTENDED = (
     "results/victims/real/moved/transfer/none/seed0.safetensors",
     "results/victims/real/moved/transfer/friends-bernoulli/seed0.safetensors",
