@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import import_module
 from inspect import signature
 from types import ModuleType
@@ -67,6 +67,16 @@ def case_of(name: str, table: Mapping[str, Case], where: str) -> Case:
     if name not in table:
         pytest.fail(f"{name} is registered but its contract has no settings for it: add {name!r} to {where}")
     return table[name]
+
+
+def check_settings_are_told(
+    kind: type[Settings], changed: Iterable[str], where: str, elsewhere: Collection[str] = ()
+) -> None:
+    """See that every setting of a method is changed in its table, but for those of the kind's base class."""
+    inherited = {name for base in kind.__bases__ for name in getattr(base, "model_fields", ())}
+    missing = kind.model_fields.keys() - inherited - {"method"} - set(changed) - set(elsewhere)
+    if missing:
+        pytest.fail(f"no test changes {', '.join(sorted(missing))} of {kind.__name__}: give a value of each in {where}")
 
 
 def or_refusal(work: Callable[[], Result]) -> Result | str:

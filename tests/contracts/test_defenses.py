@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from registry import DEFENSES, case_of, modules_of
+from registry import DEFENSES, case_of, check_settings_are_told, modules_of
 from tiny import MEAN, STD, STILL, KilledError, Run, batch_of, data_set, grouped, network, state, trained
 
+from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.rows import Row
 from poisonlab.defenses.build import build_defenses
 from poisonlab.errors import SettingsError
@@ -28,6 +29,8 @@ class Case:
     Attributes:
         on: settings that change the outcome of ``tiny.trained``.
         off: settings of no strength, which leave the outcome as it is.
+        others: of every setting a value that, in the place of that of ``on``, gives another outcome.
+        elsewhere: settings that do not act in ``tiny.trained``; the defense's own tests see to them.
         off_recipe: changes of the recipe, of both trainings that are compared, under which ``off`` has no strength.
         exact: whether the outcome under ``off`` is the same to the bit, and not just up to rounding.
         draws: whether a batch is changed by chance.
@@ -35,41 +38,89 @@ class Case:
 
     on: Mapping[str, Any]
     off: Mapping[str, Any]
+    others: Mapping[str, Any] = field(default_factory=dict)
+    elsewhere: frozenset[str] = frozenset()
     off_recipe: Mapping[str, Any] = field(default_factory=dict)
     exact: bool = True
     draws: bool = False
 
 
+TABLE = "CASES of tests/contracts/test_defenses.py"
 # No step, clip or noise is seen in float32 at this size.
 NOTHING, EVERYTHING = 1e-30, 1e30
 CASES: dict[str, Case] = {
     "abl": Case(
-        on={"isolation_epochs": 2, "fine_tune_epochs": 3, "unlearn_epochs": 2, "share": 0.2},
+        on={"isolation_epochs": 2, "fine_tune_epochs": 3, "unlearn_epochs": 2, "share": 0.2, "gamma": 1.2},
         # The first phase alone: the tests stop after three epochs.
         off={"isolation_epochs": 3, "fine_tune_epochs": 1, "unlearn_epochs": 0, "share": 0.2, "gamma": 0},
+        others={
+            "isolation_epochs": 1,
+            "fine_tune_epochs": 2,
+            "unlearn_epochs": 1,
+            "share": 0.4,
+            "gamma": 0,
+            "isolation_loss": "lga",
+            "unlearn_lr": 1e-3,
+        },
         off_recipe={"milestones": ()},
     ),
-    "adversarial-poisoning": Case(on={"steps": 1}, off={"eps": NOTHING}, draws=True),
-    "adversarial-training": Case(on={"steps": 1}, off={"eps": NOTHING}, draws=True),
+    "adversarial-poisoning": Case(
+        on={"steps": 1},
+        off={"eps": NOTHING},
+        others={"share": 0.25, "eps": 4, "steps": 2, "lr": 0.05},
+        draws=True,
+    ),
+    "adversarial-training": Case(
+        on={"steps": 1}, off={"eps": NOTHING}, others={"eps": 4, "steps": 2, "lr": 0.05}, draws=True
+    ),
     "dp-sgd": Case(
         on={"clip": 0.5, "noise_multiplier": 0.1},
         off={"clip": EVERYTHING, "noise_multiplier": 0},
+        others={"clip": 0.25, "noise_multiplier": 0.2},
+        # Of what is reported.
+        elsewhere=frozenset({"delta"}),
         # All examples are in every batch, in another order than that of a shuffled pass.
         off_recipe={"batch_size": 24, "augmentation": STILL},
         exact=False,
     ),
-    "epic": Case(on={"drop_after": 1, "fraction": 0.4}, off={"drop_after": 3}),
-    "friendly-noise": Case(on={"def_epoch": 1}, off={"def_epoch": 0, "zeta": NOTHING}),
-    "gradient-shaping": Case(on={"clip": 0.5, "noise": 0.02}, off={"clip": EVERYTHING, "noise": 0}),
+    "epic": Case(
+        on={"drop_after": 1, "fraction": 0.4},
+        off={"drop_after": 3},
+        others={
+            "fraction": 0.7,
+            "interval": 2,
+            "drop_after": 2,
+            "stop_after": 2,
+            "alone": 2,
+            "pool": "remaining",
+        },
+        elsewhere=frozenset({"bias", "until_last_milestone"}),
+    ),
+    "friendly-noise": Case(
+        on={"def_epoch": 1},
+        off={"def_epoch": 0, "zeta": NOTHING},
+        others={"def_epoch": 2, "zeta": 8},
+        # Of the making of the noise, and of victims that begin from a pretrained network.
+        elsewhere=frozenset(FriendlyNoise.model_fields.keys() - {"def_epoch", "zeta"}),
+    ),
+    "gradient-shaping": Case(
+        on={"clip": 0.5, "noise": 0.02},
+        off={"clip": EVERYTHING, "noise": 0},
+        others={"clip": 0.25, "noise": 0.04, "distribution": "laplacian"},
+    ),
     "random-noise": Case(
         # Friendly noise would clip it if it did not.
         on={"distribution": "bernoulli", "mu": 8, "clip": True},
         off={"distribution": "gaussian", "mu": NOTHING},
+        others={"distribution": "uniform", "mu": 4, "clip": False},
         draws=True,
     ),
-    # The box has no pixel: its side is 6 * sqrt(1 - 0.66 * 1.5), rounded down.
     "strong-augmentation": Case(
-        on={"kind": "mixup", "copies": 2, "warmup_epochs": 1}, off={"kind": "cutout", "alpha": 1.5}, draws=True
+        on={"kind": "mixup", "copies": 2, "warmup_epochs": 1},
+        # The box has no pixel: its side is 6 * sqrt(1 - 0.66 * 1.5), rounded down.
+        off={"kind": "cutout", "alpha": 1.5},
+        others={"kind": "cutmix", "alpha": 3, "ways": 3, "copies": 3, "warmup_epochs": 0},
+        draws=True,
     ),
 }
 MAXUP = {"method": "strong-augmentation", "copies": 2, "warmup_epochs": 1}
@@ -85,7 +136,7 @@ OTHER_FORMS = {
 
 
 def case(name: str) -> Case:
-    return case_of(name, CASES | OTHER_FORMS, "CASES of tests/contracts/test_defenses.py")
+    return case_of(name, CASES | OTHER_FORMS, TABLE)
 
 
 def on(name: str) -> dict[str, Any]:
@@ -131,6 +182,14 @@ def test_it_trains_to_other_weights_and_the_same_seed_to_the_same_bits(name: str
     assert not same(first, outcome(device))
     assert same(first, trained([on(name)], device))
     assert not same(first, trained([on(name)], device, seed=1))
+
+
+@every_defense
+def test_every_setting_matters(name: str) -> None:
+    told, plain = case(name), outcome(torch.device("cpu"), name)
+    check_settings_are_told(DEFENSES[name], told.others, f"the others of {name!r} in {TABLE}", told.elsewhere)
+    for setting, value in told.others.items():
+        assert not same(trained([{**on(name), setting: value}]), plain), setting
 
 
 @every_defense

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from planted import CLASSES, NORMALIZE, TARGET, planted, triggered
-from registry import DETECTORS, case_of, modules_of
+from registry import DETECTORS, case_of, check_settings_are_told, modules_of
 from tiny import state
 from torch import Tensor, nn
 
@@ -29,28 +29,56 @@ class Case:
         settings: under which it stops the planted backdoor.
         images: how many clean ones it needs for that.
         brief: changes of the settings for the tests in which it need not.
+        small: changes of the settings for a linear network, under which every setting matters.
+        others: of every setting a value that gives other findings then.
     """
 
     settings: Mapping[str, Any]
     images: int = 64
     brief: Mapping[str, Any] = field(default_factory=dict)
+    small: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[str, Any] = field(default_factory=dict)
 
 
+TABLE = "CASES of tests/contracts/test_detectors.py"
 CASES = {
     "neural-cleanse": Case(
-        {"epochs": 40, "batch_size": 32, "repair_epochs": 5, "repair_lr": 0.05}, brief={"epochs": 3, "limit": 0.1}
+        {"epochs": 40, "batch_size": 32, "repair_epochs": 5, "repair_lr": 0.05},
+        brief={"epochs": 3, "limit": 0.1},
+        small={"epochs": 20, "batch_size": 5, "lr": 0.5, "success": 0.1, "limit": 0.5},
+        others={
+            "epochs": 19,
+            "batch_size": 4,
+            "lr": 0.4,
+            "success": 1.0,
+            "initial_cost": 0.004,
+            "limit": 50.0,
+            "repair_share": 0.5,
+            "repair_epochs": 1,
+            "repair_lr": 0.02,
+            "repair_momentum": 0.5,
+        },
     ),
-    "strip": Case({"count": 30}, images=200, brief={"count": 3}),
+    "strip": Case(
+        {"count": 30},
+        images=200,
+        brief={"count": 3},
+        others={"count": 4, "convention": "blend", "alpha": 0.5, "far": 0.3, "fit": "gaussian"},
+    ),
 }
 every_detector = pytest.mark.parametrize("name", DETECTORS)
 
 
 def case(name: str) -> Case:
-    return case_of(name, CASES, "CASES of tests/contracts/test_detectors.py")
+    return case_of(name, CASES, TABLE)
+
+
+def told(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {"method": name, **case(name).settings, **changes}
 
 
 def brief(name: str) -> dict[str, Any]:
-    return {"method": name, **case(name).settings, **case(name).brief}
+    return told(name, case(name).brief)
 
 
 def examined(
@@ -65,8 +93,7 @@ def examined(
 @cache
 def deployed(name: str, device: torch.device) -> Deployment:
     """The planted network in the defender's hands."""
-    row = {"method": name, **case(name).settings}
-    return examined(row, copy.deepcopy(planted().model).to(device), device, case(name).images)
+    return examined(told(name, {}), copy.deepcopy(planted().model).to(device), device, case(name).images)
 
 
 def answers(name: str, device: torch.device, images: Tensor) -> Tensor:
@@ -139,6 +166,27 @@ def test_the_same_seed_gives_the_same_findings_and_answers(name: str, device: to
         first.rejects(images[:7])
         assert torch.equal(first.rejects(images.float() / 255), rejected)
         assert torch.equal(again.rejects(images), rejected)
+
+
+@every_detector
+def test_every_setting_matters(name: str) -> None:
+    """On a linear network and random images."""
+    check_settings_are_told(DETECTORS[name], case(name).others, f"the others of {name!r} in {TABLE}")
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
+    images = torch.randint(256, (40, 3, 4, 4), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+
+    def found(**changes: Any) -> list[Tensor]:
+        clean = CleanImages(images[:12], torch.arange(12) % 5, 5)
+        deployment = deploy(told(name, {**case(name).small, **changes}), network, NORMALIZE, clean, seed=7)
+        rejected = torch.empty(0) if deployment.rejects is None else deployment.rejects(images)
+        facts = torch.tensor([float(fact) for fact in deployment.facts.values() if not isinstance(fact, list)])
+        return [*deployment.tensors.values(), *deployment.network.parameters(), rejected, facts]
+
+    plain = found()
+    for setting, value in case(name).others.items():
+        pairs = zip(plain, found(**{setting: value}), strict=True)
+        assert not all(torch.equal(one, two) for one, two in pairs), setting
 
 
 @every_detector

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from registry import FILTERS, case_of, modules_of, or_refusal
+from registry import FILTERS, case_of, check_settings_are_told, modules_of, or_refusal
 from torch import Tensor
 
 from poisonlab.errors import DataError, SettingsError
@@ -23,31 +23,36 @@ class Case:
 
     Attributes:
         settings: under which it finds the outliers.
+        full: groups of settings, every one of which matters on ``mixed``; all settings are in some group.
         by_chance: it drops by chance, whatever the features are.
         ranks: it scores the examples.
         rounds: its solver stops near the boundary, where the order of the examples and their type decide.
     """
 
     settings: Mapping[str, Any]
+    full: Sequence[Mapping[str, Any]]
     by_chance: bool = False
     ranks: bool = True
     rounds: bool = False
 
 
+TABLE = "CASES of tests/contracts/test_filters.py"
 CASES: dict[str, Case] = {
-    "activation-clustering": Case({}, ranks=False),
-    "deep-knn": Case({"k": 12}),
-    "l2-centroid": Case({"fraction": 0.1}),
-    "one-class-svm": Case({"nu": 0.2, "gamma": 0.0005}, rounds=True),
-    "random-filter": Case({"fraction": 0.1}, by_chance=True, ranks=False),
+    "activation-clustering": Case({}, [{"reduce": "ica", "dims": 2, "threshold": 0.3}], ranks=False),
+    "deep-knn": Case(
+        {"k": 12}, [{"k": 5, "rule": "paper", "self_counts": True}, {"expected": 0.1, "factor": 3.0, "rule": "paper"}]
+    ),
+    "l2-centroid": Case({"fraction": 0.1}, [{"fraction": 0.35}]),
+    "one-class-svm": Case({"nu": 0.2, "gamma": 0.0005}, [{"nu": 0.3, "gamma": 0.5}], rounds=True),
+    "random-filter": Case({"fraction": 0.1}, [{"fraction": 0.35}], by_chance=True, ranks=False),
     # 1.5 * 0.025 * 160 are 6 of each class.
-    "spectral-signatures": Case({"expected": 0.025}),
+    "spectral-signatures": Case({"expected": 0.025}, [{"expected": 0.05, "factor": 2.0}]),
 }
 every_filter = pytest.mark.parametrize("name", FILTERS)
 
 
 def case(name: str) -> Case:
-    return case_of(name, CASES, "CASES of tests/contracts/test_filters.py")
+    return case_of(name, CASES, TABLE)
 
 
 def planted(per_class: int = 40, wrong: int = 4) -> tuple[Tensor, Tensor, Tensor]:
@@ -59,6 +64,13 @@ def planted(per_class: int = 40, wrong: int = 4) -> tuple[Tensor, Tensor, Tensor
     features = 9 * torch.eye(4, 8)[lies] + torch.randn(len(places), 8, generator=stream)
     order = torch.randperm(len(places), generator=stream)
     return features[order], torch.tensor([0, 2, 3, 7])[places[order]], outliers[order]
+
+
+def mixed() -> tuple[Tensor, Tensor]:
+    """Features (60, 4) of three classes that run into one another, and labels."""
+    stream = torch.Generator().manual_seed(1)
+    labels = torch.randint(3, (60,), generator=stream)
+    return torch.randn(60, 4, generator=stream) + 1.5 * labels[:, None], labels
 
 
 def judged(name: str, features: Tensor, labels: Tensor, seed: int = 0, **changes: Any) -> KeepList:
@@ -139,6 +151,18 @@ def test_the_seed_decides_where_chance_does_and_the_device_never(name: str, devi
 
 
 @every_filter
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_every_setting_matters(name: str) -> None:
+    groups = case(name).full
+    check_settings_are_told(FILTERS[name], {key for group in groups for key in group}, f"full of {name!r} in {TABLE}")
+    for group in groups:
+        keep = judge_all([{"method": name, **group}], *mixed(), seed=3).keep
+        for key in group:
+            fewer = {other: value for other, value in group.items() if other != key}
+            assert not torch.equal(judge_all([{"method": name, **fewer}], *mixed(), seed=3).keep, keep), key
+
+
+@every_filter
 def test_other_floating_types_give_the_same_verdict(name: str) -> None:
     features, labels, _ = planted()
     features = features.bfloat16()
@@ -184,15 +208,14 @@ def test_examples_that_do_not_fit_are_one_line(name: str) -> None:
     features, labels, _ = planted()
     broken = features.clone()
     broken[7, 2] = math.nan
-    wrong: list[tuple[Tensor, Tensor]] = [
-        (broken, labels),
-        (features[:, None], labels),
-        (features.long(), labels),
-        (features[:-1], labels),
-        (features, labels.int()),
-    ]
-    for bad in wrong:
-        with pytest.raises(DataError) as caught:
+    for bad, message in [
+        ((broken, labels), "example 7 are not finite"),
+        ((features[:, None], labels), "flatten"),
+        ((features.long(), labels), "flatten"),
+        ((features[:-1], labels), "one int64 label per row"),
+        ((features, labels.int()), "one int64 label per row"),
+    ]:
+        with pytest.raises(DataError, match=message) as caught:
             judged(name, *bad)
         assert "\n" not in str(caught.value)
 
