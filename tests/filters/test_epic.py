@@ -141,17 +141,6 @@ def test_classes_do_not_mix() -> None:
         assert set((~keep[mask]).nonzero()[:, 0].tolist()) == alone
 
 
-def test_isolated_examples_are_found() -> None:
-    """A tight class and a few examples on their own, as poisons are in gradient space late in training."""
-    stream = torch.Generator().manual_seed(3)
-    points = torch.randn(200, 10, generator=stream) * 0.01
-    planted = torch.arange(200) % 40 == 0
-    points[planted] += torch.randn(5, 10, generator=stream)
-    keep = epic(points, torch.zeros(200, dtype=torch.int64), fraction=0.05).keep
-    assert not bool(keep[planted].any())
-    assert int((~keep).sum()) < 10
-
-
 def test_alone_may_mean_more_than_one() -> None:
     points, labels = proxies(100), torch.zeros(100, dtype=torch.int64)
     sizes = facility_location(points, 20).sizes
