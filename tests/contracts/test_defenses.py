@@ -289,6 +289,9 @@ def test_a_batch_is_changed_by_its_own_stream_and_nothing_else_is(name: str, dev
     assert by_chance is case(name).draws
     assert state(model) == before
     assert torch.equal(torch.get_rng_state(), drawn)
+    # Whoever asks the network asks it in eval mode.
+    model.eval()
+    assert all(torch.equal(one, two) for one, two in zip(first, changed(1), strict=True))
 
 
 @every_form

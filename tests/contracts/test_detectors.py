@@ -34,7 +34,7 @@ class Case:
     """
 
     settings: Mapping[str, Any]
-    images: int = 64
+    images: int = 48
     brief: Mapping[str, Any] = field(default_factory=dict)
     small: Mapping[str, Any] = field(default_factory=dict)
     others: Mapping[str, Any] = field(default_factory=dict)
@@ -43,11 +43,11 @@ class Case:
 TABLE = "CASES of tests/contracts/test_detectors.py"
 CASES = {
     "neural-cleanse": Case(
-        {"epochs": 40, "batch_size": 32, "repair_epochs": 5, "repair_lr": 0.05},
+        {"epochs": 30, "batch_size": 16, "repair_epochs": 5, "repair_lr": 0.05},
         brief={"epochs": 3, "limit": 0.1},
-        small={"epochs": 20, "batch_size": 5, "lr": 0.5, "success": 0.1, "limit": 0.5},
+        small={"epochs": 12, "batch_size": 5, "lr": 0.5, "success": 0.1, "limit": 0.5},
         others={
-            "epochs": 19,
+            "epochs": 11,
             "batch_size": 4,
             "lr": 0.4,
             "success": 1.0,
@@ -82,7 +82,7 @@ def brief(name: str) -> dict[str, Any]:
 
 
 def examined(
-    row: Mapping[str, Any], network: nn.Module, device: torch.device | str = "cpu", count: int = 64
+    row: Mapping[str, Any], network: nn.Module, device: torch.device | str = "cpu", count: int = 48
 ) -> Deployment:
     """What the detector of ``row`` makes of a network, with the first images of ``planted`` in random order."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
@@ -173,11 +173,11 @@ def test_every_setting_matters(name: str) -> None:
     """On a linear network and random images."""
     check_settings_are_told(DETECTORS[name], case(name).others, f"the others of {name!r} in {TABLE}")
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
     images = torch.randint(256, (40, 3, 4, 4), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
 
     def found(**changes: Any) -> list[Tensor]:
-        clean = CleanImages(images[:12], torch.arange(12) % 5, 5)
+        clean = CleanImages(images[:12], torch.arange(12) % 3, 3)
         deployment = deploy(told(name, {**case(name).small, **changes}), network, NORMALIZE, clean, seed=7)
         rejected = torch.empty(0) if deployment.rejects is None else deployment.rejects(images)
         facts = torch.tensor([float(fact) for fact in deployment.facts.values() if not isinstance(fact, list)])

@@ -129,37 +129,15 @@ def test_the_threshold_and_the_rejections_by_hand(fit: str, far: float) -> None:
     assert rejected(deployment, tested.float() / 255) == expected
 
 
-@pytest.mark.parametrize(
-    ("convention", "alpha"), [("superimpose", 1.0), ("superimpose", 0.4), ("blend", 0.5), ("blend", 0.8)]
-)
-def test_inputs_are_put_together_with_the_overlay(convention: str, alpha: float) -> None:
-    """Of two clean images one is the only overlay, whatever is drawn."""
-    model, images, tested = linear(), pictures(2, 1), pictures(30, 2)
-    deployment = strip(model, clean_images(images), count=3, convention=convention, alpha=alpha, far=0.5)
-
-    def mixed(image: Tensor) -> float:
-        one, overlay = image.numpy() / 255, images[0].numpy() / 255
-        if convention == "blend":
-            return bits(model, (1 - alpha) * one + alpha * overlay)
-        # In units of the normalised image: x + alpha * (o - mean) is normalised to n(x) + alpha * n(o).
-        return bits(model, one + alpha * (overlay - 0.5))
-
-    limit = mixed(images[1])
-    assert deployment.facts["threshold_bits"] == pytest.approx(limit, abs=1e-6)
-    expected = [mixed(image) < limit for image in tested]
-    assert 0 < sum(expected) < 30
-    assert rejected(deployment, tested) == expected
-
-
 # --- Neural Cleanse -------------------------------------------------------------------------------------------
 
-SEARCH = {"method": "neural-cleanse", "epochs": 40, "batch_size": 32, "repair_epochs": 5, "repair_lr": 0.05}
+SEARCH = {"method": "neural-cleanse", "epochs": 30, "batch_size": 16, "repair_epochs": 5, "repair_lr": 0.05}
 
 
 def cleansed(model: nn.Module) -> Deployment:
-    """What Neural Cleanse makes of a network for the images of ``planted``, from 64 clean ones."""
+    """What Neural Cleanse makes of a network for the images of ``planted``, from 48 clean ones."""
     case = planted()
-    return deploy(SEARCH, model, NORMALIZE, CleanImages(case.images[:64], case.labels[:64], CLASSES), seed=0)
+    return deploy(SEARCH, model, NORMALIZE, CleanImages(case.images[:48], case.labels[:48], CLASSES), seed=0)
 
 
 @cache
@@ -225,15 +203,3 @@ def test_a_class_that_no_trigger_reaches_has_no_norm(never: list[int]) -> None:
         # The one that has a norm is an outlier without measure: the median deviation is 0.
         assert deployment.facts["flagged_classes"] == [3]
         assert deployment.tensors["outlier_indices"].tolist() == [0, 0, 0, math.inf, 0]
-
-
-def test_the_limit_decides_what_is_flagged() -> None:
-    row = {"method": "neural-cleanse", "epochs": 30, "lr": 0.5, "success": 0.1}
-    indices = []
-    for limit in (1e-3, 0.5, 1.0, 5.0):
-        deployment = deploy({**row, "limit": limit}, linear(), NORMALIZE, clean_images(pictures(10, 1)), seed=0)
-        indices = deployment.tensors["outlier_indices"].tolist()
-        above = [float(label) for label, index in enumerate(indices) if index > limit]
-        assert deployment.facts == {"flagged_classes": above}, limit
-    # Or the limits above would not differ.
-    assert 0.5 < sorted(indices)[-2] < 1 < max(indices) < 5

@@ -257,14 +257,6 @@ def test_repair_leaves_the_model_and_the_random_state_alone() -> None:
     assert not torch.equal(one.state_dict()["2.1.weight"], before["2.1.weight"])
 
 
-def test_nothing_flagged_changes_nothing() -> None:
-    model = linear()
-    repaired = repair(model, NORMALIZE, images(9), torch.arange(9) % 3, [], seed=1, lr=0.1)
-    assert repaired is not model
-    for ours, theirs in zip(repaired.parameters(), model.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
-
-
 @pytest.mark.parametrize("settings", [{"epochs": 0}, {"patience": 0}, {"success": 0.0}, {"success": 1.1}])
 def test_impossible_searches_are_one_line(settings: dict[str, Any]) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -298,10 +290,10 @@ def test_networks_that_are_not_finite_are_said_so() -> None:
 
 @cache
 def found() -> list[ReversedTrigger]:
-    """Of the network with a backdoor, from 128 clean images."""
+    """Of the network with a backdoor, from 48 clean images."""
     case = planted()
-    settings = Reversal(batch_size=32, epochs=60)
-    return reverse_triggers(case.model, NORMALIZE, case.images[:128], CLASSES, settings, seed=0)
+    settings = Reversal(batch_size=16, epochs=30)
+    return reverse_triggers(case.model, NORMALIZE, case.images[:48], CLASSES, settings, seed=0)
 
 
 def test_the_planted_class_has_the_smallest_trigger_and_alone_is_flagged() -> None:

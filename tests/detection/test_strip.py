@@ -12,9 +12,8 @@ from planted import NORMALIZE
 from scipy import stats
 from torch import Tensor, nn
 
-from poisonlab.detection.strip import Convention, Fit, blended, entropies, entropy, flagged, threshold
+from poisonlab.detection.strip import Convention, Fit, entropies, entropy, flagged, threshold
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
-from poisonlab.models.classifier import Normalize
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -74,15 +73,6 @@ def test_the_chunk_does_not_matter() -> None:
         entropies(model, NORMALIZE, tested, overlays, generator(), count=8, chunk=chunk) for chunk in (1000, 3)
     )
     torch.testing.assert_close(whole, pieces, rtol=0, atol=1e-6)
-
-
-def test_what_the_network_is_given() -> None:
-    """Superimposed images leave the range of images; a blend does not, and ignores the normalisation's mean."""
-    white, black = torch.ones(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
-    assert blended(NORMALIZE, white, white, "superimpose", 1.0).unique().tolist() == [4]
-    assert blended(NORMALIZE, white, black, "superimpose", 1.0).unique().tolist() == [0]
-    plain = Normalize((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    assert blended(plain, white, black, "blend", 0.25).unique().tolist() == [0.75]
 
 
 def test_thresholds_of_known_entropies() -> None:
