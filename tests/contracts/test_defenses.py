@@ -83,6 +83,13 @@ CASES: dict[str, Case] = {
         off_recipe={"batch_size": len(data_set()), "augmentation": STILL},
         exact=False,
     ),
+    "early-stopping": Case(
+        # No epoch is so much better than the one before: the second is the last.
+        on={"patience": 1, "min_change": 9, "keep": "last"},
+        off={"patience": 99, "keep": "last"},
+        others={"patience": 2, "min_epochs": 3, "keep": "best"},
+        elsewhere=frozenset({"monitor", "min_change"}),
+    ),
     "epic": Case(
         on={"drop_after": 1, "fraction": 0.4},
         off={"drop_after": 3},
@@ -244,7 +251,7 @@ def test_it_trains_on_a_part_of_the_examples_as_they_are(name: str, device: torc
         chosen = [places[row] for row in rows]
         assert torch.equal(left.labels.cpu(), full.labels[chosen])
         assert torch.equal(left.images.cpu(), full.images[chosen])
-    assert [record["examples"] for record in run.history[1:]] == [len(left) for left in run.left[:-1]]
+    assert [record["examples"] for record in run.history] == [len(left) for left in run.left]
 
 
 @every_form

@@ -12,9 +12,9 @@ import torch
 from registry import FILTERS, case_of, check_settings_are_told, modules_of, or_refusal
 from torch import Tensor
 
+from poisonlab.artifacts.keep_list import KeepList
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.filters.chain import judge_all
-from poisonlab.filters.keep_list import KeepList
 
 
 @dataclass(frozen=True)

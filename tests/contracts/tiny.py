@@ -14,11 +14,11 @@ from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.config.rows import Row
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.build import build_defenses
-from poisonlab.defenses.defense import Batch
 from poisonlab.models import small_resnet
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.training.checkpoint import Checkpoint
-from poisonlab.training.loop import EpochRecord, train
+from poisonlab.training.defense import Batch, EpochRecord
+from poisonlab.training.loop import train
 
 MEAN, STD = (0.4, 0.5), (0.2, 0.3)
 STILL = Augmentation(kind="none")
@@ -46,9 +46,9 @@ def grouped(seed: int = 0, norm: str = "group") -> Classifier:
     return model
 
 
-def data_set(count: int = 24) -> TrainingSet:
+def data_set(count: int = 24, seed: int = 3) -> TrainingSet:
     """uint8 images (count, 2, 6, 6) of three classes; a row is not a position."""
-    stream = torch.Generator().manual_seed(3)
+    stream = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (count, 2, 6, 6), generator=stream, dtype=torch.uint8)
     return TrainingSet(images, torch.arange(count) % 3, 5 * torch.arange(count) + 2)
 
@@ -78,7 +78,7 @@ class KilledError(Exception):
 
 @dataclass
 class Run:
-    """The end of a training, and what it was trained on."""
+    """The end of a training, what it was given, and what was left of that in every epoch."""
 
     weights: Tensor
     history: list[EpochRecord]
@@ -122,16 +122,17 @@ def trained(
             raise KilledError
         return {}
 
-    history = train(
+    ended = train(
         model.to(device),
         Normalize(MEAN, STD).to(device),
         data,
         Recipe(**changed),
         seed=seed,
         defenses=build_defenses(rows, noise=zeta * noise),
+        validation=data_set(12, seed=4),
         observe=observe,
         until=until,
         checkpoint=None if saved is None else Checkpoint(saved, "the same run", interval=0),
     )
     weights = torch.cat([value.detach().double().flatten().cpu() for value in model.state_dict().values()])
-    return Run(weights, history, left, data)
+    return Run(weights, ended.history, left, data)

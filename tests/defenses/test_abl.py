@@ -13,12 +13,13 @@ from tiny import MEAN, STD, STILL, data_set, network
 from torch import Tensor, nn
 
 from poisonlab.config.defenses.abl import Abl as Settings
-from poisonlab.config.recipe import PUBLISHED, Recipe
+from poisonlab.config.recipe import Recipe
+from poisonlab.config.recipes import PUBLISHED, NamedRecipe
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.abl import build
-from poisonlab.defenses.defense import Batch, Defense, EpochEnd
 from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
+from poisonlab.training.defense import Batch, Defense, EpochEnd
 from poisonlab.training.loop import train
 
 
@@ -31,7 +32,7 @@ def phases(isolation: int, fine_tune: int, unlearn: int, **more: Any) -> Setting
     [
         # 30, 50, 70 of 80 epochs are 3, 5, 7 of 8, after 4 of isolation.
         (
-            Recipe(base="friends-paper", warmup_epochs=2),
+            NamedRecipe(base="friends-paper", warmup_epochs=2),
             {0: 0, 0.5: 0.025, 1: 0.05, 2: 0.1, 3.99: 0.1, 4: 0.1, 6.99: 0.1, 7: 0.01, 8.5: 0.01, 9: 1e-3, 11: 1e-4},
         ),
         # Floor of 8 / 2.667, / 1.6 and / 1.142, where float64 has 1.6 as more than that: 2, 4, 7.
@@ -56,7 +57,7 @@ def test_the_rates_of_a_whole_training(recipe: Recipe, rates: dict[float, float]
 
 
 def test_the_published_training_has_85_epochs() -> None:
-    changed = build(Settings()).schedule(Recipe(base="friends-paper"))
+    changed = build(Settings()).schedule(NamedRecipe(base="friends-paper"))
     # 22.5, 37.5 and 52.5 of 60, rounded down.
     assert (changed.epochs, changed.milestones) == (85, (42, 57, 72))
 
@@ -65,7 +66,7 @@ def test_the_published_training_has_85_epochs() -> None:
 @pytest.mark.parametrize("change", [{}, {"schedule": "cosine"}, {"warmup_epochs": 25.0}, {"milestones": (1, 2, 3)}])
 @pytest.mark.parametrize("settings", [Settings(), phases(1, 1, 0), phases(1, 2, 1), phases(30, 300, 9)])
 def test_the_changed_recipe_is_a_recipe(base: str | None, change: dict[str, Any], settings: Settings) -> None:
-    recipe = Recipe(base=base, **change)
+    recipe = NamedRecipe(base=base, **change)
     changed = build(settings).schedule(recipe)
     every: list[dict[str, Any]] = [{}, {"exclude_defaults": True}, {"exclude_unset": True}, {"exclude_none": True}]
     for options in every:
@@ -179,25 +180,24 @@ def test_which_examples_are_trained_in_which_epoch(lengths: tuple[int, int, int]
     isolation, fine_tune, unlearn = lengths
     data, model, spy = data_set(25), network(), Spy()
     isolated: list[set[int]] = []
-    at_last: list[int] = []
 
     def observe(now: nn.Module, left: TrainingSet, costly: bool) -> dict[str, float]:
         isolated.append(lowest_by_hand(model, data, 5))
-        at_last[:] = left.rows.tolist()
         return {}
 
     settings = phases(*lengths, share=0.2)
     recipe = Recipe(epochs=40, batch_size=8, lr=0.02)
-    history = train(model, Normalize(MEAN, STD), data, recipe, seed=0, defenses=[build(settings), spy], observe=observe)
+    defenses = [build(settings), spy]
+    ended = train(model, Normalize(MEAN, STD), data, recipe, seed=0, defenses=defenses, observe=observe)
     chosen = isolated[isolation - 1]
     trained = [sorted(row for at, rows in spy.seen for row in rows if at == epoch) for epoch in range(sum(lengths))]
     everything = data.rows.tolist()
     others = [row for row in everything if row not in chosen]
     assert trained == [everything] * isolation + [others] * fine_tune + [sorted(chosen)] * unlearn
     # What counts as kept in the end is what was not isolated, although unlearning trained on the isolated.
-    assert sorted(at_last) == others
-    assert len(history) == sum(lengths)
-    assert all(record["lr"] == 5e-4 and record["train_loss"] < 0 for record in history[isolation + fine_tune :])
+    assert sorted(ended.data.rows.tolist()) == others
+    assert len(ended.history) == sum(lengths)
+    assert all(record["lr"] == 5e-4 and record["train_loss"] < 0 for record in ended.history[isolation + fine_tune :])
 
 
 def stamped(images: Tensor) -> Tensor:
@@ -228,7 +228,8 @@ def test_a_patch_is_learned_without_it_and_unlearned_with_it() -> None:
     normalize = Normalize((0.5, 0.5), (0.2, 0.2))
 
     def outcomes(*defenses: Defense) -> tuple[list[tuple[float, float]], list[Tensor]]:
-        """After each epoch: fraction of patched images taken for class 0, and test accuracy; rows of the next one."""
+        """After each epoch: fraction of patched images taken for class 0, and test accuracy; rows trained on in each
+        epoch, and those left at the end."""
         torch.manual_seed(0)
         convolution = nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten()
         model = Classifier(
@@ -245,8 +246,8 @@ def test_a_patch_is_learned_without_it_and_unlearned_with_it() -> None:
             return {}
 
         recipe = Recipe(epochs=6, batch_size=16, lr=0.02, augmentation=STILL)
-        train(model, normalize, data, recipe, seed=0, defenses=defenses, observe=observe)
-        return measured, rows
+        ended = train(model, normalize, data, recipe, seed=0, defenses=defenses, observe=observe)
+        return measured, [*rows, ended.data.rows]
 
     undefended, _ = outcomes()
     assert undefended[-1][0] > 0.9
@@ -254,7 +255,7 @@ def test_a_patch_is_learned_without_it_and_unlearned_with_it() -> None:
     measured, rows = outcomes(build(phases(3, 6, 4, share=0.05, unlearn_lr=3e-3)))
     # Unlearning trains on what fine-tuning left out; after it the others are handed back, as held to be clean.
     isolated = torch.ones(800, dtype=torch.bool).index_fill_(0, rows[-1], False)
-    assert sorted(rows[8].tolist()) == isolated.nonzero()[:, 0].tolist()
+    assert sorted(rows[9].tolist()) == isolated.nonzero()[:, 0].tolist()
     # One in ten of all, and most of the isolated.
     assert patched.float().mean() < 0.12
     assert int(isolated.sum()) == 40

@@ -20,9 +20,9 @@ from poisonlab.defenses.adversarial_poisoning import (
     poison_count,
     weight_gradient,
 )
-from poisonlab.defenses.defense import Batch
 from poisonlab.models.classifier import FrozenFeatures, Normalize
 from poisonlab.models.gradient_angle import matching_loss
+from poisonlab.training.defense import Batch
 
 NORMALIZE = Normalize(MEAN, STD)
 

@@ -10,8 +10,8 @@ from tiny import batch_of, network
 from torch import nn
 
 from poisonlab.defenses.adversarial_training import Settings, build
-from poisonlab.defenses.defense import Batch
 from poisonlab.models.classifier import Normalize
+from poisonlab.training.defense import Batch
 
 
 def test_of_two_classes_it_is_known_where_it_ends() -> None:

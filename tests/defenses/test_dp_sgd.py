@@ -210,7 +210,7 @@ def test_batches_follow_the_generator() -> None:
 
 
 def reported(noise_multiplier: float, count: int, delta: float | None = None, **recipe: Any) -> dict[str, float]:
-    return build(Settings(noise_multiplier=noise_multiplier, delta=delta)).report(Recipe(**recipe), count)
+    return build(Settings(noise_multiplier=noise_multiplier, delta=delta)).report(Recipe(**recipe), count, [])
 
 
 def spent(order: float, renyi: float, delta: float) -> float:

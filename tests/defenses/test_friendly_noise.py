@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise as Settings
 from poisonlab.data.training_set import TrainingSet
-from poisonlab.defenses.defense import Batch
 from poisonlab.defenses.friendly_noise import FriendlyNoise, build, friendly_noise
 from poisonlab.errors import DataError, PoisonlabError
 from poisonlab.models.classifier import Normalize
+from poisonlab.training.defense import Batch
 
 
 class Smooth(nn.Module):

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from poisonlab.config.defenses.random_noise import RandomNoise as Settings
 from poisonlab.config.recipe import Augmentation
 from poisonlab.data.augmentation import augment
-from poisonlab.defenses.defense import Batch
 from poisonlab.defenses.random_noise import RandomNoise, random_noise
 from poisonlab.models.classifier import Normalize
+from poisonlab.training.defense import Batch
 
 SHAPE = torch.Size([40, 3, 24, 24])
 Distribution = Literal["bernoulli", "uniform", "gaussian"]

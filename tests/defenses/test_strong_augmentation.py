@@ -16,7 +16,6 @@ from scipy import stats
 from tiny import MEAN, STD, batch_of, network
 from torch import Tensor, nn
 
-from poisonlab.defenses.defense import Batch
 from poisonlab.defenses.strong_augmentation import (
     Settings,
     StrongAugmentation,
@@ -27,6 +26,7 @@ from poisonlab.defenses.strong_augmentation import (
     mixup,
 )
 from poisonlab.models.classifier import Normalize
+from poisonlab.training.defense import Batch
 
 KINDS = ("mixup", "cutmix", "cutout")
 

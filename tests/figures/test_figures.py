@@ -13,9 +13,9 @@ from loading import program
 from numpy.typing import NDArray
 from PIL import Image
 
-from poisonlab.artifacts.files import write_arrays, write_sealed, write_tensors
-from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.commandline import run
+from poisonlab.artifacts.arrays import write_arrays
+from poisonlab.artifacts.poison_set import Goal, PoisonSet
+from poisonlab.artifacts.tensors import write_tensors
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.figures import style
 from poisonlab.figures.examples import examples, examples_caption, noise_places
@@ -25,7 +25,9 @@ from poisonlab.figures.learning_curves import learning_curves, learning_curves_c
 from poisonlab.figures.noise_histogram import noise_histogram, noise_histogram_caption
 from poisonlab.figures.outcome import outcome, outcome_caption, read_results
 from poisonlab.figures.wording import listed, number, percent
+from poisonlab.files import write_sealed
 from poisonlab.provenance import spec
+from poisonlab.runtime.program import run
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 COORDINATES = np.linspace(-24, 24, 9)
@@ -69,9 +71,7 @@ def inputs(tmp_path: Path) -> dict[str, list[str]]:
         images=(base + change).to(torch.uint8),
         labels=torch.zeros(4, dtype=torch.int64),
         base_images=base,
-        targets=base[:1].clone(),
-        target_labels=torch.ones(1, dtype=torch.int64),
-        adversarial_label=0,
+        goal=Goal(base[:1].clone(), torch.tensor([1]), torch.tensor([0])),
     ).save(tmp_path / "poisons.safetensors")
     noise = torch.from_numpy(random.uniform(-16, 16, (11, 3, 8, 8)) / 255).half()
     write_tensors(tmp_path / "noise.safetensors", "friendly noise", {"noise": noise, "origin": ORIGIN}, {})

@@ -13,7 +13,7 @@ from loading import program
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from poisonlab.artifacts.files import write_arrays
+from poisonlab.artifacts.arrays import write_arrays
 from poisonlab.errors import DataError
 from poisonlab.figures.output_std import clean_rows, output_std
 from poisonlab.figures.output_std_plots import output_std_caption, output_std_figure

@@ -38,18 +38,20 @@ import craft  # noqa: E402
 import dataset as dataset_program  # noqa: E402
 import train  # noqa: E402
 import trials as trials_program  # noqa: E402
+from poisonlab.artifacts.arrays import write_arrays  # noqa: E402
 from poisonlab.artifacts.dataset import read_dataset, save_dataset  # noqa: E402
-from poisonlab.artifacts.files import _digest, _seal, read_sealed, write_arrays, write_tensors  # noqa: E402
 from poisonlab.artifacts.keep_list import load_keep_list  # noqa: E402
 from poisonlab.artifacts.noise import load_noise  # noqa: E402
 from poisonlab.artifacts.poison_set import PoisonSet  # noqa: E402
-from poisonlab.commandline import settings as parsed  # noqa: E402
-from poisonlab.config.datasets import Cifar, ImageFolder, Npz, Parquet  # noqa: E402
+from poisonlab.artifacts.tensors import _digest, write_tensors  # noqa: E402
+from poisonlab.config.data.cifar import Cifar  # noqa: E402
+from poisonlab.config.data.image_folder import ImageFolder  # noqa: E402
+from poisonlab.config.data.npz import Npz  # noqa: E402
+from poisonlab.config.data.parquet import Parquet  # noqa: E402
 from poisonlab.config.merging import merged_config  # noqa: E402
-from poisonlab.config.models import SmallResNet  # noqa: E402
+from poisonlab.config.models.small_resnet import SmallResNet  # noqa: E402
 from poisonlab.config.stages import read_stage  # noqa: E402
 from poisonlab.config.study import read_study  # noqa: E402
-from poisonlab.cost.rates import read_rates  # noqa: E402
 from poisonlab.data.decoding import decode  # noqa: E402
 from poisonlab.data.sources import load_dataset  # noqa: E402
 from poisonlab.data.training_set import training_set  # noqa: E402
@@ -59,6 +61,7 @@ from poisonlab.figures.ablation import OUTCOMES, read_ablation  # noqa: E402
 from poisonlab.figures.learning_curves import read_history  # noqa: E402
 from poisonlab.figures.outcome import read_results  # noqa: E402
 from poisonlab.figures.program import read_arrays  # noqa: E402
+from poisonlab.files import _seal, read_sealed  # noqa: E402
 from poisonlab.interchange.benchmark import write_benchmark  # noqa: E402
 from poisonlab.interchange.imported import complete, read_poisons  # noqa: E402
 from poisonlab.interchange.png_folder import write_png_folder  # noqa: E402
@@ -66,6 +69,7 @@ from poisonlab.interchange.setups import read_setups  # noqa: E402
 from poisonlab.interchange.tensors import write_tensors_pth  # noqa: E402
 from poisonlab.models.networks import build_network, load_weights, save_weights  # noqa: E402
 from poisonlab.provenance import spec  # noqa: E402
+from poisonlab.runtime.program import settings as parsed  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -334,10 +338,10 @@ def _weights(path: Path) -> None:
 # --- results ----------------------------------------------------------------------------------------------
 
 METRICS: dict[str, Any] = {
-    "attack": "a", "defense": "none", "seed": 0,
-    "final": {"success": 1.0, "adversarial_confidence": 0.9, "accuracy": 0.8},
+    "attack": "a", "victim": "v", "defense": "none", "seed": 0,
+    "measures": {"success": 1.0, "adversarial_confidence": 0.9, "accuracy": 0.8, "privacy_epsilon": 3.0},
+    "targets": 1,
     "examples": {"poisons_dropped": 0, "poisons_kept": 3, "clean_dropped": 0, "clean_kept": 37},
-    "report": {"privacy_epsilon": 3.0},
     "history": [{"epoch": 0, "loss": 1.0, "accuracy": 0.5, "adversarial_confidence": 0.1}, {"epoch": 1, "loss": 0.5}],
 }  # fmt: skip
 CARD: dict[str, Any] = {"seconds": 3.5, "settings": "abc", "device": "cpu", "threads": 1, "software": {"torch": "2"}}
@@ -366,8 +370,9 @@ CONFIGS = [
 SPECS: list[tuple[Any, dict[str, Any]]] = [
     (dataset_program.Reading, {"dataset": {"source": "digits-on-photos", "train_size": 10}}),
     (craft.Crafting, {"surrogates": [], "attack": {"method": "imported", "path": "x"}, "seed": 0}),
-    (train.Victim, {"model": {"name": "lenet"}, "recipe": {"epochs": 2}, "seed": 0, "attack": "a", "defense": "b",
-                    "poisoned": True, "defenses": [{"method": "epic"}], "start": {"scenario": "from-scratch"}}),
+    (train.Victim, {"model": {"name": "lenet"}, "recipe": {"epochs": 2}, "seed": 0, "attack": "a", "victim": "v",
+                    "defense": "b", "poisoned": True, "defenses": [{"method": "epic"}],
+                    "start": {"scenario": "from-scratch"}}),
 ]  # fmt: skip
 
 
@@ -536,8 +541,6 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
     yield "trials", _bytes_target("a.csv", {"": _csv(COLUMNS, [line])}, read_trials, damaged, _damaged_csv)
     reference = {path.name: path.read_bytes() for path in sorted((ROOT / "reference").glob("*.csv"))}
     yield "published", _bytes_target("a.csv", reference, published, damaged, _damaged_csv)
-    measured = {"": (ROOT / "benchmarks/rates.csv").read_bytes()}
-    yield "rates", _bytes_target("a.csv", measured, read_rates, damaged, _damaged_csv)
     shown = {"": (ROOT / "results/reference/digits-cpu/digits.csv").read_bytes()}
     yield "results", _bytes_target("a.csv", shown, read_results, damaged, _damaged_csv)
     columns = ["attack", "row", "zeta", "own", *OUTCOMES]

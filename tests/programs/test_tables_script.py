@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from loading import program
 
-from poisonlab.artifacts.files import write_sealed
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.trials import Trial, read_trials, write_trials
+from poisonlab.files import write_sealed
 from poisonlab.provenance import spec
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,10 +22,10 @@ import torch
 from harness import STUDY, Checkout, check_out, environment
 
 from poisonlab.artifacts.dataset import read_dataset
-from poisonlab.artifacts.files import read_tensors
 from poisonlab.artifacts.noise import load_noise
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.config.models import SmallResNet
+from poisonlab.artifacts.tensors import read_tensors
+from poisonlab.config.models.small_resnet import SmallResNet
 from poisonlab.defenses.dp_sgd import epsilon
 from poisonlab.models.networks import build_network
 
@@ -95,7 +95,7 @@ def test_what_is_added_to_a_study_remakes_nothing(extended: Checkout) -> None:
 
 @pytest.mark.parametrize("row", ["none", "friends-bernoulli"])
 def test_a_transfer_victim_keeps_the_features_it_begins_with(row: str, extended: Checkout) -> None:
-    victim = _network(extended, f"results/victims/real/moved/{row}/seed0.safetensors")
+    victim = _network(extended, f"results/victims/real/moved/transfer/{row}/seed0.safetensors")
     pretrained = _network(extended, "results/surrogates/real/base/seed0-0.safetensors")
     assert victim.keys() == pretrained.keys()
     changed = {name for name in victim if not torch.equal(victim[name], pretrained[name])}
@@ -107,18 +107,19 @@ def test_poisons_come_through_an_import_as_they_were(extended: Checkout) -> None
         PoisonSet.load(extended.path / f"results/poisons/real/{attack}/seed0.safetensors")
         for attack in ("strong", "moved")
     )
-    for name in ("indices", "images", "labels", "base_images", "targets", "target_labels"):
+    for name in ("indices", "images", "labels", "base_images"):
         assert torch.equal(getattr(own, name), getattr(moved, name))
-    assert own.adversarial_label == moved.adversarial_label
+    for name in ("targets", "target_labels", "adversarial_labels"):
+        assert torch.equal(getattr(own.goal, name), getattr(moved.goal, name))
 
 
 def test_an_attack_with_a_trigger_ships_targets_with_and_without_it(extended: Checkout) -> None:
     poisons = PoisonSet.load(extended.path / "results/poisons/real/adaptive/seed0.safetensors")
-    assert poisons.untriggered is not None
+    assert poisons.goal.untriggered is not None
     assert len(poisons.indices) == 5
     poisons.check_bound(16)
-    assert set(poisons.labels.tolist()) == {poisons.adversarial_label}
-    differ = (poisons.targets != poisons.untriggered).flatten(1).any(1)
+    assert set(poisons.labels.tolist()) == {int(poisons.goal.adversarial_labels[0])}
+    differ = (poisons.goal.targets != poisons.goal.untriggered).flatten(1).any(1)
     assert differ.all()
 
 
@@ -211,7 +212,8 @@ def test_a_victim_with_a_gradient_per_example_has_group_norm(defended: Checkout)
 
 
 def test_privacy_is_accounted_for(defended: Checkout) -> None:
-    report = _metrics(defended, "victims", "dp-sgd")["report"]
+    measures = _metrics(defended, "victims", "dp-sgd")["measures"]
+    report = {name: measures[name] for name in ("privacy_epsilon", "privacy_delta")}
     assert math.isfinite(report["privacy_epsilon"])
     # 3 epochs of 2 steps, each with every second of 100 examples.
     spent = epsilon(noise_multiplier=1, rate=0.5, steps=6, delta=0.01)
@@ -234,16 +236,15 @@ def test_abl_drops_what_it_isolates(defended: Checkout) -> None:
 def test_strip_watches_the_victim_as_it_is(defended: Checkout) -> None:
     metrics = _metrics(defended, "detections", "strip")
     none = _metrics(defended, "victims", "none")
-    report, final = metrics["report"], metrics["final"]
-    assert {"threshold_bits", "targets_rejected", "false_alarms"} == report.keys()
+    final = report = metrics["measures"]
     # An image that is turned away counts as an error.
-    assert none["final"]["accuracy"] - report["false_alarms"] <= final["accuracy"] <= none["final"]["accuracy"]
+    assert none["measures"]["accuracy"] - report["false_alarms"] <= final["accuracy"] <= none["measures"]["accuracy"]
     assert 0 < report["false_alarms"] < 1
     assert final["accuracy"] <= 1 - report["false_alarms"]
     # One target: if it is let in, the victim makes of it what it did.
     assert report["targets_rejected"] in (0, 1)
     for name in ("success", "target_accuracy", "adversarial_confidence"):
-        assert final[name] == pytest.approx((1 - report["targets_rejected"]) * none["final"][name])
+        assert final[name] == pytest.approx((1 - report["targets_rejected"]) * none["measures"][name])
 
     found, _ = read_tensors(_path(defended, "detections", "strip"), "detection")
     victim = _network(defended, f"{STRONG.format(kind='victims', row='none')}.safetensors")
@@ -255,11 +256,11 @@ def test_strip_watches_the_victim_as_it_is(defended: Checkout) -> None:
 
 def test_neural_cleanse_leaves_a_network_and_what_it_found(defended: Checkout) -> None:
     metrics = _metrics(defended, "detections", "neural-cleanse")
-    assert metrics["final"].keys() == _metrics(defended, "victims", "none")["final"].keys()
+    assert metrics["measures"].keys() == _metrics(defended, "victims", "none")["measures"].keys()
     found, _ = read_tensors(_path(defended, "detections", "neural-cleanse"), "detection")
     assert found["masks"].shape == (10, 1, 32, 32)
     assert found["patterns"].shape == (10, 3, 32, 32)
-    assert metrics["report"].keys() == {"flagged_classes"}
+    assert metrics["facts"].keys() == {"flagged_classes"}
     victim = _network(defended, f"{STRONG.format(kind='victims', row='none')}.safetensors")
     network = {name.removeprefix("network."): tensor for name, tensor in found.items() if name.startswith("network.")}
     assert network.keys() == victim.keys()
@@ -315,7 +316,7 @@ def test_trials_alone_make_the_same_tables(finished: Checkout, tmp_path: Path) -
 
 
 def test_tables_so_far_leave_victims_alone(copied_real: Checkout) -> None:
-    gone = copied_real.path / "results/victims/real/strong/none"
+    gone = copied_real.path / "results/victims/real/strong/scratch/none"
     for path in gone.glob("seed1.*"):
         path.unlink()
     victims = copied_real.files("victims/**/*.*")
@@ -358,7 +359,7 @@ def _notes_so_far(study: Checkout) -> list[str]:
 # --- Killed trainings ---
 
 EPOCHS = 60
-VICTIM = "results/victims/real/strong/none/seed0"
+VICTIM = "results/victims/real/strong/scratch/none/seed0"
 CHECKPOINT = "results/checkpoints/real/train/strong/none/seed0.safetensors"
 
 
@@ -458,7 +459,7 @@ def test_saved_state_of_another_run_is_ignored(killed: Checkout, tmp_path: Path,
 def _falsify(study: Checkout) -> None:
     """Write a loss of -1 into the first epoch of the saved state, keeping all else."""
     program = (
-        "import sys; from pathlib import Path; from poisonlab.artifacts.files import read_tensors, write_tensors\n"
+        "import sys; from pathlib import Path; from poisonlab.artifacts.tensors import read_tensors, write_tensors\n"
         "path = Path(sys.argv[1]); tensors, facts = read_tensors(path, 'checkpoint')\n"
         "facts['history'][0]['train_loss'] = -1.0; write_tensors(path, 'checkpoint', tensors, facts)"
     )
@@ -525,8 +526,8 @@ SPIED = {
     "dataset": "results/data/real.safetensors",
     "pretrain": "results/surrogates/real/base/seed0-0.safetensors",
     "craft": "results/poisons/real/strong/seed0.safetensors",
-    "noise": "results/noise/real/strong/friends-bernoulli/seed0.safetensors",
-    "train": "results/victims/real/strong/friends-bernoulli/seed0.safetensors",
+    "noise": "results/noise/real/strong/scratch/friends-bernoulli/seed0.safetensors",
+    "train": "results/victims/real/strong/scratch/friends-bernoulli/seed0.safetensors",
     "trials": "results/tables/real-trials.csv",
     "tables": "results/tables/real.csv",
     "landscape_poison": "results/figures/real/strong/landscape-poison.npz",
@@ -553,8 +554,8 @@ def test_digests_cover_every_module_that_a_job_imports(rule: str, copied_real: C
     [
         ("craft", "results/poisons/real/adaptive/seed0.safetensors"),
         ("craft", "results/poisons/real/moved/seed0.safetensors"),
-        ("noise", "results/noise/real/moved/friends-bernoulli/seed0.safetensors"),
-        ("train", "results/victims/real/moved/friends-bernoulli/seed0.safetensors"),
+        ("noise", "results/noise/real/moved/transfer/friends-bernoulli/seed0.safetensors"),
+        ("train", "results/victims/real/moved/transfer/friends-bernoulli/seed0.safetensors"),
     ],
     ids=["adaptive Sleeper Agent", "import", "noise of a transfer victim", "transfer victim"],
 )
@@ -600,8 +601,10 @@ def _check_digests(rule: str, output: str, copied_real: Checkout) -> None:
     assert done.returncode == 0
     seen = {line.split()[1] for line in (spy / "seen").read_text(encoding="utf-8").splitlines()}
     # A program that stops early would have imported little.
-    assert "src/poisonlab/commandline.py" in seen
-    assert seen <= digested
+    assert "src/poisonlab/runtime/program.py" in seen
+    # What runs a program computes nothing, and it alone reads settings back from their strings.
+    frame = {name for name in seen if name.startswith("src/poisonlab/runtime/")}
+    assert seen - digested <= frame | {"src/poisonlab/provenance.py", "src/poisonlab/config/measures.py"}
 
 
 def _recorded_params(study: Checkout, output: str) -> str:

@@ -9,14 +9,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from poisonlab.artifacts.files import atomic_path, write_text
-from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Name, Settings
 from poisonlab.evaluation.ablation_layout import VariantOf, compare_variants, readable_variants
 from poisonlab.evaluation.choosing import Line, choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.findings import ablation_finding
 from poisonlab.evaluation.layouts import latex, markdown
+from poisonlab.files import atomic_path, write_text
+from poisonlab.runtime.program import run, settings
 
 
 class AblationTable(Settings):

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from poisonlab.artifacts.files import read_tensors
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.commandline import run, settings
+from poisonlab.artifacts.tensors import read_tensors
 from poisonlab.errors import DataError
 from poisonlab.figures.examples import examples, examples_caption, noise_places
 from poisonlab.figures.program import drawing, parser
 from poisonlab.figures.style import save
+from poisonlab.runtime.program import run, settings
 
 
 def main(argv: Sequence[str]) -> None:
@@ -29,7 +29,8 @@ def main(argv: Sequence[str]) -> None:
     noise = tensors["noise"].numpy()
     shipped = poisons.images.numpy()
     places = noise_places(poisons.indices.numpy(), tensors["origin"].numpy())
-    targets = None if poisons.untriggered is None else poisons.targets.numpy()
+    goal = poisons.goal
+    targets = None if goal is None or goal.untriggered is None else goal.targets.numpy()
     # A column each, so no more than there are of both.
     shown = slice(look.examples if targets is None else min(look.examples, len(targets)))
     arrays = (

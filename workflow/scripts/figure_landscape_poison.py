@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from poisonlab.commandline import run, settings
 from poisonlab.figures.landscape_captions import poison_landscape_caption
 from poisonlab.figures.landscape_plots import poison_landscape
 from poisonlab.figures.program import drawing, parser, read_arrays
 from poisonlab.figures.style import save
+from poisonlab.runtime.program import run, settings
 
 
 def main(argv: Sequence[str]) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from poisonlab.commandline import run, settings
 from poisonlab.errors import SettingsError
 from poisonlab.figures.learning_curves import learning_curves, learning_curves_caption, read_history
 from poisonlab.figures.program import drawing, parser
 from poisonlab.figures.style import save
+from poisonlab.runtime.program import run, settings
 
 
 def main(argv: Sequence[str]) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import torch
 
-from poisonlab.artifacts.files import read_tensors
-from poisonlab.commandline import run, settings
+from poisonlab.artifacts.tensors import read_tensors
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.types import PositiveLevels, Settings
 from poisonlab.defenses.random_noise import random_noise
@@ -16,6 +15,7 @@ from poisonlab.errors import DataError, SettingsError
 from poisonlab.figures.noise_histogram import noise_histogram, noise_histogram_caption
 from poisonlab.figures.program import checked, drawing, parser
 from poisonlab.figures.style import save
+from poisonlab.runtime.program import run, settings
 
 
 class Bound(Settings):

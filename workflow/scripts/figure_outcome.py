@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from poisonlab.commandline import run, settings
 from poisonlab.figures.outcome import outcome, outcome_caption, read_results
 from poisonlab.figures.program import drawing, parser
 from poisonlab.figures.style import save
+from poisonlab.runtime.program import run, settings
 
 
 def main(argv: Sequence[str]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from poisonlab.commandline import run, settings
 from poisonlab.figures.output_std_plots import output_std_caption, output_std_figure
 from poisonlab.figures.program import drawing, parser, read_arrays
 from poisonlab.figures.style import save
+from poisonlab.runtime.program import run, settings
 
 
 def main(argv: Sequence[str]) -> None:

@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from poisonlab.artifacts.arrays import write_arrays
 from poisonlab.artifacts.dataset import read_dataset
-from poisonlab.artifacts.files import write_arrays
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.matching import Matcher, target_gradient
-from poisonlab.commandline import parser, prepare_torch, run, settings
 from poisonlab.config.figures import Landscape
-from poisonlab.config.models import ModelSettings
+from poisonlab.config.models.model import NamedModel
 from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Settings
 from poisonlab.data.training_set import pixels
+from poisonlab.determinism import prepare_torch
+from poisonlab.errors import SettingsError
 from poisonlab.figures.landscape import (
     directions_through,
     grid,
@@ -26,12 +27,13 @@ from poisonlab.figures.landscape import (
 )
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.randomness import generator
+from poisonlab.runtime.program import parser, run, settings
 
 
 class PoisonLandscape(Settings):
     """Settings of one landscape around a poison."""
 
-    model: ModelSettings
+    model: NamedModel
     landscape: Landscape
     criterion: str
     seed: Seed
@@ -50,8 +52,10 @@ def main(argv: Sequence[str]) -> None:
     network = read_network(args.surrogate, stage.model, dataset, device)
     model = nn.Sequential(build_normalize(dataset, device), network).eval()
     poisons = PoisonSet.load(args.poisons)
-    adversarial = torch.tensor([poisons.adversarial_label], device=device)
-    goal = target_gradient(model, pixels(poisons.targets[:1].to(device)), adversarial, stage.criterion)
+    if poisons.goal is None:
+        raise SettingsError(f"{args.poisons}: its attack has no target, so there is no matching loss to draw")
+    adversarial = poisons.goal.adversarial_labels[:1].to(device)
+    goal = target_gradient(model, pixels(poisons.goal.targets[:1].to(device)), adversarial, stage.criterion)
     matcher = Matcher(model, goal)
 
     chosen = most_effective(matcher, poisons, device)

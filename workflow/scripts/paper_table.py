@@ -9,8 +9,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from poisonlab.artifacts.files import atomic_path, write_text
-from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Settings
 from poisonlab.evaluation.choosing import Claim, Line, choose_trials, diverged, missing, refusal
@@ -18,6 +16,8 @@ from poisonlab.evaluation.findings import inside_findings
 from poisonlab.evaluation.layouts import latex, markdown
 from poisonlab.evaluation.paper_layout import compare, paper_layout, table_notes
 from poisonlab.evaluation.published import published
+from poisonlab.files import atomic_path, write_text
+from poisonlab.runtime.program import run, settings
 
 
 class PaperTable(Settings):

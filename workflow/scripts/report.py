@@ -16,13 +16,13 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 from pydantic import Field
 
-from poisonlab.artifacts.files import write_text
-from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import FilePath, Name, Settings
 from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.choosing import Line
 from poisonlab.evaluation.trials import read_trials
+from poisonlab.files import write_text
+from poisonlab.runtime.program import run, settings
 
 _FINDING = "- Finding: "
 

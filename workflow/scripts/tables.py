@@ -7,8 +7,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from poisonlab.artifacts.files import atomic_path, write_text
-from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Settings
 from poisonlab.errors import SettingsError
@@ -19,6 +17,8 @@ from poisonlab.evaluation.published import SETTINGS
 from poisonlab.evaluation.published import published as read_published
 from poisonlab.evaluation.results import REFERENCE_ROW, tidy_results
 from poisonlab.evaluation.trials import Trial
+from poisonlab.files import atomic_path, write_text
+from poisonlab.runtime.program import run, settings
 
 
 class Tables(Settings):

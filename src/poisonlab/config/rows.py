@@ -10,6 +10,7 @@ from poisonlab.config.defenses.abl import Abl
 from poisonlab.config.defenses.adversarial_poisoning import AdversarialPoisoning
 from poisonlab.config.defenses.adversarial_training import AdversarialTraining
 from poisonlab.config.defenses.dp_sgd import DpSgd
+from poisonlab.config.defenses.early_stopping import EarlyStopping
 from poisonlab.config.defenses.epic import Epic
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.defenses.gradient_shaping import GradientShaping
@@ -35,6 +36,7 @@ TrainingSettings = (
     | AdversarialPoisoning
     | AdversarialTraining
     | DpSgd
+    | EarlyStopping
     | Epic
     | FriendlyNoise
     | GradientShaping
@@ -56,7 +58,7 @@ class Row(Settings):
     attacks: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     """The attacks it faces; all if not given."""
     published: Name | None = None
-    """What ``reference/*.csv`` calls the defense that its numbers are set beside; its own name if not given."""
+    """What ``reference/<paper>/*.csv`` calls the defense that its numbers are set beside; its own name if not given."""
     apply: tuple[DefenseSettings, ...] = ()
     """The defenses, applied in order: filters first, then what acts on the training; or one detector. None for
     undefended training."""
@@ -78,8 +80,18 @@ class Row(Settings):
 
     @property
     def network(self) -> str | None:
-        """The row whose victim this row's filters or detector look at."""
+        """The row that this row's filters or detector name as the one whose victim they look at."""
         return next((defense.network for defense in self.apply if isinstance(defense, Inspection)), None)
+
+    @property
+    def inspected_surrogate(self) -> str | None:
+        """The surrogate that this row's filters look at."""
+        return next((defense.surrogate for defense in self.filters), None)
+
+    @property
+    def inspects_row(self) -> bool:
+        """Whether its filters or detector look at another row's victim."""
+        return bool(self.filters or self.detector) and self.inspected_surrogate is None
 
     @property
     def friendly(self) -> FriendlyNoise | None:
@@ -106,7 +118,7 @@ class Row(Settings):
     def _check_composition(self) -> Row:
         where = f"defense {self.name!r}"
         methods = [defense.method for defense in self.apply]
-        for once in ("friendly-noise", "strong-augmentation", "abl", "dp-sgd"):
+        for once in ("friendly-noise", "strong-augmentation", "abl", "dp-sgd", "early-stopping"):
             if methods.count(once) > 1:
                 raise ValueError(f"{where} applies {once} twice: make two rows of it")
         if self.detector is not None and len(self.apply) > 1:
@@ -116,7 +128,7 @@ class Row(Settings):
             )
         if self.apply[: len(self.filters)] != self.filters:
             raise ValueError(f"{where}: filters act before the training, so list them first")
-        if len({defense.network for defense in self.filters}) > 1:
+        if len({(defense.network, defense.surrogate) for defense in self.filters}) > 1:
             raise ValueError(f"{where}: its filters must look at one and the same network")
         for first, second, why in CLASHES:
             if first in methods and second in methods:
@@ -131,6 +143,7 @@ CLASHES = (
     ("dp-sgd", "abl", "its privacy holds for a fixed training set"),
     ("dp-sgd", "adversarial-poisoning", "an example would change with the others of its batch"),
     ("abl", "epic", "both decide which examples are left"),
+    ("abl", "early-stopping", "its phases must come to their ends"),
     ("abl", "strong-augmentation", "its losses need whole labels"),
 )
 """Pairs of defenses that cannot share a training, and why."""

@@ -33,10 +33,10 @@ from torch import Tensor
 from poisonlab.config.defenses.abl import Abl as Settings
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.training_set import TrainingSet
-from poisonlab.defenses.defense import Defense, EpochEnd
 from poisonlab.errors import SettingsError
-from poisonlab.evaluation.outcome import outputs_of
 from poisonlab.filters.per_class import share
+from poisonlab.models.outputs import outputs_of
+from poisonlab.training.defense import Defense, EpochEnd
 from poisonlab.training.schedule import learning_rate, step_milestones
 
 
@@ -79,13 +79,11 @@ class Abl(Defense):
             placed.append(max(place, placed[-1] + 1) if placed else place)
         within = tuple(self.fine_tuning_from + place for place in placed if place < length)
         changed = {
-            # A dump without defaults must not be filled from the published recipe again.
-            "base": None,
             "epochs": self.unlearning_from + self.settings.unlearn_epochs,
             "milestones": within if recipe.schedule == "steps" else None,
             "warmup_epochs": min(recipe.warmup_epochs, self.settings.isolation_epochs),
         }
-        return Recipe.model_validate(recipe.model_dump() | changed)
+        return Recipe.model_validate(recipe.model_dump(include=set(Recipe.model_fields)) | changed)
 
     def learning_rate(self, recipe: Recipe, at: float) -> float:
         """The rate at ``at`` epochs; ``recipe``: as ``schedule`` makes it."""

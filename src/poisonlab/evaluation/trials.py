@@ -82,7 +82,7 @@ class Trial:
 def write_trials(path: Path, trials: Sequence[Trial], cards: Sequence[Mapping[str, object]]) -> None:
     """Write one line per trial, with what its run card (in the same order) says of where it ran; atomically."""
     # Here, because Snakemake reads trials and should not wait for torch.
-    from poisonlab.artifacts.files import write_text
+    from poisonlab.files import write_text
 
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")

@@ -15,10 +15,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from poisonlab.artifacts.files import read_sealed
 from poisonlab.errors import DataError
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, colour_of, dashes_of, label_of
 from poisonlab.figures.wording import number, percent
+from poisonlab.files import read_sealed
 
 _QUANTITIES = (
     ("train_loss", 1, "training loss"),

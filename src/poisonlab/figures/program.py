@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from poisonlab.artifacts import files
+from poisonlab.artifacts import arrays as archives
 from poisonlab.config.figures import Drawing
 from poisonlab.errors import DataError, SettingsError
 
@@ -57,7 +57,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     Raises:
         DataError: the file is missing, not npz, damaged, or lacks an array.
     """
-    arrays = files.read_arrays(path)
+    arrays = archives.read_arrays(path)
     missing = [name for name in names if name not in arrays]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}: is it the file of another figure?")

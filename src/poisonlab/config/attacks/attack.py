@@ -6,8 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from poisonlab.config.measures import (
+    ACCURACY,
+    ADVERSARIAL_CONFIDENCE,
+    FIRST_EPOCH,
+    PEAK_ACCURACY,
+    SUCCESS,
+    SUCCESS_RATE,
+    UNTRIGGERED_SUCCESS,
+    Measure,
+)
 from poisonlab.config.types import Fraction, InputPath, Name, PositiveLevels, Settings
 from poisonlab.errors import SettingsError
 
@@ -25,13 +35,30 @@ Names = Annotated[
 """A name or a list of names; a mistake is reported for the one that was meant."""
 
 
-class Published(Settings):
-    """A place in the tables of a paper."""
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("names one twice")
+    return names
 
-    table: Annotated[int, Field(ge=1, le=6)]
+
+TARGETED = (SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)
+"""Measures of an attack on one target."""
+BACKDOOR = (SUCCESS_RATE, UNTRIGGERED_SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)
+"""Measures of an attack on many images, most often with a trigger."""
+UNTARGETED = (PEAK_ACCURACY, FIRST_EPOCH, ACCURACY)
+"""Measures of an attack without a goal, on the accuracy as a whole."""
+LOW_LOSS = 0.5
+"""The level of the training loss in "Poisons that are learned faster are more effective" (Sandoval-Segura et al.
+2022)."""
+
+
+class Published(Settings):
+    """A place in the tables of the study's paper."""
+
+    table: Annotated[int, Field(ge=1, le=99)]
     """The table's number."""
     row: str | None = None
-    """Which rows of it (``reference/*.csv`` has their names), where it holds several attacks."""
+    """Which rows of it (``reference/<paper>/*.csv`` has their names), where it holds several attacks."""
 
 
 class Attack(Settings):
@@ -44,13 +71,28 @@ class Attack(Settings):
     """Names the attack's folder and its rows in the tables."""
     method: str
     """Names the module of ``poisonlab.attacks`` that crafts the poisons."""
-    victim: Name | None = None
-    """The entry of ``victims`` that is trained on the poisons; the first if not given."""
+    victims: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)] | None = None
+    """The entries of ``victims`` that are trained on the poisons, each by itself; the first if not given."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
     """Which of the study's seeds it runs with; all if not given."""
     published: tuple[Published, ...] = ()
-    """Its places in the tables of the FRIENDS paper. The study's own table sets its results beside the numbers of the
-    first; each of those tables is also made in the paper's layout."""
+    """Its places in the tables of the study's ``paper``. The study's own table sets its results beside the numbers of
+    the first; each of those tables is also made in the paper's layout."""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Its outcome is counted in these, the main one first."""
+        return TARGETED
+
+    @property
+    def history_level(self) -> float | None:
+        """Level of the training loss for ``first_epoch``, of an attack without a goal; None with one."""
+        return None
+
+    @property
+    def has_goal(self) -> bool:
+        """Whether single targets or a trigger are what it is after, rather than the victim's accuracy."""
+        return self.history_level is None
 
     @property
     def surrogates(self) -> tuple[str, ...]:
