@@ -460,7 +460,6 @@ def test_an_attack_without_retraining_needs_no_means_to_train() -> None:
         ({"epochs": 80, "milestones": (30, 50, 70)}, 1, (), 0),
         ({"epochs": 80, "milestones": (30, 50, 70)}, 80, (30, 50, 70), 0),
         ({"epochs": 80, "milestones": (30, 50, 70)}, None, (30, 50, 70), 0),
-        ({"base": "friends-paper"}, 40, (15, 25, 35), 0),
         ({"epochs": 10, "milestones": (5,)}, 40, (20,), 0),
     ],
 )
