@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tiny import MEAN, RANDOM_NOISE, STD, KilledError, network
+from tiny import MEAN, STD, KilledError, network
 from torch import nn
 
 from poisonlab.config.recipe import Augmentation, Recipe
@@ -75,7 +75,7 @@ def data(count: int, seed: int) -> TrainingSet:
     return TrainingSet(images, torch.arange(count) % 3, torch.arange(count))
 
 
-ROW = [{"method": "early-stopping", "patience": 3}, RANDOM_NOISE]
+ROW = [{"method": "early-stopping", "patience": 3}, {"method": "random-noise", "distribution": "bernoulli", "mu": 8}]
 
 
 def run(model: nn.Module, saved: Path | None = None, kill_at: int | None = None, held: bool = True) -> Trained:
