@@ -144,11 +144,14 @@ def _escape(value: object) -> str:
 
 
 def with_interval(table: pd.DataFrame, measure: Measure) -> list[str]:
-    """A measure of every line with its interval, and how many seeds have it where not all do."""
+    """A measure of every line with its interval, and how many seeds have it where not all do; nothing in lines of
+    attacks that do not have the measure."""
     name = measure.name
     columns = zip(*(table[column] for column in (name, f"{name}_low", f"{name}_high", f"{name}_n", "n")), strict=True)
     return [
-        interval_text(value, low, high, measure.unit) + (f" (of {known:.0f})" if 0 < known < n else "")
+        ""
+        if math.isnan(known)
+        else interval_text(value, low, high, measure.unit) + (f" (of {known:.0f})" if 0 < known < n else "")
         for value, low, high, known, n in columns
     ]
 
