@@ -25,7 +25,7 @@ def claimed_victim(claim: Claim, stage: Shown) -> str:
     victims = {line.victim for line in stage.lines if line.attack == claim.attack}
     if claim.victim is not None and claim.victim not in {*victims, MEAN}:
         raise SettingsError(
-            f"attack {claim.attack!r}: the claim's victim {claim.victim!r} is not one of {sorted(victims)}"
+            f"attack {claim.attack!r}: published victim {claim.victim!r} is not one of {sorted(victims)}"
         )
     several = stage.victims_mean and len(victims) > 1
     return claim.victim or (MEAN if several else first_victims([line.row for line in stage.lines])[claim.attack])
@@ -154,7 +154,8 @@ def _ours(
 ) -> dict[str, Any]:
     attack, victim, defense = row
     if defense is None or (line := own.get((attack, victim, defense))) is None:
-        return {"attack": attack, "victim": victim, "our_defense": "", "n": 0}
+        nothing = {f"{measure.name}_n": 0 for measure in measures}
+        return {"attack": attack, "victim": victim, "our_defense": "", "n": 0, **nothing}
     base = own.get((attack, victim, stage.compare[0]), {}) if stage.compare else {}
     numbers = [f"{measure.name}{end}" for measure in measures for end in ("", "_low", "_high", "_n")]
     return {
