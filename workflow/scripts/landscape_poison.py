@@ -18,7 +18,7 @@ from poisonlab.config.models import ModelSettings
 from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Settings
 from poisonlab.data.training_set import pixels
-from poisonlab.figures.landscape import (
+from poisonlab.landscapes.surfaces import (
     directions_through,
     grid,
     matching_loss_surface,

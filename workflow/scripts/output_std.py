@@ -20,7 +20,7 @@ from poisonlab.config.types import Settings
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels
 from poisonlab.errors import SettingsError
-from poisonlab.figures.output_std import clean_rows, output_std
+from poisonlab.landscapes.output_std import clean_rows, output_std
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.randomness import generator
 
