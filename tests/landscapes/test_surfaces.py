@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from loading import program
 from torch import Tensor, nn
 
-from poisonlab.figures.landscape import (
+from poisonlab.landscapes.surfaces import (
     directions_through,
     filter_directions,
     grid,
