@@ -54,7 +54,7 @@ def test_rows_that_are_told_apart_do_not_overlap() -> None:
 def test_the_control_is_no_defense() -> None:
     clean = trials("clean", [0, 0, 0, 0], 0.95, control=True)
     (alone,), (text,) = findings(NONE), findings(NONE, clean)
-    control = f"control (clean), {wilson(0, 4)}, test accuracy 95.0 [95.0, 95.0] % (n = 4)."
+    control = f"clean (control), {wilson(0, 4)}, test accuracy 95.0 [95.0, 95.0] % (n = 4)."
     assert text == f"{alone[:-1]}; {control}"
     assert findings(clean) == [f"gm: {control}"]
 

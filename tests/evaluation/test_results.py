@@ -20,7 +20,7 @@ from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor, nn
 
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.errors import SettingsError
+from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.choosing import diverged
 from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.layouts import Outputs, latex, markdown, timing
@@ -240,7 +240,7 @@ def test_several_targets_make_a_rate_whatever_came_out() -> None:
     assert row(results, "e", "sa")["success_high"] == pytest.approx(1 - low, abs=1e-6)
     # Signs of three equal differences: 2 of 8 patterns.
     assert row(results, "e", "sa")["p_none"] == pytest.approx(2 / 8)
-    single = tidy([replace(each, targets=1) for each in triggered("none", always)])
+    single = tidy([replace(each, targets=1, measures={"success": 1.0}) for each in triggered("none", always)])
     assert row(single, "none", "sa")["success_low"] == pytest.approx(wilson_by_hand(3, 3)[0], abs=1e-9)
 
 
@@ -250,6 +250,11 @@ def test_an_event_of_several_targets_is_a_rate() -> None:
     line = row(tidy(several), "none")
     assert line["success"] == 0.375
     assert line["success_low"] < 0.25 < 0.5 < line["success_high"]
+
+
+def test_half_a_yes_is_refused() -> None:
+    with pytest.raises(DataError, match=r"success 0\.5 is no yes .1. or no .0."):
+        tidy(trials("gm", "none", {0: 0.5}))
 
 
 def test_rates_of_more_than_20_seeds_are_not_mcnemar_s() -> None:

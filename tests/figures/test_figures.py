@@ -62,12 +62,12 @@ def history(
 
 HEADER = (
     "attack,victim,defense,control,n,diverged,success,success_low,success_high,accuracy,accuracy_low,accuracy_high,"
-    "published_success_inside,published_accuracy_inside,seconds\n"
+    "published_success_inside,published_accuracy_inside,published_adversarial_confidence_inside,seconds\n"
 )
 TABLE = HEADER + (
-    "witches,net,clean,True,20,0,0.0,0.0,0.16,0.93,0.92,0.94,,,5\n"
-    "witches,net,none,False,20,0,0.8,0.58,0.92,0.92,0.91,0.93,True,False,5\n"
-    "witches,net,friends-bernoulli,False,20,0,0.05,0.01,0.24,0.90,0.89,0.91,False,,9\n"
+    "witches,net,clean,True,20,0,0.0,0.0,0.16,0.93,0.92,0.94,,,,5\n"
+    "witches,net,none,False,20,0,0.8,0.58,0.92,0.92,0.91,0.93,True,False,,5\n"
+    "witches,net,friends-bernoulli,False,20,0,0.05,0.01,0.24,0.90,0.89,0.91,False,,,9\n"
 )
 MEASURES = {"witches": (SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)}
 
@@ -665,7 +665,7 @@ class TestLearningCurves:
 def result(attack: str, defense: str, *numbers: object, victim: str = "net", diverged: int = 0) -> str:
     """A line of the results: n, success and accuracy with their bounds."""
     n, *rest = ("" if number is None else number for number in numbers)
-    return ",".join(map(str, (attack, victim, defense, False, n, diverged, *rest, "", "", 5))) + "\n"
+    return ",".join(map(str, (attack, victim, defense, False, n, diverged, *rest, "", "", "", 5))) + "\n"
 
 
 class TestOutcome:
@@ -696,11 +696,12 @@ class TestOutcome:
         caption = outcome_caption(table, MEASURES, ["none", "friends-bernoulli"])
         assert caption.startswith("Poison success (whether the target gets the adversarial label) and test accuracy (")
         assert caption.endswith(
-            "(n = 20). witches: No defense, poison success 80.0 [58.0, 92.0] %, test accuracy 92.0 [91.0, 93.0] % (n = 20); "
+            "(n = 20). "
+            "witches: No defense, poison success 80.0 [58.0, 92.0] %, test accuracy 92.0 [91.0, 93.0] % (n = 20); "
             "FRIENDS-B, poison success 5.0 [1.0, 24.0] %, test accuracy 90.0 [89.0, 91.0] % (n = 20); "
             "the other row, poison success 50.0 % (Mixup at 91.0 % test accuracy); "
             "1 of 2 defended rows' intervals of poison success overlap that of No defense; "
-            "control (Clean data (control)), poison success 0.0 [0.0, 16.0] %, test accuracy 93.0 [92.0, 94.0] % (n = 20); "
+            "Clean data (control), poison success 0.0 [0.0, 16.0] %, test accuracy 93.0 [92.0, 94.0] % (n = 20); "
             "1 of 2 published values of poison success lie in our intervals; "
             "0 of 1 published values of test accuracy lie in our intervals."
         )
@@ -737,7 +738,7 @@ class TestOutcome:
         assert titles == ["witches on net", "", "bullseye", "", "witches on vgg", ""]
 
     def test_attacks_with_other_measures_have_axes_of_their_own(self, tmp_path: Path) -> None:
-        header = HEADER.replace("success", "peak_accuracy")
+        header = HEADER.replace("success", "peak_accuracy").replace("adversarial_confidence", "first_epoch")
         rows = result("noise", "none", 2, 0.5, 0.4, 0.6, 0.3, 0.2, 0.4)
         table = self.read(tmp_path, header + rows)
         figure = outcome(table, {"noise": (PEAK_ACCURACY, FIRST_EPOCH, ACCURACY)})

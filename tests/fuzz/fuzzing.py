@@ -22,7 +22,8 @@ ROOT = HERE.parents[1]
 TARGETS = (
     *("poisons.pickle", "setups", "pth", "old pth", "png folder", "npz", "parquet", "image", "png", "image folder"),
     *("cifar", "dataset", "poison set", "noise", "keep list", "weights", "metrics", "history", "json", "trials"),
-    *("published", "rates", "results", "ablation", "figure arrays", "config", "config file", "spec"),
+    *("published", "paper", "rates", "results", "ablation", "figure arrays", "figure tensors"),
+    *("config", "config file", "spec"),
 )
 
 

@@ -256,7 +256,7 @@ def test_findings_and_scale_stand_below_the_table(tmp_path: Path) -> None:
         "friends-bernoulli, poison success 0.0 [0.0, 49.0] %, test accuracy 90.0 [90.0, 90.0] % (n = 4); "
         "the other row, poison success 25.0 % (d at 90.0 % test accuracy); "
         "1 of 2 defended rows' intervals of poison success overlap that of none; "
-        "control (clean), poison success 0.0 [0.0, 49.0] %, test accuracy 90.0 [90.0, 90.0] % (n = 4); "
+        "clean (control), poison success 0.0 [0.0, 49.0] %, test accuracy 90.0 [90.0, 90.0] % (n = 4); "
         "2 of 2 published values of poison success lie in our intervals; "
         "0 of 2 published values of test accuracy lie in our intervals.",
         "Made up.",

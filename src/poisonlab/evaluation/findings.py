@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from poisonlab.config.measures import Measure
@@ -57,9 +58,9 @@ def _finding(
             f"{count} of {len(defended)} defended rows' intervals of {_lower(measures[0])} overlap that of "
             f"{called(compare[0])}"
         )
-    sentences += [
-        f"control ({called(row['defense'])}), {_outcome(row, measures)}" for _, row in part[control].iterrows()
-    ]
+    for _, row in part[control].iterrows():
+        name = called(row["defense"])
+        sentences.append(f"{name}{'' if 'control' in name else ' (control)'}, {_outcome(row, measures)}")
     for measure in measures:
         sentences += inside_findings(measure, part.get(f"published_{measure.name}_inside", ()))
     return f"{who}: {'; '.join(sentences)}."
@@ -104,7 +105,7 @@ def _overlap(one: pd.Series, other: pd.Series, name: str) -> bool:
 def inside_findings(measure: Measure, verdicts: Iterable[object]) -> list[str]:
     """How many published values lie in our intervals, by the verdict on each (None or nan: not compared); nothing
     where none is compared."""
-    known = [bool(verdict) for verdict in verdicts if verdict is not None and verdict == verdict]
+    known = [bool(verdict) for verdict in verdicts if isinstance(verdict, bool | np.bool_)]
     return [f"{sum(known)} of {len(known)} published values of {_lower(measure)} lie in our intervals"] if known else []
 
 

@@ -66,9 +66,12 @@ def read_paper(folder: Path) -> Paper:
     path = folder / "paper.yaml"
     text = read_text(path)
     try:
-        return Paper.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
+        content = yaml.safe_load(text)
+    # Besides its own errors, there are numbers and nestings too long for it.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DamagedError(path, f"no YAML: {error}") from error
+    try:
+        return Paper.model_validate(content)
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))

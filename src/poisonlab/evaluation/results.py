@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from poisonlab.config.measures import REPORTED, Measure
-from poisonlab.errors import SettingsError
+from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.choosing import counts_events
 from poisonlab.evaluation.intervals import (
     Interval,
@@ -64,6 +64,7 @@ def tidy_results(
 
     Raises:
         SettingsError: an attack has no measures.
+        DataError: an event is neither 1 nor 0.
     """
     rows = list(dict.fromkeys([*expected, *(trial.key[:3] for trial in trials)]))
     if bare := {row[0] for row in rows} - measures.keys():
@@ -189,6 +190,8 @@ def _interval(values: list[float], measure: Measure, event: bool) -> Interval:
     if not values or not all(map(math.isfinite, values)):
         return Interval(_mean(values), math.nan, math.nan, len(values))
     if event:
+        if odd := [value for value in values if value not in (0.0, 1.0)]:
+            raise DataError(f"{measure.name} {odd[0]:g} is no yes (1) or no (0): declare the measure as a rate")
         return wilson(int(sum(values)), len(values))
     if measure.kind != "value":
         return mean_of_shares(values)

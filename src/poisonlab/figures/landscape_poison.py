@@ -125,10 +125,11 @@ def poison_landscape_caption(
         f"gradient comes closest to the target's, in {plane} through image and poison; up to "
         f"{PLUS_MINUS}{number(coordinates[-1])} levels (1/255) of root mean square change along each direction. "
         "Matching loss is one minus the cosine between the example's gradient and that of the target with the "
-        f"adversarial label; training loss is cross-entropy.{told_draws(draws)} Matching loss: {number(matching_at[0])} "
-        f"at the base image, {number(matching_at[1])} at the poison; the lowest on the grid is {lowest}, and {lower} of "
-        f"the grid points lie lower than the poison. Training loss: {number(training_at[0])} at the base image, "
-        f"{number(training_at[1])} at the poison; the highest on the grid is {highest}, and {higher} of the grid "
+        f"adversarial label; training loss is cross-entropy.{told_draws(draws)} "
+        f"Matching loss: {number(matching_at[0])} at the base image, {number(matching_at[1])} at the poison; the "
+        f"lowest on the grid is {lowest}, and {lower} of the grid points lie lower than the poison. "
+        f"Training loss: {number(training_at[0])} at the base image, {number(training_at[1])} at the poison; the "
+        f"highest on the grid is {highest}, and {higher} of the grid "
         "points lie higher than the poison. One poison of one run."
     )
 

@@ -54,7 +54,8 @@ def read_results(path: Path, measures: Measures) -> pd.DataFrame:
     """
     names = dict.fromkeys(measure.name for own in measures.values() for measure in _ends(own))
     numbers = ["n", "diverged", *(f"{name}{end}" for name in names for end in ("", "_low", "_high"))]
-    verdicts = [f"published_{name}_inside" for name in names]
+    every = dict.fromkeys(measure.name for own in measures.values() for measure in own)
+    verdicts = [f"published_{name}_inside" for name in every]
     table = read_table(path, ("attack", "victim", "defense"), numbers, ("control", *verdicts))
     if unknown := [attack for attack in dict.fromkeys(table["attack"]) if attack not in measures]:
         raise DataError(f"{path} has the attack {unknown[0]}, whose measures nobody told: is it another study's table?")
@@ -119,7 +120,9 @@ def outcome_caption(table: pd.DataFrame, measures: Measures, compare: Sequence[s
         compare: the rows that the sentences begin with.
     """
     drawn = table[table["n"] > 0]
-    names = dict.fromkeys(measure for attack in dict.fromkeys(drawn["attack"]) for measure in _ends(measures[attack]))
+    attacks = dict.fromkeys(drawn["attack"])
+    every = {measure.name: measure for attack in attacks for measure in reversed(_ends(measures[attack]))}
+    names = reversed(every.values())
     what = listed([called(measure) + (f" ({measure.meaning})" if measure.meaning else "") for measure in names])
     lost = table[(table["n"] == 0) & (table["diverged"] > 0)]
     return " ".join(
