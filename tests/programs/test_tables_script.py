@@ -481,6 +481,22 @@ def test_numbers_that_their_measure_cannot_have_are_one_line(
     assert not (tmp_path / "table.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"measures": []}, "attack 'a' of the lines has no measures"),
+        ({"victims_mean": True}, "a victim is called 'mean', as the mean over victims is: rename it"),
+        ({"compare": ["No Row"]}, "compare"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    options = [part for kind in ("csv", "md", "tex", "json", "time") for part in (f"--{kind}", str(tmp_path / kind))]
+    strings = spec(**{**told([line("a", "none", [0], "mean")]), **change})
+    with pytest.raises(SettingsError, match=words) as caught:
+        tables_script.main(["--spec", *strings, "--trials", "none.csv", "--reference", "reference", *options])
+    assert "\n" not in str(caught.value)
+
+
 def test_trials_from_before_victims_had_names_are_those_of_the_first(tmp_path: Path) -> None:
     path = elsewhere(tmp_path / "old.csv", replace(trial("none"), victim=""))
     cells = [Cell("none", victim="one"), Cell("none", victim="two")]

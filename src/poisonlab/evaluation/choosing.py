@@ -14,6 +14,8 @@ from poisonlab.config.types import Name, Settings
 from poisonlab.errors import DataError
 from poisonlab.evaluation.trials import Key, Row, Trial, at_first_victim, read_trials
 
+MEAN = "mean"
+"""Stands for the victim in rows with the mean over all victims."""
 _NAMED = 8
 
 
@@ -71,9 +73,11 @@ class Shown(Settings):
     """Whether attacks with several victims get rows with the unweighted mean over them, too."""
 
     @model_validator(mode="after")
-    def _every_attack_has_measures(self) -> Shown:
+    def _lines_can_be_shown(self) -> Shown:
         if bare := {line.attack for line in self.lines} - self.by_attack.keys():
             raise ValueError(f"attack {min(bare)!r} of the lines has no measures")
+        if self.victims_mean and any(line.victim == MEAN for line in self.lines):
+            raise ValueError(f"a victim is called {MEAN!r}, as the mean over victims is: rename it")
         return self
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from poisonlab.config.measures import Measure
-from poisonlab.evaluation.layouts import interval_text, number, p_text, value_text, with_unit
+from poisonlab.evaluation.layouts import interval_text, number, p_text, value_text, who, with_unit
 
 _NAMED = 4
 
@@ -29,20 +29,19 @@ def results_findings(
         called: what readers call a row.
     """
     return [
-        _finding(who, part, measures[attack], compare, called)
-        for who, attack, part in _by_victim(results, results["n"] > 0)
+        _finding(whose, part, measures[attack], compare, called)
+        for whose, attack, part in _by_victim(results, results["n"] > 0)
     ]
 
 
 def _by_victim(table: pd.DataFrame, shown: pd.Series[bool]) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """The shown rows of each attack and victim: what they are called, the attack, and the rows."""
-    victims = table.groupby("attack")["victim"].nunique().to_dict()
-    for (attack, victim), part in table[shown].groupby(["attack", "victim"], sort=False):
-        yield (f"{attack} on {victim}" if victims[attack] > 1 else str(attack)), str(attack), part
+    for name, part in table.assign(who=who(table))[shown].groupby("who", sort=False):
+        yield str(name), str(part["attack"].iloc[0]), part
 
 
 def _finding(
-    who: str, part: pd.DataFrame, measures: Sequence[Measure], compare: Sequence[str], called: Callable[[str], str]
+    whose: str, part: pd.DataFrame, measures: Sequence[Measure], compare: Sequence[str], called: Callable[[str], str]
 ) -> str:
     control = part["control"].astype(bool)
     poisoned = {str(row["defense"]): row for _, row in part[~control].iterrows()}
@@ -63,7 +62,7 @@ def _finding(
         sentences.append(f"{name}{'' if 'control' in name else ' (control)'}, {_outcome(row, measures)}")
     for measure in measures:
         sentences += inside_findings(measure, part.get(f"published_{measure.name}_inside", ()))
-    return f"{who}: {'; '.join(sentences)}."
+    return f"{whose}: {'; '.join(sentences)}."
 
 
 def _outcome(row: pd.Series, measures: Sequence[Measure]) -> str:
@@ -117,12 +116,12 @@ def ablation_finding(
 ) -> list[str]:
     """The ends of each attack's first and last measure, and where they are (see ``compare_variants``)."""
     result = []
-    for who, attack, part in _by_victim(compared, (compared["n"] > 0) & (compared["row"] != undefended)):
+    for whose, attack, part in _by_victim(compared, (compared["n"] > 0) & (compared["row"] != undefended)):
         own = measures[attack]
         ends = [_ends(part, measure, settings) for measure in dict.fromkeys((own[0], own[-1]))]
         known = part["p_holm"].dropna()
         tests = f"; smallest corrected p against the study's own row {p_text(known.min())}" if len(known) else ""
-        result.append(f"{who}: {', '.join(ends)}{tests}.")
+        result.append(f"{whose}: {', '.join(ends)}{tests}.")
     return result
 
 

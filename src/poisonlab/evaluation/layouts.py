@@ -12,6 +12,7 @@ import pandas as pd
 
 from poisonlab.artifacts.files import atomic_path, write_json, write_text
 from poisonlab.config.measures import REPORTED, Measure, Unit
+from poisonlab.evaluation.choosing import MEAN
 
 _DROPPED = (
     ("poisons_found", "Poisons found"),
@@ -88,6 +89,13 @@ def _who(results: pd.DataFrame) -> dict[str, Any]:
     several = (results.groupby("attack")["victim"].nunique() > 1).any()
     victims = {"Victim": results["victim"]} if several else {}
     return {"Attack": results["attack"], **victims, "Defense": results["defense"]}
+
+
+def who(table: pd.DataFrame) -> pd.Series[str]:
+    """The attack of each row, and its victim where the attack has several."""
+    several = table.groupby("attack")["victim"].transform("nunique") > 1
+    victims = (" on " + table["victim"]).where(table["victim"] != MEAN, ", mean over victims")
+    return table["attack"].where(~several, table["attack"] + victims)
 
 
 def timing(results: pd.DataFrame, reference: str | None) -> pd.DataFrame:

@@ -10,10 +10,10 @@ import pandas as pd
 
 from poisonlab.config.measures import REPORTED, Measure
 from poisonlab.errors import SettingsError
-from poisonlab.evaluation.choosing import Claim, Shown, first_victims
+from poisonlab.evaluation.choosing import MEAN, Claim, Shown, first_victims
 from poisonlab.evaluation.layouts import beside, p_text, with_interval
 from poisonlab.evaluation.published import TIME, Paper
-from poisonlab.evaluation.results import MEAN, tidy_results
+from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.trials import Row, Trial
 
 Numbers = Mapping[str, float]
@@ -185,7 +185,7 @@ def paper_layout(compared: pd.DataFrame, measures: Sequence[Measure], paper: Pap
 def _one_below_another(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) -> pd.DataFrame:
     rows = zip(compared["row"], compared["defense"], strict=True)
     attacks = compared["attack"][compared["attack"] != ""].nunique()
-    compared_with = [name for name in compared.columns if name.startswith("p_")]
+    compared_with = [name for name in compared.columns if name.startswith("p_") and name.endswith("_holm")]
     columns: dict[str, Any] = {
         "Attack": compared["attack"] if attacks > 1 else "",
         "Defense": [_plain(row) if row else f"{mine} (ours)" for row, mine in rows],

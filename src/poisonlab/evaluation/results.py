@@ -10,7 +10,7 @@ import pandas as pd
 
 from poisonlab.config.measures import REPORTED, Measure
 from poisonlab.errors import DataError, SettingsError
-from poisonlab.evaluation.choosing import counts_events
+from poisonlab.evaluation.choosing import MEAN, counts_events
 from poisonlab.evaluation.intervals import (
     Interval,
     holm,
@@ -22,8 +22,6 @@ from poisonlab.evaluation.intervals import (
 )
 from poisonlab.evaluation.trials import Row, Trial
 
-MEAN = "mean"
-"""Stands for the victim in rows with the mean over all victims."""
 DROPPED = ("poisons_found", "clean_dropped", "precision", "matthews")
 
 
@@ -113,7 +111,7 @@ def _columns(rows: Sequence[Row], measures: Mapping[str, Sequence[Measure]], com
     """Every attack's measures before those that defenses report."""
     own = [measure.name for attack in dict.fromkeys(row[0] for row in rows) for measure in measures[attack]]
     names = list(dict.fromkeys(own))
-    reported = [measure.name for measure in REPORTED]
+    reported = [measure.name for measure in REPORTED if measure.name not in names]
     intervals = [f"{name}{end}" for name in (*names, *reported) for end in ("", "_low", "_high", "_n")]
     changes = [f"{name}_change" for name in names if compare]
     published = [f"published_{name}{end}" for name in names for end in ("", "_inside")]

@@ -21,9 +21,10 @@ from poisonlab.config.types import Name
 from poisonlab.errors import DataError
 from poisonlab.evaluation.choosing import AttackMeasures
 from poisonlab.evaluation.findings import ablation_finding
+from poisonlab.evaluation.layouts import who
 from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, label_of
-from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of, who
+from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of
 
 _ATTACK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#332288", "#7F7F7F")
 _MARKERS = "osD^vPX*"

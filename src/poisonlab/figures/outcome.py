@@ -18,9 +18,10 @@ from poisonlab.config.types import Name
 from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.choosing import AttackMeasures
 from poisonlab.evaluation.findings import results_findings
+from poisonlab.evaluation.layouts import who
 from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, colour_of, label_of
-from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of, who
+from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of
 
 
 class Spec(Drawn):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pandas as pd
-
 from poisonlab.config.measures import Measure
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
@@ -44,12 +42,6 @@ def called(measure: Measure) -> str:
 def title_of(measure: Measure) -> str:
     """The title of an axis."""
     return called(measure) + (f" ({measure.unit})" if measure.unit else "")
-
-
-def who(table: pd.DataFrame) -> pd.Series[str]:
-    """The attack of each row, and its victim where the attack has several."""
-    several = table.groupby("attack")["victim"].transform("nunique") > 1
-    return table["attack"].where(~several, table["attack"] + " on " + table["victim"])
 
 
 def seeds(counts: Sequence[float]) -> str:
