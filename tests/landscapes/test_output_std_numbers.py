@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
-from loading import program
 from torch import Tensor, nn
 
-from poisonlab.landscapes.output_std import clean_rows, output_std
+from poisonlab.config.figures import OutputStd
+from poisonlab.landscapes.output_std import around_network, clean_rows, output_std
 
 
 def drawn(seed: int) -> torch.Generator:
@@ -99,11 +99,9 @@ class TestCleanRows:
 
 
 def test_poisons_and_their_bases_are_moved_alike() -> None:
-    spreading = program("output_std")
     images, labels = torch.randint(0, 256, (3, 2, 6, 6), dtype=torch.uint8), torch.tensor([0, 1, 1])
-    stage = spreading.OutputSpread(networks=(), output_std={"magnitudes": [4, 8], "draws": 5}, seed=1)
     groups = {"poisons": (images, labels), "bases": (images, labels), "clean": (images[:2], labels[:2])}
-    spread = spreading.around(network(), groups, stage, torch.device("cpu"))
+    spread = around_network(network(), groups, OutputStd(magnitudes=(4, 8), draws=5), 1, torch.device("cpu"))
     assert spread.shape == (3, 3, 2)
     assert torch.equal(spread[0], spread[1])
     assert torch.isnan(spread[2, 2]).all()

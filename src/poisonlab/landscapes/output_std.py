@@ -6,10 +6,14 @@ in an appendix of the proceedings. What is computed here is therefore a definiti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from poisonlab.config.figures import OutputStd
+from poisonlab.data.training_set import pixels
+from poisonlab.randomness import generator as generator_of
 
 
 @torch.no_grad()
@@ -74,3 +78,42 @@ def clean_rows(train_labels: Tensor, replaced: Tensor, labels: Tensor, generator
         candidates = torch.nonzero(free & (train_labels == label)).flatten()
         rows.append(candidates[torch.randperm(len(candidates), generator=generator)[: int(count)]])
     return torch.cat(rows)
+
+
+def groups_of(
+    train_images: Tensor,
+    train_labels: Tensor,
+    replaced: Tensor,
+    poisons: Tensor,
+    bases: Tensor,
+    labels: Tensor,
+    seed: int,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Images and labels of the poisons, of their bases, and of clean images of the same classes (see ``clean_rows``).
+
+    Args:
+        train_images, train_labels: the clean training split.
+        replaced, poisons, bases, labels: the poison set's rows, images, clean originals and labels, (P, ...) each.
+        seed: of the choice of clean images.
+    """
+    clean = clean_rows(train_labels, replaced, labels, generator_of("cpu", seed, "output_std", "clean"))
+    return {
+        "poisons": (poisons, labels),
+        "bases": (bases, labels),
+        "clean": (train_images[clean], train_labels[clean]),
+    }
+
+
+def around_network(
+    model: nn.Module, groups: Mapping[str, tuple[Tensor, Tensor]], settings: OutputStd, seed: int, device: torch.device
+) -> Tensor:
+    """``output_std`` of each group: (groups, P, M) float32, of P images at most; nan where a group has fewer."""
+    most = max(len(images) for images, _ in groups.values())
+    spread = torch.full((len(groups), most, len(settings.magnitudes)), float("nan"))
+    for rows, (images, labels) in zip(spread, groups.values(), strict=True):
+        # From the start for every network and group: a poison and its base are moved alike.
+        stream = generator_of("cpu", seed, "output_std")
+        inputs = pixels(images.to(device)), labels.to(device)
+        if len(images):
+            rows[: len(images)] = output_std(model, *inputs, settings.magnitudes, settings.draws, stream)
+    return spread
