@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= config.yaml
 
-.PHONY: demo verify archive unpack estimate usage fuzz test test-faults test-slurm quick-test lint bench lock clean-venv
+.PHONY: demo verify archive unpack estimate fuzz test test-faults test-slurm quick-test lint bench lock clean-venv
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores all
@@ -47,13 +47,9 @@ archive: .venv/ready
 unpack: .venv/ready
 	PYTHONPATH=src $(BIN)/python workflow/scripts/archive.py unpack --from $(FROM)
 
-# Jobs, work and hours of a study, at the measured rates of benchmarks/rates.csv; runs nothing.
+# Jobs and hours of a study, by the seconds that such jobs took, and what to ask of a cluster for them; runs nothing.
 estimate: .venv/ready
 	@PYTHONPATH=src $(BIN)/python workflow/scripts/estimate.py --configfile $(CONFIG)
-
-# What the study's jobs took where they ran, and what to ask of a cluster for more of them; reads run cards.
-usage: .venv/ready
-	@PYTHONPATH=src $(BIN)/python workflow/scripts/usage.py --configfile $(CONFIG)
 
 # Times and memory against the straightforward way of doing the same, side by side in one run; fails if a ratio is worse
 # than the one recorded on this kind of device.

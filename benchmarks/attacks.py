@@ -21,7 +21,6 @@ from poisonlab.attacks.matching import Crafting, Matcher, target_gradient
 from poisonlab.attacks.metapoison import unrolled_loss
 from poisonlab.config.attacks.gradient_matching import GradientMatching
 from poisonlab.config.recipe import Augmentation, Recipe
-from poisonlab.cost.networks import MATCHING, measured
 from poisonlab.models import resnet18, small_resnet
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.gradient_norms import per_sample_gradient_norms
@@ -109,7 +108,6 @@ def matching(
         difference=lambda *_: relative(ours(Augmentation(kind="none"), "float32"), reference(0.0)),
         unit="step",
         per_call=steps * restarts,
-        flops=MATCHING * measured("matched", model, (3, 32, 32)).forward * poisons * steps * restarts,
         precision=precision,
     )
 

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
-from poisonlab.commandline import processor
+from poisonlab.runtime.cards import processor
 
 WAYS = ("reference", "ours")
 
@@ -33,9 +35,8 @@ class Contest:
         difference: of the two results, or of something small enough to check.
         unit: the thing of which one call does ``per_call``.
         reference_on_cpu: the straightforward way uses the CPU whatever the device.
-        flops: floating-point operations of one call of ours, where they bound its time.
         traffic: bytes that one call of ours cannot help reading and writing, where they bound its time.
-        precision: in which ours computes, to be set beside the device's peak.
+        precision: in which ours computes, where operations bound its time: they are counted, and set beside the peak.
     """
 
     reference: Callable[[], object] | None
@@ -44,9 +45,8 @@ class Contest:
     unit: str
     per_call: int = 1
     reference_on_cpu: bool = False
-    flops: float | None = None
     traffic: float | None = None
-    precision: str = "float32"
+    precision: str | None = None
 
 
 Contests = Mapping[str, Mapping[str, Callable[[torch.device], Contest]]]
@@ -72,7 +72,7 @@ class Result:
     ratios: tuple[float, ...] = ()
     flops: float | None = None
     traffic: float | None = None
-    precision: str = "float32"
+    precision: str | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -147,7 +147,7 @@ def measure(build: Callable[[torch.device], Contest], name: str, program: str, o
         memory["ours"],
         contest.difference(results["reference"], results["ours"]) if "reference" in results else None,
         tuple(first / second for first, second in zip(seconds["reference"], seconds["ours"], strict=False)),
-        per_second(contest.flops, ours_s * contest.per_call),
+        per_second(counted(contest.ours) if contest.precision else None, ours_s * contest.per_call),
         per_second(contest.traffic, ours_s * contest.per_call),
         contest.precision,
     )
@@ -155,6 +155,28 @@ def measure(build: Callable[[torch.device], Contest], name: str, program: str, o
 
 def per_second(amount: float | None, seconds: float) -> float | None:
     return None if amount is None else amount / seconds
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up the operations of convolutions and matrix products.
+
+    ``torch.utils.flop_counter.FlopCounterMode`` does, too, but its module hooks do not survive a second backward pass.
+    """
+
+    flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func._overloadpacket in flop_registry:
+            self.flops += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def counted(call: Callable[[], object]) -> float:
+    """Floating-point operations of a call."""
+    with _Counter() as counter:
+        call()
+    return float(counter.flops)
 
 
 def timed(call: Callable[[], object], device: torch.device) -> tuple[float, object]:

@@ -23,8 +23,6 @@ from torch import nn
 from noise import released, start_of
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.recipe import Recipe
-from poisonlab.cost.amount import total
-from poisonlab.cost.training import making_noise, training
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses import friendly_noise
 from poisonlab.defenses.defense import Defense
@@ -95,19 +93,11 @@ def whole_run(
         steps=steps, lr=100.0, lam=10.0, zeta=16.0, def_epoch=def_epoch, batch_size=min(images, 128)
     )
     plan = Plan(task, drawn(images), task.recipe(epochs=epochs), settings, (RandomNoise(BERNOULLI),), device)
-    work = total(
-        [
-            training(task.network, plan.recipe, images, [BERNOULLI], until=def_epoch),
-            making_noise(task.network, settings, images),
-            training(task.network, plan.recipe, images, [settings, BERNOULLI]),
-        ]
-    )
     return Contest(
         reference=lambda: plan.reference(PerImage(MEAN, STD, MU, task.shift), workers),
         ours=plan.ours,
         difference=lambda *_: agreement(task, min(images, 16), device),
         unit="run",
-        flops=work.flops,
         precision="bfloat16",
     )
 

@@ -30,8 +30,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.config.start import Start
 from poisonlab.config.study import Study, read_study
-from poisonlab.config.victims import Start
 from poisonlab.provenance import spec
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,6 @@ from contest import Contest, run
 from torch import Tensor, nn
 
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
-from poisonlab.cost.training import making_noise
 from poisonlab.defenses.friendly_noise import friendly_noise
 from poisonlab.models.classifier import Classifier
 from poisonlab.randomness import generator
@@ -44,7 +43,6 @@ def noise(task: Task, images: int, steps: int, device: torch.device) -> Contest:
         difference=lambda *_: difference(),
         unit="image and step",
         per_call=images * steps,
-        flops=making_noise(task.network, settings, images).flops,
         precision="bfloat16",
     )
 

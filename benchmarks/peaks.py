@@ -58,7 +58,7 @@ def roofline(results: Sequence[Result], peaks: Peaks) -> str:
     """How near each of ours comes to the device's peak, as Markdown; nothing if nobody has said what they do."""
     rows = []
     for result in results:
-        if result.flops is not None:
+        if result.flops is not None and result.precision is not None:
             peak = peaks.flops[result.precision]
             reached = [f"{amount / 1e9:.4g} GFLOP/s" for amount in (result.flops, peak)]
             rows.append([result.contest, *reached, result.precision, f"{result.flops / peak:.0%}"])

@@ -21,10 +21,7 @@ from reference_training import PerImage, Pictures
 from torch import Tensor
 
 from poisonlab.config.defenses.random_noise import RandomNoise as NoiseSettings
-from poisonlab.config.models import ModelSettings, ResNet18, SmallResNet
 from poisonlab.config.recipe import Augmentation, Recipe
-from poisonlab.cost.networks import Network, network_of
-from poisonlab.cost.training import training
 from poisonlab.data.augmentation import augment
 from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.defenses.random_noise import RandomNoise, random_noise
@@ -47,14 +44,9 @@ class Task:
         shift: largest translation in pixels, of augmentation.
     """
 
-    settings: ModelSettings
     build: Callable[[], Classifier]
     batch_size: int
     shift: float = 4.0
-
-    @property
-    def network(self) -> Network:
-        return network_of(self.settings, CLASSES, SHAPE)
 
     def model(self, device: torch.device) -> Classifier:
         torch.manual_seed(0)
@@ -74,12 +66,12 @@ class Task:
 
 def large(batch_size: int = 128) -> Task:
     """ResNet-18, as the papers train it."""
-    return Task(ResNet18(), lambda: resnet18.build(CLASSES, SHAPE), batch_size)
+    return Task(lambda: resnet18.build(CLASSES, SHAPE), batch_size)
 
 
 def small(batch_size: int = 32) -> Task:
     """The network of config.yaml."""
-    return Task(SmallResNet(), lambda: small_resnet.build(CLASSES, SHAPE), batch_size, shift=2.0)
+    return Task(lambda: small_resnet.build(CLASSES, SHAPE), batch_size, shift=2.0)
 
 
 def drawn(count: int) -> TrainingSet:
@@ -110,7 +102,6 @@ def epoch(task: Task, images: int, workers: int, device: torch.device) -> Contes
         difference=lambda *_: first_steps(task, min(images, 32), device),
         unit="image",
         per_call=images,
-        flops=training(task.network, recipe, images, [BERNOULLI], until=1).flops,
         precision="bfloat16",
     )
 

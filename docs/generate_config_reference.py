@@ -1,7 +1,4 @@
-"""Print the reference of every config key, made from the settings classes; with --write, update the files that hold it.
-
-Writes docs/config.md and workflow/schemas/config.schema.json.
-"""
+"""Print the reference of every config key, made from the settings classes; with --write, update docs/config.md."""
 
 from __future__ import annotations
 
@@ -11,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from poisonlab.config.recipe import PUBLISHED
+from poisonlab.config.recipes import PUBLISHED
 from poisonlab.config.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "config.md"
-SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.json"
 
 Schema = dict[str, Any]
 
@@ -34,32 +30,19 @@ out. Unknown keys are errors, and so is a key given twice.
 
 The ranges below hold for single keys. Rules between keys, such as "an attack names an existing surrogate", are checked
 when Snakemake reads the config; a breach stops it before any job, with one line that names the key.
-
-The same information for editors: [`workflow/schemas/config.schema.json`](../workflow/schemas/config.schema.json)
-(JSON Schema, made by the same program). It describes a config that stands alone.
 """
 
 RECIPES = """\
 ## Published recipes
 
 `recipe.base` fills a recipe with the values of a published one; keys written beside it win. Keys not listed keep the
-default of [Recipe](#recipe).
+default of [NamedRecipe](#namedrecipe).
 """
-
-
-def json_schema() -> Schema:
-    """The JSON Schema of a config that stands alone."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Study.model_json_schema()}
-
-
-def schema_text() -> str:
-    """The content of workflow/schemas/config.schema.json."""
-    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def reference() -> str:
     """The content of docs/config.md."""
-    schema = json_schema()
+    schema = Study.model_json_schema()
     groups = {"Study": schema, **schema["$defs"]}
     sections = [INTRODUCTION]
     for name, paths in _places(groups).items():
@@ -176,10 +159,6 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) and value else json.dumps(value)
 
 
-def _meaning(field: Schema) -> str:
-    return _plain(field.get("description", ""))
-
-
 def _plain(text: str) -> str:
     """A docstring as Markdown."""
     return " ".join(text.replace("``", "`").split())
@@ -206,13 +185,11 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--write", action="store_true", help="update the two files instead of printing")
+    arguments.add_argument("--write", action="store_true", help="update docs/config.md instead of printing")
     if not arguments.parse_args().write:
         print(reference(), end="")
         return
-    SCHEMA.parent.mkdir(parents=True, exist_ok=True)
     REFERENCE.write_text(reference(), encoding="utf-8")
-    SCHEMA.write_text(schema_text(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import pickle
 
 import pytest
 
-from poisonlab import commandline
 from poisonlab.errors import DataError
+from poisonlab.runtime import program
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,6 @@ def test_a_batch_of_one_tiny_image_is_one_line(capsys: pytest.CaptureFixture[str
         torch.nn.BatchNorm2d(3)(torch.zeros(1, 3, 1, 1))
 
     with pytest.raises(SystemExit) as caught:
-        commandline.run(train)
+        program.run(train)
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("error: batch norm cannot train on one example")

@@ -15,7 +15,7 @@ import pytest
 from harness import REPOSITORY, check_out
 
 from poisonlab.errors import PoisonlabError
-from poisonlab.gpus import hold_gpu, visible_gpus
+from poisonlab.runtime.gpus import hold_gpu, visible_gpus
 
 TWO = """\
 GPU 0: NVIDIA A40 (UUID: GPU-aaaa-1)
@@ -29,7 +29,7 @@ GPU 1: NVIDIA H200 (UUID: GPU-abbb-2)
 """
 TINY = REPOSITORY / "tests/workflow/tiny.yaml"
 HOLD = (
-    "import sys, os, time; from pathlib import Path; from poisonlab.gpus import hold_gpu; "
+    "import sys, os, time; from pathlib import Path; from poisonlab.runtime.gpus import hold_gpu; "
     "hold_gpu(int(sys.argv[1]), folder=Path(sys.argv[2])); "
     "print(os.environ['CUDA_VISIBLE_DEVICES'], time.monotonic(), flush=True); "
     "time.sleep(float(sys.argv[3])); print(time.monotonic(), flush=True)"

@@ -135,7 +135,13 @@ TREE = {
     "src/lab/typed.py": "",
     "src/lab/attack.py": "strength = 1\n",
     "src/lab/unrelated.py": "x = 1\n",
-    "workflow/scripts/job.py": "from typing import TYPE_CHECKING\n\nfrom lab import top\nimport shared\n\n"
+    "src/poisonlab/__init__.py": "",
+    "src/poisonlab/runtime/__init__.py": "",
+    "src/poisonlab/runtime/locks.py": "seconds = 1\n",
+    "src/poisonlab/config/__init__.py": "",
+    "src/poisonlab/config/thing.py": "from lab.side import one\n",
+    "workflow/scripts/job.py": "from typing import TYPE_CHECKING\n\nfrom lab import top\nimport shared\n"
+    "from poisonlab.config.thing import Thing\nfrom poisonlab.runtime.locks import seconds\n\n"
     "if TYPE_CHECKING:\n    from lab.typed import T\n",
     "workflow/scripts/shared.py": "y = 1\n",
 }  # fmt: skip
@@ -173,6 +179,9 @@ def test_everything_that_runs_is_named_once(tree: Path) -> None:
         "src/lab/deep/__init__.py",
         "src/lab/deep/leaf.py",
         "src/lab/side.py",
+        "src/poisonlab/__init__.py",
+        "src/poisonlab/config/__init__.py",
+        "src/poisonlab/config/thing.py",
     }
     assert set(digests(tree, "lab.attack")) - set(digests(tree)) == {"src/lab/attack.py"}
     strings = code_digests("workflow/scripts/job.py", base=tree)
@@ -215,6 +224,161 @@ def test_a_deep_edit_counts_and_only_there(tree: Path, change: Callable[[str], s
     edit(tree, LEAF, change)
     after = digests(tree)
     assert {name for name in after if after[name] != before[name]} == {LEAF}
+
+
+WORDS = """
+import argparse
+import logging
+import sys
+
+logger = logging.getLogger()
+
+
+def work(path, found, epoch, told=False):
+    arguments = argparse.ArgumentParser(description="Work.")
+    arguments.add_argument("--path", type=int, default=3, help="where", metavar="PATH")
+    print("begins", len(found), file=sys.stderr)
+    if not told:
+        logger.info("found %d", len(found))
+    print(next(found))
+    if epoch > 3:
+        raise OddError(f"epoch {epoch} is odd: " + "choose another", epoch, path=path)
+    raise refusal("no")
+
+
+def refusal(text):
+    return OddError("refused: " + text)
+"""
+
+
+def reread(tree: Path, name: str, before: str, after: str) -> bool:
+    """Whether a file's digest is another one after an edit."""
+    edit(tree, name, lambda _: WORDS if name == LEAF else FIELDS)
+    first = digests(tree)
+    edit(tree, name, lambda text: _replaced(text, before, after))
+    second = digests(tree)
+    changed = {path for path in {**first, **second} if first.get(path) != second.get(path)}
+    assert changed <= {name}
+    return changed != set()
+
+
+def _replaced(text: str, before: str, after: str) -> str:
+    assert text.count(before) == 1, before
+    return text.replace(before, after)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('f"epoch {epoch} is odd: " + "choose another"', '"an odd epoch"'),
+        ('f"epoch {epoch} is odd: " + "choose another"', '"even" if epoch % 2 else f"{epoch} is odd"'),
+        ('refusal("no")', 'refusal("by no means")'),
+        ('OddError("refused: " + text)', 'OddError(f"refused because of {text}")'),
+        ('description="Work."', 'description="Works hard."'),
+        (', help="where", metavar="PATH"', ', help="whence"'),
+        ('    print("begins", len(found), file=sys.stderr)\n', ""),
+        ('print("begins", len(found), file=sys.stderr)', 'print(f"{len(found)} to do", flush=True)'),
+        ('logger.info("found %d", len(found))', 'logger.warning(f"found {len(found)}")'),
+    ],
+)
+def test_words_do_not_count(tree: Path, before: str, after: str) -> None:
+    assert not reread(tree, LEAF, before, after)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("raise OddError", "raise EvenError"),
+        (", epoch, path=path)", ", epoch + 1, path=path)"),
+        (", epoch, path=path)", ", epoch)"),
+        ('raise refusal("no")', 'return refusal("no")'),
+        ("epoch > 3", "epoch > 4"),
+        ("default=3", "default=4"),
+        ("type=int", "type=float"),
+        ('"--path"', '"--paths"'),
+        # Printed, it is also taken out of the iterator.
+        ("    print(next(found))\n", ""),
+        ("len(found), file", "(found := len(found)), file"),
+        ('print("begins", len(found), file=sys.stderr)', 'found.remove("begins")'),
+        ("told=False", "told=True"),
+    ],
+)
+def test_what_only_looks_like_words_counts(tree: Path, before: str, after: str) -> None:
+    assert reread(tree, LEAF, before, after)
+
+
+SETTINGS_FILE = "src/poisonlab/config/thing.py"
+FIELDS = '''
+from math import floor
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from lab.side import one
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Thing(Settings):
+    """A thing."""
+
+    kind: ClassVar[str] = "thing"
+    share: Share = 0.5
+    mode: Literal["fast", "slow"] = "fast"
+
+    @property
+    def steps(self) -> int:
+        return floor(10 * self.share)
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.share > one:
+            raise ValueError(f"share {self.share} is too large")
+        return self
+'''
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("    share: Share = 0.5\n", "    share: Share = 0.6\n"),
+        ("    share: Share = 0.5\n", "    share: Share = 0.5\n    later: Annotated[bool, LATER] = False\n"),
+        ("import Field, model_validator", "import AfterValidator, Field, model_validator"),
+        ("le=1)]", "le=2)]\n\nMode = Literal['fast', 'slow']"),
+        ("is too large", "exceeds one: lower it"),
+    ],
+)
+def test_fields_of_settings_do_not_count(tree: Path, before: str, after: str) -> None:
+    assert not reread(tree, SETTINGS_FILE, before, after)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('ClassVar[str] = "thing"', 'ClassVar[str] = "other"'),
+        ("floor(10 * self.share)", "floor(20 * self.share)"),
+        ("from math import floor", "from math import ceil as floor"),
+        ("from math import floor", "from numpy import floor"),
+        ("self.share > one", "self.share >= one"),
+        ("class Thing(Settings)", "class Thing(Other)"),
+    ],
+)
+def test_what_settings_compute_counts(tree: Path, before: str, after: str) -> None:
+    assert reread(tree, SETTINGS_FILE, before, after)
+
+
+def test_fields_of_other_classes_count(tree: Path) -> None:
+    edit(tree, LEAF, lambda _: "class Thing:\n    share: float = 0.5\n")
+    before = digests(tree)
+    edit(tree, LEAF, lambda text: text.replace("0.5", "0.6"))
+    assert digests(tree) != before
+
+
+def test_what_runs_a_program_is_left_out(tree: Path) -> None:
+    assert not any("runtime" in path for path in digests(tree, "poisonlab.runtime.locks"))
+    before = digests(tree)
+    edit(tree, "src/poisonlab/runtime/locks.py", lambda text: text + "\nnew = 5\nimport lab.unrelated\n")
+    assert digests(tree) == before
 
 
 def test_subtle_pairs_differ(tree: Path) -> None:

@@ -21,6 +21,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 _DIGEST_LENGTH = 12
 
+_COMPUTE_NOTHING = ("src/poisonlab/runtime/", "src/poisonlab/config/measures.py")
+"""Sources that no digest holds: how programs are run, and how outcomes are named and shown."""
+_SETTINGS = "src/poisonlab/config/"
+"""Sources whose fields are told to jobs as strings of their own."""
+
 
 def spec(**sections: Any) -> list[str]:
     """Sorted ``section.key=value`` strings; values are JSON, nested mappings and sequences of mappings are flattened.
@@ -102,7 +107,9 @@ def digest_of(strings: Sequence[str]) -> str:
 def code_digests(*roots: str, base: Path = ROOT) -> list[str]:
     """Sorted ``path@digest`` strings of the named sources and of every project module they import, transitively.
 
-    The digest is of the syntax tree: comments, docstrings and layout do not count. Imports are read statically, so a
+    The digest is of the syntax tree, without everything that changes no result: comments, docstrings and layout;
+    messages of exceptions, help texts, and statements that only print; the fields of settings, which a job is told. The
+    package ``poisonlab.runtime`` is left out by name, with what only it imports. Imports are read statically, so a
     module loaded by name (an attack, a defense, a model, a data source) must be named among ``roots``.
 
     Args:
@@ -120,7 +127,7 @@ def code_digests(*roots: str, base: Path = ROOT) -> list[str]:
     named: set[str] = set()
     while waiting:
         path = waiting.pop()
-        if path is None or path in digests:
+        if path is None or path in digests or path.relative_to(base).as_posix().startswith(_COMPUTE_NOTHING):
             continue
         digests[path], imported = _read(path, path.stat().st_mtime_ns, base)
         waiting += [_module_file(name, base) for name in imported - named]
@@ -144,7 +151,11 @@ def _module_file(name: str, base: Path) -> Path | None:
 def _read(path: Path, _modified: int, base: Path) -> tuple[str, frozenset[str]]:
     """The digest of a source file, and the dotted names of what it imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return hashlib.sha256(_canonical(tree).encode()).hexdigest()[:_DIGEST_LENGTH], _imports(tree, path, base)
+    imported = _imports(tree, path, base)
+    if path.relative_to(base).as_posix().startswith(_SETTINGS):
+        tree = _WithoutFields().visit(tree)
+    canonical = _canonical(_WithoutWords().visit(tree))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:_DIGEST_LENGTH], imported
 
 
 def _imports(tree: ast.Module, path: Path, base: Path) -> frozenset[str]:
@@ -184,33 +195,124 @@ def _running_nodes(node: ast.AST) -> Iterator[ast.AST]:
         yield from _running_nodes(child)
 
 
+class _WithoutWords(ast.NodeTransformer):
+    """Takes out what only people read."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        value = node.value
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            return None
+        return None if isinstance(value, ast.Call) and _only_prints(value) else self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        if isinstance(node.exc, ast.Call):
+            node.exc = _without_texts(node.exc)
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        name = _name(node.func)
+        if name.endswith("Error"):
+            node = _without_texts(node)
+        elif name in _OF_ARGUMENTS:
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _EXPLAINING]
+        return self.generic_visit(node)
+
+
+class _WithoutFields(ast.NodeTransformer):
+    """Takes the fields out of classes of settings: their values are told to jobs, and what is checked changes none.
+
+    With them go their types, and imports that nothing else uses.
+    """
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        self.generic_visit(node)
+        node.body = [statement for statement in node.body if not _is_type(statement)]
+        used = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+        for statement in node.body:
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                names = statement.names
+                statement.names = [name for name in names if (name.asname or name.name).partition(".")[0] in used]
+        node.body = [statement for statement in node.body if getattr(statement, "names", True)]
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.body = [
+            statement
+            for statement in node.body
+            if not isinstance(statement, ast.AnnAssign) or "ClassVar" in ast.dump(statement.annotation)
+        ]
+        return self.generic_visit(node)
+
+
+def _is_type(statement: ast.stmt) -> bool:
+    """Whether it names a type, as ``Share = Annotated[float, Field(ge=0)]``."""
+    return (
+        isinstance(statement, ast.Assign)
+        and isinstance(statement.value, ast.Subscript)
+        and _name(statement.value.value) in ("Annotated", "Literal")
+    )
+
+
+_OF_ARGUMENTS = ("ArgumentParser", "add_argument", "add_argument_group", "add_parser", "add_subparsers")
+_EXPLAINING = ("help", "description", "metavar", "epilog")
+_LOGGING = ("debug", "info", "warning", "error", "exception")
+_FREE_OF_EFFECTS = ("len", "str", "repr", "round", "sum", "min", "max", "sorted", "list", "map", "join", "format")
+
+
+def _name(function: ast.expr) -> str:
+    """The last name of what is called, as ``append`` of ``found.append``."""
+    return (
+        function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+    )
+
+
+def _only_prints(call: ast.Call) -> bool:
+    """Whether a call prints or logs, and reckons nothing on the way that could change anything."""
+    function = call.func
+    logs = isinstance(function, ast.Attribute) and _name(function.value) in ("logger", "logging", "warnings", "log")
+    if not (isinstance(function, ast.Name) and function.id == "print") and not (
+        logs and _name(function) in (*_LOGGING, "warn")
+    ):
+        return False
+    return all(_has_no_effect(argument) for argument in (*call.args, *(keyword.value for keyword in call.keywords)))
+
+
+def _has_no_effect(expression: ast.expr) -> bool:
+    for node in ast.walk(expression):
+        if isinstance(node, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom):
+            return False
+        if isinstance(node, ast.Call) and _name(node.func) not in _FREE_OF_EFFECTS:
+            return False
+    return True
+
+
+def _without_texts(call: ast.Call) -> ast.Call:
+    """A call without the texts among its arguments; the others may be more than a message."""
+    call.args = [argument for argument in call.args if not _is_text(argument)]
+    call.keywords = [keyword for keyword in call.keywords if not _is_text(keyword.value)]
+    return call
+
+
+def _is_text(node: ast.expr) -> bool:
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, ast.Add | ast.Mod) and (_is_text(node.left) or _is_text(node.right))
+    if isinstance(node, ast.IfExp):
+        return _is_text(node.body) and _is_text(node.orelse)
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
 def _canonical(node: Any) -> str:
-    """A syntax tree as text: no positions, no docstrings, and no empty fields, which differ between Python versions."""
+    """A syntax tree as text: no positions, and no empty fields, which differ between Python versions."""
     if isinstance(node, list):
         return "[" + ",".join(_canonical(item) for item in node) + "]"
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = []
     for name, value in ast.iter_fields(node):
-        if name == "body" and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            value = _without_docstrings(value)
         if value is None or value == []:
             continue
         fields.append(f"{name}={_canonical(value)}")
     return f"{type(node).__name__}({','.join(fields)})"
-
-
-def _without_docstrings(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Without bare strings: docstrings of modules, classes and functions, and those below attributes."""
-    return [
-        statement
-        for statement in body
-        if not (
-            isinstance(statement, ast.Expr)
-            and isinstance(statement.value, ast.Constant)
-            and isinstance(statement.value.value, str)
-        )
-    ]
 
 
 def locked_versions(lock: Path, *packages: str) -> list[str]:

@@ -20,27 +20,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from poisonlab.artifacts.clock import Clock
-from poisonlab.artifacts.files import (
-    atomic_path,
-    check,
-    file_digest,
-    read_arrays,
-    read_sealed,
-    read_tensors,
-    write_arrays,
-    write_diverged,
-    write_sealed,
-    write_tensors,
-    write_text,
-)
-from poisonlab.artifacts.keep_list import load_keep_list, save_keep_list
+from poisonlab.artifacts.arrays import read_arrays, write_arrays
+from poisonlab.artifacts.keep_list import KeepList, load_keep_list, save_keep_list
 from poisonlab.artifacts.noise import load_noise, save_noise
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.artifacts.remade import REMADE
-from poisonlab.artifacts.setting_aside import MARKS, deal_with, set_marked_aside
+from poisonlab.artifacts.tensors import check, read_tensors, write_diverged, write_tensors
 from poisonlab.errors import DamagedError, DataError, DivergedError, PoisonlabError
-from poisonlab.filters.keep_list import KeepList
+from poisonlab.files import atomic_path, file_digest, read_sealed, write_sealed, write_text
+from poisonlab.runtime.clock import Clock
+from poisonlab.runtime.remade import REMADE
+from poisonlab.runtime.setting_aside import MARKS, deal_with, set_marked_aside
 
 TENSORS = {
     "bytes": torch.arange(12, dtype=torch.uint8).view(3, 4),
@@ -136,7 +125,7 @@ WRITE_IN_A_FRESH_PROCESS = """
 import sys
 from pathlib import Path
 import numpy as np, torch
-from poisonlab.artifacts.files import write_arrays
+from poisonlab.artifacts.arrays import write_arrays
 from poisonlab.artifacts.poison_set import PoisonSet
 base = torch.arange(2 * 3 * 4 * 4).view(2, 3, 4, 4).to(torch.uint8) + 50
 PoisonSet(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from poisonlab.artifacts.dataset import read_dataset, save_dataset
-from poisonlab.artifacts.files import write_tensors
+from poisonlab.artifacts.tensors import write_tensors
 from poisonlab.data.dataset import ImageDataset, channel_statistics
 from poisonlab.errors import DataError
 

@@ -24,6 +24,8 @@ BERNOULLI = {"method": "random-noise", "distribution": "bernoulli", "mu": 8}
 MATCHING = {"method": "gradient-matching", "surrogate": "base", "budget": 0.05}
 BASE: dict[str, Any] = {
     "study": "tiny",
+    "paper": "friends",
+    "compare": ["none"],
     "dataset": {"source": "digits-on-photos", "train_size": 200, "test_size": 50},
     "seeds": [0, 1],
     "surrogates": [{"name": "base", "model": {"name": "small-resnet"}, "recipe": {"epochs": 10}}],
@@ -63,7 +65,7 @@ def added(study: Study) -> list[str]:
 
 
 def met(study: Study) -> list[tuple[str, str]]:
-    return [(attack.name, row.name) for attack, row in study.meetings()]
+    return [(attack.name, row.name) for attack, _, row in study.meetings()]
 
 
 # --- which rows -----------------------------------------------------------------------------------------------------
@@ -143,7 +145,7 @@ def test_filters_and_detectors_are_varied_too() -> None:
     assert detector is not None
     assert detector.model_dump()["count"] == 4
     # They look at the same network as the row.
-    assert [study.defense(name).network for name in ("knn-3", "count-4")] == ["none", "none"]
+    assert [study.network_of(study.defense(name)) for name in ("knn-3", "count-4")] == ["none", "none"]
 
 
 def test_a_detector_may_look_at_other_rows_and_is_checked_like_any() -> None:

@@ -198,6 +198,7 @@ def grid(attacks: int, rows: int, seeds: int) -> dict[str, Any]:
         defenses=[{**values["defenses"][2], "name": f"row{place}"} for place in range(rows)],
         seeds=list(range(seeds)),
         figures={},
+        compare=[],
     )
 
 
@@ -206,7 +207,7 @@ def test_ten_thousand_cells_are_read_in_seconds(shape: tuple[int, int, int]) -> 
     values = grid(*shape)
     begin = time.process_time()
     found = read_study(values)
-    assert sum(len(found.seeds_of(attack)) for attack, _ in found.meetings()) == 10_000
+    assert sum(len(found.seeds_of(attack)) for attack, _, _ in found.meetings()) == 10_000
     assert time.process_time() - begin < 10
 
 

@@ -103,6 +103,7 @@ def test_the_paper_s_noises(paper: Study) -> None:
 def test_a_study_without_noise_does_not_speak_of_it() -> None:
     values = values_of("config.yaml")
     values["defenses"] = [{"name": "none"}]
+    values["compare"] = ["none"]
     del values["figures"]
     assert list(sentences(read_study(values))) == ["Data", "Victims", "Poisons"]
 

@@ -12,7 +12,8 @@ import yaml
 
 from poisonlab.config.attacks.imported import Imported
 from poisonlab.config.attacks.sleeper_agent import SleeperAgent
-from poisonlab.config.recipe import PUBLISHED, Recipe
+from poisonlab.config.recipe import Recipe
+from poisonlab.config.recipes import PUBLISHED, NamedRecipe
 from poisonlab.config.study import Study, read_study
 from poisonlab.errors import SettingsError
 from poisonlab.provenance import parse, spec
@@ -22,6 +23,8 @@ DELETE = object()
 
 BASE: dict[str, Any] = {
     "study": "tiny",
+    "paper": "friends",
+    "compare": ["none"],
     "dataset": {"source": "digits-on-photos", "train_size": 200, "test_size": 50},
     "seeds": [0, 1],
     "surrogates": [{"name": "base", "model": {"name": "small-resnet"}, "recipe": {"epochs": 10}}],
@@ -239,15 +242,15 @@ def test_the_budget_counts_the_images_that_the_victim_is_fine_tuned_on() -> None
 
 def test_an_attack_faces_its_victim_or_the_first() -> None:
     study = changed("victims", value=[*BASE["victims"], TRANSFER])
-    study["attacks"].append({**BASE["attacks"][0], "name": "other", "victim": "transfer"})
+    study["attacks"].append({**BASE["attacks"][0], "name": "other", "victims": ["transfer"]})
     read = read_study(study)
-    faced = [read.victim_of(attack) for attack in read.attacks]
+    faced = [read.victims_of(attack)[0] for attack in read.attacks]
     assert [victim.name for victim in faced] == ["scratch", "transfer"]
     assert [read.model_of(victim).name for victim in faced] == ["resnet18", "small-resnet"]
 
 
 def test_an_attack_on_an_unknown_victim_is_refused() -> None:
-    text = complaint(changed("attacks", 0, "victim", value="other"))
+    text = complaint(changed("attacks", 0, "victims", value=["other"]))
     assert "attack 'gm' names victim 'other', which is not one of ['scratch']" in text
 
 
@@ -329,7 +332,7 @@ def test_a_seed_needs_only_the_surrogates_of_the_attacks_that_run_with_it(seed: 
 @pytest.mark.parametrize(("seed", "needed"), [(0, {"base": 1, "second": 0}), (1, {"base": 1, "second": 3})])
 def test_the_victim_of_an_attack_needs_its_surrogate_for_the_attacks_seeds(seed: int, needed: dict[str, int]) -> None:
     victims = [*BASE["victims"], {**TRANSFER, "pretrained": "second", "member": 2}]
-    assert members([{}, {"victim": "transfer", "seeds": [1]}], victims, seed=seed) == needed
+    assert members([{}, {"victims": ["transfer"], "seeds": [1]}], victims, seed=seed) == needed
 
 
 def test_the_attackers_noise_is_random_noise() -> None:
@@ -375,7 +378,7 @@ def adaptive(name: str, attack: str = "gm", defense: str = "friends", **others: 
         ([{"name": "im", "method": "imported"}], ["'attacks.0.path' is missing"]),
         ([{**GM, "method": "magic"}], ["attacks.0", "magic", "'gradient-matching'", "'sleeper-agent'", "'imported'"]),
         ([{"name": "x", "surrogate": "base"}], ["'attacks.0.method' is missing"]),
-        ([{**GM, "published": [{"table": 7}]}], ["attacks.0.published.0.table", "7"]),
+        ([{**GM, "published": [{"table": 100}]}], ["attacks.0.published.0.table", "100"]),
         ([{**GM, "published": [{"row": "Poison Frogs"}]}], ["'attacks.0.published.0.table' is missing"]),
     ],
 )
@@ -388,8 +391,8 @@ def test_impossible_attacks_are_one_line(attacks: list[dict[str, Any]], words: l
 
 def test_adaptation_to_the_noise_of_another_victim_is_refused() -> None:
     study = changed("victims", value=[*BASE["victims"], TRANSFER])
-    study["attacks"] = [GM, adaptive("b", victim="transfer")]
-    assert "attack 'b': adaptation names 'gm', whose victim is another one" in complaint(study)
+    study["attacks"] = [GM, adaptive("b", victims=["transfer"])]
+    assert "attack 'b': adaptation names 'gm', whose first victim is another one" in complaint(study)
 
 
 def test_an_attack_that_knows_random_noise_may_be_the_earlier_run() -> None:
@@ -478,7 +481,7 @@ def test_adaptation_to_noise_that_the_earlier_run_does_not_get_is_refused() -> N
 ATTACKS = [
     {**GM, "surrogate": ["base"], "adaptation": {"random_noise": {"distribution": "uniform"}}},
     adaptive("adaptive", published=[{"table": 5, "row": "Sleeper Agent | FRIENDS-B"}, {"table": 2}]),
-    {**GM, "name": "bp", "method": "bullseye-polytope", "victim": "transfer", "setup": "a = b/c.json"},
+    {**GM, "name": "bp", "method": "bullseye-polytope", "victims": ["transfer"], "setup": "a = b/c.json"},
     {**GM, "name": "pf", "method": "poison-frogs", "watermark": 0.3},
     {**GM, "name": "cp", "method": "convex-polytope"},
     {**GM, "name": "mp", "method": "metapoison", "recolor": {"grid": 4}},
@@ -570,8 +573,9 @@ NONE: dict[str, Any] = {"name": "none"}
 
 
 def with_rows(*rows: dict[str, Any], **sections: Any) -> dict[str, Any]:
-    """A study with ``rows``, and other ``sections``."""
-    return changed("defenses", value=list(rows)) | sections
+    """A study with ``rows``, all compared with the row none where it is one of them, and other ``sections``."""
+    compare = [row["name"] for row in rows if row["name"] == "none"]
+    return changed("defenses", value=list(rows)) | {"compare": compare} | sections
 
 
 def applying(*defenses: dict[str, Any], **others: Any) -> dict[str, Any]:
@@ -600,7 +604,7 @@ def test_what_a_row_is_made_of(
     assert [defense.method for defense in row.filters] == filters
     assert [defense.method for defense in row.training] == training
     assert (row.detector and row.detector.method) == detector
-    assert row.network == ("none" if filters or detector else None)
+    assert row.inspects_row == bool(filters or detector)
     assert row.per_example == ("dp-sgd" in training)
     assert (row.friendly is not None) == ("friendly-noise" in training)
 
@@ -692,8 +696,6 @@ TWO = {"attacks": [GM, {**GM, "name": "other"}]}
     [
         (with_rows(NONE, looking("a", "magic")), "of 'magic', which is not one of ['none', 'a']"),
         (with_rows(NONE, looking("a", "magic", STRIP)), "of 'magic', which is not one of ['none', 'a']"),
-        # Unless it says otherwise it looks at none.
-        (with_rows({"name": "a", "apply": [KNN]}), "of 'none', which is not one of ['a']"),
         (
             with_rows(NONE, {"name": "s", "apply": [STRIP]}, looking("a", "s")),
             "of 's', which trains none of its own: name a row that does",
@@ -730,6 +732,42 @@ def test_networks_that_a_row_cannot_look_at(study: dict[str, Any], problem: str)
     assert complaint(study) == f"config: defense 'a' looks at the network {problem}"
 
 
+def test_a_row_looks_at_the_first_that_all_are_compared_with() -> None:
+    rows = [NONE, {"name": "other"}, {"name": "a", "apply": [KNN]}]
+    study = read_study(with_rows(*rows, compare=["other", "none"]))
+    assert study.network_of(study.defense("a")) == "other"
+    text = complaint(with_rows(*rows, compare=[]))
+    assert text == "config: defense 'a' looks at no network: give it one, or name a row in compare"
+    text = complaint(with_rows(*rows, compare=["magic"]))
+    assert text == (
+        "config: compare names defense 'magic': name one of ['none', 'other', 'a'], or none with compare: []"
+    )
+
+
+def test_filters_may_look_at_a_surrogate() -> None:
+    study = read_study(with_rows({"name": "a", "apply": [{**KNN, "surrogate": "base"}]}))
+    row = study.defense("a")
+    assert (row.inspected_surrogate, row.inspects_row, study.network_of(row)) == ("base", False, None)
+    assert study.members("base", 0) == 1
+    text = complaint(with_rows({"name": "a", "apply": [{**KNN, "surrogate": "magic"}]}))
+    assert text == "config: defense 'a' looks at surrogate 'magic', which is not one of ['base']"
+    text = complaint(with_rows(NONE, {"name": "a", "apply": [{**KNN, "surrogate": "base", "network": "none"}]}))
+    assert text == "config: defenses.1.apply.0: deep-knn looks at one network: give either network or surrogate"
+
+
+def test_victims_of_one_attack() -> None:
+    two = changed("victims", value=[*BASE["victims"], TRANSFER])
+    two["attacks"][0]["victims"] = ["scratch", "transfer"]
+    study = read_study(two)
+    assert [(victim.name, row.name) for _, victim, row in study.meetings()] == [
+        (victim, row) for victim in ("scratch", "transfer") for row in ("none", "friends")
+    ]
+    two["victims"][1]["fine_tune_per_class"] = 3
+    assert "its victims differ in fine_tune_per_class" in complaint(two)
+    two["attacks"][0]["victims"] = ["scratch", "scratch"]
+    assert "attacks.0.victims: names one twice" in complaint(two)
+
+
 def test_a_fault_further_on_is_reported_where_it_is() -> None:
     """The first row leads to a fault of the second, but is none itself."""
     text = complaint(with_rows(looking("a", "b"), looking("b", "magic")))
@@ -764,7 +802,7 @@ def test_networks_that_a_row_can_look_at(study: dict[str, Any]) -> None:
 def test_a_row_faces_all_attacks_or_those_it_names() -> None:
     rows = [NONE, {"name": "one", "attacks": ["other"]}, {"name": "both", "attacks": ["other", "gm"]}]
     study = read_study(with_rows(*rows, **TWO))
-    met = [(attack.name, row.name) for attack, row in study.meetings()]
+    met = [(attack.name, row.name) for attack, _, row in study.meetings()]
     assert met == [("gm", "none"), ("gm", "both"), ("other", "none"), ("other", "one"), ("other", "both")]
 
 
@@ -790,7 +828,7 @@ def test_an_attack_that_meets_no_row_is_refused() -> None:
 def test_only_rows_that_meet_a_victim_must_suit_it() -> None:
     """``def_epoch`` 20 is beyond the 20 epochs of the victim of gm, but the row does not face it."""
     other = {**BASE["victims"][0], "name": "longer", "recipe": {"epochs": 21}}
-    sections = {"attacks": [GM, {**GM, "name": "other", "victim": "longer"}], "victims": [*BASE["victims"], other]}
+    sections = {"attacks": [GM, {**GM, "name": "other", "victims": ["longer"]}], "victims": [*BASE["victims"], other]}
     late = {**FRIENDLY, "def_epoch": 20}
     read_study(with_rows(NONE, applying(late, attacks=["other"]), **sections))
     assert "'scratch'" in complaint(with_rows(NONE, applying(late), **sections))
@@ -822,7 +860,7 @@ def pretrained(scenario: str, batch_norm: str = "eval", **model: Any) -> dict[st
         with_rows(
             NONE,
             applying(DP, attacks=["other"]),
-            attacks=[{**GM, "victim": "transfer"}, {**GM, "name": "other", "victim": "scratch"}],
+            attacks=[{**GM, "victims": ["transfer"]}, {**GM, "name": "other", "victims": ["scratch"]}],
             victims=[*BASE["victims"], {**TRANSFER, "scenario": "fine-tune"}],
         ),
     ],
@@ -880,9 +918,7 @@ def test_landscapes_compare_victims_with_one_network(defense: dict[str, Any]) ->
 def test_landscapes_of_an_attack_compare_the_rows_that_face_it() -> None:
     rows = [{"name": "friendly", "attacks": ["other"]}, {"name": "bernoulli", "attacks": ["gm"]}, NONE]
     study = with_rows(*rows, **TWO)
-    drawn = {attack: read_study(study).landscape_victims(attack) for attack in ("gm", "other")}
-    # In the order of the paper's figure.
-    assert drawn == {"gm": ["none", "bernoulli"], "other": ["none", "friendly"]}
+    assert read_study(study).landscape_victims("gm") == []
     study["figures"] = {"landscape": {"victims": ["bernoulli", "none"]}}
     drawn = {attack: read_study(study).landscape_victims(attack) for attack in ("gm", "other")}
     assert drawn == {"gm": ["bernoulli", "none"], "other": ["none"]}
@@ -922,7 +958,7 @@ def test_the_advised_budget_works() -> None:
 
 
 def test_published_recipes() -> None:
-    paper = Recipe(base="friends-paper")
+    paper = NamedRecipe(base="friends-paper")
     assert (paper.epochs, paper.milestones, paper.decay_norm_and_bias) == (80, (30, 50, 70), False)
     assert (paper.lr, paper.momentum, paper.nesterov, paper.weight_decay, paper.batch_size) == (
         0.1,
@@ -932,34 +968,34 @@ def test_published_recipes() -> None:
         128,
     )
     assert (paper.augmentation.kind, paper.augmentation.pixels, paper.augmentation.flip) == ("shift", 4, True)
-    released = Recipe(base="friends-released")
+    released = NamedRecipe(base="friends-released")
     assert (released.epochs, released.milestones) == (40, None)
-    transfer = Recipe(base="friends-transfer")
+    transfer = NamedRecipe(base="friends-transfer")
     assert (transfer.epochs, transfer.milestones) == (40, (15, 25, 35))
-    epic = Recipe(base="epic")
+    epic = NamedRecipe(base="epic")
     assert (epic.milestones, epic.augmentation.kind) == ((30, 50, 70), "crop")
-    brew = Recipe(base="witches-brew")
+    brew = NamedRecipe(base="witches-brew")
     assert (brew.epochs, brew.decay_norm_and_bias) == (40, True)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_own_values_win_over_the_base(name: str) -> None:
-    base, own = Recipe(base=name), Recipe(base=name, lr=0.05, batch_size=64)
+    base, own = NamedRecipe(base=name), NamedRecipe(base=name, lr=0.05, batch_size=64)
     assert (own.lr, own.batch_size) == (0.05, 64)
     assert own.model_dump(exclude={"lr", "batch_size"}) == base.model_dump(exclude={"lr", "batch_size"})
 
 
 def test_a_part_of_the_bases_augmentation_can_be_changed() -> None:
-    own = Recipe(base="epic", augmentation={"pixels": 2}).augmentation
+    own = NamedRecipe(base="epic", augmentation={"pixels": 2}).augmentation
     assert (own.kind, own.pixels) == ("crop", 2)
 
 
 def test_a_recipe_survives_the_command_line() -> None:
     study = read_study(changed("victims", 0, "recipe", value={"base": "epic", "lr": 0.05}))
     recipe = study.victims[0].recipe
-    plain = recipe.model_dump(mode="json", exclude={"base"})
-    again = Recipe.model_validate(parse(spec(recipe=plain))["recipe"])
-    assert again.model_copy(update={"base": "epic"}) == recipe
+    told = spec(recipe=recipe.told("base"))
+    again = Recipe.model_validate(parse(told)["recipe"])
+    assert spec(recipe=again.told()) == told
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

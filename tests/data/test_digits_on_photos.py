@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.datasets import load_sample_images
 
-from poisonlab.config.datasets import DigitsOnPhotos
+from poisonlab.config.data.digits_on_photos import DigitsOnPhotos
 from poisonlab.data import digits_on_photos
 from poisonlab.data.dataset import ImageDataset
 

@@ -9,8 +9,6 @@ import json
 import os
 import pickle
 import struct
-import subprocess
-import sys
 import tracemalloc
 import zipfile
 import zlib
@@ -27,10 +25,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from poisonlab.config.datasets import Cifar, DatasetSettings, DigitsOnPhotos, ImageFolder, Npz, Parquet
+from poisonlab.config.data.cifar import Cifar
+from poisonlab.config.data.digits_on_photos import DigitsOnPhotos
+from poisonlab.config.data.image_folder import ImageFolder
+from poisonlab.config.data.npz import Npz
+from poisonlab.config.data.parquet import Parquet
+from poisonlab.config.datasets import DatasetSettings
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.decoding import decode
-from poisonlab.data.sources import files_of, load_dataset, module_of
+from poisonlab.data.sources import load_dataset
 from poisonlab.errors import DataError
 
 Pixels = NDArray[np.uint8]
@@ -69,32 +72,12 @@ def refused(settings: DatasetSettings, place: object, *words: str) -> None:
 # --- lookup -----------------------------------------------------------------------------------------------
 
 
-def test_module_of_every_source() -> None:
-    names = {
-        "digits-on-photos": "digits_on_photos",
-        "cifar10": "cifar",
-        "cifar100": "cifar",
-        "parquet": "parquet",
-        "npz": "npz",
-        "image-folder": "image_folder",
-    }
-    assert {source: module_of(source) for source in names} == {
-        source: f"poisonlab.data.{name}" for source, name in names.items()
-    }
-
-
-def test_lookup_imports_no_torch() -> None:
-    code = "import sys, poisonlab.data.sources as s; s.module_of('npz'); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
-
-
-def test_files_of() -> None:
-    assert files_of(Parquet(source="parquet", train="a", test="b")) == ["a", "b"]
-    assert files_of(Npz(source="npz", path="c")) == ["c"]
-    assert files_of(ImageFolder(source="image-folder", root="d")) == []
-    assert files_of(Cifar(source="cifar10")) == []
-    assert files_of(DigitsOnPhotos()) == []
+def test_files_of_a_source_are_those_that_stand_alone() -> None:
+    assert Parquet(source="parquet", train="a", test="b").files == ("a", "b")
+    assert Npz(source="npz", path="c").files == ("c",)
+    assert ImageFolder(source="image-folder", root="d").files == ()
+    assert Cifar(source="cifar10").files == ()
+    assert DigitsOnPhotos().files == ()
 
 
 def test_load_dataset_loads_the_default_source() -> None:

@@ -14,7 +14,8 @@ from tiny import MEAN, RANDOM_NOISE, STD, KilledError, network
 from torch import Tensor, nn
 
 from poisonlab.config.defenses.abl import Abl as Settings
-from poisonlab.config.recipe import PUBLISHED, Augmentation, Recipe
+from poisonlab.config.recipe import Augmentation, Recipe
+from poisonlab.config.recipes import PUBLISHED, NamedRecipe
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.abl import build
 from poisonlab.defenses.build import build_defenses
@@ -36,7 +37,7 @@ def phases(isolation: int, fine_tune: int, unlearn: int, **more: Any) -> Setting
     [
         # 30, 50, 70 of 80 epochs are 3, 5, 7 of 8, after 4 of isolation.
         (
-            Recipe(base="friends-paper", warmup_epochs=2),
+            NamedRecipe(base="friends-paper", warmup_epochs=2),
             {0: 0, 0.5: 0.025, 1: 0.05, 2: 0.1, 3.99: 0.1, 4: 0.1, 6.99: 0.1, 7: 0.01, 8.5: 0.01, 9: 1e-3, 11: 1e-4},
         ),
         # Floor of 8 / 2.667, / 1.6 and / 1.142, where float64 has 1.6 as more than that: 2, 4, 7.
@@ -61,7 +62,7 @@ def test_the_rates_of_a_whole_training(recipe: Recipe, rates: dict[float, float]
 
 
 def test_the_published_training_has_85_epochs() -> None:
-    changed = build(Settings()).schedule(Recipe(base="friends-paper"))
+    changed = build(Settings()).schedule(NamedRecipe(base="friends-paper"))
     # 22.5, 37.5 and 52.5 of 60, rounded down.
     assert (changed.epochs, changed.milestones) == (85, (42, 57, 72))
 
@@ -70,7 +71,7 @@ def test_the_published_training_has_85_epochs() -> None:
 @pytest.mark.parametrize("change", [{}, {"schedule": "cosine"}, {"warmup_epochs": 25.0}, {"milestones": (1, 2, 3)}])
 @pytest.mark.parametrize("settings", [Settings(), phases(1, 1, 0), phases(1, 2, 1), phases(30, 300, 9)])
 def test_the_changed_recipe_is_a_recipe(base: str | None, change: dict[str, Any], settings: Settings) -> None:
-    recipe = Recipe(base=base, **change)
+    recipe = NamedRecipe(base=base, **change)
     changed = build(settings).schedule(recipe)
     every: list[dict[str, Any]] = [{}, {"exclude_defaults": True}, {"exclude_unset": True}, {"exclude_none": True}]
     for options in every:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from poisonlab.config.defenses.epic import Epic as Settings
 from poisonlab.config.recipe import Augmentation, Recipe
+from poisonlab.config.recipes import NamedRecipe
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.defense import Defense, EpochEnd
 from poisonlab.defenses.epic import build
@@ -38,7 +39,7 @@ def biased_network() -> Classifier:
 
 
 def end_of(epoch: int, model: nn.Module, data: TrainingSet, full: TrainingSet, **recipe: Any) -> EpochEnd:
-    return EpochEnd(epoch, model, Normalize(MEAN, STD), data, full, Recipe(**recipe))
+    return EpochEnd(epoch, model, Normalize(MEAN, STD), data, full, NamedRecipe(**recipe))
 
 
 @torch.no_grad()
@@ -75,7 +76,7 @@ def kept_by_hand(model: Classifier, data: TrainingSet, fraction: float, *, bias:
 )
 def test_it_selects_before_these_epochs(settings: dict[str, Any], recipe: dict[str, Any], expected: Any) -> None:
     defense, model, full = build(Settings(fraction=0.4, **settings)), network().eval(), images_and_labels()
-    ends = (end_of(epoch, model, full, full, **recipe) for epoch in range(Recipe(**recipe).epochs))
+    ends = (end_of(epoch, model, full, full, **recipe) for epoch in range(NamedRecipe(**recipe).epochs))
     assert [end.epoch + 1 for end in ends if len(defense.end_epoch(end)) < len(full)] == list(expected)
 
 

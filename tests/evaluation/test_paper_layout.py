@@ -43,7 +43,7 @@ def trials(attack: str, defense: str, successes: tuple[float, ...], accuracy: fl
 
 
 def claim(number: int, attack: str = "gm", **more: Any) -> Claim:
-    return Claim(attack=attack, paper="friends", table=number, **more)
+    return Claim(attack=attack, table=number, **more)
 
 
 def compare(number: int, some: list[Trial], lines: list[dict[str, Any]], *claims: Claim, **more: Any) -> pd.DataFrame:
@@ -146,8 +146,8 @@ def test_published_numbers_stand_beside_the_mean_over_victims_or_the_first() -> 
     ]
     for more, own, victim, success in (
         ({}, {}, "one", 1),
-        ({"victims_mean": True}, {}, "mean", 0.5),
-        ({"victims_mean": True}, {"victim": "two"}, "two", 0),
+        ({"mean_over_victims": True}, {}, "mean", 0.5),
+        ({"mean_over_victims": True}, {"victim": "two"}, "two", 0),
     ):
         found = compare(4, some, lines, claim(4, **own), **more).set_index("row").loc["No Def."]
         assert (found["victim"], found["n"], found["success"]) == (victim, 4, success)
@@ -195,7 +195,7 @@ def paper() -> Study:
 
 @pytest.mark.parametrize("number", range(1, 7))
 def test_every_published_number_has_a_cell_of_the_study(number: int, paper: Study) -> None:
-    lines = [line(attack.name, row.name, row.published) for attack, row in paper.meetings()]
+    lines = [line(attack.name, row.name, row.published, victim.name) for attack, victim, row in paper.meetings()]
     claims = [
         claim(number, attack.name, row=place.row)
         for attack in paper.attacks
@@ -216,5 +216,5 @@ def test_every_published_number_has_a_cell_of_the_study(number: int, paper: Stud
 def test_the_paper_s_scale(paper: Study) -> None:
     matching, backdoor = paper.attack("gradient-matching"), paper.attack("sleeper-agent")
     assert (len(paper.seeds_of(matching)), len(paper.seeds_of(backdoor))) == (20, 24)
-    assert (paper.victim_of(matching).recipe.epochs, paper.victim_of(backdoor).recipe.epochs) == (80, 40)
+    assert (paper.victims_of(matching)[0].recipe.epochs, paper.victims_of(backdoor)[0].recipe.epochs) == (80, 40)
     assert {model.name for model in (paper.model_of(victim) for victim in paper.victims)} == {"resnet18"}

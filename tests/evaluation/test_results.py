@@ -346,7 +346,7 @@ def test_victims_have_rows_and_tests_of_their_own() -> None:
 
 
 def test_the_mean_over_victims_is_taken_seed_by_seed() -> None:
-    results = tidy(TWO, victims_mean=True)
+    results = tidy(TWO, mean_over_victims=True)
     none, defended = row(results, "none", victim="mean"), row(results, "d", victim="mean")
     assert (none["n"], none["success"]) == (4, (1 + 1 + 0.5 + 0) / 4)
     assert none["accuracy"] == pytest.approx(0.7)
@@ -358,7 +358,7 @@ def test_the_mean_over_victims_is_taken_seed_by_seed() -> None:
     # The victims' own rows are what they are without it.
     without = tidy(TWO)
     pd.testing.assert_frame_equal(results[results["victim"] != "mean"].reset_index(drop=True), without)
-    assert set(tidy(NONE, victims_mean=True)["victim"]) == {VICTIM}
+    assert set(tidy(NONE, mean_over_victims=True)["victim"]) == {VICTIM}
 
 
 def numbers(line: pd.Series) -> pd.Series:  # type: ignore[type-arg]

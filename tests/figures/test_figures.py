@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from poisonlab.artifacts.files import write_arrays, write_sealed, write_tensors
+from poisonlab.artifacts.arrays import write_arrays
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.commandline import run
+from poisonlab.artifacts.tensors import write_tensors
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.measures import ACCURACY, ADVERSARIAL_CONFIDENCE, FIRST_EPOCH, PEAK_ACCURACY, SUCCESS
 from poisonlab.defenses.random_noise import random_noise
@@ -32,7 +32,9 @@ from poisonlab.figures.learning_curves import drawn_measures, learning_curves, l
 from poisonlab.figures.noise_histogram import noise_histogram, noise_histogram_caption
 from poisonlab.figures.outcome import outcome, outcome_caption, read_results
 from poisonlab.figures.wording import listed, number, percent
+from poisonlab.files import write_sealed
 from poisonlab.provenance import spec
+from poisonlab.runtime.program import run
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 COORDINATES = np.linspace(-24, 24, 9)

@@ -38,19 +38,21 @@ import craft  # noqa: E402
 import dataset as dataset_program  # noqa: E402
 import train  # noqa: E402
 import trials as trials_program  # noqa: E402
+from poisonlab.artifacts.arrays import write_arrays  # noqa: E402
 from poisonlab.artifacts.dataset import read_dataset, save_dataset  # noqa: E402
-from poisonlab.artifacts.files import _digest, _seal, read_sealed, write_arrays, write_tensors  # noqa: E402
 from poisonlab.artifacts.keep_list import load_keep_list  # noqa: E402
 from poisonlab.artifacts.noise import load_noise  # noqa: E402
 from poisonlab.artifacts.poison_set import PoisonSet  # noqa: E402
-from poisonlab.commandline import settings as parsed  # noqa: E402
-from poisonlab.config.datasets import Cifar, ImageFolder, Npz, Parquet  # noqa: E402
+from poisonlab.artifacts.tensors import _digest, write_tensors  # noqa: E402
+from poisonlab.config.data.cifar import Cifar  # noqa: E402
+from poisonlab.config.data.image_folder import ImageFolder  # noqa: E402
+from poisonlab.config.data.npz import Npz  # noqa: E402
+from poisonlab.config.data.parquet import Parquet  # noqa: E402
 from poisonlab.config.measures import ACCURACY, SUCCESS  # noqa: E402
 from poisonlab.config.merging import merged_config  # noqa: E402
-from poisonlab.config.models import SmallResNet  # noqa: E402
+from poisonlab.config.models.small_resnet import SmallResNet  # noqa: E402
 from poisonlab.config.stages import read_stage  # noqa: E402
 from poisonlab.config.study import read_study  # noqa: E402
-from poisonlab.cost.rates import read_rates  # noqa: E402
 from poisonlab.data.decoding import decode  # noqa: E402
 from poisonlab.data.sources import load_dataset  # noqa: E402
 from poisonlab.data.training_set import training_set  # noqa: E402
@@ -61,6 +63,7 @@ from poisonlab.figures.learning_curves import read_history  # noqa: E402
 from poisonlab.figures.outcome import read_results  # noqa: E402
 from poisonlab.figures.reading import read_arrays  # noqa: E402
 from poisonlab.figures.reading import read_tensors as read_arrays_of_tensors  # noqa: E402
+from poisonlab.files import _seal, read_sealed  # noqa: E402
 from poisonlab.interchange.benchmark import write_benchmark  # noqa: E402
 from poisonlab.interchange.imported import complete, read_poisons  # noqa: E402
 from poisonlab.interchange.png_folder import write_png_folder  # noqa: E402
@@ -68,6 +71,7 @@ from poisonlab.interchange.setups import read_setups  # noqa: E402
 from poisonlab.interchange.tensors import write_tensors_pth  # noqa: E402
 from poisonlab.models.networks import build_network, load_weights, save_weights  # noqa: E402
 from poisonlab.provenance import spec  # noqa: E402
+from poisonlab.runtime.program import settings as parsed  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -541,8 +545,6 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
     yield "published", _bytes_target("a.csv", reference, published, damaged, _damaged_csv)
     explained = {"": (ROOT / "reference/friends/paper.yaml").read_bytes()}
     yield "paper", _bytes_target("paper.yaml", explained, lambda path: read_paper(path.parent), damaged, _damaged_yaml)
-    measured = {"": (ROOT / "benchmarks/rates.csv").read_bytes()}
-    yield "rates", _bytes_target("a.csv", measured, read_rates, damaged, _damaged_csv)
     names = [f"{name}{end}" for name in ("success", "accuracy") for end in ("", "_low", "_high")]
     columns = ["attack", "victim", "defense", "control", "n", "diverged", *names]
     columns += ["published_success_inside", "published_accuracy_inside"]

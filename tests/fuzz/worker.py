@@ -110,7 +110,7 @@ def fault_of(read: Callable[[Path], object], folder: Path, watch: Watch) -> tupl
 
 
 def _fault(error: BaseException) -> str | None:
-    """None if a program would end in one line (``commandline.run``)."""
+    """None if a program would end in one line (``program.run``)."""
     if isinstance(error, PoisonlabError):
         lines = str(error).splitlines()
         fine = len(lines) == 1 and len(lines[0]) < 5000

@@ -7,6 +7,7 @@ import collections
 import io
 import os
 import pickle
+import resource
 import struct
 import tempfile
 from collections.abc import Callable
@@ -207,14 +208,14 @@ def by_hand(folder: Path) -> dict[str, bytes]:
     command = touch(folder).encode()
     return {
         "posix.system": b"cposix\nsystem\n(V" + command + b"\ntR.",
-        "os.system": b"(V" + command + b"\nios\nsystem\n.",
-        "OBJ": b"(cos\nsystem\nV" + command + b"\no.",
+        "os.system": b"\x80\x02(cos\nsystem\nV" + command + b"\no.",
+        "OBJ": b"(V" + command + b"\no.",
         "INST": b"(V" + command + b"\niposix\nsystem\n.",
         "EXT1": b"\x82\x01.",
         "BINPERSID": b"V1\nQ.",
         "PERSID": b"P1\n.",
         "NEXT_BUFFER": b"\x80\x05\x97.",
-        "NEWOBJ_EX": b"\x80\x04cos\nsystem\n)}\x92.",
+        "NEWOBJ_EX": b"\x80\x04N)}\x92.",
         "os.path.join": b"\x80\x04\x8c\x02os\x8c\x09path.join\x93.",
     }
 
@@ -400,11 +401,16 @@ def test_keys_that_take_for_ever_to_hash_are_refused(tmp_path: Path) -> None:
     refused(tmp_path, b"\x80\x02}(" + doubled + b"K\x01u.", "tuple")
     refused(tmp_path, b"\x80\x02(" + doubled + b"K\x01d.", "tuple")
     refused(tmp_path, b"}" + b")" + b"\x85" * 500_000 + b"K\x01s.", "tuple")
+    for nested in (doubled, b")" + b"\x85" * 500_000):
+        refused(tmp_path, b"\x80\x02cnumpy\ndtype\n" + nested + b"\x85R.")
+        refused(tmp_path, b"\x80\x02" + nested + nested + b"\x93.")
 
 
-def test_a_memo_of_gigabytes_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path, b"\x80\x02Nr" + struct.pack("<I", 2**31 - 1) + b".", "2147483647")
-    refused(tmp_path, b"Np99999999999\n.", "99999999999")
+def test_a_memo_takes_no_room_before_it_is_used(tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert read(tmp_path, b"\x80\x02Nr" + struct.pack("<I", 2**31 - 1) + b".") is None
+    assert read(tmp_path, b"Np99999999999\n.") is None
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
     refused(tmp_path, b"Np-5\n.")
     refused(tmp_path, b"g7\n.")
 

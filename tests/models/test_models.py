@@ -9,7 +9,11 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from poisonlab.config.models import AlexNet, LeNet, ModelSettings, ResNet18, SmallResNet
+from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.models.alexnet import AlexNet
+from poisonlab.config.models.lenet import LeNet
+from poisonlab.config.models.resnet18 import ResNet18
+from poisonlab.config.models.small_resnet import SmallResNet
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.models.classifier import Classifier, Normalize

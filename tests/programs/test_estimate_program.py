@@ -1,128 +1,210 @@
-"""workflow/scripts/estimate.py: the table, the config as Snakemake merges it, and one line for what is wrong."""
+"""workflow/scripts/estimate.py: hours by what such jobs took, what is not measured, and the resources to ask for."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from loading import program
 
-from poisonlab.config.merging import merged_config
-from poisonlab.errors import PoisonlabError
+from poisonlab.errors import DataError, PoisonlabError, SettingsError
+from poisonlab.files import write_sealed
 
 ROOT = Path(__file__).resolve().parents[2]
-SMOKE = "config/smoke.yaml"
-
-estimate = program("estimate")
-
-
-@pytest.fixture(autouse=True)
-def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+STUDY = "tiny"
+ONE_HOUR = 3600.0
 
 
-def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    estimate.main(arguments)
-    return capsys.readouterr().out
+@pytest.fixture(scope="module")
+def estimate() -> ModuleType:
+    pytest.importorskip("poisonlab.graph.graph")
+    return program("estimate")
 
 
-def stages(tmp_path: Path, *arguments: str) -> dict[str, dict[str, float]]:
-    estimate.main([*arguments, "--json", str(tmp_path / "estimate.json")])
-    return {stage["stage"]: stage for stage in json.loads((tmp_path / "estimate.json").read_text())["stages"]}
-
-
-def overlay(tmp_path: Path, name: str, content: object) -> str:
-    path = tmp_path / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return str(path)
-
-
-def test_a_line_per_stage_and_where_rates_are_from(capsys: pytest.CaptureFixture[str]) -> None:
-    text = printed(capsys, "--configfile", SMOKE)
-    for name in ("pretrain", "craft gradient-matching", "noise", "train", "landscapes", "total"):
-        assert f"\n| {name} " in text
-    assert "benchmarks/rates.py:" in text
-    assert "FRIENDS' table 1" in text
-
-
-@pytest.mark.parametrize("path", sorted(path.name for path in (ROOT / "config").glob("*.yaml")))
-def test_every_study_of_ours(tmp_path: Path, path: str) -> None:
-    found = stages(tmp_path, "--configfile", f"config/{path}")
-    assert found["total"]["pflop"] == pytest.approx(
-        sum(stage["pflop"] for name, stage in found.items() if name != "total")
+def job(stage: str, method: str, place: str, *settings: str, digest: str = "", card: bool = True) -> SimpleNamespace:
+    outputs = {"weights": f"results/{place}.safetensors", **({"card": f"results/{place}.card.json"} if card else {})}
+    return SimpleNamespace(
+        stage=stage,
+        method=method,
+        outputs=outputs,
+        settings=settings,
+        options={"settings": [digest]} if digest else {},
     )
-    assert all(hours > 0 for hours in found["total"]["hours"].values())
 
 
-def test_victims_stand_apart_by_what_they_cost(tmp_path: Path) -> None:
-    found = stages(tmp_path, "--configfile", "config/defenses.yaml")
-    assert {name: found[name]["jobs"] for name in found if name.startswith("train")} == {
-        "train": 102,
-        "train abl": 6,
-        "train adversarial-poisoning": 18,
-        "train adversarial-training": 6,
-        "train dp-sgd": 6,
-        "train epic": 12,
-        "train strong-augmentation": 6,  # maxup; one copy of each image costs nothing
+def victim(row: str, seed: int, *settings: str, study: str = STUDY) -> SimpleNamespace:
+    names = ('attack="a"', f'defense="{row}"', f"seed={seed}")
+    place = f"victims/{study}/a/{row}/seed{seed}"
+    return job("train", row, place, 'model.name="lenet"', *names, *settings, digest=f"digest-{row}")
+
+
+def ran(
+    planned: SimpleNamespace, seconds: float, host: int = 1000, device: str = "A40", threads: int = 1, done: bool = True
+) -> None:
+    """Write the run card of a job, and if it is ``done`` its other output."""
+    card = Path(planned.outputs["card"])
+    card.parent.mkdir(parents=True, exist_ok=True)
+    facts = {"seconds": seconds, "peak_host_mib": host, "peak_device_mib": None, "device": device, "threads": threads}
+    write_sealed(card, {"spec": list(planned.settings), **facts})
+    if done:
+        Path(planned.outputs["weights"]).touch()
+
+
+def commit_trials(*lines: Mapping[str, object]) -> None:
+    path = Path("results/reference/cpu") / f"{STUDY}-trials.csv"
+    path.parent.mkdir(parents=True)
+    pd.DataFrame(lines).to_csv(path, index=False)
+
+
+def trial(row: str, seconds: float, **more: object) -> dict[str, object]:
+    known = {"attack": "a", "defense": row, "seed": 0, "settings": "", "seconds": seconds}
+    return {**known, "device": "EPYC", "threads": 1, **more}
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The config of an empty checkout."""
+    monkeypatch.chdir(tmp_path)
+    study = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")) | {"study": STUDY}
+    Path("study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    return "study.yaml"
+
+
+class Estimate:
+    """What the program prints and writes of some planned jobs."""
+
+    def __init__(self, module: ModuleType, jobs: Sequence[SimpleNamespace], config: str, *arguments: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "Graph", lambda study: SimpleNamespace(all_jobs=lambda: jobs))
+            module.main(["--configfile", config, "--json", "estimate.json", *arguments])
+        self.told: dict[str, Any] = json.loads(Path("estimate.json").read_text(encoding="utf-8"))
+        self.rows = {row["method"]: row for row in self.told["rows"]}
+        self.notes = " ".join(self.told["notes"])
+
+
+def test_what_is_left_takes_the_median_of_what_ran(
+    estimate: ModuleType, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = [victim("none", seed) for seed in range(5)]
+    for each, hours in zip(jobs, (1, 2, 6), strict=False):
+        ran(each, hours * ONE_HOUR)
+    found = Estimate(estimate, jobs, config, "--at-once", "4")
+    row = found.rows["none"]
+    assert (row["jobs"], row["done"], row["unmeasured"], row["measured"]) == (5, 3, 0, 3)
+    assert (row["seconds"], row["hours"], found.told["hours"]) == (2 * ONE_HOUR, 4.0, 4.0)
+    assert "Jobs left: 2, without measurement: 0." in found.notes
+    assert "4.00 hours one after another, 1.00 with 4 at once" in found.notes
+    text = capsys.readouterr().out
+    assert "| train | none | 5 | 3 | 2 | 7,200 | 3 | 4.00 |" in " ".join(text.split())
+
+
+def test_the_same_settings_come_before_others_of_the_same_methods(estimate: ModuleType, config: str) -> None:
+    short, long, new = (victim(row, 0, f"recipe.epochs={epochs}") for row, epochs in (("s", 1), ("l", 9), ("n", 5)))
+    ran(short, 10)
+    ran(long, 90)
+    again = victim("l-again", 0, "recipe.epochs=9")
+    other = victim("other", 0, "recipe.epochs=9", 'defenses.0.method="epic"')
+    found = Estimate(estimate, [short, long, new, again, other], config)
+    assert [found.rows[row]["seconds"] for row in ("n", "l-again", "other")] == [50, 90, None]
+    assert "By jobs of the same methods and networks with other settings: train n." in found.notes
+    assert "No measurement, not counted: train other (1)." in found.notes
+
+
+def test_another_study_answers_for_the_same_settings_only(estimate: ModuleType, config: str) -> None:
+    ran(victim("none", 0, "recipe.epochs=1", study="earlier"), 10)
+    jobs = [victim("none", 0, "recipe.epochs=1"), victim("long", 0, "recipe.epochs=9")]
+    found = Estimate(estimate, jobs, config)
+    assert [found.rows[row]["seconds"] for row in ("none", "long")] == [10, None]
+    assert "By jobs of the same settings in another study, whose dataset may differ: train none." in found.notes
+
+
+def test_committed_trials_answer_where_no_card_does(estimate: ModuleType, config: str) -> None:
+    commit_trials(
+        trial("none", 30, settings="digest-none"),
+        trial("changed", 50, settings="another"),
+        trial("diverged", 1, failed="loss"),
+    )
+    found = Estimate(estimate, [victim(row, 5) for row in ("none", "changed", "diverged")], config)
+    assert [found.rows[row]["seconds"] for row in ("none", "changed", "diverged")] == [30, 50, None]
+    assert "committed trials of the same settings (with friendly noise" in found.notes
+    assert "committed trials of the same attack and row with other settings" in found.notes
+
+
+def test_what_has_no_card_is_named(estimate: ModuleType, config: str) -> None:
+    jobs = [victim("none", 0), *(job("figure", str(place), f"figures/{place}", card=False) for place in range(3))]
+    found = Estimate(estimate, jobs, config)
+    assert "Not timed, not counted: figure (3)." in found.notes
+    assert "No job of this study, and none with its settings, has been measured" in found.notes
+    assert found.told["device"] is None
+    assert "Jobs left: 1, without measurement: 1." in found.notes
+
+
+def test_one_device_is_asked_and_the_others_are_named(estimate: ModuleType, config: str) -> None:
+    jobs = [victim(row, seed) for row in ("none", "epic") for seed in range(3)]
+    for each in jobs[:3]:
+        each.settings += ('defenses.0.method="none"',)
+    ran(jobs[0], 10, device="A40")
+    for each, row in zip(jobs[3:5], ("none", "epic"), strict=True):
+        each.settings += (f'defenses.0.method="{row}"',)
+        ran(each, 100, device="EPYC", threads=2)
+    jobs[5].settings += ('defenses.0.method="epic"',)
+    found = Estimate(estimate, jobs, config)
+    assert found.told["device"] == "EPYC, 2 threads"
+    assert "Also measured on: A40, 1 thread (all but 1 jobs)." in found.notes
+    assert Estimate(estimate, jobs, config, "--device", "a40").rows["none"]["seconds"] == 10
+    with pytest.raises(SettingsError, match="--device must name one of: EPYC, 2 threads; A40, 1 thread"):
+        Estimate(estimate, jobs, config, "--device", "H100")
+
+
+def test_resources_leave_room_beyond_the_most_demanding_job(
+    estimate: ModuleType, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crafted = job("craft", "weak", f"poisons/{STUDY}/a/seed0")
+    ran(crafted, 6, host=333)
+    jobs = [crafted, *(victim("none", seed) for seed in range(2))]
+    ran(jobs[1], 600, host=1500)
+    ran(jobs[2], 3600, host=1200)
+    ran(victim("none", 3, study="another"), 9e9, host=9_000_000)
+    Estimate(estimate, jobs, config)
+    assert yaml.safe_load(capsys.readouterr().out.rpartition("\n\n")[2]) == {
+        # 333 times 1.5 is 499.5, 1500 times 1.5 is 2250.
+        "set-resources": {
+            "craft": {"runtime": 10, "mem_mb": "500 * attempt"},
+            "train": {"runtime": 120, "mem_mb": "2300 * attempt"},
+        }
     }
 
 
-def test_seeds_scale_everything_but_figures(tmp_path: Path) -> None:
-    one = stages(tmp_path, "--configfile", SMOKE, "--config", "seeds=[0]")
-    four = stages(tmp_path, "--configfile", SMOKE, "--config", "seeds=[0,1,2,3]")
-    for name in ("pretrain", "craft gradient-matching", "noise", "train"):
-        assert four[name]["pflop"] == pytest.approx(4 * one[name]["pflop"])
-    assert four["landscapes"] == one["landscapes"]
+@pytest.mark.parametrize("content", [{}, {"seconds": "long", "device": "x", "threads": 1}, {"device": 3}])
+def test_a_card_that_is_none_is_named(estimate: ModuleType, config: str, content: dict[str, object]) -> None:
+    planned = victim("none", 0)
+    path = Path(planned.outputs["card"])
+    path.parent.mkdir(parents=True)
+    write_sealed(path, content)
+    with pytest.raises(DataError, match=r"seed0\.card\.json is no run card: delete it"):
+        Estimate(estimate, [planned], config)
 
 
-def test_files_are_merged_and_laid_over_the_default_study(tmp_path: Path) -> None:
-    first = overlay(tmp_path, "first", {"seeds": [3], "dataset": {"train_size": 1000}})
-    second = overlay(tmp_path, "second", {"seeds": [3, 4]})
-    merged = merged_config([first, second], ["threads=2"])
-    assert (merged["study"], merged["seeds"], merged["threads"]) == ("digits", [3, 4], 2)
-    assert merged["dataset"] == {
-        **yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["dataset"],
-        "train_size": 1000,
-    }
-    assert merged_config([SMOKE], [])["study"] == "smoke"
+def test_trials_that_are_none_are_named(estimate: ModuleType, config: str) -> None:
+    commit_trials(trial("none", 1, threads="many"))
+    with pytest.raises(DataError, match=r"tiny-trials\.csv holds no trials: restore it"):
+        Estimate(estimate, [victim("none", 0)], config)
 
 
-def test_merged_trials_are_said_not_to_be_subtracted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    more = overlay(tmp_path, "more", {"merge": ["trials.csv"]})
-    assert "not subtracted" in printed(capsys, "--configfile", SMOKE, more)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "what"),
-    [
-        (["--configfile", "none.yaml"], "none.yaml"),
-        (["--config", "seeds"], "name=value"),
-        (["--config", "sees=[1]"], "did you mean 'seeds'"),
-        (["--configfile", SMOKE, "--rates", "none.csv"], "cannot read the rates"),
-        (["--configfile", "Makefile"], "valid JSON or YAML"),
-    ],
-)
-def test_what_is_wrong_is_one_line(arguments: Sequence[str], what: str) -> None:
-    with pytest.raises(PoisonlabError, match=what) as caught:
-        estimate.main(arguments)
-    assert "\n" not in str(caught.value)
-
-
-def test_files_that_are_read_must_be_there(tmp_path: Path) -> None:
-    smoke = yaml.safe_load((ROOT / SMOKE).read_text(encoding="utf-8"))
-    study = overlay(tmp_path, "study", {**smoke, "dataset": {"source": "npz", "path": "none.npz"}})
-    with pytest.raises(PoisonlabError, match=r"none\.npz"):
-        estimate.main(["--configfile", study])
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0, "0"), (0.00001234, "1.23e-05"), (1.234, "1.23"), (12.0, "12.0"), (12345.6, "12,346")]
-)
-def test_numbers_are_short(value: float, text: str) -> None:
-    assert estimate.short(value) == text
+@pytest.mark.parametrize("path", ["config.yaml", "config/smoke.yaml", "config/paper.yaml"])
+def test_every_job_with_a_card_of_a_shipped_study_is_listed(
+    estimate: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    estimate.main(["--configfile", path, "--json", str(tmp_path / "estimate.json")])
+    told = json.loads((tmp_path / "estimate.json").read_text(encoding="utf-8"))
+    assert {"pretrain", "craft", "train"} <= {row["stage"] for row in told["rows"]}
 
 
 @pytest.mark.parametrize(
@@ -133,15 +215,16 @@ def test_numbers_are_short(value: float, text: str) -> None:
         ("seeds: [1]\nseeds: [2]\n", "'seeds' is given twice"),
         ("description: " + "[" * 3000 + "\n", "nested more than"),
         ("seeds: [" + "9" * 5000 + "]\n", "4300 digits"),
+        ("sees: [1]\n", "did you mean 'seeds'"),
     ],
 )
 def test_a_config_from_a_stranger_is_refused_before_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+    estimate: ModuleType, config: str, text: str, words: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "theirs.yaml").write_text(text, encoding="utf-8")
+    study = "" if words != "did you mean 'seeds'" else Path(config).read_text(encoding="utf-8")
+    Path("theirs.yaml").write_text(study + text, encoding="utf-8")
     with pytest.raises(PoisonlabError) as caught:
         estimate.main(["--configfile", "theirs.yaml"])
     assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
-    assert not (tmp_path / "canary").exists()
+    assert not Path("canary").exists()

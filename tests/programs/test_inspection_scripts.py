@@ -15,14 +15,14 @@ from scipy import stats
 from torch import Tensor
 
 from poisonlab.artifacts.dataset import save_dataset
-from poisonlab.artifacts.files import read_sealed, read_tensors
-from poisonlab.artifacts.keep_list import load_keep_list, save_keep_list
+from poisonlab.artifacts.keep_list import KeepList, load_keep_list, save_keep_list
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.config.models import SmallResNet
+from poisonlab.artifacts.tensors import read_tensors
+from poisonlab.config.models.small_resnet import SmallResNet
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import PoisonlabError
-from poisonlab.filters.keep_list import KeepList
+from poisonlab.files import read_sealed
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.networks import build_network, save_weights
 from poisonlab.provenance import spec

@@ -29,7 +29,7 @@ def trials(defense: str, successes: int, accuracy: float) -> list[Trial]:
 def run(folder: Path, *some: Trial, **changes: Any) -> dict[str, str]:
     put(folder / "own.csv", some)
     lines = [line("gm", defense, SEEDS) for defense in ("none", "friends-bernoulli")]
-    claims = [{"attack": "gm", "paper": "friends", "table": 4}]
+    claims = [{"attack": "gm", "table": 4}]
     values = {**told(lines, scale=["Data: few.", "Victims: small."], claims=claims), **changes}
     outputs = {kind: folder / f"table.{kind}" for kind in ("csv", "md", "tex", "json")}
     paper_table_script.main(
@@ -71,7 +71,7 @@ def test_without_results_there_is_nothing_to_find(tmp_path: Path) -> None:
 
 def test_a_table_that_the_paper_does_not_have_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="FRIENDS has no table 9 here"):
-        run(tmp_path, claims=[{"attack": "gm", "paper": "friends", "table": 9}])
+        run(tmp_path, claims=[{"attack": "gm", "table": 9}])
 
 
 def test_scale_may_be_left_out(tmp_path: Path) -> None:

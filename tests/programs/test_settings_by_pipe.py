@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def sent(strings: list[str], folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     """Pipe ``strings`` into a program from a script, as Snakemake does with a long command."""
     script = folder / "script.sh"
-    receive = shlex.join([sys.executable, "-c", f"from poisonlab.commandline import settings; {code}"])
+    receive = shlex.join([sys.executable, "-c", f"from poisonlab.runtime.program import settings; {code}"])
     script.write_text(f"set -euo pipefail; printf '%s\\0' {shlex.join(strings)} | {receive}\n", encoding="utf-8")
     command = ["env", f"PYTHONPATH={ROOT / 'src'}", "bash", str(script)]
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -15,9 +15,9 @@ from loading import program
 from made import VICTIM, line, put, told
 from made import trial as made_trial
 
-from poisonlab.artifacts.files import write_sealed
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.trials import Trial, read_trials
+from poisonlab.files import write_sealed
 from poisonlab.provenance import spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,11 +116,11 @@ def show(
         for (attack, victim, defense), row in rows_of(cells).items()
     ]
     outputs = {kind: folder / f"table.{kind}" for kind in ("csv", "md", "tex", "json", "time")}
-    claims = [{"paper": "friends", **claim} for claim in more.pop("claims", ())]
+    claims = list(more.pop("claims", ()))
     tables_script.main(
         [
             *("--spec", *spec(**told(lines, claims=claims, **more))),
-            *("--trials", *map(str, files), "--reference", str(ROOT / "reference")),
+            *("--trials", *map(str, files), "--reference", str(ROOT / "reference" / "friends")),
             *(part for kind, path in outputs.items() for part in (f"--{kind}", str(path))),
         ]
     )
@@ -226,7 +226,7 @@ def test_victims_stand_apart_and_in_the_mean(tmp_path: Path) -> None:
         for victim in ("one", "two")
         for seed in (0, 1)
     ]
-    texts = run_scripts(tmp_path, cells, victims_mean=True, claims=[{"attack": "a", "table": 4}])
+    texts = run_scripts(tmp_path, cells, mean_over_victims=True, claims=[{"attack": "a", "table": 4}])
     rows = json.loads(texts["json"])["tables"][0]
     assert rows["columns"][:3] == ["Attack", "Victim", "Defense"]
     assert [row[1:3] for row in rows["rows"]] == [["one", "none"], ["two", "none"], ["mean", "none"]]
@@ -485,7 +485,7 @@ def test_numbers_that_their_measure_cannot_have_are_one_line(
     ("change", "words"),
     [
         ({"measures": []}, "attack 'a' of the lines has no measures"),
-        ({"victims_mean": True}, "a victim is called 'mean', as the mean over victims is: rename it"),
+        ({"mean_over_victims": True}, "a victim is called 'mean', as the mean over victims is: rename it"),
         ({"compare": ["No Row"]}, "compare"),
     ],
 )

@@ -43,7 +43,7 @@ ON_A_GPU = {
     "output_std",
 }
 RESULTS = ("*.safetensors", "*.metrics.json", "*.npz")
-VICTIM = "results/victims/slurm/strong/none/seed0"
+VICTIM = "results/victims/slurm/strong/scratch/none/seed0"
 CHECKPOINT = "results/checkpoints/slurm/train/strong/none/seed0.safetensors"
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.config.defenses.random_noise import RandomNoise as RandomNoiseSettings
-from poisonlab.config.models import SmallResNet
+from poisonlab.config.models.small_resnet import SmallResNet
 from poisonlab.config.recipe import Augmentation, Recipe
-from poisonlab.config.victims import Start
+from poisonlab.config.start import Start
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import (
     TrainingSet,

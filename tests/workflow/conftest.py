@@ -87,8 +87,8 @@ def finished(shared: Path) -> Checkout:
 
 
 EXTENDED = (
-    "results/victims/real/moved/none/seed0.safetensors",
-    "results/victims/real/moved/friends-bernoulli/seed0.safetensors",
+    "results/victims/real/moved/transfer/none/seed0.safetensors",
+    "results/victims/real/moved/transfer/friends-bernoulli/seed0.safetensors",
     "results/poisons/real/adaptive/seed0.safetensors",
 )
 
@@ -106,7 +106,7 @@ def extended(shared: Path, finished: Checkout) -> Checkout:
         )
         adaptation = {"friendly_attack": "strong", "friendly_defense": "friends-bernoulli"}
         adaptive = {"name": "adaptive", "method": "sleeper-agent", "surrogate": "base", "budget": 0.05, "steps": 4}
-        moved = {"name": "moved", "method": "imported", "path": "imported/{seed}.safetensors", "victim": "transfer"}
+        moved = {"name": "moved", "method": "imported", "path": "imported/{seed}.safetensors", "victims": ["transfer"]}
         settings["attacks"] += [{**adaptive, "retrain_every": 2, "adaptation": adaptation}, moved]
 
     def make() -> None:

@@ -27,7 +27,7 @@ STAGES = ("dataset", "pretrain", "craft", "filter", "noise", "train", "detect", 
 STUDY = "study.yaml"
 
 Job = tuple[str, str]
-"""Rule and wildcards, such as ``("train", "strong/none/0")``."""
+"""Rule and wildcards, such as ``("train", "strong/scratch/none/0")``."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Plan:
         return {job for job in self.jobs() if not _only_follows(self.reasons[job])}
 
     def drawings(self) -> set[str]:
-        """Rules named figure_* or landscape_* that would run."""
-        return {rule for rule, _ in self.reasons if rule.startswith(("figure_", "landscape_"))}
+        """The rules of figures and landscapes that would run."""
+        return {rule for rule, _ in self.reasons if rule == "figure" or rule.startswith("landscape_")}
 
     def paper_tables(self) -> set[str]:
         """Rules for the paper's tables that would run."""
@@ -75,7 +75,7 @@ def _only_follows(reason: str) -> bool:
 
 
 def _params_before_and_now(reason: str) -> tuple[set[str], set[str]]:
-    found = re.search(r"across all output: before: (.*?) now: (.*?)\s*(?:; |$)", reason)
+    found = re.search(r"across all output: before: (.*?\]) now: (.*\])", reason)
     assert found is not None, f"no changed params in: {reason}"
     sides = []
     for side in found.groups():
@@ -127,9 +127,9 @@ class Checkout:
         return record
 
     def params(self, output: str) -> list[str]:
-        """The strings among the params that Snakemake recorded, those of tuples, too."""
+        """The strings among the params that Snakemake recorded, those of lists, too."""
         values = [ast.literal_eval(param) for param in self.record(output)["params"]]
-        each = [value if isinstance(value, tuple) else (value,) for value in values]
+        each = [value if isinstance(value, list) else [value] for value in values]
         return [string for strings in each for string in strings if isinstance(string, str)]
 
     def study(self) -> Any:
@@ -209,7 +209,7 @@ for argument in "$@"; do
     # A path without a dot is a folder of inputs.
     if [[ $after != --checkpoint && $argument == results/*.* && ! -e $argument ]]; then
         mkdir -p "$(dirname "$argument")"
-        # Run cards are read by some: with the checksum of JSON (poisonlab.artifacts.files.write_sealed).
+        # Run cards are read by some: with the checksum of JSON (poisonlab.files.write_sealed).
         sum=$(printf '{\\n "made": "%s"\\n}\\n' "$argument" | sha256sum)
         printf '{"made": "%s", "sha256": "%s"}' "$argument" "${sum%% *}" > "$argument"
     fi

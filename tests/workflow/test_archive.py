@@ -112,7 +112,7 @@ def test_inputs_from_elsewhere_are_compared_however_old_they_are(planned_scenari
 
 
 def test_a_result_without_a_record_stays_unknown(copied: Checkout, elsewhere: Checkout, tmp_path: Path) -> None:
-    path = "results/victims/tiny/strong/none/seed0.safetensors"
+    path = "results/victims/tiny/strong/scratch/none/seed0.safetensors"
     (record,) = [
         file
         for file in (copied.path / ".snakemake/metadata").rglob("*")
@@ -165,7 +165,7 @@ def tree(folder: Path) -> dict[str, tuple[float, bytes]]:
 
 # --- Archives that were damaged or made to do harm ---
 
-GOOD = "results/victims/tiny/strong/none/seed0.safetensors"
+GOOD = "results/victims/tiny/strong/scratch/none/seed0.safetensors"
 CONTENT = b"weights"
 
 
@@ -180,8 +180,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("archive")
 
 
-def entry(content: bytes, order: int = 0) -> dict[str, Any]:
-    return {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "order": order}
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def forged(
@@ -189,19 +189,19 @@ def forged(
 ) -> Path:
     """An archive as packing would write it but for ``files`` (by name), ``change`` (of the manifest) and ``more``."""
     manifest = {
-        "format": 1,
+        "format": 2,
         "study": "tiny",
         "results": "results",
-        "commit": None,
+        "commit": "abc",
         "lock": "",
         "made_on": [],
-        "files": {name: entry(content) for name, content in files.items()},
+        "files": {name: digest(content) for name, content in files.items()},
         "records": {},
-        "config": entry(b"{}"),
+        "config": {},
     }
     change(manifest)
     with tarfile.open(path, "w:gz") as tar:
-        for name, content in {"manifest.json": json.dumps(manifest).encode(), "config.yaml": b"{}", **files}.items():
+        for name, content in {"manifest.json": json.dumps(manifest).encode(), **files}.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
@@ -259,7 +259,7 @@ def test_links_and_devices_are_refused(kind: bytes, program: ModuleType, tmp_pat
     link.type, link.linkname = kind, "/etc/passwd"
 
     def announce(manifest: Any) -> None:
-        manifest["files"][link.name] = entry(b"")
+        manifest["files"][link.name] = digest(b"")
 
     assert "link.json" in refused(program, forged(tmp_path / ARCHIVE, {GOOD: CONTENT}, link, change=announce))
 
@@ -275,9 +275,28 @@ def test_names_that_are_paths_are_refused(study: str, program: ModuleType, tmp_p
     assert "do not use it" in refused(program, path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"records": {"results/victims/other.json": {}}},
+        {"records": {GOOD: {"input": 5}}},
+        {"records": []},
+        {"files": {GOOD: 5}},
+        {"made_on": ["a\x1b[31mb"]},
+        {"made_on": 5},
+        {"commit": None},
+        {"results": 5},
+    ],
+    ids=str,
+)
+def test_manifests_of_odd_content_are_refused(change: dict[str, Any], program: ModuleType, tmp_path: Path) -> None:
+    path = forged(tmp_path / ARCHIVE, {GOOD: CONTENT}, change=lambda manifest: manifest.update(change))
+    refused(program, path)
+
+
 def test_damage_is_noticed(program: ModuleType, tmp_path: Path) -> None:
     other = forged(
-        tmp_path / ARCHIVE, {GOOD: CONTENT}, change=lambda manifest: manifest["files"][GOOD].update(sha256="0" * 64)
+        tmp_path / ARCHIVE, {GOOD: CONTENT}, change=lambda manifest: manifest["files"].update({GOOD: "0" * 64})
     )
     assert "checksum differs" in refused(program, other)
 
@@ -297,7 +316,7 @@ def test_what_is_no_whole_archive_is_refused(change: str, program: ModuleType, t
         place = len(whole) // 2
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     elif change == "missing":
-        forged(path, {}, change=lambda manifest: manifest["files"].update({GOOD: entry(content)}))
+        forged(path, {}, change=lambda manifest: manifest["files"].update({GOOD: digest(content)}))
     elif change == "nothing":
         path.write_bytes(b"")
     elif change == "text":

@@ -133,7 +133,7 @@ def test_damaged_poisons_stop_the_jobs_that_need_them(finished: Checkout, tmp_pa
     lines = [line for line in outcome.output.splitlines() if "error: " in line and "damaged" in line]
     assert lines
     assert all("results/poisons/real/strong/seed0.safetensors" in line for line in lines)
-    folder = study.path / "results/noise/real/strong/friends-bernoulli"
+    folder = study.path / "results/noise/real/strong/scratch/friends-bernoulli"
     assert sorted(path.name for path in folder.iterdir()) == ["seed1.card.json", "seed1.safetensors"]
 
 

@@ -90,7 +90,7 @@ def test_marks_that_the_schema_allows_reach_the_programs_and_nothing_else(tmp_pa
     assert results == {
         "results/data/tiny.safetensors",
         "results/poisons/tiny/moved/seed0.safetensors",
-        "results/victims/tiny/moved/none/seed0.safetensors",
+        "results/victims/tiny/moved/transfer/none/seed0.safetensors",
         *(f"results/tables/tiny{end}" for end in (".csv", ".md", ".tex", "-time.md", "-trials.csv")),
         *(f"results/figures/tiny/outcome.{end}" for end in ("pdf", "png", "txt")),
         "results/reports/tiny.html",

@@ -202,7 +202,7 @@ def test_tables_of_nothing_and_of_what_others_ran(new: Checkout, known: dict[tup
 
 
 def lose(study: Checkout, attack: str, row: str, seed: int) -> None:
-    for path in (study.path / f"results/victims/tiny/{attack}/{row}").glob(f"seed{seed}.*"):
+    for path in (study.path / f"results/victims/tiny/{attack}/scratch/{row}").glob(f"seed{seed}.*"):
         path.unlink()
 
 
@@ -217,7 +217,7 @@ def test_tables_so_far_run_and_rerun_no_victim(copied: Checkout, known: dict[tup
     assert seeds_so_far(copied) == {pair: [1] if pair == ("strong", "none") else [0, 1] for pair in known}
     # One victim less, and what a victim needed: its noise.
     lose(copied, "weak", "clean", 1)
-    (copied.path / "results/noise/tiny/weak/friendly/seed0.card.json").unlink()
+    (copied.path / "results/noise/tiny/weak/scratch/friendly/seed0.card.json").unlink()
     assert set(copied.plan("so_far").reasons) == SO_FAR
     outcome = copied.snakemake("so_far", "--cores", "1")
     assert outcome.code == 0, outcome.output

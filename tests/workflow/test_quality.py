@@ -62,7 +62,7 @@ def test_overlay_on_the_default_study(fresh: Checkout, tmp_path: Path) -> None:
     overlay.write_text("seeds: [3]\n", encoding="utf-8")
     outcome = fresh.run(sys.executable, "-m", "snakemake", "-n", "--configfile", str(overlay))
     assert outcome.code == 0, outcome.output
-    assert "results/victims/digits/gradient-matching/none/seed3.safetensors" in outcome.output
+    assert "results/victims/digits/gradient-matching/scratch/none/seed3.safetensors" in outcome.output
     assert "seed10" not in outcome.output
 
 

@@ -22,10 +22,10 @@ import torch
 from harness import STUDY, Checkout, check_out, environment
 
 from poisonlab.artifacts.dataset import read_dataset
-from poisonlab.artifacts.files import read_tensors
 from poisonlab.artifacts.noise import load_noise
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.config.models import SmallResNet
+from poisonlab.artifacts.tensors import read_tensors
+from poisonlab.config.models.small_resnet import SmallResNet
 from poisonlab.defenses.dp_sgd import epsilon
 from poisonlab.models.networks import build_network
 
@@ -95,7 +95,7 @@ def test_what_is_added_to_a_study_remakes_nothing(extended: Checkout) -> None:
 
 @pytest.mark.parametrize("row", ["none", "friends-bernoulli"])
 def test_a_transfer_victim_keeps_the_features_it_begins_with(row: str, extended: Checkout) -> None:
-    victim = _network(extended, f"results/victims/real/moved/{row}/seed0.safetensors")
+    victim = _network(extended, f"results/victims/real/moved/transfer/{row}/seed0.safetensors")
     pretrained = _network(extended, "results/surrogates/real/base/seed0-0.safetensors")
     assert victim.keys() == pretrained.keys()
     changed = {name for name in victim if not torch.equal(victim[name], pretrained[name])}
@@ -315,7 +315,7 @@ def test_trials_alone_make_the_same_tables(finished: Checkout, tmp_path: Path) -
 
 
 def test_tables_so_far_leave_victims_alone(copied_real: Checkout) -> None:
-    gone = copied_real.path / "results/victims/real/strong/none"
+    gone = copied_real.path / "results/victims/real/strong/scratch/none"
     for path in gone.glob("seed1.*"):
         path.unlink()
     victims = copied_real.files("victims/**/*.*")
@@ -358,7 +358,7 @@ def _notes_so_far(study: Checkout) -> list[str]:
 # --- Killed trainings ---
 
 EPOCHS = 60
-VICTIM = "results/victims/real/strong/none/seed0"
+VICTIM = "results/victims/real/strong/scratch/none/seed0"
 CHECKPOINT = "results/checkpoints/real/train/strong/none/seed0.safetensors"
 
 
@@ -458,7 +458,7 @@ def test_saved_state_of_another_run_is_ignored(killed: Checkout, tmp_path: Path,
 def _falsify(study: Checkout) -> None:
     """Write a loss of -1 into the first epoch of the saved state, keeping all else."""
     program = (
-        "import sys; from pathlib import Path; from poisonlab.artifacts.files import read_tensors, write_tensors\n"
+        "import sys; from pathlib import Path; from poisonlab.artifacts.tensors import read_tensors, write_tensors\n"
         "path = Path(sys.argv[1]); tensors, facts = read_tensors(path, 'checkpoint')\n"
         "facts['history'][0]['train_loss'] = -1.0; write_tensors(path, 'checkpoint', tensors, facts)"
     )
@@ -525,8 +525,8 @@ SPIED = {
     "dataset": "results/data/real.safetensors",
     "pretrain": "results/surrogates/real/base/seed0-0.safetensors",
     "craft": "results/poisons/real/strong/seed0.safetensors",
-    "noise": "results/noise/real/strong/friends-bernoulli/seed0.safetensors",
-    "train": "results/victims/real/strong/friends-bernoulli/seed0.safetensors",
+    "noise": "results/noise/real/strong/scratch/friends-bernoulli/seed0.safetensors",
+    "train": "results/victims/real/strong/scratch/friends-bernoulli/seed0.safetensors",
     "trials": "results/tables/real-trials.csv",
     "tables": "results/tables/real.csv",
     "landscape_poison": "results/figures/real/strong/landscape-poison.npz",
@@ -553,8 +553,8 @@ def test_digests_cover_every_module_that_a_job_imports(rule: str, copied_real: C
     [
         ("craft", "results/poisons/real/adaptive/seed0.safetensors"),
         ("craft", "results/poisons/real/moved/seed0.safetensors"),
-        ("noise", "results/noise/real/moved/friends-bernoulli/seed0.safetensors"),
-        ("train", "results/victims/real/moved/friends-bernoulli/seed0.safetensors"),
+        ("noise", "results/noise/real/moved/transfer/friends-bernoulli/seed0.safetensors"),
+        ("train", "results/victims/real/moved/transfer/friends-bernoulli/seed0.safetensors"),
     ],
     ids=["adaptive Sleeper Agent", "import", "noise of a transfer victim", "transfer victim"],
 )
@@ -600,8 +600,10 @@ def _check_digests(rule: str, output: str, copied_real: Checkout) -> None:
     assert done.returncode == 0
     seen = {line.split()[1] for line in (spy / "seen").read_text(encoding="utf-8").splitlines()}
     # A program that stops early would have imported little.
-    assert "src/poisonlab/commandline.py" in seen
-    assert seen <= digested
+    assert "src/poisonlab/runtime/program.py" in seen
+    # What runs a program computes nothing, and it alone reads settings back from their strings.
+    frame = {name for name in seen if name.startswith("src/poisonlab/runtime/")}
+    assert seen - digested <= frame | {"src/poisonlab/provenance.py", "src/poisonlab/config/measures.py"}
 
 
 def _recorded_params(study: Checkout, output: str) -> str:

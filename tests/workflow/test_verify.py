@@ -11,9 +11,9 @@ from harness import STUDY, Checkout, Outcome
 
 pytestmark = pytest.mark.workflow
 
-NOISE = "results/noise/tiny/strong/friendly/seed0.safetensors"
-VICTIM = "results/victims/tiny/strong/friendly/seed0.safetensors"
-OTHER = "results/victims/tiny/strong/none/seed0.safetensors"
+NOISE = "results/noise/tiny/strong/scratch/friendly/seed0.safetensors"
+VICTIM = "results/victims/tiny/strong/scratch/friendly/seed0.safetensors"
+OTHER = "results/victims/tiny/strong/scratch/none/seed0.safetensors"
 
 
 def verify(study: Checkout, *arguments: str) -> Outcome:
@@ -84,7 +84,7 @@ def test_what_is_missing_is_counted_and_no_fault(copied: Checkout) -> None:
 
 def test_a_flipped_bit_is_damage(finished: Checkout, tmp_path: Path) -> None:
     study = finished.copy(tmp_path / "study")
-    damaged = study.path / "results/victims/real/strong/none/seed0.safetensors"
+    damaged = study.path / "results/victims/real/strong/scratch/none/seed0.safetensors"
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     stamp = damaged.stat()
@@ -93,7 +93,7 @@ def test_a_flipped_bit_is_damage(finished: Checkout, tmp_path: Path) -> None:
     assert verify(study).code == 0
     outcome = verify(study, "--deep")
     assert outcome.code == 3, outcome.output
-    assert verdicts(outcome)["results/victims/real/strong/none/seed0.safetensors"][0] == "damaged"
+    assert verdicts(outcome)["results/victims/real/strong/scratch/none/seed0.safetensors"][0] == "damaged"
 
 
 def test_a_bad_config_is_one_line(copied: Checkout) -> None:

@@ -1,7 +1,16 @@
 # What Snakemake would end in with a traceback, and what its end has to say and do.
 
-from poisonlab.artifacts.clock import bring_to_present
-from poisonlab.artifacts.setting_aside import set_marked_aside
+import shutil
+
+from poisonlab.runtime.clock import bring_to_present
+from poisonlab.runtime.setting_aside import set_marked_aside
+from poisonlab.evaluation.trials import read_trials
+
+# What is renamed when a program finds it damaged, because the next call makes it anew. Nothing of another study or from elsewhere.
+os.environ.update(
+    POISONLAB_REMADE=os.pathsep.join(graph.places.remade()),
+    POISONLAB_MARKS=graph.places.damaged,
+)
 
 
 def check_writable(folder):
@@ -36,21 +45,27 @@ def say(line):
 def tell_of_damage():
     """Rename what a job has found to be damaged, so that the next call makes it anew."""
     try:
-        for path in set_marked_aside(Path(MARKS)):
+        for path in set_marked_aside(Path(graph.places.damaged)):
             say(f"warning: a damaged file is now named {path}: the next call makes it anew")
     except OSError as error:
         say(f"warning: {error.filename} is damaged: delete it ({error.strerror})")
 
 
+def tell_of_full_disk():
+    """On a full disk a job cannot even write to its log why it failed."""
+    if shutil.disk_usage(study.results).free < 2**20:
+        say(f"error: the disk of {study.results} is full: free some space and run again")
+
+
 def tell_of_divergence():
     """Which victims have no outcome; the jobs that say so in their logs succeed."""
     try:
-        trials = read_trials(Path(f"{TABLE}-trials.csv"))
+        trials = read_trials(Path(graph.tables.trials_path("")))
     except PoisonlabError:
         return
     for trial in trials:
         if trial.failed:
-            which = f"{trial.attack}/{trial.defense}, seed {trial.seed}"
+            which = f"{trial.attack}/{trial.victim}/{trial.defense}, seed {trial.seed}"
             say(
                 f"warning: a victim has no outcome, because training diverged: {which} ({trial.failed})"
             )
@@ -68,5 +83,6 @@ onsuccess:
 
 
 onerror:
+    tell_of_full_disk()
     tell_of_damage()
     tell_of_divergence()

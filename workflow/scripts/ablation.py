@@ -7,13 +7,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Name
 from poisonlab.evaluation.ablation_layout import VariantOf, compare_variants, readable_variants
 from poisonlab.evaluation.choosing import Shown, choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.findings import ablation_finding
 from poisonlab.evaluation.table_program import outputs, parser
+from poisonlab.runtime.program import run, settings
 
 
 class AblationTable(Shown):

@@ -13,24 +13,26 @@ from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.noise import load_noise
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.attacker import Attacker
-from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
-from poisonlab.config.models import ModelSettings
+from poisonlab.config.models.model import NamedModel
 from poisonlab.config.recipe import Recipe
 from poisonlab.config.stages import Seed, read_stage
+from poisonlab.config.start import Start
 from poisonlab.config.types import Settings
-from poisonlab.config.victims import Start
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import fine_tuning_rows
+from poisonlab.determinism import prepare_torch
 from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.networks import build_network, build_normalize, read_network
-from poisonlab.training.job import add_checkpoint_arguments, job_checkpoint
+from poisonlab.runtime.cards import RunCard
+from poisonlab.runtime.program import add_checkpoint_arguments, parser, run, settings
+from poisonlab.training.job import job_checkpoint
 
 
 class SurrogateOf(Settings):
     """One of the attack's surrogates: architecture and training."""
 
-    model: ModelSettings
+    model: NamedModel
     recipe: Recipe
 
 

@@ -6,18 +6,17 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from poisonlab import modules
 from poisonlab.artifacts.dataset import save_dataset
-from poisonlab.commandline import run, settings
-from poisonlab.config.datasets import DatasetSettings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Settings
-from poisonlab.data.sources import load_dataset
+from poisonlab.runtime.program import run, settings
 
 
 class Reading(Settings):
-    """Settings of the dataset's source."""
+    """Settings of the dataset's source, which are checked by its module."""
 
-    dataset: DatasetSettings
+    dataset: dict[str, object]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -26,7 +25,8 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--dataset", type=Path, required=True, help="output: the dataset (.safetensors)")
     args = arguments.parse_args(argv)
     stage = read_stage(Reading, settings(args.spec))
-    save_dataset(args.dataset, load_dataset(stage.dataset))
+    source = modules.load("data", str(stage.dataset.get("source")))
+    save_dataset(args.dataset, source.load(read_stage(source.Settings, stage.dataset)))
 
 
 if __name__ == "__main__":

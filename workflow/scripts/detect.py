@@ -10,17 +10,20 @@ from pathlib import Path
 import torch
 
 from poisonlab.artifacts.dataset import read_dataset
-from poisonlab.artifacts.files import write_sealed, write_tensors
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
-from poisonlab.config.models import ModelSettings
+from poisonlab.artifacts.tensors import write_diverged, write_tensors
+from poisonlab.config.models.model import NamedModel
 from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Name, Settings
 from poisonlab.detection.deployment import deploy, draw_clean
+from poisonlab.determinism import prepare_torch
 from poisonlab.errors import DivergedError
 from poisonlab.evaluation.outcome import Rejects, accept_all, accuracy, attack_outcome
+from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.randomness import generator, stream_seed
+from poisonlab.runtime.cards import RunCard
+from poisonlab.runtime.program import parser, run, settings
 
 
 class Detection(Settings):
@@ -28,7 +31,7 @@ class Detection(Settings):
 
     attack: Name
     defense: Name
-    model: ModelSettings
+    model: NamedModel
     detector: dict[str, object]
     clean_share: float
     seed: Seed
@@ -50,7 +53,8 @@ def main(argv: Sequence[str]) -> None:
         _examine(args, stage, device, card)
     except DivergedError as error:
         write_sealed(args.metrics, {**_who(stage), "failed": error.facts()})
-        card.write_failed(args.card, args.found, error, settings=args.settings)
+        card.write_failed(args.card, error, settings=args.settings)
+        write_diverged(args.found, error)
 
 
 def _examine(args: argparse.Namespace, stage: Detection, device: torch.device, card: RunCard) -> None:

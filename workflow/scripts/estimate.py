@@ -1,95 +1,225 @@
-"""Say how much work a study is, stage by stage, and how long it takes one device, from measured rates.
+"""Say how long the jobs of a study will take, by what such jobs took, and what to ask of a cluster for them.
 
-The work is counted from the settings (poisonlab.cost), nothing is run. Rates are those of benchmarks/rates.csv, to
-which benchmarks/rates.py adds a device. Jobs are taken one after another; their start-up is not counted.
+Nothing is run. Seconds are those of run cards below the results folder and of committed trials, on one device. The
+resources at the end are those of this study's most demanding job of each stage with room to spare; they go under
+``set-resources`` of a profile.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 import pandas as pd
 
-from poisonlab.artifacts.files import write_json
-from poisonlab.commandline import run
 from poisonlab.config.merging import add_config_arguments, merged_config
-from poisonlab.config.study import Study, read_study
-from poisonlab.cost.amount import total
-from poisonlab.cost.rates import Device, read_rates
-from poisonlab.cost.sizes import sizes_of
-from poisonlab.cost.stages import Stage, stages_of
+from poisonlab.config.study import read_study
+from poisonlab.errors import SettingsError
+from poisonlab.evaluation.seconds import SAME, Measured, Seconds, read_cards, read_committed
+from poisonlab.files import write_json
+from poisonlab.graph.graph import Graph
+from poisonlab.graph.job import Job
+from poisonlab.runtime.program import run
+
+COMMITTED = Path("results", "reference")
+OUTCOMES = ("train", "detect")
+"""The stages whose jobs become trials."""
+
+MEMORY_ROOM, TIME_ROOM = 1.5, 2.0
+"""How much is asked for, in units of what the most demanding job took."""
+
+LEAST_MINUTES = 10
+"""Starting takes time, too, on a file system that many nodes use."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The jobs of one stage and method.
+
+    Attributes:
+        unmeasured: how many of those left are like none that ran.
+        seconds: median over the measured jobs left; nan without any.
+        measured: how many jobs that ran it is from.
+        hours: of the measured jobs left, one after another.
+        fits: how well the jobs that ran fit.
+    """
+
+    stage: str
+    method: str
+    jobs: int
+    done: int
+    unmeasured: int
+    seconds: float
+    measured: int
+    hours: float
+    fits: tuple[str, ...]
+
+    @property
+    def left(self) -> int:
+        return self.jobs - self.done
+
+    @property
+    def name(self) -> str:
+        return f"{self.stage} {self.method}".rstrip()
 
 
 def main(argv: Sequence[str]) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(arguments)
-    arguments.add_argument("--rates", type=Path, default=Path("benchmarks/rates.csv"), help="measured rates (.csv)")
+    arguments.add_argument("--device", help="a part of the device's name; else the one on which most has been measured")
+    arguments.add_argument(
+        "--at-once", type=int, help="jobs that run at the same time; else as many as the cores allow"
+    )
     arguments.add_argument("--json", type=Path, help="also write the numbers to this file")
     args = arguments.parse_args(argv)
     study = read_study(merged_config(args.configfile, args.config))
-    devices = read_rates(args.rates)
-    stages = stages_of(study, sizes_of(study.dataset))
-    stages.append(Stage("total", sum(stage.jobs for stage in stages), total(stage.work for stage in stages)))
-    print(table(stages, devices), end="\n\n")
-    print("\n".join(notes(study, stages[-1], devices)))
+    planned = Graph(study).all_jobs()
+    jobs = [job for job in planned if "card" in job.outputs]
+    folders = {Path(job.outputs["card"]).relative_to(study.results).parts[0]: job.stage for job in jobs}
+    ran = [*read_cards(Path(study.results), folders), *read_committed(COMMITTED, study.study, OUTCOMES)]
+
+    devices = {
+        device: Seconds((job for job in ran if job.device == device), study.study)
+        for device in dict.fromkeys(job.device for job in ran)
+    }
+    tables = {device: rows(jobs, seconds) for device, seconds in devices.items()}
+    device = chosen(tables, args.device)
+    lines = rows(jobs, Seconds([], study.study)) if device is None else tables[device]
+    at_once = args.at_once or max(1, (os.cpu_count() or 1) // study.threads)
+    notes = [*about_devices(tables, device), *about_fits(lines), *about_cards(planned), *total(lines, at_once)]
+    asked = resources([job for job in ran if job.study == study.study and job.outcome is None])
+    print("\n\n".join(filter(None, (table(lines), "\n".join(notes), asked))))
     if args.json is not None:
-        write_json(args.json, as_json(study, stages, devices))
+        told = [{**asdict(line), "seconds": None if math.isnan(line.seconds) else line.seconds} for line in lines]
+        hours = sum(line.hours for line in lines)
+        write_json(args.json, {"study": study.study, "device": device, "rows": told, "hours": hours, "notes": notes})
 
 
-def table(stages: Sequence[Stage], devices: Sequence[Device]) -> str:
-    """A line per stage in Markdown: jobs, work, hours on each device."""
-    lines = [
-        [stage.name, str(stage.jobs), short(stage.work.flops / 1e15)]
-        + [short(device.hours(stage.work)) for device in devices]
-        for stage in stages
+def rows(jobs: Sequence[Job], seconds: Seconds) -> list[Row]:
+    """A row per stage and method, stage by stage."""
+    stages = list(dict.fromkeys(job.stage for job in jobs))
+    groups: dict[tuple[str, str], list[Job]] = defaultdict(list)
+    for job in jobs:
+        groups[job.stage, job.method].append(job)
+    return [
+        _row(stage, method, group, seconds)
+        for (stage, method), group in sorted(groups.items(), key=lambda item: stages.index(item[0][0]))
     ]
-    columns = ["stage", "jobs", "PFLOP", *(f"hours: {device.name}" for device in devices)]
-    aligned = ["left", *["right"] * (len(columns) - 1)]
-    return str(pd.DataFrame(lines, columns=columns).to_markdown(index=False, disable_numparse=True, colalign=aligned))
+
+
+def _row(stage: str, method: str, jobs: Sequence[Job], seconds: Seconds) -> Row:
+    left = [job for job in jobs if not all(map(os.path.exists, job.outputs.values()))]
+    found = [seconds.expected(stage, job.settings, job.options.get("settings", ())) for job in left]
+    known = [each for each in found if each is not None]
+    taken = [each.seconds for each in known]
+    return Row(
+        stage,
+        method,
+        len(jobs),
+        len(jobs) - len(left),
+        len(left) - len(known),
+        median(taken) if taken else math.nan,
+        sum(each.count for each in set(known)),
+        sum(taken) / 3600,
+        tuple(dict.fromkeys(each.fit for each in known)),
+    )
+
+
+def chosen(tables: Mapping[str, Sequence[Row]], part: str | None) -> str | None:
+    """The device whose name has ``part`` in it, else the one on which most has been measured; None without any.
+
+    Raises:
+        SettingsError: none or several have it.
+    """
+    if part is None:
+        return min(tables, key=lambda device: unmeasured(tables[device]), default=None)
+    found = [device for device in tables if part.lower() in device.lower()]
+    if len(found) != 1:
+        raise SettingsError(f"--device must name one of: {'; '.join(tables) or 'none, as nothing has been measured'}")
+    return found[0]
+
+
+def unmeasured(lines: Iterable[Row]) -> int:
+    return sum(line.unmeasured for line in lines)
+
+
+def table(lines: Sequence[Row]) -> str:
+    """The rows as Markdown."""
+    names = ["stage", "method", "jobs", "done", "left", "seconds each", "from", "hours left"]
+    cells = [
+        [
+            *(line.stage, line.method, str(line.jobs), str(line.done), str(line.left)),
+            *(short(line.seconds), str(line.measured or "–")),
+            short(line.hours if line.measured or not line.left else math.nan),
+        ]
+        for line in lines
+    ]
+    aligned = ["left", "left", *["right"] * (len(names) - 2)]
+    return str(pd.DataFrame(cells, columns=names).to_markdown(index=False, disable_numparse=True, colalign=aligned))
 
 
 def short(value: float) -> str:
-    """Three significant digits; an exponent only for what is tiny."""
-    if value == 0:
-        return "0"
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+    """Three significant digits; nan stands for what is unknown."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if value >= 100 or value == 0 else f"{value:#.3g}"
 
 
-def notes(study: Study, everything: Stage, devices: Sequence[Device]) -> list[str]:
-    """Where the rates are from, which stand in for others, and what the numbers leave out."""
-    recipes = [*(each.recipe for each in study.surrogates), *(each.recipe for each in study.victims)]
-    asked = ", ".join(sorted({recipe.precision for recipe in recipes}))
-    lines = [
-        f"The study trains in {asked}. Jobs one after another; their start-up, a few seconds each, is not counted."
+def about_devices(tables: Mapping[str, Sequence[Row]], device: str | None) -> list[str]:
+    if device is None:
+        return [
+            "No job of this study, and none with its settings, has been measured: run one seed, then estimate again."
+        ]
+    others = [
+        f"{name} (all but {unmeasured(lines)} jobs)"
+        for name, lines in tables.items()
+        if name != device and any(line.measured for line in lines)
     ]
-    if study.merge:
-        lines.append("Trials under `merge` are not subtracted: victims that they answer for are counted.")
-    lines += [
-        f"{device.name}: {rate.kind} on {rate.network} at {rate.tflops:g} TFLOP/s ({rate.source})"
-        for device in devices
-        for rate in device.rates
-    ]
-    return lines + [line for device in devices for line in device.stand_ins(everything.work)]
+    return [f"Seconds are medians on {device}."] + [f"Also measured on: {'; '.join(others)}."] * bool(others)
 
 
-def as_json(study: Study, stages: Sequence[Stage], devices: Sequence[Device]) -> dict[str, Any]:
-    """The table and its notes as plain values; the last stage is the total."""
-    return {
-        "study": study.study,
-        "stages": [
-            {
-                "stage": stage.name,
-                "jobs": stage.jobs,
-                "pflop": stage.work.flops / 1e15,
-                "hours": {device.name: device.hours(stage.work) for device in devices},
-            }
-            for stage in stages
-        ],
-        "notes": notes(study, stages[-1], devices),
-    }
+def about_fits(lines: Sequence[Row]) -> list[str]:
+    """Which rows are measured by jobs that were not quite theirs, and which are not measured."""
+    fits: dict[str, list[str]] = defaultdict(list)
+    for line in lines:
+        for fit in line.fits:
+            fits[fit].append(line.name)
+    said = [f"By {fit}: {'; '.join(names)}." for fit, names in fits.items() if fit != SAME]
+    missing = [f"{line.name} ({line.unmeasured})" for line in lines if line.unmeasured]
+    return said + ([f"No measurement, not counted: {'; '.join(missing)}."] if missing else [])
+
+
+def about_cards(planned: Sequence[Job]) -> list[str]:
+    stages = Counter(job.stage for job in planned if "card" not in job.outputs)
+    return [f"Not timed, not counted: {', '.join(f'{stage} ({count})' for stage, count in stages.items())}."] * bool(
+        stages
+    )
+
+
+def total(lines: Sequence[Row], at_once: int) -> list[str]:
+    hours, left, unknown = sum(line.hours for line in lines), sum(line.left for line in lines), unmeasured(lines)
+    said = f"Jobs left: {left}, without measurement: {unknown}."
+    if left > unknown:
+        together = f"{short(hours / at_once)} with {at_once} at once if none waits for another"
+        said += f" The others take {short(hours)} hours one after another, {together}."
+    return [said]
+
+
+def resources(ran: Sequence[Measured]) -> str:
+    """YAML for a profile: minutes and MiB for each stage; empty without jobs that ran."""
+    lines = []
+    for stage in dict.fromkeys(job.stage for job in ran):
+        own = [job for job in ran if job.stage == stage]
+        runtime = max(LEAST_MINUTES, math.ceil(TIME_ROOM * max(job.seconds for job in own) / 60))
+        memory = 100 * math.ceil(MEMORY_ROOM * max(job.host_mib for job in own) / 100)
+        lines.append(f"  {stage}: {{runtime: {runtime}, mem_mb: {memory} * attempt}}")
+    return "\n".join(["set-resources:", *lines]) if lines else ""
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.commandline import run
 from poisonlab.interchange.benchmark import write_benchmark
 from poisonlab.interchange.png_folder import write_png_folder
 from poisonlab.interchange.tensors import write_tensors_pth
+from poisonlab.runtime.program import run
 
 FORMATS = {"benchmark": write_benchmark, "png": write_png_folder, "tensors": write_tensors_pth}
 

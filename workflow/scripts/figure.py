@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.errors import SettingsError
 from poisonlab.figures.style import save
 from poisonlab.modules import load
+from poisonlab.runtime.program import run, settings
 
 FIGURES = (
     *("examples", "landscape-poison", "landscape-victims", "output-std"),

@@ -12,23 +12,26 @@ from torch import nn
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.keep_list import save_keep_list
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
-from poisonlab.config.models import ModelSettings
+from poisonlab.artifacts.tensors import write_diverged
+from poisonlab.config.models.model import NamedModel
 from poisonlab.config.stages import Seed, read_stage
+from poisonlab.config.start import Start
 from poisonlab.config.types import Settings
-from poisonlab.config.victims import Start
 from poisonlab.data.training_set import fine_tuning_rows, training_set
+from poisonlab.determinism import prepare_torch
 from poisonlab.errors import DivergedError
 from poisonlab.evaluation.outcome import outputs_of
 from poisonlab.filters.chain import judge_all
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.randomness import stream_seed
+from poisonlab.runtime.cards import RunCard
+from poisonlab.runtime.program import parser, run, settings
 
 
 class Filtering(Settings):
     """Settings of one filter job; the filters are the row's own, in order."""
 
-    model: ModelSettings
+    model: NamedModel
     start: Start
     filters: tuple[dict[str, object], ...]
     seed: Seed
@@ -47,7 +50,8 @@ def main(argv: Sequence[str]) -> None:
     try:
         _filter(args, stage, device, card)
     except DivergedError as error:
-        card.write_failed(args.card, args.keep, error)
+        card.write_failed(args.card, error)
+        write_diverged(args.keep, error)
 
 
 def _filter(args: argparse.Namespace, stage: Filtering, device: torch.device, card: RunCard) -> None:

@@ -8,24 +8,25 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from poisonlab.artifacts.arrays import write_arrays
 from poisonlab.artifacts.dataset import read_dataset
-from poisonlab.artifacts.files import write_arrays
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.matching import Matcher, target_gradient
-from poisonlab.commandline import parser, prepare_torch, run, settings
 from poisonlab.config.figures import Landscape
-from poisonlab.config.models import ModelSettings
+from poisonlab.config.models.model import NamedModel
 from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Settings
 from poisonlab.data.training_set import pixels
+from poisonlab.determinism import prepare_torch
 from poisonlab.landscapes.around_poison import around_poison, most_effective
 from poisonlab.models.networks import build_normalize, read_network
+from poisonlab.runtime.program import parser, run, settings
 
 
 class PoisonLandscape(Settings):
     """Settings of one landscape around a poison."""
 
-    model: ModelSettings
+    model: NamedModel
     landscape: Landscape
     criterion: str
     seed: Seed

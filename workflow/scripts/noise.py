@@ -17,17 +17,21 @@ from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.keep_list import load_keep_list
 from poisonlab.artifacts.noise import save_noise
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
+from poisonlab.artifacts.tensors import write_diverged
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise as FriendlyNoiseSettings
-from poisonlab.config.stages import VictimTraining, read_stage
-from poisonlab.config.victims import Start
+from poisonlab.config.stages import read_stage
+from poisonlab.config.start import Start
+from poisonlab.config.training import VictimTraining
 from poisonlab.data.training_set import fine_tuning_rows, origins, training_set
 from poisonlab.defenses.build import build_defenses
 from poisonlab.defenses.friendly_noise import friendly_noise
+from poisonlab.determinism import prepare_torch
 from poisonlab.errors import DivergedError, SettingsError
 from poisonlab.models.networks import build_normalize, build_victim
 from poisonlab.randomness import stream_seed
-from poisonlab.training.job import add_checkpoint_arguments, job_checkpoint
+from poisonlab.runtime.cards import RunCard
+from poisonlab.runtime.program import add_checkpoint_arguments, parser, run, settings
+from poisonlab.training.job import job_checkpoint
 from poisonlab.training.loop import train
 
 
@@ -50,7 +54,8 @@ def main(argv: Sequence[str]) -> None:
     try:
         _make(args, stage, chosen, device, card)
     except DivergedError as error:
-        card.write_failed(args.card, args.noise, error, cost_seconds=card.seconds())
+        card.write_failed(args.card, error, cost_seconds=card.seconds())
+        write_diverged(args.noise, error)
         args.checkpoint.unlink(missing_ok=True)
 
 
@@ -65,7 +70,7 @@ def _make(
         data = data.keep(load_keep_list(args.keep, len(whole)))
     seed = stream_seed(stage.seed, "victim")
     # A donor of another architecture has no pretrained weights to begin from.
-    start = Start() if chosen.donor else stage.start
+    start = Start(scenario="from-scratch") if chosen.donor else stage.start
     pretrained = None if chosen.donor else args.pretrained
     network = build_victim(chosen.donor or stage.model, start, dataset, pretrained, seed=seed, device=device)
     normalize = build_normalize(dataset, device)

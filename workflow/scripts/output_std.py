@@ -9,24 +9,25 @@ import numpy as np
 import torch
 from torch import nn
 
+from poisonlab.artifacts.arrays import write_arrays
 from poisonlab.artifacts.dataset import read_dataset
-from poisonlab.artifacts.files import write_arrays
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.commandline import parser, prepare_torch, run, settings
 from poisonlab.config.figures import OutputStd
-from poisonlab.config.models import ModelSettings
+from poisonlab.config.models.model import NamedModel
 from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Settings
+from poisonlab.determinism import prepare_torch
 from poisonlab.errors import SettingsError
 from poisonlab.landscapes.output_std import around_network, groups_of
 from poisonlab.models.networks import build_normalize, read_network
+from poisonlab.runtime.program import parser, run, settings
 
 
 class Network(Settings):
     """One network: what it is called, and its architecture."""
 
     name: str
-    model: ModelSettings
+    model: NamedModel
 
 
 class OutputSpread(Settings):

@@ -8,13 +8,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.findings import inside_findings
 from poisonlab.evaluation.paper_layout import compare, paper_layout, table_notes
 from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.table_program import outputs, parser
+from poisonlab.runtime.program import run, settings
 
 
 class PaperTable(Shown):

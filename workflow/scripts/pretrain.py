@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from poisonlab.artifacts.dataset import read_dataset
-from poisonlab.artifacts.files import write_sealed
-from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
-from poisonlab.config.stages import Pretraining, read_stage
+from poisonlab.config.stages import read_stage
+from poisonlab.config.training import Pretraining
 from poisonlab.data.training_set import last_of_each_class, training_set, without
 from poisonlab.defenses.build import build_defenses
+from poisonlab.determinism import prepare_torch
 from poisonlab.evaluation.outcome import accuracy
+from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_network, build_normalize, save_weights
 from poisonlab.randomness import stream_seed
-from poisonlab.training.job import add_checkpoint_arguments, job_checkpoint
+from poisonlab.runtime.cards import RunCard
+from poisonlab.runtime.program import add_checkpoint_arguments, parser, run, settings
+from poisonlab.training.job import job_checkpoint
 from poisonlab.training.loop import train
 
 

@@ -17,13 +17,13 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 from pydantic import Field, ValidationError
 
-from poisonlab.artifacts.files import write_text
-from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import FilePath, Name, Settings
 from poisonlab.errors import DamagedError, DataError
-from poisonlab.evaluation.choosing import Line, first_victims
+from poisonlab.evaluation.choosing import AttackMeasures, Line, first_victims
 from poisonlab.evaluation.trials import PROVENANCE, Key, Trial, at_first_victim, read_trials
+from poisonlab.files import write_text
+from poisonlab.runtime.program import run, settings
 
 
 class Block(Settings):
@@ -69,6 +69,8 @@ class Report(Settings):
     description: str
     scale: tuple[str, ...] = ()
     lines: tuple[Line, ...]
+    measures: tuple[AttackMeasures, ...] = ()
+    """What the victims' outcomes are called."""
     sections: tuple[Section, ...] = ()
     cards: FilePath
     """Pattern of a victim's run card, with {attack}, {victim}, {defense} and {seed}."""
@@ -109,7 +111,7 @@ def main(argv: Sequence[str]) -> None:
             stage=stage,
             asked=sum(len(line.seeds) for line in stage.lines),
             victims=victims,
-            measures=list(dict.fromkeys(name for trial in trials for name in trial.measures)),
+            measures=_measures(stage, trials),
             diverged=sum(bool(trial.failed) for trial in trials),
             places=_places(victims),
             hours=sum(trial.seconds for trial in trials if not math.isnan(trial.seconds)) / 3600,
@@ -169,6 +171,12 @@ def _card(stage: Report, trial: Trial, folder: Path) -> str:
     pattern = stage.detections if trial.defense in stage.detectors else stage.cards
     names = dict(zip(("attack", "victim", "defense", "seed"), trial.key, strict=True))
     return os.path.relpath(pattern.format(**names), folder)
+
+
+def _measures(stage: Report, trials: Sequence[Trial]) -> dict[str, str]:
+    """Names and titles of all measures, those of the attacks first."""
+    named = {measure.name: measure.label for each in stage.measures for measure in each.measures}
+    return named | {name: name for trial in trials for name in trial.measures if name not in named}
 
 
 def _places(victims: Sequence[_Victim]) -> list[str]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from poisonlab.artifacts.files import write_text
-from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
+from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.findings import results_findings
 from poisonlab.evaluation.layouts import markdown, readable, timing
@@ -17,6 +16,8 @@ from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.table_program import outputs, parser
 from poisonlab.evaluation.trials import Row
+from poisonlab.files import write_text
+from poisonlab.runtime.program import run, settings
 
 
 class Tables(Shown):
@@ -37,7 +38,7 @@ PUBLISHED_NOTE = (
 
 def main(argv: Sequence[str]) -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--reference", type=Path, required=True, help="folder with one of each paper")
+    arguments.add_argument("--reference", type=Path, help="folder of the paper whose numbers stand beside ours")
     arguments.add_argument("--time", type=Path, required=True, help="output (Markdown)")
     args = arguments.parse_args(argv)
     stage = read_stage(Tables, settings(args.spec))
@@ -46,13 +47,14 @@ def main(argv: Sequence[str]) -> None:
     for reason in refused:
         print(f"refused: {reason}")
     beside: dict[Row, Mapping[str, float]] = {}
-    published_notes = []
-    for name in dict.fromkeys(claim.paper for claim in stage.claims):
-        claims = [claim for claim in stage.claims if claim.paper == name]
-        beside |= published_by_row(published(args.reference / name), claims, stage)
-        published_notes += _published_notes(args.reference / name, sorted({claim.table for claim in claims}))
+    published_notes: list[str] = []
+    if stage.claims:
+        if args.reference is None:
+            raise SettingsError("--reference is missing: some attacks claim published numbers")
+        beside = published_by_row(published(args.reference), stage.claims, stage)
+        published_notes = _published_notes(args.reference, sorted({claim.table for claim in stage.claims}))
     rows = [line.row for line in stage.lines]
-    results = tidy_results(trials, stage.by_attack, stage.compare, beside, rows, stage.victims_mean)
+    results = tidy_results(trials, stage.by_attack, stage.compare, beside, rows, stage.mean_over_victims)
     notes = [
         stage.description,
         *stage.scale,

@@ -10,20 +10,24 @@ import torch
 from torch import nn
 
 from poisonlab.artifacts.dataset import read_dataset
-from poisonlab.artifacts.files import write_sealed
 from poisonlab.artifacts.keep_list import load_keep_list
 from poisonlab.artifacts.noise import load_noise
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.commandline import RunCard, parser, prepare_torch, run, settings
-from poisonlab.config.stages import VictimTraining, read_stage
+from poisonlab.artifacts.tensors import write_diverged
+from poisonlab.config.stages import read_stage
+from poisonlab.config.training import VictimTraining
 from poisonlab.config.types import Name
 from poisonlab.data.training_set import TrainingSet, fine_tuning_rows, poisoned_examples, training_set
 from poisonlab.defenses.build import build_defenses
+from poisonlab.determinism import prepare_torch
 from poisonlab.errors import DivergedError
 from poisonlab.evaluation.outcome import OUTCOMES, accuracy, attack_outcome
+from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_normalize, build_victim, save_weights
 from poisonlab.randomness import stream_seed
-from poisonlab.training.job import add_checkpoint_arguments, job_checkpoint
+from poisonlab.runtime.cards import RunCard
+from poisonlab.runtime.program import add_checkpoint_arguments, parser, run, settings
+from poisonlab.training.job import job_checkpoint
 from poisonlab.training.loop import train
 
 
@@ -54,7 +58,8 @@ def main(argv: Sequence[str]) -> None:
         _train(args, stage, device, card)
     except DivergedError as error:
         write_sealed(args.metrics, {**_who(stage), "failed": error.facts()})
-        card.write_failed(args.card, args.weights, error, settings=args.settings)
+        card.write_failed(args.card, error, settings=args.settings)
+        write_diverged(args.weights, error)
         args.checkpoint.unlink(missing_ok=True)
 
 

@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from poisonlab.artifacts.files import read_sealed
-from poisonlab.commandline import run, settings
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Name, Settings
 from poisonlab.errors import DataError
 from poisonlab.evaluation.choosing import first_victims
 from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.trials import PROVENANCE, Key, Row, Trial, at_first_victim, read_trials, write_trials
+from poisonlab.files import read_sealed
+from poisonlab.runtime.program import run, settings
 
 
 class Line(Settings):

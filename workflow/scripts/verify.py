@@ -16,12 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from poisonlab.artifacts.files import check
-from poisonlab.artifacts.setting_aside import SUFFIX, set_aside
+from snakemake.persistence.file import FilePersistence
+
+from poisonlab.artifacts.tensors import check
 from poisonlab.config.merging import add_config_arguments
 from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.trials import read_trials
-from poisonlab.records import record_of
+from poisonlab.runtime.setting_aside import SUFFIX, set_aside
 
 CURRENT, STALE, UNKNOWN, DAMAGED, UNREADABLE = range(5)
 WORDS = {CURRENT: "current", STALE: "stale", UNKNOWN: "unknown", DAMAGED: "damaged"}
@@ -96,7 +97,7 @@ def reasons(planned: str) -> Iterator[tuple[str, str]]:
 
 def explained(reason: str) -> str:
     """Snakemake's reason with the names of what changed in place of whole lists of params."""
-    found = re.search(r"across all output: before: (.*?) now: (.*?)\s*(?:; |$)", reason)
+    found = re.search(r"across all output: before: (.*?\]) now: (.*\])", reason)
     if found is None:
         return reason.strip()
     before, now = (_params(side) for side in found.groups())
@@ -125,11 +126,12 @@ def _some(what: str, names: Sequence[str]) -> str:
 def judge(summary: str, why: Mapping[str, str]) -> list[Verdict]:
     """One verdict per file that is there: outputs of the study, and others in its folders."""
     verdicts = []
+    records = FilePersistence(nolock=True)
     known = {line["output_file"]: line for line in lines_of(summary)}
     for path in known:
         if not Path(path).exists():
             continue
-        if not record_of(path).exists():
+        if records._read_record(path) is None:
             verdicts.append(Verdict(path, UNKNOWN, "there is no record of how it was made"))
         elif path in why:
             verdicts.append(Verdict(path, STALE, why[path]))

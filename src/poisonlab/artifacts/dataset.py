@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from poisonlab.artifacts.files import read_tensors, write_tensors
+from poisonlab.artifacts.tensors import read_tensors, write_tensors
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError
 

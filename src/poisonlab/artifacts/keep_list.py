@@ -1,17 +1,33 @@
-"""Keep-lists on disk: which training examples a row's filters leave."""
+"""Keep-lists: which training examples a row's filters leave."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from poisonlab.artifacts.files import read_tensors, write_tensors
+from poisonlab.artifacts.tensors import read_tensors, write_tensors
 from poisonlab.errors import DataError
-from poisonlab.filters.keep_list import KeepList
 
 KIND = "keep-list"
+
+
+@dataclass(frozen=True)
+class KeepList:
+    """What a chain of filters leaves.
+
+    Attributes:
+        keep: (N,) bool.
+        scores: per filter (N,) float64, higher is more suspicious; nan for examples that were gone before, or if the
+            filter ranks nothing.
+        dropped: per filter, how many it dropped.
+    """
+
+    keep: Tensor
+    scores: tuple[Tensor, ...]
+    dropped: tuple[int, ...]
 
 
 def save_keep_list(path: Path, kept: KeepList, methods: list[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poisonlab.artifacts.files import read_tensors, write_tensors
+from poisonlab.artifacts.tensors import read_tensors, write_tensors
 from poisonlab.errors import DataError
 
 KIND = "poison set"

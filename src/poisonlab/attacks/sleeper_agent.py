@@ -268,4 +268,4 @@ def _recipe(recipe: Recipe, settings: Settings) -> Recipe:
         else tuple(sorted({max(1, place * epochs // recipe.epochs) for place in recipe.milestones} - {epochs})),
         "warmup_epochs": recipe.warmup_epochs * epochs / recipe.epochs,
     }
-    return Recipe.model_validate({**recipe.model_dump(exclude={"base"}), "epochs": epochs, **shares})
+    return Recipe.model_validate({**recipe.model_dump(), "epochs": epochs, **shares})

@@ -30,8 +30,8 @@ class Landscape(Settings):
     """Half width of a plane of weights; 1 is a change as long as the filters themselves."""
     draws: Annotated[int, Field(ge=1, le=100)] = 1
     """Independent pairs of directions; figures show the mean over them."""
-    victims: tuple[Name, ...] | None = None
-    """Figure 3: the defenses whose victims are compared; if not given, none, friendly and bernoulli where there."""
+    victims: tuple[Name, ...] = ()
+    """Figure 3: the defenses whose victims are compared; it is not drawn for an attack that faces none of them."""
 
 
 class OutputStd(Settings):

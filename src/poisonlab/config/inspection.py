@@ -1,4 +1,4 @@
-"""What filters and detectors have in common: they look at a finished victim."""
+"""What filters and detectors have in common: they look at a trained network."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from poisonlab.config.types import Name, Settings
 
 
 class Inspection(Settings):
-    """Settings of what looks at a victim that another row has trained on the same poisons with the same seed."""
+    """Settings of what looks at a network, by default a victim that another row has trained on the same poisons with
+    the same seed."""
 
     method: str
     """Names the module that does it."""
-    network: Name = "none"
-    """The row whose victim is looked at; without a defense, as published, if there is a row called none."""
+    network: Name | None = None
+    """The row whose victim is looked at; the first of the study's ``compare`` if not given."""

@@ -1,8 +1,8 @@
-"""Training recipes as data: the papers' schedules by name, every field open to change."""
+"""How a network is trained, as its job is told."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,8 +23,6 @@ class Augmentation(Settings):
 class Recipe(Settings):
     """How a network is trained: SGD on the cross-entropy."""
 
-    base: str | None = None
-    """Name of the published recipe that the other fields were filled from."""
     epochs: PositiveInt = 40
     """Passes over the training set."""
     batch_size: PositiveInt = 128
@@ -58,18 +56,6 @@ class Recipe(Settings):
     evaluate_every: PositiveInt = 1
     """Measure test accuracy every so many epochs, and at the last one."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_from_base(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("base") is None:
-            return values
-        if not isinstance(values["base"], str) or values["base"] not in PUBLISHED:
-            raise ValueError(f"unknown recipe {values['base']!r}; choose one of {', '.join(PUBLISHED)}")
-        filled = {**PUBLISHED[values["base"]], **values}
-        if isinstance(values.get("augmentation"), dict):
-            filled["augmentation"] = {**PUBLISHED[values["base"]].get("augmentation", {}), **values["augmentation"]}
-        return filled
-
     @model_validator(mode="after")
     def _check_schedule(self) -> Recipe:
         if self.milestones is not None:
@@ -83,36 +69,3 @@ class Recipe(Settings):
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) exceeds epochs ({self.epochs})")
         return self
-
-
-PUBLISHED: dict[str, dict[str, Any]] = {
-    # FRIENDS, section 4.1: 80 epochs for tables 1, 3, 4, 6; 40 for tables 2 and 5. The text's milestones.
-    "friends-paper": {"epochs": 80, "milestones": (30, 50, 70), "decay_norm_and_bias": False},
-    # The released command line: 40 epochs, and the floored milestones 14, 24, 35.
-    "friends-released": {"epochs": 40, "decay_norm_and_bias": False},
-    "friends-transfer": {"epochs": 40, "milestones": (15, 25, 35), "decay_norm_and_bias": False},
-    # Witches' Brew's "conservative" surrogate and victim.
-    "witches-brew": {"epochs": 40},
-    # EPIC's trainer: reflections aside, whole-pixel crops and the exact eighths of the epochs.
-    "epic": {
-        "epochs": 80,
-        "milestones": (30, 50, 70),
-        "decay_norm_and_bias": False,
-        "augmentation": {"kind": "crop"},
-    },
-    # The public poisoning benchmark, from scratch.
-    "poisoning-benchmark": {
-        "epochs": 200,
-        "milestones": (100, 150),
-        "nesterov": False,
-        "weight_decay": 2e-4,
-        "augmentation": {"kind": "crop"},
-    },
-    # "Poisons that are learned faster are more effective", victims of table 1.
-    "learned-faster": {
-        "epochs": 100,
-        "milestones": (50,),
-        "nesterov": False,
-        "augmentation": {"kind": "crop"},
-    },
-}

@@ -56,7 +56,7 @@ class Row(Settings):
     attacks: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     """The attacks it faces; all if not given."""
     published: Name | None = None
-    """What ``reference/*.csv`` calls the defense that its numbers are set beside; its own name if not given."""
+    """What ``reference/<paper>/*.csv`` calls the defense that its numbers are set beside; its own name if not given."""
     apply: tuple[DefenseSettings, ...] = ()
     """The defenses, applied in order: filters first, then what acts on the training; or one detector. None for
     undefended training."""
@@ -78,8 +78,18 @@ class Row(Settings):
 
     @property
     def network(self) -> str | None:
-        """The row whose victim this row's filters or detector look at."""
+        """The row that this row's filters or detector name as the one whose victim they look at."""
         return next((defense.network for defense in self.apply if isinstance(defense, Inspection)), None)
+
+    @property
+    def inspected_surrogate(self) -> str | None:
+        """The surrogate that this row's filters look at."""
+        return next((defense.surrogate for defense in self.filters), None)
+
+    @property
+    def inspects_row(self) -> bool:
+        """Whether its filters or detector look at another row's victim."""
+        return bool(self.filters or self.detector) and self.inspected_surrogate is None
 
     @property
     def friendly(self) -> FriendlyNoise | None:
@@ -116,7 +126,7 @@ class Row(Settings):
             )
         if self.apply[: len(self.filters)] != self.filters:
             raise ValueError(f"{where}: filters act before the training, so list them first")
-        if len({defense.network for defense in self.filters}) > 1:
+        if len({(defense.network, defense.surrogate) for defense in self.filters}) > 1:
             raise ValueError(f"{where}: its filters must look at one and the same network")
         for first, second, why in CLASHES:
             if first in methods and second in methods:

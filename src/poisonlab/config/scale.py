@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.attacks.attack import CraftedAttack
 from poisonlab.config.datasets import DatasetSettings
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.defenses.random_noise import RandomNoise
-from poisonlab.config.models import ModelSettings
 from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.victims import Victim
 
 
 def scale_of(study: Study, attacks: Sequence[AttackSettings]) -> list[str]:
     """A sentence each on the data, the victims, the poisons and the noises of some attacks' results."""
-    victims = list(dict.fromkeys(study.victim_of(attack).name for attack in attacks))
+    victims = {victim.name for attack in attacks for victim in study.victims_of(attack)}
     faced = [row for row in study.defenses if any(row.faces(attack.name) for attack in attacks)]
     friendly = [defense for row in faced for defense in row.apply if isinstance(defense, FriendlyNoise)]
     random = [defense for row in faced for defense in row.apply if isinstance(defense, RandomNoise)]

@@ -1,4 +1,4 @@
-"""Settings of one job of each stage: what the workflow passes on the command line, checked again on arrival."""
+"""What the workflow passes on the command line, checked again on arrival."""
 
 from __future__ import annotations
 
@@ -7,36 +7,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from poisonlab.config.models import ModelSettings
-from poisonlab.config.recipe import Recipe
 from poisonlab.config.types import Settings
-from poisonlab.config.victims import Start
 from poisonlab.errors import SettingsError
 
 Seed = Annotated[int, Field(ge=0)]
-
-
-class Training(Settings):
-    """Training one network."""
-
-    model: ModelSettings
-    recipe: Recipe
-    seed: Seed
-
-
-class Pretraining(Training):
-    """Training one surrogate; members of an ensemble differ in their random streams."""
-
-    member: Seed
-    held_out_per_class: Annotated[int, Field(ge=0)] = 0
-    apply: tuple[dict[str, object], ...] = ()
-
-
-class VictimTraining(Training):
-    """Training a victim, or the first epochs of one."""
-
-    start: Start
-    defenses: tuple[dict[str, object], ...] = ()
 
 
 Stage = TypeVar("Stage", bound=Settings)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from poisonlab.config.ablations import Ablation, Variant, variants
+from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.attacks.attack import ONE, SEVERAL, CraftedAttack
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.convex_polytope import ConvexPolytope
@@ -23,12 +24,12 @@ from poisonlab.config.attacks.matching import MatchingAttack
 from poisonlab.config.attacks.metapoison import MetaPoison
 from poisonlab.config.attacks.poison_frogs import PoisonFrogs
 from poisonlab.config.attacks.sleeper_agent import SleeperAgent
-from poisonlab.config.datasets import DatasetSettings, DigitsOnPhotos
+from poisonlab.config.data.digits_on_photos import DigitsOnPhotos
+from poisonlab.config.datasets import DatasetSettings
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.figures import Figures
-from poisonlab.config.models import ModelSettings
 from poisonlab.config.plain_values import plain_values
-from poisonlab.config.recipe import Recipe
+from poisonlab.config.recipes import NamedRecipe
 from poisonlab.config.rows import Row
 from poisonlab.config.types import InputPath, Name, PositiveInt, Settings
 from poisonlab.config.victims import Victim
@@ -39,10 +40,6 @@ AttackSettings = Annotated[
     GradientMatching | BullseyePolytope | PoisonFrogs | ConvexPolytope | MetaPoison | SleeperAgent | Imported,
     Field(discriminator="method"),
 ]
-
-
-PUBLISHED_PANELS = ("none", "friendly", "bernoulli")
-"""The rows that FRIENDS' figure 3 compares."""
 
 _SHOWN = 10
 """Problems in one message."""
@@ -57,7 +54,7 @@ class Surrogate(Settings):
     """What attacks call it."""
     model: ModelSettings
     """Its architecture."""
-    recipe: Recipe = Recipe()
+    recipe: NamedRecipe = NamedRecipe()
     """How it is trained."""
     apply: tuple[RandomNoise, ...] = ()
     """Random noise in its training: the attacker's who knows of the defense."""
@@ -91,9 +88,16 @@ class Study(Settings):
     attacks: Annotated[tuple[AttackSettings, ...], Field(min_length=1)]
     """Each attack meets each defense."""
     victims: Annotated[tuple[Victim, ...], Field(min_length=1)]
-    """The networks under attack; an attack that names none faces the first."""
+    """The networks that are trained on poisons; an attack that names none meets the first."""
     defenses: Annotated[tuple[Row, ...], Field(min_length=1)]
     """The rows of the results."""
+    compare: tuple[Name, ...] = ()
+    """Rows that every other row is tested against, seed by seed; times and changes of accuracy are relative to the
+    first, and filters and detectors look at its victims unless they name another row."""
+    mean_over_victims: bool = False
+    """Whether tables also show each defense's unweighted mean over the victims of an attack that has several."""
+    paper: Name | None = None
+    """The paper that ``published`` places are in: the name of a folder of ``reference/``."""
     ablations: tuple[Ablation, ...] = ()
     """Rows again with some settings varied, each with a table and a figure of its own."""
     figures: Figures = Figures()
@@ -116,7 +120,7 @@ class Study(Settings):
             raise ValueError(f"ablation {wrong[0]!r} must not end in '-so-far': tables of what there is are called so")
         if wrong := [each.name for each in self.attacks if re.search(r"\.(pdf|png|txt)$", each.name)]:
             raise ValueError(f"attack {wrong[0]!r} must not be called like a figure's file")
-        if ending := re.search(r"-(time|trials|so-far|table[1-6]|ablation-.*)$", self.study):
+        if ending := re.search(r"-(time|trials|so-far|table[0-9]+|ablation-.*)$", self.study):
             raise ValueError(
                 f"study {self.study!r} must not end in {ending[0]!r}: its tables would overwrite another study's"
             )
@@ -144,8 +148,15 @@ class Study(Settings):
         for attack in self.attacks:
             for name in attack.surrogates:
                 _one_of(name, surrogates, f"attack {attack.name!r} names surrogate")
-            if attack.victim is not None:
-                _one_of(attack.victim, victims, f"attack {attack.name!r} names victim")
+            for name in attack.victims or ():
+                _one_of(name, victims, f"attack {attack.name!r} names victim")
+            if len({self.victim(name).fine_tune_per_class for name in attack.victims or ()}) > 1:
+                raise ValueError(
+                    f"attack {attack.name!r}: its victims differ in fine_tune_per_class, but its bases are drawn from "
+                    "the images that all of them are trained on: make an attack for each"
+                )
+            if attack.published and self.paper is None:
+                raise ValueError(f"attack {attack.name!r} is published: name the paper, a folder of reference/")
         for victim in self.victims:
             if victim.pretrained is not None:
                 _one_of(victim.pretrained, surrogates, f"victim {victim.name!r} names pretrained")
@@ -169,31 +180,40 @@ class Study(Settings):
     @model_validator(mode="after")
     def _check_inspections(self) -> Study:
         names = [row.name for row in self.rows]
+        for name in self.compare:
+            if name not in (known := [row.name for row in self.defenses]):
+                raise ValueError(f"compare names defense {name!r}: name one of {known}, or none with compare: []")
         for row in self.rows:
-            if row.network is None:
+            if row.inspected_surrogate is not None:
+                surrogates = [surrogate.name for surrogate in self.surrogates]
+                _one_of(row.inspected_surrogate, surrogates, f"defense {row.name!r} looks at surrogate")
+            if not row.inspects_row:
                 continue
+            if (network := self.network_of(row)) is None:
+                raise ValueError(f"defense {row.name!r} looks at no network: give it one, or name a row in compare")
             where = f"defense {row.name!r} looks at the network of"
-            _one_of(row.network, names, where)
-            looked_at = self.defense(row.network)
+            _one_of(network, names, where)
+            looked_at = self.defense(network)
             if looked_at.detector is not None:
-                raise ValueError(f"{where} {row.network!r}, which trains none of its own: name a row that does")
+                raise ValueError(f"{where} {network!r}, which trains none of its own: name a row that does")
             if looked_at.poisoned != row.poisoned:
-                raise ValueError(f"{where} {row.network!r}, but only one of the two is trained on poisoned data")
+                raise ValueError(f"{where} {network!r}, but only one of the two is trained on poisoned data")
             for attack in self.attacks:
                 if row.faces(attack.name) and not looked_at.faces(attack.name):
-                    raise ValueError(f"{where} {row.network!r}, which does not face attack {attack.name!r}")
+                    raise ValueError(f"{where} {network!r}, which does not face attack {attack.name!r}")
             seen = [row.name]
             # An unknown row, or a circle further on, is reported where it stands.
-            while (name := self.defense(seen[-1]).network) in names and name not in seen[1:]:
-                if name == row.name:
-                    raise ValueError(f"{where} {row.network!r}, which in the end waits for {row.name!r} itself")
-                seen.append(name)
+            while (next_one := self.network_of(self.defense(seen[-1]))) is not None and next_one in names:
+                if next_one == row.name:
+                    raise ValueError(f"{where} {network!r}, which in the end waits for {row.name!r} itself")
+                if next_one in seen[1:]:
+                    break
+                seen.append(next_one)
         return self
 
     @model_validator(mode="after")
     def _check_per_example(self) -> Study:
-        for attack, row in self.meetings():
-            victim = self.victim_of(attack)
+        for _, victim, row in self.meetings():
             if not row.per_example:
                 continue
             if victim.recipe.compile:
@@ -233,16 +253,15 @@ class Study(Settings):
                 raise ValueError(
                     f"{where} {earlier.name!r}, which itself waits for the friendly noise of an earlier run"
                 )
-            if self.victim_of(attack) != self.victim_of(earlier):
-                raise ValueError(f"{where} {earlier.name!r}, whose victim is another one")
+            if self.victims_of(attack)[0] != self.victims_of(earlier)[0]:
+                raise ValueError(f"{where} {earlier.name!r}, whose first victim is another one")
         return self
 
     @model_validator(mode="after")
     def _check_epochs(self) -> Study:
-        for attack, row in self.meetings():
+        for _, victim, row in self.meetings():
             if row.friendly is None:
                 continue
-            victim = self.victim_of(attack)
             begin = row.friendly.begins(victim.scenario)
             if begin >= row.epochs(victim.recipe):
                 raise ValueError(
@@ -263,7 +282,7 @@ class Study(Settings):
         for attack in self.attacks:
             if not isinstance(attack, CraftedAttack) or getattr(attack, "setup", None) is not None:
                 continue
-            victim, whole = self.victim_of(attack), self.dataset.train_size // 10
+            victim, whole = self.victims_of(attack)[0], self.dataset.train_size // 10
             if (victim.fine_tune_per_class or 0) > whole:
                 raise ValueError(
                     f"victim {victim.name!r}: fine_tune_per_class {victim.fine_tune_per_class} exceeds the {whole} "
@@ -283,7 +302,7 @@ class Study(Settings):
     @model_validator(mode="after")
     def _check_figures(self) -> Study:
         rows = [row.name for row in self.defenses]
-        for name in self.figures.landscape.victims or ():
+        for name in self.figures.landscape.victims:
             if name not in rows:
                 raise ValueError(f"figures.landscape.victims names defense {name!r}, which is not one of {rows}")
             if self.defense(name).detector is not None or self.defense(name).per_example:
@@ -305,9 +324,17 @@ class Study(Settings):
         """The attack called ``name``."""
         return next(attack for attack in self.attacks if attack.name == name)
 
-    def victim_of(self, attack: AttackSettings) -> Victim:
-        """The network under this attack."""
-        return next(victim for victim in self.victims if attack.victim in (None, victim.name))
+    def victim(self, name: str) -> Victim:
+        """The victim called ``name``."""
+        return next(victim for victim in self.victims if victim.name == name)
+
+    def victims_of(self, attack: AttackSettings) -> tuple[Victim, ...]:
+        """The networks that are trained on the poisons of an attack, in its order."""
+        return self.victims[:1] if attack.victims is None else tuple(map(self.victim, attack.victims))
+
+    def network_of(self, row: Row) -> str | None:
+        """The row whose victim a row's filters or detector look at; None if they look at none."""
+        return (row.network or next(iter(self.compare), None)) if row.inspects_row else None
 
     def model_of(self, victim: Victim, row: Row | None = None) -> ModelSettings:
         """A victim's architecture; a ``row`` that needs gradients per example has group norm in it."""
@@ -331,9 +358,15 @@ class Study(Settings):
         """The rows of the results and then those of the ablations."""
         return (*self.defenses, *(variant.row for variant in self.variants if not variant.own))
 
-    def meetings(self) -> list[tuple[AttackSettings, Row]]:
-        """Every attack with every row that faces it, in the tables' order."""
-        return [(attack, row) for attack in self.attacks for row in self.rows if row.faces(attack.name)]
+    def meetings(self) -> list[tuple[AttackSettings, Victim, Row]]:
+        """Every attack with each of its victims under every row that faces it, in the tables' order."""
+        return [
+            (attack, victim, row)
+            for attack in self.attacks
+            for victim in self.victims_of(attack)
+            for row in self.rows
+            if row.faces(attack.name)
+        ]
 
     def members(self, surrogate: str, seed: int) -> int:
         """How many networks of a surrogate a seed needs."""
@@ -341,10 +374,17 @@ class Study(Settings):
         crafted = [attack.pretrained_networks for attack in attacks if surrogate in attack.surrogates]
         begun = [
             victim.member + 1
-            for victim in {self.victim_of(attack) for attack in attacks}
+            for attack in attacks
+            for victim in self.victims_of(attack)
             if victim.pretrained == surrogate
         ]
-        return max([0, *crafted, *begun])
+        inspected = [
+            1
+            for attack in attacks
+            for row in self.rows
+            if row.inspected_surrogate == surrogate and row.faces(attack.name)
+        ]
+        return max([0, *crafted, *begun, *inspected])
 
     def defense(self, name: str) -> Row:
         """The row called ``name``, one of an ablation's, too."""
@@ -355,11 +395,10 @@ class Study(Settings):
 
     def landscape_victims(self, attack: str) -> list[str]:
         """The rows whose victims figure 3 compares."""
-        chosen = self.figures.landscape.victims
         faced = [
             row.name for row in self.defenses if row.faces(attack) and row.detector is None and not row.per_example
         ]
-        return [name for name in (PUBLISHED_PANELS if chosen is None else chosen) if name in faced]
+        return [name for name in self.figures.landscape.victims if name in faced]
 
     @property
     def drawn_attacks(self) -> list[AttackSettings]:

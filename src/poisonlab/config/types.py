@@ -19,7 +19,8 @@ from pydantic import (
 
 LATER = object()
 """Marks a field that joined its settings after results had been made: ``Annotated[bool, LATER] = False``. Jobs are not
-told of it while it has its default, which must change nothing, so that these results stay current."""
+told of it while it has its default, which must change nothing, so that these results stay current. The default must
+never change: no digest holds it."""
 
 
 class Settings(BaseModel):

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from poisonlab.config.models import ModelSettings
-from poisonlab.config.recipe import Recipe
-from poisonlab.config.types import Name, PositiveInt, Settings
-
-
-class Start(Settings):
-    """How a victim begins, and which images it is trained on."""
-
-    scenario: Literal["from-scratch", "transfer", "fine-tune"] = "from-scratch"
-    """``from-scratch``: random weights; ``transfer``: the features of a pretrained network stay as they are and a
-    linear head is trained on them; ``fine-tune``: a pretrained network is trained on, end to end."""
-    head: Literal["fresh", "kept"] = "fresh"
-    """Whether the head of a pretrained network is drawn anew (FRIENDS, the poisoning benchmark) or kept (convex
-    polytope)."""
-    batch_norm: Literal["eval", "train"] = "eval"
-    """Frozen features: ``eval``: batch norm's statistics are frozen, too (as published); ``train``: they follow the
-    batches (as FRIENDS was released)."""
-    fine_tune_per_class: PositiveInt | None = None
-    """Fine-tune on the last so many training images of each class, and draw the bases from them; all if not given."""
+from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.recipes import NamedRecipe
+from poisonlab.config.start import Start
+from poisonlab.config.types import Name
 
 
 class Victim(Start):
@@ -40,7 +25,7 @@ class Victim(Start):
     member: Annotated[int, Field(ge=0, lt=1000)] = 0
     """Which one of that surrogate's networks of the same seed: one that the attacker does not craft on is a grey
     box."""
-    recipe: Recipe = Recipe()
+    recipe: NamedRecipe = NamedRecipe()
     """How it is trained, under whichever defense."""
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poisonlab.config.datasets import FileDataset
+from poisonlab.config.data.source import FileDataset
 from poisonlab.data.dataset import ImageDataset, channel_statistics
 from poisonlab.errors import DataError
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from poisonlab.config.datasets import Cifar as Settings
+from poisonlab.config.data.cifar import Cifar as Settings
 from poisonlab.data.assembly import assemble
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits, load_sample_images
 from torch import Tensor
 
-from poisonlab.config.datasets import DigitsOnPhotos as Settings
+from poisonlab.config.data.digits_on_photos import DigitsOnPhotos as Settings
 from poisonlab.data.dataset import ImageDataset, channel_statistics
 
 _TEST_FRACTION = 0.3

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from poisonlab.config.datasets import ImageFolder as Settings
+from poisonlab.config.data.image_folder import ImageFolder as Settings
 from poisonlab.data.assembly import assemble
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.decoding import decode_all

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poisonlab.config.datasets import Npz as Settings
+from poisonlab.config.data.npz import Npz as Settings
 from poisonlab.data.assembly import assemble
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError

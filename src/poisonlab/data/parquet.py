@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from poisonlab.config.datasets import Parquet as Settings
+from poisonlab.config.data.parquet import Parquet as Settings
 from poisonlab.data.assembly import assemble
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.decoding import decode_all

@@ -1,20 +1,13 @@
-"""Read a dataset from whichever source its settings name.
-
-Imports no torch and no source before one is asked for, so that the workflow can read settings at little cost.
-"""
+"""Read a dataset from whichever source its settings name."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from poisonlab import modules
-from poisonlab.config.datasets import DatasetSettings, Npz, Parquet
-
-if TYPE_CHECKING:
-    from poisonlab.data.dataset import ImageDataset
+from poisonlab.config.data.source import Source
+from poisonlab.data.dataset import ImageDataset
 
 
-def load_dataset(settings: DatasetSettings) -> ImageDataset:
+def load_dataset(settings: Source) -> ImageDataset:
     """Read the dataset that ``settings`` describes; see ``ImageDataset`` for shapes and dtypes.
 
     Raises:
@@ -22,17 +15,3 @@ def load_dataset(settings: DatasetSettings) -> ImageDataset:
     """
     dataset: ImageDataset = modules.load("data", settings.source).load(settings)
     return dataset
-
-
-def module_of(source: str) -> str:
-    """Dotted name of the module that reads ``source``, such as ``poisonlab.data.digits_on_photos``."""
-    return modules.module_name("data", source)
-
-
-def files_of(settings: DatasetSettings) -> list[str]:
-    """The single files the dataset is read from, present or not; empty for generated datasets and folders."""
-    if isinstance(settings, Parquet):
-        return [settings.train, settings.test]
-    if isinstance(settings, Npz):
-        return [settings.path]
-    return []

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.config.victims import Start
+from poisonlab.config.start import Start
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError
 

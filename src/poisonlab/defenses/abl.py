@@ -79,13 +79,11 @@ class Abl(Defense):
             placed.append(max(place, placed[-1] + 1) if placed else place)
         within = tuple(self.fine_tuning_from + place for place in placed if place < length)
         changed = {
-            # A dump without defaults must not be filled from the published recipe again.
-            "base": None,
             "epochs": self.unlearning_from + self.settings.unlearn_epochs,
             "milestones": within if recipe.schedule == "steps" else None,
             "warmup_epochs": min(recipe.warmup_epochs, self.settings.isolation_epochs),
         }
-        return Recipe.model_validate(recipe.model_dump() | changed)
+        return Recipe.model_validate(recipe.model_dump(include=set(Recipe.model_fields)) | changed)
 
     def learning_rate(self, recipe: Recipe, at: float) -> float:
         """The rate at ``at`` epochs; ``recipe``: as ``schedule`` makes it."""

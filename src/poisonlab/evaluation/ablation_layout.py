@@ -45,7 +45,7 @@ def compare_variants(
         paired test against ``base``. The row of undefended training has no values.
     """
     rows = [line.row for line in stage.lines]
-    results = tidy_results(trials, stage.by_attack, [base], expected=rows, victims_mean=stage.victims_mean)
+    results = tidy_results(trials, stage.by_attack, [base], expected=rows, mean_over_victims=stage.mean_over_victims)
     own = {(line["attack"], line["victim"], line["defense"]): line for line in results.to_dict("records")}
     names = [measure.name for measure in shared_measures(results, stage.by_attack)]
     outcomes = ["n", *(f"{name}{end}" for name in names for end in ("", "_low", "_high", "_n"))]

@@ -50,7 +50,6 @@ class Claim(Settings):
     """An attack of the study stands for lines of a published table."""
 
     attack: Name
-    paper: Name
     table: int
     row: str | None = None
     """Those of this row; of all rows if not given."""
@@ -69,14 +68,14 @@ class Shown(Settings):
     """Of every attack of the lines."""
     compare: tuple[Name, ...] = ()
     """The rows that the others are tested against, on the same seeds; the first is the undefended one."""
-    victims_mean: bool = False
+    mean_over_victims: bool = False
     """Whether attacks with several victims get rows with the unweighted mean over them, too."""
 
     @model_validator(mode="after")
     def _lines_can_be_shown(self) -> Shown:
         if bare := {line.attack for line in self.lines} - self.by_attack.keys():
             raise ValueError(f"attack {min(bare)!r} of the lines has no measures")
-        if self.victims_mean and any(line.victim == MEAN for line in self.lines):
+        if self.mean_over_victims and any(line.victim == MEAN for line in self.lines):
             raise ValueError(f"a victim is called {MEAN!r}, as the mean over victims is: rename it")
         return self
 

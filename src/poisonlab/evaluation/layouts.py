@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from poisonlab.artifacts.files import atomic_path, write_json, write_text
 from poisonlab.config.measures import REPORTED, Measure, Unit
 from poisonlab.evaluation.choosing import MEAN
+from poisonlab.files import atomic_path, write_json, write_text
 
 _DROPPED = (
     ("poisons_found", "Poisons found"),

@@ -34,7 +34,7 @@ def method_notes(stage: Shown, trials: Sequence[Trial]) -> list[str]:
         )
     controls = dict.fromkeys(line.defense for line in stage.lines if line.control)
     notes += [f"'{name}' is a control: its victims are trained on clean data." for name in controls]
-    notes += [_MEAN] if stage.victims_mean else []
+    notes += [_MEAN] if stage.mean_over_victims else []
     notes += [_DROPPED] if any(trial.found and trial.found.dropped for trial in trials) else []
     measured = {name for trial in trials for name in trial.measures}
     return notes + [f"{each.label}: {each.meaning}; mean over seeds." for each in REPORTED if each.name in measured]

@@ -27,7 +27,7 @@ def claimed_victim(claim: Claim, stage: Shown) -> str:
         raise SettingsError(
             f"attack {claim.attack!r}: published victim {claim.victim!r} is not one of {sorted(victims)}"
         )
-    several = stage.victims_mean and len(victims) > 1
+    several = stage.mean_over_victims and len(victims) > 1
     return claim.victim or (MEAN if several else first_victims([line.row for line in stage.lines])[claim.attack])
 
 
@@ -102,7 +102,9 @@ def compare(
     for claim in claims:
         _check_row(claim, published)
     rows = [line.row for line in stage.lines]
-    results = tidy_results(trials, stage.by_attack, stage.compare, expected=rows, victims_mean=stage.victims_mean)
+    results = tidy_results(
+        trials, stage.by_attack, stage.compare, expected=rows, mean_over_victims=stage.mean_over_victims
+    )
     own = {(line["attack"], line["victim"], line["defense"]): line for line in results.to_dict("records")}
     measures = _printed(published, stage)
     victims = {claim.attack: claimed_victim(claim, stage) for claim in reversed(claims)}

@@ -11,9 +11,9 @@ import pandas as pd
 import yaml
 from pydantic import ValidationError
 
-from poisonlab.artifacts.files import read_text
 from poisonlab.config.types import Settings
 from poisonlab.errors import DamagedError, DataError
+from poisonlab.files import read_text
 
 COLUMNS = ("table", "row", "defense", "measure", "value", "plus_minus", "unit", "note")
 KEY = ["table", "row", "defense", "measure"]

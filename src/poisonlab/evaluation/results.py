@@ -31,7 +31,7 @@ def tidy_results(
     compare: Sequence[str] = (),
     published: Mapping[Row, Mapping[str, float]] | None = None,
     expected: Sequence[Row] = (),
-    victims_mean: bool = False,
+    mean_over_victims: bool = False,
 ) -> pd.DataFrame:
     """One row per attack, victim and defense, in the order of ``expected`` and then of first appearance.
 
@@ -57,8 +57,8 @@ def tidy_results(
         compare: names of rows. Controls are not tested.
         published: numbers of a paper by measure, shares in [0, 1].
         expected: rows that are there even without a trial; n is 0 then, and the numbers are nan.
-        victims_mean: adds rows with the victim ``MEAN``: first the mean over victims seed by seed, where all of them
-            are there, then mean and interval over seeds.
+        mean_over_victims: adds rows with the victim ``MEAN``: first the mean over victims seed by seed, where all of
+            them are there, then mean and interval over seeds.
 
     Raises:
         SettingsError: an attack has no measures.
@@ -67,7 +67,7 @@ def tidy_results(
     rows = list(dict.fromkeys([*expected, *(trial.key[:3] for trial in trials)]))
     if bare := {row[0] for row in rows} - measures.keys():
         raise SettingsError(f"attack {min(bare)!r} has no measures: say what its outcome is counted in")
-    if victims_mean:
+    if mean_over_victims:
         trials = [*trials, *_mean_over_victims(trials, rows)]
         rows = _with_means(rows)
     groups: dict[Row, list[Trial]] = {row: [] for row in rows}

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from poisonlab.artifacts.files import write_text
 from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.detection import Detection
+from poisonlab.files import write_text
 
 PROVENANCE = ("device", "threads", "torch", "python", "commit", "finished", "peak_host_mib", "peak_device_mib")
 """What is kept of a run card."""

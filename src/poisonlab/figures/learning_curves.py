@@ -17,7 +17,6 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from pydantic import Field
 
-from poisonlab.artifacts.files import read_sealed
 from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import Measure
 from poisonlab.errors import DataError
@@ -25,6 +24,7 @@ from poisonlab.evaluation.choosing import AttackMeasures
 from poisonlab.figures.reading import Inputs
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, colour_of, dashes_of, label_of
 from poisonlab.figures.wording import called, listed, number, scale_of, shown, title_of
+from poisonlab.files import read_sealed
 
 _LOSS = "train_loss"
 _FEW_POINTS = 12

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from poisonlab.artifacts import files
+from poisonlab.artifacts import arrays as files
 from poisonlab.errors import DamagedError, DataError, DivergedError, SettingsError
 
 Inputs = Mapping[str, Sequence[Path]]

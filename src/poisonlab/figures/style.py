@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from poisonlab.artifacts.files import atomic_path
+from poisonlab.files import atomic_path
 
 COLUMN_WIDTH = 3.4
 """Inches: one column of a two-column page."""

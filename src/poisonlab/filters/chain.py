@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from poisonlab import modules
+from poisonlab.artifacts.keep_list import KeepList
 from poisonlab.config.stages import read_stage
 from poisonlab.errors import DataError
-from poisonlab.filters.keep_list import KeepList
 from poisonlab.randomness import stream_seed
 
 

@@ -1,8 +1,8 @@
 """Unpickling without running anything: an allow-list of what a file of images, labels and indices can hold.
 
-``pickle.load`` runs whatever a file names. Here a file is first scanned, operation by operation, for anything that
-pickles of plain data do not contain; then the standard unpickler reads it with every name replaced by an inert
-stand-in (``stand_ins``); at last the stand-ins are checked and decoded.
+``pickle.load`` runs whatever a file names. Here the standard library's unpickler in Python, whose stack and memo cannot
+harm the interpreter, carries out only the operations that pickles of plain data contain, with every name replaced by
+an inert stand-in (``stand_ins``); at last the stand-ins are checked and decoded.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import io
 import pickle
 import pickletools
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +25,14 @@ LARGEST_FILE = 1 << 31
 _MOST_OPERATIONS = 10_000_000
 _DEEPEST = 30
 
-_PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
-_GETS = frozenset(("GET", "BINGET", "LONG_BINGET"))
-_TUPLES = frozenset(("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"))
-_FRAMING = frozenset(("PROTO", "FRAME", "STOP", "MARK", "MEMOIZE"))
-_OBJECTS = frozenset(("GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "BUILD"))
-_INTEGERS = frozenset(("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"))
-_OTHER_ATOMS = frozenset(("NONE", "NEWTRUE", "NEWFALSE", "FLOAT", "BINFLOAT"))
-_TEXT = frozenset(
-    ("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
+_OPERATIONS = (
+    *("PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET"),
+    *("GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "BUILD", "NONE", "NEWTRUE", "NEWFALSE", "FLOAT", "BINFLOAT"),
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "STRING", "BINSTRING", "SHORT_BINSTRING"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+    *("EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_DICT"),
 )
-_BYTES = frozenset(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"))
-_LISTS = frozenset(("EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_TUPLE"))
-_FILLED_DICTS = frozenset(("DICT", "SETITEM", "SETITEMS"))
-_OPERATIONS = frozenset(("EMPTY_DICT",)).union(
-    _PUTS, _GETS, _TUPLES, _FRAMING, _OBJECTS, _INTEGERS, _OTHER_ATOMS, _TEXT, _BYTES, _LISTS, _FILLED_DICTS
-)
+_STANDARD: dict[int, Callable[[Any], None]] = pickle._Unpickler.dispatch
 
 
 def load(path: Path) -> Any:
@@ -58,8 +52,11 @@ def load(path: Path) -> Any:
         with warnings.catch_warnings():
             # Damaged text warns of its escape sequences before anything is known to be wrong.
             warnings.simplefilter("ignore")
-            _scan(data)
-            return _decoded(_Unpickler(io.BytesIO(data), encoding="latin-1").load(), {}, 0)
+            file = io.BytesIO(data)
+            content = _Unpickler(file).load()
+            if file.read(1):
+                raise RefusedError("goes on after the end of its pickle")
+            return _decoded(content, {}, 0)
     except RefusedError as error:
         raise DataError(f"{path} {error}; nothing in it was run: get a plain file from its author") from error
     # A damaged pickle can end in any exception: RecursionError, MemoryError, OverflowError, ...
@@ -84,76 +81,53 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read: check its permissions and the free memory") from error
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        try:
-            return ALLOWED[module_name, global_name]
-        except KeyError:
-            raise RefusedError(
-                f"asks for {_shown(f'{module_name}.{global_name}')}, which no file of images needs"
-            ) from None
+class _Operations(dict[int, Callable[[Any], None]]):
+    """The operations that are carried out, by their code; each look-up counts."""
 
+    def __init__(self) -> None:
+        super().__init__({code: _STANDARD[code] for code in map(_code, _OPERATIONS)})
+        # The standard operation makes room for as many bytes as the file claims to have.
+        self[_code("BYTEARRAY8")] = _STANDARD[_code("BINBYTES8")]
+        for name in ("DICT", "SETITEM", "SETITEMS"):
+            self[_code(name)] = partial(_fill, _STANDARD[_code(name)], single=name == "SETITEM")
+        self._left = _MOST_OPERATIONS
 
-def _shown(text: str) -> str:
-    """``text`` on one line, shortened."""
-    return text.encode("unicode_escape").decode("ascii")[:100]
-
-
-def _scan(data: bytes) -> None:
-    """Check every operation before one is carried out.
-
-    The stack is followed far enough to know which dict keys are tuples: hashing nested ones takes the interpreter
-    down, or takes for ever. Memo places are checked because the unpickler allocates as many as the highest number.
-
-    Raises:
-        RefusedError: an operation that pickles of plain data do not contain.
-    """
-    # One entry per object: None is a mark, True an object that may be a dict key, False a tuple.
-    stack: list[bool | None] = []
-    memo: dict[int, bool | None] = {}
-    end = -1
-    for count, (operation, argument, position) in enumerate(pickletools.genops(data)):
-        name = operation.name
-        if name not in _OPERATIONS:
-            named = f" {_shown(argument.replace(' ', '.'))}" if isinstance(argument, str) else ""
-            raise RefusedError(f"uses the pickle operation {name}{named}, which no file of images needs")
-        if count == _MOST_OPERATIONS:
+    def __getitem__(self, code: int) -> Callable[[Any], None]:
+        if self._left == 0:
             raise RefusedError(f"has more than {_MOST_OPERATIONS} pickle operations")
-        end = (position or 0) + 1
-        if name in _GETS:
-            stack.append(memo[argument or 0])
-        elif name in _PUTS or name == "MEMOIZE":
-            place = len(memo) if name == "MEMOIZE" else argument or 0
-            if not 0 <= place <= count:
-                raise RefusedError(f"numbers its objects oddly ({place} at operation {count})")
-            memo[place] = stack[-1]
-        else:
-            _follow(operation, stack)
-    if end != len(data):
-        raise RefusedError("goes on after the end of its pickle")
+        self._left -= 1
+        if code not in self:
+            name = next(operation.name for operation in pickletools.opcodes if operation.code == chr(code))
+            raise RefusedError(f"uses the pickle operation {name}, which no file of images needs")
+        return super().__getitem__(code)
 
 
-def _follow(operation: pickletools.OpcodeInfo, stack: list[bool | None]) -> None:
-    """What ``operation`` takes from and puts on ``stack``."""
-    before = operation.stack_before
-    keys: list[bool | None] = []
-    fixed = len(before)
-    if pickletools.markobject in before:
-        items: list[bool | None] = []
-        while (item := stack.pop()) is not None:
-            items.append(item)
-        # Reversed: value, key, value, key, ...
-        keys = items[1::2]
-        fixed = before.index(pickletools.markobject)
-    elif operation.name == "SETITEM":
-        keys = [stack[-2]]
-    if operation.name in _FILLED_DICTS and not all(keys):
+def _code(name: str) -> int:
+    code: bytes = getattr(pickle, name)
+    return code[0]
+
+
+def _fill(standard: Callable[[Any], None], unpickler: _Unpickler, *, single: bool) -> None:
+    """Fill a dict, unless a key is a tuple: to hash nested ones takes the interpreter down, or takes for ever."""
+    # The stack ends in one key and value, or begins with them after a mark.
+    if any(isinstance(key, tuple) for key in unpickler.stack[-2 if single else 0 :: 2]):
         raise RefusedError("has a dict whose key is a tuple")
-    if len(stack) < fixed:
-        raise ValueError("stack underflow")
-    del stack[len(stack) - fixed :]
-    plain = operation.name not in _TUPLES
-    stack += [None if made is pickletools.markobject else plain for made in operation.stack_after]
+    standard(unpickler)
+
+
+class _Unpickler(pickle._Unpickler):
+    stack: list[Any]
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, encoding="latin-1")
+        self.dispatch = _Operations()  # type: ignore[misc]
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return ALLOWED[module, name]
+        except KeyError:
+            shown = f"{module}.{name}".encode("unicode_escape").decode("ascii")[:100]
+            raise RefusedError(f"asks for {shown}, which no file of images needs") from None
 
 
 def _decoded(node: Any, done: dict[int, Any], depth: int) -> Any:
@@ -180,6 +154,4 @@ def _decoded_container(node: Any, done: dict[int, Any], depth: int) -> Any:
         return tuple(_decoded(item, done, depth) for item in node)
     if isinstance(node, dict):
         return {_decoded(key, done, depth): _decoded(item, done, depth) for key, item in node.items()}
-    if isinstance(node, bytearray):
-        return bytes(node)
     raise RefusedError("holds a class or function instead of data")

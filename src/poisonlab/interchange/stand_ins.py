@@ -67,12 +67,6 @@ class Inert:
         raise RefusedError("holds a class or function instead of data")
 
 
-class _Name(Inert):
-    """A class that is only ever an argument."""
-
-    __slots__ = ()
-
-
 class _Function(Inert):
     """A function; wrapped, because a bare one would keep attributes that a pickle sets on it."""
 
@@ -93,9 +87,10 @@ class _Dtype(Inert):
     def __init__(self, code: object, *_: object) -> None:
         if code in ("O8", "O", "object"):
             raise RefusedError("holds a numpy array of Python objects")
-        if code not in _NUMBERS:
+        # Text, because to hash nested tuples can take for ever.
+        if not isinstance(code, str) or code not in _NUMBERS:
             raise RefusedError("holds a numpy array that is not of plain numbers")
-        self._code, self._order = str(code), "="
+        self._code, self._order = code, "="
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
@@ -193,20 +188,15 @@ def _bytes(data: object) -> bytes:
     # Python 2 had one type for bytes and text; it is read as Latin-1, which keeps every byte.
     if isinstance(data, str):
         return data.encode("latin-1")
-    if isinstance(data, bytes | bytearray):
-        return bytes(data)
+    if isinstance(data, bytes):
+        return data
     raise RefusedError("holds something else where bytes belong")
-
-
-def _is_int(value: object) -> bool:
-    return type(value) is int
 
 
 def _elements(shape: Any) -> int:
     """How many elements ``shape`` has."""
-    if not isinstance(shape, tuple) or len(shape) > _MOST_DIMENSIONS:
-        raise RefusedError("gives an odd shape")
-    if not all(_is_int(length) and length >= 0 for length in shape):
+    plain = isinstance(shape, tuple) and all(type(length) is int and length >= 0 for length in shape)
+    if not plain or len(shape) > _MOST_DIMENSIONS:
         raise RefusedError("gives an odd shape")
     return math.prod(shape)
 
@@ -294,7 +284,7 @@ def _typed_storage(dtype: torch.dtype) -> _Function:
 
 def _tensor(storage: object, offset: Any, size: Any, stride: Any, *_: object) -> _Held:
     """torch._utils._rebuild_tensor and _rebuild_tensor_v2, without gradient, hooks and metadata."""
-    if not isinstance(storage, _Storage) or not _is_int(offset) or offset < 0:
+    if not isinstance(storage, _Storage) or type(offset) is not int or offset < 0:
         raise RefusedError("describes a torch tensor oddly")
     count, available = _elements(size), storage.elements.numel()
     _elements(stride)
@@ -314,8 +304,9 @@ def _parameter(tensor: object, *_: object) -> _Held:
     return tensor
 
 
-_NDARRAY = _Name()
-_OBJECT = _Name()
+# Classes that are only ever arguments.
+_NDARRAY = Inert()
+_OBJECT = Inert()
 
 
 def _allow_list() -> dict[tuple[str, str], object]:

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poisonlab.artifacts.files import atomic_path
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.errors import DataError
+from poisonlab.files import atomic_path
 from poisonlab.interchange import parts
 from poisonlab.interchange.allowed_pickle import LARGEST_FILE, read_bytes
 from poisonlab.interchange.imported_poisons import ImportedPoisons

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from poisonlab import modules
-from poisonlab.artifacts.files import read_tensors, write_tensors
-from poisonlab.config.models import ModelSettings
-from poisonlab.config.victims import Start
+from poisonlab.artifacts.tensors import read_tensors, write_tensors
+from poisonlab.config.models.model import Model
+from poisonlab.config.start import Start
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
@@ -21,7 +21,7 @@ KIND = "network"
 
 
 def build_network(
-    settings: ModelSettings, dataset: ImageDataset, *, seed: int, device: torch.device | str = "cpu"
+    settings: Model, dataset: ImageDataset, *, seed: int, device: torch.device | str = "cpu"
 ) -> Classifier:
     """A freshly initialised network for the dataset's shape and classes; the seed fixes every weight.
 
@@ -35,9 +35,7 @@ def build_network(
     return network.to(device)
 
 
-def read_network(
-    path: Path, settings: ModelSettings, dataset: ImageDataset, device: torch.device | str = "cpu"
-) -> Classifier:
+def read_network(path: Path, settings: Model, dataset: ImageDataset, device: torch.device | str = "cpu") -> Classifier:
     """A trained network.
 
     Raises:
@@ -49,7 +47,7 @@ def read_network(
 
 
 def build_victim(
-    settings: ModelSettings,
+    settings: Model,
     start: Start,
     dataset: ImageDataset,
     pretrained: Path | None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from poisonlab.artifacts.files import read_tensors, write_tensors
+from poisonlab.artifacts.tensors import read_tensors, write_tensors
 from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.runtime.cadence import Cadence
 
 KIND = "checkpoint"
 
@@ -31,10 +31,14 @@ class Checkpoint:
     path: Path
     fingerprint: str
     interval: float = 120.0
-    _last: float = field(default_factory=time.monotonic, init=False)
+    _cadence: Cadence = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._cadence = Cadence(self.interval)
 
     def due(self) -> bool:
-        return time.monotonic() - self._last >= self.interval
+        """Whether it is time for a save."""
+        return self._cadence.due()
 
     def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Write atomically. Where that fails, as on a full disk, the last state stays and the run goes on with a
@@ -43,7 +47,7 @@ class Checkpoint:
             write_tensors(self.path, KIND, tensors, {**facts, "fingerprint": self.fingerprint})
         except PoisonlabError as error:
             print(f"warning: {error}; the training goes on without this save", file=sys.stderr)
-        self._last = time.monotonic()
+        self._cadence.saved()
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The state of the last save; None if there is none, it is damaged, or it belongs to another run."""

@@ -1,4 +1,4 @@
-"""Where a stage program's training saves its state, and how it knows that a saved state is its own."""
+"""How a stage program's training knows that a saved state is its own."""
 
 from __future__ import annotations
 
@@ -9,17 +9,8 @@ from pathlib import Path
 
 import torch
 
-from poisonlab.artifacts.files import file_digest
+from poisonlab.files import file_digest
 from poisonlab.training.checkpoint import Checkpoint
-
-
-def add_checkpoint_arguments(arguments: argparse.ArgumentParser) -> None:
-    """Add ``--checkpoint``, ``--checkpoint-seconds`` and ``--code``."""
-    arguments.add_argument(
-        "--checkpoint", type=Path, required=True, help="where an interrupted run goes on from (.safetensors)"
-    )
-    arguments.add_argument("--checkpoint-seconds", type=float, default=120.0, help="time between two saves")
-    arguments.add_argument("--code", nargs="*", default=[], help="digests of the code, as the workflow passes them")
 
 
 def job_checkpoint(args: argparse.Namespace, inputs: Sequence[Path] = ()) -> Checkpoint:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from poisonlab.config.measures import ACCURACY, ADVERSARIAL_CONFIDENCE, SUCCESS, Measure
 from poisonlab.config.types import Fraction, InputPath, Name, PositiveLevels, Settings
 from poisonlab.errors import SettingsError
 
@@ -25,13 +26,19 @@ Names = Annotated[
 """A name or a list of names; a mistake is reported for the one that was meant."""
 
 
-class Published(Settings):
-    """A place in the tables of a paper."""
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("names one twice")
+    return names
 
-    table: Annotated[int, Field(ge=1, le=6)]
+
+class Published(Settings):
+    """A place in the tables of the study's paper."""
+
+    table: Annotated[int, Field(ge=1, le=99)]
     """The table's number."""
     row: str | None = None
-    """Which rows of it (``reference/*.csv`` has their names), where it holds several attacks."""
+    """Which rows of it (``reference/<paper>/*.csv`` has their names), where it holds several attacks."""
 
 
 class Attack(Settings):
@@ -39,18 +46,20 @@ class Attack(Settings):
 
     around_poison: ClassVar[bool] = False
     """Whether figure 2 (the matching loss around one poison) has a meaning for it."""
+    has_goal: ClassVar[bool] = True
+    """Whether single targets or a trigger are what it is after, rather than the victim's accuracy."""
 
     name: Name
     """Names the attack's folder and its rows in the tables."""
     method: str
     """Names the module of ``poisonlab.attacks`` that crafts the poisons."""
-    victim: Name | None = None
-    """The entry of ``victims`` that is trained on the poisons; the first if not given."""
+    victims: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)] | None = None
+    """The entries of ``victims`` that are trained on the poisons, each by itself; the first if not given."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
     """Which of the study's seeds it runs with; all if not given."""
     published: tuple[Published, ...] = ()
-    """Its places in the tables of the FRIENDS paper. The study's own table sets its results beside the numbers of the
-    first; each of those tables is also made in the paper's layout."""
+    """Its places in the tables of the study's ``paper``. The study's own table sets its results beside the numbers of
+    the first; each of those tables is also made in the paper's layout."""
 
     @property
     def surrogates(self) -> tuple[str, ...]:
@@ -66,6 +75,11 @@ class Attack(Settings):
     def bound(self) -> float | None:
         """The l-infinity bound that the shipped poisons must keep, in levels; None if there is none."""
         return None
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What its outcome is counted in, the main measure first."""
+        return (SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)
 
     def files(self, seed: int) -> Sequence[Path]:
         """Files the attack reads besides data and surrogates; their content decides the poisons.

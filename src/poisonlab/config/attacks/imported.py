@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from poisonlab.config.attacks.attack import Attack
-from poisonlab.config.datasets import ChannelValues
+from poisonlab.config.data.source import ChannelValues
 from poisonlab.config.types import FilePath, PositiveLevels
 from poisonlab.errors import SettingsError
 

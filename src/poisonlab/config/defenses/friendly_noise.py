@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from poisonlab.config.models import ModelSettings
+from poisonlab.config.models.model import NamedModel
 from poisonlab.config.types import NonNegativeFloat, PositiveFloat, PositiveInt, PositiveLevels, Settings
 
 
@@ -36,8 +36,8 @@ class FriendlyNoise(Settings):
     """The noise is made after this many epochs of training, and added from then on."""
     def_epoch_pretrained: Annotated[int, Field(ge=0)] = 0
     """As ``def_epoch``, for victims that begin from a pretrained network (FRIENDS makes it at once)."""
-    donor: ModelSettings | None = None
-    """Architecture that makes the noise; the victim's own if not given (FRIENDS, table 6)."""
+    donor: NamedModel | None = None
+    """Architecture that makes the noise, as a victim's ``model``; the victim's own if not given (FRIENDS, table 6)."""
 
     def begins(self, scenario: str) -> int:
         """The epoch from which a victim of this scenario trains on friendly noise."""

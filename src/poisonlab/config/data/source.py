@@ -1,0 +1,38 @@
+"""What the settings of data sources have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from poisonlab.config.types import NonNegativeFloat, PositiveInt, Settings
+
+ChannelValues = Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)]
+
+
+class Source(Settings):
+    """Settings that the workflow asks of every data source; its own come on top."""
+
+    source: str
+    """Names the module of ``poisonlab.data`` that reads it."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The single files that the dataset is read from, present or not; none for generated datasets and folders."""
+        return ()
+
+
+class FileDataset(Source):
+    """What the sources that read files have in common."""
+
+    train_limit: PositiveInt | None = None
+    """Use only this many training images, drawn class-balanced with ``subset_seed``."""
+    test_limit: PositiveInt | None = None
+    """Use only this many test images."""
+    subset_seed: Annotated[int, Field(ge=0)] = 0
+    """Of the draw of the subset."""
+    mean: ChannelValues | None = None
+    """Normalisation mean per channel in [0, 1]; measured on the training images if not given."""
+    std: ChannelValues | None = None
+    """Normalisation standard deviation per channel in [0, 1]; measured if not given."""

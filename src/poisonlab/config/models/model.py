@@ -1,0 +1,42 @@
+"""What every architecture's settings have in common, and how those of a named one are found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from poisonlab import modules
+from poisonlab.config.types import Settings
+
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Norm = Literal["batch", "group"]
+
+
+class Model(Settings):
+    """Settings of an architecture; the other fields are the options of its module's ``build``."""
+
+    name: str
+    """Names the module of ``poisonlab.models`` that builds it, and that of its settings beside this one."""
+
+
+# Modules here that hold no architecture.
+_NONE = ("__init__", "model")
+
+
+def _of_its_own(values: Any) -> Any:
+    """Check settings by the class of the architecture that they name: ``SETTINGS`` of its module."""
+    if not isinstance(values, Mapping) or "name" not in values:
+        return values
+    known = sorted(path.stem.replace("_", "-") for path in Path(__file__).parent.glob("*.py") if path.stem not in _NONE)
+    if values["name"] not in known:
+        raise ValueError(f"there is no architecture {values['name']!r:.100}: choose one of {', '.join(known)}")
+    return modules.load("config.models", values["name"]).SETTINGS.model_validate(values)
+
+
+_SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+
+NamedModel = Annotated[Model, BeforeValidator(_of_its_own), WithJsonSchema(_SCHEMA)]
+"""Settings of whichever architecture they name. No other architecture is imported, so that a job depends on its own."""

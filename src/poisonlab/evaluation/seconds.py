@@ -1,0 +1,159 @@
+"""Seconds and memory of jobs that ran, from run cards and committed trials, and what planned jobs will take by them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from poisonlab.errors import DataError
+from poisonlab.files import read_sealed
+
+SAME = "jobs of the same settings"
+OTHER = "jobs of the same methods and networks with other settings"
+ANOTHER_STUDY = "jobs of the same settings in another study, whose dataset may differ"
+_WITH = "(with friendly noise, filters and the network that a detector looked at)"
+TRIALS = f"committed trials of the same settings {_WITH}"
+OTHER_TRIALS = f"committed trials of the same attack and row with other settings {_WITH}"
+"""How well a measurement fits a planned job, from the best to the worst."""
+
+_NAMES = ("attack", "victim", "defense")
+_COUNTERS = ("seed", "member")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One job that ran.
+
+    Attributes:
+        settings: its ``section.key=value`` strings; of a committed trial, the names of attack, victim and row alone.
+        device: model and number of threads.
+        host_mib, device_mib: highest use of memory; nan where it is unknown or there is no such device.
+        outcome: of a committed trial, the digest of all settings that its outcome depends on.
+    """
+
+    stage: str
+    study: str
+    settings: tuple[str, ...]
+    device: str
+    seconds: float
+    host_mib: float = math.nan
+    device_mib: float = math.nan
+    outcome: str | None = None
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Median seconds of ``count`` jobs that ran, and how well these fit."""
+
+    seconds: float
+    count: int
+    fit: str
+
+
+class Seconds:
+    """What jobs of a study take on one device, by those that ran."""
+
+    def __init__(self, ran: Iterable[Measured], study: str) -> None:
+        self._found: dict[tuple[str, str, frozenset[str]], list[float]] = defaultdict(list)
+        for job in ran:
+            if job.outcome is not None:
+                keys = [(TRIALS, frozenset((job.outcome,))), (OTHER_TRIALS, names(job.settings))]
+            elif job.study == study:
+                keys = [(SAME, sizes(job.settings)), (OTHER, methods(job.settings))]
+            else:
+                keys = [(ANOTHER_STUDY, sizes(job.settings))]
+            for fit, key in keys:
+                self._found[fit, job.stage, key].append(job.seconds)
+
+    def expected(self, stage: str, settings: Sequence[str], outcome: Sequence[str] = ()) -> Expected | None:
+        """What a job takes, by the best fit; None if nothing like it has run.
+
+        Args:
+            outcome: the digest of all settings that its outcome depends on, if it has an outcome.
+        """
+        asked, own = names(settings), sizes(settings)
+        # Trials of one victim per attack do not name it.
+        unnamed = frozenset(string for string in asked if not string.startswith("victim="))
+        keys = [(SAME, own), (TRIALS, frozenset(outcome)), (OTHER, methods(own)), (ANOTHER_STUDY, own)]
+        for fit, key in (*keys, (OTHER_TRIALS, asked), (OTHER_TRIALS, unnamed)):
+            if found := self._found.get((fit, stage, key)):
+                return Expected(median(found), len(found), fit)
+        return None
+
+
+def sizes(settings: Iterable[str]) -> frozenset[str]:
+    """The settings that decide how long a job takes: all but numbers and names."""
+    return frozenset(string for string in settings if _key(string) not in (*_NAMES, *_COUNTERS))
+
+
+def methods(settings: Iterable[str]) -> frozenset[str]:
+    """The methods and architectures among a job's settings."""
+    return frozenset(string for string in settings if f".{_key(string)}".endswith((".method", ".model.name")))
+
+
+def names(settings: Iterable[str]) -> frozenset[str]:
+    """The names of attack, victim and row among a job's settings."""
+    return frozenset(string for string in settings if _key(string) in _NAMES)
+
+
+def _key(string: str) -> str:
+    return string.partition("=")[0]
+
+
+def read_cards(results: Path, stages: Mapping[str, str]) -> Iterator[Measured]:
+    """The jobs of every study whose run cards stand below ``results``.
+
+    Args:
+        stages: the stage of each folder: ``{"victims": "train"}``.
+
+    Raises:
+        DataError: a card is damaged.
+    """
+    for folder, stage in stages.items():
+        for path in sorted((results / folder).rglob("*.card.json")):
+            yield _of_card(stage, path.relative_to(results / folder).parts[0], read_sealed(path), path)
+
+
+def _of_card(stage: str, study: str, card: Any, path: Path) -> Measured:
+    try:
+        on_device = card["peak_device_mib"]
+        return Measured(
+            stage,
+            study,
+            tuple(map(str, card["spec"])),
+            _device(card["device"], card["threads"]),
+            float(card["seconds"]),
+            float(card["peak_host_mib"]),
+            math.nan if on_device is None else float(on_device),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{path} is no run card: delete it and run the workflow again") from error
+
+
+def read_committed(folder: Path, study: str, stages: Sequence[str]) -> Iterator[Measured]:
+    """The trials of a study in ``folder/*/<study>-trials.csv``, as jobs of each of ``stages``.
+
+    Raises:
+        DataError: a file cannot be read as trials.
+    """
+    for path in sorted(folder.glob(f"*/{study}-trials.csv")):
+        try:
+            for line in pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records"):
+                named = tuple(f'{name}="{line[name]}"' for name in _NAMES if line.get(name))
+                if line["seconds"] and not line.get("failed"):
+                    device, seconds = _device(line["device"], line["threads"]), float(line["seconds"])
+                    for stage in stages:
+                        yield Measured(stage, study, named, device, seconds, outcome=line["settings"])
+        except (OSError, KeyError, ValueError, OverflowError) as error:
+            raise DataError(f"{path} holds no trials: restore it") from error
+
+
+def _device(model: str, threads: Any) -> str:
+    return f"{model}, {threads} thread{'' if int(threads) == 1 else 's'}"

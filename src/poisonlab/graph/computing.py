@@ -1,0 +1,398 @@
+"""The jobs that compute: data, surrogates, poisons, filters, friendly noise, victims, detections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.models.model import Model
+from poisonlab.config.rows import Row
+from poisonlab.config.study import AttackSettings, Study
+from poisonlab.config.types import Settings
+from poisonlab.config.victims import Victim
+from poisonlab.graph.cells import Cell
+from poisonlab.graph.job import Job
+from poisonlab.graph.places import Places
+from poisonlab.modules import module_name, roots
+from poisonlab.provenance import digest_of, spec
+
+Strings = list[str]
+
+
+class Computing:
+    """The computing jobs of a study, by their wildcards.
+
+    What jobs share that differ in nothing but their seed and member is worked out once.
+    """
+
+    def __init__(self, study: Study, places: Places) -> None:
+        self.study = study
+        self.places = places
+        self._settings: Callable[..., Strings] = cache(self._settings_of)
+        self._outcome: Callable[..., str] = cache(self._outcome_of)
+
+    def dataset(self) -> Job:
+        """Read or draw the dataset: no other job depends on where it came from."""
+        dataset = self.study.dataset
+        return Job(
+            "dataset",
+            "dataset.py",
+            {"files": list(dataset.files)},
+            {"dataset": self.places.dataset},
+            spec(dataset=dataset.told()),
+            tuple(roots("data", dataset.source)),
+            dataset.source,
+        )
+
+    def pretrain(self, surrogate: str, seed: int, member: int) -> Job:
+        """Train one of the attacker's networks on clean data."""
+        chosen = self.study.surrogate(surrogate)
+        return self._job(
+            "pretrain",
+            {},
+            numbered(self._settings("pretrain", surrogate), seed=seed, member=member),
+            (*_models(chosen.model), *_methods("defenses", *chosen.apply)),
+            chosen.model.name,
+            saves=True,
+            surrogate=surrogate,
+            seed=seed,
+            member=member,
+        )
+
+    def craft(self, attack: str, seed: int) -> Job:
+        """Craft one poison set."""
+        chosen = self.study.attack(attack)
+        known = _earlier(self.study, chosen)
+        models = [self.study.surrogate(name).model for name in chosen.surrogates]
+        return self._job(
+            "craft",
+            {
+                "surrogates": [
+                    self.weights(name, seed, member)
+                    for name in chosen.surrogates
+                    for member in range(chosen.pretrained_networks)
+                ],
+                "noise": [] if known is None else [self._of(self.places.noise, Cell(*known, seed), ".safetensors")],
+                "files": [str(path) for path in chosen.files(seed)],
+            },
+            numbered(self._settings("craft", attack), seed=seed),
+            (
+                *_models(*models),
+                *_methods("attacks", chosen),
+                *(["poisonlab.defenses.friendly_noise"] if known is not None else []),
+            ),
+            chosen.method,
+            saves=True,
+            attack=attack,
+            seed=seed,
+        )
+
+    def filter(self, attack: str, victim: str, defense: str, seed: int) -> Job:
+        """Decide which training examples a row's filters keep."""
+        cell, row = Cell(attack, victim, defense, seed), self.study.defense(defense)
+        return self._job(
+            "filter",
+            {"poisons": self._trained_poisons(cell), "network": [self._inspected(cell)]},
+            numbered(self._settings("filter", *cell[:3]), seed=seed),
+            (*_models(self._inspected_model(cell)), *_methods("filters", *row.filters)),
+            "+".join(chosen.method for chosen in row.filters),
+            **cell._asdict(),
+        )
+
+    def noise(self, attack: str, victim: str, defense: str, seed: int) -> Job:
+        """Make the friendly noise of a row."""
+        cell, row = Cell(attack, victim, defense, seed), self.study.defense(defense)
+        assert row.friendly is not None, "only rows with friendly noise have such a job"
+        model = self.study.model_of(self.study.victim(victim), row)
+        donor = row.friendly.donor or model
+        return self._job(
+            "noise",
+            {
+                "poisons": self._trained_poisons(cell),
+                "pretrained": self._pretrained(cell),
+                "keep": self._keep(cell),
+            },
+            numbered(self._settings("noise", *cell[:3]), seed=seed),
+            (
+                *_models(donor),
+                # It checks the settings of the victim's architecture, whichever makes the noise.
+                module_name("config.models", model.name),
+                *_methods("defenses", *row.training),
+            ),
+            donor.name,
+            saves=True,
+            **cell._asdict(),
+        )
+
+    def train(self, attack: str, victim: str, defense: str, seed: int) -> Job:
+        """Train and judge one victim."""
+        cell, row = Cell(attack, victim, defense, seed), self.study.defense(defense)
+        model = self.study.model_of(self.study.victim(victim), row)
+        return self._job(
+            "train",
+            {
+                "poisons": [self.poisons(attack, seed)],
+                "pretrained": self._pretrained(cell),
+                "keep": self._keep(cell),
+                "noise": [self._of(self.places.noise, cell, ".safetensors")] if row.friendly else [],
+            },
+            numbered(self._settings("train", *cell[:3]), seed=seed),
+            (*_models(model), *_methods("defenses", *row.training)),
+            "+".join([model.name, *(defense.method for defense in row.training)]),
+            saves=True,
+            options={"settings": [self.outcome(cell)]},
+            **cell._asdict(),
+        )
+
+    def detect(self, attack: str, victim: str, defense: str, seed: int) -> Job:
+        """Examine the victim of another row."""
+        cell, row = Cell(attack, victim, defense, seed), self.study.defense(defense)
+        assert row.detector is not None, "only rows with a detector have such a job"
+        return self._job(
+            "detect",
+            {"poisons": [self.poisons(attack, seed)], "network": [self._inspected(cell)]},
+            numbered(self._settings("detect", *cell[:3]), seed=seed),
+            (*_models(self._inspected_model(cell)), *_methods("detection", row.detector)),
+            row.detector.method,
+            options={"settings": [self.outcome(cell)]},
+            **cell._asdict(),
+        )
+
+    def _job(
+        self,
+        stage: str,
+        inputs: Mapping[str, Sequence[str]],
+        settings: Sequence[str],
+        roots: tuple[str, ...],
+        method: str,
+        saves: bool = False,
+        options: Mapping[str, Sequence[str]] | None = None,
+        **wildcards: str | int,
+    ) -> Job:
+        outputs = {name: pattern.format(**wildcards) for name, pattern in self.places.outputs(stage).items()}
+        name, more = "/".join(map(str, wildcards.values())), dict(options or {})
+        if saves:
+            more["checkpoint"] = [f"{self.places.checkpoint}/{stage}/{name}.safetensors"]
+        return Job(
+            stage,
+            f"{stage}.py",
+            {"dataset": [self.places.dataset], **inputs},
+            outputs,
+            settings,
+            roots,
+            method,
+            more,
+            computes=True,
+            saves=saves,
+            name=name,
+        )
+
+    # --- Paths ---
+
+    def weights(self, surrogate: str, seed: int, member: int = 0) -> str:
+        """The weights of a surrogate."""
+        return f"{self.places.surrogate.format(surrogate=surrogate, seed=seed, member=member)}.safetensors"
+
+    def poisons(self, attack: str, seed: int) -> str:
+        """A poison set."""
+        return f"{self.places.poisons.format(attack=attack, seed=seed)}.safetensors"
+
+    def _of(self, pattern: str, cell: Cell, ending: str) -> str:
+        return f"{pattern.format(**cell._asdict())}{ending}"
+
+    def victim(self, cell: Cell, ending: str = ".safetensors") -> str:
+        """The weights of a victim, or with another ``ending`` what was measured on it."""
+        return self._of(self.places.victim, cell, ending)
+
+    def _trained_poisons(self, cell: Cell) -> list[str]:
+        """The poisons, unless the row is a control."""
+        return [self.poisons(cell.attack, cell.seed)] if self.study.defense(cell.defense).poisoned else []
+
+    def _pretrained(self, cell: Cell) -> list[str]:
+        """The weights the victim begins from, if it does not begin from scratch."""
+        victim = self.study.victim(cell.victim)
+        return [] if victim.pretrained is None else [self.weights(victim.pretrained, cell.seed, victim.member)]
+
+    def _keep(self, cell: Cell) -> list[str]:
+        """The examples that a row's filters leave, if it has any."""
+        return [self._of(self.places.keep, cell, ".safetensors")] if self.study.defense(cell.defense).filters else []
+
+    def _inspected(self, cell: Cell) -> str:
+        """The weights that a row's filters or detector look at."""
+        row = self.study.defense(cell.defense)
+        if row.inspected_surrogate is not None:
+            return self.weights(row.inspected_surrogate, cell.seed)
+        return self.victim(cell._replace(defense=str(self.study.network_of(row))))
+
+    def _inspected_model(self, cell: Cell) -> ModelSettings:
+        row = self.study.defense(cell.defense)
+        if row.inspected_surrogate is not None:
+            return self.study.surrogate(row.inspected_surrogate).model
+        return self.study.model_of(self.study.victim(cell.victim), self.study.defense(str(self.study.network_of(row))))
+
+    def judged(self, cell: Cell) -> list[str]:
+        """Outcome and run card of a cell: of its own victim, or of what a detector makes of another one."""
+        detected = self.study.defense(cell.defense).detector is not None
+        pattern = self.places.detection if detected else self.places.victim
+        return [self._of(pattern, cell, ending) for ending in (".metrics.json", ".card.json")]
+
+    def gathered(self, cell: Cell) -> list[str]:
+        """All files that a cell's trial is read from."""
+        row = self.study.defense(cell.defense)
+        cards = [self._of(self.places.noise, cell, ".card.json")] if row.friendly else []
+        cards += [self._of(self.places.keep, cell, ".card.json")] if row.filters else []
+        return [*self.judged(cell), *cards]
+
+    # --- Settings ---
+
+    def _settings_of(self, stage: str, *names: str) -> Strings:
+        """What jobs are told that differ in nothing but their seed and member, which stand as 0."""
+        sections: Callable[..., dict[str, Any]] = getattr(self, f"_{stage}_sections")
+        return spec(**sections(*names), seed=0)
+
+    def _pretrain_sections(self, surrogate: str) -> dict[str, Any]:
+        chosen = self.study.surrogate(surrogate)
+        return dict(
+            **_training(chosen.model, chosen.recipe),
+            member=0,
+            held_out_per_class=chosen.held_out_per_class,
+            apply=[noise.told() for noise in chosen.apply],
+        )
+
+    def _craft_sections(self, attack: str) -> dict[str, Any]:
+        chosen = self.study.attack(attack)
+        return {
+            "surrogates": [
+                _training(surrogate.model, surrogate.recipe)
+                for surrogate in map(self.study.surrogate, chosen.surrogates)
+            ],
+            # What the results are set beside does not change the poisons, nor do other seeds, nor the victims but for
+            # their images.
+            "attack": chosen.told("published", "victims", "seeds"),
+            "fine_tune_per_class": self.study.victims_of(chosen)[0].fine_tune_per_class,
+        }
+
+    def _victim_sections(self, victim: str, row: Row) -> dict[str, Any]:
+        chosen = self.study.victim(victim)
+        return dict(**_training(self.study.model_of(chosen, row), chosen.recipe), start=_start(chosen))
+
+    def _filter_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:
+        row = self.study.defense(defense)
+        return {
+            "model": self._inspected_model(Cell(attack, victim, defense, 0)).told(),
+            "start": _start(self.study.victim(victim)),
+            "filters": [chosen.told("network", "surrogate") for chosen in row.filters],
+        }
+
+    def _noise_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:
+        row = self.study.defense(defense)
+        return dict(
+            **self._victim_sections(victim, row),
+            defenses=[_begun(own, self.study.victim(victim)) for own in row.training],
+        )
+
+    def _train_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:
+        row = self.study.defense(defense)
+        own = [_begun(own, self.study.victim(victim)) for own in row.training]
+        return dict(
+            **self._victim_sections(victim, row),
+            attack=attack,
+            victim=victim,
+            defense=defense,
+            poisoned=row.poisoned,
+            # Of friendly noise a victim needs to know only when it starts; how it was made is in the file.
+            defenses=[
+                {key: each[key] for key in ("method", "def_epoch")} if each["method"] == "friendly-noise" else each
+                for each in own
+            ],
+        )
+
+    def _detect_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:
+        detector = self.study.defense(defense).detector
+        assert detector is not None
+        return {
+            "attack": attack,
+            "victim": victim,
+            "defense": defense,
+            "model": self._inspected_model(Cell(attack, victim, defense, 0)).told(),
+            "detector": detector.told("network", "clean_share"),
+            "clean_share": detector.clean_share,
+        }
+
+    # --- What an outcome depends on ---
+
+    def outcome(self, cell: Cell) -> str:
+        """Digest of all settings that a cell's outcome depends on, whatever its seed and whatever its victim is called:
+        trials made elsewhere are compared by it."""
+        return self._outcome(*cell[:3])
+
+    def _outcome_of(self, attack: str, victim: str, defense: str) -> str:
+        return digest_of(self._outcome_strings(attack, victim, defense))
+
+    def _outcome_strings(self, attack: str, victim: str, defense: str) -> Strings:
+        chosen, row, network = self.study.attack(attack), self.study.defense(defense), self.study.victim(victim)
+        names = (attack, victim, defense)
+        told = self._settings("detect" if row.detector else "train", *names)
+        specs = {
+            "dataset": self.dataset().settings,
+            "craft": self._settings("craft", attack),
+            "outcome": [string for string in told if not string.startswith("victim=")],
+            "start": [] if row.detector else [f"pretrained={network.pretrained},{network.member}"],
+            "noise": self._settings("noise", *names) if row.friendly else [],
+            "filter": self._settings("filter", *names) if row.filters else [],
+        }
+        for name in [*chosen.surrogates, *([network.pretrained] if network.pretrained else [])]:
+            specs[f"pretrain {name}"] = self._settings("pretrain", name)
+        if row.inspected_surrogate is not None:
+            specs["inspected"] = self._settings("pretrain", row.inspected_surrogate)
+        if (looked_at := self.study.network_of(row)) is not None:
+            specs["network"] = self._outcome_strings(attack, victim, looked_at)
+        if (known := _earlier(self.study, chosen)) is not None:
+            specs["adaptation"] = self._outcome_strings(*known)
+        return [f"{stage} {string}" for stage, strings in specs.items() for string in strings]
+
+
+def numbered(strings: Sequence[str], **numbers: int) -> Strings:
+    """The strings with other numbers in ``name=0``."""
+    found = list(strings)
+    for name, number in numbers.items():
+        found[found.index(f"{name}=0")] = f"{name}={number}"
+    return found
+
+
+def _training(model: ModelSettings, recipe: Settings) -> dict[str, Any]:
+    return {"model": model.told(), "recipe": recipe.told("base")}
+
+
+def _start(victim: Victim) -> dict[str, Any]:
+    """How the victim begins."""
+    return victim.told("name", "model", "pretrained", "member", "recipe")
+
+
+def _begun(defense: Any, victim: Victim) -> dict[str, Any]:
+    """A defense's settings with the epoch that friendly noise begins at for this victim."""
+    settings: dict[str, Any] = defense.told("def_epoch_pretrained")
+    if defense.method == "friendly-noise":
+        settings["def_epoch"] = defense.begins(victim.scenario)
+    return settings
+
+
+def _earlier(study: Study, attack: AttackSettings) -> tuple[str, str, str] | None:
+    """Attack, victim and defense of the friendly noise that an adaptive attacker knows."""
+    adaptation = getattr(attack, "adaptation", None)
+    if adaptation is None or adaptation.friendly_attack is None:
+        return None
+    victim = study.victims_of(study.attack(adaptation.friendly_attack))[0].name
+    return adaptation.friendly_attack, victim, adaptation.friendly_defense
+
+
+def _models(*models: Model) -> tuple[str, ...]:
+    """The modules of some architectures."""
+    return tuple(root for model in models for root in roots("models", model.name))
+
+
+def _methods(kind: str, *chosen: Any) -> tuple[str, ...]:
+    """The modules of some attacks, defenses, filters or detectors."""
+    return tuple(root for settings in chosen for root in roots(kind, settings.method))

@@ -1,0 +1,222 @@
+"""The jobs that measure for figures, and those that draw: a change of looks computes nothing again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.rows import Row
+from poisonlab.config.study import AttackSettings, Study
+from poisonlab.config.types import Settings
+from poisonlab.graph.cells import Cell
+from poisonlab.graph.computing import Computing
+from poisonlab.graph.job import Job
+from poisonlab.graph.places import Places
+from poisonlab.graph.tables import Tables
+from poisonlab.modules import module_name, roots
+from poisonlab.provenance import spec
+
+OF_AN_ATTACK = ("examples", "landscape-poison", "landscape-victims", "noise-histogram", "output-std", "learning-curves")
+"""Figures of one attack's poisons and victims, in the order of the report."""
+
+
+class Figures:
+    """The figures of a study, called ``outcome``, ``ablation-<name>`` and ``<attack>/<figure>``.
+
+    Figures of an attack show its first victim.
+    """
+
+    def __init__(self, study: Study, places: Places, computing: Computing, tables: Tables) -> None:
+        self.study = study
+        self.places = places
+        self.computing = computing
+        self.tables = tables
+
+    # --- Which there are ---
+
+    def every(self) -> list[str]:
+        """The names of all figures."""
+        drawn = [(attack, figure) for attack in self.study.drawn_attacks for figure in self.of_attack(attack)]
+        return [
+            "outcome",
+            *(f"ablation-{ablation.name}" for ablation in self.study.ablations),
+            *(f"{attack.name}/{figure}" for attack, figure in drawn),
+        ]
+
+    def of_attack(self, attack: AttackSettings) -> list[str]:
+        """The figures that can be drawn of an attack."""
+        compared = bool(self.study.landscape_victims(attack.name))
+        friendly = bool(self._friendly_rows(attack.name))
+        possible = {
+            "examples": friendly,
+            "landscape-poison": attack.around_poison,
+            "landscape-victims": compared and attack.has_goal,
+            "noise-histogram": friendly,
+            "output-std": attack.has_goal and (bool(attack.surrogates) or compared),
+            # Trials from elsewhere have no history.
+            "learning-curves": any(cell.attack == attack.name for cell in self._trained),
+        }
+        return [figure for figure in OF_AN_ATTACK if possible[figure]]
+
+    @property
+    def _trained(self) -> list[Cell]:
+        return [cell for cell in self.tables.local if self.study.defense(cell.defense).detector is None]
+
+    # --- Measuring ---
+
+    def landscape_poison(self, attack: str) -> Job:
+        """Losses on a plane around one poison (FRIENDS, figure 2)."""
+        chosen = self.study.attack(attack)
+        surrogate = self.study.surrogate(chosen.surrogates[0])
+        seed = self.study.shown_seed(chosen)
+        return self._measuring(
+            "landscape_poison",
+            attack,
+            {"surrogate": [self.computing.weights(surrogate.name, seed)]},
+            {
+                "model": surrogate.model.told(),
+                "landscape": self.study.figures.landscape.told("victims", "directions", "weight_radius"),
+                "criterion": getattr(chosen, "target_criterion", "cross-entropy"),
+            },
+            [surrogate.model],
+        )
+
+    def landscape_victims(self, attack: str) -> Job:
+        """Loss around all poisons, in the victims of some defenses (FRIENDS, figure 3)."""
+        landscape = self.study.figures.landscape
+        rows, cell = self.study.landscape_victims(attack), self._shown(attack)
+        model = self.study.model_of(self.study.victim(cell.victim))
+        other_radius = "weight_radius" if landscape.directions == "plain" else "radius"
+        return self._measuring(
+            "landscape_victims",
+            attack,
+            {"victims": [self.computing.victim(cell._replace(defense=row)) for row in rows]},
+            {"model": model.told(), "landscape": landscape.told(other_radius) | {"victims": rows}},
+            [model],
+        )
+
+    def output_std(self, attack: str) -> Job:
+        """Spread of the output around poisons (after FRIENDS, figure 5c), of a surrogate and of figure 3's victims."""
+        chosen, cell = self.study.attack(attack), self._shown(attack)
+        rows = self.study.landscape_victims(attack)
+        model = self.study.model_of(self.study.victim(cell.victim))
+        surrogates = [self.study.surrogate(name) for name in chosen.surrogates[:1]]
+        networks = [("surrogate", each.model) for each in surrogates] + [(row, model) for row in rows]
+        weights = [self.computing.weights(each.name, cell.seed) for each in surrogates]
+        weights += [self.computing.victim(cell._replace(defense=row)) for row in rows]
+        return self._measuring(
+            "output_std",
+            attack,
+            {"networks": weights},
+            {
+                "networks": [{"name": name, "model": model.told()} for name, model in networks],
+                "output_std": self.study.figures.output_std.told(),
+            },
+            [model for _, model in networks],
+        )
+
+    def _measuring(
+        self,
+        stage: str,
+        attack: str,
+        networks: Mapping[str, Sequence[str]],
+        told: Mapping[str, Any],
+        models: Sequence[ModelSettings],
+    ) -> Job:
+        seed = self.study.shown_seed(self.study.attack(attack))
+        return Job(
+            stage,
+            f"{stage}.py",
+            {"dataset": [self.places.dataset], "poisons": [self.computing.poisons(attack, seed)], **networks},
+            {name: pattern.format(attack=attack) for name, pattern in self.places.outputs(stage).items()},
+            spec(**told, seed=seed),
+            tuple(sorted({root for model in models for root in roots("models", model.name)})),
+            stage,
+            computes=True,
+            name=attack,
+        )
+
+    # --- Drawing ---
+
+    def figure(self, figure: str) -> Job:
+        """Draw one figure."""
+        attack, _, kind = figure.rpartition("/")
+        name, inputs, told = self._drawn(kind, attack)
+        sources = [f"{source}={path}" for source, paths in inputs.items() for path in paths]
+        return Job(
+            "figure",
+            "figure.py",
+            {"files": [path for paths in inputs.values() for path in paths]},
+            {name: pattern.format(figure=figure) for name, pattern in self.places.outputs("figure").items()},
+            spec(drawing=self.study.figures.drawing.told(), **told),
+            (module_name("figures", name),),
+            name,
+            options={"figure": [name], "from": sources},
+            name=figure,
+        )
+
+    def _drawn(self, kind: str, attack: str) -> tuple[str, Mapping[str, Sequence[str]], dict[str, Any]]:
+        """The module that draws a figure, the files it reads by what they hold, and its own settings."""
+        if kind == "outcome":
+            table = self.tables.path("tables", "csv")
+            return kind, {"results": [table]}, self._told_measures
+        if kind.startswith("ablation-"):
+            name = kind.removeprefix("ablation-")
+            table = self.tables.path("ablation", "csv", ablation=name)
+            return "ablation", {"table": [table]}, self._told_measures
+        cell = self._shown(attack)
+        poisons = [self.computing.poisons(attack, cell.seed)]
+        if kind == "examples":
+            return kind, {"poisons": poisons, "noise": [self._noise(cell)]}, {}
+        if kind == "noise-histogram":
+            return kind, {"noise": [self._noise(cell)]}, self._noises(attack)
+        if kind == "learning-curves":
+            measures = self.tables.measures([self.study.attack(attack)])
+            return kind, self._histories(attack), {"measures": measures, "def_epoch": self._def_epoch(cell)}
+        measured = {"landscape-poison": "landscape", "landscape-victims": "landscape", "output-std": "std"}[kind]
+        stage = kind.replace("-", "_")
+        return kind, {measured: [f"{self.places.stem(stage).format(attack=attack)}.npz"]}, {}
+
+    @property
+    def _told_measures(self) -> dict[str, Any]:
+        return {"measures": self.tables.measures(self.study.attacks), "compare": list(self.study.compare)}
+
+    def _shown(self, attack: str) -> Cell:
+        """The attack's first victim and the seed that figures show, under no defense yet."""
+        chosen = self.study.attack(attack)
+        return Cell(attack, self.study.victims_of(chosen)[0].name, "", self.study.shown_seed(chosen))
+
+    def _friendly_rows(self, attack: str) -> list[Row]:
+        """The rows that add friendly noise to this attack's poisons, unfiltered ones first: only they have noise for
+        all."""
+        rows = [row for row in self.study.defenses if row.friendly and row.poisoned and row.faces(attack)]
+        return sorted(rows, key=lambda row: bool(row.filters))
+
+    def _noise(self, cell: Cell) -> str:
+        row = self._friendly_rows(cell.attack)[0]
+        return f"{self.places.noise.format(**cell._replace(defense=row.name)._asdict())}.safetensors"
+
+    def _noises(self, attack: str) -> dict[str, Any]:
+        """The random noises that friendly noise is set beside, and what bounds it."""
+        friendly = self._friendly_rows(attack)[0].friendly
+        assert friendly is not None
+        applied = dict.fromkeys(defense for row in self.study.defenses for defense in row.apply)
+        noises: list[Settings] = [defense for defense in applied if defense.method == "random-noise"]
+        return {"noise": [noise.told() for noise in noises], "friendly": {"zeta": friendly.zeta}}
+
+    def _def_epoch(self, cell: Cell) -> int | None:
+        """Where the curves mark the begin of friendly noise."""
+        rows = self._friendly_rows(cell.attack)
+        if not rows or rows[0].friendly is None:
+            return None
+        return rows[0].friendly.begins(self.study.victim(cell.victim).scenario)
+
+    def _histories(self, attack: str) -> dict[str, list[str]]:
+        """Metrics of the first victim's trainings, by row."""
+        listed, victim = {row.name for row in self.study.defenses}, self._shown(attack).victim
+        found: dict[str, list[str]] = {}
+        for cell in self._trained:
+            if cell.attack == attack and cell.victim == victim and cell.defense in listed:
+                found.setdefault(f"victims.{cell.defense}", []).append(self.computing.victim(cell, ".metrics.json"))
+        return found

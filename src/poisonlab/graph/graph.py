@@ -1,0 +1,190 @@
+"""The whole graph of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, cached_property, partial
+from pathlib import Path
+
+from poisonlab.config.rows import Row
+from poisonlab.config.study import Study
+from poisonlab.errors import DataError, SettingsError
+from poisonlab.graph.cells import Cell, cells_of
+from poisonlab.graph.computing import Computing
+from poisonlab.graph.figures import Figures
+from poisonlab.graph.job import Job
+from poisonlab.graph.places import Places
+from poisonlab.graph.report import Report
+from poisonlab.graph.tables import Tables
+from poisonlab.provenance import code_digests, locked_versions
+
+SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn")
+"""Packages whose version changes results."""
+
+_NUMBERS = ("seed", "member", "number")
+
+
+class Graph:
+    """Every job of a study.
+
+    Args:
+        study: the study.
+        root: the workflow's own folder, as seen from the folder that paths of results count from.
+
+    Attributes:
+        places: where results lie.
+        tables: which trials and tables there are.
+        figures: which figures there are.
+    """
+
+    def __init__(self, study: Study, root: str = ".") -> None:
+        def below(path: str) -> str:
+            return path if root == "." else f"{root}/{path}"
+
+        self.study = study
+        self.scripts = below("workflow/scripts")
+        self.places = Places(study)
+        self.computing = Computing(study, self.places)
+        self.tables = Tables(study, self.places, self.computing, below("reference"))
+        self.figures = Figures(study, self.places, self.computing, self.tables)
+        self._report = Report(study, self.places, self.tables, self.figures, below("workflow/report/report.html"))
+        self._lock = Path(below("envs/requirements.lock"))
+        self._makers: Mapping[str, Callable[..., Job]] = {
+            "dataset": self.computing.dataset,
+            "pretrain": self.computing.pretrain,
+            "craft": self.computing.craft,
+            "filter": self.computing.filter,
+            "noise": self.computing.noise,
+            "train": self.computing.train,
+            "detect": self.computing.detect,
+            "trials": self.tables.trials,
+            "tables": self.tables.tables,
+            "paper_table": self.tables.paper_table,
+            "ablation": self.tables.ablation,
+            "landscape_poison": self.figures.landscape_poison,
+            "landscape_victims": self.figures.landscape_victims,
+            "output_std": self.figures.output_std,
+            "figure": self.figures.figure,
+            "report": self._report.report,
+        }
+        self._job = cache(self._made)
+        self._digests = cache(partial(code_digests, base=Path(root).resolve()))
+
+    def check(self) -> None:
+        """Look at the files that the study is told to read besides its dataset.
+
+        Raises:
+            PoisonlabError: one is missing or damaged; an input function would end Snakemake in a traceback.
+        """
+        for attack in self.study.attacks:
+            for seed in self.study.seeds_of(attack):
+                attack.files(seed)
+        for number in self.tables.numbers:
+            if not (table := self.tables.published / f"table{number}.csv").is_file():
+                raise SettingsError(f"published: there is no {table}: name another table, or another paper")
+        try:
+            _ = self.tables.local
+        except DataError as error:
+            raise DataError(f"merge: {error}") from error
+
+    def job(self, stage: str, wildcards: Mapping[str, str] | None = None) -> Job:
+        """The job of a stage with these wildcards, as they stand in a path."""
+        return self._job(stage, tuple((wildcards or {}).items()))
+
+    def _made(self, stage: str, wildcards: tuple[tuple[str, str], ...]) -> Job:
+        return self._makers[stage](**{name: int(value) if name in _NUMBERS else value for name, value in wildcards})
+
+    def code(self, job: Job) -> list[str]:
+        """Digests of all code that a job runs, and the locked versions of the packages that change results."""
+        software = self._software if job.computes or job.stage == "dataset" else []
+        return [*software, *self._digests(f"workflow/scripts/{job.program}", *sorted(set(job.roots))), *job.depends]
+
+    @cached_property
+    def _software(self) -> list[str]:
+        return locked_versions(self._lock, *SOFTWARE)
+
+    # --- Which jobs there are ---
+
+    def _stages(self, row: Row) -> list[str]:
+        """The stages that a row's cells pass through."""
+        return [
+            *(["filter"] if row.filters else []),
+            *(["noise"] if row.friendly is not None else []),
+            "train" if row.detector is None else "detect",
+        ]
+
+    def cells(self, stage: str) -> list[Cell]:
+        """The cells to run here that have a job of a stage."""
+        return [cell for cell in self.tables.local if stage in self._stages(self.study.defense(cell.defense))]
+
+    def paths(self, stage: str, output: str) -> list[str]:
+        """One output of every job of a stage that works on cells."""
+        pattern = self.places.outputs(stage)[output]
+        return [pattern.format(**cell._asdict()) for cell in self.cells(stage)]
+
+    def pretrained(self) -> list[str]:
+        """The weights of all surrogates."""
+        return [self.computing.weights(*network) for network in self._networks()]
+
+    def _networks(self) -> Iterator[tuple[str, int, int]]:
+        for surrogate in self.study.surrogates:
+            for seed in self.study.seeds:
+                for member in range(self.study.members(surrogate.name, seed)):
+                    yield surrogate.name, seed, member
+
+    def poisons(self) -> list[str]:
+        """All poison sets."""
+        return [
+            self.computing.poisons(attack.name, seed)
+            for attack in self.study.attacks
+            for seed in self.study.seeds_of(attack)
+        ]
+
+    def drawings(self) -> list[str]:
+        """All files of all figures."""
+        outputs = self.places.outputs("figure").values()
+        return [pattern.format(figure=figure) for figure in self.figures.every() for pattern in outputs]
+
+    def report(self, scope: str = "") -> str:
+        """The report's path."""
+        return self.places.outputs("report")["html"].format(scope=scope)
+
+    def all_jobs(self) -> list[Job]:
+        """Every job that the whole study needs, each after those that it waits for."""
+        made = {path: job for job in self._possible() for path in job.outputs.values()}
+        ordered: dict[int, Job] = {}
+        waiting = [made[path] for path in (*self.tables.every(""), *self.drawings(), self.report())]
+        # A job comes up twice: first its inputs' jobs are put before it, then it is taken.
+        waiting = waiting[::-1]
+        while waiting:
+            job = waiting[-1]
+            needed = [made[path] for paths in job.inputs.values() for path in paths if path in made]
+            if missing := [other for other in needed if id(other) not in ordered]:
+                waiting += missing
+            else:
+                ordered.setdefault(id(waiting.pop()), job)
+        return list(ordered.values())
+
+    def _possible(self) -> Iterator[Job]:
+        """Every job of the whole study, needed or not."""
+        yield self.job("dataset")
+        for surrogate, seed, member in self._networks():
+            yield self.computing.pretrain(surrogate, seed, member)
+        for attack in self.study.attacks:
+            for seed in self.study.seeds_of(attack):
+                yield self.computing.craft(attack.name, seed)
+        for cell in cells_of(self.study):
+            for stage in self._stages(self.study.defense(cell.defense)):
+                yield self._makers[stage](**cell._asdict())
+        for figure in self.figures.every():
+            of, _, kind = figure.rpartition("/")
+            if of and (stage := kind.replace("-", "_")) in self._makers:
+                yield self._makers[stage](attack=of)
+            yield self.figures.figure(figure)
+        yield self.tables.trials("")
+        yield self.tables.tables("")
+        for number in self.tables.numbers:
+            yield self.tables.paper_table("", number)
+        for ablation in self.study.ablations:
+            yield self.tables.ablation("", ablation.name)
+        yield self._report.report("")

@@ -1,0 +1,106 @@
+"""The report: tables and figures in one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from poisonlab.config.scale import scale_of
+from poisonlab.config.study import Study
+from poisonlab.graph.figures import Figures
+from poisonlab.graph.job import Job
+from poisonlab.graph.places import Places
+from poisonlab.graph.tables import Tables
+from poisonlab.provenance import spec
+
+TITLES = {
+    "examples": "Poisons and friendly noise",
+    "landscape-poison": "Loss around one poison",
+    "landscape-victims": "Loss around all poisons",
+    "noise-histogram": "Histograms of the noise",
+    "output-std": "Spread of the output",
+    "learning-curves": "Learning curves",
+}
+
+Block = dict[str, Any]
+
+
+class Report:
+    """The page with every table and figure of a study; of victims so far it has tables only."""
+
+    def __init__(self, study: Study, places: Places, tables: Tables, figures: Figures, template: str) -> None:
+        self.study = study
+        self.places = places
+        self.tables = tables
+        self.figures = figures
+        self.template = template
+
+    def report(self, scope: str) -> Job:
+        """Write the page."""
+        sections = self._sections(scope)
+        files = [
+            path for section in sections for block in section["blocks"] for key, path in block.items() if key != "title"
+        ]
+        return Job(
+            "report",
+            "report.py",
+            {
+                "files": files,
+                "trials": [self.tables.trials_path(scope), *self.study.merge],
+                "template": [self.template],
+            },
+            {"html": self.places.outputs("report")["html"].format(scope=scope)},
+            spec(
+                study=self.study.study,
+                description=self.study.description,
+                scale=scale_of(self.study, self.study.attacks),
+                lines=self.tables.lines(),
+                measures=self.tables.measures(self.study.attacks),
+                sections=sections,
+                cards=f"{self.places.victim}.card.json",
+                detections=f"{self.places.detection}.card.json",
+                detectors=[row.name for row in self.study.rows if row.detector is not None],
+            ),
+            piped=True,
+            name=scope,
+        )
+
+    def _sections(self, scope: str) -> list[dict[str, Any]]:
+        sections = [
+            ("Outcome", self._outcome(scope)),
+            ("Tables of the paper", self._paper(scope)),
+            *((f"Figures: {attack.name}", self._attack(attack.name)) for attack in self._drawn(scope)),
+            ("Ablations", self._ablations(scope)),
+        ]
+        return [{"title": title, "blocks": blocks} for title, blocks in sections if blocks]
+
+    def _drawn(self, scope: str) -> Sequence[Any]:
+        return () if scope else self.study.drawn_attacks
+
+    def _outcome(self, scope: str) -> list[Block]:
+        own = self._table("Outcome of every defense", "tables", scope)
+        time = {"title": "Time", "table": self.tables.path("tables", "time", scope)}
+        return [*([] if scope else [self._figure("All defenses at a glance", "outcome")]), own, time]
+
+    def _paper(self, scope: str) -> list[Block]:
+        return [self._table(f"Table {n}", "paper_table", scope, number=n) for n in self.tables.numbers]
+
+    def _attack(self, attack: str) -> list[Block]:
+        drawn = self.figures.of_attack(self.study.attack(attack))
+        return [self._figure(TITLES[figure], f"{attack}/{figure}") for figure in drawn]
+
+    def _ablations(self, scope: str) -> list[Block]:
+        blocks = []
+        for ablation in self.study.ablations:
+            title = f"{ablation.name}: {' and '.join(ablation.vary)}"
+            blocks += [] if scope else [self._figure(title, f"ablation-{ablation.name}")]
+            blocks.append(self._table(f"{ablation.name}, in numbers", "ablation", scope, ablation=ablation.name))
+        return blocks
+
+    def _table(self, title: str, stage: str, scope: str, **wildcards: Any) -> Block:
+        made = {kind: self.tables.path(stage, kind, scope, **wildcards) for kind in ("md", "json")}
+        return {"title": title, "table": made["md"], "findings": made["json"]}
+
+    def _figure(self, title: str, figure: str) -> Block:
+        stem = f"{self.places.figure}/{figure}"
+        return {"title": title, "png": f"{stem}.png", "caption": f"{stem}.txt"}

@@ -1,0 +1,264 @@
+"""The jobs that make tables, and which trials they are made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from poisonlab.config.ablations import Ablation
+from poisonlab.config.rows import Row
+from poisonlab.config.scale import scale_of
+from poisonlab.config.study import AttackSettings, Study
+from poisonlab.config.victims import Victim
+from poisonlab.evaluation.trials import read_trials
+from poisonlab.graph.cells import Cell, cells_of
+from poisonlab.graph.computing import Computing
+from poisonlab.graph.job import Job
+from poisonlab.graph.places import Places
+from poisonlab.provenance import digest_of, spec
+
+Meeting = tuple[AttackSettings, Victim, Row]
+
+
+class Tables:
+    """The tables of a study: its own, those of its paper, those of its ablations; of all victims, or of those so far.
+
+    Args:
+        study: the study.
+        places: where its results lie.
+        computing: the jobs that the trials come from.
+        reference: folder of the published numbers, with one folder per paper.
+    """
+
+    def __init__(self, study: Study, places: Places, computing: Computing, reference: str) -> None:
+        self.study = study
+        self.places = places
+        self.computing = computing
+        self.reference = reference
+
+    @property
+    def numbers(self) -> list[int]:
+        """The tables of the paper that the study has results for."""
+        return sorted({place.table for attack in self.study.attacks for place in attack.published})
+
+    @property
+    def published(self) -> Path:
+        """The folder of the paper's numbers."""
+        return Path(self.reference, str(self.study.paper))
+
+    # --- Cells ---
+
+    @cached_property
+    def local(self) -> list[Cell]:
+        """The cells that are run here: no trial from elsewhere answers for them.
+
+        Raises:
+            DataError: a file of trials is missing or damaged.
+        """
+        wanted = {tuple(cell): cell for cell in cells_of(self.study)}
+        first = {attack.name: self.study.victims_of(attack)[0].name for attack in self.study.attacks}
+        known = set()
+        for trial in (trial for path in self.study.merge for trial in read_trials(Path(path))):
+            # Trials from before attacks had several victims name none.
+            victim = trial.victim or first.get(trial.attack, "")
+            cell = wanted.get((trial.attack, victim, trial.defense, trial.seed))
+            if cell is not None and trial.settings == self.computing.outcome(cell):
+                known.add(cell)
+        return [cell for cell in wanted.values() if cell not in known]
+
+    @cached_property
+    def standing(self) -> list[Cell]:
+        """The local cells whose files are all there, whether they are current or not."""
+        return [cell for cell in self.local if all(map(os.path.exists, self.computing.gathered(cell)))]
+
+    # --- Jobs ---
+
+    def trials(self, scope: str) -> Job:
+        """Gather one line per victim.
+
+        What stands so far is no input, so none of it is made or remade; victims whose card names other settings than
+        the config's are refused by name.
+        """
+        cells = self.standing if scope else self.local
+        files = [path for cell in cells for path in self.computing.gathered(cell)]
+        made = digest_of([f"{path}@{os.stat(path).st_mtime_ns}" for path in files]) if scope else ""
+        return Job(
+            "trials",
+            "trials.py",
+            {"files": [] if scope else files, "merge": self.study.merge},
+            self._outputs("trials", scope=scope),
+            spec(lines=list(self._gathering(cells, known=not scope))),
+            options={kind: [folder] for kind, folder in self.places.folders.items()},
+            depends=(made,) if scope else (),
+            piped=True,
+            name=scope,
+        )
+
+    def tables(self, scope: str) -> Job:
+        """Make the study's own table."""
+        attacks = self.study.attacks
+        claims = [_claim(attack, attack.published[0]) for attack in attacks if attack.published]
+        return self._table(
+            "tables",
+            scope,
+            self._described(attacks),
+            {
+                "lines": self.lines(self._listed),
+                "measures": self.measures(attacks),
+                "compare": list(self.study.compare),
+                "mean_over_victims": self.study.mean_over_victims,
+                "claims": claims,
+            },
+            published=bool(claims),
+        )
+
+    def paper_table(self, scope: str, number: int) -> Job:
+        """Make one table of the paper, in its own layout."""
+        attacks = [attack for attack in self.study.attacks if number in [place.table for place in attack.published]]
+        return self._table(
+            "paper_table",
+            scope,
+            self._described(attacks),
+            {
+                "lines": self.lines(self._listed),
+                "measures": self.measures(self.study.attacks),
+                "compare": list(self.study.compare),
+                "mean_over_victims": self.study.mean_over_victims,
+                "claims": [
+                    _claim(attack, place) for attack in attacks for place in attack.published if place.table == number
+                ],
+            },
+            published=True,
+            number=number,
+        )
+
+    def ablation(self, scope: str, ablation: str) -> Job:
+        """Make the table of one ablation, beside undefended training if the study has it."""
+        chosen = next(each for each in self.study.ablations if each.name == ablation)
+        meetings = self._varied(chosen)
+        attacks = list({attack.name: attack for attack, _, _ in meetings}.values())
+        return self._table(
+            "ablation",
+            scope,
+            self._described(attacks),
+            dict(
+                **chosen.told("vary", "attacks"),
+                settings=list(chosen.vary),
+                lines=self.lines(meetings),
+                measures=self.measures(attacks),
+                compare=list(self.study.compare),
+                variants=[
+                    {"row": variant.row.name, "values": dict(variant.values), "own": variant.own}
+                    for variant in self.study.variants
+                    if variant.ablation == ablation
+                ],
+            ),
+            published=False,
+            ablation=ablation,
+        )
+
+    def _table(
+        self, stage: str, scope: str, described: dict[str, Any], told: dict[str, Any], published: bool, **wildcards: Any
+    ) -> Job:
+        return Job(
+            stage,
+            f"{stage}.py",
+            {
+                "trials": [self.trials_path(scope), *self.study.merge],
+                "files": sorted(map(str, self.published.glob("*"))) if published else [],
+            },
+            self._outputs(stage, scope=scope, **wildcards),
+            spec(**described, **told),
+            options={"reference": [str(self.published)]} if published else {},
+            piped=True,
+            name="/".join(str(value) for value in (*wildcards.values(), scope) if value != ""),
+        )
+
+    def trials_path(self, scope: str) -> str:
+        """The file of the study's own trials."""
+        return self._outputs("trials", scope=scope)["trials"]
+
+    def path(self, stage: str, kind: str, scope: str = "", **wildcards: Any) -> str:
+        """One file of a table."""
+        return self._outputs(stage, scope=scope, **wildcards)[kind]
+
+    def every(self, scope: str) -> list[str]:
+        """All files of all tables."""
+        outputs = [self._outputs("tables", scope=scope)]
+        outputs += [self._outputs("paper_table", scope=scope, number=number) for number in self.numbers]
+        outputs += [self._outputs("ablation", scope=scope, ablation=each.name) for each in self.study.ablations]
+        return [path for found in outputs for path in found.values()]
+
+    def _outputs(self, stage: str, **wildcards: Any) -> dict[str, str]:
+        return {name: pattern.format(**wildcards) for name, pattern in self.places.outputs(stage).items()}
+
+    # --- What the programs are told ---
+
+    def _described(self, attacks: Sequence[AttackSettings]) -> dict[str, Any]:
+        return {"description": self.study.description, "scale": scale_of(self.study, attacks)}
+
+    @property
+    def _listed(self) -> list[Meeting]:
+        """Who meets whom in the study's own tables; ablations have theirs."""
+        rows = {row.name for row in self.study.defenses}
+        return [meeting for meeting in self.study.meetings() if meeting[2].name in rows]
+
+    def _varied(self, ablation: Ablation) -> list[Meeting]:
+        """The meetings of the variants, of the row itself, against which all are tested, and of undefended training."""
+        some = [variant.row.name for variant in self.study.variants if variant.ablation == ablation.name]
+        rows = {*self.study.compare[:1], ablation.defense, *some}
+        faced = ablation.attacks or self.study.defense(ablation.defense).attacks
+        return [
+            (attack, victim, row)
+            for attack, victim, row in self.study.meetings()
+            if row.name in rows and (faced is None or attack.name in faced)
+        ]
+
+    def lines(self, meetings: Iterable[Meeting] | None = None) -> list[dict[str, Any]]:
+        """Which trials belong to the rows of a table; to those of all tables if not given."""
+        return [
+            {
+                "attack": attack.name,
+                "victim": victim.name,
+                "defense": row.name,
+                "control": not row.poisoned,
+                "seeds": list(self.study.seeds_of(attack)),
+                "settings": self.computing.outcome(Cell(attack.name, victim.name, row.name, 0)),
+                "called": row.published or row.name,
+            }
+            for attack, victim, row in (self.study.meetings() if meetings is None else meetings)
+        ]
+
+    def measures(self, attacks: Iterable[AttackSettings]) -> list[dict[str, Any]]:
+        """What each attack's outcome is counted in."""
+        return [
+            {"attack": attack.name, "measures": [measure.told() for measure in attack.measures]} for attack in attacks
+        ]
+
+    def _gathering(self, cells: Sequence[Cell], known: bool) -> Iterable[dict[str, Any]]:
+        """Some cells, gathered by row, and what each row's victims cost besides their own training."""
+        found = set(cells)
+        for attack, victim, row in self.study.meetings():
+            first = Cell(attack.name, victim.name, row.name, 0)
+            seeds = [seed for seed in self.study.seeds_of(attack) if first._replace(seed=seed) in found]
+            network = self.study.network_of(row)
+            if seeds:
+                yield {
+                    "attack": attack.name,
+                    "victim": victim.name,
+                    "defense": row.name,
+                    "seeds": seeds,
+                    "settings": self.computing.outcome(first) if known else None,
+                    "detector": row.detector is not None,
+                    "noise": row.friendly is not None,
+                    "filter": bool(row.filters),
+                    "network": network,
+                    "network_settings": network and self.computing.outcome(first._replace(defense=network)),
+                }
+
+
+def _claim(attack: AttackSettings, place: Any) -> dict[str, Any]:
+    return dict(attack=attack.name, **place.told())

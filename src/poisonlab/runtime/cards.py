@@ -1,0 +1,87 @@
+"""Run cards: how long a job took, on which device, with which software and from which commit."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from poisonlab.errors import DivergedError
+from poisonlab.files import write_sealed
+
+# Only the names of devices and the amounts of memory are asked of torch, and only by who writes a card.
+if TYPE_CHECKING:
+    import torch
+
+
+class RunCard:
+    """The volatile facts of one job: how long, on what, with which software. Nothing consumes them but reports."""
+
+    def __init__(self, device: torch.device, spec: Sequence[str]) -> None:
+        self._device = device
+        self._spec = list(spec)
+        self._begin = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Wall time since the card was opened."""
+        return round(time.perf_counter() - self._begin, 3)
+
+    def write_failed(self, path: Path, error: DivergedError, **more: Any) -> None:
+        """Write the card of a job for which a training diverged, and a warning in the log.
+
+        The job itself succeeds: it would diverge again, and a victim's failure is a result. In the place of its tensors
+        it leaves ``write_diverged`` to say so to the jobs that need them.
+        """
+        print(f"warning: {error}", file=sys.stderr)
+        self.write(path, failed=error.facts(), **more)
+
+    def write(self, path: Path, **more: Any) -> None:
+        """Write the card; ``more`` is added to it."""
+        import torch
+
+        on_gpu = self._device.type == "cuda"
+        write_sealed(
+            path,
+            {
+                "spec": self._spec,
+                "seconds": self.seconds(),
+                "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "device": torch.cuda.get_device_name() if on_gpu else processor(),
+                # Kernels are chosen by it, and with them the last bits.
+                "cpu": torch.backends.cpu.get_cpu_capability(),
+                "threads": torch.get_num_threads(),
+                "peak_host_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                "peak_device_mib": torch.cuda.max_memory_allocated() // 2**20 if on_gpu else None,
+                "software": {name: version(name) for name in ("torch", "torchvision", "numpy")}
+                | {"python": platform.python_version()},
+                "commit": commit(),
+                **more,
+            },
+        )
+
+
+def processor() -> str:
+    """The CPU's name as Linux knows it, or at least its architecture."""
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text(encoding="utf-8").splitlines() if described.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    """The checkout's commit, ``-dirty`` if there are changes; None without git."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,117 @@
+"""The frame of every stage program: arguments, and problems as one line."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import io
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from poisonlab.errors import DamagedError, PoisonlabError, SettingsError
+from poisonlab.provenance import parse
+from poisonlab.runtime.clock import Clock
+from poisonlab.runtime.setting_aside import deal_with
+
+EXIT_BAD_INPUT = 2
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+    """Run a stage program: exit 0, or print one line on a problem that the user can cure and exit 2."""
+    # What was imported stays until the end: without this, collecting it at the exit takes a third of torch's import.
+    # But Triton, where it is there, calls what is not collected leaked.
+    if "triton" not in sys.modules:
+        gc.freeze()
+    sys.stderr = _Heedless(sys.stderr)
+    clock = Clock(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+        clock.bring_to_present()
+    except DamagedError as error:
+        fail(deal_with(error))
+    except PoisonlabError as error:
+        fail(str(error))
+    except MemoryError:
+        fail("out of memory: use a smaller dataset or batch size, or run fewer jobs at once (--cores)")
+    except OSError as error:
+        fail(f"{error.filename or 'file system'}: {error.strerror or error}")
+    except ValueError as error:
+        if "Expected more than 1 value per channel" in str(error):  # torch's
+            fail(
+                "batch norm cannot train on one example of so small an image: choose a batch_size that leaves no last "
+                "batch of one, larger images, or a model with norm: group"
+            )
+        raise
+    except RuntimeError as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's
+            fail("out of memory on the GPU: lower the batch size, or set device: cpu")
+        # The CPU allocator has no exception type of its own.
+        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
+            fail("out of memory: use a smaller dataset or batch size, or run fewer jobs at once (--cores)")
+        raise
+
+
+class _Heedless(io.TextIOBase):
+    """A stream that drops what it cannot write: on a full disk, the progress in a log should not end a computation."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
+def fail(message: str) -> None:
+    """Print ``message`` on one line of standard error and exit with status 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    raise SystemExit(EXIT_BAD_INPUT)
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the arguments of every stage program that computes with torch."""
+    arguments = argparse.ArgumentParser(description=description)
+    arguments.add_argument(
+        "--spec", nargs="+", required=True, metavar="KEY=VALUE", help="settings, as the workflow passes them"
+    )
+    arguments.add_argument("--dataset", type=Path, required=True, help="the dataset (.safetensors)")
+    arguments.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    arguments.add_argument("--threads", type=int, default=1, help="CPU threads; part of what makes bits repeat")
+    arguments.add_argument("--jobs-per-gpu", type=int, default=1, help="wait for a GPU with fewer jobs than this")
+    return arguments
+
+
+def add_checkpoint_arguments(arguments: argparse.ArgumentParser) -> None:
+    """Add ``--checkpoint``, ``--checkpoint-seconds`` and ``--code``."""
+    arguments.add_argument(
+        "--checkpoint", type=Path, required=True, help="where an interrupted run goes on from (.safetensors)"
+    )
+    arguments.add_argument("--checkpoint-seconds", type=float, default=120.0, help="time between two saves")
+    arguments.add_argument("--code", nargs="*", default=[], help="digests of the code, as the workflow passes them")
+
+
+def settings(strings: Sequence[str]) -> dict[str, Any]:
+    """The nested settings of ``--spec``; of standard input, with a NUL after each, if all it says is ``-``.
+
+    Raises:
+        SettingsError: a string is malformed.
+    """
+    try:
+        piped = list(strings) == ["-"]
+        return parse(sys.stdin.buffer.read().decode("utf-8").split("\0")[:-1] if piped else strings)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error

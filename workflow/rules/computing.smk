@@ -1,0 +1,175 @@
+# The stages that compute, one job per expensive unit.
+
+
+# The dataset: read or drawn once, so that no other job depends on where it came from.
+rule dataset:
+    input:
+        unpack(inputs("dataset")),
+    output:
+        **outputs("dataset"),
+    log:
+        log_of("dataset"),
+    conda:
+        "../../envs/conda.yaml"
+    params:
+        settings=settings("dataset"),
+        code=code("dataset"),
+        command=command("dataset"),
+    shell:
+        "{params.command} > {log:q} 2>&1"
+
+
+# The attacker's surrogates, trained on clean data: one, or an ensemble, per seed.
+rule pretrain:
+    input:
+        unpack(inputs("pretrain")),
+    output:
+        **outputs("pretrain"),
+    log:
+        log_of("pretrain"),
+    conda:
+        "../../envs/conda.yaml"
+    threads: study.threads
+    resources:
+        gpu=int(ON_GPU),
+    params:
+        settings=settings("pretrain"),
+        code=code("pretrain"),
+        command=command("pretrain"),
+    shell:
+        "{params.command} > {log:q} 2>&1"
+
+
+rule pretrained:
+    input:
+        graph.pretrained(),
+
+
+# Poisons: one set per attack and seed.
+rule craft:
+    input:
+        unpack(inputs("craft")),
+    output:
+        **outputs("craft"),
+    log:
+        log_of("craft"),
+    conda:
+        "../../envs/conda.yaml"
+    threads: study.threads
+    resources:
+        gpu=int(ON_GPU),
+    params:
+        settings=settings("craft"),
+        code=code("craft"),
+        command=command("craft"),
+    shell:
+        "{params.command} > {log:q} 2>&1"
+
+
+rule poisons:
+    input:
+        graph.poisons(),
+
+
+# Filters: which examples a row keeps, by the features of a network that another job trained.
+rule filter:
+    input:
+        unpack(inputs("filter")),
+    output:
+        **outputs("filter"),
+    log:
+        log_of("filter"),
+    conda:
+        "../../envs/conda.yaml"
+    threads: study.threads
+    resources:
+        gpu=int(ON_GPU),
+    params:
+        settings=settings("filter"),
+        code=code("filter"),
+        command=command("filter"),
+    shell:
+        "{params.command} > {log:q} 2>&1"
+
+
+rule filters:
+    input:
+        graph.paths("filter", "keep"),
+
+
+# Friendly noise: one file per cell that uses it.
+rule noise:
+    input:
+        unpack(inputs("noise")),
+    output:
+        **outputs("noise"),
+    log:
+        log_of("noise"),
+    conda:
+        "../../envs/conda.yaml"
+    threads: study.threads
+    resources:
+        gpu=int(ON_GPU),
+    params:
+        settings=settings("noise"),
+        code=code("noise"),
+        command=command("noise"),
+    shell:
+        "{params.command} > {log:q} 2>&1"
+
+
+rule noises:
+    input:
+        graph.paths("noise", "noise"),
+
+
+# Victims: one per cell.
+rule train:
+    input:
+        unpack(inputs("train")),
+    output:
+        **outputs("train"),
+    log:
+        log_of("train"),
+    conda:
+        "../../envs/conda.yaml"
+    threads: study.threads
+    resources:
+        gpu=int(ON_GPU),
+    params:
+        settings=settings("train"),
+        code=code("train"),
+        command=command("train"),
+    shell:
+        "{params.command} > {log:q} 2>&1"
+
+
+rule victims:
+    input:
+        graph.paths("train", "weights"),
+
+
+# Detectors: they examine the finished victim of another row.
+rule detect:
+    input:
+        unpack(inputs("detect")),
+    output:
+        **outputs("detect"),
+    log:
+        log_of("detect"),
+    conda:
+        "../../envs/conda.yaml"
+    threads: study.threads
+    resources:
+        gpu=int(ON_GPU),
+    params:
+        settings=settings("detect"),
+        code=code("detect"),
+        command=command("detect"),
+    shell:
+        "{params.command} > {log:q} 2>&1"
+
+
+rule detections:
+    input:
+        graph.paths("detect", "metrics"),
