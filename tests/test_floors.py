@@ -37,10 +37,7 @@ KNOWN: set[tuple[str, str]] = {
 """Imports that break the rule, each until its module has moved."""
 
 KNOWN_WITH_TORCH: set[str] = {
-    "evaluation.detection",
     "evaluation.outcome",
-    "figures.landscape",
-    "figures.output_std",
 }
 """Modules that import torch although they should not, each until it has moved."""
 
