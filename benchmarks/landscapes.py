@@ -18,7 +18,7 @@ from contest import Contest, run
 from torch import Tensor
 
 from poisonlab.attacks.matching import target_gradient
-from poisonlab.figures.landscape import (
+from poisonlab.landscapes.surfaces import (
     directions_through,
     filter_directions,
     grid,

@@ -31,9 +31,6 @@ KNOWN: set[tuple[str, str]] = set()
 """Imports that break the rule, each until its module has moved."""
 
 KNOWN_WITH_TORCH: set[str] = {
-    "evaluation.detection",
-    "figures.landscape",
-    "figures.output_std",
 }
 """Modules that import torch although they should not, each until it has moved."""
 

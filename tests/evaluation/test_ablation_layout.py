@@ -8,24 +8,23 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from made import MEASURES, stage, trial
+from made import line as line_of
 
-from poisonlab.evaluation.ablation_layout import OUTCOMES, VariantOf, compare_variants, readable_variants
-from poisonlab.evaluation.choosing import Line
+from poisonlab.evaluation.ablation_layout import VariantOf, compare_variants, readable_variants
 from poisonlab.evaluation.layouts import latex, markdown, value_text
 from poisonlab.evaluation.trials import Trial
 
 SEEDS = tuple(range(6))
 
 
-def line(defense: str, attack: str = "gm") -> Line:
-    return Line(attack=attack, defense=defense, control=False, seeds=SEEDS, settings="s", called=defense)
+def line(defense: str, attack: str = "gm") -> dict[str, Any]:
+    return line_of(attack, defense, SEEDS)
 
 
 def trials(defense: str, failures: int, accuracy: float = 0.9, attack: str = "gm", count: int = 6) -> list[Trial]:
     """The attack fails with the first so many seeds."""
-    return [
-        Trial(attack, defense, seed, float(seed >= failures), 0.5, accuracy + seed / 1000, 1.0) for seed in range(count)
-    ]
+    return [trial(attack, defense, seed, float(seed >= failures), accuracy + seed / 1000) for seed in range(count)]
 
 
 def variant(row: str, own: bool = False, **values: Any) -> VariantOf:
@@ -37,13 +36,25 @@ VARIANTS = [variant("lr-10", lr=10.0), variant("friends", own=True, lr=100.0), v
 TRIALS = [*trials("none", 0), *trials("lr-50", 3, 0.8), *trials("friends", 6), *trials("lr-10", 1, count=4)]
 
 
+def compare(
+    trials: list[Trial], lines: list[dict[str, Any]], variants: list[VariantOf], base: str, settings: list[str]
+) -> pd.DataFrame:
+    return compare_variants(trials, stage(lines), variants, base, settings)
+
+
+def readable(table: pd.DataFrame, settings: list[str]) -> pd.DataFrame:
+    return readable_variants(table, MEASURES, settings, "none")
+
+
 def by_row(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return {str(each["row"]): each for each in table.to_dict("records")}
 
 
 def test_a_line_per_value_in_the_order_of_the_values_below_undefended_training() -> None:
-    table = compare_variants(TRIALS, LINES, VARIANTS, "friends", ["lr"])
-    assert list(table.columns) == ["attack", "row", "lr", "own", *OUTCOMES]
+    table = compare(TRIALS, LINES, VARIANTS, "friends", ["lr"])
+    names = ("success", "adversarial_confidence", "accuracy")
+    intervals = [f"{name}{end}" for name in names for end in ("", "_low", "_high", "_n")]
+    assert list(table.columns) == ["attack", "victim", "row", "lr", "own", "n", *intervals, "p", "p_holm"]
     assert table["row"].tolist() == ["none", "lr-10", "friends", "lr-50"]
     assert table["lr"].tolist() == [None, 10, 100, 50]
     assert table["own"].tolist() == [False, False, True, False]
@@ -53,37 +64,37 @@ def test_a_line_per_value_in_the_order_of_the_values_below_undefended_training()
 
 
 def test_all_are_tested_against_the_studys_row() -> None:
-    found = by_row(compare_variants(TRIALS, LINES, VARIANTS, "friends", ["lr"]))
+    found = by_row(compare(TRIALS, LINES, VARIANTS, "friends", ["lr"]))
     # Where friends fails always, those that differ fall one way: 2 / 2^k of 6, 3 and 3 (of four shared) seeds.
     raw = {"none": 2 / 64, "lr-10": 2 / 8, "lr-50": 2 / 8}
     for name, value in raw.items():
-        assert found[name]["p_success"] == pytest.approx(value)
-    corrected = {name: found[name]["p_success_holm"] for name in raw}
+        assert found[name]["p"] == pytest.approx(value)
+    corrected = {name: found[name]["p_holm"] for name in raw}
     assert corrected == pytest.approx({"none": 3 * 2 / 64, "lr-10": 0.5, "lr-50": 0.5})
-    assert math.isnan(found["friends"]["p_success"])
+    assert math.isnan(found["friends"]["p"])
 
 
 def test_the_studys_row_is_compared_with_also_where_its_value_is_not_among_those_varied() -> None:
-    table = compare_variants(TRIALS, LINES, [VARIANTS[0], VARIANTS[2]], "friends", ["lr"])
+    table = compare(TRIALS, LINES, [VARIANTS[0], VARIANTS[2]], "friends", ["lr"])
     assert table["row"].tolist() == ["none", "lr-10", "lr-50"]
     assert not table["own"].any()
-    assert by_row(table)["lr-50"]["p_success"] == pytest.approx(2 / 8)
+    assert by_row(table)["lr-50"]["p"] == pytest.approx(2 / 8)
 
 
 def test_each_attack_has_its_own_lines_and_tests() -> None:
     lines = [*LINES, line("friends", "bp"), line("lr-10", "bp")]
     more = [*trials("friends", 0, attack="bp"), *trials("lr-10", 6, attack="bp")]
-    table = compare_variants([*more, *TRIALS], lines, VARIANTS, "friends", ["lr"])
+    table = compare([*more, *TRIALS], lines, VARIANTS, "friends", ["lr"])
     assert list(zip(table["attack"], table["row"], strict=True))[4:] == [("bp", "lr-10"), ("bp", "friends")]
     first, second = (by_row(table[table["attack"] == attack]) for attack in ("gm", "bp"))
-    assert second["lr-10"]["p_success_holm"] == pytest.approx(2 / 64)
-    assert first["none"]["p_success_holm"] == pytest.approx(6 / 64)
+    assert second["lr-10"]["p_holm"] == pytest.approx(2 / 64)
+    assert first["none"]["p_holm"] == pytest.approx(6 / 64)
 
 
 def test_what_nobody_has_run_has_a_line() -> None:
-    table = compare_variants(TRIALS[:6], LINES, VARIANTS, "friends", ["lr"])
+    table = compare(TRIALS[:6], LINES, VARIANTS, "friends", ["lr"])
     assert table["n"].tolist() == [6, 0, 0, 0]
-    shown = readable_variants(table, ["lr"])
+    shown = readable(table, ["lr"])
     assert shown["lr"].tolist() == ["(no defense)", "10", "100", "50"]
     assert shown["Poison success [95 % CI]"].tolist()[1:] == ["–"] * 3
     assert "nan" not in (markdown(shown) + latex(shown)).lower()
@@ -104,14 +115,14 @@ def test_values_stay_what_they_are_beside_the_row_without_one(
 ) -> None:
     lines = [line("none"), line("a"), line("b")]
     variants = [variant(name, x=value) for name, value in zip("ab", values, strict=True)]
-    table = compare_variants(trials("a", 0), lines, variants, "a", ["x"])
+    table = compare(trials("a", 0), lines, variants, "a", ["x"])
     text = pd.read_csv(StringIO(table.to_csv(index=False)), dtype=str, keep_default_na=False)
     assert text["x"].tolist() == ["", *written]
-    assert readable_variants(table, ["x"])["x"].tolist() == ["(no defense)", *shown]
+    assert readable(table, ["x"])["x"].tolist() == ["(no defense)", *shown]
 
 
 def test_readable_numbers() -> None:
-    shown = readable_variants(compare_variants(TRIALS, LINES, VARIANTS, "friends", ["lr"]), ["lr"])
+    shown = readable(compare(TRIALS, LINES, VARIANTS, "friends", ["lr"]), ["lr"])
     assert set(shown["Attack"]) == {""}
     assert shown["n"].tolist() == ["6", "4", "6", "6"]
     assert shown["p (Holm)"].tolist() == ["0.094", "0.500", "", "0.500"]
@@ -123,8 +134,8 @@ def test_readable_numbers() -> None:
 
 def test_two_settings_have_a_column_each() -> None:
     variants = [variant("a", own=True, lr=1.0, norm="l2"), variant("b", lr=2.0, norm="l1")]
-    table = compare_variants(trials("a", 0), [line("none"), line("a"), line("b")], variants, "a", ["norm", "lr"])
-    shown = readable_variants(table, ["norm", "lr"])
+    table = compare(trials("a", 0), [line("none"), line("a"), line("b")], variants, "a", ["norm", "lr"])
+    shown = readable(table, ["norm", "lr"])
     assert list(shown.columns)[:4] == ["Attack", "norm", "lr", "n"]
     assert shown["norm"].tolist() == ["(no defense)", "l2", "l1"]
     assert shown["lr"].tolist() == ["", "1", "2"]

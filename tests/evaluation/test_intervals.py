@@ -10,9 +10,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.stats.proportion import proportion_confint
 
 from poisonlab.evaluation import intervals
-from poisonlab.evaluation.intervals import Interval, holm, mcnemar_exact, mean_t, paired_permutation, wilson
+from poisonlab.evaluation.intervals import (
+    Interval,
+    holm,
+    mcnemar_exact,
+    mean_of_shares,
+    mean_t,
+    paired_permutation,
+    wilson,
+)
 
 probabilities = st.floats(0, 1)
 
@@ -137,6 +146,71 @@ class TestMeanT:
     def test_refuses_an_impossible_level(self, level: float) -> None:
         with pytest.raises(ValueError):
             mean_t([1.0, 2.0], level)
+
+
+class TestMeanOfShares:
+    @pytest.mark.parametrize("values", [[0.0], [0.0, 0.0], [1.0, 1.0, 1.0], [0, 1, 0, 0, 1], [1.0] * 7 + [0.0] * 13])
+    def test_yes_or_no_gets_clopper_and_pearson_s(self, values: list[float]) -> None:
+        interval = mean_of_shares(values)
+        expected = proportion_confint(sum(values), len(values), method="beta")
+        assert (interval.low, interval.high) == pytest.approx(expected, abs=1e-6)
+        assert interval.n == len(values)
+
+    @pytest.mark.parametrize("values", [[0.5], [0.998, 1, 1], [0.3, 0.35, 0.42], [0.0, 0.1, 0.4, 0.4, 0.9, 1.0]])
+    def test_bounds_are_quantiles_of_randomly_weighted_means(self, values: list[float]) -> None:
+        weights = np.random.default_rng(0).dirichlet(np.ones(len(values) + 1), 200_000)
+        interval = mean_of_shares(values, 0.9)
+        assert interval.high == pytest.approx(np.quantile(weights @ [*values, 1.0], 0.95), abs=0.004)
+        assert interval.low == pytest.approx(np.quantile(weights @ [*values, 0.0], 0.05), abs=0.004)
+
+    @pytest.mark.parametrize("n", [2, 3, 5])
+    @pytest.mark.parametrize(
+        "distribution",
+        [
+            # Never, seldom, sometimes and mostly on the whole; works or fails; two kinds of poison sets.
+            {0.0: 1.0},
+            {0.0: 0.8, 0.1: 0.2},
+            {0.0: 0.7, 0.9: 0.3},
+            {0.98: 0.2, 1.0: 0.8},
+            {0.0: 0.5, 1.0: 0.5},
+            {0.02: 0.4, 0.5: 0.3, 0.95: 0.3},
+            {0.45: 0.3, 0.5: 0.4, 0.55: 0.3},
+        ],
+    )
+    def test_covers_the_mean_of_any_distribution(self, distribution: dict[float, float], n: int) -> None:
+        """By enumeration of all samples; Student's t covers as little as a third of the time."""
+        mean = sum(value * chance for value, chance in distribution.items())
+        covered = 0.0
+        for sample in itertools.combinations_with_replacement(distribution, n):
+            counts = [sample.count(value) for value in distribution]
+            orders = math.factorial(n) // math.prod(map(math.factorial, counts))
+            chance = orders * math.prod(distribution[value] for value in sample)
+            interval = mean_of_shares(sample)
+            covered += chance * (interval.low - 1e-6 <= mean <= interval.high + 1e-6)
+        assert covered >= 0.95
+
+    def test_covers_the_mean_of_rates_that_pile_up_at_an_end(self) -> None:
+        """Rates of 100 targets, two poison sets each, most of which hardly work: a simulation."""
+        rng = np.random.default_rng(7)
+        rates = rng.binomial(100, rng.beta(0.2, 3.8, (150, 2))) / 100
+        ours = [mean_of_shares(pair) for pair in rates]
+        assert sum(interval.low <= 0.05 <= interval.high for interval in ours) >= 0.95 * len(rates)
+        students = [mean_t(pair) for pair in rates]
+        assert sum(interval.contains(0.05) for interval in students) < 0.8 * len(rates)
+
+    def test_is_little_wider_than_student_s_for_many_seeds(self) -> None:
+        values = np.random.default_rng(1).uniform(0, 1, 24)
+        ours, students = mean_of_shares(values), mean_t(values)
+        assert ours.high - ours.low < 1.3 * (students.high - students.low)
+
+    def test_the_ends_mirror_each_other(self) -> None:
+        interval, mirrored = mean_of_shares([0.0, 0.25, 0.5]), mean_of_shares([1.0, 0.75, 0.5])
+        assert (interval.low, interval.high) == pytest.approx((1 - mirrored.high, 1 - mirrored.low), abs=1e-9)
+
+    @pytest.mark.parametrize("values", [[], [1.1], [-0.1, 0.5], [math.nan], np.ones((2, 2))])
+    def test_refuses(self, values: list[float]) -> None:
+        with pytest.raises(ValueError):
+            mean_of_shares(values)
 
 
 def t_mass(bound: float, degrees: int) -> float:
@@ -284,7 +358,7 @@ class TestHolm:
             holm(p_values)
 
 
-@pytest.mark.parametrize("function", [wilson, mean_t, mcnemar_exact, paired_permutation, holm])
+@pytest.mark.parametrize("function", [wilson, mean_t, mean_of_shares, mcnemar_exact, paired_permutation, holm])
 def test_documents_its_source_and_errors(function: Callable[..., object]) -> None:
     assert function.__doc__ is not None
     assert "Source:" in function.__doc__

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
+from made import VICTIM, stage, trial
+from made import line as line_of
 
+from poisonlab.config.measures import ACCURACY, SUCCESS
 from poisonlab.config.study import Study, read_study
 from poisonlab.errors import SettingsError
-from poisonlab.evaluation.choosing import Claim, Line
+from poisonlab.evaluation.choosing import AttackMeasures, Claim, Line, Shown
 from poisonlab.evaluation.layouts import markdown
-from poisonlab.evaluation.paper_layout import compare, paper_layout, table_notes
-from poisonlab.evaluation.published import published
+from poisonlab.evaluation.paper_layout import compare as compare_of
+from poisonlab.evaluation.paper_layout import paper_layout, published_by_row, table_notes
+from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.trials import Trial
 
 ROOT = Path(__file__).resolve().parents[2]
-NUMBERS = published(ROOT / "reference")
+NUMBERS, FRIENDS = published(ROOT / "reference" / "friends"), read_paper(ROOT / "reference" / "friends")
 SEEDS = (0, 1, 2, 3)
 
 
@@ -26,17 +31,27 @@ def table(number: int) -> pd.DataFrame:
     return NUMBERS[NUMBERS["table"] == number]
 
 
-def line(attack: str, defense: str, called: str | None = None) -> Line:
-    return Line(
-        attack=attack, defense=defense, control=defense == "clean", seeds=SEEDS, settings="s", called=called or defense
-    )
+def line(attack: str, defense: str, called: str | None = None, victim: str = VICTIM) -> dict[str, Any]:
+    return line_of(attack, defense, SEEDS, victim, called=called or defense)
 
 
 def trials(attack: str, defense: str, successes: tuple[float, ...], accuracy: float, seconds: float) -> list[Trial]:
     return [
-        Trial(attack, defense, seed, success, 0.5, accuracy + seed / 100, seconds, control=defense == "clean")
+        trial(attack, defense, seed, success, accuracy + seed / 100, seconds, control=defense == "clean")
         for seed, success in zip(SEEDS, successes, strict=False)
     ]
+
+
+def claim(number: int, attack: str = "gm", **more: Any) -> Claim:
+    return Claim(attack=attack, table=number, **more)
+
+
+def compare(number: int, some: list[Trial], lines: list[dict[str, Any]], *claims: Claim, **more: Any) -> pd.DataFrame:
+    return compare_of(table(number), some, stage(lines, **more), claims)[0]
+
+
+def shown(number: int, *claims: Claim) -> pd.DataFrame:
+    return paper_layout(*compare_of(table(number), TRIALS, stage(LINES), claims), FRIENDS)
 
 
 LINES = [line("gm", name) for name in ("clean", "none", "friends-bernoulli", "mine")] + [line("gm", "half", "ap-0.5")]
@@ -49,7 +64,7 @@ TRIALS = [
 
 
 def test_every_published_line_stands_once_and_in_order() -> None:
-    compared = compare(table(1), TRIALS, LINES, [Claim(attack="gm", table=1)])
+    compared = compare(1, TRIALS, LINES, claim(1))
     printed = list(dict.fromkeys(table(1)["row"]))
     assert list(compared["row"])[: len(printed)] == printed
     # Then what the paper does not have.
@@ -62,44 +77,43 @@ def test_every_published_line_stands_once_and_in_order() -> None:
     assert found.loc["AP-0.5", "published_success"] == pytest.approx(0.10)
     assert found.loc["AP-0.5", "published_minutes"] == 221
     # Wilson's interval of 1 in 2 is [0.09, 0.91]; accuracies 0.95 and 0.96 have t(1) = 12.7: +- 6.4 points.
-    assert bool(found.loc["AP-0.5", "success_inside"])
-    assert bool(found.loc["AP-0.5", "accuracy_inside"])
+    assert bool(found.loc["AP-0.5", "published_success_inside"])
+    assert bool(found.loc["AP-0.5", "published_accuracy_inside"])
     # 0.90, 0.91, 0.92, 0.93: 0.915 +- 3.18 * 0.0129 / 2, the published 0.9152 amid it.
     assert found.loc["FRIENDS-B", "accuracy"] == pytest.approx(0.915)
-    assert bool(found.loc["FRIENDS-B", "accuracy_inside"])
+    assert bool(found.loc["FRIENDS-B", "published_accuracy_inside"])
     missing = found.loc["AP-0.75"]
     assert missing["n"] == 0
     assert math.isnan(missing["success"])
-    assert missing["success_inside"] is None
+    assert missing["published_success_inside"] is None
 
 
 def test_others_are_tested_against_friends_b_and_controls_are_not() -> None:
-    compared = compare(table(1), TRIALS, LINES, [Claim(attack="gm", table=1)]).set_index("defense")
+    compared = compare(1, TRIALS, LINES, claim(1)).set_index("defense")
     # Four of four against none of four: exact McNemar 2 / 2^4; half shares two seeds, one differs: p = 1. Holm doubles.
-    assert compared.loc["none", "p_best_holm"] == pytest.approx(2 * 2 / 2**4)
-    assert compared.loc["ap-0.5", "p_best_holm"] == 1
-    assert math.isnan(compared.loc["friends-bernoulli", "p_best_holm"])
-    assert math.isnan(compared.loc["clean", "p_best_holm"])
+    assert compared.loc["none", "p_friends-bernoulli_holm"] == pytest.approx(2 * 2 / 2**4)
+    assert compared.loc["ap-0.5", "p_friends-bernoulli_holm"] == 1
+    assert math.isnan(compared.loc["friends-bernoulli", "p_friends-bernoulli_holm"])
+    assert math.isnan(compared.loc["clean", "p_friends-bernoulli_holm"])
 
 
 def test_a_table_with_several_attacks_has_its_defenses_side_by_side() -> None:
     row = "Gradient Matching (xi = 16) | From-scratch"
-    compared = compare(table(3), TRIALS, LINES, [Claim(attack="gm", table=3, row=row)])
-    shown = paper_layout(compared)
-    assert len(shown) == table(3)["row"].nunique() == 6
-    ours = shown.set_index("Row").loc["Gradient Matching (xi = 16), From-scratch"]
+    text = shown(3, claim(3, row=row))
+    assert len(text) == table(3)["row"].nunique() == 6
+    ours = text.set_index("Row").loc["Gradient Matching (xi = 16), From-scratch"]
     assert ours["Undefended: n"] == "4"
     assert ours["Undefended: Poison Acc."].startswith("100.0 [")
     assert ours["Undefended: Published Poison Acc."] == "75.0 (inside)"
     assert ours["FRIENDS-B: Poison Acc."].startswith("0.0 [")
-    others = shown[shown["Row"] != ours.name]
+    others = text[text["Row"] != ours.name]
     assert set(others["Undefended: Poison Acc."]) == {"–"}
-    assert "|" not in "".join(shown["Row"])
+    assert "|" not in "".join(text["Row"])
 
 
 def test_times_stand_only_where_the_paper_has_some() -> None:
-    first = paper_layout(compare(table(1), TRIALS, LINES, [Claim(attack="gm", table=1)]))
-    fourth = paper_layout(compare(table(4), TRIALS, LINES, [Claim(attack="gm", table=4)]))
+    first = shown(1, claim(1))
+    fourth = shown(4, claim(4))
     assert list(first[first["Defense"] == "AP-0.5"]["Time"]) == ["6.0x"]
     assert list(first[first["Defense"] == "AP-0.5"]["Published time"]) == ["3 h 41 min"]
     assert "Time" not in fourth.columns
@@ -107,17 +121,68 @@ def test_times_stand_only_where_the_paper_has_some() -> None:
 
 def test_a_row_that_the_table_does_not_have() -> None:
     with pytest.raises(SettingsError, match="'gm': published row 'Poison Frogs' is not one of") as caught:
-        compare(table(3), TRIALS, LINES, [Claim(attack="gm", table=3, row="Poison Frogs")])
+        compare(3, TRIALS, LINES, claim(3, row="Poison Frogs"))
     assert "\n" not in str(caught.value)
 
 
 def test_notes_say_what_the_numbers_are() -> None:
-    compared = compare(table(1), TRIALS, LINES, [Claim(attack="gm", table=1)])
-    text = markdown(paper_layout(compared), table_notes(1, compared))
+    compared = compare(1, TRIALS, LINES, claim(1))
+    text = markdown(shown(1, claim(1)), table_notes(FRIENDS, 1, compared))
     assert "80 epochs, 20 poison sets" in text
     assert "A40" in text
     assert "not a standard error" in text
-    assert "A40" not in " ".join(table_notes(4, compare(table(4), TRIALS, LINES, [Claim(attack="gm", table=4)])))
+    assert "A40" not in " ".join(table_notes(FRIENDS, 4, compare(4, TRIALS, LINES, claim(4))))
+
+
+# --- several victims, and other papers' measures ---
+
+
+def test_published_numbers_stand_beside_the_mean_over_victims_or_the_first() -> None:
+    lines = [line("gm", "none", victim=victim) for victim in ("one", "two")]
+    some = [
+        trial("gm", "none", seed, value, victim=victim)
+        for victim, value in (("one", 1.0), ("two", 0.0))
+        for seed in SEEDS
+    ]
+    for more, own, victim, success in (
+        ({}, {}, "one", 1),
+        ({"mean_over_victims": True}, {}, "mean", 0.5),
+        ({"mean_over_victims": True}, {"victim": "two"}, "two", 0),
+    ):
+        found = compare(4, some, lines, claim(4, **own), **more).set_index("row").loc["No Def."]
+        assert (found["victim"], found["n"], found["success"]) == (victim, 4, success)
+        stood = published_by_row(NUMBERS, [claim(4, **own)], stage(lines, **more))
+        assert stood == {("gm", victim, "none"): pytest.approx({"success": 0.75, "accuracy": 0.935})}
+    with pytest.raises(SettingsError, match="published victim 'three' is not one of"):
+        compare(4, some, lines, claim(4, victim="three"))
+
+
+def test_a_table_may_print_other_measures() -> None:
+    """Peak and final accuracy, and epochs, of an attack without a goal; a measure that none of ours has is left out."""
+    printed = [
+        ("none", "peak_accuracy", 0.5),
+        ("none", "accuracy", 0.4),
+        ("none", "first_epoch", 3.0),
+        ("none", "x", 1),
+    ]
+    numbers = pd.DataFrame(
+        [(7, "Ours", defense, name, value, math.nan, "", "") for defense, name, value in printed],
+        columns=list(NUMBERS.columns),
+    )
+    some = [
+        Trial("none", VICTIM, "none", seed, {"peak_accuracy": 0.5 + seed / 10, "first_epoch": 2.0, "accuracy": 0.4})
+        for seed in range(3)
+    ]
+    lines = [line_of("none", "none", range(3))]
+    compared, measures = compare_of(numbers, some, stage(lines), [claim(7, "none")])
+    assert [measure.name for measure in measures] == ["peak_accuracy", "accuracy", "first_epoch"]
+    text = paper_layout(compared, measures, FRIENDS)
+    assert list(text.columns)[3:] == [
+        *("Peak accuracy", "Published Peak accuracy", "Test Acc.", "Published Test Acc."),
+        *("Epochs to low loss", "Published Epochs to low loss", "p against none", "p against friends-bernoulli"),
+    ]
+    assert text["Published Peak accuracy"].tolist() == ["50.0 (inside)"]
+    assert text["Published Epochs to low loss"].tolist() == ["3.0 (outside)"]
 
 
 # --- The study of the whole paper ---
@@ -130,14 +195,19 @@ def paper() -> Study:
 
 @pytest.mark.parametrize("number", range(1, 7))
 def test_every_published_number_has_a_cell_of_the_study(number: int, paper: Study) -> None:
-    lines = [line(attack.name, row.name, row.published) for attack, row in paper.meetings()]
+    lines = [line(attack.name, row.name, row.published, victim.name) for attack, victim, row in paper.meetings()]
     claims = [
-        Claim(attack=attack.name, table=place.table, row=place.row)
+        claim(number, attack.name, row=place.row)
         for attack in paper.attacks
         for place in attack.published
         if place.table == number
     ]
-    compared = compare(table(number), [], lines, claims)
+    own = Shown(
+        description="",
+        lines=[Line.model_validate(each) for each in lines],
+        measures=[AttackMeasures(attack=attack.name, measures=(SUCCESS, ACCURACY)) for attack in paper.attacks],
+    )
+    compared, _ = compare_of(table(number), [], own, claims)
     known = compared[compared["row"] != ""]
     assert len(known) > 0
     assert not known[known["our_defense"] == ""]["row"].tolist()
@@ -146,5 +216,5 @@ def test_every_published_number_has_a_cell_of_the_study(number: int, paper: Stud
 def test_the_paper_s_scale(paper: Study) -> None:
     matching, backdoor = paper.attack("gradient-matching"), paper.attack("sleeper-agent")
     assert (len(paper.seeds_of(matching)), len(paper.seeds_of(backdoor))) == (20, 24)
-    assert (paper.victim_of(matching).recipe.epochs, paper.victim_of(backdoor).recipe.epochs) == (80, 40)
+    assert (paper.victims_of(matching)[0].recipe.epochs, paper.victims_of(backdoor)[0].recipe.epochs) == (80, 40)
     assert {model.name for model in (paper.model_of(victim) for victim in paper.victims)} == {"resnet18"}

@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import COMPARE, MEASURES, VICTIM, trial
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
+from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.choosing import diverged
 from poisonlab.evaluation.detection import Detection
-from poisonlab.evaluation.intervals import mcnemar_exact, paired_permutation
-from poisonlab.evaluation.layouts import latex, markdown, readable, timing
+from poisonlab.evaluation.layouts import Outputs, latex, markdown, timing
+from poisonlab.evaluation.layouts import readable as readable_of
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.trials import Trial
+
+Pair = tuple[str, str]
+
+
+def tidy(
+    trials: Sequence[Trial],
+    published: Mapping[Pair, Mapping[str, float]] | None = None,
+    expected: Sequence[Pair] = (),
+    **more: Any,
+) -> pd.DataFrame:
+    """The results of a study with one victim, compared with two rows."""
+    known = {(attack, VICTIM, defense): values for (attack, defense), values in (published or {}).items()}
+    rows = [(attack, VICTIM, defense) for attack, defense in expected]
+    return tidy_results(trials, MEASURES, more.pop("compare", COMPARE), known, rows, **more)
+
+
+def readable(results: pd.DataFrame) -> pd.DataFrame:
+    return readable_of(results, MEASURES, COMPARE)
 
 
 def trials(attack: str, defense: str, successes: dict[int, float], accuracies: dict[int, float] | None = None,
            seconds: float = 1.0) -> list[Trial]:  # fmt: skip
     return [
-        Trial(attack, defense, seed, success, success / 2, (accuracies or {}).get(seed, 0.9), seconds)
+        trial(attack, defense, seed, success, (accuracies or {}).get(seed, 0.9), seconds)
         for seed, success in successes.items()
     ]
 
 
-def row(results: pd.DataFrame, defense: str, attack: str = "gm") -> pd.Series:  # type: ignore[type-arg]
-    chosen = results[(results["attack"] == attack) & (results["defense"] == defense)]
+def row(results: pd.DataFrame, defense: str, attack: str = "gm", victim: str = VICTIM) -> pd.Series:  # type: ignore[type-arg]
+    chosen = results[(results["attack"] == attack) & (results["defense"] == defense) & (results["victim"] == victim)]
     assert len(chosen) == 1
     return chosen.iloc[0]
 
@@ -46,7 +71,7 @@ DEFENDED = trials("gm", "d", {7: 0, 6: 0, 5: 0, 4: 0, 3: 0, 2: 0, 1: 0, 0: 1}, {
 
 
 def test_numbers_by_hand() -> None:
-    results = tidy_results([*NONE, *DEFENDED])
+    results = tidy([*NONE, *DEFENDED])
     none, defended = row(results, "none"), row(results, "d")
     assert (none["n"], none["success"], defended["success"]) == (8, 7 / 8, 1 / 8)
     for line, count in ((none, 7), (defended, 1)):
@@ -58,8 +83,8 @@ def test_numbers_by_hand() -> None:
     assert none["accuracy_high"] - none["accuracy"] == pytest.approx(half, rel=1e-7)
     assert defended["accuracy_change"] == pytest.approx(-0.02)
     # Six seeds changed, all one way: 2 / 2^6.
-    assert defended["p_success"] == pytest.approx(2 / 64)
-    assert math.isnan(none["p_success"])
+    assert defended["p_none"] == pytest.approx(2 / 64)
+    assert math.isnan(none["p_none"])
     assert (none["seconds"], defended["seconds"]) == (2, 5)
 
 
@@ -67,71 +92,60 @@ def test_pairs_are_matched_by_seed_and_not_by_order() -> None:
     none = trials("gm", "none", {0: 1, 1: 0}, {0: 0.9, 1: 0.5})
     # The same outcomes per seed, listed the other way round, and one seed that the reference lacks.
     other = trials("gm", "d", {9: 1, 1: 0, 0: 1}, {9: 0.1, 1: 0.6, 0: 1.0})
-    line = row(tidy_results([*none, *other]), "d")
-    assert line["p_success"] == 1
+    line = row(tidy([*none, *other]), "d")
+    assert line["p_none"] == 1
     assert line["accuracy_change"] == pytest.approx(0.1)
     assert line["n"] == 3
     assert line["accuracy"] == pytest.approx(1.7 / 3)
 
 
 def test_the_order_of_the_trials_does_not_matter() -> None:
-    straight = tidy_results([*NONE, *DEFENDED])
-    mixed = tidy_results([*NONE[4:], *DEFENDED[::-1], *NONE[:4]])
+    straight = tidy([*NONE, *DEFENDED])
+    mixed = tidy([*NONE[4:], *DEFENDED[::-1], *NONE[:4]])
     for defense in ("none", "d"):
         first, second = row(straight, defense), row(mixed, defense)
-        for name in ("success", "success_low", "accuracy", "accuracy_low", "accuracy_change", "p_success"):
+        for name in ("success", "success_low", "accuracy", "accuracy_low", "accuracy_change", "p_none"):
             assert first[name] == pytest.approx(second[name], nan_ok=True)
 
 
 def test_holm_is_over_the_attacks_own_rows() -> None:
     failed = dict.fromkeys(range(8), 0.0)
-    other = [Trial("gm", "e", t.seed, 1 - t.success, 0, 0.9, 1) for t in NONE]
-    results = tidy_results([*NONE, *DEFENDED, *other, *trials("bp", "none", dict.fromkeys(range(8), 1.0)),
+    other = [trial("gm", "e", t.seed, 1 - t.measures["success"]) for t in NONE]
+    results = tidy([*NONE, *DEFENDED, *other, *trials("bp", "none", dict.fromkeys(range(8), 1.0)),
                             *trials("bp", "d", failed)])  # fmt: skip
     # gm: 2/64 with six pairs, and eight pairs of which seven fell one way: (1 + 8) * 2 / 256.
     raw = {"d": 2 / 64, "e": 18 / 256}
     for name, value in raw.items():
-        assert row(results, name)["p_success"] == pytest.approx(value)
-    assert row(results, "d")["p_success_holm"] == pytest.approx(2 * 2 / 64)
-    assert row(results, "e")["p_success_holm"] == pytest.approx(max(18 / 256, 4 / 64))
-    assert row(results, "d", "bp")["p_success_holm"] == pytest.approx(2 / 256)
+        assert row(results, name)["p_none"] == pytest.approx(value)
+    assert row(results, "d")["p_none_holm"] == pytest.approx(2 * 2 / 64)
+    assert row(results, "e")["p_none_holm"] == pytest.approx(max(18 / 256, 4 / 64))
+    assert row(results, "d", "bp")["p_none_holm"] == pytest.approx(2 / 256)
     assert list(zip(results["attack"], results["defense"], strict=True)) == [
         ("gm", "none"), ("gm", "d"), ("gm", "e"), ("bp", "none"), ("bp", "d"),
     ]  # fmt: skip
 
 
 def test_without_the_reference_there_is_no_comparison() -> None:
-    results = tidy_results([*DEFENDED, *trials("bp", "none", {0: 1.0})])
+    results = tidy([*DEFENDED, *trials("bp", "none", {0: 1.0})])
     line = row(results, "d")
-    assert math.isnan(line["p_success"])
-    assert math.isnan(line["p_success_holm"])
+    assert math.isnan(line["p_none"])
+    assert math.isnan(line["p_none_holm"])
     assert math.isnan(line["accuracy_change"])
     table = readable(results)
-    assert table["p (Holm)"].tolist() == ["", ""]
+    assert table["p against none"].tolist() == ["", ""]
     assert "nan" not in markdown(table)
 
 
 def test_a_single_seed() -> None:
-    results = tidy_results([*trials("gm", "none", {4: 1}), *trials("gm", "d", {4: 0})])
+    results = tidy([*trials("gm", "none", {4: 1}), *trials("gm", "d", {4: 0})])
     line = row(results, "d")
     assert (line["success_low"], line["success_high"]) == pytest.approx(wilson_by_hand(0, 1), abs=1e-9)
     assert math.isnan(line["accuracy_low"])
-    assert line["p_success"] == 1
+    assert line["p_none"] == 1
     table = readable(results)
     assert table["Test accuracy [95 % CI]"].tolist() == ["90.0", "90.0"]
     for text in (markdown(table), latex(table)):
         assert "nan" not in text.lower()
-
-
-def test_rates_get_a_t_interval_and_a_permutation_test() -> None:
-    none = trials("sa", "none", {0: 0.75, 1: 0.5, 2: 1.0, 3: 0.75})
-    other = trials("sa", "d", {0: 0.25, 1: 0.25, 2: 0.5, 3: 0.0})
-    line = row(tidy_results([*none, *other]), "d", "sa")
-    half = stats.t.ppf(0.975, 3) * math.sqrt(((0.25 - 0.25) ** 2 * 2 + 0.25**2 * 2) / 3 / 4)
-    assert line["success"] == 0.25
-    assert line["success_high"] == pytest.approx(0.25 + half)
-    # All four fell: of the 16 sign patterns two are as extreme.
-    assert line["p_success"] == pytest.approx(2 / 16)
 
 
 # --- against FRIENDS-B --------------------------------------------------------------------------------------------
@@ -145,37 +159,37 @@ def test_every_row_is_tested_against_friends_b_on_the_same_seeds() -> None:
     # Two seeds that FRIENDS-B lacks count for neither.
     three = trials("gm", "three", {9: 1.0, 2: 1.0, 1: 1.0, 0: 1.0, 8: 1.0})
     control = [replace(trial, control=True) for trial in trials("gm", "clean", dict.fromkeys(range(8), 1.0))]
-    results = tidy_results([*control, *three, *UNDEFENDED, *six, *FRIENDS])
+    results = tidy([*control, *three, *UNDEFENDED, *six, *FRIENDS])
     # All that differ fall one way: McNemar's p is 2 / 2^k of k. Holm multiplies the three by 3, 2 and 1.
     raw = {"none": 2 / 2**8, "six": 2 / 2**6, "three": 2 / 2**3}
     for times, (name, value) in zip((3, 2, 1), raw.items(), strict=True):
-        assert row(results, name)["p_best"] == pytest.approx(value)
-        assert row(results, name)["p_best_holm"] == pytest.approx(times * value)
+        assert row(results, name)["p_friends-bernoulli"] == pytest.approx(value)
+        assert row(results, name)["p_friends-bernoulli_holm"] == pytest.approx(times * value)
     for name in ("friends-bernoulli", "clean"):
-        assert math.isnan(row(results, name)["p_best"])
-        assert math.isnan(row(results, name)["p_best_holm"])
+        assert math.isnan(row(results, name)["p_friends-bernoulli"])
+        assert math.isnan(row(results, name)["p_friends-bernoulli_holm"])
     # Against undefended training it is another test: six differs on two seeds.
-    assert row(results, "six")["p_success"] == pytest.approx(2 / 2**2)
-    assert math.isnan(row(results, "none")["p_success"])
-    shown = readable(results).set_index("Defense")["p against FRIENDS-B"].to_dict()
+    assert row(results, "six")["p_none"] == pytest.approx(2 / 2**2)
+    assert math.isnan(row(results, "none")["p_none"])
+    shown = readable(results).set_index("Defense")["p against friends-bernoulli"].to_dict()
     assert shown == {"clean": "", "three": "0.250", "none": "0.023", "six": "0.062", "friends-bernoulli": ""}
 
 
 def test_an_attack_that_friends_b_does_not_face_has_no_test_against_it() -> None:
-    results = tidy_results([*UNDEFENDED, *FRIENDS, *trials("bp", "none", {0: 1.0}), *trials("bp", "d", {0: 0.0})])
-    assert results[results["attack"] == "bp"][["p_best", "p_best_holm"]].isna().all(axis=None)
+    results = tidy([*UNDEFENDED, *FRIENDS, *trials("bp", "none", {0: 1.0}), *trials("bp", "d", {0: 0.0})])
+    assert results[results["attack"] == "bp"][["p_friends-bernoulli", "p_friends-bernoulli_holm"]].isna().all(axis=None)
     # Nor does it lengthen the family of the other.
-    assert row(results, "none")["p_best_holm"] == pytest.approx(2 / 2**8)
+    assert row(results, "none")["p_friends-bernoulli_holm"] == pytest.approx(2 / 2**8)
     tables = tables_of(markdown(readable(results)))
-    assert "p against FRIENDS-B" in tables["gm"][0]
-    assert "p against FRIENDS-B" not in tables["bp"][0]
+    assert "p against friends-bernoulli" in tables["gm"][0]
+    assert "p against friends-bernoulli" not in tables["bp"][0]
 
 
 def test_rates_are_compared_with_friends_b_by_permutation() -> None:
     best = [replace(trial, defense="friends-bernoulli") for trial in triggered("d", [0.0, 0.25, 0.0, 0.125])]
-    line = row(tidy_results([*triggered("none", [0.5, 0.75, 0.25, 1.0]), *best]), "none", "sa")
+    line = row(tidy([*triggered("none", [0.5, 0.75, 0.25, 1.0]), *best]), "none", "sa")
     # Four differences of one sign: 2 of 16 patterns are as far from zero.
-    assert line["p_best"] == pytest.approx(2 / 16)
+    assert line["p_friends-bernoulli"] == pytest.approx(2 / 16)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=9))
@@ -183,7 +197,7 @@ def test_rates_are_compared_with_friends_b_by_permutation() -> None:
 def test_tests_against_friends_b_are_binomial_tests_of_what_differs(seeds: list[tuple[bool, bool, bool]]) -> None:
     names = ("friends-bernoulli", "none", "d")
     outcomes = {name: [each[place] for each in seeds] for place, name in enumerate(names)}
-    results = tidy_results(
+    results = tidy(
         [trial for name, each in outcomes.items() for trial in trials("gm", name, dict(enumerate(map(float, each))))]
     )
     raw = {}
@@ -191,17 +205,10 @@ def test_tests_against_friends_b_are_binomial_tests_of_what_differs(seeds: list[
         pairs = [pair for pair in zip(outcomes[name], outcomes["friends-bernoulli"], strict=True) if pair[0] != pair[1]]
         ours = sum(mine for mine, _ in pairs)
         raw[name] = stats.binomtest(ours, len(pairs), 0.5).pvalue if pairs else 1.0
-        assert row(results, name)["p_best"] == pytest.approx(raw[name])
+        assert row(results, name)["p_friends-bernoulli"] == pytest.approx(raw[name])
     small, large = sorted(raw.values())
-    corrected = sorted(row(results, name)["p_best_holm"] for name in raw)
+    corrected = sorted(row(results, name)["p_friends-bernoulli_holm"] for name in raw)
     assert corrected == pytest.approx([min(1, 2 * small), min(1, max(2 * small, large))])
-
-
-def test_the_row_that_others_are_compared_with_may_be_another() -> None:
-    results = tidy_results([*NONE, *DEFENDED], reference_row="d")
-    assert row(results, "none")["p_success"] == pytest.approx(2 / 64)
-    assert math.isnan(row(results, "d")["p_success"])
-    assert row(results, "none")["accuracy_change"] == pytest.approx(0.02)
 
 
 # --- attacks with a trigger: rates over images --------------------------------------------------------------------
@@ -209,70 +216,150 @@ def test_the_row_that_others_are_compared_with_may_be_another() -> None:
 
 def triggered(defense: str, successes: list[float], without: float = 0.1, attack: str = "sa") -> list[Trial]:
     return [
-        Trial(attack, defense, seed, success, 0.5, 0.9, 1.0, untriggered_success=without + seed / 100)
+        trial(attack, defense, seed, success, untriggered_success=without + seed / 100, targets=1000)
         for seed, success in enumerate(successes)
     ]
 
 
-def test_success_without_the_trigger_is_a_mean_of_its_own() -> None:
-    results = tidy_results([*triggered("none", [0.75, 0.5]), *triggered("d", [0.25, 0.25], 0.3), *NONE])
+def test_several_targets_make_a_rate_whatever_came_out() -> None:
+    """Three seeds of a backdoor that always works, and a sibling at 0.998; one target makes both an event."""
+    always, nearly, never = [1.0, 1.0, 1.0], [0.998, 1.0, 1.0], [0.0, 0.0, 0.0]
+    results = tidy([*triggered("none", always), *triggered("d", nearly), *triggered("e", never)])
+    # Of rates that are all 0 or 1, Clopper and Pearson's interval.
+    low, high = proportion_confint(3, 3, method="beta")
+    assert (row(results, "none", "sa")["success_low"], row(results, "none", "sa")["success_high"]) == pytest.approx(
+        (low, high), abs=1e-6
+    )
+    # A little less success moves the interval a little.
+    assert row(results, "d", "sa")["success_low"] == pytest.approx(low, abs=0.002)
+    assert row(results, "e", "sa")["success_high"] == pytest.approx(1 - low, abs=1e-6)
+    # Signs of three equal differences: 2 of 8 patterns.
+    assert row(results, "e", "sa")["p_none"] == pytest.approx(2 / 8)
+    single = tidy([replace(each, targets=1, measures={"success": 1.0}) for each in triggered("none", always)])
+    assert row(single, "none", "sa")["success_low"] == pytest.approx(wilson_by_hand(3, 3)[0], abs=1e-9)
+
+
+def test_an_event_of_several_targets_is_a_rate() -> None:
+    """A config may ask for more targets than the attack's published one."""
+    several = [replace(each, targets=4) for each in trials("gm", "none", {0: 0.25, 1: 0.5})]
+    line = row(tidy(several), "none")
+    assert line["success"] == 0.375
+    assert line["success_low"] < 0.25 < 0.5 < line["success_high"]
+
+
+def test_half_a_yes_is_refused() -> None:
+    with pytest.raises(DataError, match=r"success 0\.5 is no yes .1. or no .0."):
+        tidy(trials("gm", "none", {0: 0.5}))
+
+
+def test_rates_of_more_than_20_seeds_are_not_mcnemar_s() -> None:
+    """Up to 20 seeds the permutation test of 0 and 1 is McNemar's; beyond, sign patterns are drawn."""
+    results = tidy([*triggered("none", [1.0] * 10 + [0.0] * 14), *triggered("d", [0.0] * 24)])
+    assert row(results, "d", "sa")["p_none"] not in (2 / 2**10, 0)
+    assert row(results, "d", "sa")["p_none"] == pytest.approx(2 / 2**10, rel=0.3)
+
+
+def test_a_measure_of_a_trigger_stands_in_its_attacks_rows_only() -> None:
+    results = tidy([*triggered("none", [0.75, 0.5]), *triggered("d", [0.25, 0.25], 0.3), *NONE])
     assert row(results, "none", "sa")["untriggered_success"] == pytest.approx(0.105)
     assert row(results, "d", "sa")["untriggered_success"] == pytest.approx(0.305)
     assert math.isnan(row(results, "none")["untriggered_success"])
     table = readable(results)
-    assert table["Without trigger"].tolist() == ["10.5", "30.5", ""]
+    assert [text.split(" ")[0] for text in table["Without trigger [95 % CI]"]] == ["10.5", "30.5", ""]
     assert "nan" not in markdown(table) + latex(table)
-    assert "Without trigger" not in readable(tidy_results(NONE)).columns
+    assert "Without trigger [95 % CI]" not in readable(tidy(NONE)).columns
 
 
-def test_rates_that_are_all_0_or_1_are_still_rates() -> None:
-    """Wilson and McNemar would take a mean over many images for one yes or no."""
-    successes, failures = [1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]
-    results = tidy_results([*triggered("none", successes), *triggered("d", failures)])
-    none, defended = row(results, "none", "sa"), row(results, "d", "sa")
-    # Mean 3/4, standard deviation 1/2; t(3) at 97.5 % is 3.182446.
-    low, high = 0.75 - 3.182446305 * 0.25, 0.75 + 3.182446305 * 0.25
-    assert low < 0
-    assert high > 1
-    assert (none["success"], none["success_low"], none["success_high"]) == (0.75, 0.0, 1.0)
-    assert (defended["success_low"], defended["success_high"]) == (0.0, 0.0)
-    # Differences 1, 0, 1, 1: 4 of 16 sign patterns are as far from zero, as the 0 has no sign.
-    assert defended["p_success"] == pytest.approx(4 / 16)
-    # The same numbers as single yes or no.
-    single = tidy_results(
-        [*trials("gm", "none", dict(enumerate(successes))), *trials("gm", "d", dict(enumerate(failures)))]
-    )
-    line = row(single, "none")
-    assert (line["success_low"], line["success_high"]) == pytest.approx(wilson_by_hand(3, 4), abs=1e-9)
+def test_the_rows_that_others_are_compared_with_are_the_study_s() -> None:
+    results = tidy([*NONE, *DEFENDED], compare=["d"])
+    assert row(results, "none")["p_d"] == pytest.approx(2 / 64)
+    assert math.isnan(row(results, "d")["p_d"])
+    assert row(results, "none")["accuracy_change"] == pytest.approx(0.02)
+    alone = tidy([*NONE, *DEFENDED], compare=[])
+    assert not [name for name in alone.columns if name.startswith("p_") or name.endswith("_change")]
+    assert timing(alone, None)["Relative"].tolist() == ["", ""]
 
 
-def test_rates_that_are_all_0_or_1_are_compared_by_permutation() -> None:
-    """Up to 20 seeds that is McNemar's p; beyond, sign patterns are drawn, which tells the tests apart."""
-    successes, failures = [1.0] * 10 + [0.0] * 14, [0.0] * 24
-    line = row(tidy_results([*triggered("none", successes), *triggered("d", failures)]), "d", "sa")
-    assert line["p_success"] == paired_permutation(failures, successes)
-    mcnemar = mcnemar_exact([bool(value) for value in failures], [bool(value) for value in successes])
-    assert mcnemar == 2 / 2**10 != line["p_success"]
+def test_an_attack_whose_measures_nobody_told_is_one_line() -> None:
+    with pytest.raises(SettingsError, match="attack 'unknown' has no measures"):
+        tidy([trial("unknown", "none", 0, 1.0)])
 
 
-def test_the_interval_of_a_rate_is_cut_to_what_a_rate_can_be() -> None:
-    results = tidy_results([*triggered("none", [0.98, 1.0, 0.6]), *triggered("d", [0.02, 0.0, 0.4])])
-    none, defended = row(results, "none", "sa"), row(results, "d", "sa")
-    half = 4.30265273 * float(pd.Series([0.98, 1.0, 0.6]).std()) / math.sqrt(3)
-    assert none["success_low"] == pytest.approx(0.86 - half, rel=1e-7)
-    assert none["success_high"] == 1.0
-    assert defended["success_low"] == 0.0
-    assert defended["success_high"] == pytest.approx(0.14 + half, rel=1e-7)
+# --- attacks without a goal ---------------------------------------------------------------------------------------
 
 
-def test_a_rate_of_a_single_seed_has_no_interval() -> None:
-    results = tidy_results([*triggered("none", [0.5]), *triggered("d", [1.0])])
-    line = row(results, "d", "sa")
-    assert math.isnan(line["success_low"])
-    assert math.isnan(line["success_high"])
+def unlearnable(defense: str, peaks: list[float], epochs: list[float | None]) -> list[Trial]:
+    """Peak accuracy, and the epoch of low loss where it is reached."""
+    return [
+        Trial("none", VICTIM, defense, seed, {"peak_accuracy": peak, "accuracy": peak / 2}
+              | ({} if epoch is None else {"first_epoch": epoch}))
+        for seed, (peak, epoch) in enumerate(zip(peaks, epochs, strict=True))
+    ]  # fmt: skip
+
+
+def test_an_attack_without_a_goal_has_its_own_measures() -> None:
+    results = tidy([*unlearnable("none", [0.25, 0.5], [3, 5]), *unlearnable("d", [0.75, 0.75], [8, None])])
+    undefended, defended = row(results, "none", "none"), row(results, "d", "none")
+    # Mean 4, standard deviation sqrt(2); t(1) at 97.5 % is 12.7062. Epochs are not cut to [0, 1].
+    assert undefended["first_epoch_high"] == pytest.approx(4 + 12.7062047)
+    assert (undefended["peak_accuracy_low"], undefended["peak_accuracy_high"]) == (0, 1)
+    assert (defended["first_epoch"], defended["first_epoch_n"], defended["n"]) == (8, 1, 2)
+    # Differences 0.5 and 0.25: 2 of 4 patterns.
+    assert defended["p_none"] == pytest.approx(2 / 4)
+    table = readable(results).set_index("Defense")
+    assert table.loc["d", "Epochs to low loss [95 % CI]"] == "8.0 (of 1)"
+    assert table.loc["d", "Peak accuracy [95 % CI]"] == "75.0 [75.0, 75.0]"
+    assert not [title for title in table.columns if "success" in title.lower()]
+
+
+# --- several victims ----------------------------------------------------------------------------------------------
+
+
+def on(victim: str, defense: str, successes: dict[int, float], accuracy: float = 0.9) -> list[Trial]:
+    return [trial("gm", defense, seed, value, accuracy, victim=victim) for seed, value in successes.items()]
+
+
+TWO = [
+    *on("one", "none", {0: 1, 1: 1, 2: 1, 3: 0}, 0.8),
+    *on("two", "none", {0: 1, 1: 1, 2: 0, 3: 0}, 0.6),
+    *on("one", "d", {0: 0, 1: 0, 2: 0, 3: 0}),
+    *on("two", "d", {0: 0, 1: 1, 2: 0}),
+]
+
+
+def test_victims_have_rows_and_tests_of_their_own() -> None:
+    results = tidy(TWO)
+    assert row(results, "none", victim="one")["success"] == 0.75
+    assert row(results, "none", victim="two")["success"] == 0.5
+    # Three of four seeds differ with the one victim, and one of three with the other, on which seed 3 is missing.
+    assert row(results, "d", victim="one")["p_none"] == pytest.approx(2 / 8)
+    assert row(results, "d", victim="two")["p_none"] == 1
+    assert row(results, "d", victim="two")["p_none_holm"] == 1
     table = readable(results)
-    assert table["Poison success [95 % CI]"].tolist() == ["50.0", "100.0"]
-    assert "nan" not in markdown(table)
+    assert table["Victim"].tolist() == ["one", "two", "one", "two"]
+    assert "Victim" not in readable(tidy(NONE)).columns
+
+
+def test_the_mean_over_victims_is_taken_seed_by_seed() -> None:
+    results = tidy(TWO, mean_over_victims=True)
+    none, defended = row(results, "none", victim="mean"), row(results, "d", victim="mean")
+    assert (none["n"], none["success"]) == (4, (1 + 1 + 0.5 + 0) / 4)
+    assert none["accuracy"] == pytest.approx(0.7)
+    # Seed 3 lacks a victim.
+    assert (defended["n"], defended["success"]) == (3, pytest.approx((0 + 0.5 + 0) / 3))
+    # Half of a yes is no event: 1, 0.5 and 0.5 are differences of rates, of one sign.
+    assert defended["p_none"] == pytest.approx(2 / 8)
+    assert none["success_low"] != pytest.approx(wilson_by_hand(2, 4)[0])
+    # The victims' own rows are what they are without it.
+    without = tidy(TWO)
+    pd.testing.assert_frame_equal(results[results["victim"] != "mean"].reset_index(drop=True), without)
+    assert set(tidy(NONE, mean_over_victims=True)["victim"]) == {VICTIM}
+
+
+def numbers(line: pd.Series) -> pd.Series:  # type: ignore[type-arg]
+    """What was measured: all but who it is, and counts."""
+    counts = [name for name in line.index if name.endswith("_n")]
+    return line.drop(["attack", "victim", "defense", "control", "n", "diverged", *counts])
 
 
 # --- rows that nobody has run -----------------------------------------------------------------------------------------
@@ -281,27 +368,26 @@ def test_a_rate_of_a_single_seed_has_no_interval() -> None:
 def test_rows_that_are_expected_stand_first_and_in_their_order() -> None:
     measured = [*DEFENDED, *trials("bp", "extra", {0: 1.0}), *NONE]
     expected = [("bp", "none"), ("gm", "none"), ("gm", "later"), ("gm", "d")]
-    results = tidy_results(measured, expected=expected)
+    results = tidy(measured, expected=expected)
     assert list(zip(results["attack"], results["defense"], strict=True)) == [*expected, ("bp", "extra")]
     assert results["n"].tolist() == [0, 8, 0, 8, 1]
     # The others are what they are without them.
     pd.testing.assert_frame_equal(
         results[results["n"] > 0].set_index(["attack", "defense"]).sort_index(),
-        tidy_results(measured).set_index(["attack", "defense"]).sort_index(),
+        tidy(measured).set_index(["attack", "defense"]).sort_index(),
         check_dtype=False,
     )
-    nothing = results[results["n"] == 0].drop(columns=["attack", "defense", "n", "diverged"])
-    assert nothing.isna().all(axis=None)
+    assert all(numbers(line).isna().all() for _, line in results[results["n"] == 0].iterrows())
 
 
 def test_a_row_without_trials_is_shown_as_such() -> None:
     expected = [("gm", "none"), ("gm", "later")]
-    results = tidy_results(NONE, {("gm", "none"): {"success": 0.9}, ("gm", "later"): {"success": 0.1}}, expected)
+    results = tidy(NONE, {("gm", "none"): {"success": 0.9}, ("gm", "later"): {"success": 0.1}}, expected)
     table = readable(results)
     assert table["n"].tolist() == ["8", "0"]
-    assert table["Published success"].tolist() == ["90.0 (inside)", ""]
+    assert table["Published poison success"].tolist() == ["90.0 (inside)", ""]
     assert table["Poison success [95 % CI]"][1] == table["Test accuracy [95 % CI]"][1] == "–"
-    assert table["p (Holm)"].tolist() == ["", ""]
+    assert table["p against none"].tolist() == ["", ""]
     costs = timing(results, "none")
     assert costs["Seconds"].tolist() == ["2.0", "–"]
     assert costs["Relative"].tolist() == ["1.00", ""]
@@ -310,31 +396,31 @@ def test_a_row_without_trials_is_shown_as_such() -> None:
 def test_a_row_without_trials_takes_no_verdict_from_others() -> None:
     """One seed has no interval that a published accuracy could lie in."""
     expected = [("gm", "none"), ("gm", "later")]
-    results = tidy_results(trials("gm", "none", {4: 1}), {("gm", "none"): {"accuracy": 0.9}}, expected)
-    assert readable(results)["Published accuracy"].tolist() == ["90.0", ""]
+    results = tidy(trials("gm", "none", {4: 1}), {("gm", "none"): {"accuracy": 0.9}}, expected)
+    assert readable(results)["Published test accuracy"].tolist() == ["90.0", ""]
 
 
 def test_a_study_in_which_nothing_was_run_has_all_its_rows() -> None:
     expected = [("gm", "none"), ("gm", "d"), ("bp", "none")]
-    results = tidy_results([], expected=expected)
+    results = tidy([], expected=expected)
     assert results["n"].tolist() == [0, 0, 0]
-    assert list(results.columns) == list(tidy_results(NONE).columns)
+    assert list(results.columns) == list(tidy(NONE).columns)
     table, costs = readable(results), timing(results, "none")
     # No column beyond those of every study.
-    shared = ["Attack", "Defense", "n", "Poison success [95 % CI]", "Test accuracy [95 % CI]"]
-    assert list(table.columns) == [*shared, "p (Holm)", "p against FRIENDS-B"]
+    intervals = [f"{title} [95 % CI]" for title in ("Poison success", "Adversarial confidence", "Test accuracy")]
+    shared = ["Attack", "Defense", "n", *intervals]
+    assert list(table.columns) == [*shared, "p against none", "p against friends-bernoulli"]
     assert costs["Seconds"].tolist() == ["–", "–", "–"]
     for text in (markdown(table), latex(table), markdown(costs)):
         assert "nan" not in text
-    assert tables_of(markdown(table))["gm"][1:] == [["none", "0", "–", "–"], ["d", "0", "–", "–"]]
+    assert tables_of(markdown(table))["gm"][1:] == [["none", "0", "–", "–", "–"], ["d", "0", "–", "–", "–"]]
 
 
 # --- victims whose training diverged --------------------------------------------------------------------------------
 
 
 def lost(attack: str, defense: str, seed: int) -> Trial:
-    nothing = (math.nan, math.nan, math.nan)
-    return Trial(attack, defense, seed, *nothing, 3.0, failed="the loss is nan at epoch 2, batch 5")
+    return Trial(attack, VICTIM, defense, seed, seconds=3.0, failed="the loss is nan at epoch 2, batch 5")
 
 
 def test_a_victim_that_diverged_counts_for_nothing_but_itself() -> None:
@@ -342,20 +428,20 @@ def test_a_victim_that_diverged_counts_for_nothing_but_itself() -> None:
     without = [*NONE, *(trial for trial in DEFENDED if trial.seed != DEFENDED[0].seed)]
     gone = lost("gm", "d", DEFENDED[0].seed)
     for order in ([*without, gone], [gone, *without]):
-        results = tidy_results(order, expected=[("gm", "none"), ("gm", "d")])
+        results = tidy(order, expected=[("gm", "none"), ("gm", "d")])
         assert results["diverged"].tolist() == [0, 1]
         assert results["n"].tolist() == [len(NONE), len(DEFENDED) - 1]
-        expected = tidy_results(without, expected=[("gm", "none"), ("gm", "d")])
+        expected = tidy(without, expected=[("gm", "none"), ("gm", "d")])
         pd.testing.assert_frame_equal(results.drop(columns="diverged"), expected.drop(columns="diverged"))
     assert readable(results)["Diverged"].tolist() == ["", "1"]
     assert "Diverged" not in readable(expected)
 
 
 def test_a_row_of_which_every_victim_diverged_has_no_numbers_and_is_shown() -> None:
-    results = tidy_results([*NONE, lost("gm", "d", 0), lost("gm", "d", 1)])
+    results = tidy([*NONE, lost("gm", "d", 0), lost("gm", "d", 1)])
     line = results[results["defense"] == "d"].iloc[0]
     assert (line["n"], line["diverged"]) == (0, 2)
-    assert line.drop(["attack", "defense", "n", "diverged"]).isna().all()
+    assert numbers(line).isna().all()
     table = readable(results)
     assert table["Diverged"].tolist() == ["", "2"]
     assert table["Poison success [95 % CI]"].tolist()[1] == "–"
@@ -375,7 +461,7 @@ def test_the_note_names_each_victim_that_diverged() -> None:
 def found(attack: str, defense: str, counts: list[tuple[int, int, int, int] | None]) -> list[Trial]:
     """One seed per entry: poisons dropped and kept, clean examples dropped and kept."""
     return [
-        Trial(attack, defense, seed, 0.0, 0.5, 0.9, 1.0, found=None if each is None else Detection(*each))
+        trial(attack, defense, seed, 0.0, found=None if each is None else Detection(*each))
         for seed, each in enumerate(counts)
     ]
 
@@ -383,7 +469,7 @@ def found(attack: str, defense: str, counts: list[tuple[int, int, int, int] | No
 def test_what_was_dropped_is_a_mean_over_seeds() -> None:
     # Of 10 poisons and 90 clean examples: 8 and 2; 2 and 18.
     counts: list[tuple[int, int, int, int] | None] = [(8, 2, 2, 88), (2, 8, 18, 72)]
-    results = tidy_results([*found("gm", "filter", counts), *NONE])
+    results = tidy([*found("gm", "filter", counts), *NONE])
     line = row(results, "filter")
     assert line["poisons_found"] == pytest.approx((0.8 + 0.2) / 2)
     assert line["clean_dropped"] == pytest.approx((2 / 90 + 18 / 90) / 2)
@@ -396,7 +482,7 @@ def test_what_was_dropped_is_a_mean_over_seeds() -> None:
 
 def test_seeds_without_a_measure_do_not_count_for_it() -> None:
     """Without poisons there is no share of them; where nothing was dropped there is no precision."""
-    results = tidy_results(
+    results = tidy(
         [
             *found("gm", "clean", [(0, 0, 10, 90), (0, 0, 30, 70)]),
             *found("gm", "shy", [(0, 10, 0, 90), (5, 5, 15, 75)]),
@@ -419,23 +505,6 @@ def test_seeds_without_a_measure_do_not_count_for_it() -> None:
     assert "nan" not in markdown(table) + latex(table)
 
 
-def test_alarms_are_a_mean_and_privacy_is_that_of_the_worst_seed() -> None:
-    nan = math.nan
-    measured = {"strip": [(0.1, nan), (0.3, nan)], "dp-sgd": [(nan, 2.5), (nan, 8.25)], "none": [(nan, nan)]}
-    trials = [
-        Trial("gm", defense, seed, 0.0, 0.5, 0.9, 1.0, false_alarms=alarms, privacy_epsilon=epsilon)
-        for defense, seeds in measured.items()
-        for seed, (alarms, epsilon) in enumerate(seeds)
-    ]
-    results = tidy_results(trials)
-    assert row(results, "strip")["false_alarms"] == pytest.approx(0.2)
-    assert row(results, "dp-sgd")["privacy_epsilon"] == 8.25
-    table = readable(results)
-    assert table["False alarms"].tolist() == ["20.0", "", ""]
-    assert table["epsilon"].tolist() == ["", "8.25", ""]
-    assert not {"Poisons found", "Clean dropped", "Precision", "MCC", "Without trigger"} & set(table.columns)
-
-
 def tables_of(text: str) -> dict[str, list[list[str]]]:
     """The cells of each Markdown table, by the heading above it ("" without one)."""
     tables: dict[str, list[list[str]]] = {}
@@ -449,7 +518,7 @@ def tables_of(text: str) -> dict[str, list[list[str]]]:
 
 
 def test_each_attack_has_a_table_with_the_columns_it_fills() -> None:
-    results = tidy_results(
+    results = tidy(
         [
             *(*NONE, *DEFENDED, *triggered("none", [1.0, 0.5]), *triggered("d", [0.0, 0.5])),
             *(*found("bp", "none", [None]), *found("bp", "filter", [(8, 2, 2, 88)])),
@@ -460,27 +529,31 @@ def test_each_attack_has_a_table_with_the_columns_it_fills() -> None:
     text = markdown(table, ["One note."])
     tables = tables_of(text)
     assert list(tables) == ["gm", "sa", "bp"]
-    shared = ["Defense", "n", "Poison success [95 % CI]", "Test accuracy [95 % CI]"]
+    success, confidence, trigger, accurate = (
+        f"{title} [95 % CI]"
+        for title in ("Poison success", "Adversarial confidence", "Without trigger", "Test accuracy")
+    )
+    shared = ["Defense", "n", success, confidence, accurate]
     dropped = ["Poisons found", "Clean dropped", "Precision", "MCC"]
-    assert tables["gm"][0] == [*shared, "p (Holm)", "Published success"]
-    assert tables["sa"][0] == [*shared, "p (Holm)", "Without trigger"]
-    assert tables["bp"][0] == [*shared, "p (Holm)", *dropped]
+    assert tables["gm"][0] == [*shared, "p against none", "Published poison success"]
+    assert tables["sa"][0] == ["Defense", "n", success, confidence, trigger, accurate, "p against none"]
+    assert tables["bp"][0] == [*shared, "p against none", *dropped]
     assert [line[0] for line in tables["bp"][1:]] == ["none", "filter"]
     assert tables["bp"][1][-4:] == [""] * 4
     assert tables["bp"][2][-4:] == ["80.0", "2.2", "80.0", "0.78"]
     assert text.splitlines()[-1] == "- One note."
     # All in one, LaTeX has every column.
-    tests = ["p (Holm)", "p against FRIENDS-B"]
-    assert set(table.columns) == {"Attack", *shared, *tests, "Without trigger", *dropped, "Published success"}
+    tests = ["p against none", "p against friends-bernoulli"]
+    assert set(table.columns) == {"Attack", *shared, *tests, trigger, *dropped, "Published poison success"}
     assert len([line for line in latex(table).splitlines() if line.endswith(r"\\")]) == 1 + len(results)
 
 
 def test_a_single_attack_has_no_heading() -> None:
-    tables = tables_of(markdown(readable(tidy_results([*NONE, *DEFENDED]))))
+    tables = tables_of(markdown(readable(tidy([*NONE, *DEFENDED]))))
     assert list(tables) == [""]
     assert [line[0] for line in tables[""]] == ["Attack", "gm", "gm"]
     # One undefended row: there is nothing to test.
-    assert "p (Holm)" not in tables_of(markdown(readable(tidy_results(NONE))))[""][0]
+    assert "p against none" not in tables_of(markdown(readable(tidy(NONE))))[""][0]
 
 
 # --- beside the paper ---------------------------------------------------------------------------------------------
@@ -488,41 +561,41 @@ def test_a_single_attack_has_no_heading() -> None:
 
 def test_published_values_are_judged_by_our_interval() -> None:
     published = {("gm", "none"): {"success": 0.9, "accuracy": 0.2}, ("gm", "d"): {"success": 0.9}}
-    results = tidy_results([*NONE, *DEFENDED], published)
+    results = tidy([*NONE, *DEFENDED], published)
     none, defended = row(results, "none"), row(results, "d")
     assert (none["published_success_inside"], none["published_accuracy_inside"]) == (True, False)
     assert defended["published_success_inside"] == False  # noqa: E712
     assert defended["published_accuracy_inside"] is None
     table = readable(results)
-    assert table["Published success"].tolist() == ["90.0 (inside)", "90.0 (outside)"]
-    assert table["Published accuracy"].tolist() == ["20.0 (outside)", ""]
-    assert "Published success" not in readable(tidy_results(NONE)).columns
+    assert table["Published poison success"].tolist() == ["90.0 (inside)", "90.0 (outside)"]
+    assert table["Published test accuracy"].tolist() == ["20.0 (outside)", ""]
+    assert "Published poison success" not in readable(tidy(NONE)).columns
 
 
 def test_a_published_value_beside_one_seed_has_no_verdict() -> None:
-    results = tidy_results(trials("gm", "none", {4: 1}), {("gm", "none"): {"accuracy": 0.9}})
-    assert readable(results)["Published accuracy"].tolist() == ["90.0"]
+    results = tidy(trials("gm", "none", {4: 1}), {("gm", "none"): {"accuracy": 0.9}})
+    assert readable(results)["Published test accuracy"].tolist() == ["90.0"]
 
 
 def test_readable_and_timing() -> None:
-    results = tidy_results([*NONE, *DEFENDED, *trials("bp", "d", {0: 1.0}, seconds=3)])
+    results = tidy([*NONE, *DEFENDED, *trials("bp", "d", {0: 1.0}, seconds=3)])
     table = readable(results)
     low, high = wilson_by_hand(1, 8)
     assert table["Poison success [95 % CI]"][1] == f"12.5 [{100 * low:.1f}, {100 * high:.1f}]"
-    assert table["p (Holm)"].tolist() == ["", "0.031", ""]
+    assert table["p against none"].tolist() == ["", "0.031", ""]
     costs = timing(results, "none")
     assert costs["Seconds"].tolist() == ["2.0", "5.0", "3.0"]
     assert costs["Relative"].tolist() == ["1.00", "2.50", ""]
-    tiny = results.assign(p_success_holm=1e-5)
-    assert readable(tiny)["p (Holm)"][0] == "< 0.001"
+    tiny = results.assign(p_none_holm=1e-5)
+    assert readable(tiny)["p against none"][0] == "< 0.001"
 
 
 def test_markdown_is_one_line_per_row_and_keeps_numbers_as_they_are() -> None:
-    table = readable(tidy_results([*NONE, *DEFENDED]))
+    table = readable(tidy([*NONE, *DEFENDED]))
     text = markdown(table, ["One note.", "Another."])
     lines = text.splitlines()
     # Every column but the one that is empty all the way down, as FRIENDS-B was not run.
-    assert set(table.pop("p against FRIENDS-B")) == {""}
+    assert set(table.pop("p against friends-bernoulli")) == {""}
     assert [len(line.split("|")) for line in lines[:4]] == [len(table.columns) + 2] * 4
     assert lines[-2:] == ["- One note.", "- Another."]
     for cell in table.to_numpy().flatten():
@@ -553,9 +626,23 @@ def test_less_than_survives_latex() -> None:
                 max_size=12, unique_by=lambda t: t[:2]))  # fmt: skip
 @settings(max_examples=15, deadline=None)
 def test_any_study_can_be_shown(cells: list[tuple[str, int, bool]]) -> None:
-    results = tidy_results([Trial("gm", d, s, float(ok), 0.5, 0.8 + s / 100, 1.0) for d, s, ok in cells])
+    results = tidy([trial("gm", d, s, float(ok), 0.8 + s / 100) for d, s, ok in cells])
     for _, line in results.iterrows():
         assert 0 <= line["success_low"] <= line["success"] <= line["success_high"] <= 1
-        assert math.isnan(line["p_success"]) or 0 < line["p_success"] <= line["p_success_holm"] <= 1
+        assert math.isnan(line["p_none"]) or 0 < line["p_none"] <= line["p_none_holm"] <= 1
     for text in (markdown(readable(results)), latex(readable(results)), markdown(timing(results, "none"))):
         assert "nan" not in text
+
+
+def test_a_table_is_written_for_people_and_for_programs(tmp_path: Path) -> None:
+    results = tidy([*NONE, *DEFENDED, *triggered("none", [1.0])])
+    paths = {kind: tmp_path / f"table.{kind}" for kind in ("csv", "md", "tex", "json")}
+    Outputs(**paths).write(results, readable(results), ["It works."], ["One note."])
+    content = json.loads(paths["json"].read_text("utf-8"))
+    assert (content["findings"], content["notes"]) == (["It works."], ["One note."])
+    shown = tables_of(paths["md"].read_text("utf-8"))
+    assert [table["heading"] for table in content["tables"]] == list(shown) == ["gm", "sa"]
+    for table in content["tables"]:
+        assert [table["columns"], *table["rows"]] == shown[table["heading"]]
+    assert "- Finding: It works.\n- One note.\n" in paths["md"].read_text("utf-8")
+    pd.testing.assert_frame_equal(pd.read_csv(paths["csv"])[["n", "success"]], results[["n", "success"]])

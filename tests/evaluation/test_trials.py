@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,24 +19,35 @@ from hypothesis import strategies as st
 
 from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.detection import Detection
-from poisonlab.evaluation.trials import PROVENANCE, Trial, read_trials, write_trials
+from poisonlab.evaluation.trials import PROVENANCE, Trial, at_first_victim, read_trials, write_trials
 
-HEADER = (
-    "attack,defense,seed,settings,success,adversarial_confidence,accuracy,untriggered_success,privacy_epsilon,"
-    "false_alarms,seconds,poisons_dropped,poisons_kept,clean_dropped,clean_kept,"
+REST = (
+    "seconds,poisons_dropped,poisons_kept,clean_dropped,clean_kept,"
     "device,threads,torch,python,commit,finished,peak_host_mib,peak_device_mib"
 )
-FORMER_HEADER = HEADER
-HEADER += ",failed,check"
-FILTERED = 'gm,filtered,3,0123abcd,1.0,0.75,0.9,,,,12.5,8,2,1,89,"x86, 64 bit",1,2.9.0,3.12.1,0c8c087,2026-11-21,640,,,'
-WATCHED = "sa,strip,10,,0.125,0.5,0.25,0.0,,0.05,,,,,,NVIDIA H200,2,2.9.0,3.12.1,,2026-11-21,800,90,,"
+HEADER = (
+    "attack,victim,defense,seed,settings,targets,success,adversarial_confidence,accuracy,untriggered_success,false_alarms,"
+    f"{REST},failed,check"
+)
+FILTERED = (
+    'gm,net,filtered,3,0123abcd,,1.0,0.75,0.9,,,12.5,8,2,1,89,"x86, 64 bit",1,2.9.0,3.12.1,0c8c0,2026-11-21,640,,,'
+)
+WATCHED = "sa,vgg,strip,10,,1000,0.125,0.5,0.25,0.0,0.05,,,,,,NVIDIA H200,2,2.9.0,3.12.1,,2026-11-21,800,90,,"
 """A line as somebody writes it: without its check."""
 TRIALS = [
-    Trial("gm", "filtered", 3, 1.0, 0.75, 0.9, 12.5, found=Detection(8, 2, 1, 89), settings="0123abcd"),
-    Trial("sa", "strip", 10, 0.125, 0.5, 0.25, float("nan"), untriggered_success=0.0, false_alarms=0.05),
-]
+    Trial("gm", "net", "filtered", 3, {"success": 1.0, "adversarial_confidence": 0.75, "accuracy": 0.9}, None, 12.5,
+          found=Detection(8, 2, 1, 89), settings="0123abcd"),
+    Trial("sa", "vgg", "strip", 10, {"success": 0.125, "adversarial_confidence": 0.5, "accuracy": 0.25,
+                                     "untriggered_success": 0.0, "false_alarms": 0.05}, 1000),
+]  # fmt: skip
+OLDEST = (
+    "attack,defense,seed,settings,success,adversarial_confidence,accuracy,untriggered_success,privacy_epsilon,"
+    f"false_alarms,{REST}"
+)
+OLD_FILTERED = 'gm,filtered,3,0123abcd,1.0,0.75,0.9,,,,12.5,8,2,1,89,"x86, 64 bit",1,2.9.0,3.12.1,0c8c0,2026-11-21,640,'
+"""Before there were victims by name, and before there were checks."""
 CARDS: list[dict[str, object]] = [
-    {"device": "x86, 64 bit", "threads": 1, "torch": "2.9.0", "python": "3.12.1", "commit": "0c8c087"}
+    {"device": "x86, 64 bit", "threads": 1, "torch": "2.9.0", "python": "3.12.1", "commit": "0c8c0"}
     | {"finished": "2026-11-21", "peak_host_mib": 640, "peak_device_mib": None, "seconds": 1000.0},
     {"device": "NVIDIA H200", "threads": 2, "torch": "2.9.0", "python": "3.12.1", "commit": None}
     | {"finished": "2026-11-21", "peak_host_mib": 800, "peak_device_mib": 90},
@@ -48,15 +60,18 @@ def put(folder: Path, *lines: str) -> Path:
     return path
 
 
-def check(line: str) -> str:
+def check(line: str, titles: str = HEADER) -> str:
     """What the last column must be."""
     (fields,) = csv.reader([line])
-    return hashlib.sha256("\0".join(fields[:-1]).encode()).hexdigest()[:12]
+    values = [*(titles.split(",")[:-1] if titles else []), *fields[:-1]]
+    return hashlib.sha256("\0".join(values).encode()).hexdigest()[:12]
 
 
 def same(ours: list[Trial], theirs: list[Trial]) -> bool:
     """As text: nan is nan there, and -0.0 is not 0.0."""
-    return list(map(repr, ours)) == list(map(repr, theirs))
+    return [repr(vars(each) | {"measures": sorted(each.measures.items())}) for each in ours] == [
+        repr(vars(each) | {"measures": sorted(each.measures.items())}) for each in theirs
+    ]
 
 
 # --- there and back -----------------------------------------------------------------------------------------------
@@ -76,14 +91,13 @@ def test_a_trial_is_a_line(tmp_path: Path) -> None:
 def test_a_line_is_a_trial(tmp_path: Path) -> None:
     read = read_trials(put(tmp_path, HEADER, FILTERED, WATCHED))
     assert same(read, TRIALS)
-    assert [trial.key for trial in read] == [("gm", "filtered", 3), ("sa", "strip", 10)]
-    assert [trial.triggered for trial in read] == [False, True]
+    assert [trial.key for trial in read] == [("gm", "net", "filtered", 3), ("sa", "vgg", "strip", 10)]
 
 
 def test_no_trials_are_a_header(tmp_path: Path) -> None:
     path = tmp_path / "own-trials.csv"
     write_trials(path, [], [])
-    assert path.read_text(encoding="utf-8") == HEADER + "\n"
+    assert path.read_text(encoding="utf-8") == f"attack,victim,defense,seed,settings,targets,{REST},failed,check\n"
     assert read_trials(path) == []
 
 
@@ -96,12 +110,36 @@ def test_every_trial_needs_a_card(tmp_path: Path) -> None:
 def test_a_control_is_not_told_from_others_in_the_file(tmp_path: Path) -> None:
     """Whether a row is a control is the reader's to say."""
     path = tmp_path / "own-trials.csv"
-    write_trials(path, [Trial("gm", "clean", 0, 0.0, 0.0, 0.9, 1.0, control=True)], [{}])
-    assert same(read_trials(path), [Trial("gm", "clean", 0, 0.0, 0.0, 0.9, 1.0)])
+    write_trials(path, [Trial("gm", "net", "clean", 0, {"accuracy": 0.9}, control=True)], [{}])
+    assert same(read_trials(path), [Trial("gm", "net", "clean", 0, {"accuracy": 0.9})])
 
 
-def test_files_of_before_there_were_checks_are_read(tmp_path: Path) -> None:
-    assert same(read_trials(put(tmp_path, FORMER_HEADER, FILTERED[:-2], WATCHED[:-2])), TRIALS)
+def test_older_files_are_read(tmp_path: Path) -> None:
+    """Their victim is the attack's first, and how many targets they count over is not in them."""
+    old = [replace(TRIALS[0], victim="")]
+    assert same(read_trials(put(tmp_path, OLDEST, OLD_FILTERED)), old)
+    line = f"{OLD_FILTERED},,"
+    assert same(read_trials(put(tmp_path, f"{OLDEST},failed,check", line + check(line, ""))), old)
+    assert "differs from its check" in message(put(tmp_path, f"{OLDEST},failed,check", line + check(line, OLDEST)))
+    assert at_first_victim(old[0], {"gm": "net"}) == TRIALS[0]
+    assert at_first_victim(TRIALS[1], {"sa": "net"}) == TRIALS[1]
+
+
+@pytest.mark.parametrize("name", ["attacks-cpu", "defenses-cpu", "digits-cpu", "paper-mini-cpu"])
+def test_committed_trials_are_read(name: str) -> None:
+    for path in (Path(__file__).resolve().parents[2] / "results" / "reference" / name).glob("*-trials.csv"):
+        trials = read_trials(path)
+        assert len(trials) == len(path.read_text("utf-8").splitlines()) - 1 > 0
+        assert all({"success", "accuracy"} <= set(trial.measures) for trial in trials if not trial.failed)
+
+
+def test_measures_of_any_name_come_back(tmp_path: Path) -> None:
+    """Also where trials have different ones."""
+    some = [Trial("em", "net", "none", 0, {"peak_accuracy": 0.5, "first_epoch": 3.0}), TRIALS[0]]
+    path = tmp_path / "own-trials.csv"
+    write_trials(path, some, [{}, {}])
+    assert same(read_trials(path), some)
+    assert read_trials(path)[0].measures == {"peak_accuracy": 0.5, "first_epoch": 3.0}
 
 
 def test_no_flipped_bit_of_a_trial_is_read(tmp_path: Path) -> None:
@@ -130,25 +168,24 @@ def test_trials_that_are_cut_off_are_damaged(tmp_path: Path) -> None:
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9.-]{0,9}", fullmatch=True)
 COUNTS = st.integers(0, 10**9)
-SHARES = st.just(math.nan) | st.floats(0, 1)
 AMOUNTS = st.just(math.nan) | st.floats(0)
-KEYS = st.tuples(NAMES, NAMES, st.integers(0, 10**6))
+KEYS = st.tuples(NAMES, NAMES, NAMES, st.integers(0, 10**6))
+MEASURES = st.dictionaries(st.sampled_from(["success", "accuracy", "first_epoch", "x"]), AMOUNTS)
 TEXTS = st.none() | st.integers() | st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=9)
 
 
 @given(keys=st.lists(KEYS, max_size=3, unique=True), data=st.data())
 @settings(max_examples=50, deadline=None)
 def test_what_is_written_comes_back(
-    tmp_path_factory: pytest.TempPathFactory, keys: list[tuple[str, str, int]], data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory, keys: list[tuple[str, str, str, int]], data: st.DataObject
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "round-trials.csv"
     trials = [
         Trial(
             *key,
-            *data.draw(st.tuples(SHARES, SHARES, SHARES, AMOUNTS)),
-            untriggered_success=data.draw(SHARES),
-            privacy_epsilon=data.draw(AMOUNTS),
-            false_alarms=data.draw(SHARES),
+            data.draw(MEASURES),
+            targets=data.draw(st.none() | st.integers(1, 10**9)),
+            seconds=data.draw(AMOUNTS),
             found=data.draw(st.none() | st.builds(Detection, COUNTS, COUNTS, COUNTS, COUNTS)),
             settings=data.draw(st.sampled_from(["", "0123456789ab"])),
             failed=data.draw(st.sampled_from(["", "the loss is nan at epoch 2, batch 5"])),
@@ -180,17 +217,17 @@ def message(path: Path) -> str:
         (FILTERED.replace("filtered,3", "filtered,three"), ["invalid literal", "'three'"]),
         (FILTERED.replace("filtered,3", "filtered,"), ["invalid literal", "''"]),
         # As a copy leaves it that broke off.
-        (FILTERED[: FILTERED.index(",0.9")], ["25 fields"]),
-        (FILTERED + ",1", ["25 fields"]),
-        (FILTERED.replace("0.75", "75"), ["between 0 and 1"]),
-        (FILTERED.replace("0.75", "inf"), ["between 0 and 1"]),
+        (FILTERED[: FILTERED.index(",0.9")], ["26 fields"]),
+        (FILTERED + ",1", ["26 fields"]),
+        (FILTERED.replace("0.75", "-0.75"), ["adversarial_confidence is negative"]),
+        (FILTERED.replace("0123abcd,,", "0123abcd,0,"), ["targets is no number"]),
         (FILTERED.replace(",8,2,1,89", ",-8,2,1,89"), ["poisons_dropped is no number"]),
         (FILTERED.replace(",8,2,1,89", ",8,2,1," + "9" * 400), ["clean_kept is no number"]),
         (FILTERED.replace("0.75", "x\x1b[31m"), ["\\x1b[31m"]),
     ],
     ids=[
         *("number", "count", "count missing", "seed", "no seed", "too short", "too long"),
-        *("percent", "infinite", "negative count", "endless count", "colour"),
+        *("negative", "no target", "negative count", "endless count", "colour"),
     ],
 )
 def test_a_line_that_is_no_trial_is_named(line: str, words: list[str], tmp_path: Path) -> None:
@@ -203,18 +240,33 @@ def test_a_line_that_is_no_trial_is_named(line: str, words: list[str], tmp_path:
 
 @pytest.mark.parametrize(
     "header",
-    ["", HEADER.replace("seed,", ""), HEADER + ",more", HEADER.replace("attack,defense", "defense,attack"), FILTERED],
-    ids=["empty", "a column less", "a column more", "another order", "none"],
+    [
+        *(
+            "",
+            HEADER.replace("seed,", ""),
+            HEADER + ",more",
+            HEADER.replace("attack,victim", "victim,attack"),
+            FILTERED,
+        ),
+        HEADER.replace("accuracy", "success"),
+        f"{OLDEST},more",
+    ],
+    ids=["empty", "a column less", "a column more", "another order", "none", "one twice", "an older one with more"],
 )
 def test_other_columns_are_refused(header: str, tmp_path: Path) -> None:
     text = message(put(tmp_path, *([header, FILTERED] if header else [])))
-    assert "holds no trials: its columns must be attack,defense,seed," in text
+    assert "holds no trials: its columns must be attack,victim,defense,seed," in text
+
+
+@pytest.mark.parametrize("name", ["Accuracy", "a b", "=1+1", "x" * 61, ""])
+def test_what_is_no_measure_s_name_is_refused(name: str, tmp_path: Path) -> None:
+    assert "is no name of a measure" in message(put(tmp_path, HEADER.replace("accuracy", name), FILTERED))
 
 
 def test_a_trial_twice_is_refused(tmp_path: Path) -> None:
     """With another outcome, too: which of the two it was, nobody can say."""
     text = message(put(tmp_path, HEADER, FILTERED, WATCHED, FILTERED.replace(",1.0,", ",0.0,")))
-    assert "gm/filtered/3 stands in it twice: keep one" in text
+    assert "gm/net/filtered/3 stands in it twice: keep one" in text
 
 
 @pytest.mark.parametrize(

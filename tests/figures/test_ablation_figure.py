@@ -18,21 +18,33 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from poisonlab.config.measures import ACCURACY, PEAK_ACCURACY, SUCCESS
 from poisonlab.errors import DataError
-from poisonlab.evaluation.ablation_layout import OUTCOMES
-from poisonlab.figures.ablation import ablation, ablation_caption, read_ablation
+from poisonlab.figures.ablation import ablation as figure_of
+from poisonlab.figures.ablation import ablation_caption as caption_of
+from poisonlab.figures.ablation import read_ablation as read_of
 
-FIELDS = (
-    "n,success,success_low,success_high,untriggered_success,accuracy,accuracy_low,accuracy_high,p_success,"
-    "p_success_holm"
-)
+MEASURES = dict.fromkeys(("gm", "bp", *"abc", *(f"attack{number}" for number in range(8))), (SUCCESS, ACCURACY))
+FIELDS = "n,success,success_low,success_high,accuracy,accuracy_low,accuracy_high,p,p_holm"
 LR = f"""\
-attack,row,lr,own,{FIELDS}
-gm,none,,False,4,1.0,0.5,1.0,,0.95,0.94,0.96,0.125,0.375
-gm,lr-50,50.0,False,4,0.5,0.15,0.85,,0.9,0.88,0.92,0.5,1.0
-gm,lr-10,10.0,False,4,0.25,0.05,0.7,,0.91,0.9,0.92,1.0,1.0
-gm,friends,100.0,True,4,0.0,0.0,0.49,,0.85,0.84,0.86,,
+attack,victim,row,lr,own,{FIELDS}
+gm,net,none,,False,4,1.0,0.5,1.0,0.95,0.94,0.96,0.125,0.375
+gm,net,lr-50,50.0,False,4,0.5,0.15,0.85,0.9,0.88,0.92,0.5,1.0
+gm,net,lr-10,10.0,False,4,0.25,0.05,0.7,0.91,0.9,0.92,1.0,1.0
+gm,net,friends,100.0,True,4,0.0,0.0,0.49,0.85,0.84,0.86,,
 """
+
+
+def read_ablation(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    return read_of(path, {"gm": MEASURES["gm"]})
+
+
+def ablation(table: pd.DataFrame, settings: list[str]) -> Figure:
+    return figure_of(table, settings, MEASURES, "none")
+
+
+def ablation_caption(table: pd.DataFrame, settings: list[str]) -> str:
+    return caption_of(table, settings, MEASURES, "none")
 
 
 def write(folder: Path, text: str) -> Path:
@@ -50,18 +62,23 @@ def lines_of(
     """A table of success and accuracy by values of the settings; intervals of a tenth."""
     lines: list[dict[str, Any]] = []
     for combination, (success, accuracy) in values.items():
-        row = {"attack": attack, "row": f"row{len(lines)}", **dict(zip(settings, combination, strict=True))}
-        row |= {"own": combination == own, "n": 5, "untriggered_success": math.nan}
+        row = {
+            "attack": attack,
+            "victim": "net",
+            "row": f"row{len(lines)}",
+            **dict(zip(settings, combination, strict=True)),
+        }
+        row |= {"own": combination == own, "n": 5}
         row |= {"success": success, "success_low": success - 0.1, "success_high": success + 0.1}
         row |= {"accuracy": accuracy, "accuracy_low": accuracy - 0.1, "accuracy_high": accuracy + 0.1}
-        lines.append({**row, "p_success": math.nan, "p_success_holm": math.nan})
-    table = pd.DataFrame(lines, columns=["attack", "row", *settings, "own", *OUTCOMES])
+        lines.append({**row, "p": math.nan, "p_holm": math.nan})
+    table = pd.DataFrame(lines, columns=["attack", "victim", "row", *settings, "own", *FIELDS.split(",")])
     return table.astype(dict.fromkeys(settings, object))
 
 
 def with_undefended(table: pd.DataFrame, success: float, accuracy: float) -> pd.DataFrame:
     first = table.iloc[[0]].assign(row="none", own=False, success=success, accuracy=accuracy)
-    settings = list(table.columns[2 : list(table.columns).index("own")])
+    settings = list(table.columns[3 : list(table.columns).index("own")])
     return pd.concat([first.assign(**dict.fromkeys(settings)), table], ignore_index=True)
 
 
@@ -75,7 +92,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert table["lr"].tolist() == ["", "50", "10", "100"]
     assert table["own"].tolist() == [False, False, False, True]
     assert table["success_high"].tolist() == [1, 0.85, 0.7, 0.49]
-    assert table["p_success_holm"].isna().tolist() == [False, False, False, True]
+    assert table["p_holm"].isna().tolist() == [False, False, False, True]
 
 
 @pytest.mark.parametrize(
@@ -95,9 +112,13 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_values_are_read_as_a_config_has_them(
     tmp_path: Path, written: tuple[str, str], read: list[str], undefended: bool
 ) -> None:
-    rest = ",4,0.5,0.1,0.9,,0.9,0.8,1.0,,"
-    first = [f"gm,none,,False{rest}"] if undefended else []
-    lines = [f"attack,row,x,own,{FIELDS}", *first, *(f"gm,r{value},{value},False{rest}" for value in written)]
+    rest = ",4,0.5,0.1,0.9,0.9,0.8,1.0,,"
+    first = [f"gm,net,none,,False{rest}"] if undefended else []
+    lines = [
+        f"attack,victim,row,x,own,{FIELDS}",
+        *first,
+        *(f"gm,net,r{value},{value},False{rest}" for value in written),
+    ]
     table, _ = read_ablation(write(tmp_path, "\n".join(lines) + "\n"))
     assert table["x"].tolist() == ([""] if undefended else []) + read
 
@@ -113,13 +134,15 @@ def test_two_settings_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("attack,row", "attack,defense"), "holds no ablation: is it another table?"),
-        ((",own", ",mine"), "holds no ablation"),
-        ((",p_success_holm", ""), "holds no ablation"),
-        (("row,lr,own", "row,own"), "must vary one setting or two, not 0: make it again"),
-        (("row,lr,own", "row,lr,a,b,own"), "must vary one setting or two, not 3: make it again"),
-        (("0.25,0.05", "0.25,low"), r"is damaged \(success_low is no number\): delete it"),
-        (("gm,none", 'gm,"none'), r"is damaged \(not CSV\): delete it"),
+        (("victim,row", "victim,defense"), "lacks the columns row: is it another, or a damaged, table?"),
+        ((",own", ",mine"), "lacks the columns own"),
+        ((",p_holm", ""), "lacks the columns p_holm"),
+        (("row,lr,own", "row,own"), "lacks|must vary one setting or two, not 0: make it again|damaged"),
+        (("row,lr,own", "row,lr,a,b,own"), "must vary one setting or two, not 3: make it again|damaged"),
+        (("0.25,0.05", "0.25,low"), r"is damaged \(text where numbers belong\): delete it"),
+        (("100.0,True", "100.0,yes"), "other things stand where true or false belongs"),
+        (("gm,net,none", 'gm,net,"none'), r"is damaged \(not CSV\): delete it"),
+        (("gm,net,none", "other,net,none"), "the attack other, whose measures nobody told"),
     ],
 )
 def test_another_or_a_damaged_table_is_one_line(tmp_path: Path, change: tuple[str, str], words: str) -> None:
@@ -133,7 +156,7 @@ def test_another_or_a_damaged_table_is_one_line(tmp_path: Path, change: tuple[st
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", r"not CSV"), (LR.splitlines()[0], "holds no line"), ("\x00\xff", "is damaged|holds no ablation")],
+    [("", r"not CSV"), (LR.splitlines()[0], "has no rows"), ("\x00\xff", "is damaged|lacks the columns")],
 )
 def test_a_table_without_lines_is_one_line(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(DataError, match=words) as caught:
@@ -298,7 +321,7 @@ def test_one_seed_has_points_without_intervals(tmp_path: Path) -> None:
 def test_what_nobody_has_run_is_left_out() -> None:
     table = with_undefended(lines_of({(value,): (0.5, 0.9) for value in (1, 2, 3)}), 1.0, 1.0)
     table.loc[[0, 2], "n"] = 0
-    table.loc[[0, 2], [name for name in OUTCOMES if name != "n"]] = math.nan
+    table.loc[[0, 2], FIELDS.split(",")[1:]] = math.nan
     figure = ablation(table, ["x"])
     left, _ = panels(figure)
     assert curves(left)["gm"][0] == [1, 3]
@@ -312,6 +335,27 @@ def test_an_ablation_that_nobody_has_run_is_one_line() -> None:
     table.loc[1, "n"] = 0
     with pytest.raises(DataError, match=r"^no variant of the ablation has been run: train its victims first$"):
         ablation(table, ["x"])
+
+
+def test_victims_are_told_apart_and_attacks_have_the_panels_of_their_measures() -> None:
+    table = lines_of({(1,): (0.5, 0.9), (2,): (0.25, 0.8)})
+    other = table.assign(attack="noise", victim="vgg").rename(
+        columns=lambda name: name.replace("success", "peak_accuracy")
+    )
+    both = pd.concat([table, table.assign(victim="vgg"), other], ignore_index=True)
+    measures = {**MEASURES, "noise": (PEAK_ACCURACY, ACCURACY)}
+    figure = figure_of(both, ["x"], measures, "none")
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "poison success (%)",
+        "peak accuracy (%)",
+        "test accuracy (%)",
+    ]
+    assert [list(curves(axes)) for axes in figure.axes] == [
+        ["gm on net", "gm on vgg"],
+        ["noise"],
+        ["gm on net", "gm on vgg", "noise"],
+    ]
+    assert legend(figure) == ["gm on net", "gm on vgg", "noise"]
 
 
 # --- two settings ---------------------------------------------------------------------------------------------------
@@ -423,7 +467,7 @@ def test_numbers_fit_their_cells() -> None:
 def test_the_caption_has_the_numbers(tmp_path: Path) -> None:
     caption = ablation_caption(*read_ablation(write(tmp_path, LR)))
     assert caption == (
-        "Poison success and test accuracy (%, 95 % intervals, n = 4) against lr; the study's own value is ringed. "
+        "Poison success and test accuracy (95 % intervals, n = 4) against lr; the study's own value is ringed. "
         "gm: poison success from 0.0 % (lr 100) to 50.0 % (lr 50), test accuracy from 85.0 % (lr 100) to 91.0 % "
         "(lr 10); smallest corrected p against the study's own row 1.000."
     )

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,25 @@ import numpy as np
 import pytest
 import torch
 from loading import program
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
 from poisonlab.artifacts.arrays import write_arrays
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.artifacts.tensors import write_tensors
+from poisonlab.config.defenses.random_noise import RandomNoise
+from poisonlab.config.measures import ACCURACY, ADVERSARIAL_CONFIDENCE, FIRST_EPOCH, PEAK_ACCURACY, SUCCESS
+from poisonlab.defenses.random_noise import random_noise
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
+from poisonlab.evaluation.choosing import AttackMeasures
+from poisonlab.evaluation.findings import results_findings
+from poisonlab.figures import noise_histogram as noise_histogram_module
 from poisonlab.figures import style
 from poisonlab.figures.examples import examples, examples_caption, noise_places
-from poisonlab.figures.landscape_captions import poison_landscape_caption, victim_landscapes_caption
-from poisonlab.figures.landscape_plots import poison_landscape, victim_landscapes
-from poisonlab.figures.learning_curves import learning_curves, learning_curves_caption, read_history
+from poisonlab.figures.landscape_poison import poison_landscape, poison_landscape_caption
+from poisonlab.figures.landscape_victims import victim_landscapes, victim_landscapes_caption
+from poisonlab.figures.learning_curves import drawn_measures, learning_curves, learning_curves_caption, read_history
 from poisonlab.figures.noise_histogram import noise_histogram, noise_histogram_caption
 from poisonlab.figures.outcome import outcome, outcome_caption, read_results
 from poisonlab.figures.wording import listed, number, percent
@@ -42,22 +49,29 @@ def bump(height: float, x: float = 0.0) -> NDArray[np.float64]:
     return surface
 
 
-def history(defense: str, seed: int, epochs: int = 6, every: int = 3, attack: str = "witches") -> dict[str, Any]:
+def history(
+    defense: str, seed: int, epochs: int = 6, every: int = 3, attack: str = "witches", victim: str = "net"
+) -> dict[str, Any]:
     entries = []
     for epoch in range(epochs):
         entry: dict[str, Any] = {"epoch": epoch, "lr": 0.1, "train_loss": 2 / (epoch + 1) + 0.1 * seed}
         if epoch % every == every - 1:
             entry |= {"accuracy": 0.5 + 0.05 * epoch, "success": 0.0, "adversarial_confidence": 0.1 * seed}
         entries.append(entry)
-    return {"attack": attack, "defense": defense, "seed": seed, "final": {}, "history": entries}
+    who = {"attack": attack, "victim": victim, "defense": defense, "seed": seed}
+    return {**who, "measures": {}, "targets": 1, "history": entries}
 
 
-HEADER = "attack,defense,n,success,success_low,success_high,accuracy,accuracy_low,accuracy_high,seconds\n"
-TABLE = HEADER + (
-    "witches,clean,20,0.0,0.0,0.16,0.93,0.92,0.94,5\n"
-    "witches,none,20,0.8,0.58,0.92,0.92,0.91,0.93,5\n"
-    "witches,friends-bernoulli,20,0.05,0.01,0.24,0.90,0.89,0.91,9\n"
+HEADER = (
+    "attack,victim,defense,control,n,diverged,success,success_low,success_high,accuracy,accuracy_low,accuracy_high,"
+    "published_success_inside,published_accuracy_inside,published_adversarial_confidence_inside,seconds\n"
 )
+TABLE = HEADER + (
+    "witches,net,clean,True,20,0,0.0,0.0,0.16,0.93,0.92,0.94,,,,5\n"
+    "witches,net,none,False,20,0,0.8,0.58,0.92,0.92,0.91,0.93,True,False,,5\n"
+    "witches,net,friends-bernoulli,False,20,0,0.05,0.01,0.24,0.90,0.89,0.91,False,,,9\n"
+)
+MEASURES = {"witches": (SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)}
 
 
 @pytest.fixture
@@ -96,29 +110,36 @@ def inputs(tmp_path: Path) -> dict[str, list[str]]:
         for seed in range(2):
             write_sealed(tmp_path / f"{defense}{seed}.json", history(defense, seed))
     (tmp_path / "results.csv").write_text(TABLE)
+    write_arrays(
+        tmp_path / "std.npz",
+        names=np.array(["surrogate", "none"]),
+        magnitudes=np.array([2.0, 8.0]),
+        std=np.random.default_rng(1).uniform(0, 0.3, (2, 3, 5, 2)),
+        draws=np.array(8),
+    )
+    (tmp_path / "ablation.csv").write_text(ABLATION)
     return {
-        "figure_examples": [
-            "--poisons",
-            str(tmp_path / "poisons.safetensors"),
-            "--noise",
-            str(tmp_path / "noise.safetensors"),
+        "examples": [f"poisons={tmp_path}/poisons.safetensors", f"noise={tmp_path}/noise.safetensors"],
+        "landscape-poison": [f"landscape={tmp_path}/poison.npz"],
+        "landscape-victims": [f"landscape={tmp_path}/victims.npz"],
+        "output-std": [f"std={tmp_path}/std.npz"],
+        "noise-histogram": [f"noise={tmp_path}/noise.safetensors"],
+        "learning-curves": [
+            f"victims.{defense}={tmp_path}/{defense}{seed}.json"
+            for defense in ("none", "friendly")
+            for seed in range(2)
         ],
-        "figure_landscape_poison": ["--landscape", str(tmp_path / "poison.npz")],
-        "figure_landscape_victims": ["--landscape", str(tmp_path / "victims.npz")],
-        "figure_noise_histogram": ["--noise", str(tmp_path / "noise.safetensors")],
-        "figure_learning_curves": ["--metrics", *(str(path) for path in sorted(tmp_path.glob("*.json")))],
-        "figure_outcome": ["--table", str(tmp_path / "results.csv")],
+        "outcome": [f"results={tmp_path}/results.csv"],
+        "ablation": [f"table={tmp_path}/ablation.csv"],
     }
 
 
-NAMES = [
-    "figure_examples",
-    "figure_landscape_poison",
-    "figure_landscape_victims",
-    "figure_noise_histogram",
-    "figure_learning_curves",
-    "figure_outcome",
-]
+ABLATION = (
+    "attack,victim,row,lr,own,n,success,success_low,success_high,accuracy,accuracy_low,accuracy_high,p,p_holm\n"
+    "witches,net,none,,False,4,1.0,0.5,1.0,0.95,0.94,0.96,0.125,0.375\n"
+    "witches,net,lr-50,50.0,False,4,0.5,0.15,0.85,0.9,0.88,0.92,0.5,1.0\n"
+    "witches,net,friends,100.0,True,4,0.0,0.0,0.49,0.85,0.84,0.86,,\n"
+)
 
 
 KINDS = ("pdf", "png", "caption")
@@ -128,14 +149,27 @@ def outputs(folder: Path) -> list[str]:
     return [part for kind in KINDS for part in (f"--{kind}", str(folder / f"figure.{kind}"))]
 
 
-SETTINGS = spec(drawing={"dpi": 80, "examples": 3}, noise=NOISES, friendly={"zeta": 16}, def_epoch=2)
+TOLD = [{"attack": "witches", "measures": [measure.model_dump() for measure in MEASURES["witches"]]}]
+LOOKS: dict[str, Any] = {"drawing": {"dpi": 80, "examples": 3}}
+SPECS: dict[str, dict[str, Any]] = {
+    "noise-histogram": {"noise": NOISES, "friendly": {"zeta": 16}},
+    "learning-curves": {"measures": TOLD, "def_epoch": 2},
+    "outcome": {"measures": TOLD, "compare": ["none", "friends-bernoulli"]},
+    "ablation": {"measures": TOLD, "compare": ["none"]},
+}
+NAMES = program("figure").FIGURES
+
+
+def draw(name: str, inputs: list[str], folder: Path, *settings: str) -> None:
+    """Draw a figure; with settings in the place of its own if some are given."""
+    chosen = settings or spec(**LOOKS, **SPECS.get(name, {}))
+    program("figure").main(["--figure", name, "--spec", *chosen, "--from", *inputs, *outputs(folder)])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_program_draws_the_same_bytes_twice(name: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
-    main = program(name).main
+def test_a_figure_is_the_same_bytes_twice(name: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
     for folder in ("one", "two"):
-        main(["--spec", *SETTINGS, *inputs[name], *outputs(tmp_path / folder)])
+        draw(name, inputs[name], tmp_path / folder)
     files = [f"figure.{kind}" for kind in KINDS]
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == sorted(files)
     for file in files:
@@ -155,6 +189,24 @@ def test_program_draws_the_same_bytes_twice(name: str, inputs: dict[str, list[st
     assert 0.02 < (pixels != 255).any(axis=1).mean() < 0.99
 
 
+def test_figures_and_tables_are_made_without_torch() -> None:
+    names = [f"poisonlab.figures.{name.replace('-', '_')}" for name in NAMES]
+    names += ["results", "layouts", "findings", "notes", "paper_layout", "ablation_layout", "published", "choosing"]
+    imports = "; ".join(f"import {name if '.' in name else f'poisonlab.evaluation.{name}'}" for name in names)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{imports}; import sys; print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "False"
+
+
+def damaged_inputs(given: list[str], path: Path) -> list[str]:
+    """The inputs with another file in the place of the first."""
+    return [f"{given[0].partition('=')[0]}={path}", *given[1:]]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_missing_input_is_one_line_and_leaves_nothing(
     name: str,
@@ -163,10 +215,11 @@ def test_missing_input_is_one_line_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    absent = [inputs[name][0], str(tmp_path / "absent"), *inputs[name][2:]]
-    monkeypatch.setattr(sys, "argv", [name, "--spec", *SETTINGS, *absent, *outputs(tmp_path / "out")])
+    chosen = ["--spec", *spec(**LOOKS, **SPECS.get(name, {}))]
+    absent = ["--from", *damaged_inputs(inputs[name], tmp_path / "absent")]
+    monkeypatch.setattr(sys, "argv", ["figure.py", "--figure", name, *chosen, *absent, *outputs(tmp_path / "out")])
     with pytest.raises(SystemExit) as exit_:
-        run(program(name).main)
+        run(program("figure").main)
     assert exit_.value.code == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
@@ -179,9 +232,27 @@ def test_missing_input_is_one_line_and_leaves_nothing(
 def test_damaged_input(name: str, content: bytes, inputs: dict[str, list[str]], tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     damaged.write_bytes(content)
-    arguments = [inputs[name][0], str(damaged), *inputs[name][2:]]
     with pytest.raises(PoisonlabError, match="damaged"):
-        program(name).main(["--spec", *SETTINGS, *arguments, *outputs(tmp_path / "out")])
+        draw(name, damaged_inputs(inputs[name], damaged), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_flipped_bit_of_an_artifact_is_found(inputs: dict[str, list[str]], tmp_path: Path) -> None:
+    """Tensors are read without torch, but checked all the same."""
+    path = tmp_path / "noise.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="checksum differs"):
+        draw("noise-histogram", inputs["noise-histogram"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("given", [["other=a"], ["a"], ["=a"]])
+def test_inputs_that_the_figure_does_not_have_are_one_line(name: str, given: list[str], tmp_path: Path) -> None:
+    with pytest.raises(PoisonlabError) as problem:
+        draw(name, given, tmp_path / "out")
+    assert "\n" not in str(problem.value)
     assert not (tmp_path / "out").exists()
 
 
@@ -189,7 +260,7 @@ def test_damaged_input(name: str, content: bytes, inputs: dict[str, list[str]], 
 @pytest.mark.parametrize("setting", ["drawing.dpi=1", "drawing.colour=1", "drawing.dpi", "drawing.dpi=x"])
 def test_bad_settings(name: str, setting: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"drawing\.") as problem:
-        program(name).main(["--spec", setting, *inputs[name], *outputs(tmp_path / "out")])
+        draw(name, inputs[name], tmp_path / "out", setting)
     assert "\n" not in str(problem.value)
     assert not (tmp_path / "out").exists()
 
@@ -295,10 +366,9 @@ class TestExamples:
             examples(np.zeros((1, 3, 4, 4)), np.zeros((1, 3, 4, 4)), np.zeros((1, 3, 2, 4)))
 
     def test_wrong_kind(self, inputs: dict[str, list[str]], tmp_path: Path) -> None:
-        options = inputs["figure_examples"]
-        swapped = [options[0], options[3], options[2], options[1]]
+        noise = inputs["examples"][1].partition("=")[2]
         with pytest.raises(DataError, match="holds a friendly noise, not a poison set"):
-            program("figure_examples").main(["--spec", *SETTINGS, *swapped, *outputs(tmp_path / "out")])
+            draw("examples", damaged_inputs(inputs["examples"], Path(noise)), tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
 
@@ -405,18 +475,15 @@ class TestLandscapes:
 
     def test_file_of_the_other_figure(self, inputs: dict[str, list[str]], tmp_path: Path) -> None:
         with pytest.raises(DataError, match="lacks names, loss, at_poisons, directions"):
-            program("figure_landscape_victims").main(
-                ["--spec", *SETTINGS, *inputs["figure_landscape_poison"], *outputs(tmp_path / "out")]
-            )
+            draw("landscape-victims", inputs["landscape-poison"], tmp_path / "out")
 
     def test_pickled_and_plain_arrays(self, tmp_path: Path) -> None:
-        main: Callable[..., None] = program("figure_landscape_victims").main
         arrays = dict.fromkeys(("coordinates", "loss", "at_poisons", "directions"), COORDINATES)
         np.savez(tmp_path / "pickled.npz", names=np.array(["a", None]), **arrays)
         np.save(tmp_path / "plain.npy", bump(1))
         for file, message in (("pickled.npz", "damaged"), ("plain.npy", "not npz")):
             with pytest.raises(DataError, match=message):
-                main(["--spec", *SETTINGS, "--landscape", str(tmp_path / file), *outputs(tmp_path / "out")])
+                draw("landscape-victims", [f"landscape={tmp_path / file}"], tmp_path / "out")
 
 
 class TestNoiseHistogram:
@@ -450,9 +517,15 @@ class TestNoiseHistogram:
     @pytest.mark.parametrize("setting", ["friendly.zeta=0", "friendly=3", "drawing.dpi=80"])
     def test_bad_bound(self, setting: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="friendly"):
-            program("figure_noise_histogram").main(
-                ["--spec", setting, *inputs["figure_noise_histogram"], *outputs(tmp_path)]
-            )
+            draw("noise-histogram", inputs["noise-histogram"], tmp_path, setting)
+
+    @pytest.mark.parametrize("kind", ["bernoulli", "uniform", "gaussian"])
+    def test_random_noise_is_drawn_as_victims_get_it(self, kind: Any) -> None:
+        settings = RandomNoise(distribution=kind, mu=16)
+        ours = np.sort(noise_histogram_module._draws(settings, np.random.default_rng(0)))
+        theirs = random_noise(torch.Size([100_000]), settings, torch.Generator().manual_seed(0)).numpy() * 255
+        for share in (0.01, 0.1, 0.3, 0.7, 0.9, 0.99):
+            assert np.quantile(ours, share) == pytest.approx(np.quantile(theirs, share), abs=0.5)
 
     @pytest.mark.parametrize("noise", [np.zeros(0), np.array([0.0, np.nan])])
     def test_no_noise(self, noise: NDArray[Any]) -> None:
@@ -464,46 +537,60 @@ class TestNoiseHistogram:
     @pytest.mark.parametrize("setting", ['noise.0.distribution="cauchy"', "noise=3", "noise.0.mu=-1"])
     def test_bad_noise_settings(self, setting: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="noise"):
-            program("figure_noise_histogram").main(
-                ["--spec", "friendly.zeta=16", setting, *inputs["figure_noise_histogram"], *outputs(tmp_path)]
-            )
+            draw("noise-histogram", inputs["noise-histogram"], tmp_path, "friendly.zeta=16", setting)
+
+
+CURVES = (ACCURACY, ADVERSARIAL_CONFIDENCE)
+NAMED = ["train_loss", "accuracy", "adversarial_confidence"]
+
+
+def curves(histories: list[Any], def_epoch: int | None = None) -> Figure:
+    return learning_curves(histories, CURVES, def_epoch)
+
+
+def curves_caption(histories: list[Any], def_epoch: int | None = None) -> str:
+    return learning_curves_caption(histories, CURVES, def_epoch)
 
 
 class TestLearningCurves:
     def read(self, folder: Path, *contents: dict[str, Any]) -> list[Any]:
         for place, content in enumerate(contents):
             write_sealed(folder / f"{place}.json", content)
-        return [read_history(folder / f"{place}.json") for place in range(len(contents))]
+        return [read_history(folder / f"{place}.json", NAMED) for place in range(len(contents))]
 
     def test_mean_and_band(self, tmp_path: Path) -> None:
-        figure = learning_curves(self.read(tmp_path, history("none", 0), history("none", 2)))
+        figure = curves(self.read(tmp_path, history("none", 0), history("none", 2)))
         loss, accuracy, confidence = figure.axes
         assert np.asarray(loss.lines[0].get_ydata())[:2] == pytest.approx([2.1, 1.1])
         assert np.asarray(accuracy.lines[0].get_xdata()).tolist() == [2, 5]
         assert np.asarray(accuracy.lines[0].get_ydata()) == pytest.approx([60, 75])
-        assert np.asarray(confidence.lines[0].get_ydata()) == pytest.approx([0.1, 0.1])
+        assert np.asarray(confidence.lines[0].get_ydata()) == pytest.approx([10, 10])
         band = confidence.collections[0].get_datalim(confidence.transData)
-        assert (band.y0, band.y1) == pytest.approx((0, 0.2))
+        assert (band.y0, band.y1) == pytest.approx((0, 20))
         assert figure.legends[0].get_title().get_text() == "line: mean of 2 seeds; band: standard error"
 
     def test_caption(self, tmp_path: Path) -> None:
-        sure, unsure = history("none", 4), history("none", 7)
-        unsure["history"][2]["adversarial_confidence"] = 0.9
-        never = history("friendly", 1)
-        caption = learning_curves_caption(self.read(tmp_path, sure, unsure, never), def_epoch=2)
+        sure, unsure, other = history("none", 4), history("none", 7), history("friendly", 1)
+        caption = curves_caption(self.read(tmp_path, sure, unsure, other), def_epoch=2)
+        assert caption.startswith("Training loss, test accuracy and adversarial confidence by epoch")
         assert "friendly noise begins at epoch 2" in caption
-        # Confidence of "none": 0.4 and 0.9, then 0.4 and 0.7.
+        # Losses 2 / 6 + 0.4 and 0.7, confidences 0.4 and 0.7.
         assert caption.endswith(
-            "witches: No defense (n = 2) 75 % and 0.55 (at least 0.5 first at epoch 2); Friendly noise (n = 1) 75 % "
-            "and 0.1 (never 0.5, at most 0.1)."
+            "witches: No defense (n = 2) training loss 0.883, test accuracy 75 % and adversarial confidence 55 %; "
+            "Friendly noise (n = 1) training loss 0.433, test accuracy 75 % and adversarial confidence 10 %."
         )
 
     def test_caption_without_measurements(self, tmp_path: Path) -> None:
-        caption = learning_curves_caption(self.read(tmp_path, history("none", 0, every=100)))
-        assert caption.endswith("No defense (n = 1) not measured and not measured.")
+        caption = curves_caption(self.read(tmp_path, history("none", 0, every=100)))
+        assert caption.endswith("test accuracy not measured and adversarial confidence not measured.")
+
+    def test_measures_of_kind_value_are_drawn(self) -> None:
+        told = [AttackMeasures(attack="a", measures=(SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY))]
+        told.append(AttackMeasures(attack="b", measures=(PEAK_ACCURACY, ACCURACY)))
+        assert [each.name for each in drawn_measures(told)] == ["accuracy", "adversarial_confidence", "peak_accuracy"]
 
     def test_single_seed_has_no_band(self, tmp_path: Path) -> None:
-        figure = learning_curves(self.read(tmp_path, history("none", 0), history("friendly", 0)), def_epoch=2)
+        figure = curves(self.read(tmp_path, history("none", 0), history("friendly", 0)), def_epoch=2)
         assert all(len(axes.collections) == 0 for axes in figure.axes)
         assert [text.get_text() for text in figure.legends[0].get_texts()] == [
             "No defense",
@@ -516,32 +603,37 @@ class TestLearningCurves:
         first, second = history("none", 0, every=1), history("none", 1, every=2)
         first["history"][3]["accuracy"] = math.nan
         first["history"][4]["accuracy"] = None
-        figure = learning_curves(self.read(tmp_path, first, second))
+        figure = curves(self.read(tmp_path, first, second))
         accuracy = figure.axes[1].lines[0]
         assert np.asarray(accuracy.get_xdata()).tolist() == [0, 1, 2, 3, 5]
         assert np.isfinite(np.asarray(accuracy.get_ydata())).all()
 
     def test_unmeasured_quantity_has_no_panel(self, tmp_path: Path) -> None:
-        figure = learning_curves(self.read(tmp_path, history("none", 0, every=100)))
+        figure = curves(self.read(tmp_path, history("none", 0, every=100)))
         assert [axes.get_ylabel() for axes in figure.axes] == ["training loss"]
         style.save(figure, "Words.", *(tmp_path / f"a.{kind}" for kind in KINDS), dpi=60)
 
     def test_a_row_per_attack(self, tmp_path: Path) -> None:
-        figure = learning_curves(
+        figure = curves(
             self.read(tmp_path, history("none", 0), history("none", 0, attack="bullseye"), history("clean", 0))
         )
         assert len(figure.axes) == 6
+        assert [axes.get_title(loc="left") for axes in figure.axes[::3]] == ["(a) witches", "(d) bullseye"]
         assert [len(axes.lines) for axes in figure.axes] == [2, 2, 2, 1, 1, 1]
+
+    def test_a_row_per_victim(self, tmp_path: Path) -> None:
+        figure = curves(self.read(tmp_path, history("none", 0), history("none", 0, victim="vgg")))
+        assert [axes.get_title(loc="left") for axes in figure.axes[::3]] == ["(a) witches on net", "(d) witches on vgg"]
 
     def test_same_victim_twice(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="list each once"):
-            learning_curves(self.read(tmp_path, history("none", 0), history("none", 0)))
+            curves(self.read(tmp_path, history("none", 0), history("none", 0)))
 
     @pytest.mark.parametrize(
         "content",
         [
-            {"attack": "a", "defense": "b", "seed": 0},
-            {"attack": "a", "defense": "b", "seed": 0, "history": []},
+            {"attack": "a", "victim": "v", "defense": "b", "seed": 0},
+            {"attack": "a", "victim": "v", "defense": "b", "seed": 0, "history": []},
             history("none", 0) | {"history": 3},
         ],
     )
@@ -551,34 +643,40 @@ class TestLearningCurves:
 
     def test_a_victim_that_diverged_has_no_curve_and_is_counted(self, tmp_path: Path) -> None:
         write_sealed(tmp_path / "0.json", history("none", 0))
-        write_sealed(tmp_path / "1.json", {"attack": "a", "defense": "none", "seed": 1, "failed": {"epoch": 2}})
-        assert read_history(tmp_path / "1.json") is None
-        outputs = [part for kind in ("pdf", "png", "caption") for part in (f"--{kind}", str(tmp_path / kind))]
-        metrics = [str(tmp_path / f"{place}.json") for place in range(2)]
-        program("figure_learning_curves").main(["--spec", "drawing.dpi=60", "--metrics", *metrics, *outputs])
-        caption = (tmp_path / "caption").read_text()
+        write_sealed(
+            tmp_path / "1.json", {"attack": "a", "victim": "v", "defense": "none", "seed": 1, "failed": {"epoch": 2}}
+        )
+        assert read_history(tmp_path / "1.json", NAMED) is None
+        draw("learning-curves", [f"victims.none={tmp_path}/{place}.json" for place in range(2)], tmp_path)
+        caption = (tmp_path / "figure.caption").read_text()
         assert "(n = 1)" in caption
         assert "Left out: 1 of 2 victims, whose training diverged." in caption
 
     def test_nothing_measured(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="no measurement"):
-            learning_curves(self.read(tmp_path, history("none", 0) | {"history": [{"epoch": 0}]}))
+            curves(self.read(tmp_path, history("none", 0) | {"history": [{"epoch": 0}]}))
 
     @pytest.mark.parametrize("value", ["-1", "true", '"x"', "1.5"])
     def test_bad_def_epoch(self, value: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="def_epoch"):
-            program("figure_learning_curves").main(
-                ["--spec", f"def_epoch={value}", *inputs["figure_learning_curves"], *outputs(tmp_path)]
-            )
+            draw("learning-curves", inputs["learning-curves"], tmp_path, f"def_epoch={value}")
+
+
+def result(attack: str, defense: str, *numbers: object, victim: str = "net", diverged: int = 0) -> str:
+    """A line of the results: n, success and accuracy with their bounds."""
+    n, *rest = ("" if number is None else number for number in numbers)
+    return ",".join(map(str, (attack, victim, defense, False, n, diverged, *rest, "", "", "", 5))) + "\n"
 
 
 class TestOutcome:
-    def write(self, folder: Path, text: str) -> Path:
+    def read(self, folder: Path, text: str) -> Any:
         (folder / "results.csv").write_text(text)
-        return folder / "results.csv"
+        measures = {**MEASURES, "bullseye": MEASURES["witches"], "noise": (PEAK_ACCURACY, FIRST_EPOCH, ACCURACY)}
+        named = [line.partition(",")[0] for line in text.splitlines()[1:]]
+        return read_results(folder / "results.csv", {name: measures[name] for name in dict.fromkeys(named)})
 
     def test_dots_and_intervals_in_table_order(self, tmp_path: Path) -> None:
-        figure = outcome(read_results(self.write(tmp_path, TABLE)))
+        figure = outcome(self.read(tmp_path, TABLE), MEASURES)
         success, accuracy = figure.axes
         assert [label.get_text() for label in success.get_yticklabels()] == [
             "Clean data (control)",
@@ -590,49 +688,40 @@ class TestOutcome:
         drawn = [np.asarray(line.get_xdata()).tolist() for line in success.lines]
         assert drawn[2] == pytest.approx([58, 92])
         assert drawn[3] == pytest.approx([80])
-        assert "n = 20" in accuracy.get_xlabel()
+        assert accuracy.get_xlabel() == "test accuracy (%), 95 % interval, n = 20"
 
-    def test_caption(self, tmp_path: Path) -> None:
-        rows = "".join(
-            f"witches,{name},20,{success},{low},{high},{accuracy},0.8,1.0,9\n"
-            for name, success, low, high, accuracy in [
-                ("mixup", 0.5, 0.3, 0.7, 0.91),
-                ("bernoulli", 0.05, 0.01, 0.24, 0.85),
-                ("uniform", 0.05, 0.01, 0.24, 0.86),
-                ("gaussian", 0.05, 0.01, 0.24, 0.87),
-            ]
-        )
-        caption = outcome_caption(read_results(self.write(tmp_path, TABLE + rows)))
+    def test_the_caption_says_what_stands_below_the_table(self, tmp_path: Path) -> None:
+        rows = result("witches", "mixup", 20, 0.5, 0.3, 0.7, 0.91, 0.8, 1.0)
+        table = self.read(tmp_path, TABLE + rows)
+        caption = outcome_caption(table, MEASURES, ["none", "friends-bernoulli"])
+        assert caption.startswith("Poison success (whether the target gets the adversarial label) and test accuracy (")
         assert caption.endswith(
-            "witches (n = 20): undefended 80 % [58, 92] at 92 % accuracy; control on clean data 0 % [0, 16] at 93 % "
-            "accuracy; the lowest success of a defended row is 5 %, with FRIENDS-B (90 % accuracy), Gaussian noise (87 "
-            "% accuracy), Uniform noise (86 % accuracy) and 1 more; 1 of the 5 defended rows' intervals overlap the "
-            "undefended one; FRIENDS-B 5 % [1, 24] at 90 % accuracy."
+            "(n = 20). "
+            "witches: No defense, poison success 80.0 [58.0, 92.0] %, test accuracy 92.0 [91.0, 93.0] % (n = 20); "
+            "FRIENDS-B, poison success 5.0 [1.0, 24.0] %, test accuracy 90.0 [89.0, 91.0] % (n = 20); "
+            "the other row, poison success 50.0 % (Mixup at 91.0 % test accuracy); "
+            "1 of 2 defended rows' intervals of poison success overlap that of No defense; "
+            "Clean data (control), poison success 0.0 [0.0, 16.0] %, test accuracy 93.0 [92.0, 94.0] % (n = 20); "
+            "1 of 2 published values of poison success lie in our intervals; "
+            "0 of 1 published values of test accuracy lie in our intervals."
         )
-
-    def test_caption_without_intervals_or_an_undefended_row(self, tmp_path: Path) -> None:
-        text = HEADER + "witches,mixup,1,0.5,,,0.9,,,5\nwitches,cutout,3,1,0.4,1,0.8,nan,nan,5\n"
-        caption = outcome_caption(read_results(self.write(tmp_path, text)))
-        assert caption.endswith(
-            "witches (n = 1 to 3): the lowest success of a defended row is 50 %, with Mixup (90 % accuracy)."
-        )
+        assert " ".join(results_findings(table, MEASURES, ["none", "friends-bernoulli"], style.label_of)) in caption
 
     def test_a_row_all_of_whose_victims_diverged_is_left_out_and_named(self, tmp_path: Path) -> None:
-        header = HEADER.replace(",n,", ",n,diverged,")
-        lines = "witches,none,2,1,0.8,0.58,0.92,0.92,,,5\nwitches,dp-sgd,0,3,,,,,,,\n"
-        table = read_results(self.write(tmp_path, header + lines))
-        assert [label.get_text() for label in outcome(table).axes[0].get_yticklabels()] == ["No defense"]
-        caption = outcome_caption(table)
+        gone = result("witches", "dp-sgd", 0, *[None] * 6, diverged=3)
+        table = self.read(tmp_path, HEADER + result("witches", "none", 2, 0.8, 0.58, 0.92, 0.92, None, None) + gone)
+        assert [label.get_text() for label in outcome(table, MEASURES).axes[0].get_yticklabels()] == ["No defense"]
+        caption = outcome_caption(table, MEASURES, ["none"])
         assert caption.endswith("witches under dp-sgd: all victims diverged.")
         assert "nan" not in caption
-        with pytest.raises(DataError, match="all victims diverged"):
-            read_results(self.write(tmp_path, header + "witches,dp-sgd,0,3,,,,,,,\n"))
+        with pytest.raises(DataError, match="nothing to draw"):
+            self.read(tmp_path, HEADER + gone)
 
     def test_single_seed_has_no_accuracy_interval(self, tmp_path: Path) -> None:
-        path = self.write(
-            tmp_path, HEADER + "witches,null,1,1.0,0.2,1.0,0.9,,,5\nwitches,none,3,0,0,0.5,0.8,nan,nan,5\n"
+        rows = result("witches", "null", 1, 1.0, 0.2, 1.0, 0.9, None, None) + result(
+            "witches", "none", 3, 0, 0, 0.5, 0.8, "nan", "nan"
         )
-        figure = outcome(read_results(path))
+        figure = outcome(self.read(tmp_path, HEADER + rows), MEASURES)
         assert [len(axes.lines) for axes in figure.axes] == [4, 2]
         assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
             "null (n = 1)",
@@ -640,9 +729,20 @@ class TestOutcome:
         ]
         style.save(figure, "Words.", *(tmp_path / f"a.{kind}" for kind in KINDS), dpi=60)
 
-    def test_a_row_of_panels_per_attack(self, tmp_path: Path) -> None:
-        figure = outcome(read_results(self.write(tmp_path, TABLE + "bullseye,none,20,0.5,0.3,0.7,0.9,0.8,1.0,5\n")))
-        assert [axes.get_title(loc="left") for axes in figure.axes] == ["witches", "", "bullseye", ""]
+    def test_a_row_of_panels_per_attack_and_victim(self, tmp_path: Path) -> None:
+        numbers = (20, 0.5, 0.3, 0.7, 0.9, 0.8, 1.0)
+        measures = {**MEASURES, "bullseye": MEASURES["witches"]}
+        more = result("bullseye", "none", *numbers) + result("witches", "none", *numbers, victim="vgg")
+        figure = outcome(self.read(tmp_path, TABLE + more), measures)
+        titles = [axes.get_title(loc="left") for axes in figure.axes]
+        assert titles == ["witches on net", "", "bullseye", "", "witches on vgg", ""]
+
+    def test_attacks_with_other_measures_have_axes_of_their_own(self, tmp_path: Path) -> None:
+        header = HEADER.replace("success", "peak_accuracy").replace("adversarial_confidence", "first_epoch")
+        rows = result("noise", "none", 2, 0.5, 0.4, 0.6, 0.3, 0.2, 0.4)
+        table = self.read(tmp_path, header + rows)
+        figure = outcome(table, {"noise": (PEAK_ACCURACY, FIRST_EPOCH, ACCURACY)})
+        assert [axes.get_xlabel().partition(" (")[0] for axes in figure.axes] == ["peak accuracy", "test accuracy"]
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -650,9 +750,17 @@ class TestOutcome:
             (HEADER, "no rows"),
             (TABLE.replace("success_low,", "other,"), "lacks the columns success_low"),
             (TABLE.replace("0.8,0.58", "most,0.58"), "text where numbers"),
-            (TABLE.replace("0.8,0.58", ",0.58"), "no success"),
+            (TABLE.replace("none,False", "none,no"), "true or false"),
+            (TABLE.replace("none,False", "none,"), "which rows are controls"),
+            (TABLE.replace("0.93,True,", "0.93,yes,"), "true or false"),
         ],
     )
     def test_bad_tables(self, text: str, message: str, tmp_path: Path) -> None:
+        (tmp_path / "results.csv").write_text(text)
         with pytest.raises(DataError, match=message):
-            read_results(self.write(tmp_path, text))
+            read_results(tmp_path / "results.csv", MEASURES)
+
+    def test_the_table_of_another_study_is_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "results.csv").write_text(TABLE.replace("witches,net,none", "other,net,none"))
+        with pytest.raises(DataError, match="the attack other, whose measures nobody told"):
+            read_results(tmp_path / "results.csv", MEASURES)

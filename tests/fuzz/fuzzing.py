@@ -22,7 +22,7 @@ ROOT = HERE.parents[1]
 TARGETS = (
     *("poisons.pickle", "setups", "pth", "old pth", "png folder", "npz", "parquet", "image", "png", "image folder"),
     *("cifar", "dataset", "poison set", "noise", "keep list", "weights", "metrics", "history", "json", "trials"),
-    *("published", "results", "ablation", "figure arrays", "config", "config file", "spec"),
+    *("published", "paper", "results", "ablation", "figure arrays", "figure tensors", "config", "config file", "spec"),
 )
 
 

@@ -48,6 +48,7 @@ from poisonlab.config.data.cifar import Cifar  # noqa: E402
 from poisonlab.config.data.image_folder import ImageFolder  # noqa: E402
 from poisonlab.config.data.npz import Npz  # noqa: E402
 from poisonlab.config.data.parquet import Parquet  # noqa: E402
+from poisonlab.config.measures import ACCURACY, SUCCESS  # noqa: E402
 from poisonlab.config.merging import merged_config  # noqa: E402
 from poisonlab.config.models.small_resnet import SmallResNet  # noqa: E402
 from poisonlab.config.stages import read_stage  # noqa: E402
@@ -55,12 +56,13 @@ from poisonlab.config.study import read_study  # noqa: E402
 from poisonlab.data.decoding import decode  # noqa: E402
 from poisonlab.data.sources import load_dataset  # noqa: E402
 from poisonlab.data.training_set import training_set  # noqa: E402
-from poisonlab.evaluation.published import published  # noqa: E402
+from poisonlab.evaluation.published import published, read_paper  # noqa: E402
 from poisonlab.evaluation.trials import COLUMNS, read_trials  # noqa: E402
-from poisonlab.figures.ablation import OUTCOMES, read_ablation  # noqa: E402
+from poisonlab.figures.ablation import read_ablation  # noqa: E402
 from poisonlab.figures.learning_curves import read_history  # noqa: E402
 from poisonlab.figures.outcome import read_results  # noqa: E402
-from poisonlab.figures.program import read_arrays  # noqa: E402
+from poisonlab.figures.reading import read_arrays  # noqa: E402
+from poisonlab.figures.reading import read_tensors as read_arrays_of_tensors  # noqa: E402
 from poisonlab.files import _seal, read_sealed  # noqa: E402
 from poisonlab.interchange.benchmark import write_benchmark  # noqa: E402
 from poisonlab.interchange.imported import complete, read_poisons  # noqa: E402
@@ -338,16 +340,15 @@ def _weights(path: Path) -> None:
 # --- results ----------------------------------------------------------------------------------------------
 
 METRICS: dict[str, Any] = {
-    "attack": "a", "victim": "v", "defense": "none", "seed": 0,
+    "attack": "a", "victim": "net", "defense": "none", "seed": 0, "targets": 1,
     "measures": {"success": 1.0, "adversarial_confidence": 0.9, "accuracy": 0.8, "privacy_epsilon": 3.0},
-    "targets": 1,
     "examples": {"poisons_dropped": 0, "poisons_kept": 3, "clean_dropped": 0, "clean_kept": 37},
     "history": [{"epoch": 0, "loss": 1.0, "accuracy": 0.5, "adversarial_confidence": 0.1}, {"epoch": 1, "loss": 0.5}],
 }  # fmt: skip
 CARD: dict[str, Any] = {"seconds": 3.5, "settings": "abc", "device": "cpu", "threads": 1, "software": {"torch": "2"}}
 LINE: dict[str, Any] = {
-    "attack": "a", "defense": "none", "seeds": [0], "settings": None, "detector": False, "noise": False,
-    "filter": False, "network": None, "network_settings": None,
+    "attack": "a", "victim": "net", "defense": "none", "seeds": [0], "settings": None,
+    "detector": False, "noise": False, "filter": False, "network": None, "network_settings": None,
 }  # fmt: skip
 
 
@@ -529,23 +530,35 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
     yield "weights", _artifact(lambda path: save_weights(path, network, {}), _weights, folder)
 
     metrics, card = _sealed(METRICS), _sealed(CARD)
-    results = {"a/none/seed0.metrics.json": metrics, "a/none/seed0.card.json": card}
+    results = {"a/net/none/seed0.metrics.json": metrics, "a/net/none/seed0.card.json": card}
 
     def both(data: bytes, random: Random) -> bytes:
         return _json_damages(METRICS if data == metrics else CARD)(data, random)
 
     yield "metrics", _folder_target(results, _gather, damaged, both, both)
-    yield "history", _bytes_target("a.json", {"": metrics}, read_history, damaged, both)
+    curves = lambda path: read_history(path, ["train_loss", "accuracy"])  # noqa: E731
+    yield "history", _bytes_target("a.json", {"": metrics}, curves, damaged, both)
     yield "json", _bytes_target("a.json", {"": metrics, "deep": b"[" * 100_000}, read_sealed, damaged, both)
-    line = ["a", "none", "0", "abc", *["0.5"] * 6, "3.5", *["1"] * 4, "cpu", *["1"] * 7, "", ""]
-    yield "trials", _bytes_target("a.csv", {"": _csv(COLUMNS, [line])}, read_trials, damaged, _damaged_csv)
-    reference = {path.name: path.read_bytes() for path in sorted((ROOT / "reference").glob("*.csv"))}
+    columns = [*COLUMNS[:6], "success", "accuracy", *COLUMNS[6:]]
+    line = ["a", "net", "none", "0", "abc", "1", "1.0", "0.5", "3.5", *["1"] * 4, "cpu", *["1"] * 7, "", ""]
+    yield "trials", _bytes_target("a.csv", {"": _csv(columns, [line])}, read_trials, damaged, _damaged_csv)
+    reference = {path.name: path.read_bytes() for path in sorted((ROOT / "reference/friends").glob("*.csv"))}
     yield "published", _bytes_target("a.csv", reference, published, damaged, _damaged_csv)
-    shown = {"": (ROOT / "results/reference/digits-cpu/digits.csv").read_bytes()}
-    yield "results", _bytes_target("a.csv", shown, read_results, damaged, _damaged_csv)
-    columns = ["attack", "row", "zeta", "own", *OUTCOMES]
-    ablation = _csv(columns, [["a", "x-1", "1", "True", *["0.5"] * len(OUTCOMES)]])
-    yield "ablation", _bytes_target("a.csv", {"": ablation}, read_ablation, damaged, _damaged_csv)
+    explained = {"": (ROOT / "reference/friends/paper.yaml").read_bytes()}
+    yield "paper", _bytes_target("paper.yaml", explained, lambda path: read_paper(path.parent), damaged, _damaged_yaml)
+    names = [f"{name}{end}" for name in ("success", "accuracy") for end in ("", "_low", "_high")]
+    columns = ["attack", "victim", "defense", "control", "n", "diverged", *names]
+    columns += ["published_success_inside", "published_accuracy_inside"]
+    line = ["a", "net", "none", "False", "1", "0", *["0.5"] * 6, "True", ""]
+    told = {"a": (SUCCESS, ACCURACY)}
+    shown = lambda path: read_results(path, told)  # noqa: E731
+    yield "results", _bytes_target("a.csv", {"": _csv(columns, [line])}, shown, damaged, _damaged_csv)
+    columns = ["attack", "victim", "row", "zeta", "own", "n", *names, "p", "p_holm"]
+    line = ["a", "net", "x-1", "1", "True", "1", *["0.5"] * 8]
+    varied = lambda path: read_ablation(path, told)  # noqa: E731
+    yield "ablation", _bytes_target("a.csv", {"": _csv(columns, [line])}, varied, damaged, _damaged_csv)
+    tensors = lambda path: read_arrays_of_tensors(path, "friendly noise", ["noise", "origin"])  # noqa: E731
+    yield "figure tensors", _artifact(lambda path: write_tensors(path, "friendly noise", noise, {}), tensors, folder)
     arrays = {"": _arrays(losses=np.zeros(3), points=np.arange(3))}
     drawn = lambda path: read_arrays(path, ["losses", "points"])  # noqa: E731
     yield "figure arrays", _bytes_target("a.npz", arrays, drawn, damaged, damaged_zip, _odd_arrays)
@@ -558,5 +571,5 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
         "config file",
         _bytes_target("config.yaml", {"": _SMALL}, lambda path: _read_config_file(path.parent), damaged, _damaged_yaml),
     )
-    told = json.dumps([0, spec(**SPECS[0][1])])
-    yield "spec", Target(_spec, _read_spec, lambda folder: (folder / "spec.json").write_text(told))
+    first = json.dumps([0, spec(**SPECS[0][1])])
+    yield "spec", Target(_spec, _read_spec, lambda folder: (folder / "spec.json").write_text(first))

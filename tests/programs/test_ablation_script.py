@@ -10,36 +10,32 @@ from typing import Any
 import pandas as pd
 import pytest
 from loading import program
+from made import line as line_of
+from made import put, told, trial
 
 from poisonlab.errors import DataError, SettingsError
-from poisonlab.evaluation.trials import Trial, write_trials
+from poisonlab.evaluation.trials import Trial
 from poisonlab.provenance import spec
 
 ablation_script = program("ablation")
 
 SEEDS = (0, 1, 2, 3)
+TITLES = ("Poison success", "Adversarial confidence", "Test accuracy")
 
 
 def line(defense: str, attack: str = "gm") -> dict[str, Any]:
-    return {
-        "attack": attack,
-        "defense": defense,
-        "control": False,
-        "seeds": list(SEEDS),
-        "settings": f"settings of {defense}",
-        "called": defense,
-    }
+    return line_of(attack, defense, SEEDS, settings=f"settings of {defense}")
 
 
+LINES = [line("none"), line("friends"), line("lr-10"), line("lr-50")]
 SPEC: dict[str, Any] = {
-    "description": "Made up.",
+    **told(LINES, ["none"]),
     "scale": ["Data: few.", "Victims: small."],
     "name": "lr",
     "title": "How fast.",
     "defense": "friends",
     "method": "friendly-noise",
     "settings": ["lr"],
-    "lines": [line("none"), line("friends"), line("lr-10"), line("lr-50")],
     "variants": [
         {"row": "lr-10", "values": {"lr": 10.0}, "own": False},
         {"row": "friends", "values": {"lr": 100.0}, "own": True},
@@ -50,9 +46,9 @@ SPEC: dict[str, Any] = {
 
 def trials(defense: str, successes: Sequence[float], accuracy: float = 0.9, **more: Any) -> list[Trial]:
     settings = more.pop("settings", f"settings of {defense}")
+    attack = more.get("attack", "gm")
     return [
-        Trial(more.get("attack", "gm"), defense, seed, success, 0.5, accuracy, 1.0, settings=settings)
-        for seed, success in enumerate(successes)
+        trial(attack, defense, seed, success, accuracy, settings=settings) for seed, success in enumerate(successes)
     ]
 
 
@@ -60,13 +56,8 @@ ALL = [*trials("none", [1, 1, 1, 1]), *trials("friends", [0, 0, 0, 0], 0.85), *t
 LAST = trials("lr-50", [1, 0, 0, 0], 0.75)
 
 
-def write(path: Path, some: Sequence[Trial]) -> Path:
-    write_trials(path, some, [{}] * len(some))
-    return path
-
-
 def run(folder: Path, files: Sequence[Path], **changes: Any) -> dict[str, str]:
-    outputs = {kind: folder / f"out.{kind}" for kind in ("csv", "md", "tex")}
+    outputs = {kind: folder / f"out.{kind}" for kind in ("csv", "md", "tex", "json")}
     options = [part for kind, path in outputs.items() for part in (f"--{kind}", str(path))]
     ablation_script.main(["--spec", *spec(**{**SPEC, **changes}), "--trials", *map(str, files), *options])
     return {kind: path.read_text("utf-8") for kind, path in outputs.items()}
@@ -82,7 +73,7 @@ def notes(text: str) -> list[str]:
 
 
 def test_the_table_of_an_ablation(tmp_path: Path) -> None:
-    texts = run(tmp_path, [write(tmp_path / "own.csv", [*ALL, *LAST])])
+    texts = run(tmp_path, [put(tmp_path / "own.csv", [*ALL, *LAST])])
     table = pd.read_csv(StringIO(texts["csv"]), dtype=str, keep_default_na=False)
     assert table["row"].tolist() == ["none", "lr-10", "friends", "lr-50"]
     assert table["lr"].tolist() == ["", "10.0", "100.0", "50.0"]
@@ -90,12 +81,12 @@ def test_the_table_of_an_ablation(tmp_path: Path) -> None:
     assert table["success"].astype(float).tolist() == [1, 0.5, 0, 0.25]
     assert table["n"].tolist() == ["4"] * 4
     # Against friends 4, 2 and 1 of the seeds differ, all one way: 2 / 2^k, of which Holm triples the smallest.
-    assert table["p_success"].tolist() == [str(2 / 16), str(2 / 4), "", str(2 / 2)]
-    assert table["p_success_holm"].tolist() == [str(6 / 16), "1.0", "", "1.0"]
+    assert table["p"].tolist() == [str(2 / 16), str(2 / 4), "", str(2 / 2)]
+    assert table["p_holm"].tolist() == [str(6 / 16), "1.0", "", "1.0"]
     shown = cells(texts["md"])
-    assert shown[0] == ["lr", "n", "Poison success [95 % CI]", "Test accuracy [95 % CI]", "p (Holm)", ""]
+    assert shown[0] == ["lr", "n", *(f"{title} [95 % CI]" for title in TITLES), "p (Holm)", ""]
     assert [each[0] for each in shown[1:]] == ["(no defense)", "10", "100", "50"]
-    assert [each[3:] for each in shown[1:]] == [
+    assert [each[4:] for each in shown[1:]] == [
         ["90.0 [90.0, 90.0]", "0.375", ""],
         ["80.0 [80.0, 80.0]", "1.000", ""],
         ["85.0 [85.0, 85.0]", "", "the study's"],
@@ -104,11 +95,11 @@ def test_the_table_of_an_ablation(tmp_path: Path) -> None:
 
 
 def test_notes_say_what_it_is_what_it_shows_and_at_what_scale(tmp_path: Path) -> None:
-    texts = run(tmp_path, [write(tmp_path / "own.csv", [*ALL, *LAST])])
+    texts = run(tmp_path, [put(tmp_path / "own.csv", [*ALL, *LAST])])
     assert notes(texts["md"])[:5] == [
-        "How fast.",
         "Finding: gm: poison success from 0.0 % (lr 100) to 50.0 % (lr 10), test accuracy from 75.0 % (lr 50) to "
         "85.0 % (lr 100); smallest corrected p against the study's own row 1.000.",
+        "How fast.",
         "Made up.",
         "Data: few.",
         "Victims: small.",
@@ -118,20 +109,20 @@ def test_notes_say_what_it_is_what_it_shows_and_at_what_scale(tmp_path: Path) ->
         assert f"% {note}" in texts["tex"].splitlines()
     body = [part for part in texts["tex"].splitlines() if part.endswith(r"\\")]
     assert len(body) == 5
-    assert {part.replace(r"\&", "").count("&") for part in body} == {5}
+    assert {part.replace(r"\&", "").count("&") for part in body} == {6}
 
 
 def test_without_a_title_the_table_says_what_varies(tmp_path: Path) -> None:
-    path = write(tmp_path / "own.csv", ALL)
-    assert notes(run(tmp_path, [path], title="")["md"])[0] == "friendly-noise of row friends with other lr."
+    path = put(tmp_path / "own.csv", ALL)
+    assert notes(run(tmp_path, [path], title="")["md"])[1] == "friendly-noise of row friends with other lr."
 
 
 def test_missing_and_refused_trials_are_noted_and_lines_have_their_own_n(tmp_path: Path) -> None:
-    own = write(tmp_path / "own.csv", [*ALL, *trials("lr-50", [1, 1], settings="older"), *trials("other", [1])])
+    own = put(tmp_path / "own.csv", [*ALL, *trials("lr-50", [1, 1], settings="older"), *trials("other", [1])])
     texts = run(tmp_path, [own])
     table = cells(texts["md"])
     assert [each[:2] for each in table[1:]] == [["(no defense)", "4"], ["10", "4"], ["100", "4"], ["50", "0"]]
-    assert table[4][2:4] == ["–", "–"]
+    assert table[4][2:5] == ["–"] * 3
     assert notes(texts["md"])[-2:] == [
         "Not run yet: 4 of 16 victims.",
         f"Refused, because made with other settings than this study's: gm/lr-50 of {own} (seeds 0, 1).",
@@ -140,8 +131,8 @@ def test_missing_and_refused_trials_are_noted_and_lines_have_their_own_n(tmp_pat
 
 
 def test_merged_trials_count_where_there_are_no_own_ones(tmp_path: Path) -> None:
-    own = write(tmp_path / "own.csv", [*ALL, *LAST[:1]])
-    there = write(tmp_path / "there.csv", trials("lr-50", [0, 1, 1], 0.95))
+    own = put(tmp_path / "own.csv", [*ALL, *LAST[:1]])
+    there = put(tmp_path / "there.csv", trials("lr-50", [0, 1, 1], 0.95))
     table = pd.read_csv(StringIO(run(tmp_path, [own, there])["csv"])).set_index("row")
     assert table.loc["lr-50", "n"] == 3
     assert table.loc["lr-50", "success"] == 1
@@ -149,18 +140,18 @@ def test_merged_trials_count_where_there_are_no_own_ones(tmp_path: Path) -> None
 
 
 def test_an_ablation_that_nobody_has_run_is_a_table_of_dashes(tmp_path: Path) -> None:
-    texts = run(tmp_path, [write(tmp_path / "own.csv", [])])
-    assert [each[:4] for each in cells(texts["md"])[1:]] == [
-        [value, "0", "–", "–"] for value in ("(no defense)", "10", "100", "50")
+    texts = run(tmp_path, [put(tmp_path / "own.csv", [])])
+    assert [each[:5] for each in cells(texts["md"])[1:]] == [
+        [value, "0", "–", "–", "–"] for value in ("(no defense)", "10", "100", "50")
     ]
     assert not [note for note in notes(texts["md"]) if note.startswith("Finding")]
     assert "Not run yet: 16 of 16 victims." in notes(texts["md"])
 
 
 def test_several_attacks_have_a_table_each(tmp_path: Path) -> None:
-    lines = [*SPEC["lines"], line("friends", "bp"), line("lr-10", "bp")]
+    lines = told([*LINES, line("friends", "bp"), line("lr-10", "bp")], ["none"])
     more = [*trials("friends", [1, 1, 1, 1], attack="bp"), *trials("lr-10", [0, 0, 0, 0], attack="bp")]
-    text = run(tmp_path, [write(tmp_path / "own.csv", [*ALL, *LAST, *more])], lines=lines)["md"]
+    text = run(tmp_path, [put(tmp_path / "own.csv", [*ALL, *LAST, *more])], **lines)["md"]
     first, second = text.split("### ")[1:]
     assert [first.split("\n")[0], second.split("\n")[0]] == ["gm", "bp"]
     assert [each[0] for each in cells(second)[1:]] == ["10", "100"]
@@ -168,13 +159,13 @@ def test_several_attacks_have_a_table_each(tmp_path: Path) -> None:
 
 
 def test_the_same_trials_give_the_same_bytes(tmp_path: Path) -> None:
-    path = write(tmp_path / "own.csv", [*ALL, *LAST])
-    turned = write(tmp_path / "turned.csv", [*LAST, *ALL][::-1])
+    path = put(tmp_path / "own.csv", [*ALL, *LAST])
+    turned = put(tmp_path / "turned.csv", [*LAST, *ALL][::-1])
     assert run(tmp_path, [path]) == run(tmp_path, [path]) == run(tmp_path, [turned])
 
 
 def test_a_broken_file_of_trials_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    path = write(tmp_path / "own.csv", ALL)
+    path = put(tmp_path / "own.csv", ALL)
     path.write_text(path.read_text("utf-8").replace("0.85", "high"), encoding="utf-8")
     with pytest.raises(DataError, match=r"own\.csv is damaged \(line 6 is not a trial") as caught:
         run(tmp_path, [path])
@@ -190,4 +181,4 @@ def test_a_broken_file_of_trials_is_one_line_and_leaves_nothing(tmp_path: Path) 
 )
 def test_a_malformed_spec_is_one_line(tmp_path: Path, change: dict[str, Any], place: str) -> None:
     with pytest.raises(SettingsError, match=f"^--spec {place}: [^\n]+$"):
-        run(tmp_path, [write(tmp_path / "own.csv", ALL)], **change)
+        run(tmp_path, [put(tmp_path / "own.csv", ALL)], **change)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from typing import Any
 
 import pytest
 from loading import program
+from made import VICTIM
+from made import line as line_of
+from made import trial as made_trial
 from PIL import Image
 
 from poisonlab.errors import DataError, SettingsError
@@ -75,17 +79,22 @@ class Page(HTMLParser):
     @property
     def victims(self) -> list[dict[str, str]]:
         """The lines of the table of all victims."""
-        place = max(place for place, row in enumerate(self.rows) if row[:3] == ["attack", "defense", "seed"])
+        place = max(place for place, row in enumerate(self.rows) if row[:4] == ["attack", "victim", "defense", "seed"])
         return [dict(zip(self.rows[place], row, strict=True)) for row in self.rows[place + 1 :]]
 
 
-TABLE = """\
-| Attack   | Defense   | n   | Poison success   |
-|:---------|:----------|:----|:-----------------|
-| gm       | none      | 2   | 61.8 [5.5, 94.5] |
-| gm       | friends   | 1   | –                |
+ROWS = [["gm", "none", "2", "61.8 [5.5, 94.5]"], ["gm", "friends", "1", "–"]]
+TABLE = {
+    "findings": ["gm: 61.8 % and 33.125."],
+    "notes": ["A note."],
+    "tables": [{"heading": "", "columns": ["Attack", "Defense", "n", "Poison success"], "rows": ROWS}],
+}
+TIMES = """\
+| Defense   | Seconds   |
+|:----------|:----------|
+| none      | 17.5      |
 
-- Finding: gm: 61.8 % and 33.125.
+- Wall time.
 """
 CARD = {
     "device": "NVIDIA H200",
@@ -104,19 +113,12 @@ def png(colour: tuple[int, int, int]) -> bytes:
 
 
 def trial(defense: str, seed: int, success: float = 1.0, accuracy: float = 0.9375, **more: Any) -> Trial:
-    settings = more.pop("settings", f"settings of {defense}")
-    return Trial("gm", defense, seed, success, 0.5, accuracy, more.pop("seconds", 90.0), settings=settings, **more)
+    defaults = {"settings": f"settings of {defense}", "seconds": 90.0}
+    return made_trial("gm", defense, seed, success, accuracy, **{**defaults, **more})
 
 
 def line(defense: str, seeds: Sequence[int] = (0, 1)) -> dict[str, Any]:
-    return {
-        "attack": "gm",
-        "defense": defense,
-        "control": False,
-        "seeds": list(seeds),
-        "settings": f"settings of {defense}",
-        "called": defense,
-    }
+    return line_of("gm", defense, seeds, settings=f"settings of {defense}")
 
 
 @dataclass
@@ -126,7 +128,8 @@ class Made:
     folder: Path
 
     def __post_init__(self) -> None:
-        (self.folder / "table.md").write_text(TABLE, encoding="utf-8")
+        (self.folder / "table.json").write_text(json.dumps(TABLE), encoding="utf-8")
+        (self.folder / "time.md").write_text(TIMES, encoding="utf-8")
         (self.folder / "one.png").write_bytes(png((200, 10, 10)))
         (self.folder / "two.png").write_bytes(png((10, 10, 200)))
         (self.folder / "one.txt").write_text("Success 61.8 % of n = 2.\n", encoding="utf-8")
@@ -143,7 +146,7 @@ class Made:
         return path
 
     def spec(self, **changes: Any) -> dict[str, Any]:
-        place = "{attack}/{defense}/seed{seed}.card.json"
+        place = "{attack}/{victim}/{defense}/seed{seed}.card.json"
         figures = [
             {"title": f"Figure {name}", "png": f"{self.folder}/{name}.png", "caption": f"{self.folder}/{name}.txt"}
             for name in ("one", "two")
@@ -154,7 +157,15 @@ class Made:
             "scale": ["Data: 1,234 images.", "Victims: small-resnet."],
             "lines": [line("none"), line("friends"), line("strip", [0])],
             "sections": [
-                {"title": "Outcome", "blocks": [figures[0], {"title": "Numbers", "table": f"{self.folder}/table.md"}]},
+                {
+                    "title": "Outcome",
+                    "blocks": [
+                        figures[0],
+                        # The Markdown is for people, and not there.
+                        {"title": "Numbers", "table": "gone.md", "findings": f"{self.folder}/table.json"},
+                        {"title": "Time", "table": f"{self.folder}/time.md"},
+                    ],
+                },
                 {"title": "Pictures", "blocks": figures[1:]},
             ],
             "cards": f"{self.folder}/results/victims/tiny/{place}",
@@ -184,6 +195,7 @@ def test_every_number_is_in_it(made: Made) -> None:
         ["Attack", "Defense", "n", "Poison success"],
         ["gm", "none", "2", "61.8 [5.5, 94.5]"],
         ["gm", "friends", "1", "–"],
+        ["none", "17.5"],
     ):
         assert row in page.rows
     for text in (
@@ -192,6 +204,8 @@ def test_every_number_is_in_it(made: Made) -> None:
         "Data: 1,234 images.",
         "Victims: small-resnet.",
         "gm: 61.8 % and 33.125.",
+        "A note.",
+        "Wall time.",
         "Success 61.8 % of n = 2.",
         "Loss from 0.125 to 7.75.",
         # 90 s twice and an hour.
@@ -205,17 +219,19 @@ def test_every_number_is_in_it(made: Made) -> None:
     assert [tuple(each.values())[:-1] for each in page.victims] == [
         (
             "gm",
+            VICTIM,
             name,
             seed,
             success,
+            confidence,
             accuracy,
             seconds,
             *(CARD[key] for key in ("device", "torch", "commit", "finished")),
         )
-        for name, seed, success, accuracy, seconds in (
-            ("none", "0", "1.000", "0.938", "90.0"),
-            ("none", "1", "0.000", "0.812", "3600.0"),
-            ("friends", "0", "1.000", "0.938", "90.0"),
+        for name, seed, success, confidence, accuracy, seconds in (
+            ("none", "0", "1.000", "0.500", "0.938", "90.0"),
+            ("none", "1", "0.000", "0.000", "0.812", "3600.0"),
+            ("friends", "0", "1.000", "0.500", "0.938", "90.0"),
         )
     ]
 
@@ -234,7 +250,7 @@ def test_every_part_can_be_reached_from_the_contents(made: Made) -> None:
     inside = [link.removeprefix("#") for link in page.all("a", "href") if link.startswith("#")]
     ids = [values["id"] for _, values in page.elements if "id" in values]
     assert sorted(inside) == sorted(ids)
-    assert len(set(ids)) == len(ids) == 2 + 2 + 3
+    assert len(set(ids)) == len(ids) == 2 + 2 + 4
     assert page.all("img", "alt") == ["Figure one", "Figure two"]
 
 
@@ -267,7 +283,8 @@ def outside(page: Page) -> list[str]:
 def test_only_run_cards_lie_outside(made: Made) -> None:
     page = made.page()
     assert outside(page) == [
-        f"../victims/tiny/gm/{name}/seed{seed}.card.json" for name, seed in (("none", 0), ("none", 1), ("friends", 0))
+        f"../victims/tiny/gm/{VICTIM}/{name}/seed{seed}.card.json"
+        for name, seed in (("none", 0), ("none", 1), ("friends", 0))
     ]
     assert {tag for tag, _ in page.elements} & LOADED == set()
     style = page.html[page.html.index("<style>") : page.html.index("</style>")]
@@ -278,8 +295,8 @@ def test_only_run_cards_lie_outside(made: Made) -> None:
 def test_links_lead_to_the_cards_that_are_there(made: Made) -> None:
     made.trials("own", trial("none", 0), trial("strip", 0))
     cards = [
-        made.folder / "results/victims/tiny/gm/none/seed0.card.json",
-        made.folder / "results/detections/tiny/gm/strip/seed0.card.json",
+        made.folder / f"results/victims/tiny/gm/{VICTIM}/none/seed0.card.json",
+        made.folder / f"results/detections/tiny/gm/{VICTIM}/strip/seed0.card.json",
     ]
     for card in cards:
         card.parent.mkdir(parents=True)
@@ -293,17 +310,18 @@ def test_links_are_relative_to_the_report_wherever_the_program_runs(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(made.folder)
-    relative = "results/victims/tiny/{attack}/{defense}/seed{seed}.card.json"
-    assert outside(made.page(cards=relative))[0] == "../victims/tiny/gm/none/seed0.card.json"
+    relative = "results/victims/tiny/{attack}/{victim}/{defense}/seed{seed}.card.json"
+    assert outside(made.page(cards=relative))[0] == f"../victims/tiny/gm/{VICTIM}/none/seed0.card.json"
 
 
 BAD = "<script>alert(1)</script><img src=x onerror=alert(2)>\" onload='alert(3)' &amp; </p></table>"
 
 
 def test_markup_is_shown_and_not_run(made: Made) -> None:
-    for name in ("table.md", "one.txt"):
+    for name in ("table.json", "one.txt", "time.md"):
         path = made.folder / name
-        path.write_text(path.read_text("utf-8").replace("61.8", f"61.8 {BAD}"), encoding="utf-8")
+        bad = json.dumps(BAD)[1:-1] if name == "table.json" else BAD
+        path.write_text(path.read_text("utf-8").replace("61.8", f"61.8 {bad}").replace("17.5", bad), encoding="utf-8")
     sections = made.spec()["sections"]
     sections[0]["title"] = sections[0]["blocks"][0]["title"] = BAD
     made.trials("own", trial("none", 0), device=BAD, commit=BAD, finished=BAD)
@@ -321,9 +339,9 @@ def test_markup_is_shown_and_not_run(made: Made) -> None:
 
 
 def test_markdown_loads_nothing_from_elsewhere(made: Made) -> None:
-    path = made.folder / "table.md"
+    path = made.folder / "time.md"
     words = "![x](https://example.org/x.png) [y](https://example.org/y) <https://example.org/z> [k](javascript:k)"
-    path.write_text(f"{TABLE}- {words}\n\n![r]\n\n[r]: https://example.org/r.png\n", encoding="utf-8")
+    path.write_text(f"{TIMES}- {words}\n\n![r]\n\n[r]: https://example.org/r.png\n", encoding="utf-8")
     page = made.page()
     assert all(link.startswith("../victims/") for link in outside(page))
     assert len(page.all("img", "src")) == 2
@@ -375,17 +393,17 @@ def test_victims_stand_in_the_order_of_the_study(made: Made) -> None:
 
 def test_what_is_unknown_is_no_number(made: Made) -> None:
     nan = float("nan")
-    own = made.trials("own", trial("none", 0, nan, nan, seconds=nan), **dict.fromkeys(CARD))
-    page = made.page(own)
+    unknown = [trial("none", 0, nan, nan, seconds=nan), trial("none", 1, seconds=nan)]
+    page = made.page(made.trials("own", *unknown, **dict.fromkeys(CARD)))
     assert [page.victims[0][name] for name in ("success", "accuracy", "seconds")] == ["–", "–", ""]
-    assert "1 of 5 victims, 0.0 hours" in page.text
-    assert "1 on unknown (unknown CPU threads), torch unknown, Python unknown, commit unknown" in page.text
+    assert "2 of 5 victims, 0.0 hours" in page.text
+    assert "2 on unknown (unknown CPU threads), torch unknown, Python unknown, commit unknown" in page.text
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["table.md", "one.png", "two.txt", "own.csv"])
+@pytest.mark.parametrize("name", ["table.json", "time.md", "one.png", "two.txt", "own.csv"])
 def test_a_missing_file_is_one_line_and_leaves_nothing(made: Made, name: str) -> None:
     (made.folder / name).unlink()
     with pytest.raises(DataError, match=re.escape(f"{made.folder / name}: cannot be read (No such file")) as caught:
@@ -400,12 +418,24 @@ def test_a_missing_template_is_one_line(made: Made) -> None:
     assert not made.html.parent.exists()
 
 
-@pytest.mark.parametrize("name", ["table.md", "one.txt"])
+@pytest.mark.parametrize("name", ["table.json", "time.md", "one.txt"])
 def test_a_damaged_text_is_one_line(made: Made, name: str) -> None:
     (made.folder / name).write_bytes(b"\xff\xfe\x00 broken")
     with pytest.raises(DataError, match=f"{name} is damaged .no UTF-8 text.: restore it"):
         made.page()
     assert not made.html.parent.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"findings": [], "notes": []}', '{"findings": 1}'])
+def test_what_is_no_table_is_one_line(made: Made, text: str) -> None:
+    (made.folder / "table.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"table\.json is damaged \(it holds no table\): [^\n]+$"):
+        made.page()
+
+
+def test_trials_from_before_victims_had_names_are_those_of_the_first(made: Made) -> None:
+    page = made.page(made.trials("own", trial("none", 0, victim="")))
+    assert [each["victim"] for each in page.victims] == [VICTIM]
 
 
 def test_damaged_trials_are_one_line(made: Made) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 import pandas as pd
 import pytest
 from loading import program
+from made import VICTIM, line, put, told
+from made import trial as made_trial
 
 from poisonlab.errors import DataError, SettingsError
-from poisonlab.evaluation.trials import Trial, read_trials, write_trials
+from poisonlab.evaluation.trials import Trial, read_trials
 from poisonlab.files import write_sealed
 from poisonlab.provenance import spec
 
@@ -31,8 +33,9 @@ class Cell:
     defense: str
     seed: int = 0
     attack: str = "a"
+    victim: str = VICTIM
     metrics: dict[str, Any] = field(default_factory=dict)
-    """Adds to a ``final`` that is complete."""
+    """Adds to ``measures`` that are complete."""
     seconds: float = 1.0
     noise: float | None = None
     """Seconds of its friendly noise, if it has any."""
@@ -43,17 +46,17 @@ class Cell:
     control: bool = False
 
     @property
-    def row(self) -> tuple[str, str]:
-        return self.attack, self.defense
+    def row(self) -> tuple[str, str, str]:
+        return self.attack, self.victim, self.defense
 
 
 def put_files(folder: Path, cells: Sequence[Cell], **card: Any) -> None:
     """What the jobs of the cells leave behind."""
     for cell in cells:
-        place = f"{cell.attack}/{cell.defense}/seed{cell.seed}"
+        place = f"{cell.attack}/{cell.victim}/{cell.defense}/seed{cell.seed}"
         outcome = folder / ("detections" if cell.detector else "victims") / place
-        final = {"success": 0.0, "adversarial_confidence": 0.5, "accuracy": 0.9}
-        metrics = {**cell.metrics, "final": {**final, **cell.metrics.get("final", {})}}
+        measures = {"success": 0.0, "adversarial_confidence": 0.5, "accuracy": 0.9, **cell.metrics.get("measures", {})}
+        metrics = {"targets": 1, **cell.metrics, "measures": measures}
         write_sealed(outcome.with_name(f"{outcome.name}.metrics.json"), metrics)
         write_sealed(outcome.with_name(f"{outcome.name}.card.json"), {"seconds": cell.seconds, **card})
         if cell.noise is not None:
@@ -67,8 +70,8 @@ def digest(attack: str, defense: str) -> str:
     return f"settings of {attack}/{defense}"
 
 
-def rows_of(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
-    rows: dict[tuple[str, str], list[Cell]] = {}
+def rows_of(cells: Sequence[Cell]) -> dict[tuple[str, str, str], list[Cell]]:
+    rows: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
         rows.setdefault(cell.row, []).append(cell)
     return rows
@@ -79,6 +82,7 @@ def gather(folder: Path, cells: Sequence[Cell], merge: Sequence[Path] = (), told
     lines = [
         {
             "attack": attack,
+            "victim": victim,
             "defense": defense,
             "seeds": [cell.seed for cell in row],
             "settings": digest(attack, defense) if told else None,
@@ -88,7 +92,7 @@ def gather(folder: Path, cells: Sequence[Cell], merge: Sequence[Path] = (), told
             "network": row[0].network,
             "network_settings": row[0].network and digest(attack, row[0].network),
         }
-        for (attack, defense), row in rows_of(cells).items()
+        for (attack, victim, defense), row in rows_of(cells).items()
     ]
     folders = (part for kind in ("victims", "detections", "noise", "filters") for part in (f"--{kind}", folder / kind))
     options = [*folders, *(("--merge", *merge) if merge else ()), "--trials", folder / "own-trials.csv"]
@@ -97,30 +101,26 @@ def gather(folder: Path, cells: Sequence[Cell], merge: Sequence[Path] = (), told
 
 
 def show(
-    folder: Path,
-    cells: Sequence[Cell],
-    files: Sequence[Path],
-    claims: Sequence[dict[str, Any]] = (),
-    called: dict[str, str] | None = None,
-    scale: Sequence[str] = (),
+    folder: Path, cells: Sequence[Cell], files: Sequence[Path], called: dict[str, str] | None = None, **more: Any
 ) -> dict[str, str]:
     """The texts of the tables that tables.py makes of trials."""
     lines = [
-        {
-            "attack": attack,
-            "defense": defense,
-            "control": row[0].control,
-            "seeds": [cell.seed for cell in row],
-            "settings": digest(attack, defense),
-            "called": (called or {}).get(defense, defense),
-        }
-        for (attack, defense), row in rows_of(cells).items()
+        line(
+            attack,
+            defense,
+            [cell.seed for cell in row],
+            victim,
+            control=row[0].control,
+            called=(called or {}).get(defense, defense),
+        )
+        for (attack, victim, defense), row in rows_of(cells).items()
     ]
-    outputs = {kind: folder / f"table.{kind}" for kind in ("csv", "md", "tex", "time")}
+    outputs = {kind: folder / f"table.{kind}" for kind in ("csv", "md", "tex", "json", "time")}
+    claims = list(more.pop("claims", ()))
     tables_script.main(
         [
-            *("--spec", *spec(description="Made up.", scale=list(scale), lines=lines, claims=list(claims))),
-            *("--trials", *map(str, files), "--reference", str(ROOT / "reference")),
+            *("--spec", *spec(**told(lines, claims=claims, **more))),
+            *("--trials", *map(str, files), "--reference", str(ROOT / "reference" / "friends")),
             *(part for kind, path in outputs.items() for part in (f"--{kind}", str(path))),
         ]
     )
@@ -143,12 +143,9 @@ def tables(
     claims: Sequence[dict[str, Any]],
     rows: tuple[str, ...] = ("none", "friends-bernoulli"),
     called: dict[str, str] | None = None,
-    **measured: float,
 ) -> tuple[pd.DataFrame, str]:
     """The CSV and the Markdown of one attack ``a`` with two seeds per row."""
-    cells = [
-        Cell(row, seed, metrics={"final": {"success": float(seed == 0), **measured}}) for row in rows for seed in (0, 1)
-    ]
+    cells = [Cell(row, seed, metrics={"measures": {"success": float(seed == 0)}}) for row in rows for seed in (0, 1)]
     texts = run_scripts(folder, cells, claims=claims, called=called)
     return by_defense(texts["csv"]), texts["md"]
 
@@ -160,11 +157,11 @@ def published_beside(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
 def test_a_row_of_a_table_with_several_attacks(tmp_path: Path) -> None:
     table, text = tables(tmp_path, [{"attack": "a", "table": 3, "row": "Bullseye Polytope | Transfer"}])
     # FRIENDS, table 3.
-    numbers = pd.read_csv(ROOT / "reference" / "friends_table3.csv", keep_default_na=False)
+    numbers = pd.read_csv(ROOT / "reference" / "friends" / "table3.csv", keep_default_na=False)
     own = numbers[numbers["row"] == "Bullseye Polytope | Transfer"]
     for defense in ("none", "friends-bernoulli"):
-        for column, name in (("Poison Acc", "success"), ("Test Acc", "accuracy")):
-            value = own[(own["defense"] == defense) & (own["column"] == column)]["value"].item()
+        for name in ("success", "accuracy"):
+            value = own[(own["defense"] == defense) & (own["measure"] == name)]["value"].item()
             assert float(table.loc[defense, f"published_{name}"]) == pytest.approx(float(value) / 100)
     assert float(table.loc["friends-bernoulli", "published_accuracy"]) == pytest.approx(0.7935)
     assert "FRIENDS, table 3" in text
@@ -200,20 +197,43 @@ def test_a_row_that_is_unknown_or_missing_is_one_line(place: dict[str, Any], wor
     assert not (tmp_path / "table.csv").exists()
 
 
-def test_success_without_the_trigger_is_shown_and_explained(tmp_path: Path) -> None:
-    table, text = tables(tmp_path, [], untriggered_success=0.125)
-    assert [float(value) for value in table["untriggered_success"]] == [0.125, 0.125]
-    assert "Without trigger" in text
-    assert "12.5" in text
-    assert "cut to [0, 100]" in text
-    # Successes 1 and 0 of two seeds: Student's t would leave [0, 1].
-    assert (float(table.loc["none", "success_low"]), float(table.loc["none", "success_high"])) == (0, 1)
+def test_attacks_have_the_measures_and_the_methods_that_they_declare(tmp_path: Path) -> None:
+    """A backdoor's rates count over its images, so that two seeds at 1 and 0 are no two yes or no."""
+    cells = [
+        Cell(
+            "none",
+            seed,
+            "sa",
+            metrics={"targets": 1000, "measures": {"success": 1 - seed, "untriggered_success": 0.125}},
+        )
+        for seed in (0, 1)
+    ]
+    texts = run_scripts(tmp_path, cells)
+    table = by_defense(texts["csv"])
+    assert float(table.loc["none", "untriggered_success"]) == 0.125
+    # Clopper and Pearson's of 1 in 2, where Wilson's is [0.095, 0.905].
+    assert float(table.loc["none", "success_low"]) == pytest.approx(0.0126, abs=1e-4)
+    assert "Gaffke's interval" in texts["md"]
+    assert "before the trigger is put on" in texts["md"]
+    texts = run_scripts(tmp_path, [Cell("none"), Cell("d")])
+    assert "untriggered" not in texts["csv"]
+    assert not [words for words in ("trigger", "Gaffke") if words in texts["md"]]
 
 
-def test_attacks_without_a_trigger_say_nothing_of_it(tmp_path: Path) -> None:
-    table, text = tables(tmp_path, [])
-    assert set(table["untriggered_success"]) == {""}
-    assert "trigger" not in text
+def test_victims_stand_apart_and_in_the_mean(tmp_path: Path) -> None:
+    cells = [
+        Cell("none", seed, victim=victim, metrics={"measures": {"success": float(victim == "one")}})
+        for victim in ("one", "two")
+        for seed in (0, 1)
+    ]
+    texts = run_scripts(tmp_path, cells, mean_over_victims=True, claims=[{"attack": "a", "table": 4}])
+    rows = json.loads(texts["json"])["tables"][0]
+    assert rows["columns"][:3] == ["Attack", "Victim", "Defense"]
+    assert [row[1:3] for row in rows["rows"]] == [["one", "none"], ["two", "none"], ["mean", "none"]]
+    # FRIENDS, table 4: 75 % undefended.
+    place = rows["columns"].index("Published poison success")
+    assert [row[place] for row in rows["rows"]] == ["", "", "75.0 (inside)"]
+    assert "Victim 'mean'" in texts["md"]
 
 
 # --- what stands below ------------------------------------------------------------------------------------------
@@ -222,7 +242,7 @@ def test_attacks_without_a_trigger_say_nothing_of_it(tmp_path: Path) -> None:
 def test_findings_and_scale_stand_below_the_table(tmp_path: Path) -> None:
     rows = {"clean": 0, "none": 4, "d": 1, "friends-bernoulli": 0}
     cells = [
-        Cell(name, seed, control=name == "clean", metrics={"final": {"success": float(seed < hits)}})
+        Cell(name, seed, control=name == "clean", metrics={"measures": {"success": float(seed < hits)}})
         for name, hits in rows.items()
         for seed in range(4)
     ]
@@ -232,18 +252,24 @@ def test_findings_and_scale_stand_below_the_table(tmp_path: Path) -> None:
     # Wilson's intervals of 4 and of 0 in 4; FRIENDS, table 4: 75 % success undefended and none under FRIENDS-B, and
     # 93.5 and 91.5 % accuracy beside our 90 without spread.
     assert notes[:4] == [
+        "Finding: a: none, poison success 100.0 [51.0, 100.0] %, test accuracy 90.0 [90.0, 90.0] % (n = 4); "
+        "friends-bernoulli, poison success 0.0 [0.0, 49.0] %, test accuracy 90.0 [90.0, 90.0] % (n = 4); "
+        "the other row, poison success 25.0 % (d at 90.0 % test accuracy); "
+        "1 of 2 defended rows' intervals of poison success overlap that of none; "
+        "clean (control), poison success 0.0 [0.0, 49.0] %, test accuracy 90.0 [90.0, 90.0] % (n = 4); "
+        "2 of 2 published values of poison success lie in our intervals; "
+        "0 of 2 published values of test accuracy lie in our intervals.",
         "Made up.",
-        "Finding: a: undefended, 100.0 [51.0, 100.0] % success at 90.0 [90.0, 90.0] % accuracy (n = 4); "
-        "under FRIENDS-B, 0.0 [0.0, 49.0] % success at 90.0 [90.0, 90.0] % accuracy (n = 4); "
-        "the other row, 25.0 % (d); 2 of 2 published successes lie in our intervals; "
-        "0 of 2 published accuracies lie in our intervals.",
         "Data: few.",
         "Victims: small.",
     ]
     assert all(f"% {note}" in texts["tex"].splitlines() for note in notes)
+    content = json.loads(texts["json"])
+    assert [*(f"Finding: {finding}" for finding in content["findings"]), *content["notes"]] == notes
     table = by_defense(texts["csv"])
     # 4 and 1 of 4 seeds differ, all one way; Holm doubles the smaller. The control takes no part.
-    assert table["p_best_holm"].to_dict() == {"clean": "", "none": str(2 * 2 / 16), "d": "1.0", "friends-bernoulli": ""}
+    corrected = table["p_friends-bernoulli_holm"].to_dict()
+    assert corrected == {"clean": "", "none": str(2 * 2 / 16), "d": "1.0", "friends-bernoulli": ""}
 
 
 # --- names of the paper ---------------------------------------------------------------------------------------
@@ -323,12 +349,12 @@ def test_each_seed_pays_for_its_own_network(tmp_path: Path) -> None:
 def trial(defense: str, seed: int = 0, attack: str = "a", **more: Any) -> Trial:
     """From elsewhere: a success."""
     settings = more.pop("settings", digest(attack, defense))
-    return replace(Trial(attack, defense, seed, 1.0, 0.75, 0.5, 400.0), **more, settings=settings)
+    outcome = {"success": 1.0, "accuracy": 0.75, "seconds": 400.0, **more}
+    return made_trial(attack, defense, seed, settings=settings, **outcome)
 
 
 def elsewhere(path: Path, *trials: Trial) -> Path:
-    write_trials(path, trials, [{}] * len(trials))
-    return path
+    return put(path, trials)
 
 
 def test_a_network_from_elsewhere_costs_what_it_did_there(tmp_path: Path) -> None:
@@ -409,7 +435,7 @@ def _write(path: Path, text: str) -> None:
 def test_a_card_without_seconds_is_one_line(tmp_path: Path, kind: str, card: str, words: str) -> None:
     cells = [Cell("none"), Cell("f", filter=1.0, noise=1.0, network="none")]
     put_files(tmp_path, cells)
-    broken = tmp_path / kind / "a/f/seed0.card.json"
+    broken = tmp_path / kind / f"a/{VICTIM}/f/seed0.card.json"
     _write(broken, card)
     with pytest.raises(DataError, match=words) as caught:
         gather(tmp_path, cells)
@@ -421,23 +447,61 @@ def test_a_card_without_seconds_is_one_line(tmp_path: Path, kind: str, card: str
 @pytest.mark.parametrize(
     ("metrics", "words"),
     [
-        ("{}", "lacks 'final'"),
-        ('{"final": {"success": 1, "accuracy": 1}}', "lacks 'adversarial_confidence'"),
+        ("{}", "lacks 'measures'"),
+        ('{"measures": {"success": 1, "accuracy": 1}}', "lacks 'targets'"),
         ("[]", "checksum"),
-        ('{"final": {"success": "x", "accuracy": 1, "adversarial_confidence": 1}}', "lacks success as a number"),
-        ('{"final": {"success": 1, "accuracy": 2, "adversarial_confidence": 1}}', "accuracy is not between 0 and 1"),
-        ('{"final": {"success": 1, "accuracy": Infinity, "adversarial_confidence": 1}}', "accuracy is not between"),
-        ('{"final"', "damaged"),
+        ('{"targets": 1, "measures": {"success": "x"}}', "lacks success as a number"),
+        ('{"targets": 1, "measures": {"accuracy": -2}}', "accuracy is negative"),
+        ('{"targets": 0, "measures": {"accuracy": 1}}', "targets is no number of images"),
+        ('{"targets": 1, "measures": 3}', "lacks"),
+        ('{"measures"', "damaged"),
     ],
 )
 def test_metrics_without_an_outcome_are_one_line(tmp_path: Path, metrics: str, words: str) -> None:
     put_files(tmp_path, [Cell("none")])
-    broken = tmp_path / "victims/a/none/seed0.metrics.json"
+    broken = tmp_path / f"victims/a/{VICTIM}/none/seed0.metrics.json"
     _write(broken, metrics)
     with pytest.raises(DataError, match=words) as caught:
         gather(tmp_path, [Cell("none")])
     assert "\n" not in str(caught.value)
     assert str(broken) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [({"accuracy": 2.0}, "accuracy of .* is 2, not between 0 and 1"), ({"success": 0.5}, "is 0.5, neither 1 nor 0")],
+)
+def test_numbers_that_their_measure_cannot_have_are_one_line(
+    tmp_path: Path, measured: dict[str, float], words: str
+) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        run_scripts(tmp_path, [Cell("none", metrics={"measures": measured})])
+    assert "\n" not in str(caught.value)
+    assert "own-trials.csv" in str(caught.value)
+    assert not (tmp_path / "table.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"measures": []}, "attack 'a' of the lines has no measures"),
+        ({"mean_over_victims": True}, "a victim is called 'mean', as the mean over victims is: rename it"),
+        ({"compare": ["No Row"]}, "compare"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    options = [part for kind in ("csv", "md", "tex", "json", "time") for part in (f"--{kind}", str(tmp_path / kind))]
+    strings = spec(**{**told([line("a", "none", [0], "mean")]), **change})
+    with pytest.raises(SettingsError, match=words) as caught:
+        tables_script.main(["--spec", *strings, "--trials", "none.csv", "--reference", "reference", *options])
+    assert "\n" not in str(caught.value)
+
+
+def test_trials_from_before_victims_had_names_are_those_of_the_first(tmp_path: Path) -> None:
+    path = elsewhere(tmp_path / "old.csv", replace(trial("none"), victim=""))
+    cells = [Cell("none", victim="one"), Cell("none", victim="two")]
+    table = pd.read_csv(StringIO(show(tmp_path, cells, [path])["csv"])).set_index("victim")
+    assert table["n"].to_dict() == {"one": 1, "two": 0}
 
 
 # --- which trials count ---------------------------------------------------------------------------------------
@@ -516,16 +580,18 @@ def test_trials_that_others_answer_for_are_refused_all_the_same(tmp_path: Path) 
 def test_the_first_file_wins(tmp_path: Path) -> None:
     put_files(tmp_path, STUDY[:1])
     own = gather(tmp_path, STUDY[:1])
-    one = elsewhere(tmp_path / "one.csv", trial("none", 0), trial("none", 1, success=0.5), trial("d", 1, settings="no"))
-    two = elsewhere(tmp_path / "two.csv", trial("none", 1), trial("none", 2, success=0.25), trial("d", 1))
+    one = elsewhere(
+        tmp_path / "one.csv", trial("none", 0), trial("none", 1, accuracy=0.5), trial("d", 1, settings="no")
+    )
+    two = elsewhere(tmp_path / "two.csv", trial("none", 1), trial("none", 2, accuracy=0.25), trial("d", 1))
     texts = show(tmp_path, STUDY, [own, one, two])
     table = by_defense(texts["csv"])
     assert table["n"].to_dict() == {"none": 3, "d": 1, "later": 0}
-    # 0 here, 0.5 from the first and 0.25 from the second; what the first file cannot answer, the second may.
-    assert float(table.loc["none", "success"]) == pytest.approx(0.75 / 3)
+    # 0.9 here, 0.5 from the first and 0.25 from the second; what the first file cannot answer, the second may.
+    assert float(table.loc["none", "accuracy"]) == pytest.approx((0.9 + 0.5 + 0.25) / 3)
     assert notes_with(texts["md"], "Refused") == [refused("a/d", one, 1)]
     other = by_defense(show(tmp_path, STUDY, [own, two, one])["csv"])
-    assert float(other.loc["none", "success"]) == pytest.approx(1.25 / 3)
+    assert float(other.loc["none", "accuracy"]) == pytest.approx((0.9 + 0.75 + 0.25) / 3)
 
 
 def test_the_order_is_the_studys(tmp_path: Path) -> None:
@@ -544,7 +610,7 @@ def test_rows_that_nobody_has_run_are_shown(tmp_path: Path) -> None:
         for line in texts["md"].splitlines()
         if (parts := [part.strip() for part in line.split("|")])[1:2] == ["a"]
     }
-    assert cells["none"][:3] == ["3", "0.0 [0.0, 56.1]", "90.0 [90.0, 90.0]"]
+    assert cells["none"][:3] == ["3", "0.0 [0.0, 56.1]", "50.0 [50.0, 50.0]"]
     for row in ("d", "later"):
         assert cells[row][:3] == ["0", "–", "–"]
     assert notes_with(texts["md"], "Not run yet") == ["Not run yet: 6 of 9 victims."]
@@ -572,9 +638,9 @@ def test_a_control_from_elsewhere_is_a_control(tmp_path: Path) -> None:
         *(trial("none", seed) for seed in seeds),
     )
     table = by_defense(show(tmp_path, [*cells, *rest], [gather(tmp_path, rest), path])["csv"])
-    assert table["p_success"].to_dict() == {"clean": "", "none": "", "d": str(2 / 64)}
+    assert table["p_none"].to_dict() == {"clean": "", "none": "", "d": str(2 / 64)}
     # One test, so nothing to correct.
-    assert table.loc["d", "p_success_holm"] == str(2 / 64)
+    assert table.loc["d", "p_none_holm"] == str(2 / 64)
 
 
 def test_a_broken_file_of_trials_is_one_line(tmp_path: Path) -> None:
@@ -601,9 +667,8 @@ def examples(poisons_dropped: int, poisons_kept: int, clean_dropped: int, clean_
 
 NOTES = {
     "dropped": "Poisons found, clean dropped, precision, MCC",
-    "rejected": "False alarms: share of clean test images",
+    "rejected": "False alarms: share of the clean test images",
     "private": "differential privacy of the training",
-    "triggered": "Attacks with a trigger",
 }
 
 
@@ -621,26 +686,25 @@ def notes_of(text: str) -> set[str]:
         (examples(8, 2, 2, 88), {"dropped"}, "Precision"),
         (examples(0, 0, 2, 98), {"dropped"}, "Clean dropped"),
         (
-            {"report": {"false_alarms": 0.0, "targets_rejected": 1.0}},
+            {"measures": {"false_alarms": 0.0, "targets_rejected": 1.0}},
             {"rejected"},
             "False alarms",
         ),
-        ({"report": {"flagged_classes": []}}, set(), None),
+        ({"measures": {"something_else": 3.0}}, set(), None),
         (
-            {**examples(0, 10, 0, 90), "report": {"privacy_epsilon": 12.5, "privacy_delta": 0.01}},
+            {**examples(0, 10, 0, 90), "measures": {"privacy_epsilon": 12.5, "privacy_delta": 0.01}},
             {"private"},
             "epsilon",
         ),
-        ({"final": {"untriggered_success": 0.0}}, {"triggered"}, "Without trigger"),
     ],
-    ids=["nothing", "nothing dropped", "dropped", "clean dropped", "alarms", "flagged", "private", "triggered"],
+    ids=["nothing", "nothing dropped", "dropped", "clean dropped", "alarms", "other", "private"],
 )
 def test_a_note_stands_where_its_column_does(
     tmp_path: Path, metrics: dict[str, Any], notes: set[str], column: str | None
 ) -> None:
     texts = run_scripts(tmp_path, [Cell("none"), Cell("d", metrics=metrics)])
     assert notes_of(texts["md"]) == notes
-    extra = {"Poisons found", "Clean dropped", "Precision", "MCC", "False alarms", "epsilon", "Without trigger"}
+    extra = {"Poisons found", "Clean dropped", "Precision", "MCC", "False alarms", "epsilon"}
     (header,) = (line for line in texts["md"].splitlines() if line.startswith("| Attack"))
     shown = {part.strip() for part in header.split("|")} & extra
     assert shown == set() if column is None else column in shown
@@ -650,8 +714,8 @@ def test_a_note_stands_where_its_column_does(
 def test_what_the_metrics_say_reaches_the_table(tmp_path: Path) -> None:
     measured = {
         "filter": (examples(8, 2, 2, 88), examples(4, 6, 16, 74)),
-        "strip": ({"report": {"false_alarms": 0.05}}, {"report": {"false_alarms": 0.25}}),
-        "dp-sgd": ({"report": {"privacy_epsilon": 3.5}}, {"report": {"privacy_epsilon": 3.0}}),
+        "strip": ({"measures": {"false_alarms": 0.05}}, {"measures": {"false_alarms": 0.25}}),
+        "dp-sgd": ({"measures": {"privacy_epsilon": 3.5}}, {"measures": {"privacy_epsilon": 3.0}}),
     }
     cells = [
         Cell(row, seed, metrics=metrics, detector=row == "strip")
@@ -664,7 +728,7 @@ def test_what_the_metrics_say_reaches_the_table(tmp_path: Path) -> None:
         ("filter", "clean_dropped"): (2 / 90 + 16 / 90) / 2,
         ("filter", "precision"): (0.8 + 0.2) / 2,
         ("strip", "false_alarms"): 0.15,
-        ("dp-sgd", "privacy_epsilon"): 3.5,
+        ("dp-sgd", "privacy_epsilon"): 3.25,
     }
     for (defense, column), value in numbers.items():
         assert float(table.loc[defense, column]) == pytest.approx(value), column

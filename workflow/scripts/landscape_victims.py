@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from poisonlab.artifacts.arrays import write_arrays
 from poisonlab.artifacts.dataset import read_dataset
@@ -18,15 +18,8 @@ from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Settings
 from poisonlab.data.training_set import pixels
 from poisonlab.determinism import prepare_torch
-from poisonlab.figures.landscape import (
-    filter_directions,
-    grid,
-    random_directions,
-    training_loss_surface,
-    weight_loss_surface,
-)
+from poisonlab.landscapes.around_victims import around_victim, coordinates_of
 from poisonlab.models.networks import build_normalize, read_network
-from poisonlab.randomness import generator
 from poisonlab.runtime.program import parser, run, settings
 
 
@@ -56,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
     results = []
     for path in args.victims:
         model = nn.Sequential(normalize, read_network(path, stage.model, dataset, device)).eval()
-        results.append(around(model, images, labels, stage))
+        results.append(around_victim(model, images, labels, stage.landscape, stage.seed))
     write_arrays(
         args.landscape,
         coordinates=coordinates_of(stage.landscape).numpy(),
@@ -65,29 +58,6 @@ def main(argv: Sequence[str]) -> None:
         loss=torch.stack([surfaces for surfaces, _ in results]).numpy(),
         at_poisons=torch.stack([itself for _, itself in results]).numpy(),
     )
-
-
-def coordinates_of(landscape: Landscape) -> Tensor:
-    """(G,) in levels, or as a share of the weights."""
-    radius = landscape.radius if landscape.directions == "plain" else landscape.weight_radius
-    return grid(radius, landscape.points)
-
-
-def around(model: nn.Module, images: Tensor, labels: Tensor, stage: VictimLandscapes) -> tuple[Tensor, Tensor]:
-    """The surfaces of one victim, (D, G, G), and its loss at the poisons themselves."""
-    # From the start for every victim, so that all get the same directions.
-    stream = generator("cpu", stage.seed, "landscape")
-    coordinates = coordinates_of(stage.landscape)
-    surfaces = []
-    for _ in range(stage.landscape.draws):
-        if stage.landscape.directions == "plain":
-            first, second = random_directions(images.shape, stream)
-            moved = (first.to(images), second.to(images))
-            surfaces.append(training_loss_surface(model, images, labels, moved, coordinates))
-        else:
-            surfaces.append(weight_loss_surface(model, images, labels, filter_directions(model, stream), coordinates))
-    itself = training_loss_surface(model, images, labels, (images, images), torch.zeros(1))
-    return torch.stack(surfaces), itself.flatten()[0]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from poisonlab.artifacts.arrays import write_arrays
 from poisonlab.artifacts.dataset import read_dataset
@@ -16,13 +16,10 @@ from poisonlab.config.figures import OutputStd
 from poisonlab.config.models.model import NamedModel
 from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Settings
-from poisonlab.data.dataset import ImageDataset
-from poisonlab.data.training_set import pixels
 from poisonlab.determinism import prepare_torch
 from poisonlab.errors import SettingsError
-from poisonlab.figures.output_std import clean_rows, output_std
+from poisonlab.landscapes.output_std import around_network, groups_of
 from poisonlab.models.networks import build_normalize, read_network
-from poisonlab.randomness import generator
 from poisonlab.runtime.program import parser, run, settings
 
 
@@ -55,12 +52,14 @@ def main(argv: Sequence[str]) -> None:
     device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
 
     dataset = read_dataset(args.dataset)
-    groups = groups_of(dataset, PoisonSet.load(args.poisons), stage.seed)
+    poisons = PoisonSet.load(args.poisons)
+    made = poisons.indices, poisons.images, poisons.base_images, poisons.labels
+    groups = groups_of(dataset.train_images, dataset.train_labels, *made, seed=stage.seed)
     normalize = build_normalize(dataset, device)
     spreads = []
     for path, network in zip(args.networks, stage.networks, strict=True):
         model = nn.Sequential(normalize, read_network(path, network.model, dataset, device)).eval()
-        spreads.append(around(model, groups, stage, device))
+        spreads.append(around_network(model, groups, stage.output_std, stage.seed, device))
     write_arrays(
         args.std,
         names=np.array([network.name for network in stage.networks]),
@@ -69,33 +68,6 @@ def main(argv: Sequence[str]) -> None:
         draws=np.array(stage.output_std.draws),
         std=torch.stack(spreads).numpy(),
     )
-
-
-def groups_of(dataset: ImageDataset, poisons: PoisonSet, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
-    """Images and labels of the poisons, of their bases, and of clean images of the same classes."""
-    clean = clean_rows(
-        dataset.train_labels, poisons.indices, poisons.labels, generator("cpu", seed, "output_std", "clean")
-    )
-    return {
-        "poisons": (poisons.images, poisons.labels),
-        "bases": (poisons.base_images, poisons.labels),
-        "clean": (dataset.train_images[clean], dataset.train_labels[clean]),
-    }
-
-
-def around(
-    model: nn.Module, groups: dict[str, tuple[Tensor, Tensor]], stage: OutputSpread, device: torch.device
-) -> Tensor:
-    """(groups, P, M) float32 of one network; nan where a group has fewer than P images."""
-    chosen = stage.output_std
-    spread = torch.full((len(groups), len(groups["poisons"][0]), len(chosen.magnitudes)), float("nan"))
-    for rows, (images, labels) in zip(spread, groups.values(), strict=True):
-        # From the start for every network and group: a poison and its base are moved alike.
-        stream = generator("cpu", stage.seed, "output_std")
-        inputs = pixels(images.to(device)), labels.to(device)
-        if len(images):
-            rows[: len(images)] = output_std(model, *inputs, chosen.magnitudes, chosen.draws, stream)
-    return spread
 
 
 if __name__ == "__main__":

@@ -5,26 +5,25 @@ from __future__ import annotations
 import argparse
 import base64
 import csv
+import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import jinja2
 from markdown_it import MarkdownIt
 from markupsafe import Markup
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import FilePath, Name, Settings
 from poisonlab.errors import DamagedError, DataError
-from poisonlab.evaluation.choosing import Line
-from poisonlab.evaluation.trials import read_trials
+from poisonlab.evaluation.choosing import AttackMeasures, Line, first_victims
+from poisonlab.evaluation.trials import PROVENANCE, Key, Trial, at_first_victim, read_trials
 from poisonlab.files import write_text
 from poisonlab.runtime.program import run, settings
-
-_FINDING = "- Finding: "
 
 
 class Block(Settings):
@@ -32,7 +31,9 @@ class Block(Settings):
 
     title: str
     table: FilePath | None = None
-    """Markdown file."""
+    """Markdown file; not read where there are findings, whose file holds the table as well."""
+    findings: FilePath | None = None
+    """JSON file of a table: what it says, the table itself, and its notes."""
     png: FilePath | None = None
     caption: FilePath | None = None
     """Text file; of a figure."""
@@ -45,6 +46,22 @@ class Section(Settings):
     blocks: Annotated[tuple[Block, ...], Field(min_length=1)]
 
 
+class _Table(Settings):
+    """One table of a JSON file (see ``poisonlab.evaluation.layouts.Outputs``)."""
+
+    heading: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class _Findings(Settings):
+    """What such a file holds."""
+
+    findings: tuple[str, ...]
+    notes: tuple[str, ...]
+    tables: tuple[_Table, ...]
+
+
 class Report(Settings):
     """What the report shows."""
 
@@ -52,13 +69,27 @@ class Report(Settings):
     description: str
     scale: tuple[str, ...] = ()
     lines: tuple[Line, ...]
+    measures: tuple[AttackMeasures, ...] = ()
+    """What the victims' outcomes are called."""
     sections: tuple[Section, ...] = ()
     cards: FilePath
-    """Pattern of a victim's run card, with {attack}, {defense} and {seed}."""
+    """Pattern of a victim's run card, with {attack}, {victim}, {defense} and {seed}."""
     detections: FilePath
     """The same of rows that examine another row's victim."""
     detectors: tuple[Name, ...] = ()
     """Those rows."""
+
+
+class _Victim(TypedDict):
+    """A line of the table of all victims."""
+
+    trial: Trial
+    card: str
+    """Where its run card lies from the report; "" for a trial from elsewhere."""
+    source: str
+    """The file that a trial from elsewhere stands in."""
+    place: dict[str, str]
+    """What its run card says."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -71,6 +102,7 @@ def main(argv: Sequence[str]) -> None:
     stage = read_stage(Report, settings(args.spec))
 
     victims = _victims(stage, args.trials, args.html.parent)
+    trials = [victim["trial"] for victim in victims]
     looks = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     page = looks.from_string(_text(str(args.template)))
     write_text(
@@ -79,9 +111,10 @@ def main(argv: Sequence[str]) -> None:
             stage=stage,
             asked=sum(len(line.seeds) for line in stage.lines),
             victims=victims,
-            diverged=sum(bool(victim["failed"]) for victim in victims),
+            measures=_measures(stage, trials),
+            diverged=sum(bool(trial.failed) for trial in trials),
             places=_places(victims),
-            hours=sum(float(victim["seconds"] or 0) for victim in victims) / 3600,
+            hours=sum(trial.seconds for trial in trials if not math.isnan(trial.seconds)) / 3600,
             sections=[
                 {"title": section.title, "blocks": list(map(_block, section.blocks))} for section in stage.sections
             ],
@@ -90,15 +123,13 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _block(block: Block) -> dict[str, object]:
-    shown: dict[str, object] = {"title": block.title, "table": None, "findings": [], "image": None, "caption": ""}
-    if block.table is not None:
+    shown: dict[str, object] = {"title": block.title, "table": None, "findings": None, "image": None, "caption": ""}
+    if block.findings is not None:
+        shown["findings"] = _findings(block.findings)
+    elif block.table is not None:
         # HTML in names or descriptions is shown, not interpreted, and nothing is loaded from elsewhere.
         markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "link", "autolink"])
-        lines = _text(block.table).splitlines()
-        # What a table says stands above it.
-        shown["findings"] = [line.removeprefix(_FINDING) for line in lines if line.startswith(_FINDING)]
-        rest = [line for line in lines if not line.startswith(_FINDING)]
-        shown["table"] = Markup(markdown.render("\n".join(rest)))
+        shown["table"] = Markup(markdown.render(_text(block.table)))
     if block.png is not None:
         shown["image"] = base64.b64encode(_bytes(block.png)).decode()
     if block.caption is not None:
@@ -106,33 +137,52 @@ def _block(block: Block) -> dict[str, object]:
     return shown
 
 
-def _victims(stage: Report, files: Sequence[Path], folder: Path) -> list[dict[str, str]]:
+def _findings(path: str) -> _Findings:
+    try:
+        return _Findings.model_validate_json(_text(path))
+    except ValidationError as error:
+        raise DamagedError(Path(path), "it holds no table") from error
+
+
+def _victims(stage: Report, files: Sequence[Path], folder: Path) -> list[_Victim]:
     """The trials that the tables are made of, with what their run cards say and where those lie."""
-    wanted = {(line.attack, line.defense, seed): line for line in stage.lines for seed in line.seeds}
-    found: dict[tuple[str, str, int], dict[str, str]] = {}
+    wanted = {(*line.row, seed): line for line in stage.lines for seed in line.seeds}
+    first = first_victims([line.row for line in stage.lines])
+    found: dict[Key, _Victim] = {}
     for path in files:
-        read_trials(path)  # complains about a damaged file
+        trials = read_trials(path)
         with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                key = row["attack"], row["defense"], int(row["seed"])
-                line = wanted.get(key)
-                if line is not None and row["settings"] == line.settings and key not in found:
+            for read, row in zip(trials, csv.DictReader(file), strict=True):
+                trial = at_first_victim(read, first)
+                line = wanted.get(trial.key)
+                if line is not None and trial.settings == line.settings and trial.key not in found:
                     own = path == files[0]
-                    card = _card(stage, row, folder) if own else ""
-                    found[key] = {"failed": "", **row, "card": card, "source": "" if own else str(path)}
+                    found[trial.key] = {
+                        "trial": trial,
+                        "place": {name: row[name] for name in PROVENANCE},
+                        "card": _card(stage, trial, folder) if own else "",
+                        "source": "" if own else str(path),
+                    }
     return [found[key] for key in wanted if key in found]
 
 
-def _card(stage: Report, row: Mapping[str, str], folder: Path) -> str:
+def _card(stage: Report, trial: Trial, folder: Path) -> str:
     """From the report to the run card."""
-    pattern = stage.detections if row["defense"] in stage.detectors else stage.cards
-    return os.path.relpath(pattern.format(**{name: row[name] for name in ("attack", "defense", "seed")}), folder)
+    pattern = stage.detections if trial.defense in stage.detectors else stage.cards
+    names = dict(zip(("attack", "victim", "defense", "seed"), trial.key, strict=True))
+    return os.path.relpath(pattern.format(**names), folder)
 
 
-def _places(victims: Sequence[Mapping[str, str]]) -> list[str]:
+def _measures(stage: Report, trials: Sequence[Trial]) -> dict[str, str]:
+    """Names and titles of all measures, those of the attacks first."""
+    named = {measure.name: measure.label for each in stage.measures for measure in each.measures}
+    return named | {name: name for trial in trials for name in trial.measures if name not in named}
+
+
+def _places(victims: Sequence[_Victim]) -> list[str]:
     """What ran where, a line per combination of device and versions."""
     names = ("device", "threads", "torch", "python", "commit")
-    kinds = Counter(tuple(row[name] or "unknown" for name in names) for row in victims)
+    kinds = Counter(tuple(victim["place"][name] or "unknown" for name in names) for victim in victims)
     return [
         f"{count} on {device} ({threads} CPU thread{'s' * (threads != '1')}), torch {torch}, Python {python}, "
         f"commit {commit}"

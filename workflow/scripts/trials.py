@@ -12,8 +12,9 @@ from typing import Any
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Name, Settings
 from poisonlab.errors import DataError
+from poisonlab.evaluation.choosing import first_victims
 from poisonlab.evaluation.detection import Detection
-from poisonlab.evaluation.trials import PROVENANCE, Trial, read_trials, write_trials
+from poisonlab.evaluation.trials import PROVENANCE, Key, Row, Trial, at_first_victim, read_trials, write_trials
 from poisonlab.files import read_sealed
 from poisonlab.runtime.program import run, settings
 
@@ -22,6 +23,7 @@ class Line(Settings):
     """The victims of one row against one attack, and what they needed."""
 
     attack: Name
+    victim: Name
     defense: Name
     seeds: tuple[int, ...]
     settings: str | None
@@ -44,37 +46,28 @@ class Gathering(Settings):
     lines: tuple[Line, ...]
 
 
-Key = tuple[str, str, int]
-
-
 def main(argv: Sequence[str]) -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
     for kind in ("victims", "detections", "noise", "filters"):
-        arguments.add_argument(f"--{kind}", type=Path, required=True, help="folder: <attack>/<defense>/seed<seed>.*")
+        layout = "folder: <attack>/<victim>/<defense>/seed<seed>.*"
+        arguments.add_argument(f"--{kind}", type=Path, required=True, help=layout)
     arguments.add_argument("--merge", type=Path, nargs="*", default=[], help="trials from elsewhere, for their cost")
     arguments.add_argument("--trials", type=Path, required=True, help="output (.csv)")
     args = arguments.parse_args(argv)
     lines = read_stage(Gathering, settings(args.spec)).lines
 
-    # The first file's before another's, and none with other settings, as in the tables.
-    looked_at = {(line.attack, line.network): line.network_settings for line in lines}
-    elsewhere = {
-        trial.key: trial.seconds
-        for path in reversed(args.merge)
-        for trial in read_trials(path)
-        if trial.settings == looked_at.get((trial.attack, trial.defense))
-    }
-    networks = {(line.attack, line.defense): line.network for line in lines}
+    elsewhere = _seconds_elsewhere(lines, args.merge)
+    networks = {(line.attack, line.victim, line.defense): line.network for line in lines}
     own: dict[Key, float] = {}
     trials, cards = [], []
     for line in lines:
         for seed in line.seeds:
-            place = Path(line.attack) / line.defense / f"seed{seed}"
+            place = Path(line.attack) / line.victim / line.defense / f"seed{seed}"
             outcome = (args.detections if line.detector else args.victims) / place
             path = outcome.with_name(f"{outcome.name}.card.json")
             card = _card(path)
-            own[line.attack, line.defense, seed] = (
+            own[line.attack, line.victim, line.defense, seed] = (
                 _number(card, "seconds", path)
                 + (_card_seconds(args.noise / place, "cost_seconds") if line.noise else 0.0)
                 + (_card_seconds(args.filters / place, "seconds") if line.filter else 0.0)
@@ -86,15 +79,24 @@ def main(argv: Sequence[str]) -> None:
     write_trials(args.trials, charged, cards)
 
 
+def _seconds_elsewhere(lines: Sequence[Line], files: Sequence[Path]) -> dict[Key, float]:
+    """The cost of networks from elsewhere: the first file's before another's, and none with other settings, as in the
+    tables."""
+    looked_at = {(line.attack, line.victim, line.network): line.network_settings for line in lines}
+    first = first_victims([(line.attack, line.victim, line.defense) for line in lines])
+    found = [at_first_victim(trial, first) for path in reversed(files) for trial in read_trials(path)]
+    return {trial.key: trial.seconds for trial in found if trial.settings == looked_at.get(trial.key[:3])}
+
+
 def _cost(
-    key: Key, own: Mapping[Key, float], networks: Mapping[tuple[str, str], str | None], elsewhere: Mapping[Key, float]
+    key: Key, own: Mapping[Key, float], networks: Mapping[Row, str | None], elsewhere: Mapping[Key, float]
 ) -> float:
     """Seconds: its own jobs, and all that the network cost that its filters or detector looked at; nan if unknown."""
     if key not in own:
         return elsewhere.get(key, math.nan)
-    attack, defense, seed = key
-    network = networks[attack, defense]
-    return own[key] + (0.0 if network is None else _cost((attack, network, seed), own, networks, elsewhere))
+    attack, victim, defense, seed = key
+    network = networks[attack, victim, defense]
+    return own[key] + (0.0 if network is None else _cost((attack, victim, network, seed), own, networks, elsewhere))
 
 
 def _card(path: Path) -> dict[str, Any]:
@@ -122,31 +124,15 @@ def _number(content: Mapping[str, Any], key: str, path: Path) -> float:
 def _trial(line: Line, seed: int, metrics: Path, digest: str) -> Trial:
     content = read_sealed(metrics)
     try:
+        who = (line.attack, line.victim, line.defense, seed)
         if (failed := content.get("failed")) is not None:
-            return Trial(
-                *(line.attack, line.defense, seed),
-                *(math.nan, math.nan, math.nan, math.nan),
-                failed=_reason(failed),
-                settings=digest,
-            )
-        final, report, examples = content["final"], content.get("report", {}), content.get("examples")
-        return Trial(
-            line.attack,
-            line.defense,
-            seed,
-            success=final["success"],
-            adversarial_confidence=final["adversarial_confidence"],
-            accuracy=final["accuracy"],
-            seconds=math.nan,
-            untriggered_success=final.get("untriggered_success", math.nan),
-            found=None if examples is None else Detection(**examples),
-            privacy_epsilon=report.get("privacy_epsilon", math.nan),
-            false_alarms=report.get("false_alarms", math.nan),
-            settings=digest,
-        )
+            return Trial(*who, failed=_reason(failed), settings=digest)
+        measures, examples = content["measures"], content.get("examples")
+        found = None if examples is None else Detection(**examples)
+        return Trial(*who, dict(measures), targets=content["targets"], found=found, settings=digest)
     except ValueError as error:
         raise DataError(f"{metrics} is no outcome ({error}): delete it and run the workflow again") from error
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f"{metrics} lacks {error}: delete it and run the workflow again") from error
 
 

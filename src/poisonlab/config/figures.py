@@ -59,6 +59,12 @@ class Drawing(Settings):
     """Poisons shown in figure 1."""
 
 
+class Drawn(Settings):
+    """What the program of a figure is told, whatever the figure."""
+
+    drawing: Drawing = Drawing()
+
+
 class Figures(Settings):
     """What is drawn."""
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from poisonlab.config.types import Settings
 
 Kind = Literal["event", "rate", "value"]
+Unit = Literal["%", "epochs", ""]
 
 
 class Measure(Settings):
@@ -22,32 +23,83 @@ class Measure(Settings):
     """Its column in trials and tables."""
     label: str
     """Its title in tables and figures."""
+    meaning: str = ""
+    """What it is, as part of a sentence below the tables."""
     kind: Kind
     """``event``: yes or no per victim, 1 or 0; ``rate``: share of the targets or images of one victim, in [0, 1];
     ``value``: any other number. A rate over a single target is an event."""
     better: Literal["lower", "higher"]
     """Which direction is good for whoever trains the victim."""
-    unit: Literal["%", "epochs", ""] = "%"
+    unit: Unit = "%"
     """``%``: stored in [0, 1] and shown in percent."""
 
 
-SUCCESS = Measure(name="success", label="Poison success", kind="event", better="lower")
-"""Whether the one target gets the adversarial label."""
-SUCCESS_RATE = Measure(name="success", label="Poison success", kind="rate", better="lower")
-"""Share of the targets, or of the triggered images, that get the adversarial label."""
-UNTRIGGERED_SUCCESS = Measure(name="untriggered_success", label="Without trigger", kind="rate", better="lower")
-"""Share of the same images before the trigger is put on that get the adversarial label."""
-ADVERSARIAL_CONFIDENCE = Measure(
-    name="adversarial_confidence", label="Adversarial confidence", kind="value", better="lower"
+SUCCESS = Measure(
+    name="success",
+    label="Poison success",
+    meaning="whether the target gets the adversarial label",
+    kind="event",
+    better="lower",
 )
-"""Mean softmax probability of the adversarial label on the targets."""
-ACCURACY = Measure(name="accuracy", label="Test accuracy", kind="value", better="higher")
-"""Share of the test images classified correctly at the end of training."""
-PEAK_ACCURACY = Measure(name="peak_accuracy", label="Peak accuracy", kind="value", better="higher")
-"""The highest test accuracy of any epoch at which it was measured."""
-FIRST_EPOCH = Measure(name="first_epoch", label="Epochs to low loss", kind="value", better="higher", unit="epochs")
-"""Epochs until the training loss is first below a level; absent where it never is."""
-FALSE_ALARMS = Measure(name="false_alarms", label="False alarms", kind="rate", better="lower")
-"""Share of the clean test images that a detector turns away."""
-PRIVACY_EPSILON = Measure(name="privacy_epsilon", label="epsilon", kind="value", better="lower", unit="")
-"""Of (epsilon, 1/N) differential privacy of one victim's training."""
+SUCCESS_RATE = Measure(
+    name="success",
+    label="Poison success",
+    meaning="share of the targets, or of the triggered images, that get the adversarial label",
+    kind="rate",
+    better="lower",
+)
+UNTRIGGERED_SUCCESS = Measure(
+    name="untriggered_success",
+    label="Without trigger",
+    meaning="share of the same images before the trigger is put on that get the adversarial label",
+    kind="rate",
+    better="lower",
+)
+ADVERSARIAL_CONFIDENCE = Measure(
+    name="adversarial_confidence",
+    label="Adversarial confidence",
+    meaning="mean softmax probability of the adversarial label on the targets",
+    kind="value",
+    better="lower",
+)
+ACCURACY = Measure(
+    name="accuracy",
+    label="Test accuracy",
+    meaning="share of the test images classified correctly at the end of training",
+    kind="value",
+    better="higher",
+)
+PEAK_ACCURACY = Measure(
+    name="peak_accuracy",
+    label="Peak accuracy",
+    meaning="the highest test accuracy of any epoch at which it was measured",
+    kind="value",
+    better="higher",
+)
+FIRST_EPOCH = Measure(
+    name="first_epoch",
+    label="Epochs to low loss",
+    meaning="epochs until the training loss is first below a level; absent where it never is",
+    kind="value",
+    better="higher",
+    unit="epochs",
+)
+FALSE_ALARMS = Measure(
+    name="false_alarms",
+    label="False alarms",
+    meaning="share of the clean test images that a detector turns away, which count as errors in test accuracy, as "
+    "targets that are turned away count as failures of the attack",
+    kind="rate",
+    better="lower",
+)
+PRIVACY_EPSILON = Measure(
+    name="privacy_epsilon",
+    label="epsilon",
+    meaning="of (epsilon, 1/N) differential privacy of the training of one victim (RDP accountant)",
+    kind="value",
+    better="lower",
+    unit="",
+)
+
+REPORTED = (FALSE_ALARMS, PRIVACY_EPSILON)
+"""What defenses and detectors report of a victim, whatever the attack."""

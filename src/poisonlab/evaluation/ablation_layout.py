@@ -1,4 +1,4 @@
-"""One defense with some of its settings varied: a row per attack and combination of values."""
+"""One defense with some of its settings varied: a row per attack, victim and combination of values."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from poisonlab.config.measures import Measure
 from poisonlab.config.types import Name, Settings
-from poisonlab.evaluation.choosing import Line
-from poisonlab.evaluation.layouts import interval_text, p_text, value_text
-from poisonlab.evaluation.results import REFERENCE_ROW, tidy_results
+from poisonlab.evaluation.choosing import Shown
+from poisonlab.evaluation.layouts import p_text, shared_measures, value_text, with_interval
+from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.trials import Trial
-
-OUTCOMES = (
-    *("n", "success", "success_low", "success_high", "untriggered_success"),
-    *("accuracy", "accuracy_low", "accuracy_high", "p_success", "p_success_holm"),
-)
 
 
 class VariantOf(Settings):
@@ -29,66 +25,68 @@ class VariantOf(Settings):
 
 def compare_variants(
     trials: Sequence[Trial],
-    lines: Sequence[Line],
+    stage: Shown,
     variants: Sequence[VariantOf],
     base: str,
     settings: Sequence[str],
 ) -> pd.DataFrame:
-    """One row per attack and combination of values, and one per attack for undefended training.
+    """One row per attack, victim and combination of values, and one per attack and victim for undefended training.
 
     Args:
         trials: ours.
-        lines: the rows that the table is about, run or not.
+        stage: the rows that the table is about, run or not; the first of ``compare`` is the undefended one.
         variants: in the order of the table.
         base: the study's row that all are compared with, seed by seed.
         settings: those that vary, in the order of the columns.
 
     Returns:
-        Columns ``attack, row``, then the varied settings as they are in the config, ``own`` (it is the study's row),
-        and those of ``OUTCOMES`` as ``tidy_results`` gives them, p of the paired test against ``base``. The row of
-        undefended training has no values.
+        Columns ``attack, victim, row``, then the varied settings as they are in the config, ``own`` (it is the study's
+        row), ``n``, each measure as ``tidy_results`` gives it (``m, m_low, m_high, m_n``), and ``p, p_holm`` of the
+        paired test against ``base``. The row of undefended training has no values.
     """
-    pairs = [(line.attack, line.defense) for line in lines]
-    results = tidy_results(trials, expected=pairs, reference_row=base)
-    own = {(str(line["attack"]), str(line["defense"])): line for line in results.to_dict("records")}
+    rows = [line.row for line in stage.lines]
+    results = tidy_results(trials, stage.by_attack, [base], expected=rows, mean_over_victims=stage.mean_over_victims)
+    own = {(line["attack"], line["victim"], line["defense"]): line for line in results.to_dict("records")}
+    names = [measure.name for measure in shared_measures(results, stage.by_attack)]
+    outcomes = ["n", *(f"{name}{end}" for name in names for end in ("", "_low", "_high", "_n"))]
+    undefended = [VariantOf(row=name, values={}, own=False) for name in stage.compare[:1]]
     result = []
-    for attack in dict.fromkeys(attack for attack, _ in pairs):
-        rows = [VariantOf(row=REFERENCE_ROW, values={}, own=False), *variants]
-        for variant in rows:
-            if (attack, variant.row) in own:
-                line = own[attack, variant.row]
+    for attack, victim in dict.fromkeys((line["attack"], line["victim"]) for line in own.values()):
+        for variant in [*undefended, *variants]:
+            if (line := own.get((attack, victim, variant.row))) is not None:
                 values = {name: variant.values.get(name) for name in settings}
-                who = {"attack": attack, "row": variant.row, **values, "own": variant.own}
-                result.append({**who, **{name: line[name] for name in OUTCOMES}})
-    table = pd.DataFrame(result, columns=["attack", "row", *settings, "own", *OUTCOMES])
+                who = {"attack": attack, "victim": victim, "row": variant.row, **values, "own": variant.own}
+                tests = {"p": line[f"p_{base}"], "p_holm": line[f"p_{base}_holm"]}
+                result.append({**who, **{name: line[name] for name in outcomes}, **tests})
+    columns = ["attack", "victim", "row", *settings, "own", *outcomes, "p", "p_holm"]
+    table = pd.DataFrame(result, columns=columns)
     for name in settings:
         # Whole numbers would turn into fractions beside the row without a value.
         table[name] = pd.Series([line[name] for line in result], dtype=object)
     return table
 
 
-def readable_variants(compared: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
-    """The comparison as text, proportions in percent."""
-    attacks = compared["attack"].nunique()
+def readable_variants(
+    compared: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], settings: Sequence[str], undefended: str | None
+) -> pd.DataFrame:
+    """The comparison as text."""
+    several = (compared.groupby("attack")["victim"].nunique() > 1).any()
     values = {name: [value_text(value) for value in compared[name]] for name in settings}
     values[settings[0]] = [
-        "(no defense)" if row == REFERENCE_ROW else text
+        "(no defense)" if row == undefended else text
         for row, text in zip(compared["row"], values[settings[0]], strict=True)
     ]
-    shown = {
-        title: [
-            interval_text(*bounds)
-            for bounds in zip(compared[name], compared[f"{name}_low"], compared[f"{name}_high"], strict=True)
-        ]
-        for name, title in (("success", "Poison success [95 % CI]"), ("accuracy", "Test accuracy [95 % CI]"))
-    }
     return pd.DataFrame(
         {
-            "Attack": compared["attack"] if attacks > 1 else "",
+            "Attack": compared["attack"] if compared["attack"].nunique() > 1 else "",
+            **({"Victim": compared["victim"]} if several else {}),
             **values,
             "n": compared["n"].astype(str),
-            **shown,
-            "p (Holm)": [p_text(value) for value in compared["p_success_holm"]],
+            **{
+                f"{measure.label} [95 % CI]": with_interval(compared, measure)
+                for measure in shared_measures(compared, measures)
+            },
+            "p (Holm)": [p_text(value) for value in compared["p_holm"]],
             "": ["the study's" if own else "" for own in compared["own"]],
         }
     )

@@ -1,21 +1,29 @@
-"""Which trials a table is made of: those of the study's cells, made with the study's settings."""
+"""What the programs that make tables are told, and which trials the tables are made of."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field, model_validator
+
+from poisonlab.config.measures import Measure
 from poisonlab.config.types import Name, Settings
-from poisonlab.evaluation.trials import Trial, read_trials
+from poisonlab.errors import DataError
+from poisonlab.evaluation.trials import Key, Row, Trial, at_first_victim, read_trials
 
+MEAN = "mean"
+"""Stands for the victim in rows with the mean over all victims."""
 _NAMED = 8
 
 
 class Line(Settings):
-    """One row of the study, and which trials belong to it."""
+    """One row of the study with one victim, and which trials belong to it."""
 
     attack: Name
+    victim: Name
     defense: Name
     control: bool
     seeds: tuple[int, ...]
@@ -23,6 +31,19 @@ class Line(Settings):
     """Digest that its trials must carry."""
     called: Name
     """What the published tables call the defense."""
+
+    @property
+    def row(self) -> Row:
+        """Attack, victim and defense."""
+        return self.attack, self.victim, self.defense
+
+
+class AttackMeasures(Settings):
+    """What an attack's outcome is counted in."""
+
+    attack: Name
+    measures: Annotated[tuple[Measure, ...], Field(min_length=1)]
+    """Its main one first."""
 
 
 class Claim(Settings):
@@ -32,24 +53,82 @@ class Claim(Settings):
     table: int
     row: str | None = None
     """Those of this row; of all rows if not given."""
+    victim: Name | None = None
+    """With this victim; if not given, the mean over victims where the study has it, or the attack's first victim."""
 
 
-def choose_trials(lines: Sequence[Line], files: Sequence[Path]) -> tuple[list[Trial], list[str]]:
+class Shown(Settings):
+    """What every table is told."""
+
+    description: str
+    scale: tuple[str, ...] = ()
+    """What was run at what scale, a sentence each."""
+    lines: tuple[Line, ...]
+    measures: tuple[AttackMeasures, ...] = ()
+    """Of every attack of the lines."""
+    compare: tuple[Name, ...] = ()
+    """The rows that the others are tested against, on the same seeds; the first is the undefended one."""
+    mean_over_victims: bool = False
+    """Whether attacks with several victims get rows with the unweighted mean over them, too."""
+
+    @model_validator(mode="after")
+    def _lines_can_be_shown(self) -> Shown:
+        if bare := {line.attack for line in self.lines} - self.by_attack.keys():
+            raise ValueError(f"attack {min(bare)!r} of the lines has no measures")
+        if self.mean_over_victims and any(line.victim == MEAN for line in self.lines):
+            raise ValueError(f"a victim is called {MEAN!r}, as the mean over victims is: rename it")
+        return self
+
+    @property
+    def by_attack(self) -> dict[str, tuple[Measure, ...]]:
+        return {each.attack: each.measures for each in self.measures}
+
+
+def first_victims(rows: Sequence[Row]) -> dict[str, str]:
+    """The first victim of each attack."""
+    return {attack: victim for attack, victim, _ in reversed(rows)}
+
+
+def choose_trials(stage: Shown, files: Sequence[Path]) -> tuple[list[Trial], list[str]]:
     """The trials of the study's cells, the first file's before another's, in the study's order; and why others were
-    refused."""
-    wanted = {(line.attack, line.defense, seed): line for line in lines for seed in line.seeds}
-    chosen: dict[tuple[str, str, int], Trial] = {}
+    refused.
+
+    Raises:
+        DataError: a file is damaged (see ``read_trials``), or a number is not what its measure counts.
+    """
+    wanted = {(*line.row, seed): line for line in stage.lines for seed in line.seeds}
+    first = first_victims([line.row for line in stage.lines])
+    chosen: dict[Key, Trial] = {}
     refused: dict[str, list[int]] = {}
     for path in files:
-        for trial in read_trials(path):
+        for trial in (at_first_victim(each, first) for each in read_trials(path)):
             if (line := wanted.get(trial.key)) is None:
                 continue
             if trial.settings != line.settings:
-                refused.setdefault(f"{trial.attack}/{trial.defense} of {path}", []).append(trial.seed)
+                # The victim is named where it tells rows apart.
+                several = len({each.victim for each in stage.lines if each.attack == trial.attack}) > 1
+                row = "/".join(trial.key[:3] if several else (trial.attack, trial.defense))
+                refused.setdefault(f"{row} of {path}", []).append(trial.seed)
             elif trial.key not in chosen:
+                _check_numbers(trial, stage.by_attack[trial.attack], path)
                 chosen[trial.key] = replace(trial, control=line.control)
     reasons = [f"{rows} (seeds {', '.join(map(str, seeds))})" for rows, seeds in refused.items()]
     return [chosen[key] for key in wanted if key in chosen], reasons
+
+
+def _check_numbers(trial: Trial, measures: Sequence[Measure], path: Path) -> None:
+    for measure in measures:
+        value = trial.measures.get(measure.name, 0.0)
+        share, event = measure.kind == "rate" or measure.unit == "%", counts_events(measure, trial.targets)
+        if (share and value > 1) or (event and value not in (0.0, 1.0)):
+            what = "neither 1 nor 0" if event else "not between 0 and 1"
+            who = f"{'/'.join(trial.key[:3])}, seed {trial.seed}"
+            raise DataError(f"{path}: {measure.name} of {who} is {value:g}, {what}: correct it")
+
+
+def counts_events(measure: Measure, targets: int | None) -> bool:
+    """Whether each victim is one yes or no: by declaration, unless the number of targets is known."""
+    return measure.kind == "event" if targets is None else measure.kind in ("event", "rate") and targets == 1
 
 
 def refusal(name: str) -> str:
@@ -70,6 +149,6 @@ def diverged(trials: Sequence[Trial]) -> list[str]:
 def missing(lines: Sequence[Line], trials: Sequence[Trial]) -> list[str]:
     """What the study asks for and nobody has run."""
     have = {trial.key for trial in trials}
-    cells = [(line.attack, line.defense, seed) for line in lines for seed in line.seeds]
+    cells = [(*line.row, seed) for line in lines for seed in line.seeds]
     gone = [cell for cell in cells if cell not in have]
     return [f"Not run yet: {len(gone)} of {len(cells)} victims."] if gone else []

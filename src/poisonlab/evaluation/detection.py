@@ -77,10 +77,8 @@ def detection(keep: Tensor, poisoned: Tensor) -> Detection:
     Raises:
         DataError: another type, or two shapes.
     """
-    # Here, because Snakemake reads trials, which hold such counts, and should not wait for torch.
-    import torch
-
-    if keep.dtype != torch.bool or poisoned.dtype != torch.bool or keep.shape != poisoned.shape:
+    # By name, because Snakemake reads trials, which hold such counts, and should not wait for torch.
+    if not (str(keep.dtype) == str(poisoned.dtype) == "torch.bool" and keep.shape == poisoned.shape):
         raise DataError(
             f"keep {tuple(keep.shape)} {keep.dtype} and poisoned {tuple(poisoned.shape)} {poisoned.dtype}: give two "
             "bool masks of one length"

@@ -1,90 +1,149 @@
-"""What a table says, in a sentence of numbers."""
+"""What a table says, in sentences of numbers: below the tables, in the report and in the captions of figures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
-from poisonlab.evaluation.layouts import interval_text, p_text, value_text
-from poisonlab.evaluation.results import BEST_ROW, REFERENCE_ROW
+from poisonlab.config.measures import Measure
+from poisonlab.evaluation.layouts import interval_text, number, p_text, value_text, who, with_unit
+
+_NAMED = 4
 
 
-def results_findings(results: pd.DataFrame, controls: Iterable[tuple[str, str]]) -> list[str]:
-    """One sentence per attack that has results.
+def results_findings(
+    results: pd.DataFrame,
+    measures: Mapping[str, Sequence[Measure]],
+    compare: Sequence[str],
+    called: Callable[[str], str] = str,
+) -> list[str]:
+    """One sentence per attack and victim that have results.
 
     Args:
-        results: tidy (see ``tidy_results``).
-        controls: pairs (attack, defense) that are trained on clean data.
+        results: tidy (see ``tidy_results``), or at least attack, victim, defense, control, n, and each attack's first
+            and last measure with their intervals.
+        measures: of each attack; the first is its main one.
+        compare: rows named first; the first of them is the undefended one.
+        called: what readers call a row.
     """
-    known = results[results["n"] > 0]
-    hidden = set(controls)
     return [
-        _attack_finding(str(attack), part[[(attack, name) not in hidden for name in part["defense"]]])
-        for attack, part in known.groupby("attack", sort=False)
+        _finding(whose, part, measures[attack], compare, called)
+        for whose, attack, part in _by_victim(results, results["n"] > 0)
     ]
 
 
-def _attack_finding(attack: str, part: pd.DataFrame) -> str:
-    sentences = []
-    undefended = part[part["defense"] == REFERENCE_ROW]
-    if len(undefended):
-        sentences.append(f"undefended, {_outcome(undefended.iloc[0])}")
-    friends = part[part["defense"] == BEST_ROW]
-    if len(friends):
-        sentences.append(f"under FRIENDS-B, {_outcome(friends.iloc[0])}")
-    others = part[~part["defense"].isin([REFERENCE_ROW, BEST_ROW])]
+def _by_victim(table: pd.DataFrame, shown: pd.Series[bool]) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """The shown rows of each attack and victim: what they are called, the attack, and the rows."""
+    for name, part in table.assign(who=who(table))[shown].groupby("who", sort=False):
+        yield str(name), str(part["attack"].iloc[0]), part
+
+
+def _finding(
+    whose: str, part: pd.DataFrame, measures: Sequence[Measure], compare: Sequence[str], called: Callable[[str], str]
+) -> str:
+    control = part["control"].astype(bool)
+    poisoned = {str(row["defense"]): row for _, row in part[~control].iterrows()}
+    sentences = [f"{called(name)}, {_outcome(poisoned[name], measures)}" for name in compare if name in poisoned]
+    others = part[~control & ~part["defense"].isin(compare) & part[measures[0].name].notna()]
     if len(others):
-        least = others["success"].min()
-        names = others.loc[others["success"] == least, "defense"]
-        which = f"least of the other {len(others)} rows" if len(others) > 1 else "the other row"
-        sentences.append(f"{which}, {100 * least:.1f} % ({_named(names)})")
-    sentences += inside_findings(part)
-    return f"{attack}: {'; '.join(sentences)}." if sentences else f"{attack}: only the control has been run."
+        sentences.append(_best(others, measures, called))
+    undefended = poisoned.get(compare[0]) if compare else None
+    defended = [row for name, row in poisoned.items() if name != compare[0]] if compare else []
+    if undefended is not None and defended:
+        count = sum(_overlap(row, undefended, measures[0].name) for row in defended)
+        sentences.append(
+            f"{count} of {len(defended)} defended rows' intervals of {_lower(measures[0])} overlap that of "
+            f"{called(compare[0])}"
+        )
+    for _, row in part[control].iterrows():
+        name = called(row["defense"])
+        sentences.append(f"{name}{'' if 'control' in name else ' (control)'}, {_outcome(row, measures)}")
+    for measure in measures:
+        sentences += inside_findings(measure, part.get(f"published_{measure.name}_inside", ()))
+    return f"{whose}: {'; '.join(sentences)}."
 
 
-def inside_findings(table: pd.DataFrame, success: str = "published_success_inside") -> list[str]:
-    """How many published values lie in our intervals; nothing where none is compared."""
-    parts = []
-    for what, column in (("successes", success), ("accuracies", success.replace("success", "accuracy"))):
-        verdicts = [bool(value) for value in table[column] if value is not None and not pd.isna(value)]
-        if verdicts:
-            parts.append(f"{sum(verdicts)} of {len(verdicts)} published {what} lie in our intervals")
-    return parts
+def _outcome(row: pd.Series, measures: Sequence[Measure]) -> str:
+    shown = dict.fromkeys((measures[0], measures[-1]))
+    numbers = [f"{_lower(measure)} {_interval(row, measure)}" for measure in shown]
+    return f"{', '.join(numbers)} (n = {int(row['n'])})"
 
 
-def ablation_finding(compared: pd.DataFrame, settings: Sequence[str]) -> list[str]:
-    """The best and the worst value of each attack, by success and accuracy (see ``compare_variants``)."""
+def _interval(row: pd.Series, measure: Measure) -> str:
+    text = interval_text(row[measure.name], row[f"{measure.name}_low"], row[f"{measure.name}_high"], measure.unit)
+    return text if text == "–" else with_unit(text, measure.unit)
+
+
+def _best(others: pd.DataFrame, measures: Sequence[Measure], called: Callable[[str], str]) -> str:
+    """The best main measure of the rows that are not compared with, and which rows have it."""
+    main, last = measures[0], measures[-1]
+    lower = main.better == "lower"
+    value = others[main.name].min() if lower else others[main.name].max()
+    best = others[others[main.name] == value].sort_values(last.name, ascending=last.better == "lower", kind="stable")
+    names = [f"{called(row['defense'])} at {_shown(row[last.name], last)}" for _, row in best.iterrows()]
+    which = f"{'least' if lower else 'most'} of the other {len(others)} rows" if len(others) > 1 else "the other row"
+    listed = _listed(names) + (f" {_lower(last)}" if last != main else "")
+    return f"{which}, {_lower(main)} {_shown(value, main)} ({listed})"
+
+
+def _shown(value: float, measure: Measure) -> str:
+    return with_unit(number(value, measure), measure.unit)
+
+
+def _overlap(one: pd.Series, other: pd.Series, name: str) -> bool:
+    """Whether the intervals meet; without one, the value itself stands for it."""
+    (low, high), (other_low, other_high) = (
+        [row[name] if pd.isna(row[f"{name}{end}"]) else row[f"{name}{end}"] for end in ("_low", "_high")]
+        for row in (one, other)
+    )
+    return bool(low <= other_high and other_low <= high)
+
+
+def inside_findings(measure: Measure, verdicts: Iterable[object]) -> list[str]:
+    """How many published values lie in our intervals, by the verdict on each (None or nan: not compared); nothing
+    where none is compared."""
+    known = [bool(verdict) for verdict in verdicts if isinstance(verdict, bool | np.bool_)]
+    return [f"{sum(known)} of {len(known)} published values of {_lower(measure)} lie in our intervals"] if known else []
+
+
+def ablation_finding(
+    compared: pd.DataFrame,
+    measures: Mapping[str, Sequence[Measure]],
+    settings: Sequence[str],
+    undefended: str | None,
+) -> list[str]:
+    """The ends of each attack's first and last measure, and where they are (see ``compare_variants``)."""
     result = []
-    for attack, part in compared[(compared["n"] > 0) & (compared["row"] != REFERENCE_ROW)].groupby(
-        "attack", sort=False
-    ):
-        ends = []
-        for name, title in (("success", "poison success"), ("accuracy", "test accuracy")):
-            low, high = part.iloc[int(part[name].argmin())], part.iloc[int(part[name].argmax())]
-            ends.append(
-                f"{title} from {100 * low[name]:.1f} % ({_at(low, settings)}) to {100 * high[name]:.1f} % "
-                f"({_at(high, settings)})"
-                if low[name] < high[name]
-                else f"{title} {100 * low[name]:.1f} % throughout"
-            )
-        known = part["p_success_holm"].dropna()
+    for whose, attack, part in _by_victim(compared, (compared["n"] > 0) & (compared["row"] != undefended)):
+        own = measures[attack]
+        ends = [_ends(part, measure, settings) for measure in dict.fromkeys((own[0], own[-1]))]
+        known = part["p_holm"].dropna()
         tests = f"; smallest corrected p against the study's own row {p_text(known.min())}" if len(known) else ""
-        result.append(f"{attack}: {', '.join(ends)}{tests}.")
+        result.append(f"{whose}: {', '.join(ends)}{tests}.")
     return result
+
+
+def _ends(part: pd.DataFrame, measure: Measure, settings: Sequence[str]) -> str:
+    known = part[part[measure.name].notna()]
+    if known.empty:
+        return f"{_lower(measure)} not measured"
+    low, high = known.iloc[int(known[measure.name].argmin())], known.iloc[int(known[measure.name].argmax())]
+    if low[measure.name] == high[measure.name]:
+        return f"{_lower(measure)} {_shown(low[measure.name], measure)} throughout"
+    ends = [f"{_shown(row[measure.name], measure)} ({_at(row, settings)})" for row in (low, high)]
+    return f"{_lower(measure)} from {ends[0]} to {ends[1]}"
 
 
 def _at(line: pd.Series, settings: Sequence[str]) -> str:
     return ", ".join(f"{name} {value_text(line[name])}" for name in settings)
 
 
-def _outcome(line: pd.Series) -> str:
-    success = interval_text(line["success"], line["success_low"], line["success_high"])
-    accuracy = interval_text(line["accuracy"], line["accuracy_low"], line["accuracy_high"])
-    return f"{success} % success at {accuracy} % accuracy (n = {line['n']})"
+def _lower(measure: Measure) -> str:
+    return measure.label[:1].lower() + measure.label[1:]
 
 
-def _named(names: Iterable[str], most: int = 4) -> str:
-    listed = list(names)
-    more = len(listed) - most
-    return ", ".join(listed[:most]) + (f" and {more} more" if more > 0 else "")
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

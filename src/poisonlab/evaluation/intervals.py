@@ -1,7 +1,7 @@
 """Intervals for what was measured and tests for what was compared.
 
-Poison success over n runs is a proportion, test accuracy a mean, and two defenses that met the same poisons
-are paired. Rates are fractions in [0, 1] here; only the tables speak of percent.
+A yes or no over n runs is a proportion, a rate within each run a bounded mean, test accuracy a mean, and two defenses
+that met the same poisons are paired. Rates are fractions in [0, 1] here; only the tables speak of percent.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
+from scipy.integrate import quad
+from scipy.optimize import brentq
 
 MAX_ENUMERATED_PAIRS = 20
 RANDOM_FLIPS = 100_000
@@ -92,6 +93,59 @@ def mean_t(values: Floats, level: float = 0.95) -> Interval:
     standard_error = float(sample.std(ddof=1)) / math.sqrt(n)
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * standard_error
     return Interval(mean, mean - half, mean + half, n)
+
+
+def mean_of_shares(values: Floats, level: float = 0.95) -> Interval:
+    """Gaffke's interval of the mean of numbers in [0, 1], whatever their distribution.
+
+    Attacks work on some poison sets and fail on others, so rates pile up at 0 and 1. Student's t is wrong there: equal
+    rates give it no width, and the spread within each victim would not add the sets on which the attack does otherwise.
+    This interval covers the mean of every distribution on [0, 1], at n = 1 and at the ends, too. Of rates that are all
+    0 or 1 it is Clopper and Pearson's interval. For many seeds it is little wider than Student's.
+
+    The upper bound is a quantile of ``w[0] x[0] + ... + w[n-1] x[n-1] + w[n]`` with weights uniform on the simplex
+    (Dirichlet); the lower bound mirrors it.
+
+    Args:
+        values: (n,) numbers in [0, 1], n at least 1.
+        level: confidence, strictly between 0 and 1.
+
+    Raises:
+        ValueError: no values, more than one axis, a value outside [0, 1], or an impossible level.
+
+    Source: Gaffke (2005), Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative
+    variable; Learned-Miller and Thomas (2019), A new confidence interval for the mean of a bounded random variable. Its
+    coverage is proven for yes or no, and has been found in every simulation since.
+    """
+    _check_level(level)
+    sample = _numbers(values, "values")
+    if sample.min() < 0 or sample.max() > 1:
+        raise ValueError("values must lie in [0, 1]")
+    low, high = 1 - _upper_mean(1 - sample, level), _upper_mean(sample, level)
+    return Interval(float(sample.mean()), low, high, len(sample))
+
+
+def _upper_mean(sample: npt.NDArray[np.float64], level: float) -> float:
+    values = np.append(sample, 1.0)
+    if values.min() == 1:
+        return 1.0
+    return float(brentq(lambda x: _share_below(values, x) - (1 + level) / 2, values.min(), 1.0))
+
+
+def _share_below(values: npt.NDArray[np.float64], x: float) -> float:
+    """The probability that the mean of ``values`` with uniform weights on the simplex is at most ``x``.
+
+    These weights are exponential variables over their sum, so that it is the probability that a sum of exponentials
+    with the scales ``values - x`` is not positive. Its characteristic function is inverted (Imhof 1961).
+    """
+    scales = (values - x) / np.abs(values - x).max()
+
+    def integrand(t: float) -> float:
+        reach = scales * t
+        angle, size = float(np.arctan(reach).sum()), math.exp(-float(np.log1p(reach**2).sum()) / 2)
+        return math.sin(angle) * size / t
+
+    return 0.5 - float(quad(integrand, 0, np.inf, limit=200)[0]) / math.pi
 
 
 def mcnemar_exact(first: Outcomes, second: Outcomes) -> float:
@@ -177,7 +231,11 @@ def holm(p_values: Floats) -> list[float]:
         raise ValueError("p-values must lie in [0, 1]")
     adjusted = np.full_like(raw, math.nan)
     if present.any():
-        adjusted[present] = multipletests(raw[present], method="holm")[1]
+        family = raw[present]
+        order = np.argsort(family, kind="stable")
+        stepped = np.maximum.accumulate(family[order] * np.arange(len(family), 0, -1))
+        # Not statsmodels': it collects all garbage at every call.
+        adjusted[np.flatnonzero(present)[order]] = np.minimum(stepped, 1)
     return [float(p) for p in adjusted]
 
 

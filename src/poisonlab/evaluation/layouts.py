@@ -1,86 +1,134 @@
-"""Results as tables to read: Markdown and LaTeX."""
+"""Results as tables to read: Markdown, LaTeX, and JSON for other programs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from poisonlab.config.measures import REPORTED, Measure, Unit
+from poisonlab.evaluation.choosing import MEAN
+from poisonlab.files import atomic_path, write_json, write_text
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def _plain(value: float) -> str:
-    return f"{value:.2f}"
-
-
-_EXTRAS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("untriggered_success", "Without trigger", _percent),
-    ("poisons_found", "Poisons found", _percent),
-    ("clean_dropped", "Clean dropped", _percent),
-    ("precision", "Precision", _percent),
-    ("matthews", "MCC", _plain),
-    ("false_alarms", "False alarms", _percent),
-    ("privacy_epsilon", "epsilon", _plain),
+_DROPPED = (
+    ("poisons_found", "Poisons found"),
+    ("clean_dropped", "Clean dropped"),
+    ("precision", "Precision"),
+    ("matthews", "MCC"),
 )
-"""Columns that only some studies have."""
 
 
-def readable(results: pd.DataFrame) -> pd.DataFrame:
-    """The tidy results (see ``tidy_results``) as text, in percent, one line per attack and defense."""
+@dataclass(frozen=True)
+class Outputs:
+    """Where a table goes."""
+
+    csv: Path
+    md: Path
+    tex: Path
+    json: Path
+
+    def write(self, numbers: pd.DataFrame, table: pd.DataFrame, findings: Sequence[str], notes: Sequence[str]) -> None:
+        """Write the numbers as CSV, and the table as text with what it says and what a reader must know.
+
+        The JSON holds ``findings``, ``notes``, and as ``tables`` one mapping per attack with ``heading`` ("" if there
+        is one attack only), ``columns`` and ``rows``, all of them text.
+        """
+        below = [*(f"Finding: {finding}" for finding in findings), *notes]
+        write_text(self.md, markdown(table, below))
+        write_text(self.tex, latex(table, below))
+        shown = [
+            {"heading": heading, "columns": list(part.columns), "rows": part.to_numpy().tolist()}
+            for heading, part in parts(table)
+        ]
+        write_json(self.json, {"findings": list(findings), "notes": list(notes), "tables": shown})
+        with atomic_path(self.csv) as temporary:
+            numbers.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def readable(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], compare: Sequence[str]) -> pd.DataFrame:
+    """The tidy results (see ``tidy_results``) as text, one line per attack, victim and defense."""
     diverged = results["diverged"]
-    columns = {
-        "Attack": results["attack"],
-        "Defense": results["defense"],
-        "n": results["n"].astype(str),
-        **({"Diverged": [str(count) if count else "" for count in diverged]} if diverged.any() else {}),
-        "Poison success [95 % CI]": _with_interval(results, "success"),
-        "Test accuracy [95 % CI]": _with_interval(results, "accuracy"),
-        "p (Holm)": [p_text(value) for value in results["p_success_holm"]],
-        "p against FRIENDS-B": [p_text(value) for value in results["p_best_holm"]],
-    }
-    for name, title, form in _EXTRAS:
-        if results[name].notna().any():
-            columns[title] = ["" if math.isnan(value) else form(value) for value in results[name]]
-    for name, title in (("success", "Published success"), ("accuracy", "Published accuracy")):
-        if results[f"published_{name}"].notna().any():
-            columns[title] = [
-                published_text(value, inside)
-                for value, inside in zip(results[f"published_{name}"], results[f"published_{name}_inside"], strict=True)
-            ]
-    return pd.DataFrame(columns)
-
-
-def timing(results: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """What each defense costs: seconds per run, and relative to the row ``reference`` of the same attack."""
-    base = results[results["defense"] == reference].set_index("attack")["seconds"]
-    relative = results["seconds"] / results["attack"].map(base)
+    own = shared_measures(results, measures)
+    published = [measure for measure in own if results[f"published_{measure.name}"].notna().any()]
     return pd.DataFrame(
         {
-            "Attack": results["attack"],
-            "Defense": results["defense"],
+            **_who(results),
+            "n": results["n"].astype(str),
+            **({"Diverged": [str(count) if count else "" for count in diverged]} if diverged.any() else {}),
+            **{f"{measure.label} [95 % CI]": with_interval(results, measure) for measure in own},
+            **{f"p against {name}": [p_text(value) for value in results[f"p_{name}_holm"]] for name in compare},
+            **{
+                title: [("" if math.isnan(value) else _dropped_text(name, value)) for value in results[name]]
+                for name, title in _DROPPED
+                if results[name].notna().any()
+            },
+            **{
+                measure.label: ["" if math.isnan(value) else number(value, measure) for value in results[measure.name]]
+                for measure in REPORTED
+                if results[measure.name].notna().any()
+            },
+            **{f"Published {_lower(measure.label)}": beside(results, measure) for measure in published},
+        }
+    )
+
+
+def shared_measures(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]]) -> list[Measure]:
+    """The measures of the table's attacks, each once, with the main one first and the last one last."""
+    of_attacks = [measures[attack] for attack in dict.fromkeys(results["attack"])]
+    found = {measure.name: measure for own in of_attacks for measure in own}
+    last = {own[-1].name: own[-1] for own in of_attacks}
+    return [*(measure for name, measure in found.items() if name not in last), *last.values()]
+
+
+def _who(results: pd.DataFrame) -> dict[str, Any]:
+    """Attack, victim and defense; the victim only where an attack has several."""
+    several = (results.groupby("attack")["victim"].nunique() > 1).any()
+    victims = {"Victim": results["victim"]} if several else {}
+    return {"Attack": results["attack"], **victims, "Defense": results["defense"]}
+
+
+def who(table: pd.DataFrame) -> pd.Series[str]:
+    """The attack of each row, and its victim where the attack has several."""
+    several = table.groupby("attack")["victim"].transform("nunique") > 1
+    victims = (" on " + table["victim"]).where(table["victim"] != MEAN, ", mean over victims")
+    return table["attack"].where(~several, table["attack"] + victims)
+
+
+def timing(results: pd.DataFrame, reference: str | None) -> pd.DataFrame:
+    """What each defense costs: seconds per run, and relative to the row ``reference`` of the same attack and victim."""
+    base = results[results["defense"] == reference].set_index(["attack", "victim"])["seconds"].to_dict()
+    relative = [
+        seconds / base.get((attack, victim), math.nan)
+        for attack, victim, seconds in zip(results["attack"], results["victim"], results["seconds"], strict=True)
+    ]
+    return pd.DataFrame(
+        {
+            **_who(results),
             "Seconds": ["–" if math.isnan(value) else f"{value:.1f}" for value in results["seconds"]],
             "Relative": ["" if math.isnan(value) else f"{value:.2f}" for value in relative],
         }
     )
 
 
+def parts(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """One table per attack with the attack as its heading, or a single one without; empty columns are left out."""
+    attacks = list(dict.fromkeys(table["Attack"]))
+    if len(attacks) < 2:
+        return [("", _filled(table))]
+    return [(attack, _filled(table[table["Attack"] == attack]).drop(columns="Attack")) for attack in attacks]
+
+
 def markdown(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
     """GitHub Markdown with notes at the end; several attacks have a table each. Empty columns are left out."""
-    attacks = list(dict.fromkeys(table["Attack"]))
-    parts = [table[table["Attack"] == attack] for attack in attacks]
     texts = [
-        _table(part, heading=attack if len(attacks) > 1 else None) for attack, part in zip(attacks, parts, strict=True)
+        (f"### {heading}\n\n" if heading else "") + f"{part.to_markdown(index=False, disable_numparse=True)}\n"
+        for heading, part in parts(table)
     ]
     return "\n".join([*texts, *(f"- {note}" for note in notes)]).rstrip() + "\n"
-
-
-def _table(part: pd.DataFrame, heading: str | None) -> str:
-    filled = _filled(part)
-    text = (filled.drop(columns="Attack") if heading else filled).to_markdown(index=False, disable_numparse=True)
-    return f"### {heading}\n\n{text}\n" if heading else f"{text}\n"
 
 
 def _filled(table: pd.DataFrame) -> pd.DataFrame:
@@ -103,16 +151,53 @@ def _escape(value: object) -> str:
     return text.replace("<", "$<$")
 
 
-def _with_interval(results: pd.DataFrame, name: str) -> list[str]:
-    bounds = zip(results[name], results[f"{name}_low"], results[f"{name}_high"], strict=True)
-    return [interval_text(*values) for values in bounds]
+def with_interval(table: pd.DataFrame, measure: Measure) -> list[str]:
+    """A measure of every line with its interval, and how many seeds have it where not all do; nothing in lines of
+    attacks that do not have the measure."""
+    name = measure.name
+    columns = zip(*(table[column] for column in (name, f"{name}_low", f"{name}_high", f"{name}_n", "n")), strict=True)
+    return [
+        ""
+        if math.isnan(known)
+        else interval_text(value, low, high, measure.unit) + (f" (of {known:.0f})" if 0 < known < n else "")
+        for value, low, high, known, n in columns
+    ]
 
 
-def interval_text(value: float, low: float, high: float) -> str:
-    """A proportion and its interval in percent; a dash for nan."""
+def beside(table: pd.DataFrame, measure: Measure) -> list[str]:
+    """The published values of a measure, and whether each lies in our interval, if that is known; nothing for nan."""
+    columns = zip(table[f"published_{measure.name}"], table[f"published_{measure.name}_inside"], strict=True)
+    verdicts = {None: "", True: " (inside)", False: " (outside)"}
+    return ["" if math.isnan(value) else number(value, measure) + verdicts[inside] for value, inside in columns]
+
+
+def number(value: float, measure: Measure) -> str:
+    """A value as it is shown: in percent with one digit, epochs likewise, anything else with two."""
+    return _number(value, measure.unit)
+
+
+def _number(value: float, unit: Unit) -> str:
+    return f"{100 * value:.1f}" if unit == "%" else f"{value:.1f}" if unit == "epochs" else f"{value:.2f}"
+
+
+def interval_text(value: float, low: float, high: float, unit: Unit = "%") -> str:
+    """A number and its interval; a dash for nan."""
     if math.isnan(value):
         return "–"
-    return _percent(value) + ("" if math.isnan(low) else f" [{_percent(low)}, {_percent(high)}]")
+    return _number(value, unit) + ("" if math.isnan(low) else f" [{_number(low, unit)}, {_number(high, unit)}]")
+
+
+def with_unit(text: str, unit: Unit) -> str:
+    return f"{text} {unit}" if unit else text
+
+
+def _dropped_text(name: str, value: float) -> str:
+    return f"{value:.2f}" if name == "matthews" else f"{100 * value:.1f}"
+
+
+def _lower(label: str) -> str:
+    """A label within a title: acronyms stay."""
+    return label[:1].lower() + label[1:]
 
 
 def p_text(value: float) -> str:
@@ -120,13 +205,6 @@ def p_text(value: float) -> str:
     if math.isnan(value):
         return ""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def published_text(value: float, inside: bool | None) -> str:
-    """A published proportion in percent, and whether it lies in our interval, if that is known; nothing for nan."""
-    if math.isnan(value):
-        return ""
-    return _percent(value) + ("" if inside is None else " (inside)" if inside else " (outside)")
 
 
 def value_text(value: object) -> str:

@@ -8,114 +8,195 @@ from typing import Any
 
 import pandas as pd
 
+from poisonlab.config.measures import REPORTED, Measure
 from poisonlab.errors import SettingsError
-from poisonlab.evaluation.choosing import Claim, Line
-from poisonlab.evaluation.layouts import interval_text, p_text, published_text
-from poisonlab.evaluation.published import SETTINGS
-from poisonlab.evaluation.results import REFERENCE_ROW, tidy_results
-from poisonlab.evaluation.trials import Trial
+from poisonlab.evaluation.choosing import MEAN, Claim, Shown, first_victims
+from poisonlab.evaluation.layouts import beside, p_text, with_interval
+from poisonlab.evaluation.published import TIME, Paper
+from poisonlab.evaluation.results import tidy_results
+from poisonlab.evaluation.trials import Row, Trial
 
-COLUMNS = (
-    *("row", "defense", "attack", "our_defense", "n"),
-    *("success", "success_low", "success_high", "published_success", "success_inside"),
-    *("accuracy", "accuracy_low", "accuracy_high", "published_accuracy", "accuracy_inside"),
-    *("p_best_holm", "relative_time", "published_minutes"),
-)
+Numbers = Mapping[str, float]
+"""Published values by measure."""
+
+
+def claimed_victim(claim: Claim, stage: Shown) -> str:
+    """The victim whose results a claim sets beside the published ones."""
+    victims = {line.victim for line in stage.lines if line.attack == claim.attack}
+    if claim.victim is not None and claim.victim not in {*victims, MEAN}:
+        raise SettingsError(
+            f"attack {claim.attack!r}: published victim {claim.victim!r} is not one of {sorted(victims)}"
+        )
+    several = stage.mean_over_victims and len(victims) > 1
+    return claim.victim or (MEAN if several else first_victims([line.row for line in stage.lines])[claim.attack])
+
+
+def published_by_row(numbers: pd.DataFrame, claims: Sequence[Claim], stage: Shown) -> dict[Row, Numbers]:
+    """The published numbers of our rows.
+
+    Args:
+        numbers: of one paper (see ``published``).
+        claims: which of them an attack's results stand beside.
+        stage: our rows, each with the name that the paper's defense has.
+
+    Raises:
+        SettingsError: a claim names a row that there is not, or none where the table has several, or a row goes by a
+            name that no defense of its tables has.
+    """
+    known: dict[tuple[str, str], dict[str, float]] = {}
+    victims = {}
+    for claim in claims:
+        chosen = numbers[numbers["table"] == claim.table]
+        if claim.row is not None:
+            _check_row(claim, chosen)
+            chosen = chosen[chosen["row"] == claim.row]
+        chosen = chosen[(chosen["defense"] != "") & (chosen["measure"] != TIME)]
+        if bool(chosen.duplicated(["defense", "measure"]).any()):
+            raise SettingsError(
+                f"attack {claim.attack!r}: table {claim.table} has several rows for the same defense: "
+                f"give the row, one of {sorted(chosen['row'].unique())}"
+            )
+        victims[claim.attack] = claimed_victim(claim, stage)
+        for _, number in chosen.iterrows():
+            known.setdefault((claim.attack, number["defense"]), {})[number["measure"]] = number["value"]
+    # A row may face several attacks; one of their tables must know it by the name that it gives itself.
+    for line in stage.lines:
+        faced = {other.attack for other in stage.lines if other.defense == line.defense}
+        names = sorted({defense for attack, defense in known if attack in faced})
+        if line.called != line.defense and names and line.called not in names:
+            raise SettingsError(f"defense {line.defense!r}: published {line.called!r} is not one of {names}")
+    return {
+        (line.attack, victims[line.attack], line.defense): known[line.attack, line.called]
+        for line in stage.lines
+        if (line.attack, line.called) in known
+    }
+
+
+def _check_row(claim: Claim, numbers: pd.DataFrame) -> None:
+    rows = list(dict.fromkeys(numbers["row"]))
+    if claim.row is not None and claim.row not in rows:
+        raise SettingsError(f"attack {claim.attack!r}: published row {claim.row!r} is not one of {rows}")
 
 
 def compare(
-    published: pd.DataFrame,
-    trials: Sequence[Trial],
-    lines: Sequence[Line],
-    claims: Sequence[Claim],
-) -> pd.DataFrame:
+    published: pd.DataFrame, trials: Sequence[Trial], stage: Shown, claims: Sequence[Claim]
+) -> tuple[pd.DataFrame, list[Measure]]:
     """Every line of one published table, with our result where there is one.
 
     Args:
         published: one table's numbers (see ``published``).
         trials: ours.
-        lines: the rows of our study, run or not.
+        stage: the rows of our study, run or not.
         claims: which attack stands for which published lines; of several the first counts.
 
     Returns:
-        One row per published line, in the paper's order, then our rows without a published line. Columns: ``COLUMNS``;
-        proportions in [0, 1], ``relative_time`` to our undefended row, ``published_minutes`` as printed; nan where
-        unknown, and n 0 where nothing was run. ``p_best_holm``: paired test against FRIENDS-B on the same seeds.
+        One row per published line, in the paper's order, then our rows without a published line; and the measures that
+        the table prints, as ours are declared. Columns: ``row, defense``, as published; ``attack, victim, our_defense,
+        n``; for each measure m ``m, m_low, m_high, m_n, published_m, published_m_inside``; ``p_r_holm`` for each row r
+        that others are compared with; ``relative_time`` to our undefended row, ``published_minutes`` as printed; nan
+        where unknown, and n 0 where nothing was run.
 
     Raises:
         SettingsError: a claim names a row that the table does not have.
     """
-    rows = list(dict.fromkeys(published["row"]))
     for claim in claims:
-        if claim.row is not None and claim.row not in rows:
-            raise SettingsError(f"attack {claim.attack!r}: published row {claim.row!r} is not one of {rows}")
-    results = tidy_results(trials, expected=[(line.attack, line.defense) for line in lines])
-    own = {(str(line["attack"]), str(line["defense"])): line for line in results.to_dict("records")}
+        _check_row(claim, published)
+    rows = [line.row for line in stage.lines]
+    results = tidy_results(
+        trials, stage.by_attack, stage.compare, expected=rows, mean_over_victims=stage.mean_over_victims
+    )
+    own = {(line["attack"], line["victim"], line["defense"]): line for line in results.to_dict("records")}
+    measures = _printed(published, stage)
+    victims = {claim.attack: claimed_victim(claim, stage) for claim in reversed(claims)}
     result = []
     used = set()
     for row, defense in dict.fromkeys(zip(published["row"], published["defense"], strict=True)):
-        attack = next((claim.attack for claim in claims if claim.row in (None, row)), None)
-        ours = next((line.defense for line in lines if (line.attack, line.called) == (attack, defense)), None)
+        claim_of_row = next((claim for claim in claims if claim.row in (None, row)), None)
+        victim = "" if claim_of_row is None else claimed_victim(claim_of_row, stage)
+        attack = "" if claim_of_row is None else claim_of_row.attack
+        ours = next((line.defense for line in stage.lines if (line.attack, line.called) == (attack, defense)), None)
         known = published[(published["row"] == row) & (published["defense"] == defense)]
-        values = dict(zip(known["column"], known["value"], strict=True))
-        used.add((attack, ours))
+        values = dict(zip(known["measure"], known["value"], strict=True))
+        used.add((attack, victim, ours))
         result.append(
             {
                 "row": row,
                 "defense": defense,
-                "published_success": values.get("Poison Acc", math.nan) / 100,
-                "published_accuracy": values.get("Test Acc", math.nan) / 100,
-                "published_minutes": values.get("Time", math.nan),
-                **_ours(own, attack, ours),
+                **{f"published_{measure.name}": values.get(measure.name, math.nan) for measure in measures},
+                "published_minutes": values.get(TIME, math.nan),
+                **_ours(own, (attack, victim, ours), stage, measures),
             }
         )
     whole = {claim.attack for claim in claims if claim.row is None}
+    extra = dict.fromkeys((line.attack, victims.get(line.attack, ""), line.defense) for line in stage.lines)
     result.extend(
-        {"row": "", "defense": line.defense, **_ours(own, line.attack, line.defense)}
-        for line in lines
-        if line.attack in whole and (line.attack, line.defense) not in used
+        {"row": "", "defense": row[2], **_ours(own, row, stage, measures)}
+        for row in extra
+        if row[0] in whole and row not in used and row in own
     )
-    return _inside(pd.DataFrame(result, columns=COLUMNS))
+    columns = [
+        *("row", "defense", "attack", "victim", "our_defense", "n"),
+        *(f"{m.name}{end}" for m in measures for end in ("", "_low", "_high", "_n")),
+        *(f"published_{m.name}{end}" for m in measures for end in ("", "_inside")),
+        *(f"p_{name}_holm" for name in stage.compare),
+        *("relative_time", "published_minutes"),
+    ]
+    return _inside(pd.DataFrame(result, columns=columns), measures), measures
 
 
-def _ours(own: Mapping[tuple[str, str], Mapping[Any, Any]], attack: str | None, defense: str | None) -> dict[str, Any]:
-    if attack is None or defense is None:
-        return {"attack": attack or "", "our_defense": "", "n": 0}
-    line = own[attack, defense]
-    base = own[attack, REFERENCE_ROW]["seconds"] if (attack, REFERENCE_ROW) in own else math.nan
-    names = ("success", "success_low", "success_high", "accuracy", "accuracy_low", "accuracy_high", "p_best_holm")
+def _printed(published: pd.DataFrame, stage: Shown) -> list[Measure]:
+    """The measures that the table prints and some attack of ours has, in the table's order."""
+    ours = {measure.name: measure for each in stage.measures for measure in each.measures}
+    ours |= {measure.name: measure for measure in REPORTED}
+    return [ours[name] for name in dict.fromkeys(published["measure"]) if name in ours]
+
+
+def _ours(
+    own: Mapping[Row, Mapping[Any, Any]], row: tuple[str, str, str | None], stage: Shown, measures: Sequence[Measure]
+) -> dict[str, Any]:
+    attack, victim, defense = row
+    if defense is None or (line := own.get((attack, victim, defense))) is None:
+        nothing = {f"{measure.name}_n": 0 for measure in measures}
+        return {"attack": attack, "victim": victim, "our_defense": "", "n": 0, **nothing}
+    base = own.get((attack, victim, stage.compare[0]), {}) if stage.compare else {}
+    numbers = [f"{measure.name}{end}" for measure in measures for end in ("", "_low", "_high", "_n")]
     return {
         "attack": attack,
+        "victim": victim,
         "our_defense": defense,
         "n": int(line["n"]),
-        **{name: line[name] for name in names},
-        "relative_time": line["seconds"] / base,
+        **{name: line.get(name, math.nan) for name in (*numbers, *(f"p_{name}_holm" for name in stage.compare))},
+        "relative_time": line["seconds"] / base.get("seconds", math.nan),
     }
 
 
-def _inside(table: pd.DataFrame) -> pd.DataFrame:
-    for name in ("success", "accuracy"):
+def _inside(table: pd.DataFrame, measures: Sequence[Measure]) -> pd.DataFrame:
+    for name in (measure.name for measure in measures):
         low, value, high = table[f"{name}_low"], table[f"published_{name}"], table[f"{name}_high"]
         known = low.notna() & value.notna()
-        table[f"{name}_inside"] = ((low <= value) & (value <= high)).where(known, None)
+        table[f"published_{name}_inside"] = ((low <= value) & (value <= high)).astype(object).where(known, None)
     return table
 
 
-def paper_layout(compared: pd.DataFrame) -> pd.DataFrame:
-    """The comparison as text, in percent; defenses stand side by side where the paper has several in a row."""
-    beside = compared[compared["row"] != ""].duplicated("row").any()
-    return _side_by_side(compared) if beside else _one_below_another(compared)
+def paper_layout(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) -> pd.DataFrame:
+    """The comparison as text; defenses stand side by side where the paper has several in a row."""
+    side_by_side = compared[compared["row"] != ""].duplicated("row").any()
+    return (_side_by_side if side_by_side else _one_below_another)(compared, measures, paper)
 
 
-def _one_below_another(compared: pd.DataFrame) -> pd.DataFrame:
+def _one_below_another(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) -> pd.DataFrame:
     rows = zip(compared["row"], compared["defense"], strict=True)
     attacks = compared["attack"][compared["attack"] != ""].nunique()
+    compared_with = [name for name in compared.columns if name.startswith("p_") and name.endswith("_holm")]
     columns: dict[str, Any] = {
         "Attack": compared["attack"] if attacks > 1 else "",
         "Defense": [_plain(row) if row else f"{mine} (ours)" for row, mine in rows],
         "n": compared["n"].astype(str),
-        **_numbers(compared),
-        "p (Holm)": [p_text(value) for value in compared["p_best_holm"]],
+        **_numbers(compared, measures, paper),
+        **{
+            f"p against {name.removeprefix('p_').removesuffix('_holm')}": [p_text(value) for value in compared[name]]
+            for name in compared_with
+        },
     }
     # Times differ from run to run, so they stand only where the paper has some.
     minutes = compared["published_minutes"]
@@ -125,19 +206,16 @@ def _one_below_another(compared: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _side_by_side(compared: pd.DataFrame) -> pd.DataFrame:
+def _side_by_side(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) -> pd.DataFrame:
     lines = []
     for row, group in compared[compared["row"] != ""].groupby("row", sort=False):
         line: dict[str, str] = {"Attack": "", "Row": _plain(str(row))}
         for place, (_, cell) in enumerate(group.iterrows()):
-            numbers = {"n": [str(cell["n"])], **_numbers(group.iloc[[place]])}
-            defense = _TITLES.get(str(cell["defense"]), str(cell["defense"]))
+            numbers = {"n": [str(cell["n"])], **_numbers(group.iloc[[place]], measures, paper)}
+            defense = paper.defenses.get(str(cell["defense"]), str(cell["defense"]))
             line |= {f"{defense}: {name}": values[0] for name, values in numbers.items()}
         lines.append(line)
     return pd.DataFrame(lines).fillna("")
-
-
-_TITLES = {"none": "Undefended", "friends-bernoulli": "FRIENDS-B"}
 
 
 def _plain(row: str) -> str:
@@ -145,18 +223,12 @@ def _plain(row: str) -> str:
     return row.replace(" | ", ", ")
 
 
-def _numbers(compared: pd.DataFrame) -> dict[str, list[str]]:
-    titles = {"success": "Poison Acc.", "accuracy": "Test Acc."}
+def _numbers(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) -> dict[str, list[str]]:
     columns: dict[str, list[str]] = {}
-    for name, title in titles.items():
-        columns[title] = [
-            interval_text(*values)
-            for values in zip(compared[name], compared[f"{name}_low"], compared[f"{name}_high"], strict=True)
-        ]
-        columns[f"Published {title}"] = [
-            published_text(value, inside)
-            for value, inside in zip(compared[f"published_{name}"], compared[f"{name}_inside"], strict=True)
-        ]
+    for measure in measures:
+        title = paper.headings.get(measure.name, measure.label)
+        columns[title] = with_interval(compared, measure)
+        columns[f"Published {title}"] = beside(compared, measure)
     return columns
 
 
@@ -164,15 +236,14 @@ def _hours(minutes: float) -> str:
     return f"{int(minutes) // 60} h {int(minutes) % 60:02d} min"
 
 
-def table_notes(number: int, compared: pd.DataFrame) -> list[str]:
+def table_notes(paper: Paper, number: int, compared: pd.DataFrame) -> list[str]:
     """What a reader of the table must know."""
+    table = paper.table(number)
     notes = [
-        f"Published: CIFAR-10, ResNet-18, {SETTINGS[number]}. Inside or outside: whether it lies in our 95 % interval "
-        "(Wilson for successes, Student's t for means); it compares numbers, not experiments.",
-        "–: not run, or not part of the study. p: paired test against FRIENDS-B on the same poisons, Holm-corrected.",
+        f"Published: {paper.setting}, {table.setting}. Inside or outside: whether it lies in our 95 % interval; it "
+        "compares numbers, not experiments.",
+        "–: not run, or not part of the study. p: paired test on the same poisons, Holm-corrected.",
     ]
     if compared["published_minutes"].notna().any():
-        notes.append("Time: ours relative to our undefended training; published: of one run on an NVIDIA A40.")
-    if number == 1:
-        notes.append("The printed +- of table 1 is p(1 - p)/sqrt(n), not a standard error, and is not repeated.")
-    return notes
+        notes.append(f"Time: ours relative to our undefended training; published: {paper.time or 'as printed'}.")
+    return [*notes, *table.notes]

@@ -1,28 +1,81 @@
-"""The published numbers our tables are set beside, read from ``reference/``."""
+"""The published numbers our tables are set beside, and what a reader of them must know, from ``reference/<paper>``."""
 
 from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
+import yaml
+from pydantic import ValidationError
 
-from poisonlab.errors import DataError
+from poisonlab.config.types import Settings
+from poisonlab.errors import DamagedError, DataError
+from poisonlab.files import read_text
 
-COLUMNS = ("table", "row", "defense", "column", "value", "plus_minus", "unit", "note")
-KEY = ["table", "row", "defense", "column"]
-UNITS = ("percent", "minutes")
+COLUMNS = ("table", "row", "defense", "measure", "value", "plus_minus", "unit", "note")
+KEY = ["table", "row", "defense", "measure"]
+UNITS = ("percent", "epochs", "minutes", "")
+TIME = "minutes"
+"""The measure that a published time has."""
 
-SETTINGS = {
-    1: "gradient matching, 80 epochs, 20 poison sets",
-    2: "Sleeper Agent, 40 epochs, 24 poison sets of 1000 triggered images",
-    3: "80 epochs from scratch, 40 in transfer; of Sleeper Agent neither epochs nor sets are stated",
-    4: "gradient matching, 80 epochs, 20 poison sets; mu and zeta 32 for single noises, 16 together",
-    5: "Sleeper Agent, 40 epochs, 24 poison sets",
-    6: "gradient matching, 80 epochs, 20 poison sets",
-}
-"""What the numbers of each table are from; all of them CIFAR-10 and ResNet-18."""
+
+class PublishedTable(Settings):
+    """One table of a paper."""
+
+    setting: str
+    """What its numbers are from."""
+    notes: tuple[str, ...] = ()
+    """What else a reader must know, a sentence each."""
+
+
+class Paper(Settings):
+    """A paper whose tables ours are set beside."""
+
+    name: str
+    """What our tables call it."""
+    setting: str
+    """What all its numbers are from."""
+    time: str = ""
+    """What its times are from."""
+    headings: Mapping[str, str] = {}
+    """What its tables call a measure."""
+    defenses: Mapping[str, str] = {}
+    """What it calls a defense where several stand side by side."""
+    tables: Mapping[int, PublishedTable]
+
+    def table(self, number: int) -> PublishedTable:
+        """Table ``number``.
+
+        Raises:
+            DataError: the paper has none.
+        """
+        if number not in self.tables:
+            raise DataError(f"{self.name} has no table {number} here: its tables are {sorted(self.tables)}")
+        return self.tables[number]
+
+
+def read_paper(folder: Path) -> Paper:
+    """What ``paper.yaml`` in a folder of ``reference/`` says.
+
+    Raises:
+        DataError: it is missing, or is not laid out as ``reference/README.md`` says; names the place.
+    """
+    path = folder / "paper.yaml"
+    text = read_text(path)
+    try:
+        content = yaml.safe_load(text)
+    # Besides its own errors, there are numbers and nestings too long for it.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DamagedError(path, f"no YAML: {error}") from error
+    try:
+        return Paper.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise DataError(f"{path}: {place}: {problem['msg']}: correct it (reference/README.md says how)") from error
 
 
 def published(path_or_dir: str | Path) -> pd.DataFrame:
@@ -33,9 +86,9 @@ def published(path_or_dir: str | Path) -> pd.DataFrame:
 
     Returns:
         One row for each number, in the order of file name and line: ``table`` (int), ``row``, ``defense``,
-        ``column`` (str; ``defense`` is "" where none applies), ``value`` (float; percent in [0, 100], or
-        minutes), ``plus_minus`` (float, as printed and in the unit of ``value``; nan where the paper prints
-        none), ``unit`` ("percent" or "minutes"), ``note``. (table, row, defense, column) never repeats.
+        ``measure`` (str; ``defense`` is "" where none applies), ``value`` (float; shares in [0, 1], which the file has
+        in percent, or epochs or minutes), ``plus_minus`` (float, as printed and in the unit of the file; nan where the
+        paper prints none), ``unit``, ``note``. (table, row, defense, measure) never repeats.
 
     Raises:
         DataError: nothing to read, or a file that is malformed; names the file and line.
@@ -78,16 +131,18 @@ def _record(fields: list[str], where: str) -> dict[str, str | int | float]:
     if len(fields) != len(COLUMNS):
         raise DataError(f"{where}: {len(fields)} fields, expected {len(COLUMNS)}; quote a field that holds a comma")
     text = dict(zip(COLUMNS, fields, strict=True))
-    for name in ("row", "column"):
+    for name in ("row", "measure"):
         if not text[name].strip():
-            raise DataError(f"{where}: {name} is empty; give the paper's own name")
+            raise DataError(f"{where}: {name} is empty; name it")
     if not (text["table"].isascii() and text["table"].isdigit() and len(text["table"]) < 10):
         raise DataError(f"{where}: table is {text['table']!r}; it must be the table's number in the paper")
     if text["unit"] not in UNITS:
-        raise DataError(f"{where}: unit is {text['unit']!r}; it must be one of {', '.join(UNITS)}")
+        raise DataError(f"{where}: unit is {text['unit']!r}; it must be one of {', '.join(UNITS[:-1])}, or empty")
     value = _number(text["value"], "value", where)
-    if text["unit"] == "percent" and value > 100:
-        raise DataError(f"{where}: value is {value} percent; it must lie in 0 to 100")
+    if text["unit"] == "percent":
+        if value > 100:
+            raise DataError(f"{where}: value is {value} percent; it must lie in 0 to 100")
+        value /= 100
     plus_minus = _number(text["plus_minus"], "plus_minus", where) if text["plus_minus"] else math.nan
     return {**text, "table": int(text["table"]), "value": value, "plus_minus": plus_minus}
 

@@ -1,166 +1,240 @@
-"""From the victims' metrics to one tidy row per attack and defense."""
+"""From the trials to one tidy row per attack, victim and defense."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import pandas as pd
 
-from poisonlab.evaluation.intervals import Interval, holm, mcnemar_exact, mean_t, paired_permutation, wilson
-from poisonlab.evaluation.trials import Trial
-
-COLUMNS = (
-    *("attack", "defense", "n", "diverged", "success", "success_low", "success_high", "untriggered_success"),
-    *("adversarial_confidence", "accuracy", "accuracy_low", "accuracy_high", "accuracy_change", "p_success"),
-    "p_best",
-    *("poisons_found", "clean_dropped", "precision", "matthews", "false_alarms", "privacy_epsilon"),
-    *("published_success", "published_success_inside", "published_accuracy", "published_accuracy_inside", "seconds"),
+from poisonlab.config.measures import REPORTED, Measure
+from poisonlab.errors import DataError, SettingsError
+from poisonlab.evaluation.choosing import MEAN, counts_events
+from poisonlab.evaluation.intervals import (
+    Interval,
+    holm,
+    mcnemar_exact,
+    mean_of_shares,
+    mean_t,
+    paired_permutation,
+    wilson,
 )
+from poisonlab.evaluation.trials import Row, Trial
 
-REFERENCE_ROW = "none"
-"""The row every other row is compared with, seed by seed."""
-
-BEST_ROW = "friends-bernoulli"
-"""The defense that the others are compared with, likewise."""
+DROPPED = ("poisons_found", "clean_dropped", "precision", "matthews")
 
 
 def tidy_results(
     trials: Sequence[Trial],
-    published: Mapping[tuple[str, str], Mapping[str, float]] | None = None,
-    expected: Sequence[tuple[str, str]] = (),
-    reference_row: str = REFERENCE_ROW,
+    measures: Mapping[str, Sequence[Measure]],
+    compare: Sequence[str] = (),
+    published: Mapping[Row, Mapping[str, float]] | None = None,
+    expected: Sequence[Row] = (),
+    mean_over_victims: bool = False,
 ) -> pd.DataFrame:
-    """One row per attack and defense, in the order of ``expected`` and then of first appearance.
+    """One row per attack, victim and defense, in the order of ``expected`` and then of first appearance.
 
-    Columns: ``attack, defense, n``; ``diverged``, how many victims are left out because their training diverged;
-    ``success`` with its 95 % interval (``success_low, success_high``: Wilson's where each trial is a yes or no,
-    Student's t cut to [0, 1] where it is a rate over triggered images);
-    ``untriggered_success`` (mean, of attacks with a trigger); ``adversarial_confidence`` (mean); ``accuracy`` with its
-    t interval, cut likewise; ``p_success``, of the paired test against the undefended row on the same seeds (exact
-    McNemar, or a paired permutation test of rates), and ``p_success_holm``, corrected over the attack's rows;
-    ``p_best`` and ``p_best_holm``, the same test against the row ``BEST_ROW``; ``accuracy_change``, the paired mean
-    difference to the undefended row; of what was dropped ``poisons_found`` (recall), ``clean_dropped`` (share of the
-    clean examples), ``precision`` and ``matthews``, means over seeds; ``false_alarms`` (mean); ``privacy_epsilon``
-    (largest); ``published_success, published_accuracy`` and whether each lies in our interval; ``seconds``, the mean
-    cost, the only column that differs between two runs of the same study.
+    Columns:
+
+    - ``attack, victim, defense``; ``control``, whether its victims were trained on clean data; ``n``, the seeds;
+      ``diverged``, how many victims are left out because their training diverged;
+    - for each measure m: ``m`` with its 95 % interval ``m_low, m_high``, and ``m_n``, the seeds that have it. An event
+      is a share of the seeds with Wilson's interval, a rate a mean with Gaffke's (see ``mean_of_shares``), a value a
+      mean with Student's, cut to [0, 1] where the unit is percent;
+    - ``m_change`` of the attack's measures: the paired mean difference to the first row of ``compare``;
+    - for each row r of ``compare``: ``p_r`` of the paired test of the attack's main measure against it on the same
+      seeds (exact McNemar for an event, otherwise a permutation test), and ``p_r_holm``, corrected over the rows of the
+      attack and victim;
+    - of what was dropped ``poisons_found`` (recall), ``clean_dropped`` (share of the clean examples), ``precision`` and
+      ``matthews``, means over seeds;
+    - ``published_m`` and ``published_m_inside``, whether it lies in our interval, for each measure that has some;
+    - ``seconds``, the mean cost, the only column that differs between two runs of the same study.
 
     Args:
-        trials: one per victim.
-        published: ``success`` and ``accuracy`` in [0, 1] per (attack, defense), where a paper gives them.
-        reference_row: the row that every other one is compared with, seed by seed; "the undefended row" above.
-        expected: pairs (attack, defense) that have a row even without a trial; its n is 0, and its numbers are nan.
+        trials: one per cell.
+        measures: of each attack, its main one first. Measures that defenses report need no mention.
+        compare: names of rows. Controls are not tested.
+        published: numbers of a paper by measure, shares in [0, 1].
+        expected: rows that are there even without a trial; n is 0 then, and the numbers are nan.
+        mean_over_victims: adds rows with the victim ``MEAN``: first the mean over victims seed by seed, where all of
+            them are there, then mean and interval over seeds.
+
+    Raises:
+        SettingsError: an attack has no measures.
+        DataError: an event is neither 1 nor 0.
     """
-    failed = Counter((trial.attack, trial.defense) for trial in trials if trial.failed)
-    done = [trial for trial in trials if not trial.failed]
-    table = pd.DataFrame([vars(trial) for trial in done], columns=[field.name for field in fields(Trial)])
-    pairs = dict.fromkeys([*expected, *((trial.attack, trial.defense) for trial in trials)])
-    rows = []
-    for attack, defense in pairs:
-        group = table[(table["attack"] == attack) & (table["defense"] == defense)]
-        if group.empty:
-            # Without None, pandas would turn the others' None into nan.
-            verdicts = {"published_success_inside": None, "published_accuracy_inside": None}
-            who = {"attack": attack, "defense": defense, "n": 0, "diverged": failed[attack, defense]}
-            rows.append({**who, **verdicts})
-            continue
-        success = _success_interval(group)
-        accuracy = _within(mean_t(list(group["accuracy"])))
-        reference = table[(table["attack"] == attack) & (table["defense"] == reference_row)]
-        best = table[(table["attack"] == attack) & (table["defense"] == BEST_ROW)]
-        known = (published or {}).get((attack, defense), {})
-        rows.append(
-            {
-                "attack": attack,
-                "defense": defense,
-                "n": len(group),
-                "diverged": failed[attack, defense],
-                **_named("success", success),
-                "untriggered_success": group["untriggered_success"].mean(),
-                "adversarial_confidence": group["adversarial_confidence"].mean(),
-                **_named("accuracy", accuracy),
-                "accuracy_change": _paired_change(group, reference, "accuracy"),
-                "p_success": _paired_p(group, reference) if _is_tested(defense, group, reference_row) else math.nan,
-                "p_best": _paired_p(group, best) if _is_tested(defense, group, BEST_ROW) else math.nan,
-                **_dropped(group),
-                "false_alarms": group["false_alarms"].mean(),
-                "privacy_epsilon": group["privacy_epsilon"].max(),
-                **_beside("success", success, known),
-                **_beside("accuracy", accuracy, known),
-                "seconds": group["seconds"].mean(),
-            }
-        )
-    results = pd.DataFrame(rows, columns=COLUMNS)
-    for name in ("p_success", "p_best"):
-        corrected = results.groupby("attack", sort=False)[name].transform(
-            lambda values: pd.Series(holm(list(values)), index=values.index)
-        )
-        results.insert(list(results.columns).index(name) + 1, f"{name}_holm", corrected)
+    rows = list(dict.fromkeys([*expected, *(trial.key[:3] for trial in trials)]))
+    if bare := {row[0] for row in rows} - measures.keys():
+        raise SettingsError(f"attack {min(bare)!r} has no measures: say what its outcome is counted in")
+    if mean_over_victims:
+        trials = [*trials, *_mean_over_victims(trials, rows)]
+        rows = _with_means(rows)
+    groups: dict[Row, list[Trial]] = {row: [] for row in rows}
+    for trial in trials:
+        groups.setdefault(trial.key[:3], []).append(trial)
+    done = {
+        row: {trial.seed: trial for trial in sorted(group, key=lambda trial: trial.seed) if not trial.failed}
+        for row, group in groups.items()
+    }
+    records = []
+    for row in rows:
+        own = measures[row[0]]
+        targets = _targets(row, groups)
+        record: dict[str, Any] = dict(zip(("attack", "victim", "defense"), row, strict=True))
+        record["control"] = any(trial.control for trial in groups[row])
+        record["n"] = len(done[row])
+        record["diverged"] = len(groups[row]) - len(done[row])
+        for measure in (*own, *REPORTED):
+            event = counts_events(measure, targets if measure in own else None)
+            interval = _interval(_values(done[row], measure), measure, event)
+            record |= {measure.name: interval.estimate, f"{measure.name}_n": interval.n}
+            record |= {f"{measure.name}_low": interval.low, f"{measure.name}_high": interval.high}
+            if measure in own:
+                known = (published or {}).get(row, {}).get(measure.name, math.nan) if done[row] else math.nan
+                unknown = math.isnan(known) or math.isnan(interval.low)
+                record[f"published_{measure.name}"] = known
+                record[f"published_{measure.name}_inside"] = None if unknown else interval.contains(known)
+        for place, name in enumerate(compare):
+            other = done.get((*row[:2], name), {})
+            tested = name != row[2] and not record["control"]
+            record[f"p_{name}"] = _paired_p(done[row], other, own[0], targets) if tested else math.nan
+            if place == 0:
+                record |= {f"{measure.name}_change": _change(done[row], other, measure) for measure in own}
+        record |= _dropped(list(done[row].values()))
+        record["seconds"] = _mean([each.seconds for each in done[row].values() if not math.isnan(each.seconds)])
+        records.append(record)
+    return _corrected(pd.DataFrame(records, columns=_columns(rows, measures, compare)), compare)
+
+
+def _columns(rows: Sequence[Row], measures: Mapping[str, Sequence[Measure]], compare: Sequence[str]) -> list[str]:
+    """Every attack's measures before those that defenses report."""
+    own = [measure.name for attack in dict.fromkeys(row[0] for row in rows) for measure in measures[attack]]
+    names = list(dict.fromkeys(own))
+    reported = [measure.name for measure in REPORTED if measure.name not in names]
+    intervals = [f"{name}{end}" for name in (*names, *reported) for end in ("", "_low", "_high", "_n")]
+    changes = [f"{name}_change" for name in names if compare]
+    published = [f"published_{name}{end}" for name in names for end in ("", "_inside")]
+    who = ["attack", "victim", "defense", "control", "n", "diverged"]
+    return [*who, *intervals, *changes, *(f"p_{name}" for name in compare), *DROPPED, *published, "seconds"]
+
+
+def _corrected(results: pd.DataFrame, compare: Sequence[str]) -> pd.DataFrame:
+    for name in compare:
+        groups = results.groupby(["attack", "victim"], sort=False)[f"p_{name}"]
+        corrected = groups.transform(lambda values: pd.Series(holm(list(values)), index=values.index))
+        results.insert(list(results.columns).index(f"p_{name}") + 1, f"p_{name}_holm", corrected)
+    # One attack's measures are nan beside another's, and their verdicts none.
+    for name in results.columns:
+        if name.endswith("_inside"):
+            results[name] = results[name].astype(object).where(results[name].notna(), None)
     return results
 
 
-def _is_tested(defense: str, group: pd.DataFrame, reference_row: str) -> bool:
-    return defense != reference_row and not bool(group["control"].any())
+def _victims(rows: Sequence[Row]) -> dict[tuple[str, str], list[str]]:
+    """The victims of each attack and defense."""
+    victims: dict[tuple[str, str], list[str]] = {}
+    for attack, victim, defense in rows:
+        victims.setdefault((attack, defense), []).append(victim)
+    return victims
 
 
-def _success_interval(group: pd.DataFrame) -> Interval:
-    successes = list(group["success"])
-    if not _is_rate(group) and all(value in (0.0, 1.0) for value in successes):
-        return wilson(int(sum(successes)), len(successes))
-    return _within(mean_t(successes))
+def _with_means(rows: Sequence[Row]) -> list[Row]:
+    """The rows, and after each attack's its means, if it has several victims."""
+    result: list[Row] = []
+    victims = _victims(rows)
+    for attack in dict.fromkeys(row[0] for row in rows):
+        own = [row for row in rows if row[0] == attack]
+        means = [(attack, MEAN, defense) for defense in dict.fromkeys(row[2] for row in own)]
+        several = len({row[1] for row in own}) > 1
+        result += own + [mean for mean in means if several and len(victims[mean[0], mean[2]]) > 1]
+    return result
 
 
-def _within(rate: Interval) -> Interval:
-    """An interval cut to [0, 1]; nan bounds stay."""
-    return Interval(rate.estimate, max(0.0, rate.low), min(1.0, rate.high), rate.n) if rate.n > 1 else rate
+def _mean_over_victims(trials: Sequence[Trial], rows: Sequence[Row]) -> list[Trial]:
+    """One trial per attack, defense and seed that all victims have, with the mean of each measure that all have."""
+    found = {trial.key: trial for trial in trials if not trial.failed}
+    means = []
+    for (attack, defense), victims in _victims(rows).items():
+        for seed in dict.fromkeys(trial.seed for trial in trials if (trial.attack, trial.defense) == (attack, defense)):
+            group = [found[key] for victim in victims if (key := (attack, victim, defense, seed)) in found]
+            if len(group) < len(victims) or len(victims) < 2:
+                continue
+            names = [name for name in group[0].measures if all(name in trial.measures for trial in group)]
+            means.append(
+                Trial(
+                    *(attack, MEAN, defense, seed),
+                    {name: _mean([trial.measures[name] for trial in group]) for name in names},
+                    # A mean of several is no yes or no.
+                    targets=sum(trial.targets or 1 for trial in group),
+                    seconds=_mean([trial.seconds for trial in group]),
+                    control=group[0].control,
+                )
+            )
+    return means
 
 
-def _is_rate(group: pd.DataFrame) -> bool:
-    return bool(group["untriggered_success"].notna().any())
+def _targets(row: Row, groups: Mapping[Row, Sequence[Trial]]) -> int | None:
+    """How many targets the rates of the row's attack and victim count over; the most, should trials differ."""
+    same = [trial for other, group in groups.items() if other[:2] == row[:2] for trial in group]
+    return max((trial.targets for trial in same if trial.targets is not None), default=None)
 
 
-def _named(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+def _values(trials: Mapping[int, Trial], measure: Measure) -> list[float]:
+    return [trial.measures[measure.name] for trial in trials.values() if measure.name in trial.measures]
 
 
-def _beside(name: str, interval: Interval, known: Mapping[str, float]) -> dict[str, Any]:
-    value = known.get(name, math.nan)
-    inside = None if math.isnan(value) or math.isnan(interval.low) else interval.contains(value)
-    return {f"published_{name}": value, f"published_{name}_inside": inside}
+def _interval(values: list[float], measure: Measure, event: bool) -> Interval:
+    if not values or not all(map(math.isfinite, values)):
+        return Interval(_mean(values), math.nan, math.nan, len(values))
+    if event:
+        if odd := [value for value in values if value not in (0.0, 1.0)]:
+            raise DataError(f"{measure.name} {odd[0]:g} is no yes (1) or no (0): declare the measure as a rate")
+        return wilson(int(sum(values)), len(values))
+    if measure.kind != "value":
+        return mean_of_shares(values)
+    mean = mean_t(values)
+    if measure.unit != "%" or mean.n == 1:
+        return mean
+    return Interval(mean.estimate, max(0.0, mean.low), min(1.0, mean.high), mean.n)
 
 
-def _pairs(group: pd.DataFrame, reference: pd.DataFrame, column: str) -> tuple[list[float], list[float]]:
-    """Values on the seeds that both have."""
-    both = group.merge(reference, on="seed", suffixes=("", "_reference"))
-    return list(both[column]), list(both[f"{column}_reference"])
+def _pairs(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], name: str) -> tuple[list[float], list[float]]:
+    """A measure's values on the seeds that both have."""
+    both = [
+        (trial.measures[name], theirs[seed].measures[name])
+        for seed, trial in ours.items()
+        if seed in theirs and name in trial.measures and name in theirs[seed].measures
+    ]
+    return [one for one, _ in both], [other for _, other in both]
 
 
-def _dropped(group: pd.DataFrame) -> dict[str, float]:
+def _paired_p(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], measure: Measure, targets: int | None) -> float:
+    first, second = _pairs(ours, theirs, measure.name)
+    if not first or not all(map(math.isfinite, first + second)):
+        return math.nan
+    if counts_events(measure, targets):
+        return mcnemar_exact([bool(value) for value in first], [bool(value) for value in second])
+    return paired_permutation(first, second)
+
+
+def _change(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], measure: Measure) -> float:
+    first, second = _pairs(ours, theirs, measure.name)
+    return _mean([one - other for one, other in zip(first, second, strict=True)])
+
+
+def _dropped(trials: Sequence[Trial]) -> dict[str, float]:
     """Means over the seeds on which they are defined; nan for a row that dropped nothing with any seed."""
-    found = [each for each in group["found"] if each is not None]
+    found = [trial.found for trial in trials if trial.found is not None]
     found = found if any(each.dropped for each in found) else []
-    measures = {
+    scores = {
         "poisons_found": [each.recall for each in found],
         "clean_dropped": [each.clean_loss for each in found],
         "precision": [each.precision for each in found],
         "matthews": [each.matthews for each in found],
     }
-    defined = {name: [value for value in values if not math.isnan(value)] for name, values in measures.items()}
-    return {name: sum(values) / len(values) if values else math.nan for name, values in defined.items()}
+    return {name: _mean([value for value in values if not math.isnan(value)]) for name, values in scores.items()}
 
 
-def _paired_change(group: pd.DataFrame, reference: pd.DataFrame, column: str) -> float:
-    ours, theirs = _pairs(group, reference, column)
-    return sum(a - b for a, b in zip(ours, theirs, strict=True)) / len(ours) if ours else math.nan
-
-
-def _paired_p(group: pd.DataFrame, reference: pd.DataFrame) -> float:
-    ours, theirs = _pairs(group, reference, "success")
-    if not ours:
-        return math.nan
-    if not _is_rate(group) and all(value in (0.0, 1.0) for value in ours + theirs):
-        return mcnemar_exact([bool(value) for value in ours], [bool(value) for value in theirs])
-    return paired_permutation(ours, theirs)
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

@@ -6,105 +6,119 @@ import csv
 import hashlib
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.detection import Detection
+from poisonlab.files import write_text
 
 PROVENANCE = ("device", "threads", "torch", "python", "commit", "finished", "peak_host_mib", "peak_device_mib")
 """What is kept of a run card."""
 
 _COUNTS = ("poisons_dropped", "poisons_kept", "clean_dropped", "clean_kept")
-_SHARES = ("success", "adversarial_confidence", "accuracy", "untriggered_success", "false_alarms")
-_NUMBERS = (
+_WHO = ("attack", "victim", "defense", "seed", "settings", "targets")
+_REST = ("seconds", *_COUNTS, *PROVENANCE, "failed", "check")
+COLUMNS = (*_WHO, *_REST)
+"""Those of every file; any other column is a measure."""
+_MEASURE = re.compile(r"[a-z][a-z0-9_]{0,59}")
+
+_FORMER_MEASURES = (
     *("success", "adversarial_confidence", "accuracy", "untriggered_success", "privacy_epsilon", "false_alarms"),
-    "seconds",
 )
-_FORMER_COLUMNS = ("attack", "defense", "seed", "settings", *_NUMBERS, *_COUNTS, *PROVENANCE)
-"""Those of files that were written before there were ``failed`` and ``check``."""
-COLUMNS = (*_FORMER_COLUMNS, "failed", "check")
+_FORMER = ("attack", "defense", "seed", "settings", *_FORMER_MEASURES, *_REST)
+_OLDEST = _FORMER[:-2]
+"""The fixed columns of files that were written before there were victims by name, and before there were checks."""
+
+Row = tuple[str, str, str]
+"""Attack, victim and defense."""
+Key = tuple[str, str, str, int]
+"""Attack, victim, defense and seed."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One victim's outcome: success and accuracy in [0, 1], and what the defense cost in seconds."""
+    """One victim's outcome.
+
+    Raises:
+        TypeError: a number is none.
+        ValueError: a measure is negative.
+    """
 
     attack: str
+    victim: str
+    """Its name in the study; "" in older files, where it is the attack's first."""
     defense: str
     seed: int
-    success: float
-    adversarial_confidence: float
-    accuracy: float
-    seconds: float
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """By name, from 0 up; shares in [0, 1]. Whatever was not measured is absent."""
+    targets: int | None = None
+    """How many targets, or triggered images, the attack's rates count over; None without a goal or where unknown."""
+    seconds: float = math.nan
+    """Cost of the row for this seed; nan where unknown."""
     control: bool = False
     """Trained on clean data; takes no part in the tests between defenses."""
-    untriggered_success: float = math.nan
-    """Of an attack with a trigger: the success on the same images without it. Success is then a rate over images."""
     found: Detection | None = None
     """What filters and defenses had dropped by the end of training; None for a row that trains nothing."""
-    privacy_epsilon: float = math.nan
-    """Of differentially private training, at delta = 1 / examples."""
-    false_alarms: float = math.nan
-    """Share of clean test images that a detector turns away."""
     settings: str = ""
     """Digest of all settings that the outcome depends on, but for the seed."""
     failed: str = ""
-    """Why there is no outcome, if its training diverged; all numbers but the seconds are nan then."""
+    """Why there is no outcome, if its training diverged; there are no measures then."""
 
     def __post_init__(self) -> None:
-        """Check the numbers, which come from files.
-
-        Raises:
-            TypeError: one is no number.
-            ValueError: one cannot be; nan stands for what was not measured.
-        """
-        for name in _NUMBERS:
-            value = getattr(self, name)
+        """Check the numbers, which come from files, and leave out measures that are nan."""
+        for name, value in {**self.measures, "seconds": self.seconds}.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError(f"{name} as a number")
-            highest = 1 if name in _SHARES else math.inf
             # In integers, which can be too large for math.isnan, too.
-            if value == value and not 0 <= value <= highest:
-                raise ValueError(f"{name} is not between 0 and {highest}")
+            if value == value and value < 0:
+                raise ValueError(f"{name} is negative")
+        if self.targets is not None and (type(self.targets) is not int or self.targets < 1):
+            raise ValueError("targets is no number of images")
+        known = {name: float(value) for name, value in self.measures.items() if value == value}
+        object.__setattr__(self, "measures", known)
 
     @property
-    def triggered(self) -> bool:
-        return not math.isnan(self.untriggered_success)
+    def key(self) -> Key:
+        return self.attack, self.victim, self.defense, self.seed
 
-    @property
-    def key(self) -> tuple[str, str, int]:
-        """Attack, defense and seed."""
-        return self.attack, self.defense, self.seed
+
+def at_first_victim(trial: Trial, first: Mapping[str, str]) -> Trial:
+    """The trial with the victim that it has in a study.
+
+    Args:
+        first: the first victim of each attack, which older files mean without naming it.
+    """
+    return trial if trial.victim else replace(trial, victim=first.get(trial.attack, ""))
 
 
 def write_trials(path: Path, trials: Sequence[Trial], cards: Sequence[Mapping[str, object]]) -> None:
     """Write one line per trial, with what its run card (in the same order) says of where it ran; atomically."""
-    # Here, because Snakemake reads trials and should not wait for torch.
-    from poisonlab.files import write_text
-
+    measures = tuple(dict.fromkeys(name for trial in trials for name in trial.measures))
+    columns = (*_WHO, *measures, *_REST)
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     for trial, card in zip(trials, cards, strict=True):
-        numbers = {name: _written(getattr(trial, name)) for name in _NUMBERS}
         counts = {} if trial.found is None else {name: getattr(trial.found, name) for name in _COUNTS}
-        where = {name: card.get(name) for name in PROVENANCE}
-        who = {"attack": trial.attack, "defense": trial.defense, "seed": trial.seed, "settings": trial.settings}
-        line = {**who, **numbers, **counts, **where, "failed": trial.failed}
-        writer.writerow({**line, "check": _check(line)})
+        line: dict[str, object] = {
+            **{name: getattr(trial, name) for name in (*_WHO, "failed")},
+            **{name: repr(value) for name, value in trial.measures.items()},
+            "seconds": "" if math.isnan(trial.seconds) else repr(float(trial.seconds)),
+            **counts,
+            **{name: card.get(name) for name in PROVENANCE},
+        }
+        writer.writerow({**line, "check": _check(line, columns)})
     write_text(path, text.getvalue())
 
 
-def _written(value: float) -> str:
-    return "" if math.isnan(value) else repr(float(value))
-
-
-def _check(line: Mapping[str, object]) -> str:
-    """Digest of a line, so that a flipped digit does not get into the tables."""
-    fields = ["" if (value := line.get(name)) is None else str(value) for name in COLUMNS[:-1]]
-    return hashlib.sha256("\0".join(fields).encode()).hexdigest()[:12]
+def _check(line: Mapping[str, object], columns: Sequence[str]) -> str:
+    """Digest of a line, so that neither a flipped digit nor another column's title gets into the tables."""
+    fields = ["" if (value := line.get(name)) is None else str(value) for name in columns[:-1]]
+    titles = [] if tuple(columns) == _FORMER else columns[:-1]
+    return hashlib.sha256("\0".join([*titles, *fields]).encode()).hexdigest()[:12]
 
 
 def read_trials(path: Path) -> list[Trial]:
@@ -118,19 +132,19 @@ def read_trials(path: Path) -> list[Trial]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            if tuple(reader.fieldnames or ()) not in (COLUMNS, _FORMER_COLUMNS):
-                raise DamagedError(path, f"it holds no trials: its columns must be {','.join(COLUMNS)}")
+            columns = tuple(reader.fieldnames or ())
+            measures = _measures(columns, path)
             trials = []
             for line in reader:
                 try:
-                    trials.append(_trial(line))
+                    trials.append(_trial(line, columns, measures))
                 except (TypeError, ValueError) as error:
                     raise DamagedError(path, f"line {reader.line_num} is not a trial: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}): check the path") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DamagedError(path, f"no UTF-8 CSV file: {error}") from error
-    seen: set[tuple[str, str, int]] = set()
+    seen: set[Key] = set()
     for trial in trials:
         if trial.key in seen:
             raise DataError(f"{path}: {'/'.join(map(str, trial.key))} stands in it twice: keep one")
@@ -138,20 +152,44 @@ def read_trials(path: Path) -> list[Trial]:
     return trials
 
 
-def _trial(line: Mapping[str, str]) -> Trial:
+def _measures(columns: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    """The columns that are measures."""
+    if columns in (_FORMER, _OLDEST):
+        return _FORMER_MEASURES
+    measures = tuple(name for name in columns if name not in COLUMNS)
+    if columns != (*_WHO, *measures, *_REST) or len(set(measures)) < len(measures):
+        raise DamagedError(
+            path, f"it holds no trials: its columns must be {','.join(_WHO)}, then measures, then {','.join(_REST)}"
+        )
+    if bad := [name for name in measures if not _MEASURE.fullmatch(name)]:
+        raise DamagedError(path, f"it holds no trials: {bad[0][:60]!r} is no name of a measure")
+    return measures
+
+
+def _trial(line: Mapping[str, str], columns: Sequence[str], measures: Sequence[str]) -> Trial:
     """The trial of a line.
 
     Raises:
         ValueError, TypeError: it is none; says why.
     """
     if None in line or None in line.values():
-        raise ValueError(f"it has not {len(line) - (None in line)} fields")
-    numbers = {name: float(line[name] or "nan") for name in _NUMBERS}
+        raise ValueError(f"it has not {len(columns)} fields")
+    numbers = {name: float(line[name]) for name in measures if line[name]}
     counts = {name: int(line[name]) for name in _COUNTS if line[name]}
     found = Detection(**counts) if counts else None
-    trial = Trial(line["attack"], line["defense"], int(line["seed"]), math.nan, math.nan, math.nan, math.nan)
+    trial = Trial(
+        line["attack"],
+        line.get("victim", ""),
+        line["defense"],
+        int(line["seed"]),
+        numbers,
+        targets=int(line["targets"]) if line.get("targets") else None,
+        seconds=float(line["seconds"] or "nan"),
+        found=found,
+        settings=line["settings"],
+        failed=line.get("failed", ""),
+    )
     # A line that somebody wrote by hand may have no check.
-    if line.get("check", "") not in ("", _check(line)):
+    if line.get("check", "") not in ("", _check(line, columns)):
         raise ValueError("it differs from its check")
-    more = {"settings": line["settings"], "failed": line.get("failed", "")}
-    return replace(trial, found=found, **more, **numbers)  # type: ignore[arg-type]
+    return trial

@@ -1,8 +1,8 @@
-"""What a defense's settings do: success and accuracy against one varied setting, or over two of them."""
+"""What a defense's settings do: measures against one varied setting, or over two of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,106 +14,135 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
-from pandas.api.types import is_numeric_dtype
 
+from poisonlab.config.figures import Drawn
+from poisonlab.config.measures import Measure
+from poisonlab.config.types import Name
 from poisonlab.errors import DataError
-from poisonlab.evaluation.ablation_layout import OUTCOMES
+from poisonlab.evaluation.choosing import AttackMeasures
 from poisonlab.evaluation.findings import ablation_finding
-from poisonlab.evaluation.results import REFERENCE_ROW
+from poisonlab.evaluation.layouts import who
+from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, label_of
+from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of
 
-_QUANTITIES = (("success", "poison success (%)"), ("accuracy", "test accuracy (%)"))
 _ATTACK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#332288", "#7F7F7F")
 _MARKERS = "osD^vPX*"
 _DASHES = (0, (4, 2))
 _STEP = 0.12
 """Between the points of two attacks at one name."""
-_MAPS = {"success": "magma_r", "accuracy": "viridis"}
+_MAPS = {"lower": "magma_r", "higher": "viridis"}
+"""Colours by which direction of a measure is good."""
 _LEGEND_COLUMNS = 4
 _SPAN_OF_LOG = 8
 """Values that span more than this factor stand on a logarithmic axis."""
 
 
-def read_ablation(path: Path) -> tuple[pd.DataFrame, list[str]]:
+class Spec(Drawn):
+    """What the figure is told."""
+
+    measures: tuple[AttackMeasures, ...]
+    compare: tuple[Name, ...] = ()
+    """The first is the row without a defense."""
+
+
+Measures = Mapping[str, Sequence[Measure]]
+"""Of each attack, its main one first."""
+
+
+def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
+    """Of ``table`` (the ablation's, CSV)."""
+    measures = {each.attack: each.measures for each in spec.measures}
+    undefended = spec.compare[0] if spec.compare else None
+    table, varied = read_ablation(only(inputs, "table"), measures)
+    caption = ablation_caption(table, varied, measures, undefended)
+    return ablation(table, varied, measures, undefended), caption
+
+
+def read_ablation(path: Path, measures: Measures) -> tuple[pd.DataFrame, list[str]]:
     """The table of an ablation (see ``compare_variants``) and the settings that vary in it.
 
     Raises:
         DataError: the file is missing, damaged, or another table.
     """
-    try:
-        # By default pandas would take a value called "none" or "null" for a missing one.
-        kept: dict[str, Any] = {name: ["", "nan"] for name in OUTCOMES}
-        table = pd.read_csv(path, keep_default_na=False, na_values=kept)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run the workflow to make it") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged (not CSV): delete it and run the workflow again") from error
+    text, names = ("attack", "victim", "row"), [measure.name for measure in _drawn(measures.values())]
+    numbers = ["n", *(f"{name}{end}" for name in names for end in ("", "_low", "_high")), "p_holm"]
+    table = read_table(path, text, numbers, ("own",))
     columns = list(table.columns)
-    if columns[:2] != ["attack", "row"] or columns[-len(OUTCOMES) :] != list(OUTCOMES) or "own" not in columns:
-        raise DataError(f"{path} holds no ablation: is it another table?")
-    settings = columns[2 : columns.index("own")]
+    settings = columns[columns.index("row") + 1 : columns.index("own")]
     if not 1 <= len(settings) <= 2:
         raise DataError(f"{path} must vary one setting or two, not {len(settings)}: make it again")
-    if table.empty:
-        raise DataError(f"{path} holds no line: run the workflow again")
-    if bad := [name for name in OUTCOMES if not is_numeric_dtype(table[name])]:
-        raise DataError(f"{path} is damaged ({bad[0]} is no number): delete it and run the workflow again")
+    if unknown := [attack for attack in dict.fromkeys(table["attack"]) if attack not in measures]:
+        raise DataError(f"{path} has the attack {unknown[0]}, whose measures nobody told: is it another study's table?")
     for name in settings:
         table[name] = [_text(value) for value in table[name]]
     return table.astype({"own": bool}), settings
 
 
-def ablation_caption(table: pd.DataFrame, settings: Sequence[str]) -> str:
+def _drawn(measures: Iterable[Sequence[Measure]]) -> list[Measure]:
+    """The panels: the attacks' main measures, then their last ones."""
+    own = list(measures)
+    return list({measure.name: measure for end in (0, -1) for each in own for measure in [each[end]]}.values())
+
+
+def ablation_caption(
+    table: pd.DataFrame, settings: Sequence[str], measures: Measures, undefended: str | None = None
+) -> str:
     """What the figure shows, in numbers."""
     what = " and ".join(settings)
-    counts = sorted(set(table["n"].astype(int)))
-    runs = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    shown = f"Poison success and test accuracy (%, 95 % intervals, {runs}) against {what}; "
+    attacks = [measures[attack] for attack in dict.fromkeys(table["attack"])]
+    drawn = listed([called(measure) for measure in _drawn(attacks)])
+    shown = f"{drawn[:1].upper()}{drawn[1:]} (95 % intervals, {seeds(list(table['n']))}) against {what}; "
     shown += "the study's own value is ringed" if len(settings) == 1 else "the study's own values are framed"
     own = [] if bool(table["own"].any()) else ["The study's own row is not among them."]
-    return " ".join([f"{shown}.", *own, *ablation_finding(table, settings)])
+    return " ".join([f"{shown}.", *own, *ablation_finding(table, measures, settings, undefended)])
 
 
 @STYLED
-def ablation(table: pd.DataFrame, settings: Sequence[str]) -> Figure:
-    """Success and accuracy of every variant, with 95 % intervals, or as two maps where two settings vary.
+def ablation(table: pd.DataFrame, settings: Sequence[str], measures: Measures, undefended: str | None = None) -> Figure:
+    """Measures of every variant, with 95 % intervals, or as maps where two settings vary.
 
     Args:
         table: see ``compare_variants``; rows with n 0 are left out.
         settings: the one or two columns that vary.
+        measures: of each attack; its first and its last are drawn.
+        undefended: the row without a defense.
 
     Raises:
         DataError: no variant has been run.
     """
     run = table[table["n"] > 0]
-    if not (run["row"] != REFERENCE_ROW).any():
+    run = run.assign(who=who(run), base=run["row"] == undefended)
+    if run["base"].all():
         raise DataError("no variant of the ablation has been run: train its victims first")
-    return _curves(run, settings[0]) if len(settings) == 1 else _maps(run, settings)
+    return _curves(run, settings[0], measures) if len(settings) == 1 else _maps(run, settings, measures)
 
 
-def _curves(run: pd.DataFrame, setting: str) -> Figure:
-    attacks = list(dict.fromkeys(run["attack"]))
-    entries = len(attacks) + bool((run["row"] == REFERENCE_ROW).any())
+def _curves(run: pd.DataFrame, setting: str, measures: Measures) -> Figure:
+    attacks = list(dict.fromkeys(run["who"]))
+    entries = len(attacks) + bool(run["base"].any())
+    drawn = _drawn([measures[attack] for attack in dict.fromkeys(run["attack"])])
     height = 2.35 + 0.15 * -(-entries // _LEGEND_COLUMNS)
     figure = Figure(figsize=(PAGE_WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04))
     values = _values(run, setting)
     places = _places(values)
-    for axes, (quantity, title) in zip(figure.subplots(1, 2), _QUANTITIES, strict=True):
+    for axes, measure in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
         for number, attack in enumerate(attacks):
             style: dict[str, Any] = {"color": _ATTACK_COLOURS[number % 8], "marker": _MARKERS[number % 8]}
             # Names have room beside them, for the others' points.
             shift = 0.0 if _numeric(values) else _STEP * (number - (len(attacks) - 1) / 2)
             place_of = {value: place + shift for value, place in zip(values, places, strict=True)}
-            _curve(axes, run[run["attack"] == attack], setting, place_of, quantity, attack, style)
+            _curve(axes, _of(run, measure, measures, attack), setting, place_of, measure, attack, style)
         _axis(axes, values, places)
-        axes.set(xlabel=setting, ylabel=title)
+        axes.set(xlabel=setting, ylabel=title_of(measure))
         axes.grid(axis="y")
-    left = figure.axes[0]
-    left.set_ylim(-4, 104)
-    handles, labels = left.get_legend_handles_labels()
+        if _on_whole_scale(measure):
+            axes.set_ylim(-4, 104)
+    found = dict(pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    labels, handles = list(found), list(found.values())
     if entries > len(attacks):
         handles.append(Line2D([], [], color="black", linestyle=_DASHES, linewidth=0.9))
-        labels.append(label_of(REFERENCE_ROW).lower())
+        labels.append(label_of(run.loc[run["base"], "row"].iloc[0]).lower())
     figure.legend(handles, labels, loc="outside upper center", ncols=_LEGEND_COLUMNS)
     return figure
 
@@ -123,16 +152,20 @@ def _curve(
     part: pd.DataFrame,
     setting: str,
     place_of: dict[str, float],
-    quantity: str,
+    measure: Measure,
     attack: str,
     style: dict[str, Any],
 ) -> None:
-    undefended = part[part["row"] == REFERENCE_ROW]
+    factor = scale_of(measure)
+    undefended = part[part["base"]]
     if len(undefended):
-        height = 100 * float(undefended[quantity].iloc[0])
+        height = factor * float(undefended[measure.name].iloc[0])
         axes.axhline(height, color=style["color"], linestyle=_DASHES, linewidth=0.9)
-    part = part[part["row"] != REFERENCE_ROW]
-    middle, low, high = (100 * part[f"{quantity}{end}"].to_numpy(dtype=np.float64) for end in ("", "_low", "_high"))
+    part = part[~part["base"]]
+    if part.empty:
+        return
+    columns = [part[f"{measure.name}{end}"].to_numpy(dtype=np.float64) for end in ("", "_low", "_high")]
+    middle, low, high = (factor * column for column in columns)
     at = np.array([place_of[_text(value)] for value in part[setting]])
     order = np.argsort(at)
     # Without an interval (one seed) the bar has no length.
@@ -152,25 +185,41 @@ def _curve(
     axes.plot(at[own], middle[own], "o", markersize=9, fillstyle="none", color="black", markeredgewidth=0.8)
 
 
-def _maps(run: pd.DataFrame, settings: Sequence[str]) -> Figure:
-    attacks = list(dict.fromkeys(run["attack"]))
+def _of(run: pd.DataFrame, measure: Measure, measures: Measures, attack: str) -> pd.DataFrame:
+    """The rows of one attack (and victim); none if it does not have the measure."""
+    part = run[run["who"] == attack]
+    own = measures[str(part["attack"].iloc[0])]
+    return part if measure.name in (own[0].name, own[-1].name) else part[:0]
+
+
+def _on_whole_scale(measure: Measure) -> bool:
+    """What should be low is seen against all that is possible."""
+    return (measure.unit, measure.better) == ("%", "lower")
+
+
+def _maps(run: pd.DataFrame, settings: Sequence[str], measures: Measures) -> Figure:
+    attacks = list(dict.fromkeys(run["who"]))
+    drawn = _drawn([measures[attack] for attack in dict.fromkeys(run["attack"])])
     rows, columns = _values(run, settings[0]), _values(run, settings[1])
     height = (0.3 * len(rows) + 0.75) * len(attacks)
     figure = Figure(figsize=(PAGE_WIDTH, max(1.8, height)), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05))
-    grid = figure.subplots(len(attacks), 2, squeeze=False)
-    variants = run[run["row"] != REFERENCE_ROW]
-    for column, (quantity, title) in enumerate(_QUANTITIES):
-        low, high = (0.0, 100.0) if quantity == "success" else _accuracy_range(variants)
+    grid = figure.subplots(len(attacks), len(drawn), squeeze=False)
+    variants = run[~run["base"]]
+    for column, measure in enumerate(drawn):
+        limits = (0.0, 100.0) if _on_whole_scale(measure) else _range(variants, measure)
         for axes, attack in zip(grid[:, column], attacks, strict=True):
-            part = variants[variants["attack"] == attack]
-            drawn = _map(axes, part, settings, rows, columns, quantity, (low, high))
-            axes.set_title(f"{attack}: {title}" if len(attacks) > 1 else title)
-        figure.colorbar(drawn, ax=list(grid[:, column]), label=title, shrink=0.9, ticks=MaxNLocator(5))
+            part = _of(run, measure, measures, attack)
+            if part.empty:
+                axes.set_axis_off()
+                continue
+            shown = _map(axes, part[~part["base"]], settings, rows, columns, measure, limits)
+            axes.set_title(f"{attack}: {title_of(measure)}" if len(attacks) > 1 else title_of(measure))
+        figure.colorbar(shown, ax=list(grid[:, column]), label=title_of(measure), shrink=0.9, ticks=MaxNLocator(5))
     return figure
 
 
-def _accuracy_range(variants: pd.DataFrame) -> tuple[float, float]:
-    low, high = 100 * float(variants["accuracy"].min()), 100 * float(variants["accuracy"].max())
+def _range(variants: pd.DataFrame, measure: Measure) -> tuple[float, float]:
+    low, high = (scale_of(measure) * float(end) for end in (variants[measure.name].min(), variants[measure.name].max()))
     return (low, high) if high > low else (low - 1, high + 1)
 
 
@@ -180,19 +229,19 @@ def _map(
     settings: Sequence[str],
     rows: list[str],
     columns: list[str],
-    quantity: str,
+    measure: Measure,
     limits: tuple[float, float],
 ) -> Any:
     cells = np.full((len(rows), len(columns)), np.nan)
     for _, line in part.iterrows():
         row, column = rows.index(_text(line[settings[0]])), columns.index(_text(line[settings[1]]))
-        cells[row, column] = 100 * line[quantity]
+        cells[row, column] = scale_of(measure) * line[measure.name]
         if line["own"]:
             # Black is seen on light cells, and the white within it on dark ones.
             for colour, width in (("black", 2.8), ("white", 1.0)):
                 look: dict[str, Any] = {"edgecolor": colour, "linewidth": width, "zorder": 3, "clip_on": False}
                 axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, **look))
-    drawn = axes.imshow(cells, cmap=_MAPS[quantity], vmin=limits[0], vmax=limits[1], aspect="auto")
+    drawn = axes.imshow(cells, cmap=_MAPS[measure.better], vmin=limits[0], vmax=limits[1], aspect="auto")
     size = 7 if len(columns) <= 6 else 5.5
     for (row, column), value in np.ndenumerate(cells):
         dark = np.isfinite(value) and sum(drawn.cmap(drawn.norm(value))[:3]) < 1.5
@@ -208,7 +257,7 @@ def _map(
 
 def _values(run: pd.DataFrame, setting: str) -> list[str]:
     """The values of a setting as text, numbers ascending and names as they come."""
-    values = list(dict.fromkeys(map(_text, run.loc[run["row"] != REFERENCE_ROW, setting])))
+    values = list(dict.fromkeys(map(_text, run.loc[~run["base"], setting])))
     return sorted(values, key=float) if _numeric(values) else values
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from poisonlab.config.figures import Drawn as Spec
 from poisonlab.errors import DataError
+from poisonlab.figures.reading import Inputs, only, read_tensors
 from poisonlab.figures.style import PAGE_WIDTH, STYLED
 from poisonlab.figures.wording import number
 
@@ -17,6 +19,25 @@ _LABEL_WIDTH = 1.3
 _GAP = 0.04
 _LARGEST_CELL = 0.93
 _SMALLEST_CELL = 0.45
+
+
+def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
+    """Of ``poisons`` (a poison set) and ``noise`` (the friendly noise of its training set)."""
+    poisons = read_tensors(only(inputs, "poisons"), "poison set", ("indices", "images", "base_images"))
+    path = only(inputs, "noise")
+    friendly = read_tensors(path, "friendly noise", ("noise", "origin"))
+    shipped = poisons["images"]
+    places = noise_places(poisons["indices"], friendly["origin"])
+    targets = poisons["targets"] if "untriggered" in poisons else None
+    # A column each, so no more than there are of both.
+    shown = slice(spec.drawing.examples if targets is None else min(spec.drawing.examples, len(targets)))
+    arrays = (
+        poisons["base_images"][shown],
+        shipped[shown] if shipped.dtype == np.uint8 else shipped[shown] * 255,
+        friendly["noise"][places[shown]].astype(np.float32) * 255,
+    )
+    figure = examples(*arrays, None if targets is None else targets[shown][: len(places)])
+    return figure, examples_caption(*arrays, total=len(places), triggered=targets is not None)
 
 
 def noise_places(indices: NDArray[Any], origin: NDArray[Any]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""How victims learn: training loss, test accuracy and the confidence in the attacker's label, by epoch."""
+"""How victims learn: training loss and measures by epoch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from textwrap import wrap
+from typing import Annotated, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,18 +15,28 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from pydantic import Field
 
+from poisonlab.config.figures import Drawn
+from poisonlab.config.measures import Measure
 from poisonlab.errors import DataError
+from poisonlab.evaluation.choosing import AttackMeasures
+from poisonlab.figures.reading import Inputs
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, colour_of, dashes_of, label_of
-from poisonlab.figures.wording import number, percent
+from poisonlab.figures.wording import called, listed, number, scale_of, shown, title_of
 from poisonlab.files import read_sealed
 
-_QUANTITIES = (
-    ("train_loss", 1, "training loss"),
-    ("accuracy", 100, "test accuracy (%)"),
-    ("adversarial_confidence", 1, "confidence in the\nadversarial label"),
-)
+_LOSS = "train_loss"
 _FEW_POINTS = 12
+
+
+class Spec(Drawn):
+    """What the figure is told."""
+
+    measures: tuple[AttackMeasures, ...] = ()
+    """Those of kind value are drawn where they were measured by epoch."""
+    def_epoch: Annotated[int, Field(ge=0)] | None = None
+    """The epoch at which friendly noise begins, if there is some."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +45,41 @@ class History:
 
     Attributes:
         attack: name of the attack on it.
+        victim: what was trained.
         defense: name of its row of the results.
         seed: its seed.
         epochs: (E,) int64, ascending.
-        values: (E,) float64 per quantity (``train_loss``, ``accuracy``, ``adversarial_confidence``); nan
-            where it was not measured.
+        values: (E,) float64 per quantity (``train_loss``, and measures by name); nan where it was not measured.
     """
 
     attack: str
+    victim: str
     defense: str
     seed: int
     epochs: NDArray[np.int64]
     values: dict[str, NDArray[np.float64]]
 
 
-def read_history(path: Path) -> History | None:
+def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
+    """Of ``victims.<row>`` (the metrics of the row's victims, JSON)."""
+    paths = [path for name, files in inputs.items() if name.partition(".")[0] == "victims" for path in files]
+    measures = drawn_measures(spec.measures)
+    names = [_LOSS, *(measure.name for measure in measures)]
+    histories = [history for path in paths if (history := read_history(path, names)) is not None]
+    figure = learning_curves(histories, measures, spec.def_epoch)
+    caption = learning_curves_caption(histories, measures, spec.def_epoch)
+    if diverged := len(paths) - len(histories):
+        caption += f" Left out: {diverged} of {len(paths)} victims, whose training diverged."
+    return figure, caption
+
+
+def drawn_measures(attacks: Sequence[AttackMeasures]) -> list[Measure]:
+    """What is drawn beside the training loss: values, which say more of single epochs than events and rates."""
+    every = {measure.name: measure for each in attacks for measure in reversed(each.measures)}
+    return [measure for measure in every.values() if measure.kind == "value"]
+
+
+def read_history(path: Path, names: Sequence[str]) -> History | None:
     """The history in a victim's metrics file; None if its training diverged.
 
     Raises:
@@ -59,12 +90,10 @@ def read_history(path: Path) -> History | None:
         return None
     try:
         entries = sorted(content["history"], key=lambda entry: int(entry["epoch"]))
-        values = {
-            name: np.array([_number(entry.get(name)) for entry in entries], dtype=np.float64)
-            for name, _, _ in _QUANTITIES
-        }
+        values = {name: np.array([_number(entry.get(name)) for entry in entries], dtype=np.float64) for name in names}
         epochs = np.array([int(entry["epoch"]) for entry in entries], dtype=np.int64)
-        history = History(str(content["attack"]), str(content["defense"]), int(content["seed"]), epochs, values)
+        attack, victim, defense = (str(content[name]) for name in ("attack", "victim", "defense"))
+        history = History(attack, victim, defense, int(content["seed"]), epochs, values)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{path} is not a victim's metrics: delete it and run the workflow again") from error
     if len(epochs) == 0 or (np.diff(epochs) == 0).any():
@@ -77,11 +106,12 @@ def _number(value: Any) -> float:
 
 
 @STYLED
-def learning_curves(histories: Sequence[History], def_epoch: int | None = None) -> Figure:
-    """Training loss, test accuracy and adversarial confidence by epoch; a line per defense, a row per attack.
+def learning_curves(histories: Sequence[History], measures: Sequence[Measure], def_epoch: int | None = None) -> Figure:
+    """Training loss and measures by epoch; a line per defense, a row per attack and victim.
 
     Args:
-        histories: victims of one or more attacks, defenses and seeds; lines come in order of appearance.
+        histories: trainings of one or more attacks, victims, defenses and seeds; lines come in order of appearance.
+        measures: what is drawn beside the training loss.
         def_epoch: draws a vertical line where friendly noise begins.
 
     Returns:
@@ -89,47 +119,47 @@ def learning_curves(histories: Sequence[History], def_epoch: int | None = None) 
         each way. A quantity that was never measured has no panel.
 
     Raises:
-        DataError: nothing was measured, or two histories are of the same victim.
+        DataError: nothing was measured, or two histories are of the same training.
     """
-    names = [(history.attack, history.defense, history.seed) for history in histories]
+    names = [(history.attack, history.victim, history.defense, history.seed) for history in histories]
     if len(set(names)) != len(names):
-        raise DataError("two metrics files are of the same attack, defense and seed: list each once")
-    shown = [
+        raise DataError("two metrics files are of the same attack, victim, defense and seed: list each once")
+    drawn: list[Measure | None] = [
         quantity
-        for quantity in _QUANTITIES
-        if any(np.isfinite(history.values[quantity[0]]).any() for history in histories)
+        for quantity in (None, *measures)
+        if any(np.isfinite(history.values[_name(quantity)]).any() for history in histories)
     ]
-    if not shown:
+    if not drawn:
         raise DataError("the metrics hold no measurement to draw: have all victims diverged?")
-    attacks = list(dict.fromkeys(history.attack for history in histories))
+    groups = _rows(histories)
     defenses = list(dict.fromkeys(history.defense for history in histories))
-    width = PAGE_WIDTH * (0.15 + 0.85 * len(shown) / len(_QUANTITIES))
     # Long names need wider columns than the page has room for five of.
     columns = 5 if max(len(label_of(defense)) for defense in defenses) <= 22 else 4
     legend_rows = math.ceil((len(defenses) + (def_epoch is not None)) / columns)
     figure = Figure(
-        figsize=(width, 1.75 * len(attacks) + 0.35 + 0.16 * legend_rows),
+        figsize=(PAGE_WIDTH * min(1, 0.15 + 0.28 * len(drawn)), 1.75 * len(groups) + 0.35 + 0.16 * legend_rows),
         layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.04),
     )
-    grid = figure.subplots(len(attacks), len(shown), sharex=True, squeeze=False)
+    grid = figure.subplots(len(groups), len(drawn), sharex=True, squeeze=False)
     handles: dict[str, Any] = {}
-    letters = iter(range(len(attacks) * len(shown)))
-    for attack, row in zip(attacks, grid, strict=True):
-        for axes, (quantity, scale, label) in zip(row, shown, strict=True):
+    letters = iter(range(len(groups) * len(drawn)))
+    for (title, group), row in zip(groups.items(), grid, strict=True):
+        for axes, quantity in zip(row, drawn, strict=True):
             for defense in defenses:
-                group = [one for one in histories if one.attack == attack and one.defense == defense]
-                line = _line(axes, group, quantity, scale)
+                line = _line(axes, [one for one in group if one.defense == defense], quantity)
                 handles.setdefault(label_of(defense), line) if line is not None else None
             if def_epoch is not None:
                 begin = axes.axvline(def_epoch, color="#555555", linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=1)
                 handles["friendly noise begins"] = begin
-            axes.set_ylabel(label)
+            axes.set_ylabel("training loss" if quantity is None else "\n".join(wrap(title_of(quantity), 22)))
             axes.grid(axis="y")
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            title = f"({chr(ord('a') + next(letters))})" + (f" {attack}" if len(attacks) > 1 else "")
-            axes.set_title(title, loc="left", pad=3)
-            if quantity == "adversarial_confidence":
-                axes.set_ylim(-0.03, 1.03)
+            axes.set_title(
+                f"({chr(ord('a') + next(letters))})" + (f" {title}" if len(groups) > 1 else ""), loc="left", pad=3
+            )
+            # What should be low is seen against all that is possible.
+            if quantity is not None and (quantity.unit, quantity.better) == ("%", "lower"):
+                axes.set_ylim(-3, 103)
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
     if "friendly noise begins" in handles:
@@ -146,38 +176,51 @@ def learning_curves(histories: Sequence[History], def_epoch: int | None = None) 
     return figure
 
 
-def learning_curves_caption(histories: Sequence[History], def_epoch: int | None = None) -> str:
-    """What ``learning_curves`` shows: per attack and defense where accuracy and adversarial confidence end.
+def _name(quantity: Measure | None) -> str:
+    return _LOSS if quantity is None else quantity.name
+
+
+def _rows(histories: Sequence[History]) -> dict[str, list[History]]:
+    """The histories of each attack, or attack and victim where there are several, by title."""
+    victims = {(history.attack, history.victim) for history in histories}
+    groups: dict[str, list[History]] = {}
+    for one in histories:
+        several = sum(attack == one.attack for attack, _ in victims) > 1
+        groups.setdefault(f"{one.attack} on {one.victim}" if several else one.attack, []).append(one)
+    return groups
+
+
+def learning_curves_caption(
+    histories: Sequence[History], measures: Sequence[Measure], def_epoch: int | None = None
+) -> str:
+    """What ``learning_curves`` shows: per attack, victim and defense where each measure ends.
 
     Args:
-        histories: as drawn.
-        def_epoch: as drawn.
+        histories, measures, def_epoch: as drawn.
     """
     begin = f"; friendly noise begins at epoch {def_epoch}" if def_epoch is not None else ""
     sentences = []
-    for attack in dict.fromkeys(history.attack for history in histories):
-        groups: dict[str, list[History]] = {}
-        for history in histories:
-            if history.attack == attack:
-                groups.setdefault(history.defense, []).append(history)
-        endings = [f"{label_of(name)} (n = {len(group)}) {_ending(group)}" for name, group in groups.items()]
-        sentences.append(f"{attack}: {'; '.join(endings)}.")
-    return (
-        "Training loss, test accuracy and the confidence in the adversarial label by epoch (from 0), means over n seeds"
-        f"{begin}. At the last measurement, as accuracy and confidence in the adversarial label: " + " ".join(sentences)
+    for title, group in _rows(histories).items():
+        rows: dict[str, list[History]] = {}
+        for history in group:
+            rows.setdefault(history.defense, []).append(history)
+        endings = [f"{label_of(name)} (n = {len(row)}) {_ending(row, measures)}" for name, row in rows.items()]
+        sentences.append(f"{title}: {'; '.join(endings)}.")
+    what = listed(["training loss", *(called(measure) for measure in measures)])
+    return f"{what[:1].upper()}{what[1:]} by epoch (from 0), means over n seeds{begin}. At the last measurement: " + (
+        " ".join(sentences)
     )
 
 
-def _ending(group: Sequence[History]) -> str:
-    """Last accuracy and confidence, and when the confidence first is at least one half."""
-    accuracy, (epochs, confidence) = _measured(group, "accuracy")[1], _measured(group, "adversarial_confidence")
-    last = percent(float(np.nanmean(accuracy[:, -1]))) if accuracy.size else "not measured"
-    if not confidence.size:
-        return f"{last} and not measured"
-    means = np.nanmean(confidence, axis=0)
-    above = epochs[means >= 0.5]
-    crossing = f"at least 0.5 first at epoch {above[0]}" if len(above) else f"never 0.5, at most {number(means.max())}"
-    return f"{last} and {number(means[-1])} ({crossing})"
+def _ending(group: Sequence[History], measures: Sequence[Measure]) -> str:
+    """The last mean of the loss and of each measure."""
+    endings = []
+    for quantity in (None, *measures):
+        values = _measured(group, _name(quantity))[1]
+        last = float(np.nanmean(values[:, -1])) if values.size else math.nan
+        text = "not measured" if math.isnan(last) else number(last) if quantity is None else shown(quantity, last)
+        endings.append(f"{'training loss' if quantity is None else called(quantity)} {text}")
+    return listed(endings)
 
 
 def _measured(group: Sequence[History], quantity: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -191,12 +234,12 @@ def _measured(group: Sequence[History], quantity: str) -> tuple[NDArray[np.int64
     return epochs[measured], values[:, measured]
 
 
-def _line(axes: Axes, group: Sequence[History], quantity: str, scale: float) -> Any:
+def _line(axes: Axes, group: Sequence[History], quantity: Measure | None) -> Any:
     """Draw the mean over seeds and its standard error; None where there is nothing to draw."""
-    epochs, values = _measured(group, quantity)
+    epochs, values = _measured(group, _name(quantity))
     if not values.size:
         return None
-    values = values * scale
+    values = values * (1 if quantity is None else scale_of(quantity))
     colour = colour_of(group[0].defense)
     mean = np.nanmean(values, axis=0)
     if len(group) > 1:
@@ -223,7 +266,7 @@ def _line(axes: Axes, group: Sequence[History], quantity: str, scale: float) -> 
 
 
 def _explanation(histories: Sequence[History]) -> str:
-    groups = [(history.attack, history.defense) for history in histories]
+    groups = [(history.attack, history.victim, history.defense) for history in histories]
     counts = sorted({groups.count(group) for group in groups})
     if counts == [1]:
         return "one seed"

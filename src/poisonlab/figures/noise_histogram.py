@@ -11,11 +11,50 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from poisonlab.config.defenses.random_noise import RandomNoise
+from poisonlab.config.figures import Drawn
+from poisonlab.config.types import PositiveLevels, Settings
 from poisonlab.errors import DataError
+from poisonlab.figures.reading import Inputs, only, read_tensors
 from poisonlab.figures.style import COLUMN_WIDTH, STYLED, colour_of, label_of
 from poisonlab.figures.wording import PLUS_MINUS, number, percent
 
 _CHUNK = 2_000_000
+_DRAWS = 1_000_000
+_SEED = 0
+
+
+class Bound(Settings):
+    """What bounds the friendly noise."""
+
+    zeta: PositiveLevels
+
+
+class Spec(Drawn):
+    """What the figure is told."""
+
+    friendly: Bound
+    noise: tuple[RandomNoise, ...] = ()
+    """The random noises that stand beside it."""
+
+
+def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
+    """Of ``noise`` (the friendly noise of a training set)."""
+    noise = read_tensors(only(inputs, "noise"), "friendly noise", ("noise",))["noise"]
+    rng = np.random.default_rng(_SEED)
+    drawn = [(kind.distribution, kind.mu, _draws(kind, rng)) for kind in spec.noise]
+    return noise_histogram(noise, drawn), noise_histogram_caption(noise, spec.friendly.zeta, drawn)
+
+
+def _draws(kind: RandomNoise, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Values of a random noise in levels, as ``poisonlab.defenses.random_noise`` adds them."""
+    match kind.distribution:
+        case "gaussian":
+            return rng.normal(0, kind.mu, _DRAWS)
+        case "bernoulli":
+            return kind.mu * rng.choice([-1.0, 1.0], _DRAWS)
+        case "uniform":
+            return rng.uniform(-kind.mu, kind.mu, _DRAWS)
 
 
 @STYLED

@@ -1,8 +1,8 @@
-"""The results table as dots with intervals: poison success and test accuracy of every defense."""
+"""The results table as dots with intervals: the main measure and the last one of every defense."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,160 +12,134 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from poisonlab.errors import DataError
+from poisonlab.config.figures import Drawn
+from poisonlab.config.measures import Measure
+from poisonlab.config.types import Name
+from poisonlab.errors import DamagedError, DataError
+from poisonlab.evaluation.choosing import AttackMeasures
+from poisonlab.evaluation.findings import results_findings
+from poisonlab.evaluation.layouts import who
+from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, colour_of, label_of
-from poisonlab.figures.wording import listed, number, percent
-
-_CONTROL, _UNDEFENDED = "clean", "none"
-_NAMED = 3
-_NUMBERS = ("n", "success", "success_low", "success_high", "accuracy", "accuracy_low", "accuracy_high")
+from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of
 
 
-def read_results(path: Path) -> pd.DataFrame:
-    """The tidy results table: a row per attack and defense, proportions in [0, 1]; only rows all of whose victims
-    ``diverged`` have none.
+class Spec(Drawn):
+    """What the figure is told."""
+
+    measures: tuple[AttackMeasures, ...]
+    compare: tuple[Name, ...] = ()
+    """The rows that the caption begins with; the first is the undefended one."""
+
+
+Measures = Mapping[str, Sequence[Measure]]
+"""Of each attack, its main one first."""
+
+
+def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
+    """Of ``results`` (the tidy table, CSV)."""
+    measures = {each.attack: each.measures for each in spec.measures}
+    table = read_results(only(inputs, "results"), measures)
+    return outcome(table, measures), outcome_caption(table, measures, spec.compare)
+
+
+def _ends(measures: Sequence[Measure]) -> list[Measure]:
+    return list(dict.fromkeys((measures[0], measures[-1])))
+
+
+def read_results(path: Path, measures: Measures) -> pd.DataFrame:
+    """The tidy results table (see ``tidy_results``).
 
     Raises:
-        DataError: the file is missing, not CSV, empty, or lacks a column.
+        DataError: the file is missing, not CSV, empty, lacks a column, or has an attack without measures.
     """
-    try:
-        # By default pandas would take a defense called "null" for a missing value.
-        table = pd.read_csv(
-            path,
-            dtype={"attack": str, "defense": str},
-            keep_default_na=False,
-            na_values={name: ["", "nan", "NaN"] for name in _NUMBERS},
-        )
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run the workflow to make it") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged (not CSV): delete it and run the workflow again") from error
-    missing = [name for name in ("attack", "defense", *_NUMBERS) if name not in table.columns]
-    if missing:
-        raise DataError(f"{path} lacks the columns {', '.join(missing)}: is it another table?")
-    if table.empty:
-        raise DataError(f"{path} has no rows: evaluate the victims first")
-    try:
-        table = table.astype(dict.fromkeys(_NUMBERS, float))
-    except ValueError as error:
-        raise DataError(f"{path} holds text where numbers belong: delete it and run the workflow again") from error
-    table = table.assign(diverged=table.get("diverged", 0))
-    shown = table[~_lost(table)]
-    if shown.empty:
-        raise DataError(f"{path} has nothing to draw: all victims diverged")
-    for name in ("n", "success", "accuracy"):
-        if not np.isfinite(shown[name]).all():
-            raise DataError(f"{path} has no {name} for some rows: evaluate the victims first")
+    names = dict.fromkeys(measure.name for own in measures.values() for measure in _ends(own))
+    numbers = ["n", "diverged", *(f"{name}{end}" for name in names for end in ("", "_low", "_high"))]
+    every = dict.fromkeys(measure.name for own in measures.values() for measure in own)
+    verdicts = [f"published_{name}_inside" for name in every]
+    table = read_table(path, ("attack", "victim", "defense"), numbers, ("control", *verdicts))
+    if unknown := [attack for attack in dict.fromkeys(table["attack"]) if attack not in measures]:
+        raise DataError(f"{path} has the attack {unknown[0]}, whose measures nobody told: is it another study's table?")
+    if table["control"].isna().any():
+        raise DamagedError(path, "it does not say which rows are controls")
+    if (table["n"] == 0).all():
+        raise DataError(f"{path} has nothing to draw: no victim was trained, or all have diverged")
     return table
 
 
-def _lost(table: pd.DataFrame) -> pd.Series:
-    """Rows all of whose victims diverged."""
-    return (table["n"] == 0) & (table["diverged"] > 0)
-
-
 @STYLED
-def outcome(table: pd.DataFrame) -> Figure:
-    """Poison success with its 95 % Wilson interval and test accuracy with its 95 % t interval, by defense.
+def outcome(table: pd.DataFrame, measures: Measures) -> Figure:
+    """The main measure of each attack and its last, with 95 % intervals, by defense.
 
     Args:
-        table: a row per attack and defense with ``n`` and the proportions ``success``, ``success_low``,
-            ``success_high``, ``accuracy``, ``accuracy_low``, ``accuracy_high`` in [0, 1]; bounds may be nan.
+        table: see ``tidy_results``; bounds may be nan.
+        measures: of each attack.
 
     Returns:
-        The figure: a row of panels per attack, defenses in the table's order; nan intervals are left out, and rows all
-        of whose victims diverged.
+        The figure: a row of panels per attack and victim, defenses in the table's order; nan intervals are left out,
+        and rows without a victim that has an outcome.
     """
-    table = table[~_lost(table)]
-    attacks = list(dict.fromkeys(table["attack"]))
+    table = table[table["n"] > 0]
+    table = table.assign(who=who(table))
     counts = sorted(set(table["n"].astype(int)))
-    parts = [table[table["attack"] == attack] for attack in attacks]
+    parts = [part for _, part in table.groupby("who", sort=False)]
+    panels = [_ends(measures[str(part["attack"].iloc[0])]) for part in parts]
     heights = [0.19 * len(part) + 0.22 for part in parts]
+    alike = all(panel == panels[0] for panel in panels)
     figure = Figure(
-        figsize=(PAGE_WIDTH, sum(heights) + 0.5 + 0.2 * (len(parts) - 1)),
+        figsize=(PAGE_WIDTH, sum(heights) + 0.5 + (0.2 if alike else 0.5) * (len(parts) - 1)),
         layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04),
     )
-    grid = figure.subplots(len(parts), 2, sharex="col", squeeze=False, height_ratios=heights)
-    for attack, part, (left, right) in zip(attacks, parts, grid, strict=True):
-        _dots(left, part, "success")
-        _dots(right, part, "accuracy")
+    columns = max(map(len, panels))
+    grid = figure.subplots(len(parts), columns, sharex="col" if alike else False, squeeze=False, height_ratios=heights)
+    runs = f", n = {counts[0]}" if len(counts) == 1 else ""
+    for place, (part, panel, row) in enumerate(zip(parts, panels, grid, strict=True)):
+        for axes, measure in zip(row, panel, strict=False):
+            _dots(axes, part, measure)
+            axes.set_yticks(range(len(part)), [""] * len(part))
+            if not alike or place == len(parts) - 1:
+                axes.set_xlabel(f"{title_of(measure)}, 95 % interval{runs}")
+        for axes in row[len(panel) :]:
+            axes.set_axis_off()
         labels = [
             label_of(name) + (f" (n = {n:.0f})" if len(counts) > 1 else "")
             for name, n in zip(part["defense"], part["n"], strict=True)
         ]
-        left.set_yticks(range(len(part)), labels)
-        right.set_yticks(range(len(part)), [""] * len(part))
-        left.set_xlim(-3, 103)
+        row[0].set_yticks(range(len(part)), labels)
+        if panel[0].unit == "%":
+            row[0].set_xlim(-3, 103)
         if len(parts) > 1:
-            left.set_title(attack, loc="left", pad=3)
-    runs = f", n = {counts[0]}" if len(counts) == 1 else ""
-    grid[-1][0].set_xlabel(f"poison success (%), 95 % interval{runs}")
-    grid[-1][1].set_xlabel(f"test accuracy (%), 95 % t interval{runs}")
+            row[0].set_title(part["who"].iloc[0], loc="left", pad=3)
     return figure
 
 
-def outcome_caption(table: pd.DataFrame) -> str:
-    """What ``outcome`` shows: per attack the undefended victims, the defended rows with least success, and FRIENDS.
+def outcome_caption(table: pd.DataFrame, measures: Measures, compare: Sequence[str]) -> str:
+    """What ``outcome`` shows, in the words that stand below the table.
 
     Args:
-        table: as drawn.
+        table, measures: as drawn.
+        compare: the rows that the sentences begin with.
     """
-    lost, table = table[_lost(table)], table[~_lost(table)]
-    attacks = list(dict.fromkeys(table["attack"]))
-    sentences = [_attack_outcome(attack, table[table["attack"] == attack]) for attack in attacks]
-    return (
-        "Poison success (the share of targets that get the adversarial label) and test accuracy of every defense, with "
-        "95 % intervals; n is the number of seeds, one victim each. " + " ".join(sentences)
-    ) + "".join(f" {row['attack']} under {row['defense']}: all victims diverged." for _, row in lost.iterrows())
-
-
-def _attack_outcome(attack: str, part: pd.DataFrame) -> str:
-    rows = {str(row["defense"]): row for _, row in part.iterrows()}
-    defended = [row for name, row in rows.items() if name not in (_CONTROL, _UNDEFENDED)]
-    facts = []
-    if _UNDEFENDED in rows:
-        facts.append(f"undefended {_told(rows[_UNDEFENDED])}")
-    if _CONTROL in rows:
-        facts.append(f"control on clean data {_told(rows[_CONTROL])}")
-    if defended:
-        facts.append(_lowest(defended))
-    if _UNDEFENDED in rows and defended:
-        overlapping = sum(_overlap(row, rows[_UNDEFENDED]) for row in defended)
-        facts.append(f"{overlapping} of the {len(defended)} defended rows' intervals overlap the undefended one")
-    facts += [f"{label_of(name)} {_told(row)}" for name, row in rows.items() if name.startswith("friends")]
-    counts = sorted(set(part["n"].astype(int)))
-    runs = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    return f"{attack} ({runs}): {'; '.join(facts)}."
-
-
-def _told(row: pd.Series) -> str:
-    low, high = (100 * row["success_low"], 100 * row["success_high"])
-    interval = f" [{number(low)}, {number(high)}]" if np.isfinite([low, high]).all() else ""
-    return f"{percent(row['success'])}{interval} at {percent(row['accuracy'])} accuracy"
-
-
-def _lowest(rows: Sequence[pd.Series]) -> str:
-    """The least success and the rows that have it, the most accurate first."""
-    least = min(row["success"] for row in rows)
-    best = sorted((row for row in rows if row["success"] == least), key=lambda row: -row["accuracy"])
-    names = [f"{label_of(str(row['defense']))} ({percent(row['accuracy'])} accuracy)" for row in best[:_NAMED]]
-    more = [f"{len(best) - _NAMED} more"] if len(best) > _NAMED else []
-    return f"the lowest success of a defended row is {percent(least)}, with {listed(names + more)}"
-
-
-def _overlap(one: pd.Series, other: pd.Series) -> bool:
-    """Whether the success intervals meet; without one, the value itself stands for it."""
-    (low, high), (other_low, other_high) = (
-        [row[name] if np.isfinite(row[name]) else row["success"] for name in ("success_low", "success_high")]
-        for row in (one, other)
+    drawn = table[table["n"] > 0]
+    attacks = dict.fromkeys(drawn["attack"])
+    every = {measure.name: measure for attack in attacks for measure in reversed(_ends(measures[attack]))}
+    names = reversed(every.values())
+    what = listed([called(measure) + (f" ({measure.meaning})" if measure.meaning else "") for measure in names])
+    lost = table[(table["n"] == 0) & (table["diverged"] > 0)]
+    return " ".join(
+        [
+            f"{what[:1].upper()}{what[1:]} of every defense, with 95 % intervals; n is the number of seeds, one victim "
+            f"each ({seeds(list(drawn['n']))}).",
+            *results_findings(table, measures, compare, label_of),
+            *(f"{row['attack']} under {row['defense']}: all victims diverged." for _, row in lost.iterrows()),
+        ]
     )
-    return bool(low <= other_high and other_low <= high)
 
 
-def _dots(axes: Axes, part: pd.DataFrame, quantity: str) -> None:
-    columns: Sequence[str] = (quantity, f"{quantity}_low", f"{quantity}_high")
+def _dots(axes: Axes, part: pd.DataFrame, measure: Measure) -> None:
+    columns = [measure.name, f"{measure.name}_low", f"{measure.name}_high"]
     for place, (defense, *row) in enumerate(part[["defense", *columns]].itertuples(index=False)):
-        value, low, high = (100 * float(number) for number in row)
+        value, low, high = (scale_of(measure) * float(number) for number in row)
         colour = colour_of(defense)
         if np.isfinite([low, high]).all():
             axes.plot([low, high], [place, place], color=colour, linewidth=1.4, solid_capstyle="butt")

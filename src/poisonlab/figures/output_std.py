@@ -1,76 +1,149 @@
-"""How far a network's output spreads around poisons and clean images: the numbers behind FRIENDS' figure 5c.
-
-FRIENDS (section 3.1) says only that "the model output has a very high standard deviation around the poisoned examples",
-in an appendix of the proceedings. What is computed here is therefore a definition of our own.
-"""
+"""The spread of the networks' output around poisons and clean images (after FRIENDS, figure 5c)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator, NullLocator
+from numpy.typing import NDArray
 
+from poisonlab.config.figures import Drawn as Spec
+from poisonlab.errors import DataError
+from poisonlab.figures.reading import Inputs, only, read_arrays
+from poisonlab.figures.style import STYLED, label_of
+from poisonlab.figures.wording import PLUS_MINUS, listed, number, percent
 
-@torch.no_grad()
-def output_std(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    magnitudes: Sequence[float],
-    draws: int,
-    generator: torch.Generator,
-    chunk: int = 256,
-) -> Tensor:
-    """Standard deviation of the probability of each image's own label under uniform noise on its pixels.
-
-    Each draw moves every pixel value uniformly within +-m levels; what leaves [0, 1] is clamped. All magnitudes scale
-    the same draws, and two calls with equal generators and shapes share them.
-
-    Args:
-        model: [0, 1] pixels to logits, in eval mode.
-        images: (P, C, H, W) float in [0, 1].
-        labels: (P,) int64, as the network was trained.
-        magnitudes: M values of m, in levels of 1/255.
-        draws: K noises per image.
-        generator: on the CPU, whatever the images are on.
-        chunk: noisy images per forward pass.
-
-    Returns:
-        (P, M) on the CPU: population standard deviation over the draws.
-    """
-    per_pass = max(1, chunk // draws)
-    parts = []
-    for some, own in zip(torch.split(images, per_pass), torch.split(labels, per_pass), strict=True):
-        noise = (2 * torch.rand(draws, *some.shape, generator=generator) - 1).to(some)
-        spreads = []
-        for magnitude in magnitudes:
-            noisy = (some + magnitude / 255 * noise).clamp(0, 1)
-            # In pieces: a single image may have more draws than fit.
-            logits = torch.cat([model(piece) for piece in torch.split(noisy.flatten(0, 1), chunk)])
-            probabilities = logits.softmax(1).view(draws, len(some), -1)
-            of_own = probabilities.gather(2, own.expand(draws, -1).unsqueeze(2)).squeeze(2)
-            spreads.append(of_own.std(0, correction=0))
-        parts.append(torch.stack(spreads, 1).cpu())
-    return torch.cat(parts)
+SURROGATE = "surrogate"
+"""What the attacker's network is called among the victims."""
+GROUPS = ("poisons", "bases", "clean")
+_LABELS = ("poisons", "their base images", "other images of the class")
+_LINES: tuple[dict[str, Any], ...] = (
+    {"color": "#D55E00", "linestyle": "solid", "marker": "o"},
+    {"color": "#0072B2", "linestyle": (0, (4, 1.5)), "marker": "s"},
+    {"color": "#555555", "linestyle": (0, (1, 1.2)), "marker": "^"},
+)
+_COLUMN = 1.75
 
 
-def clean_rows(train_labels: Tensor, replaced: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Training rows to set beside poisons: as many of each class, drawn without replacement.
+def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
+    """Of ``std`` (standard deviations, npz)."""
+    arrays = read_arrays(only(inputs, "std"), ("names", "magnitudes", "std", "draws"))
+    names = [str(name) for name in arrays["names"].reshape(-1)]
+    figure = output_std_figure(arrays["magnitudes"], names, arrays["std"])
+    return figure, output_std_caption(arrays["magnitudes"], names, arrays["std"], int(arrays["draws"]))
+
+
+@STYLED
+def output_std_figure(magnitudes: NDArray[Any], names: Sequence[str], std: NDArray[Any]) -> Figure:
+    """After figure 5c: standard deviation of the own label's probability against the size of the perturbation.
 
     Args:
-        train_labels: (N,) int64 of the clean training split.
-        replaced: (P,) int64 rows that the poisons replace, which are left out; -1 for an appended poison.
-        labels: (P,) int64 of the poisons.
-        generator: on the CPU.
+        magnitudes: (M,) ascending, in levels of 1/255.
+        names: (V,) ``SURROGATE`` or the defenses that the victims were trained with.
+        std: (V, 3, P, M) for poisons, their base images and other images of the class; nan where a group has fewer
+            images than there are poisons.
 
     Returns:
-        At most P rows, int64; fewer where the poisons leave a class fewer.
+        The figure: a column per network, on one vertical scale; lines are medians over images, bands quartiles.
+
+    Raises:
+        DataError: shapes contradict each other, or a poison or base has no number.
     """
-    free = torch.ones(len(train_labels), dtype=torch.bool)
-    free[replaced[replaced >= 0]] = False
-    rows = []
-    for label, count in zip(*torch.unique(labels, return_counts=True), strict=True):
-        candidates = torch.nonzero(free & (train_labels == label)).flatten()
-        rows.append(candidates[torch.randperm(len(candidates), generator=generator)[: int(count)]])
-    return torch.cat(rows)
+    magnitudes, std = _checked(magnitudes, names, std)
+    figure = Figure(
+        figsize=(0.6 + _COLUMN * max(len(names), 2), 2.35), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04)
+    )
+    row = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
+    handles: dict[str, Any] = {}
+    for place, (axes, name, groups) in enumerate(zip(row, names, std, strict=True)):
+        for group, label, look in zip(groups, _LABELS, _LINES, strict=True):
+            if not np.isnan(group).all():
+                handles.setdefault(label, _line(axes, magnitudes, group, look))
+        axes.set_title(f"({chr(ord('a') + place)}) {_called(name)}", loc="left", pad=3)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(magnitudes, [f"{magnitude:g}" for magnitude in magnitudes])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel(f"perturbation ({PLUS_MINUS} levels)")
+        axes.grid(axis="y")
+    # A line along zero would hide below the axis.
+    row[0].set_ylim(bottom=-0.03 * row[0].get_ylim()[1])
+    row[0].set_ylabel("std of the own label's\nprobability")
+    figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc="outside lower center",
+        ncols=len(handles),
+        title="line: median over images; band: quartiles",
+        handlelength=2.6,
+    )
+    return figure
+
+
+def output_std_caption(magnitudes: NDArray[Any], names: Sequence[str], std: NDArray[Any], draws: int) -> str:
+    """What ``output_std_figure`` shows: medians at a middle and the largest magnitude, and poisons against their bases.
+
+    Args:
+        magnitudes, names, std: as drawn.
+        draws: perturbations per image and magnitude.
+
+    Raises:
+        DataError: as ``output_std_figure``.
+    """
+    magnitudes, std = _checked(magnitudes, names, std)
+    chosen = sorted({len(magnitudes) // 2, len(magnitudes) - 1})
+    levels = listed([f"{PLUS_MINUS}{number(magnitudes[place])}" for place in chosen])
+    sentences = [f"{_called(name)}: {_compared(groups, chosen)}." for name, groups in zip(names, std, strict=True)]
+    return (
+        "After figure 5c of FRIENDS, whose exact definition is not in the paper's body: standard deviation, over "
+        f"{draws} perturbations with every pixel value uniform within {PLUS_MINUS}m levels (1/255) and clamped to "
+        f"valid pixels, of the softmax probability of an image's own training label; {_sizes(std)}, one run. Line: "
+        f"median over the images, band: quartiles; one network per panel. Medians at {levels} levels: "
+        + " ".join(sentences)
+    )
+
+
+def _compared(groups: NDArray[np.float64], chosen: Sequence[int]) -> str:
+    parts = [
+        f"{listed([number(value) for value in np.nanmedian(group, axis=0)[chosen]])} around {label}"
+        for group, label in zip(groups, _LABELS, strict=True)
+        if not np.isnan(group).all()
+    ]
+    shares = listed([percent(share) for share in (groups[0] > groups[1]).mean(axis=0)[chosen]])
+    return f"{listed(parts)}; larger at the poison than at its own base for {shares} of the poisons"
+
+
+def _sizes(std: NDArray[np.float64]) -> str:
+    others = int((~np.isnan(std[0, 2, :, 0])).sum())
+    return listed([f"{std.shape[2]} {_LABELS[0]}", _LABELS[1]] + ([f"{others} {_LABELS[2]}"] if others else []))
+
+
+def _called(name: str) -> str:
+    return "Attacker's surrogate" if name == SURROGATE else label_of(name)
+
+
+def _line(axes: Axes, magnitudes: NDArray[Any], group: NDArray[Any], look: dict[str, Any]) -> Any:
+    low, median, high = np.nanpercentile(group, (25, 50, 75), axis=0)
+    axes.fill_between(magnitudes, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    (line,) = axes.plot(magnitudes, median, markersize=2.8, **look)
+    return line
+
+
+def _checked(
+    magnitudes: NDArray[Any], names: Sequence[str], std: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    axis, values = np.asarray(magnitudes, dtype=np.float64), np.asarray(std, dtype=np.float64)
+    if axis.ndim != 1 or axis.size == 0 or not (axis > 0).all() or (np.diff(axis) <= 0).any():
+        raise DataError("magnitudes must be ascending positive numbers: make the numbers of the figure again")
+    if values.ndim != 4 or values.shape[:2] != (len(names), len(GROUPS)) or values.shape[3] != axis.size or not names:
+        raise DataError(
+            f"std is {values.shape}, not ({len(names)} networks, {len(GROUPS)} groups, images, {axis.size} magnitudes)"
+        )
+    if values.shape[2] == 0 or not np.isfinite(values[:, :2]).all():
+        raise DataError("std holds values that are not finite: did the training diverge?")
+    return axis, values

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from poisonlab.config.measures import Measure
+
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 
@@ -20,3 +22,29 @@ def percent(share: float) -> str:
 def listed(parts: Sequence[str]) -> str:
     """The parts as in a sentence: a, b and c."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def shown(measure: Measure, value: float) -> str:
+    """A value of a measure with its unit."""
+    return percent(value) if measure.unit == "%" else f"{number(value)} {measure.unit}".rstrip()
+
+
+def scale_of(measure: Measure) -> int:
+    """What a value is multiplied by to be drawn: shares are drawn in percent."""
+    return 100 if measure.unit == "%" else 1
+
+
+def called(measure: Measure) -> str:
+    """A measure within a sentence."""
+    return measure.label[:1].lower() + measure.label[1:]
+
+
+def title_of(measure: Measure) -> str:
+    """The title of an axis."""
+    return called(measure) + (f" ({measure.unit})" if measure.unit else "")
+
+
+def seeds(counts: Sequence[float]) -> str:
+    """How many seeds rows have, as ``n = 3`` or ``n = 2 to 4``."""
+    few, many = int(min(counts)), int(max(counts))
+    return f"n = {few}" if few == many else f"n = {few} to {many}"

@@ -160,11 +160,11 @@ class Figures:
         """The module that draws a figure, the files it reads by what they hold, and its own settings."""
         if kind == "outcome":
             table = self.tables.path("tables", "csv")
-            return kind, {"results": [table]}, {"measures": self.tables.measures(self.study.attacks)}
+            return kind, {"results": [table]}, self._told_measures
         if kind.startswith("ablation-"):
             name = kind.removeprefix("ablation-")
             table = self.tables.path("ablation", "csv", ablation=name)
-            return "ablation", {"table": [table]}, {"measures": self.tables.measures(self.study.attacks)}
+            return "ablation", {"table": [table]}, self._told_measures
         cell = self._shown(attack)
         poisons = [self.computing.poisons(attack, cell.seed)]
         if kind == "examples":
@@ -172,10 +172,15 @@ class Figures:
         if kind == "noise-histogram":
             return kind, {"noise": [self._noise(cell)]}, self._noises(attack)
         if kind == "learning-curves":
-            return kind, self._histories(attack), {"def_epoch": self._def_epoch(cell)}
+            measures = self.tables.measures([self.study.attack(attack)])
+            return kind, self._histories(attack), {"measures": measures, "def_epoch": self._def_epoch(cell)}
         measured = {"landscape-poison": "landscape", "landscape-victims": "landscape", "output-std": "std"}[kind]
         stage = kind.replace("-", "_")
         return kind, {measured: [f"{self.places.stem(stage).format(attack=attack)}.npz"]}, {}
+
+    @property
+    def _told_measures(self) -> dict[str, Any]:
+        return {"measures": self.tables.measures(self.study.attacks), "compare": list(self.study.compare)}
 
     def _shown(self, attack: str) -> Cell:
         """The attack's first victim and the seed that figures show, under no defense yet."""

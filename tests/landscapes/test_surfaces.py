@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from loading import program
 from torch import Tensor, nn
 
-from poisonlab.figures.landscape import (
+from poisonlab.attacks.matching import Matcher, target_gradient
+from poisonlab.config.figures import Landscape
+from poisonlab.landscapes.around_poison import around_poison, most_effective
+from poisonlab.landscapes.around_victims import around_victim
+from poisonlab.landscapes.surfaces import (
     directions_through,
     filter_directions,
     grid,
@@ -157,14 +160,11 @@ def test_the_matching_loss_of_the_target_itself_is_zero() -> None:
 
 @pytest.mark.parametrize("directions", ["plain", "filter-normalised"])
 def test_draws_differ_and_the_first_is_that_of_a_single_draw(directions: str) -> None:
-    victims = program("landscape_victims")
     images, labels, model = pictures(4).float(), torch.tensor([0, 1, 2, 1]), network().float()
 
     def around(draws: int) -> tuple[Tensor, Tensor]:
-        landscape = {"points": 3, "draws": draws, "directions": directions, "victims": ["none"]}
-        stage = victims.VictimLandscapes(model={"name": "small-resnet"}, landscape=landscape, seed=3)
-        surfaces, itself = victims.around(model, images, labels, stage)
-        return surfaces, itself
+        landscape = Landscape.model_validate({"points": 3, "draws": draws, "directions": directions})
+        return around_victim(model, images, labels, landscape, seed=3)
 
     (three, itself), (one, _) = around(3), around(1)
     assert three.shape == (3, 3, 3)
@@ -173,3 +173,21 @@ def test_draws_differ_and_the_first_is_that_of_a_single_draw(directions: str) ->
     # The origin is no matter of directions.
     assert torch.allclose(three[:, 1, 1], F.cross_entropy(model(images), labels).expand(3), atol=1e-6)
     assert itself.item() == pytest.approx(three[0, 1, 1].item(), abs=1e-6)
+
+
+def test_what_is_around_a_poison_holds_base_and_poison() -> None:
+    """The second of three poisons is the target itself, so that its gradient matches best."""
+    model, images, labels = network().float(), pictures(3).float(), torch.tensor([0, 1, 2])
+    goal = target_gradient(model, images[1:2], labels[1:2], "cross-entropy")
+    assert most_effective(Matcher(model, goal), images, labels) == 1
+    base, poison, label = pictures(1, seed=5).float(), images[1:2], labels[1:2]
+    drawn = around_poison(model, base, poison, label, goal, Landscape(points=5, draws=2), seed=3)
+    losses = [F.cross_entropy(model(image), label).item() for image in (base, poison)]
+    assert drawn["training_at"].tolist() == pytest.approx(losses, rel=1e-4)
+    assert drawn["matching_at"][1].item() == pytest.approx(0, abs=1e-4)
+    # The grid's middle is the base image, whatever the plane.
+    assert drawn["training_loss"].shape == drawn["matching_loss"].shape == (2, 5, 5)
+    assert drawn["training_loss"][:, 2, 2].tolist() == pytest.approx([losses[0]] * 2, rel=1e-4)
+    # Both directions are at 45 degrees to the perturbation: its root mean square in levels is sqrt(2) times the place.
+    change = 255 * (poison - base).square().mean().sqrt().item()
+    assert drawn["poison"].tolist() == pytest.approx([change / 2**0.5] * 2, rel=1e-4)

@@ -1,0 +1,59 @@
+"""What stands below the tables: what each number is, and how it was compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from poisonlab.config.measures import REPORTED, Measure
+from poisonlab.evaluation.choosing import Shown, counts_events
+from poisonlab.evaluation.trials import Trial
+
+_DROPPED = (
+    "Poisons found, clean dropped, precision, MCC (Matthews correlation): what filters and training-time defenses "
+    "dropped by the end of training, against what was poisoned; means over seeds."
+)
+_MEAN = (
+    "Victim 'mean': the unweighted mean over all victims, seed by seed, and then mean and interval over seeds; "
+    "seeds that a victim lacks are left out."
+)
+_EVENT, _RATE, _VALUE = (
+    "share of the seeds with Wilson's interval",
+    "mean over seeds with Gaffke's interval, which holds for any distribution on [0, 100] %",
+    "mean over seeds with Student's t interval",
+)
+
+
+def method_notes(stage: Shown, trials: Sequence[Trial]) -> list[str]:
+    """What each measure of the stage's attacks is and how it is compared, and what else the trials call for."""
+    notes = [_measure_note(measure, methods) for measure, methods in _methods(stage, trials).items()]
+    if stage.compare:
+        rows = " and ".join(f"'{name}'" for name in stage.compare)
+        notes.append(
+            f"p: paired test of the attack's first measure against {rows} on the same seeds (exact McNemar for yes or "
+            "no, otherwise a permutation test of the mean), Holm-corrected over the rows of the attack and victim."
+        )
+    controls = dict.fromkeys(line.defense for line in stage.lines if line.control)
+    notes += [f"'{name}' is a control: its victims are trained on clean data." for name in controls]
+    notes += [_MEAN] if stage.mean_over_victims else []
+    notes += [_DROPPED] if any(trial.found and trial.found.dropped for trial in trials) else []
+    measured = {name for trial in trials for name in trial.measures}
+    return notes + [f"{each.label}: {each.meaning}; mean over seeds." for each in REPORTED if each.name in measured]
+
+
+def _methods(stage: Shown, trials: Sequence[Trial]) -> dict[Measure, list[str]]:
+    """The measures of all attacks, and how each is put together over seeds; attacks with one target and with many may
+    stand in one table."""
+    found: dict[Measure, list[str]] = {}
+    for each in stage.measures:
+        targets = max((trial.targets or 0 for trial in trials if trial.attack == each.attack), default=0) or None
+        for measure in each.measures:
+            method = _EVENT if counts_events(measure, targets) else _VALUE if measure.kind == "value" else _RATE
+            if measure.kind == "value" and measure.unit == "%":
+                method += ", cut to [0, 100] %"
+            if method not in found.setdefault(measure, []):
+                found[measure].append(method)
+    return found
+
+
+def _measure_note(measure: Measure, methods: Sequence[str]) -> str:
+    return f"{measure.label}: {measure.meaning + '; ' if measure.meaning else ''}{', or '.join(methods)}."

@@ -1,0 +1,25 @@
+"""What the programs that make tables share: their arguments."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from poisonlab.evaluation.layouts import Outputs
+
+_KINDS = ("csv", "md", "tex", "json")
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the arguments of every program that turns trials into a table."""
+    arguments = argparse.ArgumentParser(description=description)
+    arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
+    arguments.add_argument("--trials", type=Path, nargs="+", required=True, help="own trials, then merged ones (CSV)")
+    for kind in _KINDS:
+        arguments.add_argument(f"--{kind}", type=Path, required=True, help="output")
+    return arguments
+
+
+def outputs(args: argparse.Namespace) -> Outputs:
+    """Where the table goes, by the arguments."""
+    return Outputs(**{kind: getattr(args, kind) for kind in _KINDS})

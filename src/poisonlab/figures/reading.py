@@ -1,0 +1,117 @@
+"""What figures are drawn from: arrays, tensors and tables, read without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from poisonlab.artifacts import arrays as files
+from poisonlab.errors import DamagedError, DataError, DivergedError, SettingsError
+
+Inputs = Mapping[str, Sequence[Path]]
+"""The files that a figure is drawn from, by what they are."""
+
+
+def only(inputs: Inputs, name: str) -> Path:
+    """The one file called ``name``.
+
+    Raises:
+        SettingsError: there is none, or there are several.
+    """
+    paths = inputs.get(name, ())
+    if len(paths) != 1:
+        raise SettingsError(f"--from: give one {name}=<path>, not {len(paths)}")
+    return paths[0]
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The arrays called ``names`` of an npz file.
+
+    Raises:
+        DataError: the file is missing, not npz, damaged, or lacks an array.
+    """
+    return _those(path, files.read_arrays(path), names)
+
+
+def read_tensors(path: Path, kind: str, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The tensors of an artifact (see ``write_tensors``) as arrays, all it holds, at least those called ``names``.
+
+    Raises:
+        DataError: the file is missing, damaged, of another kind, or lacks a tensor.
+        DivergedError: in its place stands that a training diverged.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is missing: run the workflow to make it")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads((file.metadata() or {})["poisonlab"])
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        intact = header["sha256"] == _digest(tensors, header["kind"], header["facts"])
+        facts = json.loads(header["facts"])
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise DamagedError(path, "it cannot be decoded") from error
+    if not intact:
+        raise DamagedError(path, "checksum differs")
+    if header["kind"] == "diverged training":
+        raise DivergedError(**facts, source=path)
+    if header["kind"] != kind:
+        raise DataError(f"{path} holds a {header['kind']}, not a {kind}: check the path")
+    _those(path, tensors, names)
+    return tensors
+
+
+def _digest(tensors: Mapping[str, NDArray[Any]], kind: str, facts: str) -> str:
+    """As ``write_tensors`` reckons it; types are called as torch calls them."""
+    digest = hashlib.sha256(f"{kind}\n{facts}\n".encode())
+    for name, tensor in tensors.items():
+        digest.update(f"{name}:torch.{tensor.dtype.name}:{tensor.shape}".encode())
+        digest.update(np.ascontiguousarray(tensor).tobytes())
+    return digest.hexdigest()
+
+
+def _those(path: Path, arrays: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    if missing := [name for name in names if name not in arrays]:
+        raise DataError(f"{path} lacks {', '.join(missing)}: is it the file of another figure?")
+    return {name: arrays[name] for name in names}
+
+
+def read_table(path: Path, text: Sequence[str], numbers: Sequence[str], truths: Sequence[str] = ()) -> pd.DataFrame:
+    """A table of results (CSV) that has at least these columns.
+
+    Args:
+        path: the file.
+        text: columns of names.
+        numbers: columns of numbers; an empty field is nan.
+        truths: columns of true, false or nothing.
+
+    Raises:
+        DataError: the file is missing, not CSV, empty, lacks a column, or holds text where numbers belong.
+    """
+    try:
+        # By default pandas would take a defense called "null" for a missing value.
+        empty = {name: ["", "nan", "NaN"] for name in (*numbers, *truths)}
+        table = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=empty)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: run the workflow to make it") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged (not CSV): delete it and run the workflow again") from error
+    if missing := [name for name in (*text, *numbers, *truths) if name not in table.columns]:
+        raise DataError(f"{path} lacks the columns {', '.join(missing)}: is it another, or a damaged, table?")
+    if table.empty:
+        raise DataError(f"{path} has no rows: run the workflow again")
+    if not all(isinstance(value, bool | np.bool_) for name in truths for value in table[name].dropna()):
+        raise DamagedError(path, "other things stand where true or false belongs")
+    try:
+        return table.astype(dict.fromkeys(numbers, float))
+    except ValueError as error:
+        raise DataError(
+            f"{path} is damaged (text where numbers belong): delete it and run the workflow again"
+        ) from error

@@ -1,0 +1,1 @@
+"""What networks do around poisons: losses over planes of perturbations, and how far the output spreads."""

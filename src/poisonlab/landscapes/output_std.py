@@ -1,0 +1,119 @@
+"""How far a network's output spreads around poisons and clean images: the numbers behind FRIENDS' figure 5c.
+
+FRIENDS (section 3.1) says only that "the model output has a very high standard deviation around the poisoned examples",
+in an appendix of the proceedings. What is computed here is therefore a definition of our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from poisonlab.config.figures import OutputStd
+from poisonlab.data.training_set import pixels
+from poisonlab.randomness import generator as generator_of
+
+
+@torch.no_grad()
+def output_std(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    magnitudes: Sequence[float],
+    draws: int,
+    generator: torch.Generator,
+    chunk: int = 256,
+) -> Tensor:
+    """Standard deviation of the probability of each image's own label under uniform noise on its pixels.
+
+    Each draw moves every pixel value uniformly within +-m levels; what leaves [0, 1] is clamped. All magnitudes scale
+    the same draws, and two calls with equal generators and shapes share them.
+
+    Args:
+        model: [0, 1] pixels to logits, in eval mode.
+        images: (P, C, H, W) float in [0, 1].
+        labels: (P,) int64, as the network was trained.
+        magnitudes: M values of m, in levels of 1/255.
+        draws: K noises per image.
+        generator: on the CPU, whatever the images are on.
+        chunk: noisy images per forward pass.
+
+    Returns:
+        (P, M) on the CPU: population standard deviation over the draws.
+    """
+    per_pass = max(1, chunk // draws)
+    parts = []
+    for some, own in zip(torch.split(images, per_pass), torch.split(labels, per_pass), strict=True):
+        noise = (2 * torch.rand(draws, *some.shape, generator=generator) - 1).to(some)
+        spreads = []
+        for magnitude in magnitudes:
+            noisy = (some + magnitude / 255 * noise).clamp(0, 1)
+            # In pieces: a single image may have more draws than fit.
+            logits = torch.cat([model(piece) for piece in torch.split(noisy.flatten(0, 1), chunk)])
+            probabilities = logits.softmax(1).view(draws, len(some), -1)
+            of_own = probabilities.gather(2, own.expand(draws, -1).unsqueeze(2)).squeeze(2)
+            spreads.append(of_own.std(0, correction=0))
+        parts.append(torch.stack(spreads, 1).cpu())
+    return torch.cat(parts)
+
+
+def clean_rows(train_labels: Tensor, replaced: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Training rows to set beside poisons: as many of each class, drawn without replacement.
+
+    Args:
+        train_labels: (N,) int64 of the clean training split.
+        replaced: (P,) int64 rows that the poisons replace, which are left out; -1 for an appended poison.
+        labels: (P,) int64 of the poisons.
+        generator: on the CPU.
+
+    Returns:
+        At most P rows, int64; fewer where the poisons leave a class fewer.
+    """
+    free = torch.ones(len(train_labels), dtype=torch.bool)
+    free[replaced[replaced >= 0]] = False
+    rows = []
+    for label, count in zip(*torch.unique(labels, return_counts=True), strict=True):
+        candidates = torch.nonzero(free & (train_labels == label)).flatten()
+        rows.append(candidates[torch.randperm(len(candidates), generator=generator)[: int(count)]])
+    return torch.cat(rows)
+
+
+def groups_of(
+    train_images: Tensor,
+    train_labels: Tensor,
+    replaced: Tensor,
+    poisons: Tensor,
+    bases: Tensor,
+    labels: Tensor,
+    seed: int,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Images and labels of the poisons, of their bases, and of clean images of the same classes (see ``clean_rows``).
+
+    Args:
+        train_images, train_labels: the clean training split.
+        replaced, poisons, bases, labels: the poison set's rows, images, clean originals and labels, (P, ...) each.
+        seed: of the choice of clean images.
+    """
+    clean = clean_rows(train_labels, replaced, labels, generator_of("cpu", seed, "output_std", "clean"))
+    return {
+        "poisons": (poisons, labels),
+        "bases": (bases, labels),
+        "clean": (train_images[clean], train_labels[clean]),
+    }
+
+
+def around_network(
+    model: nn.Module, groups: Mapping[str, tuple[Tensor, Tensor]], settings: OutputStd, seed: int, device: torch.device
+) -> Tensor:
+    """``output_std`` of each group: (groups, P, M) float32, of P images at most; nan where a group has fewer."""
+    most = max(len(images) for images, _ in groups.values())
+    spread = torch.full((len(groups), most, len(settings.magnitudes)), float("nan"))
+    for rows, (images, labels) in zip(spread, groups.values(), strict=True):
+        # From the start for every network and group: a poison and its base are moved alike.
+        stream = generator_of("cpu", seed, "output_std")
+        inputs = pixels(images.to(device)), labels.to(device)
+        if len(images):
+            rows[: len(images)] = output_std(model, *inputs, settings.magnitudes, settings.draws, stream)
+    return spread
