@@ -17,7 +17,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import friends
-import landscapes
 import ratios
 import torch
 from contest import Contests, Result, answer_memory, heading, machine, measure_all, parser, prepare, table, write
@@ -27,6 +26,7 @@ from ratios import Ratio
 
 import attacks
 import filters
+import landscapes
 import noise
 import training
 
