@@ -30,7 +30,7 @@ FREE_OF_TORCH = ("config", "evaluation", "figures", "graph", "runtime", "errors"
 KNOWN: set[tuple[str, str]] = set()
 """Imports that break the rule, each until its module has moved."""
 
-KNOWN_WITH_TORCH: set[str] = {}
+KNOWN_WITH_TORCH: set[str] = set()
 """Modules that import torch although they should not, each until it has moved."""
 
 
