@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 from doc_pages import ROOT
 
-from poisonlab.config.study import Study
+from poisonlab.config.study import Study, read_study
+from poisonlab.graph.graph import Graph
 
 PAGES = sorted(
     path
@@ -66,3 +69,27 @@ def test_each_config_and_each_key_is_listed() -> None:
     assert set(re.findall(r"\]\(([\w./-]+\.yaml)\)", page)) == shipped | {"../config.yaml"}
     rows = re.findall(r"^\| (`.+?) \|", page.partition("## Keys")[2], re.MULTILINE)
     assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == set(Study.model_fields)
+
+
+def drawn_edges() -> set[tuple[str, str]]:
+    """The arrows of README's picture, ``a & b --> c --> d`` taken apart."""
+    (picture,) = re.findall(
+        r"^```mermaid\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    edges = set()
+    for line in picture.splitlines()[1:]:
+        ends = [re.sub(r"\W*\[\(.*?\)\]", "", end) for end in re.split(r'--> | -- ".*?" --> |-\. ".*?" \.-> ', line)]
+        groups = [[name.strip() for name in end.split("&")] for end in ends]
+        edges |= {(one, other) for before, after in pairwise(groups) for one in before for other in after}
+    return edges
+
+
+def test_the_graph_is_drawn_as_it_is() -> None:
+    """Every arrow between jobs, but for the dataset's, which lead to all that compute."""
+    made: dict[str, str] = {}
+    edges = {("dataset", "pretrain"), ("pretrain", "filter")}
+    for job in Graph(read_study(yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text("utf-8")))).all_jobs():
+        made |= dict.fromkeys(job.outputs.values(), job.stage)
+        edges |= {(made[path], job.stage) for paths in job.inputs.values() for path in paths if path in made}
+    edges -= {edge for edge in edges if edge[0] == "dataset" and edge[1] != "pretrain"}
+    assert drawn_edges() == edges
