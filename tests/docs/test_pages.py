@@ -10,9 +10,10 @@ from types import ModuleType
 
 import pytest
 import yaml
-from doc_pages import ROOT
+from doc_pages import ROOT, blocks
+from pydantic import TypeAdapter
 
-from poisonlab.config.study import Study, read_study
+from poisonlab.config.study import AttackSettings, Study, read_study
 from poisonlab.graph.graph import Graph
 
 PAGES = sorted(
@@ -93,3 +94,10 @@ def test_the_graph_is_drawn_as_it_is() -> None:
         edges |= {(made[path], job.stage) for paths in job.inputs.values() for path in paths if path in made}
     edges -= {edge for edge in edges if edge[0] == "dataset" and edge[1] != "pretrain"}
     assert drawn_edges() == edges
+
+
+def test_the_attacks_that_pages_show_are_attacks() -> None:
+    """Keys that no attack has any more would be refused; other blocks of these pages are tested by their examples."""
+    found = [yaml.safe_load(body) for body in blocks("import-poisons.md", "yaml")]
+    shown = [attack for block in found for attack in (block["attacks"] if isinstance(block, dict) else block)]
+    assert [TypeAdapter(AttackSettings).validate_python(attack).name for attack in shown] == ["downloaded", "bullseye"]
