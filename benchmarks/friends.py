@@ -25,8 +25,8 @@ from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses import friendly_noise
-from poisonlab.defenses.defense import Defense
 from poisonlab.defenses.random_noise import RandomNoise
+from poisonlab.training.defense import Defense
 from poisonlab.training.loop import train
 from poisonlab.training.schedule import step_milestones
 from training import BERNOULLI, LR, MEAN, MU, STD, Task, drawn, large, normalisation, small
@@ -60,7 +60,7 @@ class Plan:
             precision=torch.bfloat16 if self.recipe.precision == "bfloat16" else torch.float32,
         )
         both = [friendly_noise.FriendlyNoise(made.to(self.device), until), *self.random]
-        history = train(victim, normalize, self.data, self.recipe, seed=0, defenses=both)
+        history = train(victim, normalize, self.data, self.recipe, seed=0, defenses=both).history
         return [record["train_loss"] for record in history]
 
     def reference(self, transform: PerImage, workers: int) -> list[float]:

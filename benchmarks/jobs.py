@@ -29,7 +29,7 @@ from contest import markdown
 from torch.profiler import ProfilerActivity, profile
 
 from poisonlab.artifacts.dataset import read_dataset
-from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.config.start import Start
 from poisonlab.config.study import Study, read_study
 from poisonlab.provenance import spec
@@ -101,8 +101,8 @@ class Workplace:
         rows = torch.arange(max(1, len(dataset.train_labels) // 20))
         images, labels = dataset.train_images[rows], dataset.train_labels[rows]
         target, label = dataset.test_images[:1], dataset.test_labels[:1]
-        other = (int(label) + 1) % dataset.num_classes
-        PoisonSet(rows, images, labels, images, target, label, other).save(self.poisons)
+        goal = Goal(target, label, (label + 1) % dataset.num_classes)
+        PoisonSet(rows, images, labels, images, goal).save(self.poisons)
 
     @property
     def dataset(self) -> Path:
@@ -124,6 +124,7 @@ class Workplace:
         recipe = victim.recipe.model_copy(update={"epochs": epochs, "warmup_epochs": warmup})
         told = spec(
             attack="benchmark",
+            victim="victim",
             defense="none",
             poisoned=True,
             defenses=[],

@@ -114,7 +114,7 @@ def first_steps(task: Task, images: int, device: torch.device) -> float:
         copy.deepcopy(model), pictures, epochs=2, batch_size=images, lr=LR, device=device, workers=0
     )
     recipe = task.recipe(fast=False, batch_size=images)
-    history = train(model, normalisation(device), data, recipe, seed=0, until=2)
+    history = train(model, normalisation(device), data, recipe, seed=0, until=2).history
     return max(abs(record["train_loss"] / loss - 1) for record, loss in zip(history, theirs, strict=True))
 
 

@@ -27,18 +27,11 @@ FLOORS = (
 
 FREE_OF_TORCH = ("config", "evaluation", "figures", "graph", "runtime", "errors", "files", "provenance", "modules")
 
-KNOWN: set[tuple[str, str]] = {
-    ("attacks.attacker", "poisonlab.evaluation.outcome"),
-    ("defenses.abl", "poisonlab.evaluation.outcome"),
-    ("defenses.epic", "poisonlab.evaluation.outcome"),
-    ("detection.deployment", "poisonlab.evaluation.outcome"),
-    ("training.loop", "poisonlab.defenses.defense"),
-}
+KNOWN: set[tuple[str, str]] = set()
 """Imports that break the rule, each until its module has moved."""
 
 KNOWN_WITH_TORCH: set[str] = {
     "evaluation.detection",
-    "evaluation.outcome",
     "figures.landscape",
     "figures.output_std",
 }

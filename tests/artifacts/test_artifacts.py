@@ -23,7 +23,7 @@ from torch import Tensor
 from poisonlab.artifacts.arrays import read_arrays, write_arrays
 from poisonlab.artifacts.keep_list import KeepList, load_keep_list, save_keep_list
 from poisonlab.artifacts.noise import load_noise, save_noise
-from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.artifacts.tensors import check, read_tensors, write_diverged, write_tensors
 from poisonlab.errors import DamagedError, DataError, DivergedError, PoisonlabError
 from poisonlab.files import atomic_path, file_digest, read_sealed, write_sealed, write_text
@@ -105,6 +105,15 @@ def test_any_tensors_come_back_and_the_order_does_not_matter(
     assert read_facts == facts
 
 
+def example_goal(**changes: Any) -> Goal:
+    parts: dict[str, Any] = {
+        "targets": torch.full((1, 3, 4, 4), 9, dtype=torch.uint8),
+        "target_labels": torch.tensor([0]),
+        "adversarial_labels": torch.tensor([1]),
+    }
+    return Goal(**{**parts, **changes})
+
+
 def example_set(**changes: Any) -> PoisonSet:
     base = torch.arange(2 * 3 * 4 * 4).view(2, 3, 4, 4).to(torch.uint8) + 50
     parts: dict[str, Any] = {
@@ -112,9 +121,7 @@ def example_set(**changes: Any) -> PoisonSet:
         "images": base + 3,
         "labels": torch.tensor([1, 1]),
         "base_images": base,
-        "targets": torch.full((1, 3, 4, 4), 9, dtype=torch.uint8),
-        "target_labels": torch.tensor([0]),
-        "adversarial_label": 1,
+        "goal": example_goal(),
         "diagnostics": {"matching_loss": torch.tensor([[0.5, 0.25]])},
         "facts": {"target_index": 12},
     }
@@ -126,11 +133,11 @@ import sys
 from pathlib import Path
 import numpy as np, torch
 from poisonlab.artifacts.arrays import write_arrays
-from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.artifacts.poison_set import Goal, PoisonSet
 base = torch.arange(2 * 3 * 4 * 4).view(2, 3, 4, 4).to(torch.uint8) + 50
 PoisonSet(
     indices=torch.tensor([4, -1]), images=base + 3, labels=torch.tensor([1, 1]), base_images=base,
-    targets=torch.full((1, 3, 4, 4), 9, dtype=torch.uint8), target_labels=torch.tensor([0]), adversarial_label=1,
+    goal=Goal(torch.full((1, 3, 4, 4), 9, dtype=torch.uint8), torch.tensor([0]), torch.tensor([1])),
     diagnostics={"matching_loss": torch.tensor([[0.5, 0.25]])}, facts={"target_index": 12},
 ).save(Path(sys.argv[1]))
 write_arrays(Path(sys.argv[2]), second=np.arange(3.0), first=np.eye(2))
@@ -203,14 +210,6 @@ def test_no_tensor_changes_by_a_flipped_bit_in_the_header(tmp_path: Path) -> Non
     write_tensors(path, "thing", FEW, {})
     wrong = flips(path, range(header_end(path)), lambda: read_tensors(path, "thing"), lambda f: same(f[0], FEW))
     assert [line for line in wrong if "other data" in line] == []
-
-
-def test_a_damaged_poison_set_never_attacks_another_class(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    example_set().save(path)
-    place = path.read_bytes().index(b'adversarial_label\\\\\\": ') + len(b'adversarial_label\\\\\\": ')
-    assert path.read_bytes()[place : place + 1] == b"1"
-    assert flips(path, range(place, place + 1), lambda: PoisonSet.load(path), lambda _: False) == []
 
 
 def test_truncation_is_found(tmp_path: Path) -> None:
@@ -476,10 +475,26 @@ def test_poison_sets_come_back(tmp_path: Path, in_floats: bool) -> None:
         poisons = example_set(images=poisons.images.float() / 255)
     poisons.save(tmp_path / "a")
     loaded = PoisonSet.load(tmp_path / "a")
-    for name in ("indices", "images", "labels", "base_images", "targets", "target_labels"):
+    for name in ("indices", "images", "labels", "base_images"):
         assert same({name: getattr(loaded, name)}, {name: getattr(poisons, name)})
     assert same(loaded.diagnostics, poisons.diagnostics)
-    assert (loaded.adversarial_label, loaded.facts) == (1, {"target_index": 12})
+    assert loaded.facts == {"target_index": 12}
+
+
+@pytest.mark.parametrize("triggered", [False, True])
+def test_goals_come_back(tmp_path: Path, triggered: bool) -> None:
+    goal = example_goal(untriggered=torch.full((1, 3, 4, 4), 7, dtype=torch.uint8) if triggered else None)
+    example_set(goal=goal).save(tmp_path / "a")
+    loaded = PoisonSet.load(tmp_path / "a").goal
+    assert loaded is not None
+    for name in ("targets", "target_labels", "adversarial_labels", "untriggered"):
+        ours, theirs = getattr(goal, name), getattr(loaded, name)
+        assert ours is theirs is None or same({name: ours}, {name: theirs})
+
+
+def test_a_set_without_a_goal_comes_back_without(tmp_path: Path) -> None:
+    example_set(goal=None).save(tmp_path / "a")
+    assert PoisonSet.load(tmp_path / "a").goal is None
 
 
 def test_a_set_whose_images_are_its_bases_can_be_saved(tmp_path: Path) -> None:
@@ -498,9 +513,7 @@ def test_a_set_whose_images_are_its_bases_can_be_saved(tmp_path: Path) -> None:
         {"images": torch.zeros(2, 3, 4, dtype=torch.uint8)},
         {"base_images": torch.zeros(2, 3, 4, 5, dtype=torch.uint8)},
         {"base_images": torch.zeros(1, 3, 4, 4, dtype=torch.uint8)},
-        {"targets": torch.zeros(1, 1, 4, 4, dtype=torch.uint8)},
-        {"targets": torch.zeros(0, 3, 4, 4, dtype=torch.uint8), "target_labels": torch.zeros(0, dtype=torch.int64)},
-        {"target_labels": torch.tensor([0, 1])},
+        {"goal": example_goal(targets=torch.zeros(1, 1, 4, 4, dtype=torch.uint8))},
         {
             "indices": torch.tensor([], dtype=torch.int64),
             "images": torch.zeros(0, 3, 4, 4, dtype=torch.uint8),
@@ -509,9 +522,34 @@ def test_a_set_whose_images_are_its_bases_can_be_saved(tmp_path: Path) -> None:
         },
     ],
 )
-def test_sets_that_contradict_themselves_are_refused(change: dict[str, Tensor]) -> None:
+def test_sets_that_contradict_themselves_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(DataError) as caught:
         example_set(**change)
+    one_line(caught.value)
+
+
+NONE = torch.zeros(0, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"targets": torch.zeros(0, 3, 4, 4, dtype=torch.uint8), "target_labels": NONE, "adversarial_labels": NONE},
+        {"targets": torch.zeros(1, 3, 4, 4)},
+        {"targets": torch.zeros(3, 4, 4, dtype=torch.uint8)},
+        {"target_labels": torch.tensor([0, 1])},
+        {"target_labels": torch.tensor([0.0])},
+        {"target_labels": torch.tensor([[0]])},
+        {"adversarial_labels": torch.tensor([0, 1])},
+        {"adversarial_labels": torch.tensor([-1])},
+        {"adversarial_labels": torch.tensor([2**40])},
+        {"untriggered": torch.zeros(2, 3, 4, 4, dtype=torch.uint8)},
+        {"untriggered": torch.zeros(1, 3, 4, 4)},
+    ],
+)
+def test_goals_that_contradict_themselves_are_refused(change: dict[str, Tensor]) -> None:
+    with pytest.raises(DataError) as caught:
+        example_goal(**change)
     one_line(caught.value)
 
 
@@ -534,7 +572,7 @@ def test_two_appended_poisons_are_no_contradiction() -> None:
 
 
 def test_parts_that_are_missing_are_named_by_path(tmp_path: Path) -> None:
-    write_tensors(tmp_path / "a", "poison set", {"indices": torch.tensor([1])}, {"adversarial_label": 1})
+    write_tensors(tmp_path / "a", "poison set", {"indices": torch.tensor([1])}, {})
     write_tensors(tmp_path / "b", "poison set", {"extra": torch.tensor([1])}, {})
     for name in ("a", "b"):
         with pytest.raises(DataError) as caught:
@@ -642,17 +680,7 @@ def test_a_damaged_keep_list_never_drops_other_examples(tmp_path: Path) -> None:
     one_line(caught.value, path, "damaged")
 
 
-@pytest.mark.parametrize("aim", [-1, 2**40, 10**400, 1e999, "x", None, [1], {}])
-def test_a_poison_set_that_aims_at_no_class_is_refused(tmp_path: Path, aim: Any) -> None:
-    example_set().save(tmp_path / "a")
-    tensors, facts = read_tensors(tmp_path / "a", "poison set")
-    write_tensors(tmp_path / "a", "poison set", tensors, {**facts, "adversarial_label": aim})
-    with pytest.raises(DataError) as caught:
-        PoisonSet.load(tmp_path / "a")
-    assert len(str(caught.value).splitlines()) == 1
-
-
-@pytest.mark.parametrize("name", ["indices", "labels", "target_labels"])
+@pytest.mark.parametrize("name", ["indices", "labels"])
 def test_numbers_of_a_poison_set_are_a_list(name: str) -> None:
     poisons = example_set()
     with pytest.raises(DataError, match="must be a list of int64"):
@@ -662,7 +690,9 @@ def test_numbers_of_a_poison_set_are_a_list(name: str) -> None:
 def test_images_without_pixels_are_no_poisons() -> None:
     images = torch.zeros(2, 3, 0, 4, dtype=torch.uint8)
     with pytest.raises(DataError):
-        example_set(images=images, base_images=images, targets=images)
+        example_set(images=images, base_images=images, goal=None)
+    with pytest.raises(DataError):
+        example_goal(targets=images[:1])
 
 
 def test_nesting_without_end_is_damage(tmp_path: Path) -> None:

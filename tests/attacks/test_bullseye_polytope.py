@@ -55,7 +55,7 @@ def test_the_first_loss_and_the_final_distance(distance: str) -> None:
         for model in models:
             model.double().eval()
             mean = model.extract(doubled(images / 255.0)).mean(0)
-            goal = model.extract(doubled(poisons.targets / 255.0))[0]
+            goal = model.extract(doubled(poisons.goal.targets / 255.0))[0]
             gap = mean - goal
             each.append((gap.norm() / goal.norm() if distance == "relative" else (gap**2).mean()).item())
             model.float()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.attacks.attacker import Attacker
 from poisonlab.attacks.imported import craft
 from poisonlab.config.attacks.imported import Imported
@@ -46,11 +45,15 @@ def poison_set(seed: int = 0, targets: int = 1, **changes: Any) -> PoisonSet:
         "images": (bases.int() + shift).clamp(0, 255).to(torch.uint8),
         "labels": torch.tensor([1, 1, 1]),
         "base_images": bases,
-        "targets": pixels(targets, seed + 50),
-        "target_labels": torch.full((targets,), 2),
-        "adversarial_label": 1,
+        "goal": goal_of(targets, seed),
     }
     return PoisonSet(**{**parts, **changes})
+
+
+def goal_of(targets: int = 1, seed: int = 0, untriggered: Tensor | None = None) -> Goal:
+    """Images of class 2 that are to get class 1."""
+    true, wanted = torch.full((targets,), 2), torch.full((targets,), 1)
+    return Goal(pixels(targets, seed + 50), true, wanted, untriggered)
 
 
 def settings(path: Path | str, **options: Any) -> Imported:
@@ -96,9 +99,10 @@ def written(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[PoisonS
 
 
 def same(found: PoisonSet, truth: PoisonSet) -> None:
-    for name in ("indices", "images", "labels", "base_images", "targets", "target_labels"):
+    for name in ("indices", "images", "labels", "base_images"):
         assert torch.equal(getattr(found, name), getattr(truth, name)), name
-    assert found.adversarial_label == truth.adversarial_label
+    for name in ("targets", "target_labels", "adversarial_labels"):
+        assert torch.equal(getattr(found.goal, name), getattr(truth.goal, name)), name
 
 
 # --- formats ----------------------------------------------------------------------------------------------------------
@@ -157,7 +161,7 @@ def test_normalised_floats_are_undone(tmp_path: Path) -> None:
     truth, data = poison_set(), dataset()
     path = tmp_path / "poisons.pth"
     normalized = Normalize(data.mean, data.std)(truth.images / 255)
-    target = Normalize(data.mean, data.std)(truth.targets / 255)
+    target = Normalize(data.mean, data.std)(truth.goal.targets / 255)
     pairs = list(zip(normalized, truth.labels.tolist(), strict=True))
     torch.save({"poisons": pairs, "indices": truth.indices, "target": (target[0], 2), "adversarial_label": 1}, path)
     same(imported(path, mean=data.mean, std=data.std), truth)
@@ -168,65 +172,38 @@ def test_normalised_floats_are_undone(tmp_path: Path) -> None:
         settings(path, mean=data.mean)
 
 
-# --- what the files do not say ----------------------------------------------------------------------------------------
+# --- settings ---------------------------------------------------------------------------------------------------------
 
 
-def bare_folder(folder: Path, truth: PoisonSet, facts: dict[str, Any] | None = None) -> Path:
-    """A folder of nothing but poisons, and perhaps a few facts."""
-    write_png_folder(folder, truth)
-    (folder / "poisons.json").unlink()
-    for file in (folder / "targets").iterdir():
-        file.unlink()
-    (folder / "targets").rmdir()
-    if facts is not None:
-        (folder / "poisons.json").write_text(json.dumps(facts))
-    return folder
-
-
-def test_the_dataset_fills_labels_targets_and_the_adversarial_class(tmp_path: Path) -> None:
+def test_the_settings_give_target_and_adversarial_class(tmp_path: Path) -> None:
+    """``tests/interchange/test_complete.py`` has the rules that they follow."""
     truth, data = poison_set(), dataset()
-    found = imported(bare_folder(tmp_path / "bare", truth), target_index=6)
-    assert torch.equal(found.images, truth.images)
-    assert torch.equal(found.labels, data.train_labels[truth.indices])
-    assert torch.equal(found.base_images, data.train_images[truth.indices])
+    write_png_folder(tmp_path / "bare", replace(truth, goal=None))
+    found = imported(tmp_path / "bare", target_index=6, adversarial_label=3).goal
+    assert found is not None
     assert torch.equal(found.targets, data.test_images[6][None])
     assert found.target_labels.tolist() == [int(data.test_labels[6])]
-    assert found.adversarial_label == 1
-    assert found.facts["target_index"] == 6
+    assert found.adversarial_labels.tolist() == [3]
 
 
-def test_the_settings_give_the_adversarial_class(tmp_path: Path) -> None:
-    folder = bare_folder(tmp_path / "bare", poison_set())
-    assert imported(folder, target_index=6, adversarial_label=3).adversarial_label == 3
+@pytest.mark.parametrize("written", [name for name in FORMATS if name != "benchmark"], indirect=True)
+def test_poisons_of_the_whole_set_need_no_target(written: Callable[[PoisonSet], Path]) -> None:
+    data = dataset()
+    images = data.train_images // 2
+    whole = PoisonSet(torch.arange(40), images, data.train_labels, data.train_images)
+    found = imported(written(whole), targeted=False)
+    assert found.goal is None
+    assert torch.equal(training_set(data, found).images, images)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({}, ["target_index"]),
-        ({"target_index": 12}, ["target_index 12", "12 test rows"]),
-        ({"target_index": 5}, ["adversarial class 1 already"]),
-        ({"target_index": 6, "adversarial_label": 4}, ["adversarial label 4", "0 ... 3"]),
-    ],
-)
-def test_what_is_missing_or_wrong_is_one_line(tmp_path: Path, options: dict[str, Any], words: list[str]) -> None:
-    folder = bare_folder(tmp_path / "bare", poison_set())
-    with pytest.raises(DataError) as caught:
-        imported(folder, **options)
-    one_line(caught, folder, *words)
-
-
-def test_a_target_that_the_files_hold_is_not_given_again(written: Callable[[PoisonSet], Path]) -> None:
-    with pytest.raises(DataError) as caught:
-        imported(written(poison_set()), target_index=6)
-    one_line(caught, "targets of its own")
-
-
-def test_poisons_of_another_dataset_are_one_line(written: Callable[[PoisonSet], Path]) -> None:
-    path = written(poison_set(indices=torch.tensor([5, 13, 129])))
-    with pytest.raises(DataError) as caught:
-        imported(path)
-    one_line(caught, "index 129", "40 training rows")
+def test_an_untargeted_import_takes_no_target() -> None:
+    for name in ("target_index", "target_label", "adversarial_label"):
+        with pytest.raises(ValueError, match=f"not targeted, so it takes no {name}"):
+            settings("a", targeted=False, **{name: 1})
+    names = [[measure.name for measure in settings("a", targeted=targeted).measures] for targeted in (True, False)]
+    assert names[0] == ["success", "untriggered_success", "adversarial_confidence", "accuracy"]
+    assert names[1] == ["peak_accuracy", "first_epoch", "accuracy"]
+    assert [settings("a", targeted=targeted).history_level for targeted in (True, False)] == [None, 0.5]
 
 
 @pytest.mark.parametrize("name", ["none", "none.pth", "none.safetensors", "seed-{seed}"])
@@ -237,31 +214,6 @@ def test_a_missing_path_is_one_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(SettingsError) as early:
         settings(tmp_path / name).files(4)
     one_line(early, str(tmp_path / name).replace("{seed}", "4"), "'elsewhere'")
-
-
-def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
-        imported(tmp_path)
-    one_line(caught, tmp_path, "no poisons")
-    with pytest.raises(SettingsError):
-        settings(tmp_path).files(0)
-
-
-def test_a_hostile_pickle_runs_no_code(tmp_path: Path) -> None:
-    class Hostile:
-        def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-            return Path.touch, (tmp_path / "ran",)
-
-    folder = tmp_path / "folder"
-    write_benchmark(folder, poison_set())
-    (folder / "poisons.pickle").write_bytes(pickle.dumps([Hostile()]))
-    with pytest.raises(DataError) as caught:
-        imported(folder)
-    one_line(caught, folder)
-    assert not (tmp_path / "ran").exists()
-
-
-# --- settings ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("eps", [255, 8, 0.5])
@@ -283,9 +235,9 @@ def test_an_import_needs_no_surrogates() -> None:
 
 
 def test_a_backdoors_untriggered_images_come_along(tmp_path: Path) -> None:
-    truth = poison_set(targets=3, untriggered=pixels(3, 77))
+    truth = poison_set(goal=goal_of(3, untriggered=pixels(3, 77)))
     truth.save(tmp_path / "a.safetensors")
     found = imported(tmp_path / "a.safetensors")
     same(found, truth)
-    assert found.untriggered is not None
-    assert torch.equal(found.untriggered, pixels(3, 77))
+    assert found.goal.untriggered is not None
+    assert torch.equal(found.goal.untriggered, pixels(3, 77))

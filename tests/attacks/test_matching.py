@@ -19,11 +19,11 @@ from poisonlab.config.defenses.random_noise import RandomNoise as RandomNoiseSet
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.augmentation import augment
 from poisonlab.data.training_set import TrainingSet
-from poisonlab.defenses.defense import Batch, Defense
 from poisonlab.defenses.friendly_noise import FriendlyNoise
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.randomness import generator
+from poisonlab.training.defense import Batch, Defense
 from poisonlab.training.loop import train
 
 STILL = Augmentation(kind="none")

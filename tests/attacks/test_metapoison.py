@@ -349,7 +349,7 @@ def test_the_adversarial_class_has_its_share_of_every_batch(
     world = World(dataset(sizes=sizes))
     labels = world.data.train_labels
     poisons = world.craft(poisons_per_batch=poisons_per_batch, unroll=2, batch_size=12)
-    aim, bases = poisons.adversarial_label, set(poisons.indices.tolist())
+    aim, bases = int(poisons.goal.adversarial_labels[0]), set(poisons.indices.tolist())
     share = round(12 * sizes[aim] / 60)
     # A tenth of the images is poisoned, so a tenth of a batch of 12 is one poison.
     most = poisons_per_batch or 1
@@ -423,10 +423,10 @@ def test_the_target_is_the_test_image(calls: list[Call]) -> None:
     world = World()
     poisons = world.craft()
     target = world.data.test_images[poisons.facts["target_index"]]
-    assert torch.equal(poisons.targets[0], target)
+    assert torch.equal(poisons.goal.targets[0], target)
     assert torch.allclose(calls[0].target, world.normalize(target[None] / 255))
-    assert int(poisons.target_labels[0]) == int(world.data.test_labels[poisons.facts["target_index"]])
-    assert int(poisons.target_labels[0]) != poisons.adversarial_label
+    assert int(poisons.goal.target_labels[0]) == int(world.data.test_labels[poisons.facts["target_index"]])
+    assert int(poisons.goal.target_labels[0]) != int(poisons.goal.adversarial_labels[0])
     assert all(call.lr == 0.1 for call in calls)
 
 
@@ -560,27 +560,6 @@ def test_the_attack_lowers_the_adversarial_loss() -> None:
     assert (idle - attacked)[10:].min() > -0.5
 
 
-@pytest.mark.parametrize("eps", [0.5, 2.9, 16, 255])
-def test_shipped_poisons_keep_the_bound(eps: float) -> None:
-    world = World()
-    for seed in range(3):
-        poisons = world.craft(seed=seed, eps=eps, steps=10, sweep="batch")
-        assert poisons.images.dtype == torch.uint8
-        change = poisons.images.int() - poisons.base_images.int()
-        # A pixel may have to stop at black or white, but not every one of three hundred does.
-        assert change.abs().max() == int(eps) if eps < 100 else change.abs().max() > 60
-        assert torch.equal(poisons.base_images, world.data.train_images[poisons.indices])
-        assert (world.data.train_labels[poisons.indices] == poisons.adversarial_label).all()
-        assert torch.equal(poisons.labels, world.data.train_labels[poisons.indices])
-
-
-def test_float_poisons_keep_the_bound_and_the_box() -> None:
-    poisons = World().craft(precision="float32", eps=20.5, steps=6)
-    assert poisons.images.min() >= 0
-    assert poisons.images.max() <= 1
-    assert 20 < poisons.largest_change() <= 20.5 + 1e-3
-
-
 def test_with_recolor_the_additive_part_keeps_eps_and_the_colours_theirs() -> None:
     world = World()
     settings = options(recolor=Recolor(bound=0.03, grid=3, lr=0.2), eps=6, steps=6)
@@ -615,15 +594,6 @@ def test_smoother_colours_cost_less() -> None:
     assert spread[1] < spread[0] / 2
 
 
-def test_same_seed_same_poisons() -> None:
-    first, again, other = World().craft(seed=3), World().craft(seed=3), World().craft(seed=4)
-    assert torch.equal(first.images, again.images)
-    assert torch.equal(first.diagnostics["adversarial_loss"], again.diagnostics["adversarial_loss"])
-    assert not torch.equal(first.diagnostics["adversarial_loss"], other.diagnostics["adversarial_loss"])
-    torch.manual_seed(99)
-    assert torch.equal(first.images, World().craft(seed=3).images)
-
-
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
 
@@ -650,10 +620,6 @@ def test_a_diverged_surrogate_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
     refused(World(), PoisonlabError, "not finite at crafting step 2", poisons_per_batch=3)
 
 
-def test_a_budget_beyond_the_class_is_one_line() -> None:
-    refused(World(), SettingsError, "lower the budget", budget=0.9)
-
-
 def test_grey_images_have_no_colours_to_change() -> None:
     refused(World(dataset(channels=1)), SettingsError, "recolor", recolor=Recolor())
 
@@ -668,5 +634,5 @@ def test_poisoning_the_whole_class_leaves_no_clean_images_of_it(calls: list[Call
     poisons = world.craft(budget=1 / 3, poisons_per_batch=5)
     assert len(poisons.indices) == 20
     for call in calls:
-        assert call.batches[0][1].eq(poisons.adversarial_label).sum() == 5
-        assert call.batches[1][1].eq(poisons.adversarial_label).sum() == 0
+        assert call.batches[0][1].eq(int(poisons.goal.adversarial_labels[0])).sum() == 5
+        assert call.batches[1][1].eq(int(poisons.goal.adversarial_labels[0])).sum() == 0

@@ -59,7 +59,7 @@ def test_every_poison_meets_the_target() -> None:
     poisons = frogs(*models, steps=300, eps=100)
     for model in models:
         model.double().eval()
-        goal = model.extract(doubled(poisons.targets / 255.0))
+        goal = model.extract(doubled(poisons.goal.targets / 255.0))
         before = (model.extract(doubled(poisons.base_images / 255.0)) - goal).norm(dim=1)
         after = (model.extract(doubled(poisons.images / 255.0)) - goal).norm(dim=1)
         assert (after < before / 10).all()
@@ -68,7 +68,7 @@ def test_every_poison_meets_the_target() -> None:
 def test_beta_pulls_to_the_watermarked_base() -> None:
     options = {"watermark": 0.3, "eps": 255, "steps": 60, "precision": "float32"}
     free, held = frogs(**options), frogs(beta=100.0, **options)
-    marked = held.base_images / 255 + 0.3 * (held.targets / 255.0 - held.base_images / 255)
+    marked = held.base_images / 255 + 0.3 * (held.goal.targets / 255.0 - held.base_images / 255)
     far, near = ((poisons.images - marked).abs().mean() for poisons in (free, held))
     assert near < far / 5
     assert (held.images - held.base_images / 255).abs().mean() > 3 * near

@@ -516,12 +516,17 @@ DEFENSES: list[dict[str, Any]] = [
     {"name": "dp-sgd", "apply": [{"method": "dp-sgd", "delta": 1e-5}, {"method": "random-noise",
      "distribution": "uniform"}]},
     {"name": "others", "apply": [{"method": "epic", "stop_after": 9}, {"method": "gradient-shaping"},
-     {"method": "adversarial-poisoning"}, {"method": "strong-augmentation", "kind": "mixup", "ways": 3}]},
+     {"method": "adversarial-poisoning"}, {"method": "strong-augmentation", "kind": "mixup", "ways": 3},
+     {"method": "early-stopping"}]},
 ]  # fmt: skip
 
 
 def test_every_kind_of_defense_survives_the_command_line() -> None:
-    read = read_study(changed("defenses", value=DEFENSES))
+    study = changed("defenses", value=DEFENSES)
+    with pytest.raises(SettingsError, match=r"defense 'others' stops early.*set dataset\.validation"):
+        read_study(study)
+    study["dataset"]["validation"] = {"share": 0.1}
+    read = read_study(study)
     assert Study.model_validate(parse(spec(**read.model_dump(mode="json")))) == read
     named = {defense["method"] for row in DEFENSES for defense in row.get("apply", ())}
     known = Study.model_json_schema()["$defs"]["Row"]["properties"]["apply"]["items"]["discriminator"]["mapping"]

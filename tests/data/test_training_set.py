@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch import Tensor
 
-from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.artifacts.dataset import read_dataset, save_dataset
+from poisonlab.artifacts.poison_set import Goal, PoisonSet
+from poisonlab.config.start import Start
+from poisonlab.config.validation import Validation
 from poisonlab.data.dataset import ImageDataset, channel_statistics
-from poisonlab.data.training_set import TrainingSet, origins, pixels, poisoned_examples, training_set
+from poisonlab.data.training_set import (
+    TrainingSet,
+    clean_rows,
+    fine_tuning_rows,
+    held_out,
+    origins,
+    pixels,
+    poisoned_examples,
+    pretraining_rows,
+    split_validation,
+    training_set,
+)
 from poisonlab.errors import DataError
 
 
@@ -32,9 +51,6 @@ def poison_set(indices: list[int], images: Tensor | None = None, labels: list[in
         images=images,
         labels=torch.tensor(labels or [2] * len(indices)),
         base_images=torch.zeros(images.shape, dtype=torch.uint8),
-        targets=torch.zeros(1, *images.shape[1:], dtype=torch.uint8),
-        target_labels=torch.tensor([0]),
-        adversarial_label=2,
     )
 
 
@@ -124,6 +140,9 @@ def test_without_poisons_nothing_is_poisoned() -> None:
 def test_poisons_of_another_dataset_are_refused() -> None:
     with pytest.raises(DataError, match="another dataset"):
         training_set(dataset(), poison_set([0], pictures(1, shape=(2, 4, 4))))
+    nowhere = Goal(pictures(1), torch.tensor([0]), torch.tensor([3]))
+    with pytest.raises(DataError, match=r"adversarial labels lie in \[3, 3\] but the dataset has 3 classes"):
+        training_set(dataset(), replace(poison_set([0]), goal=nowhere))
     with pytest.raises(DataError, match="row 8"):
         training_set(dataset(), poison_set([3, 8]))
 
@@ -178,3 +197,98 @@ def test_datasets_that_contradict_themselves_are_refused(change: dict[str, objec
     with pytest.raises(DataError) as caught:
         ImageDataset(**parts)
     assert "\n" not in str(caught.value)
+
+
+# --- validation -------------------------------------------------------------------------------------------------------
+
+
+def validated(count: int = 30, **options: Any) -> ImageDataset:
+    return replace(dataset(count), validation=Validation(**options))
+
+
+def test_nothing_is_set_apart_by_default() -> None:
+    data = training_set(dataset())
+    assert split_validation(dataset(), data) == (data, None)
+    assert clean_rows(dataset()) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "of_each"), [({"per_class": 2}, 2), ({"share": 0.34}, 3), ({"share": 0.01}, 1), ({"share": 0.9}, 9)]
+)
+def test_images_of_every_class_are_set_apart(options: dict[str, Any], of_each: int) -> None:
+    data = validated(**options)
+    rows = held_out(data.train_labels, data.validation)
+    assert rows.tolist() == sorted(set(rows.tolist()))
+    assert torch.bincount(data.train_labels[rows]).tolist() == [of_each] * 3
+    others = [held_out(data.train_labels, Validation(seed=seed, **options)) for seed in (0, 1)]
+    assert torch.equal(rows, others[0])
+    assert not torch.equal(rows, others[1])
+
+
+def test_a_clean_split_is_neither_poisoned_nor_trained_on() -> None:
+    data = validated(per_class=2)
+    kept = fine_tuning_rows(data, Start())
+    assert kept is not None
+    train, held = split_validation(data, training_set(data, poison_set(kept[:5].tolist()), kept))
+    assert held is not None
+    apart = held_out(data.train_labels, data.validation)
+    assert sorted([*kept.tolist(), *apart.tolist()]) == list(range(30))
+    assert torch.equal(held.images, data.train_images[apart])
+    assert torch.equal(held.labels, data.train_labels[apart])
+    assert len(train) == 24
+    assert int(poisoned_examples(data, poison_set(kept[:5].tolist()), kept).sum()) == 5
+    with pytest.raises(DataError, match="not trained on"):
+        training_set(data, poison_set([int(apart[0])]), kept)
+
+
+def test_a_split_of_the_poisoned_set_holds_poisons_and_rows_keep_their_numbers() -> None:
+    data = validated(per_class=4, poisoned=True)
+    assert fine_tuning_rows(data, Start()) is None
+    poisons = poison_set([3, 4, 5, *[-1] * 15])
+    whole = training_set(data, poisons)
+    train, held = split_validation(data, whole)
+    assert held is not None
+    assert sorted([*train.rows.tolist(), *held.rows.tolist()]) == list(range(45))
+    assert torch.bincount(held.labels).tolist() == [4, 4, 4]
+    for part in (train, held):
+        assert torch.equal(part.images, whole.images[part.rows])
+        assert torch.equal(part.labels, whole.labels[part.rows])
+    # Four of the 25 of the class that most poisons are labelled with; by this seed some of them are poisons.
+    assert bool(poisoned_examples(data, poisons)[held.rows].any())
+
+
+def test_victims_and_surrogates_share_what_a_clean_split_leaves() -> None:
+    data = validated(per_class=2)
+    free, kept = fine_tuning_rows(data, Start()), fine_tuning_rows(data, TUNED)
+    assert free is not None
+    assert kept is not None
+    assert [int((data.train_labels[kept] == label).sum()) for label in range(3)] == [3, 3, 3]
+    assert kept.tolist() == [row for row in free.tolist() if sum(free > row) < 9]
+    pretrained = pretraining_rows(data, 3)
+    assert pretrained is not None
+    assert sorted([*pretrained.tolist(), *kept.tolist()]) == free.tolist()
+    assert torch.equal(pretraining_rows(data, 0), free)
+    assert pretraining_rows(dataset(30), 0) is None
+    whole = pretraining_rows(dataset(30), 3)
+    assert whole is not None
+    assert whole.tolist() == list(range(21))
+
+
+TUNED = Start(scenario="fine-tune", fine_tune_per_class=3)
+
+
+def test_a_split_leaves_something_to_train_on() -> None:
+    data = validated(per_class=10)
+    with pytest.raises(DataError, match=r"takes 10 images of class 0, which has 10: leave some") as caught:
+        clean_rows(data)
+    assert "\n" not in str(caught.value)
+    for options in ({}, {"share": 0.5, "per_class": 1}):
+        with pytest.raises(ValidationError, match="either share or per_class"):
+            Validation(**options)
+
+
+def test_a_dataset_on_disk_remembers_its_split(tmp_path: Path) -> None:
+    for name, data in (("with", validated(share=0.2, poisoned=True, seed=3)), ("without", dataset(30))):
+        save_dataset(tmp_path / name, data)
+        assert read_dataset(tmp_path / name).validation == data.validation
+    assert b"validation" not in (tmp_path / "without").read_bytes()

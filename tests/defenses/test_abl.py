@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
-from tiny import MEAN, RANDOM_NOISE, STD, KilledError, network
+from tiny import MEAN, STD, STILL, data_set, network
 from torch import Tensor, nn
 
 from poisonlab.config.defenses.abl import Abl as Settings
-from poisonlab.config.recipe import Augmentation, Recipe
+from poisonlab.config.recipe import Recipe
 from poisonlab.config.recipes import PUBLISHED, NamedRecipe
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.abl import build
-from poisonlab.defenses.build import build_defenses
-from poisonlab.defenses.defense import Batch, Defense, EpochEnd
 from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
-from poisonlab.training.checkpoint import Checkpoint
+from poisonlab.training.defense import Batch, Defense, EpochEnd
 from poisonlab.training.loop import train
-
-STILL = Augmentation(kind="none")
 
 
 def phases(isolation: int, fine_tune: int, unlearn: int, **more: Any) -> Settings:
@@ -135,11 +130,6 @@ def test_labels_may_be_probabilities() -> None:
             )
 
 
-def tiny_set(count: int = 25) -> TrainingSet:
-    images = torch.randint(0, 256, (count, 2, 6, 6), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
-    return TrainingSet(images, torch.arange(count) % 3, 5 * torch.arange(count) + 2)
-
-
 @torch.no_grad()
 def lowest_by_hand(model: Classifier, data: TrainingSet, count: int) -> set[int]:
     inputs = (data.images.double() / 255 - torch.tensor(MEAN).view(1, 2, 1, 1)) / torch.tensor(STD).view(1, 2, 1, 1)
@@ -149,7 +139,7 @@ def lowest_by_hand(model: Classifier, data: TrainingSet, count: int) -> set[int]
 
 @pytest.mark.parametrize(("share", "count"), [(0.04, 1), (0.07, 1), (0.28, 7), (0.5, 12)])
 def test_the_lowest_losses_are_isolated(share: float, count: int) -> None:
-    data, model = tiny_set(), network()
+    data, model = data_set(25), network()
     defense = build(phases(2, 1, 1, share=share))
     end = EpochEnd(1, model.eval(), Normalize(MEAN, STD), data, data, defense.schedule(Recipe()))
     expected = lowest_by_hand(model, data, count)
@@ -158,7 +148,7 @@ def test_the_lowest_losses_are_isolated(share: float, count: int) -> None:
 
 
 def test_of_equal_losses_the_lowest_rows_are_isolated() -> None:
-    data = tiny_set(12)
+    data = data_set(12)
     same = TrainingSet(data.images[:1].expand(12, -1, -1, -1), torch.tensor([0, 1] * 6), data.rows)
     model = network().eval()
     model.head.bias.data = torch.tensor([-9.0, 9.0, 0.0])
@@ -169,7 +159,7 @@ def test_of_equal_losses_the_lowest_rows_are_isolated() -> None:
 
 def test_a_share_of_nothing_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"share 0\.03 of 25 examples isolates none: raise it"):
-        train(network(), Normalize(MEAN, STD), tiny_set(), Recipe(), seed=0, defenses=[build(Settings(share=0.03))])
+        train(network(), Normalize(MEAN, STD), data_set(25), Recipe(), seed=0, defenses=[build(Settings(share=0.03))])
     with pytest.raises(ValidationError, match="less than 1"):
         Settings(share=1)
 
@@ -188,64 +178,26 @@ class Spy(Defense):
 @pytest.mark.parametrize("lengths", [(2, 3, 2), (1, 1, 1), (1, 2, 0)])
 def test_which_examples_are_trained_in_which_epoch(lengths: tuple[int, int, int]) -> None:
     isolation, fine_tune, unlearn = lengths
-    data, model, spy = tiny_set(), network(), Spy()
+    data, model, spy = data_set(25), network(), Spy()
     isolated: list[set[int]] = []
-    at_last: list[int] = []
 
     def observe(now: nn.Module, left: TrainingSet, costly: bool) -> dict[str, float]:
         isolated.append(lowest_by_hand(model, data, 5))
-        at_last[:] = left.rows.tolist()
         return {}
 
     settings = phases(*lengths, share=0.2)
     recipe = Recipe(epochs=40, batch_size=8, lr=0.02)
-    history = train(model, Normalize(MEAN, STD), data, recipe, seed=0, defenses=[build(settings), spy], observe=observe)
+    defenses = [build(settings), spy]
+    ended = train(model, Normalize(MEAN, STD), data, recipe, seed=0, defenses=defenses, observe=observe)
     chosen = isolated[isolation - 1]
     trained = [sorted(row for at, rows in spy.seen for row in rows if at == epoch) for epoch in range(sum(lengths))]
     everything = data.rows.tolist()
     others = [row for row in everything if row not in chosen]
     assert trained == [everything] * isolation + [others] * fine_tune + [sorted(chosen)] * unlearn
     # What counts as kept in the end is what was not isolated, although unlearning trained on the isolated.
-    assert sorted(at_last) == others
-    assert len(history) == sum(lengths)
-    assert all(record["lr"] == 5e-4 and record["train_loss"] < 0 for record in history[isolation + fine_tune :])
-
-
-def final_weights(saved: Path | None = None, kill_at: int | None = None) -> Tensor:
-    """After 2, 3 and 2 epochs of the phases; with ``kill_at``, interrupted after so many and gone on with."""
-    rows = [
-        {"method": "abl", "isolation_epochs": 2, "fine_tune_epochs": 3, "unlearn_epochs": 2, "share": 0.2},
-        RANDOM_NOISE,
-    ]
-    recipe = Recipe(epochs=40, batch_size=8, lr=0.02, augmentation=Augmentation(pixels=1))
-
-    def run(model: nn.Module, stop: int | None) -> Tensor:
-        epochs = []
-
-        def observe(model: nn.Module, data: TrainingSet, costly: bool) -> dict[str, float]:
-            epochs.append(1)
-            if len(epochs) == stop:
-                raise KilledError
-            return {}
-
-        state = None if saved is None else Checkpoint(saved, "f", interval=0)
-        defenses = build_defenses(rows, noise=None)
-        normalize = Normalize(MEAN, STD)
-        train(model, normalize, tiny_set(), recipe, seed=0, defenses=defenses, observe=observe, checkpoint=state)
-        return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-
-    if kill_at is not None:
-        with pytest.raises(KilledError):
-            run(network(), kill_at + 1)
-        return run(network(seed=9), None)
-    return run(network(), None)
-
-
-def test_an_interrupted_training_resumes_to_the_bit(tmp_path: Path) -> None:
-    uninterrupted = final_weights()
-    assert bool(torch.isfinite(uninterrupted).all())
-    for epochs in range(1, 7):
-        assert torch.equal(final_weights(tmp_path / f"{epochs}", kill_at=epochs), uninterrupted), epochs
+    assert sorted(ended.data.rows.tolist()) == others
+    assert len(ended.history) == sum(lengths)
+    assert all(record["lr"] == 5e-4 and record["train_loss"] < 0 for record in ended.history[isolation + fine_tune :])
 
 
 def stamped(images: Tensor) -> Tensor:
@@ -276,7 +228,8 @@ def test_a_patch_is_learned_without_it_and_unlearned_with_it() -> None:
     normalize = Normalize((0.5, 0.5), (0.2, 0.2))
 
     def outcomes(*defenses: Defense) -> tuple[list[tuple[float, float]], list[Tensor]]:
-        """After each epoch: fraction of patched images taken for class 0, and test accuracy; rows of the next one."""
+        """After each epoch: fraction of patched images taken for class 0, and test accuracy; rows trained on in each
+        epoch, and those left at the end."""
         torch.manual_seed(0)
         convolution = nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten()
         model = Classifier(
@@ -293,8 +246,8 @@ def test_a_patch_is_learned_without_it_and_unlearned_with_it() -> None:
             return {}
 
         recipe = Recipe(epochs=6, batch_size=16, lr=0.02, augmentation=STILL)
-        train(model, normalize, data, recipe, seed=0, defenses=defenses, observe=observe)
-        return measured, rows
+        ended = train(model, normalize, data, recipe, seed=0, defenses=defenses, observe=observe)
+        return measured, [*rows, ended.data.rows]
 
     undefended, _ = outcomes()
     assert undefended[-1][0] > 0.9
@@ -302,7 +255,7 @@ def test_a_patch_is_learned_without_it_and_unlearned_with_it() -> None:
     measured, rows = outcomes(build(phases(3, 6, 4, share=0.05, unlearn_lr=3e-3)))
     # Unlearning trains on what fine-tuning left out; after it the others are handed back, as held to be clean.
     isolated = torch.ones(800, dtype=torch.bool).index_fill_(0, rows[-1], False)
-    assert sorted(rows[8].tolist()) == isolated.nonzero()[:, 0].tolist()
+    assert sorted(rows[9].tolist()) == isolated.nonzero()[:, 0].tolist()
     # One in ten of all, and most of the isolated.
     assert patched.float().mean() < 0.12
     assert int(isolated.sum()) == 40

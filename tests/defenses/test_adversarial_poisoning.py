@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import MEAN, RANDOM_NOISE, STD, batch_of, network, state, trained
+from tiny import MEAN, STD, batch_of, network
 from torch import Tensor, nn
 
 from poisonlab.defenses.adversarial_poisoning import (
@@ -22,11 +20,10 @@ from poisonlab.defenses.adversarial_poisoning import (
     poison_count,
     weight_gradient,
 )
-from poisonlab.defenses.defense import Batch
 from poisonlab.models.classifier import FrozenFeatures, Normalize
 from poisonlab.models.gradient_angle import matching_loss
+from poisonlab.training.defense import Batch
 
-AP = {"method": "adversarial-poisoning", "share": 0.5}
 NORMALIZE = Normalize(MEAN, STD)
 
 # --- the rule -------------------------------------------------------------------------------------------------
@@ -84,24 +81,6 @@ def test_against_logistic_regression_with_finite_differences() -> None:
     assert torch.equal(changed[3:], inputs[3:])
 
 
-def test_the_gradient_of_the_objective_is_that_of_finite_differences() -> None:
-    model = network().double().eval()
-    batch = batch_of(model, images=torch.rand(4, 2, 6, 6, generator=torch.Generator().manual_seed(1)).double())
-    goal = weight_gradient(model, batch.images[2:], torch.tensor([1, 1]))
-    assert not any(part.requires_grad for part in goal)
-
-    def objective(inputs: Tensor) -> Tensor:
-        return matching_loss(weight_gradient(model, inputs, batch.labels[:2], create_graph=True), goal)
-
-    inputs = batch.images[:2].requires_grad_(True)
-    assert torch.autograd.gradcheck(objective, inputs, fast_mode=True)
-    vectors = [
-        torch.cat([g.flatten() for g in weight_gradient(model, x.detach(), y)])
-        for x, y in ((inputs, batch.labels[:2]), (batch.images[2:], torch.tensor([1, 1])))
-    ]
-    torch.testing.assert_close(objective(inputs), 1 - F.cosine_similarity(vectors[0], vectors[1], dim=0))
-
-
 def test_a_zero_gradient_gives_no_direction_instead_of_nan() -> None:
     zero = torch.zeros(3, requires_grad=True)
     value = matching_loss([zero], [torch.ones(3)])
@@ -145,48 +124,6 @@ def test_how_many_are_poisoned(size: int, share: float, count: int) -> None:
 # --- in a batch -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
-def test_only_the_first_part_changes_and_turns_towards_the_targets(share: float) -> None:
-    model = network().train()
-    images = torch.rand(12, 2, 6, 6, generator=torch.Generator().manual_seed(8))
-    batch = batch_of(model, images=NORMALIZE(images))
-    count = round(12 * share)
-    inputs, labels = build(Settings(share=share)).change_inputs(batch)
-    assert labels is batch.labels
-    assert torch.equal(inputs[count:], batch.images[count:])
-    assert (inputs[:count] != batch.images[:count]).flatten(1).any(1).all()
-    changed = inputs * NORMALIZE.std + NORMALIZE.mean
-    assert (changed - images).abs().max() <= 16 / 255 + 1e-6
-    assert changed.min() >= -1e-6
-    assert changed.max() <= 1 + 1e-6
-
-    model.eval()
-    fake = most_frequent(batch.labels[:count]).expand(12 - count)
-    goal = weight_gradient(model, batch.images[count:], fake)
-
-    def angle(inputs: Tensor) -> float:
-        return matching_loss(weight_gradient(model, inputs[:count], labels[:count]), goal).item()
-
-    assert angle(inputs) < angle(batch.images) - 0.01
-
-
-def test_the_network_is_left_as_it_was() -> None:
-    model = network().train()
-    model.extract.get_submodule("1").eval()
-    next(model.parameters()).grad = torch.ones(4, 2, 3, 3)
-    before, drawn = state(model), torch.get_rng_state()
-    build(Settings()).change_inputs(batch_of(model))
-    assert state(model) == before
-    assert torch.equal(torch.get_rng_state(), drawn)
-
-
-def test_the_generator_decides() -> None:
-    defense = build(Settings())
-    first, again, other = (defense.change_inputs(batch_of(network().train(), seed=seed))[0] for seed in (1, 1, 2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
 def test_a_batch_of_one_is_left_alone() -> None:
     batch = batch_of(network(), count=1)
     inputs, labels = build(Settings()).change_inputs(batch)
@@ -207,15 +144,6 @@ def test_of_frozen_features_only_the_head_is_matched() -> None:
     assert torch.equal(changed[6:], batch.images[6:])
 
 
-def test_certain_probabilities_are_the_classes() -> None:
-    batch = batch_of(network())
-    certain = F.one_hot(batch.labels, 3).float()
-    expected, _ = build(Settings()).change_inputs(batch)
-    changed, labels = build(Settings()).change_inputs(replace(batch_of(network()), labels=certain))
-    assert labels is certain
-    torch.testing.assert_close(changed, expected)
-
-
 def test_the_fake_label_of_mixed_labels_is_their_most_frequent_largest() -> None:
     """Classes 1, 1 and 0 lead; class 2 has the largest mass and leads nowhere."""
     mixed = torch.tensor([[0.05, 0.5, 0.45], [0.05, 0.5, 0.45], [0.55, 0.0, 0.45], [1, 0, 0], [0, 0, 1], [0, 1, 0]])
@@ -231,13 +159,3 @@ def test_the_fake_label_of_mixed_labels_is_their_most_frequent_largest() -> None
     fallen = [angle(batch.images, fake) - angle(changed, fake) for fake in range(3)]
     assert fallen[1] > 0.01
     assert fallen[1] == max(fallen)
-
-
-# --- in training ----------------------------------------------------------------------------------------------
-
-
-def test_it_trains_alone_and_with_noise_and_resumes_to_the_bit(tmp_path: Path) -> None:
-    runs = [trained(rows) for rows in ([], [AP], [RANDOM_NOISE, AP])]
-    assert all(bool(torch.isfinite(weights).all()) for weights in runs)
-    assert len({tuple(weights.tolist()) for weights in runs}) == 3
-    assert torch.equal(trained([RANDOM_NOISE, AP], saved=tmp_path / "state"), runs[2])

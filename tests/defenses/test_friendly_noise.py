@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import state
 from torch import Tensor, nn
 
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise as Settings
 from poisonlab.data.training_set import TrainingSet
-from poisonlab.defenses.build import build_defenses
-from poisonlab.defenses.defense import Batch
 from poisonlab.defenses.friendly_noise import FriendlyNoise, build, friendly_noise
 from poisonlab.errors import DataError, PoisonlabError
 from poisonlab.models.classifier import Normalize
+from poisonlab.training.defense import Batch
 
 
 class Smooth(nn.Module):
@@ -282,47 +280,26 @@ def test_bfloat16_stays_near_float32(settings: Settings) -> None:
     assert torch.allclose(full, half, atol=1e-3)
 
 
-def test_the_model_is_left_as_it_was() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.LazyLinear(3))
-    model(torch.zeros(2, 3, 8, 8))
-    model[0].weight.requires_grad_(False)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    for training in (True, False):
-        model.train(training)
-        friendly_noise(model, pictures(3, 3, 8, 8), Settings(steps=2))
-        assert model.training is training
-        assert all(module.training is training for module in model.modules())
-        assert [p.requires_grad for p in model.parameters()] == [False] + [True] * 5
-        assert all(p.grad is None for p in model.parameters())
-        assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-
-
-def test_modules_in_a_mode_of_their_own_are_left_in_it() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(3))
-    model(torch.zeros(2, 3, 8, 8))
-    model.train()
+def test_the_network_judges_in_eval_mode_and_is_left_as_it_was() -> None:
+    layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 3)
+    model, images, settings = nn.Sequential(*layers).train(), pictures(3, 3, 8, 8), Settings(steps=3)
     model[1].eval()
-    friendly_noise(model, pictures(3, 3, 8, 8), Settings(steps=1))
-    assert [module.training for module in model] == [True, False, True, True]
-
-
-def test_the_network_judges_in_eval_mode() -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(192, 3)).train()
-    images, settings = pictures(3, 3, 8, 8), Settings(steps=3)
-    first = friendly_noise(model, images, settings)
-    assert torch.equal(first, friendly_noise(model, images, settings))
-    assert torch.equal(first, friendly_noise(model.eval(), images, settings))
+    model[0].weight.requires_grad_(False)
+    before = state(model)
+    noise = friendly_noise(model, images, settings)
+    assert state(model) == before
+    assert torch.equal(noise, friendly_noise(model.eval(), images, settings))
 
 
 def test_a_diverged_model_is_an_error_and_is_left_as_it_was() -> None:
     model = Smooth().train()
     with torch.no_grad():
         model.body[0].weight.fill_(float("nan"))
+    before = state(model)
     with pytest.raises(PoisonlabError, match="not finite") as caught:
         friendly_noise(model, pictures(2, 3, 8, 8), Settings(steps=2))
     assert "\n" not in str(caught.value)
-    assert model.training
-    assert all(p.requires_grad for p in model.parameters())
+    assert state(model) == before
 
 
 class BreaksNearby(nn.Module):
@@ -397,18 +374,3 @@ def test_build_starts_at_def_epoch_and_idles_without_noise() -> None:
     assert torch.equal(defense.change_batch(batch_of(images, [0], 2)), images)
     assert not torch.equal(defense.change_batch(batch_of(images, [0], 3)), images)
     assert torch.equal(build(Settings(), None).change_batch(batch_of(images, [0], 9)), images)
-
-
-def test_build_defenses_keeps_the_order() -> None:
-    rows: list[dict[str, Any]] = [
-        {"method": "random-noise", "distribution": "bernoulli", "mu": 255},
-        {"method": "friendly-noise", "def_epoch": 0},
-    ]
-    images = torch.rand(1, 3, 2, 2)
-    noise = torch.full((1, 3, 2, 2), 0.25)
-    for order, clamped in ((rows, True), (rows[::-1], False)):
-        batch = batch_of(images, [0], 0)
-        for defense in build_defenses(order, noise=noise):
-            batch = batch_of(defense.change_batch(batch), [0], 0)
-        # Only what comes last has the last word: friendly noise clamps, random noise does not.
-        assert bool(((batch.images >= 0) & (batch.images <= 1)).all()) is clamped

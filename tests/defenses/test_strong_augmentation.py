@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,24 +13,20 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 from scipy import stats
-from tiny import MEAN, RANDOM_NOISE, STD, batch_of, network, state, trained
+from tiny import MEAN, STD, batch_of, network
 from torch import Tensor, nn
 
-from poisonlab.config.recipe import Augmentation, Recipe
-from poisonlab.data.training_set import TrainingSet
-from poisonlab.defenses.defense import Batch
 from poisonlab.defenses.strong_augmentation import (
     Settings,
     StrongAugmentation,
     box,
     build,
     class_count,
-    cutmix,
     dirichlet,
     mixup,
 )
 from poisonlab.models.classifier import Normalize
-from poisonlab.training.loop import train
+from poisonlab.training.defense import Batch
 
 KINDS = ("mixup", "cutmix", "cutout")
 
@@ -91,17 +85,6 @@ def test_mixup_takes_each_image_with_the_same_weights_and_labels_follow(ways: in
     for j in range(1, ways):
         parts[torch.arange(8), torch.randperm(8, generator=same)] -= weights[j].float()
     torch.testing.assert_close(parts, weights[0].float() * torch.eye(8))
-
-
-def test_the_loss_of_mixed_labels_is_the_weighted_loss_of_its_parts() -> None:
-    batch = batch_of(network().double(), images=torch.rand(9, 2, 6, 6, dtype=torch.float64, generator=stream(5)))
-    inputs, labels = made("mixup", ways=3).change_inputs(batch)
-    logits = batch.model.eval()(inputs)
-    same = stream(0)
-    weights = dirichlet(1.0, 3, same)
-    orders = [torch.arange(9), *(torch.randperm(9, generator=same) for _ in range(2))]
-    expected = sum(w * F.cross_entropy(logits, batch.labels[o]) for w, o in zip(weights, orders, strict=True))
-    torch.testing.assert_close(F.cross_entropy(logits, labels), expected)
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
@@ -177,11 +160,6 @@ def test_every_centre_is_as_likely_and_the_border_cuts_off(share: float, rows: i
         assert stats.chisquare(frequencies[0], np.array(frequencies[1]) * 3000 / size).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("share", [0.0, 1e-4])
-def test_a_box_smaller_than_a_pixel_is_empty(share: float) -> None:
-    assert not box(torch.zeros(3, 1, 8, 8), torch.tensor(share), stream()).any()
-
-
 # --- cutout ---------------------------------------------------------------------------------------------------
 
 
@@ -236,23 +214,6 @@ def test_cutmix_labels_are_the_visible_pixels() -> None:
         active += first is not None
     # Of the active half, a box is too small to be seen with chance 1/256, or is filled from the same images.
     assert stats.binomtest(active, 300, 0.5 * 255 / 256).pvalue > 1e-3
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
-def test_cutmix_one_example_at_a_time(share: float) -> None:
-    images = torch.randn(5, 2, 7, 9, dtype=torch.float64, generator=stream(1))
-    labels = torch.rand(5, 3, dtype=torch.float64, generator=stream(2)).softmax(1)
-    mixed, shares = cutmix(images, labels, torch.tensor(share), stream(3))
-    same = stream(3)
-    order = torch.randperm(5, generator=same).tolist()
-    filled = box(images, torch.tensor(share), same).tolist()
-    weight = sum(map(sum, filled)) / 63
-    for i in range(5):
-        for y in range(7):
-            for x in range(9):
-                source = order[i] if filled[y][x] else i
-                assert torch.equal(mixed[i, :, y, x], images[source, :, y, x])
-        torch.testing.assert_close(shares[i], (1 - weight) * labels[i] + weight * labels[order[i]])
 
 
 @pytest.mark.parametrize(("alpha", "side"), [(1e12, 22), (1.0, 32)])
@@ -359,20 +320,6 @@ def test_one_after_the_other_keeps_the_mass(kind: str) -> None:
     torch.testing.assert_close(labels.sum(0), torch.full((3,), 4.0))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_generator_decides_and_the_network_is_left_as_it_was(kind: str) -> None:
-    layers = nn.Sequential(network().train())
-    layers[0].extract.get_submodule("1").eval()
-    next(layers.parameters()).grad = torch.ones(4, 2, 3, 3)
-    before, drawn = state(layers), torch.get_rng_state()
-    defense = made(kind, copies=2, warmup_epochs=0)
-    first, again, other = (defense.change_inputs(batch_of(layers, seed=seed))[0] for seed in (1, 1, 2))
-    assert state(layers) == before
-    assert torch.equal(torch.get_rng_state(), drawn)
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
 def test_the_number_of_classes_does_not_depend_on_the_labels() -> None:
     model = network()
     images = torch.zeros(0, 2, 6, 6)
@@ -403,93 +350,3 @@ def test_impossible_settings_are_named(settings: dict[str, object], problem: str
     with pytest.raises(ValidationError) as caught:
         Settings.model_validate(settings)
     assert problem in caught.value.errors()[0]["msg"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_settings_can_be_read_back(kind: str) -> None:
-    settings = Settings.model_validate({"kind": kind})
-    assert Settings.model_validate(settings.model_dump()) == settings
-
-
-# --- in training ----------------------------------------------------------------------------------------------
-
-
-def learned(*defenses: StrongAugmentation) -> tuple[nn.Module, Tensor, Tensor]:
-    """A linear network that knows its training examples, which are noise, by heart; these, normalised; their labels."""
-    torch.manual_seed(0)
-    images, labels = torch.rand(40, 2, 6, 6, generator=stream(1)), torch.arange(40) % 3
-    data = TrainingSet(images, labels, torch.arange(40))
-    model = nn.Sequential(nn.Flatten(), nn.Linear(72, 3))
-    recipe = Recipe(epochs=60, batch_size=20, augmentation=Augmentation(kind="none"), lr=0.05, channels_last=False)
-    normalize = Normalize(MEAN, STD)
-    train(model, normalize, data, recipe, seed=0, defenses=defenses)
-    return model, normalize(images), labels
-
-
-def test_mixtures_make_a_network_less_sure_of_what_it_was_trained_on() -> None:
-    def doubt(*defenses: StrongAugmentation) -> float:
-        model, inputs, _ = learned(*defenses)
-        with torch.no_grad():
-            return 1 - model(inputs).softmax(1).max(1).values.mean().item()
-
-    plain, two, four, boxes = doubt(), doubt(made("mixup")), doubt(made("mixup", ways=4)), doubt(made("cutmix"))
-    assert plain < 0.02
-    assert two > 2 * plain
-    assert four > 1.5 * two
-    assert boxes > 2 * plain
-
-
-def test_cutout_and_still_more_with_maxup_helps_where_a_part_of_the_image_is_missing() -> None:
-    def worst_loss(*defenses: StrongAugmentation) -> float:
-        """With the box of 3 x 3 pixels missing that is the worst for each image."""
-        model, inputs, labels = learned(*defenses)
-        found = []
-        for y in range(6):
-            for x in range(6):
-                cut = inputs.clone()
-                cut[:, :, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = 0
-                with torch.no_grad():
-                    found.append(F.cross_entropy(model(cut), labels, reduction="none"))
-        return torch.stack(found).max(0).values.mean().item()
-
-    cutout = worst_loss(made("cutout"))
-    assert cutout < 0.85 * worst_loss()
-    assert worst_loss(made("cutout", copies=4, warmup_epochs=0)) < 0.85 * cutout
-
-
-def test_a_step_of_the_loop_is_that_of_the_worst_copies() -> None:
-    """The gradient of one step of plain SGD, worked out by hand from the copies that the defense gives."""
-    model = network(dropout=0)
-    plain = copy.deepcopy(model).train()
-    still = Augmentation(kind="none")
-    recipe = Recipe(epochs=1, batch_size=6, lr=0.5, milestones=(), momentum=0, weight_decay=0, augmentation=still)
-    normalize = Normalize(MEAN, STD)
-    data = TrainingSet(torch.rand(6, 2, 6, 6, generator=stream()), torch.arange(6) % 3, torch.arange(6))
-    given: list[tuple[Tensor, Tensor]] = []
-
-    class Watched(StrongAugmentation):
-        def change_inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-            given.append(super().change_inputs(batch))
-            return given[-1]
-
-    settings = Settings(kind="mixup", copies=4, warmup_epochs=0)
-    train(model, normalize, data, recipe, seed=0, defenses=[Watched(settings)])
-    ((inputs, labels),) = given
-    logits = plain(inputs)
-    losses = -(labels * logits.log_softmax(1)).sum(1)
-    worst = torch.stack([losses[image::6].max() for image in range(6)]).mean()
-    weights = list(plain.parameters())
-    for new, old, slope in zip(model.parameters(), weights, torch.autograd.grad(worst, weights), strict=True):
-        torch.testing.assert_close(new, old - 0.5 * slope, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_it_trains_alone_and_with_others_and_resumes_to_the_bit(kind: str, tmp_path: Path) -> None:
-    one = {"method": "strong-augmentation", "kind": kind}
-    maxup = {**one, "copies": 2, "warmup_epochs": 1}
-    poisoning = {"method": "adversarial-poisoning", "steps": 1}
-    runs = [trained(rows) for rows in ([], [one], [maxup], [RANDOM_NOISE, maxup, poisoning], [poisoning, maxup])]
-    assert all(bool(torch.isfinite(weights).all()) for weights in runs)
-    assert len({tuple(weights.tolist()) for weights in runs}) == 5
-    rows = [RANDOM_NOISE, maxup, poisoning]
-    assert torch.equal(trained(rows, saved=tmp_path / "state"), runs[3])

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from planted import CLASSES, NORMALIZE, TARGET, accuracy, attack_success, draw, network, planted, triggered
+from planted import CLASSES, NORMALIZE, draw, network, planted
 from scipy import stats
 from torch import Tensor, nn
 
 from poisonlab.detection.deployment import CleanImages, Deployment, deploy, draw_clean
-from poisonlab.detection.neural_cleanse import Reversal, outlier_indices, repair, reverse_triggers, suspects
-from poisonlab.errors import SettingsError
+from poisonlab.detection.neural_cleanse import outlier_indices
 from poisonlab.models.classifier import Classifier
 
 SMALL = 4
@@ -60,24 +59,6 @@ def test_who_is_drawn_depends_on_the_stream_alone() -> None:
     assert sorted(first) != sorted(other)
     # Not simply the first of a class or of the set.
     assert sorted(first) != list(range(8))
-
-
-@pytest.mark.parametrize(
-    ("row", "words"),
-    [
-        ({"method": "strap"}, ["strap", "detection"]),
-        ({}, ["detection"]),
-        ({"method": "strip", "counts": 3}, ["counts"]),
-        ({"method": "strip", "convention": "blend", "alpha": 1.5}, ["alpha 1.5"]),
-        ({"method": "neural-cleanse", "success": 1.5}, ["success"]),
-    ],
-)
-def test_impossible_detectors_are_one_line(row: dict[str, Any], words: list[str]) -> None:
-    with pytest.raises(SettingsError) as caught:
-        deploy(row, linear(), NORMALIZE, clean_images(pictures(6, 1)), seed=0)
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
 
 
 # --- STRIP ----------------------------------------------------------------------------------------------------
@@ -148,72 +129,15 @@ def test_the_threshold_and_the_rejections_by_hand(fit: str, far: float) -> None:
     assert rejected(deployment, tested.float() / 255) == expected
 
 
-@pytest.mark.parametrize(
-    ("convention", "alpha"), [("superimpose", 1.0), ("superimpose", 0.4), ("blend", 0.5), ("blend", 0.8)]
-)
-def test_inputs_are_put_together_with_the_overlay(convention: str, alpha: float) -> None:
-    """Of two clean images one is the only overlay, whatever is drawn."""
-    model, images, tested = linear(), pictures(2, 1), pictures(30, 2)
-    deployment = strip(model, clean_images(images), count=3, convention=convention, alpha=alpha, far=0.5)
-
-    def mixed(image: Tensor) -> float:
-        one, overlay = image.numpy() / 255, images[0].numpy() / 255
-        if convention == "blend":
-            return bits(model, (1 - alpha) * one + alpha * overlay)
-        # In units of the normalised image: x + alpha * (o - mean) is normalised to n(x) + alpha * n(o).
-        return bits(model, one + alpha * (overlay - 0.5))
-
-    limit = mixed(images[1])
-    assert deployment.facts["threshold_bits"] == pytest.approx(limit, abs=1e-6)
-    expected = [mixed(image) < limit for image in tested]
-    assert 0 < sum(expected) < 30
-    assert rejected(deployment, tested) == expected
-
-
-def test_the_same_images_are_turned_away_again() -> None:
-    """Also when others came in between, and in another defender's hands with the same seed."""
-    model, clean, tested = linear(), clean_images(pictures(30, 1)), pictures(200, 2)
-    deployment = strip(model, clean, count=2, far=0.5)
-    first = rejected(deployment, tested)
-    rejected(deployment, pictures(7, 3))
-    assert rejected(deployment, tested) == first
-    assert rejected(strip(model, clean, count=2, far=0.5), tested) == first
-    # Two overlays per image are few enough for chance to matter.
-    assert rejected(strip(model, clean, seed=1, count=2, far=0.5), tested) != first
-
-
-def test_strip_leaves_the_network_as_it_was_and_says_what_can_be_kept() -> None:
-    model = nn.Sequential(nn.BatchNorm2d(3), linear()).train()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    deployment = strip(model, clean_images(pictures(30, 1)), count=3)
-    rejected(deployment, pictures(5, 2))
-    assert deployment.network is model
-    assert model.training
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert math.isfinite(json.loads(json.dumps(deployment.facts, allow_nan=False))["threshold_bits"])
-    assert deployment.tensors.keys() == {"clean_entropies"}
-    assert deployment.tensors["clean_entropies"].shape == (15,)
-    assert bool(torch.isfinite(deployment.tensors["clean_entropies"]).all())
-
-
-def test_a_planted_trigger_is_turned_away_and_clean_images_are_let_in() -> None:
-    case = planted()
-    clean = draw_clean(case.images[:200], case.labels[:200], CLASSES, 1.0, stream())
-    deployment = strip(case.model, clean, count=30)
-    tested, others = case.images[200:350], case.labels[200:350] != TARGET
-    assert np.mean(rejected(deployment, triggered(tested[others]))) > 0.8
-    assert np.mean(rejected(deployment, tested)) < 0.2
-
-
 # --- Neural Cleanse -------------------------------------------------------------------------------------------
 
-SEARCH = {"method": "neural-cleanse", "epochs": 40, "batch_size": 32, "repair_epochs": 5, "repair_lr": 0.05}
+SEARCH = {"method": "neural-cleanse", "epochs": 30, "batch_size": 16, "repair_epochs": 5, "repair_lr": 0.05}
 
 
 def cleansed(model: nn.Module) -> Deployment:
-    """What Neural Cleanse makes of a network for the images of ``planted``, from 64 clean ones."""
+    """What Neural Cleanse makes of a network for the images of ``planted``, from 48 clean ones."""
     case = planted()
-    return deploy(SEARCH, model, NORMALIZE, CleanImages(case.images[:64], case.labels[:64], CLASSES), seed=0)
+    return deploy(SEARCH, model, NORMALIZE, CleanImages(case.images[:48], case.labels[:48], CLASSES), seed=0)
 
 
 @cache
@@ -250,19 +174,6 @@ def check_findings(deployment: Deployment, classes: int, size: int) -> None:
     assert deployment.rejects is None
 
 
-def test_a_planted_class_is_flagged_and_the_backdoor_unlearned() -> None:
-    case = planted()
-    before = {name: value.clone() for name, value in case.model.state_dict().items()}
-    deployment = cleansed(case.model)
-    assert deployment.facts == {"flagged_classes": [TARGET]}
-    check_findings(deployment, CLASSES, 12)
-    held_out, labels = case.images[64:], case.labels[64:]
-    assert attack_success(case.model, held_out, labels) > 0.95
-    assert attack_success(deployment.network, held_out, labels) < 0.3
-    assert accuracy(deployment.network, held_out, labels) > 0.95
-    assert all(torch.equal(value, before[name]) for name, value in case.model.state_dict().items())
-
-
 def test_a_clean_network_is_handed_back_unchanged() -> None:
     deployment = cleansed(innocent())
     assert deployment.facts == {"flagged_classes": []}
@@ -292,46 +203,3 @@ def test_a_class_that_no_trigger_reaches_has_no_norm(never: list[int]) -> None:
         # The one that has a norm is an outlier without measure: the median deviation is 0.
         assert deployment.facts["flagged_classes"] == [3]
         assert deployment.tensors["outlier_indices"].tolist() == [0, 0, 0, math.inf, 0]
-
-
-def test_settings_reach_the_search_and_the_repair() -> None:
-    model, images = linear(), pictures(12, 1)
-    clean = clean_images(images)
-    search = {"epochs": 20, "batch_size": 5, "lr": 0.5, "success": 0.1, "initial_cost": 0.002}
-    repairs = {"share": 0.5, "epochs": 2, "lr": 0.02, "momentum": 0.5}
-    row = {"method": "neural-cleanse", "limit": 0.5, **search}
-    row |= {f"repair_{name}": value for name, value in repairs.items()}
-
-    def outcome(changed: dict[str, Any]) -> list[Tensor]:
-        deployment = deploy({**row, **changed}, model, NORMALIZE, clean, seed=7)
-        return [deployment.tensors["masks"], deployment.tensors["norms"], *deployment.network.parameters()]
-
-    def same(first: list[Tensor], second: list[Tensor]) -> bool:
-        return all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
-
-    triggers = reverse_triggers(model, NORMALIZE, images, 5, Reversal(**search), seed=7)
-    masks = torch.stack([trigger.mask for trigger in triggers])
-    norms = torch.tensor([trigger.norm for trigger in triggers], dtype=torch.float64)
-    flags = suspects(triggers, 0.5)
-    assert 0 < len(flags) < 5
-    repaired = repair(model, NORMALIZE, images, clean.labels, flags, seed=7, batch_size=5, **repairs)
-    ours = outcome({})
-    assert same(ours, [masks, norms, *repaired.parameters()])
-    # With any one of them at another value the outcome is another, or this test would show nothing of it.
-    others = {"epochs": 19, "batch_size": 4, "lr": 0.4, "success": 1.0, "initial_cost": 0.004, "limit": 50.0}
-    others |= {"repair_share": 0.25, "repair_epochs": 1, "repair_lr": 0.03, "repair_momentum": 0.0}
-    assert others.keys() == row.keys() - {"method"}
-    for name, value in others.items():
-        assert not same(outcome({name: value}), ours), name
-
-
-def test_the_limit_decides_what_is_flagged() -> None:
-    row = {"method": "neural-cleanse", "epochs": 30, "lr": 0.5, "success": 0.1}
-    indices = []
-    for limit in (1e-3, 0.5, 1.0, 5.0):
-        deployment = deploy({**row, "limit": limit}, linear(), NORMALIZE, clean_images(pictures(10, 1)), seed=0)
-        indices = deployment.tensors["outlier_indices"].tolist()
-        above = [float(label) for label, index in enumerate(indices) if index > limit]
-        assert deployment.facts == {"flagged_classes": above}, limit
-    # Or the limits above would not differ.
-    assert 0.5 < sorted(indices)[-2] < 1 < max(indices) < 5

@@ -206,22 +206,6 @@ def test_the_search_goes_on_while_the_cost_went_only_one_way() -> None:
     assert forwards(model, images(8), 0, hasty) == 12 + 1
 
 
-def test_the_model_is_handed_back_as_it_was() -> None:
-    model = nn.Sequential(nn.BatchNorm2d(3), linear()).train()
-    before = copy.deepcopy(model.state_dict())
-    reverse_trigger(model, NORMALIZE, images(8), 1, Reversal(epochs=2), seed=0)
-    assert model.training
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
-
-
-def test_the_search_repeats_itself() -> None:
-    settings = Reversal(epochs=3, batch_size=4)
-    one, two, other = (reverse_trigger(linear(), NORMALIZE, images(10), 1, settings, seed=seed) for seed in (3, 3, 4))
-    assert torch.equal(one.mask, two.mask)
-    assert not torch.equal(one.mask, other.mask)
-
-
 def test_a_share_of_the_images_is_stamped_and_dealt_out() -> None:
     tested = images(40)
     triggers = [trigger(1.0, 0.25), trigger(1.0, 0.75)]
@@ -273,14 +257,6 @@ def test_repair_leaves_the_model_and_the_random_state_alone() -> None:
     assert not torch.equal(one.state_dict()["2.1.weight"], before["2.1.weight"])
 
 
-def test_nothing_flagged_changes_nothing() -> None:
-    model = linear()
-    repaired = repair(model, NORMALIZE, images(9), torch.arange(9) % 3, [], seed=1, lr=0.1)
-    assert repaired is not model
-    for ours, theirs in zip(repaired.parameters(), model.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
-
-
 @pytest.mark.parametrize("settings", [{"epochs": 0}, {"patience": 0}, {"success": 0.0}, {"success": 1.1}])
 def test_impossible_searches_are_one_line(settings: dict[str, Any]) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -314,10 +290,10 @@ def test_networks_that_are_not_finite_are_said_so() -> None:
 
 @cache
 def found() -> list[ReversedTrigger]:
-    """Of the network with a backdoor, from 128 clean images."""
+    """Of the network with a backdoor, from 48 clean images."""
     case = planted()
-    settings = Reversal(batch_size=32, epochs=60)
-    return reverse_triggers(case.model, NORMALIZE, case.images[:128], CLASSES, settings, seed=0)
+    settings = Reversal(batch_size=16, epochs=30)
+    return reverse_triggers(case.model, NORMALIZE, case.images[:48], CLASSES, settings, seed=0)
 
 
 def test_the_planted_class_has_the_smallest_trigger_and_alone_is_flagged() -> None:

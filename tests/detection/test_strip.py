@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from planted import CLASSES, NORMALIZE, TARGET, planted, triggered
+from planted import NORMALIZE
 from scipy import stats
 from torch import Tensor, nn
 
-from poisonlab.detection.strip import Convention, Fit, blended, entropies, entropy, flagged, threshold
+from poisonlab.detection.strip import Convention, Fit, entropies, entropy, flagged, threshold
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
-from poisonlab.models.classifier import Normalize
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -76,41 +75,6 @@ def test_the_chunk_does_not_matter() -> None:
     torch.testing.assert_close(whole, pieces, rtol=0, atol=1e-6)
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
-    model, tested, overlays = linear(), images(5, 1), images(9, 2)
-    first, again, other = (
-        entropies(model, NORMALIZE, tested, overlays, generator(seed), count=8) for seed in (4, 4, 5)
-    )
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
-def test_bytes_and_floats_are_the_same_images() -> None:
-    model, tested, overlays = linear(), images(5, 1), images(9, 2)
-    one = entropies(model, NORMALIZE, tested, overlays, generator(), count=3)
-    two = entropies(model, NORMALIZE, tested.float() / 255, overlays.float() / 255, generator(), count=3)
-    assert torch.equal(one, two)
-
-
-def test_what_the_network_is_given() -> None:
-    """Superimposed images leave the range of images; a blend does not, and ignores the normalisation's mean."""
-    white, black = torch.ones(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
-    assert blended(NORMALIZE, white, white, "superimpose", 1.0).unique().tolist() == [4]
-    assert blended(NORMALIZE, white, black, "superimpose", 1.0).unique().tolist() == [0]
-    plain = Normalize((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    assert blended(plain, white, black, "blend", 0.25).unique().tolist() == [0.75]
-
-
-def test_the_model_is_handed_back_as_it_was() -> None:
-    model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(), linear())
-    model[1].eval()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    entropies(model, NORMALIZE, images(3, 1), images(3, 2), generator(), count=2)
-    assert [part.training for part in model] == [True, False, True]
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert all(parameter.grad is None for parameter in model.parameters())
-
-
 def test_thresholds_of_known_entropies() -> None:
     values = torch.randperm(101, generator=generator()).double()
     assert threshold(values, 0.1) == pytest.approx(10)
@@ -170,37 +134,3 @@ def test_impossible_thresholds_are_one_line(values: Tensor, settings: dict[str, 
 def test_overlays_that_do_not_fit_are_said_so(overlays: Tensor) -> None:
     with pytest.raises(DataError, match="there must be an overlay"):
         entropies(linear(), NORMALIZE, images(2, 1), overlays, generator())
-
-
-def test_a_diverged_network_is_said_so() -> None:
-    model = linear()
-    with torch.no_grad():
-        next(model.parameters()).fill_(math.nan)
-    with pytest.raises(DataError, match="diverged"):
-        entropies(model, NORMALIZE, images(2, 1), images(2, 2), generator(), count=2)
-
-
-@pytest.mark.parametrize(("convention", "alpha", "least"), [("superimpose", 1.0, 0.8), ("blend", 0.5, 0.9)])
-def test_triggered_images_are_flagged_and_clean_ones_seldom(convention: Convention, alpha: float, least: float) -> None:
-    case = planted()
-    stream = generator()
-
-    def measured(tested: Tensor) -> Tensor:
-        return entropies(
-            case.model,
-            NORMALIZE,
-            tested,
-            case.images[:200],
-            stream,
-            count=50,
-            convention=convention,
-            alpha=alpha,
-        )
-
-    limit = threshold(measured(case.images[200:400]), far=0.1)
-    tested, others = case.images[400:600], case.labels[400:600] != TARGET
-    alarms = flagged(measured(tested), limit).double().mean()
-    caught = flagged(measured(triggered(tested[others])), limit).double().mean()
-    assert float(alarms) < 0.2
-    assert float(caught) > least
-    assert float(measured(tested).max()) <= math.log2(CLASSES)

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from torch import Tensor, nn
 
-from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.evaluation.choosing import diverged
 from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.intervals import mcnemar_exact, paired_permutation
 from poisonlab.evaluation.layouts import latex, markdown, readable, timing
-from poisonlab.evaluation.outcome import accuracy, attack_outcome, outputs_of
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.trials import Trial
-from poisonlab.models.classifier import Normalize
 
 
 def trials(attack: str, defense: str, successes: dict[int, float], accuracies: dict[int, float] | None = None,
@@ -565,85 +559,3 @@ def test_any_study_can_be_shown(cells: list[tuple[str, int, bool]]) -> None:
         assert math.isnan(line["p_success"]) or 0 < line["p_success"] <= line["p_success_holm"] <= 1
     for text in (markdown(readable(results)), latex(readable(results)), markdown(timing(results, "none"))):
         assert "nan" not in text
-
-
-# --- what is measured on a victim ---------------------------------------------------------------------------------
-
-
-class Brightness(nn.Module):
-    """Logits (brightness, 0.5, -1) of the first pixel."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        first = x[:, 0, 0, 0]
-        return torch.stack([first, torch.full_like(first, 0.5), torch.full_like(first, -1)], 1)
-
-
-def test_outcome() -> None:
-    normalize = Normalize((0.0,), (1.0,))
-    images = torch.tensor([0, 100, 200, 255], dtype=torch.uint8).view(4, 1, 1, 1)
-    model = Brightness().train()
-    assert outputs_of(model, normalize, images, chunk=3)[:, 0].tolist() == pytest.approx([0, 100 / 255, 200 / 255, 1])
-    assert accuracy(model, normalize, images, torch.tensor([1, 0, 0, 0])) == 0.75
-    poisons = PoisonSet(
-        indices=torch.tensor([0]), images=images[:1], labels=torch.tensor([0]), base_images=images[1:2],
-        targets=images, target_labels=torch.tensor([1, 2, 1, 1]), adversarial_label=0,
-    )  # fmt: skip
-    outcome = attack_outcome(model, normalize, poisons)
-    assert "untriggered_success" not in outcome
-    weights = [math.exp(v / 255) / (math.exp(v / 255) + math.exp(0.5) + math.exp(-1)) for v in (0, 100, 200, 255)]
-    assert outcome["success"] == 0.5
-    assert outcome["target_accuracy"] == 0.25
-    assert outcome["adversarial_confidence"] == pytest.approx(sum(weights) / 4, rel=1e-6)
-
-    backdoor = replace(poisons, untriggered=torch.tensor([0, 0, 0, 200], dtype=torch.uint8).view(4, 1, 1, 1))
-    with_trigger = attack_outcome(model, normalize, backdoor)
-    assert with_trigger.pop("untriggered_success") == 0.25
-    assert with_trigger == outcome
-
-
-def turns_away(*levels: int) -> Callable[[Tensor], Tensor]:
-    """Images whose first pixel has one of these levels."""
-    return lambda images: torch.isin(images[:, 0, 0, 0], torch.tensor(levels, dtype=torch.uint8))
-
-
-def test_what_is_turned_away_is_no_success_and_no_correct_answer() -> None:
-    """Of levels 0, 100, 200 and 255 the network takes the last two for class 0 and the others for class 1."""
-    normalize, model = Normalize((0.0,), (1.0,)), Brightness()
-    images = torch.tensor([0, 100, 200, 255], dtype=torch.uint8).view(4, 1, 1, 1)
-    labels = torch.tensor([1, 1, 0, 1])
-    assert accuracy(model, normalize, images, labels) == 0.75
-    assert accuracy(model, normalize, images, labels, rejects=turns_away(100)) == 0.5
-    # To turn away what was wrong anyway costs nothing, and all of them everything.
-    assert accuracy(model, normalize, images, labels, rejects=turns_away(255)) == 0.75
-    assert accuracy(model, normalize, images, labels, rejects=turns_away(0, 100, 200, 255)) == 0
-
-    poisons = PoisonSet(
-        indices=torch.tensor([0]), images=images[:1], labels=torch.tensor([0]), base_images=images[1:2],
-        targets=images, target_labels=labels, adversarial_label=0,
-        untriggered=torch.tensor([200, 0, 250, 255], dtype=torch.uint8).view(4, 1, 1, 1),
-    )  # fmt: skip
-
-    def confidence(level: int) -> float:
-        return math.exp(level / 255) / (math.exp(level / 255) + math.exp(0.5) + math.exp(-1))
-
-    # Of the targets 0, 100 and 200 are left; without the trigger 0, 250 and 255.
-    outcome = attack_outcome(model, normalize, poisons, rejects=turns_away(255))
-    assert outcome["success"] == 0.25
-    assert outcome["target_accuracy"] == 0.75
-    assert outcome["adversarial_confidence"] == pytest.approx(sum(map(confidence, (0, 100, 200))) / 4, rel=1e-6)
-    assert outcome["untriggered_success"] == 0.5
-    nothing = attack_outcome(model, normalize, poisons, rejects=turns_away(0, 100, 200, 250, 255))
-    assert set(nothing.values()) == {0.0}
-    assert attack_outcome(model, normalize, poisons, rejects=turns_away(1)) == attack_outcome(model, normalize, poisons)
-
-
-def test_a_part_of_a_network_is_looked_at_unaugmented_and_in_eval_mode() -> None:
-    part = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.9), nn.Flatten()).train()
-    part[0].running_mean, part[0].running_var = torch.tensor([0.25]), torch.tensor([0.0625])
-    images = torch.tensor([[0, 51], [255, 102]], dtype=torch.uint8).view(2, 1, 1, 2)
-    # Normalised by 0.5 and 0.5, then by 0.25 and a deviation of 0.25.
-    expected = [[((level / 255 - 0.5) / 0.5 - 0.25) / math.sqrt(0.0625 + 1e-5) for level in one] for one in
-                ((0, 51), (255, 102))]  # fmt: skip
-    outputs = outputs_of(part, Normalize((0.5,), (0.5,)), images)
-    assert outputs.dtype == torch.float32
-    assert [pytest.approx(one, rel=1e-5) for one in expected] == outputs.tolist()

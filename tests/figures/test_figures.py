@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from poisonlab.artifacts.arrays import write_arrays
-from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.artifacts.tensors import write_tensors
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.figures import style
@@ -71,9 +71,7 @@ def inputs(tmp_path: Path) -> dict[str, list[str]]:
         images=(base + change).to(torch.uint8),
         labels=torch.zeros(4, dtype=torch.int64),
         base_images=base,
-        targets=base[:1].clone(),
-        target_labels=torch.ones(1, dtype=torch.int64),
-        adversarial_label=0,
+        goal=Goal(base[:1].clone(), torch.tensor([1]), torch.tensor([0])),
     ).save(tmp_path / "poisons.safetensors")
     noise = torch.from_numpy(random.uniform(-16, 16, (11, 3, 8, 8)) / 255).half()
     write_tensors(tmp_path / "noise.safetensors", "friendly noise", {"noise": noise, "origin": ORIGIN}, {})

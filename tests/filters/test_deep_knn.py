@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from poisonlab.errors import DataError, SettingsError
+from poisonlab.errors import SettingsError
 from poisonlab.filters.deep_knn import deep_knn, released_k
 from poisonlab.filters.neighbours import Neighbours
 from poisonlab.filters.verdict import Verdict
@@ -126,17 +126,6 @@ def test_near_ties_that_float32_products_confuse_are_told_apart() -> None:
     assert set(squared[1:].argsort()[:100].tolist()) != set(radii.argsort()[:100].tolist())
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 700), (64, 64), (700, 37), (333, 650)])
-def test_chunks_do_not_matter(rows: int, columns: int) -> None:
-    features, labels = gaussian(700, 48, seed=7)
-    # k may exceed the chunk.
-    whole = deep_knn(features, labels, k=90)
-    parts = deep_knn(features, labels, k=90, rows=rows, columns=columns)
-    assert whole.score is not None
-    assert parts.score is not None
-    assert torch.equal(whole.score, parts.score)
-
-
 @pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_types_and_a_lower_matmul_precision(precision: torch.dtype) -> None:
     features, labels = gaussian(80, 6, seed=3)
@@ -170,18 +159,6 @@ def test_an_example_is_outvoted_unless_it_counts_itself() -> None:
     assert bool(deep_knn(features, labels, k=2, rule="paper", self_counts=True).keep[0])
 
 
-def test_mislabelled_examples_are_found() -> None:
-    features, labels = gaussian(600, 32, seed=11)
-    features = features + 3 * torch.eye(4, 32)[labels]
-    wrong = torch.zeros(600, dtype=torch.bool)
-    wrong[:30] = True
-    labels = torch.where(wrong, (labels + 1) % 4, labels)
-    for rule in ("released", "paper"):
-        kept = deep_knn(features, labels, k=60, rule=rule).keep
-        assert not bool(kept[wrong].any())
-        assert float(kept[~wrong].float().mean()) > 0.99
-
-
 def test_the_released_k() -> None:
     assert released_k(0.01, 50_000) == 1000
 
@@ -191,29 +168,6 @@ def test_an_impossible_k_is_one_line(k: int) -> None:
     features, labels = gaussian(10, 2)
     with pytest.raises(SettingsError, match=f"k={k} neighbours .* among 10 examples: choose k from 1 to 9$"):
         deep_knn(features, labels, k=k)
-
-
-def test_one_example_is_refused() -> None:
-    features, labels = gaussian(1, 2)
-    with pytest.raises(SettingsError):
-        deep_knn(features, labels, k=1)
-
-
-def test_features_that_do_not_fit_are_refused() -> None:
-    features, labels = gaussian(10, 2)
-    broken = features.clone()
-    broken[7, 1] = float("nan")
-    for bad, message in [
-        (features[None], "flatten"),
-        (features.long(), "flatten"),
-        (features[:9], "one int64 label per row"),
-        (broken, "example 7 are not finite"),
-    ]:
-        with pytest.raises(DataError, match=message) as caught:
-            deep_knn(bad, labels, k=2)
-        assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="int64"):
-        deep_knn(features, labels.int(), k=2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

@@ -100,15 +100,15 @@ def test_proxies_are_the_gradients_of_the_loss() -> None:
     assert gradient_proxies(logits.bfloat16(), labels).dtype == torch.float32
 
 
-def test_the_medoids_of_a_tenth_of_cifar() -> None:
+def test_the_medoids_of_a_twentieth_of_cifar() -> None:
     assert quotas([5000] * 10, 0.1) == [500] * 10
-    points = proxies(5000)
-    cover = facility_location(points, 500)
-    assert len(set(cover.medoids.tolist())) == 500
-    assert int(cover.sizes.sum()) == 5000
-    keep = epic(points, torch.zeros(5000, dtype=torch.int64), fraction=0.1).keep
+    points = proxies(2500)
+    cover = facility_location(points, 250)
+    assert len(set(cover.medoids.tolist())) == 250
+    assert int(cover.sizes.sum()) == 2500
+    keep = epic(points, torch.zeros(2500, dtype=torch.int64), fraction=0.1).keep
     assert torch.equal((~keep).nonzero()[:, 0], cover.medoids[cover.sizes <= 1].sort().values)
-    assert 0 < int((~keep).sum()) < 500
+    assert 0 < int((~keep).sum()) < 250
 
 
 @settings(max_examples=60, deadline=None)
@@ -139,17 +139,6 @@ def test_classes_do_not_mix() -> None:
         sizes = np.bincount(owner, minlength=len(chosen))
         alone = {row for row, size in zip(chosen, sizes, strict=True) if size <= 1}
         assert set((~keep[mask]).nonzero()[:, 0].tolist()) == alone
-
-
-def test_isolated_examples_are_found() -> None:
-    """A tight class and a few examples on their own, as poisons are in gradient space late in training."""
-    stream = torch.Generator().manual_seed(3)
-    points = torch.randn(200, 10, generator=stream) * 0.01
-    planted = torch.arange(200) % 40 == 0
-    points[planted] += torch.randn(5, 10, generator=stream)
-    keep = epic(points, torch.zeros(200, dtype=torch.int64), fraction=0.05).keep
-    assert not bool(keep[planted].any())
-    assert int((~keep).sum()) < 10
 
 
 def test_alone_may_mean_more_than_one() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from poisonlab.errors import SettingsError
-from poisonlab.filters.spectral_signatures import spectral_signatures, squared_projections
+from poisonlab.filters.spectral_signatures import Settings, judge, spectral_signatures, squared_projections
 
 
 def decomposed(features: Tensor) -> np.ndarray:
@@ -63,20 +63,11 @@ def test_equal_scores_drop_the_lowest_rows() -> None:
     assert verdict.keep.tolist() == [False] * 3 + [True] * 7
 
 
-def test_planted_poisons_are_found() -> None:
-    features, labels = gaussian(400, 20, 8), torch.arange(2).repeat_interleave(200)
-    planted = torch.arange(400) < 20
-    features[planted] += 12
-    verdict = spectral_signatures(features, labels, expected=20)
-    assert not bool(verdict.keep[planted].any())
-    assert int((~verdict.keep).sum()) == 60
-
-
-def test_the_input_is_left_alone() -> None:
-    features = gaussian(20, 4, 1)
-    before = features.clone()
-    spectral_signatures(features, torch.zeros(20, dtype=torch.int64), expected=3)
-    assert torch.equal(features, before)
+def test_settings_expect_a_share_of_all_examples() -> None:
+    """5 % of 60 are 3, of which twice as many go from each class."""
+    labels = torch.arange(60) % 3
+    keep = judge(Settings(expected=0.05, factor=2.0), gaussian(60, 4, 0), labels).keep
+    assert torch.bincount(labels[~keep]).tolist() == [6, 6, 6]
 
 
 @pytest.mark.parametrize(("expected", "message"), [(14, "drop 21 of the 20 examples of class 0"), (-1, "negative")])

@@ -338,10 +338,10 @@ def _weights(path: Path) -> None:
 # --- results ----------------------------------------------------------------------------------------------
 
 METRICS: dict[str, Any] = {
-    "attack": "a", "defense": "none", "seed": 0,
-    "final": {"success": 1.0, "adversarial_confidence": 0.9, "accuracy": 0.8},
+    "attack": "a", "victim": "v", "defense": "none", "seed": 0,
+    "measures": {"success": 1.0, "adversarial_confidence": 0.9, "accuracy": 0.8, "privacy_epsilon": 3.0},
+    "targets": 1,
     "examples": {"poisons_dropped": 0, "poisons_kept": 3, "clean_dropped": 0, "clean_kept": 37},
-    "report": {"privacy_epsilon": 3.0},
     "history": [{"epoch": 0, "loss": 1.0, "accuracy": 0.5, "adversarial_confidence": 0.1}, {"epoch": 1, "loss": 0.5}],
 }  # fmt: skip
 CARD: dict[str, Any] = {"seconds": 3.5, "settings": "abc", "device": "cpu", "threads": 1, "software": {"torch": "2"}}
@@ -370,8 +370,9 @@ CONFIGS = [
 SPECS: list[tuple[Any, dict[str, Any]]] = [
     (dataset_program.Reading, {"dataset": {"source": "digits-on-photos", "train_size": 10}}),
     (craft.Crafting, {"surrogates": [], "attack": {"method": "imported", "path": "x"}, "seed": 0}),
-    (train.Victim, {"model": {"name": "lenet"}, "recipe": {"epochs": 2}, "seed": 0, "attack": "a", "defense": "b",
-                    "poisoned": True, "defenses": [{"method": "epic"}], "start": {"scenario": "from-scratch"}}),
+    (train.Victim, {"model": {"name": "lenet"}, "recipe": {"epochs": 2}, "seed": 0, "attack": "a", "victim": "v",
+                    "defense": "b", "poisoned": True, "defenses": [{"method": "epic"}],
+                    "start": {"scenario": "from-scratch"}}),
 ]  # fmt: skip
 
 

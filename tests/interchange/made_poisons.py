@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError
 
@@ -41,11 +41,19 @@ def poison_set(target_count: int = 1, **changes: Any) -> PoisonSet:
         "images": pixels(3, 3),
         "labels": torch.tensor([1, 1, 1]),
         "base_images": dataset().train_images[indices],
-        "targets": pixels(target_count, 4),
-        "target_labels": torch.full((target_count,), 2),
-        "adversarial_label": 1,
+        "goal": goal(target_count),
     }
     return PoisonSet(**{**parts, **changes})
+
+
+def goal(count: int = 1, **changes: Any) -> Goal:
+    """Of targets of class 2 that are to get class 1."""
+    parts: dict[str, Any] = {
+        "targets": pixels(count, 4),
+        "target_labels": torch.full((count,), 2),
+        "adversarial_labels": torch.full((count,), 1),
+    }
+    return Goal(**{**parts, **changes})
 
 
 def as_pil(image: torch.Tensor) -> Image.Image:

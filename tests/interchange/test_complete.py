@@ -36,18 +36,19 @@ def test_the_dataset_fills_every_gap() -> None:
     assert torch.equal(found.images, pixels(3, 3))
     assert found.labels.tolist() == [1, 1, 1]
     assert torch.equal(found.base_images, data.train_images[[29, 5, 13]])
-    assert torch.equal(found.targets, data.test_images[6:7])
-    assert found.target_labels.tolist() == [2]
-    assert found.adversarial_label == 1
+    assert torch.equal(found.goal.targets, data.test_images[6:7])
+    assert found.goal.target_labels.tolist() == [2]
+    assert int(found.goal.adversarial_labels[0]) == 1
     assert found.facts == {"target_index": 6}
 
 
 def test_what_the_import_says_is_kept() -> None:
-    found = complete(imported(labels=torch.tensor([0, 3, 0]), adversarial_label=0, **WITH_TARGET), dataset())
+    labels, wanted = torch.tensor([0, 3, 0]), torch.tensor([0])
+    found = complete(imported(labels=labels, adversarial_labels=wanted, **WITH_TARGET), dataset())
     assert found.labels.tolist() == [0, 3, 0]
-    assert torch.equal(found.targets, pixels(2, 4))
-    assert found.target_labels.tolist() == [2, 3]
-    assert found.adversarial_label == 0
+    assert torch.equal(found.goal.targets, pixels(2, 4))
+    assert found.goal.target_labels.tolist() == [2, 3]
+    assert int(found.goal.adversarial_labels[0]) == 0
     assert found.facts == {}
 
 
@@ -58,9 +59,10 @@ def test_an_export_is_completed_to_the_set_it_came_from(tmp_path: Path, write: A
     path = tmp_path / "a.pth"
     write(path, poisons)
     found = complete(read_poisons(path), dataset())
-    for name in ("indices", "images", "labels", "base_images", "targets", "target_labels"):
+    for name in ("indices", "images", "labels", "base_images"):
         assert torch.equal(getattr(found, name), getattr(poisons, name))
-    assert found.adversarial_label == 1
+    for name in ("targets", "target_labels", "adversarial_labels"):
+        assert torch.equal(getattr(found.goal, name), getattr(poisons.goal, name))
 
 
 def test_floats_are_rounded() -> None:
@@ -80,11 +82,32 @@ def test_appended_poisons_are_their_own_base() -> None:
 
 def test_labels_can_be_given() -> None:
     found = complete(imported(targets=pixels(2, 4)), dataset(), target_label=3, adversarial_label=0)
-    assert found.target_labels.tolist() == [3, 3]
-    assert found.adversarial_label == 0
+    assert found.goal.target_labels.tolist() == [3, 3]
+    assert int(found.goal.adversarial_labels[0]) == 0
     # Saying again what is known is no contradiction.
-    again = imported(targets=pixels(1), target_labels=torch.tensor([2]), adversarial_label=1)
-    assert complete(again, dataset(), target_label=2, adversarial_label=1).adversarial_label == 1
+    again = imported(targets=pixels(1), target_labels=torch.tensor([2]), adversarial_labels=torch.tensor([1]))
+    assert complete(again, dataset(), target_label=2, adversarial_label=1).goal.adversarial_labels.tolist() == [1]
+
+
+def test_every_target_can_have_an_adversarial_label_of_its_own() -> None:
+    wanted = torch.tensor([0, 1])
+    found = complete(imported(adversarial_labels=wanted, **WITH_TARGET), dataset())
+    assert found.goal is not None
+    assert found.goal.adversarial_labels.tolist() == [0, 1]
+    with pytest.raises(DataError) as caught:
+        complete(imported(adversarial_labels=torch.tensor([0, 3]), **WITH_TARGET), dataset())
+    refusal(caught, "adversarial class 3 already")
+
+
+def test_an_untargeted_import_needs_no_target() -> None:
+    whole = torch.arange(40)
+    found = complete(imported(images=pixels(40, 3), indices=whole), dataset(), targeted=False)
+    assert found.goal is None
+    assert torch.equal(found.labels, dataset().train_labels)
+    assert torch.equal(found.base_images, dataset().train_images)
+    with pytest.raises(DataError) as caught:
+        complete(imported(**WITH_TARGET), dataset(), targeted=False)
+    refusal(caught, "somewhere", "has targets", "targeted: false")
 
 
 @pytest.mark.parametrize(
@@ -96,14 +119,14 @@ def test_labels_can_be_given() -> None:
         ({"indices": None}, {}, ["appended", "labels"]),
         ({"labels": torch.tensor([1, 1, 4])}, {}, ["label 4", "0 ... 3"]),
         ({"indices": torch.tensor([1, 2, 3])}, {}, ["3 different labels", "adversarial_label"]),
-        ({}, {"target_index": None}, ["no target", "target_index"]),
+        ({}, {"target_index": None}, ["no target", "target_index", "targeted: false"]),
         ({}, {"target_index": 12}, ["target_index 12", "12 test rows"]),
         ({}, {"target_index": -1}, ["target_index -1"]),
         ({}, {"target_label": 3}, ["target_label 3", "class 0"]),
         ({}, {"adversarial_label": 4}, ["adversarial label 4"]),
         ({}, {"adversarial_label": -1}, ["adversarial label -1"]),
         ({}, {"adversarial_label": 0}, ["adversarial class 0 already"]),
-        ({"adversarial_label": 2}, {"adversarial_label": 1}, ["contradicts its own 2"]),
+        ({"adversarial_labels": torch.tensor([2])}, {"adversarial_label": 1}, ["contradicts its own 2"]),
         (WITH_TARGET, {}, ["targets of its own"]),
         ({"targets": pixels(2)}, {"target_index": None}, ["target_label"]),
         (WITH_TARGET, {"target_index": None, "target_label": 2}, ["contradicts"]),
@@ -136,6 +159,8 @@ def test_contradictions_with_the_dataset(changes: dict[str, Any], given: dict[st
         {"targets": pixels(2), "target_labels": torch.tensor([1])},
         {"target_labels": torch.tensor([1])},
         {"targets": pixels(2), "unpatched_targets": pixels(1)},
+        {"targets": pixels(2), "adversarial_labels": torch.tensor([1, 1, 1])},
+        {"adversarial_labels": torch.tensor([1, 1])},
         {"unpatched_targets": pixels(1)},
     ],
 )

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_poisons import HEIGHT, WIDTH, as_pil, pil_pairs, pixels, poison_set, refusal
+from made_poisons import HEIGHT, WIDTH, as_pil, goal, pil_pairs, pixels, poison_set, refusal
 from PIL import Image
 
 from poisonlab.artifacts.poison_set import PoisonSet
@@ -44,8 +44,8 @@ def agrees(found: ImportedPoisons, written: PoisonSet, images: torch.Tensor) -> 
     assert same(found.images, images[order])
     assert same(found.labels, written.labels[order])
     assert same(found.indices, written.indices[order])
-    assert same(found.targets, written.targets)
-    assert same(found.target_labels, written.target_labels)
+    assert same(found.targets, written.goal.targets)
+    assert same(found.target_labels, written.goal.target_labels)
     assert found.unpatched_targets is None
 
 
@@ -72,10 +72,30 @@ def test_round_trips(tmp_path: Path, targets: int, images: torch.Tensor) -> None
     for name, exact in [("benchmark", False), ("png", False), ("poisons.pth", True), ("own.safetensors", True)]:
         found = read_poisons(tmp_path / name)
         agrees(found, poisons, images if exact else to_levels(images))
-        assert found.adversarial_label == (None if name == "benchmark" else 1)
+        expected = None if name == "benchmark" else poisons.goal.adversarial_labels
+        # One label stands for all targets in a file.
+        assert found.adversarial_labels is None if expected is None else set(found.adversarial_labels.tolist()) == {1}
     assert sorted(os.listdir(tmp_path)) == ["benchmark", "own.safetensors", "png", "poisons.pth"]
     files = ["base_indices.pickle", "poisons.pickle", "source.pickle", "target.pickle"]
     assert sorted(os.listdir(tmp_path / "benchmark")) == [name for name in files if targets > 1 or "source" not in name]
+
+
+@pytest.mark.parametrize("wanted", [None, [1, 3, 1]], ids=["no goal", "a label for each target"])
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        (write_png_folder, "a"),
+        (write_tensors_pth, "a.pth"),
+        (lambda path, poisons: poisons.save(path), "a.safetensors"),
+    ],
+)
+def test_goals_come_back(tmp_path: Path, write: Any, name: str, wanted: list[int] | None) -> None:
+    aim = None if wanted is None else goal(3, adversarial_labels=torch.tensor(wanted))
+    write(tmp_path / name, poison_set(goal=aim))
+    found = read_poisons(tmp_path / name)
+    assert same(found.targets, None if aim is None else aim.targets)
+    assert same(found.target_labels, None if aim is None else aim.target_labels)
+    assert same(found.adversarial_labels, None if aim is None else aim.adversarial_labels)
 
 
 def test_floats_are_rounded_to_the_nearest_level() -> None:
@@ -132,12 +152,14 @@ def test_a_folder_is_written_whole_or_not_at_all(
 
 def test_what_a_format_cannot_hold_is_refused(tmp_path: Path) -> None:
     appended = poison_set(indices=torch.tensor([-1, 3, -1]))
-    grey = poison_set(images=pixels(3)[:, :1], base_images=pixels(3)[:, :1], targets=pixels(1)[:, :1])
+    grey = poison_set(images=pixels(3)[:, :1], base_images=pixels(3)[:, :1], goal=goal(targets=pixels(1)[:, :1]))
     for write in (write_benchmark, write_png_folder):
         refused(lambda write=write: write(tmp_path / "a", appended), "appended", ".pth")
         refused(lambda write=write: write(tmp_path / "a", grey), "RGB")
     refused(lambda: write_tensors_pth(tmp_path / "a.pth", grey), "RGB")
-    refused(lambda: write_benchmark(tmp_path / "a", poison_set(adversarial_label=3)), "label 1", "is 3")
+    other = poison_set(goal=goal(adversarial_labels=torch.tensor([3])))
+    refused(lambda: write_benchmark(tmp_path / "a", other), "label 1", "is 3")
+    refused(lambda: write_benchmark(tmp_path / "a", poison_set(goal=None)), "needs a target")
     write_tensors_pth(tmp_path / "a.pth", appended)
     assert read_poisons(tmp_path / "a.pth").indices.tolist() == [-1, 3, -1]
 
@@ -191,7 +213,7 @@ def test_every_producers_indices_and_labels_are_read(tmp_path: Path, indices: An
     assert same(found.labels, torch.tensor([1, 1, 1]))
     assert same(found.targets, pixels(1, 5))
     assert same(found.target_labels, torch.tensor([2]))
-    assert found.adversarial_label is None
+    assert found.adversarial_labels is None
 
 
 @pytest.mark.parametrize("kind", ["tensor", "array", "double"])
@@ -370,7 +392,7 @@ def test_a_bare_folder_of_pngs_has_rows_and_nothing_else(tmp_path: Path) -> None
     assert same(found.images, pixels(3)[[1, 0, 2]])
     assert found.labels is None
     assert found.targets is None
-    assert found.adversarial_label is None
+    assert found.adversarial_labels is None
 
 
 def test_targets_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
@@ -465,7 +487,8 @@ def test_contradictions_in_poisons_json(tmp_path: Path, facts: Any) -> None:
     refused(lambda: read_png_folder(folder), folder)
     (folder / "poisons.json").write_text('{"labels": {"1": 2, "2": 3}, "target_labels": [0], "adversarial_label": 3}')
     found = read_png_folder(folder)
-    assert (found.labels.tolist(), found.target_labels.tolist(), found.adversarial_label) == ([2, 3], [0], 3)
+    assert found.labels.tolist() == [2, 3]
+    assert (found.target_labels.tolist(), found.adversarial_labels.tolist()) == ([0], [3])
 
 
 # --- tensors --------------------------------------------------------------------------------------------------
@@ -488,7 +511,7 @@ def test_normalised_floats_come_back_as_levels(tmp_path: Path, dtype: torch.dtyp
     found = read_poisons(tmp_path / "p.pth", MEAN, STD)
     assert same(found.images, images)
     assert same(found.targets, target)
-    assert (found.target_labels.tolist(), found.adversarial_label) == ([2], 1)
+    assert (found.target_labels.tolist(), found.adversarial_labels.tolist()) == ([2], [1])
     refused(lambda: read_poisons(tmp_path / "p.pth"), tmp_path / "p.pth", "give mean and std")
     refused(lambda: read_poisons(tmp_path / "p.pth", MEAN, (1.0, 1.0, 1.0)), "check mean and std")
 

@@ -11,16 +11,13 @@ from torch import nn
 
 from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.models.alexnet import AlexNet
-from poisonlab.config.models.lenet import LeNet
 from poisonlab.config.models.resnet18 import ResNet18
 from poisonlab.config.models.small_resnet import SmallResNet
 from poisonlab.data.dataset import ImageDataset
-from poisonlab.errors import DataError, SettingsError
+from poisonlab.errors import DataError
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.group_norm import group_norm
 from poisonlab.models.networks import build_network, build_normalize, load_weights, save_weights
-
-NAMES = ["resnet18", "alexnet", "lenet", "small-resnet"]
 
 
 def dataset(shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10) -> ImageDataset:
@@ -36,33 +33,12 @@ def built(name: str, shape: tuple[int, int, int] = (3, 32, 32), classes: int = 1
     return build_network(settings, dataset(shape, classes), seed=seed).eval()
 
 
-def size(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def layers(model: nn.Module) -> list[tuple[int, ...]]:
     return [tuple(m.weight.shape) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    ("shape", "classes"), [((3, 32, 32), 10), ((1, 28, 28), 7), ((3, 64, 64), 2), ((4, 17, 23), 3)]
-)
-def test_logits_and_features(name: str, shape: tuple[int, int, int], classes: int) -> None:
-    model = built(name, shape, classes)
-    images = torch.randn(2, *shape)
-    features = model.extract(images)
-    assert features.ndim == 2
-    assert features.shape[1] == model.head.in_features
-    logits = model(images)
-    assert logits.shape == (2, classes)
-    assert torch.allclose(logits, features @ model.head.weight.T + model.head.bias, atol=1e-5)
-    assert torch.isfinite(logits).all()
-
-
 def test_resnet18_is_the_cifar_one() -> None:
     model = built("resnet18")
-    assert size(model) == 11_173_962
     stem = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
     assert (stem.kernel_size, stem.stride, stem.padding, stem.bias) == ((3, 3), (1, 1), (1, 1), None)
     assert not [m for m in model.modules() if isinstance(m, nn.MaxPool2d)]
@@ -80,8 +56,6 @@ def test_resnet18_is_the_cifar_one() -> None:
 
 def test_lenet_layers() -> None:
     assert layers(built("lenet")) == [(6, 3, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84)]
-    # Weights and biases: 450+6, 2400+16, 48000+120, 10080+84, 840+10.
-    assert size(built("lenet")) == 456 + 2416 + 48_120 + 10_164 + 850
 
 
 def test_alexnet_layers() -> None:
@@ -101,15 +75,6 @@ def test_alexnet_layers() -> None:
     assert not [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
-@pytest.mark.parametrize("name", ["alexnet", "lenet"])
-@pytest.mark.parametrize("shape", [(3, 15, 32), (3, 32, 15), (1, 8, 8)])
-def test_too_small_images_are_one_line(name: str, shape: tuple[int, int, int]) -> None:
-    with pytest.raises(SettingsError, match=f"{name} needs images of at least 16 x 16") as caught:
-        built(name, shape)
-    assert "\n" not in str(caught.value)
-    assert built(name, (3, 16, 16))(torch.zeros(2, 3, 16, 16)).shape == (2, 10)
-
-
 def test_small_resnet_options() -> None:
     for width, stride in ((4, 1), (8, 4)):
         model = build_network(SmallResNet(width=width, stem_stride=stride), dataset(), seed=0)
@@ -117,18 +82,6 @@ def test_small_resnet_options() -> None:
         assert layers(model)[0] == (width, 3, 3, 3)
         stem = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
         assert stem.stride == (stride, stride)
-
-
-@pytest.mark.parametrize("settings", [ResNet18(), LeNet(), SmallResNet()])
-def test_the_seed_fixes_every_weight(settings: ResNet18 | LeNet | SmallResNet) -> None:
-    torch.manual_seed(5)
-    first = build_network(settings, dataset(), seed=1).state_dict()
-    torch.manual_seed(6)
-    again, other = (build_network(settings, dataset(), seed=seed).state_dict() for seed in (1, 2))
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    drawn = [name for name in first if first[name].ndim > 1]
-    assert drawn
-    assert not any(torch.equal(first[name], other[name]) for name in drawn)
 
 
 @pytest.mark.parametrize("settings", [ResNet18, SmallResNet])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.interchange.imported import complete, read_poisons
 
@@ -26,8 +26,8 @@ def poisons() -> PoisonSet:
     data, rows = dataset(), torch.tensor([1, 4, 10])
     bases = data.train_images[rows]
     images = (bases.int() + 5).clamp(0, 255).to(torch.uint8)
-    target = data.test_images[2:3]
-    return PoisonSet(rows, images, data.train_labels[rows], bases, target, torch.tensor([2]), adversarial_label=1)
+    goal = Goal(data.test_images[2:3], torch.tensor([2]), torch.tensor([1]))
+    return PoisonSet(rows, images, data.train_labels[rows], bases, goal)
 
 
 def export(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -42,9 +42,10 @@ def test_what_is_exported_is_imported_again(tmp_path: Path, form: str, name: str
     done = export("--poisons", tmp_path / "poisons.safetensors", "--format", form, "--output", tmp_path / name)
     assert done.returncode == 0, done.stderr
     back = complete(read_poisons(tmp_path / name), dataset())
-    for part in ("indices", "images", "labels", "base_images", "targets", "target_labels", "adversarial_label"):
-        ours, theirs = getattr(poisons(), part), getattr(back, part)
-        assert torch.equal(torch.as_tensor(ours), torch.as_tensor(theirs)), part
+    for part in ("indices", "images", "labels", "base_images"):
+        assert torch.equal(getattr(poisons(), part), getattr(back, part)), part
+    for part in ("targets", "target_labels", "adversarial_labels"):
+        assert torch.equal(getattr(poisons().goal, part), getattr(back.goal, part)), part
 
 
 def test_a_missing_set_is_one_line(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from poisonlab.artifacts.dataset import save_dataset
 from poisonlab.artifacts.keep_list import KeepList, load_keep_list, save_keep_list
-from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.artifacts.tensors import read_tensors
 from poisonlab.config.models.small_resnet import SmallResNet
 from poisonlab.config.recipe import Augmentation, Recipe
@@ -49,10 +49,7 @@ def poisons(indices: tuple[int, ...] = (22, -1, 28)) -> PoisonSet:
         images=base,
         labels=torch.ones(len(indices), dtype=torch.int64),
         base_images=base,
-        targets=pictures(20, 4),
-        target_labels=torch.arange(20) % 3,
-        adversarial_label=1,
-        untriggered=pictures(20, 5),
+        goal=Goal(pictures(20, 4), torch.arange(20) % 3, torch.ones(20, dtype=torch.int64), pictures(20, 5)),
     )
 
 
@@ -111,7 +108,8 @@ def filtered(inputs: Path, name: str, filters: list[dict[str, Any]], *more: str,
 def detected(inputs: Path, name: str, detector: dict[str, Any], seed: int = 1, **changes: Any) -> dict[str, Path]:
     """Run detect.py; its outputs."""
     outputs = {kind: inputs.parent / "outputs" / f"{name}.{kind}" for kind in ("found", "metrics", "card")}
-    settings = {"attack": "a", "defense": "d", "model": MODEL.model_dump(), "detector": detector, "clean_share": 0.5}
+    settings = {"attack": "a", "victim": "v", "defense": "d", "model": MODEL.model_dump(), "clean_share": 0.5}
+    settings["detector"] = detector
     arguments: dict[str, list[Any]] = {"spec": spec(**{**settings, "seed": seed, **changes}), "device": ["cpu"]}
     arguments |= {"dataset": [inputs / "data"], "poisons": [inputs / "poisons"], "network": [inputs / "victim"]}
     arguments |= {kind: [path] for kind, path in outputs.items()}
@@ -124,6 +122,7 @@ def trained(inputs: Path, name: str, keep: Path, **changes: Any) -> dict[str, An
     recipe = Recipe(epochs=1, batch_size=16, lr=0.01, augmentation=Augmentation(kind="none"))
     settings = {
         "attack": "a",
+        "victim": "v",
         "defense": "d",
         "poisoned": True,
         "model": MODEL.model_dump(),
@@ -295,7 +294,8 @@ def keep_list(path: Path, length: int, dropped: tuple[int, ...]) -> Path:
 def test_a_victim_says_what_it_was_spared(inputs: Path, dropped: tuple[int, ...], counts: dict[str, int]) -> None:
     metrics = trained(inputs, "victim", keep_list(inputs / "keep", 31, dropped))
     assert metrics["examples"] == counts
-    assert metrics["history"][-1]["kept"] == 31 - len(dropped)
+    last = metrics["history"][-1]
+    assert (last["examples"], last["poisons"]) == (31 - len(dropped), counts["poisons_kept"])
 
 
 def test_a_control_is_spared_clean_examples_only(inputs: Path) -> None:
@@ -334,28 +334,28 @@ def test_strip_by_hand(inputs: Path) -> None:
     every = [float(value) for value in stats.entropy(probabilities_of(data.train_images), base=2, axis=1)]
     assert all(min(abs(value - other) for other in every) < 1e-5 for value in calm)
     limit = np.quantile(calm, 0.4)
-    assert metrics["report"]["threshold_bits"] == pytest.approx(limit, abs=1e-9)
+    assert metrics["measures"]["threshold_bits"] == pytest.approx(limit, abs=1e-9)
 
     def looked_at(images: Tensor) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Chances, and whether an image is let in."""
         chances = probabilities_of(images)
         return chances, stats.entropy(chances, base=2, axis=1) >= limit
 
-    chances, seen = looked_at(attack.targets)
+    chances, seen = looked_at(attack.goal.targets)
     assert 0 < seen.sum() < 20
-    final, wanted = metrics["final"], attack.target_labels.numpy()
-    assert metrics["report"]["targets_rejected"] == pytest.approx(1 - seen.mean())
+    final, wanted = metrics["measures"], attack.goal.target_labels.numpy()
+    assert final["targets_rejected"] == pytest.approx(1 - seen.mean())
     assert final["success"] == pytest.approx(((chances.argmax(1) == 1) & seen).mean())
     assert final["adversarial_confidence"] == pytest.approx((chances[:, 1] * seen).mean(), rel=1e-4)
     assert final["target_accuracy"] == pytest.approx(((chances.argmax(1) == wanted) & seen).mean())
-    assert attack.untriggered is not None
-    chances, seen = looked_at(attack.untriggered)
+    assert attack.goal.untriggered is not None
+    chances, seen = looked_at(attack.goal.untriggered)
     assert final["untriggered_success"] == pytest.approx(((chances.argmax(1) == 1) & seen).mean())
     chances, seen = looked_at(data.test_images)
     assert final["accuracy"] == pytest.approx(((chances.argmax(1) == data.test_labels.numpy()) & seen).mean())
-    assert metrics["report"]["false_alarms"] == pytest.approx(1 - seen.mean())
-    assert (metrics["attack"], metrics["defense"], metrics["seed"]) == ("a", "d", 1)
-    assert read_sealed(outputs["card"])["final"] == final
+    assert final["false_alarms"] == pytest.approx(1 - seen.mean())
+    assert [metrics[key] for key in ("attack", "victim", "defense", "seed", "targets")] == ["a", "v", "d", 1, 20]
+    assert read_sealed(outputs["card"])["measures"] == final
 
 
 def weights_in(path: Path) -> dict[str, Tensor]:
@@ -374,7 +374,7 @@ def undefended(network: Classifier) -> dict[str, float]:
         return classes
 
     return {
-        "success": float((predicted(attack.targets) == 1).double().mean()),
+        "success": float((predicted(attack.goal.targets) == 1).double().mean()),
         "accuracy": float((predicted(data.test_images) == data.test_labels).double().mean()),
     }
 
@@ -388,7 +388,7 @@ def test_neural_cleanse_repairs_what_it_flags(inputs: Path, easy: bool) -> None:
     tensors, _ = read_tensors(outputs["found"], "detection")
     metrics = json.loads(outputs["metrics"].read_text("utf-8"))
     flagged = (tensors["outlier_indices"] > 0.1).nonzero()[:, 0].tolist()
-    assert metrics["report"] == {"flagged_classes": flagged}
+    assert metrics["facts"] == {"flagged_classes": flagged}
     assert (len(flagged) > 0) == easy
     weights, before = weights_in(outputs["found"]), victim().state_dict()
     assert weights.keys() == before.keys()
@@ -396,8 +396,8 @@ def test_neural_cleanse_repairs_what_it_flags(inputs: Path, easy: bool) -> None:
     repaired = victim()
     repaired.load_state_dict(weights)
     expected = undefended(repaired)
-    assert {name: metrics["final"][name] for name in expected} == pytest.approx(expected)
-    assert "false_alarms" not in metrics["report"]
+    assert {name: metrics["measures"][name] for name in expected} == pytest.approx(expected)
+    assert "false_alarms" not in metrics["measures"]
 
 
 @pytest.mark.parametrize("detector", [{"method": "strip", "count": 3}, {"method": "neural-cleanse", "epochs": 2}])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from poisonlab.config.defenses.random_noise import RandomNoise as RandomNoiseSettings
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.training_set import TrainingSet
-from poisonlab.defenses.defense import Batch, Defense, EpochEnd
 from poisonlab.defenses.friendly_noise import FriendlyNoise
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.errors import DivergedError, PoisonlabError, SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.training.checkpoint import Checkpoint
-from poisonlab.training.loop import EpochRecord, train
+from poisonlab.training.defense import Batch, Defense, EpochEnd, EpochRecord
+from poisonlab.training.loop import Observe, Trained, train
 
 MEAN, STD = (0.4, 0.5), (0.2, 0.3)
 STILL = Augmentation(kind="none")
@@ -48,7 +48,7 @@ def recipe(**changes: Any) -> Recipe:
 def run(
     model: nn.Module, *, chosen: Recipe, data: TrainingSet | None = None, seed: int = 0, **more: Any
 ) -> list[EpochRecord]:
-    return train(model, Normalize(MEAN, STD), data or examples(), chosen, seed=seed, **more)
+    return train(model, Normalize(MEAN, STD), data or examples(), chosen, seed=seed, **more).history
 
 
 def bits(model: nn.Module) -> bytes:
@@ -270,6 +270,125 @@ def test_a_killed_run_keeps_the_order_of_the_kept_examples(tmp_path: Path) -> No
     resumed = network()
     assert run(resumed, chosen=recipe(), **options) == history
     assert bits(resumed) == bits(whole)
+
+
+# --- stopping ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Whim(Defense):
+    """Stops after an epoch, keeps the weights of another, and drops one example after every epoch."""
+
+    stop: int
+    best: tuple[int, ...] = ()
+    seen: list[EpochRecord] = field(default_factory=list)
+
+    def stops(self, history: Sequence[EpochRecord]) -> bool:
+        self.seen.append(dict(history[-1]))
+        return len(history) == self.stop + 1
+
+    def best_epoch(self, history: Sequence[EpochRecord]) -> int | None:
+        return max((epoch for epoch in self.best if epoch < len(history)), default=None)
+
+    def end_epoch(self, end: EpochEnd) -> TrainingSet:
+        return end.data.keep(torch.arange(len(end.data)) > 0)
+
+
+def watched(seen: dict[int, bytes]) -> Observe:
+    """Takes down the weights after each epoch, by the number of examples it was trained on."""
+
+    def observe(model: nn.Module, data: TrainingSet, costly: bool) -> dict[str, float]:
+        seen.setdefault(22 - len(data), bits(model))
+        return {"costly": float(costly), "weight": float(next(iter(model.parameters())).detach().flatten()[0])}
+
+    return observe
+
+
+def ended(model: nn.Module, **more: Any) -> Trained:
+    return train(model, Normalize(MEAN, STD), examples(), recipe(**LONG), **{"seed": 0, **more})
+
+
+def test_a_defense_stops_the_training_as_it_was() -> None:
+    after: dict[int, bytes] = {}
+    whole = ended(network(), defenses=[Whim(99)], observe=watched(after))
+    model = network()
+    part = ended(model, defenses=[Whim(2)], observe=watched({}))
+    assert bits(model) == after[2]
+    # The last epoch is measured in full, whenever it comes.
+    assert [record["costly"] for record in part.history] == [0, 0, 1]
+    assert [record["train_loss"] for record in part.history] == [record["train_loss"] for record in whole.history[:3]]
+    assert part.observed == {name: part.history[-1][name] for name in ("costly", "weight")}
+
+
+def test_observing_comes_before_a_defense_changes_the_data_and_the_end_shows_all_changes() -> None:
+    lengths = []
+    result = ended(
+        network(),
+        defenses=[Whim(3)],
+        observe=lambda model, data, costly: lengths.append(len(data)) or {},  # type: ignore[func-returns-value]
+    )
+    assert lengths == [record["examples"] for record in result.history] == [22, 21, 20, 19]
+    assert result.data.rows.tolist() == list(range(4, 22))
+
+
+@pytest.mark.parametrize("best", [(0,), (1, 3), (5,)])
+def test_the_weights_of_the_best_epoch_are_kept_and_measured(best: tuple[int, ...]) -> None:
+    after: dict[int, bytes] = {}
+    model = network(dropout=True)
+    result = ended(model, defenses=[Whim(99, best)], observe=watched(after))
+    assert bits(model) == after[best[-1]]
+    assert len(result.history) == 6
+    assert result.observed == {"costly": 1.0, "weight": result.history[best[-1]]["weight"]}
+
+
+@pytest.mark.parametrize("killed", range(1, 6))
+def test_a_killed_run_keeps_the_best_weights(tmp_path: Path, killed: int) -> None:
+    whole = network(dropout=True)
+    defenses = [Whim(5, (0, 2)), *defended()]
+    expected = ended(whole, defenses=defenses, observe=observed)
+    epochs = []
+
+    def killing(model: nn.Module, data: TrainingSet, costly: bool) -> dict[str, float]:
+        epochs.append(1)
+        if len(epochs) == killed + 1:
+            raise KilledError
+        return observed(model, data, costly)
+
+    checkpoint = Checkpoint(tmp_path / "state", "f", interval=0)
+    with pytest.raises(KilledError):
+        ended(network(dropout=True), defenses=defenses, observe=killing, checkpoint=checkpoint)
+    resumed = network(seed=9, dropout=True)
+    again = ended(resumed, defenses=defenses, observe=observed, checkpoint=checkpoint)
+    assert bits(resumed) == bits(whole)
+    assert (again.history, again.observed) == (expected.history, expected.observed)
+
+
+def test_a_run_until_an_epoch_keeps_no_earlier_weights() -> None:
+    """The network that makes friendly noise is the victim itself at that epoch."""
+    after: dict[int, bytes] = {}
+    ended(network(), defenses=[Whim(99)], observe=watched(after))
+    model = network()
+    ended(model, defenses=[Whim(99, (0,))], until=2)
+    assert bits(model) == after[1]
+
+
+def test_validation_is_recorded_before_a_defense_decides_and_changes_nothing() -> None:
+    held = TrainingSet(examples(31).images[22:], torch.arange(9) % 3, torch.full((9,), -1))
+    plain, model, whim = network(), network(), Whim(99)
+    without = ended(plain, defenses=[Whim(99)])
+    result = ended(model, defenses=[whim], validation=held)
+    assert bits(plain) == bits(model)
+    assert "validation_loss" not in without.history[0]
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (MEAN, STD))
+    with torch.no_grad():
+        logits = model.eval()((held.images / 255 - mean) / std).double()
+    last = result.history[-1]
+    right = [int(row.argmax()) == int(label) for row, label in zip(logits, held.labels, strict=True)]
+    assert last["validation_accuracy"] == pytest.approx(sum(right) / 9)
+    losses = [-math.log(row.softmax(0)[label].item()) for row, label in zip(logits, held.labels, strict=True)]
+    assert last["validation_loss"] == pytest.approx(sum(losses) / 9, rel=1e-5)
+    # Whether to go on is not asked after the last epoch.
+    assert [record["validation_loss"] for record in whim.seen] == [r["validation_loss"] for r in result.history[:-1]]
 
 
 # --- divergence -----------------------------------------------------------------------------------------------

@@ -27,7 +27,6 @@ from poisonlab.data.training_set import (
     training_set,
     without,
 )
-from poisonlab.defenses.defense import Defense, EpochEnd
 from poisonlab.defenses.friendly_noise import FriendlyNoise
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.errors import DataError, SettingsError
@@ -37,6 +36,7 @@ from poisonlab.models.networks import begin_from, build_network, build_victim, s
 from poisonlab.randomness import generator
 from poisonlab.training import loop
 from poisonlab.training.checkpoint import Checkpoint
+from poisonlab.training.defense import Defense, EpochEnd
 from poisonlab.training.loop import EpochRecord, train
 
 MEAN, STD = (0.4, 0.5), (0.2, 0.3)
@@ -72,7 +72,7 @@ def recipe(**changes: Any) -> Recipe:
 def run(
     model: nn.Module, chosen: Recipe | None = None, data: TrainingSet | None = None, **more: Any
 ) -> list[EpochRecord]:
-    return train(model, Normalize(MEAN, STD), data or examples(), chosen or recipe(), **{"seed": 0, **more})
+    return train(model, Normalize(MEAN, STD), data or examples(), chosen or recipe(), **{"seed": 0, **more}).history
 
 
 def noise(levels: float = 40) -> Tensor:
@@ -447,7 +447,7 @@ def poisons(indices: Sequence[int], label: int = 1, dtype: torch.dtype = torch.u
     images = torch.arange(len(indices)).add(100).view(-1, 1, 1, 1).expand_as(bases).to(torch.uint8)
     return PoisonSet(
         torch.tensor(indices), images.clone() if dtype == torch.uint8 else images / 255,
-        torch.full((len(indices),), label), bases, dataset().test_images[:1], torch.tensor([0]), label,
+        torch.full((len(indices),), label), bases,
     )  # fmt: skip
 
 
@@ -477,7 +477,7 @@ def test_all_rows_are_the_whole_set_and_the_dataset_stays() -> None:
 
 
 def test_a_poison_for_a_row_that_is_not_taken_is_one_line() -> None:
-    with pytest.raises(DataError, match="not fine-tuned on") as caught:
+    with pytest.raises(DataError, match="not trained on") as caught:
         training_set(dataset(), poisons([7, 8]), torch.tensor([7, 9]))
     assert "\n" not in str(caught.value)
     # Appended ones replace nothing.

@@ -107,18 +107,19 @@ def test_poisons_come_through_an_import_as_they_were(extended: Checkout) -> None
         PoisonSet.load(extended.path / f"results/poisons/real/{attack}/seed0.safetensors")
         for attack in ("strong", "moved")
     )
-    for name in ("indices", "images", "labels", "base_images", "targets", "target_labels"):
+    for name in ("indices", "images", "labels", "base_images"):
         assert torch.equal(getattr(own, name), getattr(moved, name))
-    assert own.adversarial_label == moved.adversarial_label
+    for name in ("targets", "target_labels", "adversarial_labels"):
+        assert torch.equal(getattr(own.goal, name), getattr(moved.goal, name))
 
 
 def test_an_attack_with_a_trigger_ships_targets_with_and_without_it(extended: Checkout) -> None:
     poisons = PoisonSet.load(extended.path / "results/poisons/real/adaptive/seed0.safetensors")
-    assert poisons.untriggered is not None
+    assert poisons.goal.untriggered is not None
     assert len(poisons.indices) == 5
     poisons.check_bound(16)
-    assert set(poisons.labels.tolist()) == {poisons.adversarial_label}
-    differ = (poisons.targets != poisons.untriggered).flatten(1).any(1)
+    assert set(poisons.labels.tolist()) == {int(poisons.goal.adversarial_labels[0])}
+    differ = (poisons.goal.targets != poisons.goal.untriggered).flatten(1).any(1)
     assert differ.all()
 
 
@@ -211,7 +212,8 @@ def test_a_victim_with_a_gradient_per_example_has_group_norm(defended: Checkout)
 
 
 def test_privacy_is_accounted_for(defended: Checkout) -> None:
-    report = _metrics(defended, "victims", "dp-sgd")["report"]
+    measures = _metrics(defended, "victims", "dp-sgd")["measures"]
+    report = {name: measures[name] for name in ("privacy_epsilon", "privacy_delta")}
     assert math.isfinite(report["privacy_epsilon"])
     # 3 epochs of 2 steps, each with every second of 100 examples.
     spent = epsilon(noise_multiplier=1, rate=0.5, steps=6, delta=0.01)
@@ -234,16 +236,15 @@ def test_abl_drops_what_it_isolates(defended: Checkout) -> None:
 def test_strip_watches_the_victim_as_it_is(defended: Checkout) -> None:
     metrics = _metrics(defended, "detections", "strip")
     none = _metrics(defended, "victims", "none")
-    report, final = metrics["report"], metrics["final"]
-    assert {"threshold_bits", "targets_rejected", "false_alarms"} == report.keys()
+    final = report = metrics["measures"]
     # An image that is turned away counts as an error.
-    assert none["final"]["accuracy"] - report["false_alarms"] <= final["accuracy"] <= none["final"]["accuracy"]
+    assert none["measures"]["accuracy"] - report["false_alarms"] <= final["accuracy"] <= none["measures"]["accuracy"]
     assert 0 < report["false_alarms"] < 1
     assert final["accuracy"] <= 1 - report["false_alarms"]
     # One target: if it is let in, the victim makes of it what it did.
     assert report["targets_rejected"] in (0, 1)
     for name in ("success", "target_accuracy", "adversarial_confidence"):
-        assert final[name] == pytest.approx((1 - report["targets_rejected"]) * none["final"][name])
+        assert final[name] == pytest.approx((1 - report["targets_rejected"]) * none["measures"][name])
 
     found, _ = read_tensors(_path(defended, "detections", "strip"), "detection")
     victim = _network(defended, f"{STRONG.format(kind='victims', row='none')}.safetensors")
@@ -255,11 +256,11 @@ def test_strip_watches_the_victim_as_it_is(defended: Checkout) -> None:
 
 def test_neural_cleanse_leaves_a_network_and_what_it_found(defended: Checkout) -> None:
     metrics = _metrics(defended, "detections", "neural-cleanse")
-    assert metrics["final"].keys() == _metrics(defended, "victims", "none")["final"].keys()
+    assert metrics["measures"].keys() == _metrics(defended, "victims", "none")["measures"].keys()
     found, _ = read_tensors(_path(defended, "detections", "neural-cleanse"), "detection")
     assert found["masks"].shape == (10, 1, 32, 32)
     assert found["patterns"].shape == (10, 3, 32, 32)
-    assert metrics["report"].keys() == {"flagged_classes"}
+    assert metrics["facts"].keys() == {"flagged_classes"}
     victim = _network(defended, f"{STRONG.format(kind='victims', row='none')}.safetensors")
     network = {name.removeprefix("network."): tensor for name, tensor in found.items() if name.startswith("network.")}
     assert network.keys() == victim.keys()

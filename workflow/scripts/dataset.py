@@ -10,6 +10,7 @@ from poisonlab import modules
 from poisonlab.artifacts.dataset import save_dataset
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Settings
+from poisonlab.data.sources import load_dataset
 from poisonlab.runtime.program import run, settings
 
 
@@ -26,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
     args = arguments.parse_args(argv)
     stage = read_stage(Reading, settings(args.spec))
     source = modules.load("data", str(stage.dataset.get("source")))
-    save_dataset(args.dataset, source.load(read_stage(source.Settings, stage.dataset)))
+    save_dataset(args.dataset, load_dataset(read_stage(source.Settings, stage.dataset)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Examine one victim by a row's detector and measure what becomes of the target and of clean images from then on."""
+"""Examine one victim by a row's detector; measure how the targets and clean images fare from then on."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from poisonlab.config.types import Name, Settings
 from poisonlab.detection.deployment import deploy, draw_clean
 from poisonlab.determinism import prepare_torch
 from poisonlab.errors import DivergedError
-from poisonlab.evaluation.outcome import Rejects, accept_all, accuracy, attack_outcome
 from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_normalize, read_network
+from poisonlab.models.outputs import Rejects, accept_all, accuracy
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.runtime.cards import RunCard
 from poisonlab.runtime.program import parser, run, settings
+from poisonlab.training.outcome import goal_outcome
 
 
 class Detection(Settings):
     """Settings of one detection."""
 
     attack: Name
+    victim: Name
     defense: Name
     model: NamedModel
     detector: dict[str, object]
@@ -71,23 +73,28 @@ def _examine(args: argparse.Namespace, stage: Detection, device: torch.device, c
         generator("cpu", seed, "clean images"),
     )
     deployed = deploy(stage.detector, network, normalize, clean, seed=seed)
-    report: dict[str, object] = dict(deployed.facts)
+    measures = {name: value for name, value in deployed.facts.items() if not isinstance(value, list)}
     rejects: Rejects = accept_all
     if deployed.rejects is not None:
         # STRIP costs a hundred times a prediction, and several measures ask about the same images.
         rejects = cache(deployed.rejects)
-        report["targets_rejected"] = float(rejects(poisons.targets).double().mean())
-        report["false_alarms"] = float(rejects(dataset.test_images).double().mean())
-    final = attack_outcome(deployed.network, normalize, poisons, rejects)
-    final["accuracy"] = accuracy(deployed.network, normalize, dataset.test_images, dataset.test_labels, rejects)
-    write_sealed(args.metrics, {**_who(stage), "final": final, "report": report})
-    card.write(args.card, final=final, settings=args.settings)
+        measures["false_alarms"] = float(rejects(dataset.test_images).double().mean())
+        if poisons.goal is not None:
+            measures["targets_rejected"] = float(rejects(poisons.goal.targets).double().mean())
+    if poisons.goal is not None:
+        measures |= goal_outcome(deployed.network, normalize, poisons.goal, rejects)
+    images, labels = dataset.test_images, dataset.test_labels
+    measures["accuracy"] = accuracy(deployed.network, normalize, images, labels, rejects)
+    targets = None if poisons.goal is None else len(poisons.goal)
+    lists = {name: value for name, value in deployed.facts.items() if isinstance(value, list)}
+    write_sealed(args.metrics, {**_who(stage), "measures": measures, "targets": targets, "facts": lists})
+    card.write(args.card, measures=measures, settings=args.settings)
     weights = {f"network.{name}": tensor for name, tensor in deployed.network.state_dict().items()}
     write_tensors(args.found, "detection", {**deployed.tensors, **weights}, {})
 
 
 def _who(stage: Detection) -> dict[str, str | int]:
-    return {"attack": stage.attack, "defense": stage.defense, "seed": stage.seed}
+    return {"attack": stage.attack, "victim": stage.victim, "defense": stage.defense, "seed": stage.seed}
 
 
 if __name__ == "__main__":

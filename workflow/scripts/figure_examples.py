@@ -29,7 +29,8 @@ def main(argv: Sequence[str]) -> None:
     noise = tensors["noise"].numpy()
     shipped = poisons.images.numpy()
     places = noise_places(poisons.indices.numpy(), tensors["origin"].numpy())
-    targets = None if poisons.untriggered is None else poisons.targets.numpy()
+    goal = poisons.goal
+    targets = None if goal is None or goal.untriggered is None else goal.targets.numpy()
     # A column each, so no more than there are of both.
     shown = slice(look.examples if targets is None else min(look.examples, len(targets)))
     arrays = (

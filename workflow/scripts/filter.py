@@ -17,12 +17,12 @@ from poisonlab.config.models.model import NamedModel
 from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.start import Start
 from poisonlab.config.types import Settings
-from poisonlab.data.training_set import fine_tuning_rows, training_set
+from poisonlab.data.training_set import fine_tuning_rows, split_validation, training_set
 from poisonlab.determinism import prepare_torch
 from poisonlab.errors import DivergedError
-from poisonlab.evaluation.outcome import outputs_of
 from poisonlab.filters.chain import judge_all
 from poisonlab.models.networks import build_normalize, read_network
+from poisonlab.models.outputs import outputs_of
 from poisonlab.randomness import stream_seed
 from poisonlab.runtime.cards import RunCard
 from poisonlab.runtime.program import parser, run, settings
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> None:
 def _filter(args: argparse.Namespace, stage: Filtering, device: torch.device, card: RunCard) -> None:
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons) if args.poisons else None
-    data = training_set(dataset, poisons, fine_tuning_rows(dataset, stage.start))
+    data, _ = split_validation(dataset, training_set(dataset, poisons, fine_tuning_rows(dataset, stage.start)))
     network = read_network(args.network, stage.model, dataset, device)
     normalize = build_normalize(dataset, device)
     features = outputs_of(nn.Sequential(network.extract, nn.Flatten()), normalize, data.images)

@@ -18,6 +18,7 @@ from poisonlab.config.stages import Seed, read_stage
 from poisonlab.config.types import Settings
 from poisonlab.data.training_set import pixels
 from poisonlab.determinism import prepare_torch
+from poisonlab.errors import SettingsError
 from poisonlab.figures.landscape import (
     directions_through,
     grid,
@@ -51,8 +52,10 @@ def main(argv: Sequence[str]) -> None:
     network = read_network(args.surrogate, stage.model, dataset, device)
     model = nn.Sequential(build_normalize(dataset, device), network).eval()
     poisons = PoisonSet.load(args.poisons)
-    adversarial = torch.tensor([poisons.adversarial_label], device=device)
-    goal = target_gradient(model, pixels(poisons.targets[:1].to(device)), adversarial, stage.criterion)
+    if poisons.goal is None:
+        raise SettingsError(f"{args.poisons}: its attack has no target, so there is no matching loss to draw")
+    adversarial = poisons.goal.adversarial_labels[:1].to(device)
+    goal = target_gradient(model, pixels(poisons.goal.targets[:1].to(device)), adversarial, stage.criterion)
     matcher = Matcher(model, goal)
 
     chosen = most_effective(matcher, poisons, device)

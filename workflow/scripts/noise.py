@@ -22,7 +22,7 @@ from poisonlab.config.defenses.friendly_noise import FriendlyNoise as FriendlyNo
 from poisonlab.config.stages import read_stage
 from poisonlab.config.start import Start
 from poisonlab.config.training import VictimTraining
-from poisonlab.data.training_set import fine_tuning_rows, origins, training_set
+from poisonlab.data.training_set import fine_tuning_rows, origins, split_validation, training_set
 from poisonlab.defenses.build import build_defenses
 from poisonlab.defenses.friendly_noise import friendly_noise
 from poisonlab.determinism import prepare_torch
@@ -65,9 +65,10 @@ def _make(
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons) if args.poisons else None
     rows = fine_tuning_rows(dataset, stage.start)
-    data = whole = training_set(dataset, poisons, rows)
+    whole = training_set(dataset, poisons, rows)
+    data, validation = split_validation(dataset, whole)
     if args.keep:
-        data = data.keep(load_keep_list(args.keep, len(whole)))
+        data = data.keep(load_keep_list(args.keep, len(data)))
     seed = stream_seed(stage.seed, "victim")
     # A donor of another architecture has no pretrained weights to begin from.
     start = Start(scenario="from-scratch") if chosen.donor else stage.start
@@ -84,6 +85,7 @@ def _make(
         stage.recipe,
         seed=seed,
         defenses=build_defenses(stage.defenses, noise=None),
+        validation=validation,
         until=chosen.def_epoch,
         checkpoint=checkpoint,
         progress=True,
@@ -99,7 +101,7 @@ def _make(
         progress=True,
     )
     levels = noise.abs() * 255
-    # By row of the whole set; what the filters dropped needs none.
+    # By row of the whole set; examples that filters dropped or that are held out need none.
     placed = torch.zeros(len(whole), *noise.shape[1:])
     placed[data.rows] = noise
     facts = {

@@ -8,12 +8,12 @@ from pathlib import Path
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.config.stages import read_stage
 from poisonlab.config.training import Pretraining
-from poisonlab.data.training_set import last_of_each_class, training_set, without
+from poisonlab.data.training_set import pretraining_rows, split_validation, training_set
 from poisonlab.defenses.build import build_defenses
 from poisonlab.determinism import prepare_torch
-from poisonlab.evaluation.outcome import accuracy
 from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_network, build_normalize, save_weights
+from poisonlab.models.outputs import accuracy
 from poisonlab.randomness import stream_seed
 from poisonlab.runtime.cards import RunCard
 from poisonlab.runtime.program import add_checkpoint_arguments, parser, run, settings
@@ -37,19 +37,21 @@ def main(argv: Sequence[str]) -> None:
     network = build_network(stage.model, dataset, seed=seed, device=device)
     normalize = build_normalize(dataset, device)
     checkpoint = job_checkpoint(args, [args.dataset])
-    held_out = last_of_each_class(dataset.train_labels, stage.held_out_per_class) if stage.held_out_per_class else None
-    history = train(
+    rows = pretraining_rows(dataset, stage.held_out_per_class)
+    data, validation = split_validation(dataset, training_set(dataset, rows=rows))
+    trained = train(
         network,
         normalize,
-        training_set(dataset, rows=None if held_out is None else without(len(dataset.train_labels), held_out)),
+        data,
         stage.recipe,
         seed=seed,
         defenses=build_defenses(stage.apply, noise=None),
+        validation=validation,
         checkpoint=checkpoint,
         progress=True,
     )
     measured = accuracy(network, normalize, dataset.test_images, dataset.test_labels)
-    write_sealed(args.metrics, {"seed": stage.seed, "final": {"accuracy": measured}, "history": history})
+    write_sealed(args.metrics, {"seed": stage.seed, "final": {"accuracy": measured}, "history": trained.history})
     card.write(args.card)
     save_weights(args.weights, network, {"accuracy": measured})
     checkpoint.clear()

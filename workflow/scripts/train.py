@@ -1,13 +1,13 @@
-"""Train one victim under one row's defenses and measure what became of the target."""
+"""Train one victim under one row's defenses and measure the attack's outcome."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.keep_list import load_keep_list
@@ -16,27 +16,31 @@ from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.artifacts.tensors import write_diverged
 from poisonlab.config.stages import read_stage
 from poisonlab.config.training import VictimTraining
-from poisonlab.config.types import Name
-from poisonlab.data.training_set import TrainingSet, fine_tuning_rows, poisoned_examples, training_set
+from poisonlab.config.types import Name, PositiveFloat
+from poisonlab.data.training_set import TrainingSet, fine_tuning_rows, poisoned_examples, split_validation, training_set
 from poisonlab.defenses.build import build_defenses
 from poisonlab.determinism import prepare_torch
-from poisonlab.errors import DivergedError
-from poisonlab.evaluation.outcome import OUTCOMES, accuracy, attack_outcome
+from poisonlab.errors import DivergedError, SettingsError
 from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_normalize, build_victim, save_weights
+from poisonlab.models.outputs import accuracy
 from poisonlab.randomness import stream_seed
 from poisonlab.runtime.cards import RunCard
 from poisonlab.runtime.program import add_checkpoint_arguments, parser, run, settings
 from poisonlab.training.job import job_checkpoint
 from poisonlab.training.loop import train
+from poisonlab.training.outcome import goal_outcome, history_outcome
 
 
 class Victim(VictimTraining):
     """Settings of one victim; the defenses are the row's own, in order."""
 
     attack: Name
+    victim: Name
     defense: Name
     poisoned: bool
+    low_loss: PositiveFloat | None = None
+    """Level of the training loss for ``first_epoch``; needed if the attack has no goal."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -66,60 +70,70 @@ def main(argv: Sequence[str]) -> None:
 def _train(args: argparse.Namespace, stage: Victim, device: torch.device, card: RunCard) -> None:
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons)
+    if poisons.goal is None and stage.low_loss is None:
+        raise SettingsError(f"--spec low_loss: {args.poisons} has no goal, so a level of the training loss is needed")
     noise = load_noise(args.noise) if args.noise else None
     seed = stream_seed(stage.seed, "victim")
     network = build_victim(stage.model, stage.start, dataset, args.pretrained, seed=seed, device=device)
     rows = fine_tuning_rows(dataset, stage.start)
     normalize = build_normalize(dataset, device)
     used = poisons if stage.poisoned else None
-    data, poisoned = training_set(dataset, used, rows), poisoned_examples(dataset, used, rows)
-    everything = len(data)
+    data, validation = split_validation(dataset, training_set(dataset, used, rows))
+    before, poisoned = data, poisoned_examples(dataset, used, rows)
     if args.keep:
-        data = data.keep(load_keep_list(args.keep, everything))
+        data = data.keep(load_keep_list(args.keep, len(data)))
     inputs = [path for path in (args.dataset, args.poisons, args.pretrained, args.keep, args.noise) if path]
 
     def observe(model: nn.Module, data: TrainingSet, costly: bool) -> dict[str, float]:
-        measured = attack_outcome(model, normalize, poisons)
-        measured |= {"kept": len(data), "poisons_kept": int(poisoned[data.rows.cpu()].sum())}
+        measured = {} if poisons.goal is None else goal_outcome(model, normalize, poisons.goal)
+        measured["poisons"] = int(poisoned[data.rows.cpu()].sum())
         if costly:
             measured["accuracy"] = accuracy(model, normalize, dataset.test_images, dataset.test_labels)
         return measured
 
     checkpoint = job_checkpoint(args, inputs)
     defenses = build_defenses(stage.defenses, noise=None if noise is None else noise.to(device))
-    history = train(
+    trained = train(
         network,
         normalize,
         data,
         stage.recipe,
         seed=seed,
         defenses=defenses,
+        validation=validation,
         observe=observe,
         checkpoint=checkpoint,
         progress=True,
     )
-    final = {key: history[-1][key] for key in OUTCOMES if key in history[-1]}
-    report = {key: value for defense in defenses for key, value in defense.report(stage.recipe, len(data)).items()}
-    counts = _counts(everything, int(poisoned.sum()), history[-1])
-    outcome = {"final": final, "examples": counts, "report": report, "history": history}
+    measures = {name: value for name, value in trained.observed.items() if name != "poisons"}
+    if stage.low_loss is not None and poisons.goal is None:
+        measures |= history_outcome(trained.history, stage.low_loss)
+    for defense in defenses:
+        measures |= defense.report(stage.recipe, len(data), trained.history)
+    outcome = {
+        "measures": measures,
+        "targets": None if poisons.goal is None else len(poisons.goal),
+        "examples": _counts(poisoned, before.rows, trained.data.rows.cpu()),
+        "history": trained.history,
+    }
     write_sealed(args.metrics, {**_who(stage), **outcome})
-    card.write(args.card, final=final, settings=args.settings)
-    save_weights(args.weights, network, final)
+    card.write(args.card, measures=measures, settings=args.settings)
+    save_weights(args.weights, network, measures)
     checkpoint.clear()
 
 
 def _who(stage: Victim) -> dict[str, str | int]:
-    return {"attack": stage.attack, "defense": stage.defense, "seed": stage.seed}
+    return {"attack": stage.attack, "victim": stage.victim, "defense": stage.defense, "seed": stage.seed}
 
 
-def _counts(everything: int, poisons: int, last: Mapping[str, float]) -> dict[str, int]:
-    """What the filters and the defenses held to be clean, and what was."""
-    kept, poisons_kept = int(last["kept"]), int(last["poisons_kept"])
+def _counts(poisoned: Tensor, before: Tensor, after: Tensor) -> dict[str, int]:
+    """Examples that filters and defenses dropped or kept, by rows before and after them; ``poisoned`` is by row."""
+    poisons, kept = int(poisoned[before].sum()), int(poisoned[after].sum())
     return {
-        "poisons_dropped": poisons - poisons_kept,
-        "poisons_kept": poisons_kept,
-        "clean_dropped": everything - poisons - (kept - poisons_kept),
-        "clean_kept": kept - poisons_kept,
+        "poisons_dropped": poisons - kept,
+        "poisons_kept": kept,
+        "clean_dropped": len(before) - poisons - (len(after) - kept),
+        "clean_kept": len(after) - kept,
     }
 
 

@@ -1,4 +1,4 @@
-"""PoisonSet: what an attack delivers."""
+"""PoisonSet: what an attack delivers, and Goal: what the attack wants, if it is about single images."""
 
 from __future__ import annotations
 
@@ -14,22 +14,65 @@ from poisonlab.errors import DataError
 
 KIND = "poison set"
 _MOST_CLASSES = 1 << 31
+_GOAL = ("targets", "target_labels", "adversarial_labels", "untriggered")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What an attacker wants of single images: each target is to get its adversarial label.
+
+    Attributes:
+        targets: (T, C, H, W) uint8 images to be misclassified; a backdoor's trigger is already on them.
+        target_labels: (T,) int64, the true classes.
+        adversarial_labels: (T,) int64, the class that the attacker wants each target to get.
+        untriggered: (T, C, H, W) uint8, a backdoor's targets without the trigger: how many of them get the adversarial
+            label anyway. None without a trigger.
+
+    Raises:
+        DataError: shapes or dtypes contradict each other, or a label is no class.
+    """
+
+    targets: Tensor
+    target_labels: Tensor
+    adversarial_labels: Tensor
+    untriggered: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("targets", "untriggered"):
+            images = getattr(self, name)
+            if images is not None and (images.dtype != torch.uint8 or images.ndim != 4):
+                raise DataError(
+                    f"{name} of a goal must be (T, C, H, W) uint8, not {images.dtype} of {tuple(images.shape)}"
+                )
+        for name in ("target_labels", "adversarial_labels"):
+            _check_integers(f"{name} of a goal", getattr(self, name))
+        if self.targets.numel() == 0:
+            raise DataError("a goal needs at least one target: an attack without targets has no goal")
+        if not len(self.targets) == len(self.target_labels) == len(self.adversarial_labels):
+            raise DataError(
+                f"a goal of {len(self.targets)} targets needs as many true labels ({len(self.target_labels)}) and "
+                f"adversarial labels ({len(self.adversarial_labels)})"
+            )
+        if self.untriggered is not None and self.untriggered.shape != self.targets.shape:
+            raise DataError("the targets without trigger must be the same images as the targets")
+        odd = self.adversarial_labels[(self.adversarial_labels < 0) | (self.adversarial_labels >= _MOST_CLASSES)]
+        if len(odd):
+            raise DataError(f"{int(odd[0])} is no class that poisons could aim at")
+
+    def __len__(self) -> int:
+        return len(self.targets)
 
 
 @dataclass(frozen=True)
 class PoisonSet:
-    """Poisoned training examples and the target they are meant for.
+    """Poisoned training examples and, if the attack has one, its goal.
 
     Attributes:
         indices: (P,) int64: the training row each poison replaces; -1 is appended to the training set.
         images: (P, C, H, W) uint8, as an attacker would ship them (float32 in [0, 1] only on request).
         labels: (P,) int64, as the victim sees them.
         base_images: (P, C, H, W) uint8, the images before poisoning.
-        targets: (T, C, H, W) uint8 test images to be misclassified; a backdoor's trigger is already on them.
-        target_labels: (T,) int64, the true classes.
-        adversarial_label: the class the attacker wants the targets to get.
-        untriggered: (T, C, H, W) uint8, a backdoor's targets without the trigger: how many of them get the adversarial
-            label anyway. None without a trigger.
+        goal: the targets and their labels; None of an attack on the accuracy as a whole.
         diagnostics: the attack's own tensors (a loss per step and restart, ...).
         facts: JSON-like facts about how the set was made.
 
@@ -41,10 +84,7 @@ class PoisonSet:
     images: Tensor
     labels: Tensor
     base_images: Tensor
-    targets: Tensor
-    target_labels: Tensor
-    adversarial_label: int
-    untriggered: Tensor | None = None
+    goal: Goal | None = None
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -57,33 +97,25 @@ class PoisonSet:
                 f"a poison set needs as many indices ({count}) as images ({len(self.images)}), "
                 f"labels ({len(self.labels)}) and bases ({len(self.base_images)}), and at least one"
             )
-        if self.base_images.shape != self.images.shape or self.targets.shape[1:] != self.images.shape[1:]:
-            raise DataError("poisons, bases and targets need the same (C, H, W)")
-        if self.untriggered is not None and self.untriggered.shape != self.targets.shape:
-            raise DataError("the targets without trigger must be the same images as the targets")
-        if len(self.targets) == 0 or len(self.targets) != len(self.target_labels):
-            raise DataError("a poison set needs at least one target, and one label for each")
-        for name in ("indices", "labels", "target_labels"):
-            numbers = getattr(self, name)
-            if numbers.dtype != torch.int64 or numbers.ndim != 1:
-                raise DataError(
-                    f"{name} of a poison set must be a list of int64, not {numbers.dtype} of {tuple(numbers.shape)}"
-                )
-        for name in ("base_images", "targets", "untriggered"):
-            if getattr(self, name) is not None and getattr(self, name).dtype != torch.uint8:
-                raise DataError(f"{name} of a poison set must be uint8, not {getattr(self, name).dtype}")
-        if not 0 <= self.adversarial_label < _MOST_CLASSES:
-            raise DataError(f"{self.adversarial_label} is no class that poisons could aim at")
+        if self.base_images.dtype != torch.uint8:
+            raise DataError(f"base_images of a poison set must be uint8, not {self.base_images.dtype}")
+        if self.base_images.shape != self.images.shape:
+            raise DataError("poisons and bases need the same (C, H, W)")
+        if self.goal is not None and self.goal.targets.shape[1:] != self.images.shape[1:]:
+            raise DataError("poisons and targets need the same (C, H, W)")
+        for name in ("indices", "labels"):
+            _check_integers(f"{name} of a poison set", getattr(self, name))
         if int(self.indices.min()) < -1:
             raise DataError(f"index {int(self.indices.min())}: a poison replaces a training row, or is appended (-1)")
         replaced = self.indices[self.indices >= 0]
-        if len(set(replaced.tolist())) != len(replaced):
+        if len(torch.unique(replaced)) != len(replaced):
             raise DataError("two poisons replace the same training row")
 
     def largest_change(self) -> float:
         """The largest change of any pixel from its base, in levels (units of 1/255)."""
-        images = self.images.float() if self.images.dtype == torch.uint8 else self.images * 255
-        return float((images - self.base_images.float()).abs().max())
+        # In parts, because an attack may poison the whole training set.
+        parts = zip(torch.split(self.images, 1000), torch.split(self.base_images, 1000), strict=True)
+        return float(torch.stack([(_levels(images) - bases.float()).abs().max() for images, bases in parts]).max())
 
     def check_bound(self, eps: float) -> None:
         """Check the l-infinity bound of ``eps`` levels on the shipped images.
@@ -98,18 +130,12 @@ class PoisonSet:
 
     def save(self, path: Path) -> None:
         """Write the set as one safetensors file."""
-        tensors = {
-            "indices": self.indices,
-            "images": self.images,
-            "labels": self.labels,
-            "base_images": self.base_images,
-            "targets": self.targets,
-            "target_labels": self.target_labels,
-        }
-        if self.untriggered is not None:
-            tensors["untriggered"] = self.untriggered
+        tensors = {name: getattr(self, name) for name in ("indices", "images", "labels", "base_images")}
+        if self.goal is not None:
+            wanted = {name: getattr(self.goal, name) for name in _GOAL}
+            tensors |= {name: tensor for name, tensor in wanted.items() if tensor is not None}
         tensors |= {f"diagnostics.{name}": tensor for name, tensor in self.diagnostics.items()}
-        write_tensors(path, KIND, tensors, {**self.facts, "adversarial_label": self.adversarial_label})
+        write_tensors(path, KIND, tensors, self.facts)
 
     @classmethod
     def load(cls, path: Path) -> PoisonSet:
@@ -124,12 +150,18 @@ class PoisonSet:
             for name in list(tensors)
             if name.startswith("diagnostics.")
         }
+        wanted = {name: tensors.pop(name) for name in _GOAL if name in tensors}
         try:
-            return cls(
-                **tensors,
-                adversarial_label=int(facts.pop("adversarial_label")),
-                diagnostics=diagnostics,
-                facts=facts,
-            )
-        except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
+            goal = Goal(**wanted) if wanted else None
+            return cls(**tensors, goal=goal, diagnostics=diagnostics, facts=facts)
+        except (TypeError, AttributeError) as error:
             raise DataError(f"{path} lacks parts of a poison set: make it again") from error
+
+
+def _check_integers(name: str, numbers: Tensor) -> None:
+    if numbers.dtype != torch.int64 or numbers.ndim != 1:
+        raise DataError(f"{name} must be a list of int64, not {numbers.dtype} of {tuple(numbers.shape)}")
+
+
+def _levels(images: Tensor) -> Tensor:
+    return images.float() if images.dtype == torch.uint8 else images * 255

@@ -11,8 +11,8 @@ from torch import Tensor
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import SettingsError
-from poisonlab.evaluation.outcome import outputs_of
 from poisonlab.models.classifier import Classifier, Normalize
+from poisonlab.models.outputs import outputs_of
 from poisonlab.training.checkpoint import Checkpoint
 
 

@@ -96,9 +96,7 @@ def craft_in_features(
         images=images,
         labels=dataset.train_labels[threat.base_indices],
         base_images=bases,
-        targets=target,
-        target_labels=torch.tensor([threat.target_label]),
-        adversarial_label=threat.adversarial_label,
+        goal=threat.goal(dataset),
         diagnostics={"feature_loss": losses},
         facts={"target_index": threat.target_index, "final_distance": float(f"{distance:.6g}")},
     )
@@ -168,8 +166,8 @@ def feature_distance(attacker: Attacker, images: Tensor, target: Tensor, measure
     """
     inputs = attacker.normalize(pixels(images.to(attacker.device)))
     with frozen(attacker.surrogates), torch.no_grad():
-        goals = goals_of(attacker, target, measure)
-        return sum(float(goal.distance(features_of(goal.network, inputs))) for goal in goals) / len(goals)
+        aims = aims_of(attacker, target, measure)
+        return sum(float(aim.distance(features_of(aim.network, inputs))) for aim in aims) / len(aims)
 
 
 def features_of(network: Classifier, inputs: Tensor) -> Tensor:
@@ -185,7 +183,7 @@ def features_of(network: Classifier, inputs: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Goal:
+class Aim:
     """One surrogate, and the distance to the target in its features."""
 
     network: Classifier
@@ -199,7 +197,7 @@ class Goal:
         return loss.detach(), gradient
 
 
-def goals_of(attacker: Attacker, target: Tensor, measure: Measure) -> list[Goal]:
+def aims_of(attacker: Attacker, target: Tensor, measure: Measure) -> list[Aim]:
     """Where to go in every surrogate; the target (1, C, H, W) is taken unaugmented.
 
     Raises:
@@ -208,7 +206,7 @@ def goals_of(attacker: Attacker, target: Tensor, measure: Measure) -> list[Goal]
     inputs = attacker.normalize(pixels(target.to(attacker.device)))
     with torch.no_grad():
         features = [features_of(network, inputs)[0] for network in attacker.surrogates]
-    return [Goal(network, measure(goal)) for network, goal in zip(attacker.surrogates, features, strict=True)]
+    return [Aim(network, measure(goal)) for network, goal in zip(attacker.surrogates, features, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -234,14 +232,14 @@ class _Crafting:
         checkpoint = self.attacker.checkpoint
         with frozen(self.attacker.surrogates, settings.dropout):
             self._seed_dropout("target")
-            goals = goals_of(self.attacker, self.target, self.measure)
+            aims = aims_of(self.attacker, self.target, self.measure)
             begun = 0
             if checkpoint is not None and (saved := checkpoint.load()) is not None:
-                begun = _restore(saved, poisons, optimizer, stream, losses, goals)
+                begun = _restore(saved, poisons, optimizer, stream, losses, aims)
             steps = range(begun, settings.steps)
             for number in tqdm(steps, initial=begun, total=settings.steps, unit="step", disable=not progress):
                 self._seed_dropout(number)
-                losses[number], poisons.grad = self._loss_and_gradient(poisons, origin, goals, stream)
+                losses[number], poisons.grad = self._loss_and_gradient(poisons, origin, aims, stream)
                 if not bool(torch.isfinite(losses[number])):
                     raise PoisonlabError(
                         f"the feature loss is not finite at step {number}: has a surrogate's training diverged?"
@@ -253,7 +251,7 @@ class _Crafting:
                 with torch.no_grad():
                     poisons.copy_(within(poisons, bases, bound))
                 if checkpoint is not None and checkpoint.due():
-                    checkpoint.save(_state(poisons, optimizer, stream, losses, goals), {"steps": number + 1})
+                    checkpoint.save(_state(poisons, optimizer, stream, losses, aims), {"steps": number + 1})
         return ((poisons.detach() - bases) * 255).cpu(), losses
 
     def _start(self, origin: Tensor) -> Tensor:
@@ -270,7 +268,7 @@ class _Crafting:
             torch.manual_seed(stream_seed(self.seed, _STREAM, "dropout", purpose))
 
     def _loss_and_gradient(
-        self, poisons: Tensor, origin: Tensor, goals: Sequence[Goal], stream: torch.Generator
+        self, poisons: Tensor, origin: Tensor, aims: Sequence[Aim], stream: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Mean distance (scalar) over the surrogates, and the whole objective's gradient at ``poisons``."""
         poisons = poisons.detach().requires_grad_(True)
@@ -279,10 +277,10 @@ class _Crafting:
             inputs = augment(inputs, self.attacker.augmentation, stream)
         loss, gradient = torch.zeros((), device=poisons.device), torch.zeros_like(inputs)
         # One surrogate after the other: the memory of one is enough for many.
-        for goal in goals:
-            one, toward = goal.loss_and_gradient(inputs)
-            loss += one / len(goals)
-            gradient += toward / len(goals)
+        for aim in aims:
+            one, toward = aim.loss_and_gradient(inputs)
+            loss += one / len(aims)
+            gradient += toward / len(aims)
         (back,) = torch.autograd.grad(inputs, poisons, gradient)
         if self.beta:
             back = back + 2 * self.beta / len(poisons) * (poisons.detach() - origin)
@@ -294,12 +292,12 @@ def _state(
     optimizer: torch.optim.Optimizer,
     stream: torch.Generator,
     losses: Tensor,
-    goals: Sequence[Goal],
+    aims: Sequence[Aim],
 ) -> dict[str, Tensor]:
     tensors = {"poisons": poisons, "stream": stream.get_state(), "losses": losses, **optimizer_state(optimizer)}
-    for place, goal in enumerate(goals):
-        if isinstance(goal.distance, Remembering) and goal.distance.remembered is not None:
-            tensors[f"remembered.{place}"] = goal.distance.remembered
+    for place, aim in enumerate(aims):
+        if isinstance(aim.distance, Remembering) and aim.distance.remembered is not None:
+            tensors[f"remembered.{place}"] = aim.distance.remembered
     return tensors
 
 
@@ -309,7 +307,7 @@ def _restore(
     optimizer: torch.optim.Optimizer,
     stream: torch.Generator,
     losses: Tensor,
-    goals: Sequence[Goal],
+    aims: Sequence[Aim],
 ) -> int:
     """Put everything back as ``_state`` found it; returns how many steps are done."""
     tensors, facts = saved
@@ -318,7 +316,7 @@ def _restore(
     losses.copy_(tensors["losses"])
     stream.set_state(tensors["stream"])
     restore_optimizer(optimizer, tensors)
-    for place, goal in enumerate(goals):
-        if isinstance(goal.distance, Remembering):
-            goal.distance.remembered = tensors.get(f"remembered.{place}")
+    for place, aim in enumerate(aims):
+        if isinstance(aim.distance, Remembering):
+            aim.distance.remembered = tensors.get(f"remembered.{place}")
     return int(facts["steps"])

@@ -66,9 +66,7 @@ def craft(
         images=ship(bases, change, settings.eps, settings.precision),
         labels=labels,
         base_images=bases,
-        targets=target,
-        target_labels=torch.tensor([threat.target_label]),
-        adversarial_label=threat.adversarial_label,
+        goal=threat.goal(dataset),
         diagnostics={"matching_loss": losses},
         facts={"target_index": threat.target_index, "best_restart": int(losses[:, -1].argmin())},
     )

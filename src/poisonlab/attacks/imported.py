@@ -20,6 +20,7 @@ def craft(
     return complete(
         read_poisons(settings.at(seed), settings.mean, settings.std),
         dataset,
+        targeted=settings.targeted,
         target_index=settings.target_index,
         target_label=settings.target_label,
         adversarial_label=settings.adversarial_label,

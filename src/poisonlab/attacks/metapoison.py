@@ -81,9 +81,7 @@ def craft(
         images=ship(bases, change, bound, settings.precision),
         labels=dataset.train_labels[threat.base_indices],
         base_images=bases,
-        targets=dataset.test_images[threat.target_index][None],
-        target_labels=torch.tensor([threat.target_label]),
-        adversarial_label=threat.adversarial_label,
+        goal=threat.goal(dataset),
         diagnostics={"adversarial_loss": losses},
         facts={"target_index": threat.target_index},
     )

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.attacks.attacker import Attacker
 from poisonlab.attacks.matching import Crafting, Matcher, Refresh, target_gradient
 from poisonlab.attacks.shipping import ship
@@ -27,13 +27,13 @@ from poisonlab.config.attacks.sleeper_agent import SleeperAgent as Settings
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import TrainingSet, pixels, training_set
-from poisonlab.defenses.defense import Defense
 from poisonlab.defenses.friendly_noise import FriendlyNoise
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.gradient_norms import per_sample_gradient_norms
 from poisonlab.randomness import generator, stream_seed
+from poisonlab.training.defense import Defense
 from poisonlab.training.loop import train
 
 
@@ -90,10 +90,12 @@ def craft(
         images=ship(bases, change, settings.eps, settings.precision),
         labels=labels,
         base_images=bases,
-        targets=scene.tests,
-        target_labels=torch.full((len(scene.tests),), scene.source_class),
-        adversarial_label=scene.target_class,
-        untriggered=scene.untriggered,
+        goal=Goal(
+            targets=scene.tests,
+            target_labels=torch.full((len(scene.tests),), scene.source_class),
+            adversarial_labels=torch.full((len(scene.tests),), scene.target_class),
+            untriggered=scene.untriggered,
+        ),
         diagnostics={"matching_loss": losses},
         facts={"source_class": scene.source_class, "patch_size": settings.patch.size},
     )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from poisonlab.artifacts.poison_set import Goal
 from poisonlab.attacks.attacker import Attacker, recognised
 from poisonlab.config.attacks.attack import TargetedAttack
 from poisonlab.data.dataset import ImageDataset
@@ -32,6 +33,14 @@ class Threat:
     target_label: int
     adversarial_label: int
     base_indices: Tensor
+
+    def goal(self, dataset: ImageDataset) -> Goal:
+        """The one target of ``dataset`` and the class it is to get."""
+        return Goal(
+            targets=dataset.test_images[self.target_index][None],
+            target_labels=torch.tensor([self.target_label]),
+            adversarial_labels=torch.tensor([self.adversarial_label]),
+        )
 
 
 def poison_count(budget: float, size: int) -> int:

@@ -10,6 +10,7 @@ from poisonlab.config.defenses.abl import Abl
 from poisonlab.config.defenses.adversarial_poisoning import AdversarialPoisoning
 from poisonlab.config.defenses.adversarial_training import AdversarialTraining
 from poisonlab.config.defenses.dp_sgd import DpSgd
+from poisonlab.config.defenses.early_stopping import EarlyStopping
 from poisonlab.config.defenses.epic import Epic
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.defenses.gradient_shaping import GradientShaping
@@ -35,6 +36,7 @@ TrainingSettings = (
     | AdversarialPoisoning
     | AdversarialTraining
     | DpSgd
+    | EarlyStopping
     | Epic
     | FriendlyNoise
     | GradientShaping
@@ -116,7 +118,7 @@ class Row(Settings):
     def _check_composition(self) -> Row:
         where = f"defense {self.name!r}"
         methods = [defense.method for defense in self.apply]
-        for once in ("friendly-noise", "strong-augmentation", "abl", "dp-sgd"):
+        for once in ("friendly-noise", "strong-augmentation", "abl", "dp-sgd", "early-stopping"):
             if methods.count(once) > 1:
                 raise ValueError(f"{where} applies {once} twice: make two rows of it")
         if self.detector is not None and len(self.apply) > 1:
@@ -141,6 +143,7 @@ CLASHES = (
     ("dp-sgd", "abl", "its privacy holds for a fixed training set"),
     ("dp-sgd", "adversarial-poisoning", "an example would change with the others of its batch"),
     ("abl", "epic", "both decide which examples are left"),
+    ("abl", "early-stopping", "its phases must come to their ends"),
     ("abl", "strong-augmentation", "its losses need whole labels"),
 )
 """Pairs of defenses that cannot share a training, and why."""

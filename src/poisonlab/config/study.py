@@ -23,9 +23,11 @@ from poisonlab.config.attacks.imported import Imported
 from poisonlab.config.attacks.matching import MatchingAttack
 from poisonlab.config.attacks.metapoison import MetaPoison
 from poisonlab.config.attacks.poison_frogs import PoisonFrogs
+from poisonlab.config.attacks.regions import Regions
 from poisonlab.config.attacks.sleeper_agent import SleeperAgent
 from poisonlab.config.data.digits_on_photos import DigitsOnPhotos
 from poisonlab.config.datasets import DatasetSettings
+from poisonlab.config.defenses.early_stopping import EarlyStopping
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.figures import Figures
 from poisonlab.config.plain_values import plain_values
@@ -37,7 +39,7 @@ from poisonlab.errors import SettingsError
 
 # A new attack joins this union.
 AttackSettings = Annotated[
-    GradientMatching | BullseyePolytope | PoisonFrogs | ConvexPolytope | MetaPoison | SleeperAgent | Imported,
+    GradientMatching | BullseyePolytope | PoisonFrogs | ConvexPolytope | MetaPoison | SleeperAgent | Regions | Imported,
     Field(discriminator="method"),
 ]
 
@@ -209,6 +211,16 @@ class Study(Settings):
                 if next_one in seen[1:]:
                     break
                 seen.append(next_one)
+        return self
+
+    @model_validator(mode="after")
+    def _check_validation(self) -> Study:
+        for row in self.defenses:
+            if self.dataset.validation is None and any(isinstance(own, EarlyStopping) for own in row.apply):
+                raise ValueError(
+                    f"defense {row.name!r} stops early by a validation set: set dataset.validation to a share or "
+                    "a number of images per class"
+                )
         return self
 
     @model_validator(mode="after")

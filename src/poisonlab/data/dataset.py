@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from poisonlab.config.validation import Validation
 from poisonlab.errors import DataError
 
 
@@ -22,6 +23,8 @@ class ImageDataset:
         class_names: K names; the label is the position.
         mean: per-channel mean of the pixels scaled to [0, 1], C values.
         std: per-channel standard deviation of the pixels scaled to [0, 1], C values.
+        validation: which training images no network is trained on; they stay among ``train_images``, so that rows keep
+            their numbers.
 
     Raises:
         DataError: shapes, dtypes or labels contradict each other.
@@ -34,6 +37,7 @@ class ImageDataset:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    validation: Validation | None = None
 
     def __post_init__(self) -> None:
         for split in ("train", "test"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from poisonlab import modules
 from poisonlab.config.data.source import Source
 from poisonlab.data.dataset import ImageDataset
@@ -14,4 +16,4 @@ def load_dataset(settings: Source) -> ImageDataset:
         DataError: a file is missing, damaged or of the wrong shape, or a limit cannot be met.
     """
     dataset: ImageDataset = modules.load("data", settings.source).load(settings)
-    return dataset
+    return dataset if settings.validation is None else replace(dataset, validation=settings.validation)

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.config.start import Start
+from poisonlab.config.validation import Validation
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError
+from poisonlab.randomness import generator
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,62 @@ def pixels(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images.float()
 
 
-def last_of_each_class(labels: Tensor, count: int) -> Tensor:
+def held_out(labels: Tensor, validation: Validation) -> Tensor:
+    """(V,) int64 sorted: positions of the examples of ``labels`` (N,) int64 that are set apart, drawn from every class.
+
+    Raises:
+        DataError: that would leave a class without training images.
+    """
+    chosen = []
+    for label in torch.unique(labels):
+        rows = torch.nonzero(labels == label).flatten()
+        count = validation.per_class or max(1, round((validation.share or 0) * len(rows)))
+        if count >= len(rows):
+            raise DataError(
+                f"dataset.validation takes {count} images of class {int(label)}, which has {len(rows)}: leave some to "
+                "train on"
+            )
+        order = torch.randperm(len(rows), generator=generator("cpu", validation.seed, "validation", int(label)))
+        chosen.append(rows[order[:count]])
+    return torch.cat(chosen).sort().values
+
+
+def clean_rows(dataset: ImageDataset) -> Tensor | None:
+    """(F,) int64 sorted: the training rows without those that were set apart before poisoning; None for all."""
+    if dataset.validation is None or dataset.validation.poisoned:
+        return None
+    return without(len(dataset.train_labels), held_out(dataset.train_labels, dataset.validation))
+
+
+def split_validation(dataset: ImageDataset, data: TrainingSet) -> tuple[TrainingSet, TrainingSet | None]:
+    """What is left of ``data`` to train on, and the validation set; None if ``dataset`` asks for none.
+
+    Args:
+        dataset: says how to split, and holds the images that were set apart before poisoning.
+        data: a whole ``training_set``.
+    """
+    if dataset.validation is None:
+        return data, None
+    if dataset.validation.poisoned:
+        chosen = held_out(data.labels, dataset.validation)
+        return data.keep(without(len(data), chosen)), data.keep(chosen)
+    rows = held_out(dataset.train_labels, dataset.validation)
+    return data, TrainingSet(dataset.train_images[rows], dataset.train_labels[rows], torch.full_like(rows, -1))
+
+
+def last_of_each_class(labels: Tensor, count: int, rows: Tensor | None = None) -> Tensor:
     """Sorted positions of the last ``count`` examples of each class, in the order of ``labels`` (N,) int64.
+
+    Args:
+        labels: of all examples.
+        count: of each class.
+        rows: (F,) int64 sorted, the positions to take them from; all if not given.
 
     Raises:
         DataError: a class has fewer.
     """
-    chosen = [torch.nonzero(labels == label).flatten()[-count:] for label in torch.unique(labels)]
+    among = torch.arange(len(labels)) if rows is None else rows
+    chosen = [among[labels[among] == label][-count:] for label in torch.unique(labels)]
     fewest = min(len(rows) for rows in chosen)
     if fewest < count:
         raise DataError(f"a class has only {fewest} training images, fewer than {count} to fine-tune on: take fewer")
@@ -58,14 +109,30 @@ def last_of_each_class(labels: Tensor, count: int) -> Tensor:
 
 
 def fine_tuning_rows(dataset: ImageDataset, start: Start) -> Tensor | None:
-    """(F,) int64 sorted: the training rows that a victim is trained on; None for all.
+    """(F,) int64 sorted: the training rows that a victim is trained on, some of which may be set apart after poisoning;
+    None for all.
 
     Raises:
         DataError: a class has fewer images than the victim is to be fine-tuned on.
     """
+    rows = clean_rows(dataset)
     if start.fine_tune_per_class is None:
-        return None
-    return last_of_each_class(dataset.train_labels, start.fine_tune_per_class)
+        return rows
+    return last_of_each_class(dataset.train_labels, start.fine_tune_per_class, rows)
+
+
+def pretraining_rows(dataset: ImageDataset, held_out_per_class: int) -> Tensor | None:
+    """(F,) int64 sorted: the training rows that a surrogate is trained on; None for all.
+
+    Args:
+        dataset: clean data.
+        held_out_per_class: images of each class that victims are fine-tuned on, see ``fine_tuning_rows``.
+    """
+    rows = clean_rows(dataset)
+    if held_out_per_class == 0:
+        return rows
+    kept = without(len(dataset.train_labels), last_of_each_class(dataset.train_labels, held_out_per_class, rows))
+    return kept if rows is None else kept[torch.isin(kept, rows)]
 
 
 def origins(dataset: ImageDataset, poisons: PoisonSet | None = None, rows: Tensor | None = None) -> Tensor:
@@ -103,21 +170,28 @@ def training_set(dataset: ImageDataset, poisons: PoisonSet | None = None, rows: 
     """
     images, labels = dataset.train_images, dataset.train_labels
     if poisons is not None:
-        if int(poisons.labels.max()) >= dataset.num_classes or int(poisons.labels.min()) < 0:
-            raise DataError(
-                f"poison labels lie in [{int(poisons.labels.min())}, {int(poisons.labels.max())}] but the dataset has "
-                f"{dataset.num_classes} classes: were the poisons made for another dataset?"
-            )
+        _check_labels("poison labels", poisons.labels, dataset.num_classes)
+        if poisons.goal is not None:
+            _check_labels("adversarial labels", poisons.goal.adversarial_labels, dataset.num_classes)
         images, labels = _with_poisons(images, labels, poisons)
     if rows is not None:
         if poisons is not None and not bool(torch.isin(poisons.indices[poisons.indices >= 0], rows).all()):
             raise DataError(
-                "a poison replaces an image that the victim is not fine-tuned on: "
-                "were the poisons made for another victim?"
+                "a poison replaces an image that the victim is not trained on: "
+                "were the poisons made for another victim, or without dataset.validation?"
             )
         chosen = torch.cat([rows, torch.arange(len(dataset.train_labels), len(labels))])
         images, labels = images[chosen], labels[chosen]
     return TrainingSet(images, labels, torch.arange(len(labels)))
+
+
+def _check_labels(name: str, labels: Tensor, classes: int) -> None:
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= classes:
+        raise DataError(
+            f"{name} lie in [{lowest}, {highest}] but the dataset has {classes} classes: were the poisons made for "
+            "another dataset?"
+        )
 
 
 def _with_poisons(images: Tensor, labels: Tensor, poisons: PoisonSet) -> tuple[Tensor, Tensor]:

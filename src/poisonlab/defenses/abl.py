@@ -33,10 +33,10 @@ from torch import Tensor
 from poisonlab.config.defenses.abl import Abl as Settings
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.training_set import TrainingSet
-from poisonlab.defenses.defense import Defense, EpochEnd
 from poisonlab.errors import SettingsError
-from poisonlab.evaluation.outcome import outputs_of
 from poisonlab.filters.per_class import share
+from poisonlab.models.outputs import outputs_of
+from poisonlab.training.defense import Defense, EpochEnd
 from poisonlab.training.schedule import learning_rate, step_milestones
 
 

@@ -26,10 +26,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poisonlab.config.defenses.adversarial_poisoning import AdversarialPoisoning as Settings
-from poisonlab.defenses.defense import Batch, Defense
 from poisonlab.defenses.signed_adam import perturb, uncompiled
 from poisonlab.models.evaluating import evaluating
 from poisonlab.models.gradient_angle import matching_loss
+from poisonlab.training.defense import Batch, Defense
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from poisonlab.config.defenses.adversarial_training import AdversarialTraining as Settings
-from poisonlab.defenses.defense import Batch, Defense
 from poisonlab.defenses.signed_adam import perturb, uncompiled
 from poisonlab.models.evaluating import evaluating
+from poisonlab.training.defense import Batch, Defense
 
 
 @dataclass(frozen=True)

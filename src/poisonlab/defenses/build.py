@@ -8,7 +8,7 @@ from torch import Tensor
 
 from poisonlab import modules
 from poisonlab.config.stages import read_stage
-from poisonlab.defenses.defense import Defense
+from poisonlab.training.defense import Defense
 
 
 def build_defenses(rows: Sequence[Mapping[str, object]], *, noise: Tensor | None) -> list[Defense]:

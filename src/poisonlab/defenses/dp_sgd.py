@@ -33,9 +33,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from poisonlab.config.defenses.dp_sgd import DpSgd as Settings
 from poisonlab.config.recipe import Recipe
-from poisonlab.defenses.defense import Defense
 from poisonlab.errors import SettingsError
 from poisonlab.models.evaluating import evaluating
+from poisonlab.training.defense import Defense, EpochRecord
 
 _SAMPLES = "grad_sample"
 
@@ -98,7 +98,7 @@ class DpSgd(Defense):
             noise = torch.randn(gradient.shape, generator=generator, device=gradient.device, dtype=gradient.dtype)
             gradient.copy_(((factors @ rows).view(gradient.shape) + scale * noise) / recipe.batch_size)
 
-    def report(self, recipe: Recipe, examples: int) -> dict[str, float]:
+    def report(self, recipe: Recipe, examples: int, history: Sequence[EpochRecord]) -> dict[str, float]:
         """``privacy_epsilon`` at ``privacy_delta``, for adding or removing one training example.
 
         It covers all weights of this one training, from the weights it begins from. It does not cover other victims

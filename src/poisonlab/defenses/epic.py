@@ -21,11 +21,11 @@ from torch import Tensor
 from poisonlab.config.defenses.epic import Epic as Settings
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.training_set import TrainingSet
-from poisonlab.defenses.defense import Defense, EpochEnd
 from poisonlab.errors import SettingsError
-from poisonlab.evaluation.outcome import outputs_of
 from poisonlab.filters.epic import epic, gradient_proxies
 from poisonlab.models.classifier import Classifier
+from poisonlab.models.outputs import outputs_of
+from poisonlab.training.defense import Defense, EpochEnd
 from poisonlab.training.schedule import milestones
 
 

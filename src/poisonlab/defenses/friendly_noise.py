@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise as Settings
 from poisonlab.data.training_set import TrainingSet, pixels
-from poisonlab.defenses.defense import Batch, Defense
 from poisonlab.errors import DataError, PoisonlabError
 from poisonlab.randomness import generator
+from poisonlab.training.defense import Batch, Defense
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from poisonlab.config.defenses.gradient_shaping import GradientShaping as Settings
 from poisonlab.config.recipe import Recipe
-from poisonlab.defenses.defense import Defense
+from poisonlab.training.defense import Defense
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.config.defenses.random_noise import RandomNoise as Settings
-from poisonlab.defenses.defense import Batch, Defense
+from poisonlab.training.defense import Batch, Defense
 
 
 @dataclass(frozen=True)

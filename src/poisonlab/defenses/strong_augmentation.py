@@ -31,10 +31,10 @@ from torch import Tensor, nn
 
 from poisonlab.config.defenses.strong_augmentation import CUTOUT
 from poisonlab.config.defenses.strong_augmentation import StrongAugmentation as Settings
-from poisonlab.defenses.defense import Batch, Defense
 from poisonlab.defenses.signed_adam import uncompiled
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.evaluating import evaluating
+from poisonlab.training.defense import Batch, Defense
 
 
 @dataclass(frozen=True)

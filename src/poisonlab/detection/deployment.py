@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from poisonlab import modules
 from poisonlab.config.stages import read_stage
-from poisonlab.evaluation.outcome import Rejects
 from poisonlab.models.classifier import Normalize
+from poisonlab.models.outputs import Rejects
 
 
 @dataclass(frozen=True)

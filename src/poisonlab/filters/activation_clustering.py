@@ -56,6 +56,8 @@ def activation_clustering(
         DataError: features and labels do not fit.
     """
     check_examples(features, labels)
+    if features.dtype == torch.bfloat16:
+        features = features.float()  # numpy has no such type
     keep = torch.ones_like(labels, dtype=torch.bool)
     for label, rows in class_rows(labels):
         if len(rows) < 2:

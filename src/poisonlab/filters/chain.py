@@ -12,6 +12,7 @@ from poisonlab import modules
 from poisonlab.artifacts.keep_list import KeepList
 from poisonlab.config.stages import read_stage
 from poisonlab.errors import DataError
+from poisonlab.filters.per_class import check_examples
 from poisonlab.randomness import stream_seed
 
 
@@ -28,6 +29,7 @@ def judge_all(rows: Sequence[Mapping[str, object]], features: Tensor, labels: Te
         SettingsError: a setting is unknown or impossible for so many examples.
         DataError: features and labels do not fit, or nothing is left.
     """
+    check_examples(features, labels)
     left = torch.arange(len(labels), device=labels.device)
     scores, dropped = [], []
     for place, row in enumerate(rows):

@@ -269,8 +269,8 @@ class Computing:
                 for surrogate in map(self.study.surrogate, chosen.surrogates)
             ],
             # What the results are set beside does not change the poisons, nor do other seeds, nor the victims but for
-            # their images.
-            "attack": chosen.told("published", "victims", "seeds"),
+            # their images, nor what is measured on them.
+            "attack": chosen.told("published", "victims", "seeds", "low_loss"),
             "fine_tune_per_class": self.study.victims_of(chosen)[0].fine_tune_per_class,
         }
 
@@ -296,8 +296,10 @@ class Computing:
     def _train_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:
         row = self.study.defense(defense)
         own = [_begun(own, self.study.victim(victim)) for own in row.training]
+        level = self.study.attack(attack).history_level
         return dict(
             **self._victim_sections(victim, row),
+            **({} if level is None else {"low_loss": level}),
             attack=attack,
             victim=victim,
             defense=defense,

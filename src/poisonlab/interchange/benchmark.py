@@ -135,17 +135,19 @@ def write_benchmark(folder: Path, poisons: PoisonSet) -> None:
     array pickled by numpy 2 cannot be read by the numpy 1 those programs need. Floats are rounded to whole levels.
 
     Raises:
-        DataError: the folder is not empty, or the format cannot hold these poisons: greyscale, appended, or
-            labelled with another class than the adversarial one, which readers take from the first poison.
+        DataError: the folder is not empty, or the format cannot hold these poisons: greyscale, appended, without a
+            goal, or labelled with another class than the adversarial one, which readers take from the first poison.
         PoisonlabError: the folder cannot be written.
     """
     check_replacements(poisons, folder)
-    if int(poisons.labels[0]) != poisons.adversarial_label:
+    if (goal := poisons.goal) is None:
+        raise DataError(f"{folder}: this format needs a target, and there is none: export PNGs or tensors (.pth)")
+    if bool((goal.adversarial_labels != poisons.labels[0]).any()):
         raise DataError(
             f"{folder}: readers of this format take the first poison's label {int(poisons.labels[0])} for the "
-            f"adversarial one, which is {poisons.adversarial_label}: export PNGs or tensors (.pth)"
+            f"adversarial one, which is {parts.plain_labels(goal.adversarial_labels)}: export PNGs or tensors (.pth)"
         )
-    targets = _entries(poisons.targets, poisons.target_labels)
+    targets = _entries(goal.targets, goal.target_labels)
     with new_folder(folder) as temporary:
         _dump(temporary / POISONS, _entries(poisons.images, poisons.labels))
         _dump(temporary / INDICES, poisons.indices.tolist())

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError
 from poisonlab.interchange import benchmark, tensors
 from poisonlab.interchange.imported_poisons import ImportedPoisons, from_poison_set
-from poisonlab.interchange.parts import to_levels
+from poisonlab.interchange.parts import plain_labels, to_levels
 from poisonlab.interchange.png_folder import png_files, read_png_folder
 
 __all__ = ["ImportedPoisons", "complete", "read_poisons"]
@@ -58,6 +58,7 @@ def complete(
     imported: ImportedPoisons,
     dataset: ImageDataset,
     *,
+    targeted: bool = True,
     target_index: int | None = None,
     target_label: int | None = None,
     adversarial_label: int | None = None,
@@ -76,6 +77,7 @@ def complete(
     Args:
         imported: what ``read_poisons`` returned.
         dataset: the dataset the poisons are for.
+        targeted: whether the set gets a goal; without one it is an attack on the accuracy as a whole.
         target_index: row of the test split that is the target; only if the import has no targets.
         target_label: the true class of the targets, if the import has targets without labels.
         adversarial_label: the class the attacker wants.
@@ -96,24 +98,37 @@ def complete(
     indices = _indices(imported, len(dataset.train_images))
     labels = _labels(imported, indices, dataset)
     _check_classes("label", labels, dataset.num_classes, source)
-    targets, true_label = _targets(imported, dataset, target_index)
-    target_labels = _target_labels(imported, len(targets), true_label, target_label)
-    aim = _adversarial_label(imported, labels, adversarial_label)
-    _check_classes("target label", target_labels, dataset.num_classes, source)
-    _check_classes("adversarial label", torch.tensor([aim]), dataset.num_classes, source)
-    if bool((target_labels == aim).any()):
-        raise DataError(f"{source}: a target is of the adversarial class {aim} already: give another adversarial label")
+    if not targeted and imported.targets is not None:
+        raise DataError(f"{source} has targets: leave out targeted: false, or remove the targets")
     return PoisonSet(
         indices=indices,
         images=images,
         labels=labels,
         base_images=_bases(images, indices, dataset),
-        targets=targets,
-        target_labels=target_labels,
-        adversarial_label=aim,
-        untriggered=imported.unpatched_targets,
+        goal=_goal(imported, dataset, labels, target_index, target_label, adversarial_label) if targeted else None,
         facts={} if target_index is None else {"target_index": target_index},
     )
+
+
+def _goal(
+    imported: ImportedPoisons,
+    dataset: ImageDataset,
+    labels: Tensor,
+    target_index: int | None,
+    target_label: int | None,
+    adversarial_label: int | None,
+) -> Goal:
+    source = imported.source
+    targets, true_label = _targets(imported, dataset, target_index)
+    target_labels = _target_labels(imported, len(targets), true_label, target_label)
+    aims = _adversarial_labels(imported, labels, adversarial_label).expand(len(targets)).clone()
+    _check_classes("target label", target_labels, dataset.num_classes, source)
+    _check_classes("adversarial label", aims, dataset.num_classes, source)
+    if len(same := aims[aims == target_labels]):
+        raise DataError(
+            f"{source}: a target is of the adversarial class {int(same[0])} already: give another adversarial label"
+        )
+    return Goal(targets, target_labels, aims, imported.unpatched_targets)
 
 
 def _indices(imported: ImportedPoisons, rows: int) -> Tensor:
@@ -150,7 +165,10 @@ def _targets(imported: ImportedPoisons, dataset: ImageDataset, target_index: int
             raise DataError(f"{source} has targets of its own: leave out target_index")
         return imported.targets, None
     if target_index is None:
-        raise DataError(f"{source} has no target: give target_index, its row in the test split")
+        raise DataError(
+            f"{source} has no target: give target_index, its row in the test split, or targeted: false if the poisons "
+            "are to spoil the accuracy as a whole"
+        )
     if not 0 <= target_index < rows:
         raise DataError(f"{source}: target_index {target_index} is not among the dataset's {rows} test rows")
     return dataset.test_images[target_index : target_index + 1], int(dataset.test_labels[target_index])
@@ -171,18 +189,20 @@ def _target_labels(imported: ImportedPoisons, count: int, true_label: int | None
     return known
 
 
-def _adversarial_label(imported: ImportedPoisons, labels: Tensor, given: int | None) -> int:
-    known = imported.adversarial_label
-    if given is not None and known is not None and given != known:
-        raise DataError(f"{imported.source}: adversarial_label {given} contradicts its own {known}: leave it out")
-    if given is not None:
-        return given
+def _adversarial_labels(imported: ImportedPoisons, labels: Tensor, given: int | None) -> Tensor:
+    """(1,) or (T,) int64."""
+    known = imported.adversarial_labels
     if known is not None:
+        if given is not None and bool((known != given).any()):
+            own = plain_labels(known)
+            raise DataError(f"{imported.source}: adversarial_label {given} contradicts its own {own}: leave it out")
         return known
-    found = set(labels.tolist())
+    if given is not None:
+        return torch.tensor([given])
+    found: Tensor = torch.unique(labels)
     if len(found) > 1:
         raise DataError(f"{imported.source}: its poisons have {len(found)} different labels: give adversarial_label")
-    return int(found.pop())
+    return found
 
 
 def _check_classes(name: str, labels: Tensor, classes: int, source: str) -> None:

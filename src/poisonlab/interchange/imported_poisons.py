@@ -22,7 +22,7 @@ class ImportedPoisons:
         targets: (T, 3, H, W) uint8; a backdoor's patch is already on them.
         target_labels: (T,) int64, the true classes.
         unpatched_targets: (T, 3, H, W) uint8: the targets without the patch, if a patch came beside them.
-        adversarial_label: the class the attacker wants the targets to get.
+        adversarial_labels: (T,) int64, the class the attacker wants each target to get; (1,) stands for all targets.
         source: where they come from, for messages.
 
     Raises:
@@ -35,7 +35,7 @@ class ImportedPoisons:
     targets: Tensor | None = None
     target_labels: Tensor | None = None
     unpatched_targets: Tensor | None = None
-    adversarial_label: int | None = None
+    adversarial_labels: Tensor | None = None
     source: str = "the import"
 
     def __post_init__(self) -> None:
@@ -48,6 +48,8 @@ class ImportedPoisons:
         if self.unpatched_targets is not None:
             self._check_targets("unpatched targets", self.unpatched_targets, self._target_count())
         self._check_numbers("target labels", self.target_labels, self._target_count())
+        if self.adversarial_labels is not None and len(self.adversarial_labels) != 1:
+            self._check_numbers("adversarial labels", self.adversarial_labels, self._target_count())
 
     def _target_count(self) -> int:
         return 0 if self.targets is None else len(self.targets)
@@ -94,13 +96,14 @@ class ImportedPoisons:
 
 def from_poison_set(poisons: PoisonSet, source: str) -> ImportedPoisons:
     """One of our own sets, without its base images, diagnostics and facts."""
+    goal = poisons.goal
     return ImportedPoisons(
         images=poisons.images,
         labels=poisons.labels,
         indices=poisons.indices,
-        targets=poisons.targets,
-        target_labels=poisons.target_labels,
-        unpatched_targets=poisons.untriggered,
-        adversarial_label=poisons.adversarial_label,
+        targets=None if goal is None else goal.targets,
+        target_labels=None if goal is None else goal.target_labels,
+        unpatched_targets=None if goal is None else goal.untriggered,
+        adversarial_labels=None if goal is None else goal.adversarial_labels,
         source=source,
     )

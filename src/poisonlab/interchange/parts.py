@@ -89,6 +89,23 @@ def label(value: Any, where: str) -> int:
     return found
 
 
+def labels(value: Any, where: str) -> Tensor:
+    """(1,) int64 of one class label, or (T,) of a list of them.
+
+    Raises:
+        DataError: an entry is not an integer, or negative.
+    """
+    if isinstance(value, list | tuple):
+        return torch.tensor([label(item, f"{where}: entry {place}") for place, item in enumerate(value)])
+    return torch.tensor([label(value, where)])
+
+
+def plain_labels(labels: Tensor) -> int | list[int]:
+    """The reverse of ``labels``: one number where all of (T,) agree."""
+    found: list[int] = labels.tolist()
+    return found[0] if len(set(found)) == 1 else found
+
+
 def indices(value: Any, where: str) -> Tensor:
     """(P,) int64 from a list, tuple, numpy array or torch tensor of integers.
 

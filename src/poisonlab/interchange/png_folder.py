@@ -1,8 +1,9 @@
 """A folder of PNGs named after the training rows they replace.
 
 ``<row>.png`` are the poisons, ``target.png`` or ``targets/*.png`` (in order of their names) the targets, and
-``poisons.json`` says the rest: ``{"adversarial_label": 1, "target_labels": [0], "labels": {"<row>": 1}}``. Only the
-poisons are required; what is missing comes from the dataset.
+``poisons.json`` says the rest: ``{"adversarial_label": 1, "target_labels": [0], "labels": {"<row>": 1}}``, where
+``adversarial_label`` may be a list with one for each target. Only the poisons are required; what is missing comes from
+the dataset.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def read_png_folder(folder: Path) -> ImportedPoisons:
         indices=torch.tensor(list(rows), dtype=torch.int64),
         targets=_decoded(target_files) if target_files else None,
         target_labels=_target_labels(facts.get("target_labels"), str(folder / FACTS)),
-        adversarial_label=_optional_label(facts.get("adversarial_label"), str(folder / FACTS)),
+        adversarial_labels=_adversarial_labels(facts.get("adversarial_label"), str(folder / FACTS)),
         source=str(folder),
     )
 
@@ -116,8 +117,8 @@ def _facts(path: Path) -> dict[str, Any]:
     return found
 
 
-def _optional_label(value: Any, where: str) -> int | None:
-    return None if value is None else parts.label(value, f"{where}: adversarial_label")
+def _adversarial_labels(value: Any, where: str) -> Tensor | None:
+    return None if value is None else parts.labels(value, f"{where}: adversarial_label")
 
 
 def _target_labels(value: Any, where: str) -> Tensor | None:
@@ -142,17 +143,16 @@ def write_png_folder(folder: Path, poisons: PoisonSet) -> None:
     """
     check_replacements(poisons, folder)
     rows = poisons.indices.tolist()
-    facts = {
-        "adversarial_label": poisons.adversarial_label,
-        "target_labels": poisons.target_labels.tolist(),
-        "labels": {str(row): found for row, found in zip(rows, poisons.labels.tolist(), strict=True)},
-    }
-    width = len(str(len(poisons.targets) - 1))
+    facts: dict[str, Any] = {"labels": dict(zip(map(str, rows), poisons.labels.tolist(), strict=True))}
+    if (goal := poisons.goal) is not None:
+        facts["adversarial_label"] = parts.plain_labels(goal.adversarial_labels)
+        facts["target_labels"] = goal.target_labels.tolist()
     with new_folder(folder) as temporary:
         _write(temporary, [f"{row}.png" for row in rows], poisons.images)
-        (temporary / _TARGETS).mkdir()
-        names = [f"{place:0{width}d}.png" for place in range(len(poisons.targets))]
-        _write(temporary / _TARGETS, names, poisons.targets)
+        if goal is not None:
+            (temporary / _TARGETS).mkdir()
+            width = len(str(len(goal) - 1))
+            _write(temporary / _TARGETS, [f"{place:0{width}d}.png" for place in range(len(goal))], goal.targets)
         (temporary / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -2,8 +2,8 @@
 
 Either one file with a dict ``{"poisons": [(image, label), ...], "indices": ..., "target": ...,
 "adversarial_label": ...}``, of which the last two may be missing, or a folder with ``poisons.pth``, ``indices.pth``
-(or ``base_indices.pth``) and perhaps ``target.pth``. A target is (image, label) or a list of such pairs; images are
-(3, H, W) uint8, or floats in [0, 1], or normalised floats.
+(or ``base_indices.pth``) and perhaps ``target.pth``. A target is (image, label) or a list of such pairs; the
+adversarial label is one for all, or a list. Images are (3, H, W) uint8, or floats in [0, 1], or normalised floats.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def read_tensors_pth(
     if undo is not None and images.dtype == torch.uint8:
         raise DataError(f"{path}: poisons are uint8, so they cannot be normalised: leave out mean and std")
     rows = content.get("indices", content.get("base_indices"))
-    adversarial_label = content.get("adversarial_label")
+    aim = content.get("adversarial_label")
     targets, target_labels = _targets(content.get("target"), undo, f"{path}: target")
     return ImportedPoisons(
         images=_pixels(images, undo, f"{path}: poisons"),
@@ -68,9 +68,7 @@ def read_tensors_pth(
         indices=parts.indices(rows, f"{path}: indices"),
         targets=targets,
         target_labels=target_labels,
-        adversarial_label=None
-        if adversarial_label is None
-        else parts.label(adversarial_label, f"{path}: adversarial_label"),
+        adversarial_labels=None if aim is None else parts.labels(aim, f"{path}: adversarial_label"),
         source=str(path),
     )
 
@@ -183,13 +181,11 @@ def write_tensors_pth(path: Path, poisons: PoisonSet) -> None:
         PoisonlabError: the file cannot be written.
     """
     check_rgb(poisons, path)
-    targets = _entries(poisons.targets, poisons.target_labels)
-    content = {
-        "poisons": _entries(poisons.images, poisons.labels),
-        "indices": poisons.indices,
-        "target": targets[0] if len(targets) == 1 else targets,
-        "adversarial_label": poisons.adversarial_label,
-    }
+    content = {"poisons": _entries(poisons.images, poisons.labels), "indices": poisons.indices}
+    if (goal := poisons.goal) is not None:
+        targets = _entries(goal.targets, goal.target_labels)
+        content["target"] = targets[0] if len(targets) == 1 else targets
+        content["adversarial_label"] = parts.plain_labels(goal.adversarial_labels)
     # Through memory, because torch.save writes a file's own, here temporary, name into it.
     written = io.BytesIO()
     torch.save(content, written)

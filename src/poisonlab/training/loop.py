@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -15,20 +16,33 @@ from tqdm import tqdm
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.augmentation import augment
 from poisonlab.data.training_set import TrainingSet, pixels
-from poisonlab.defenses.defense import Batch, Defense, EpochEnd
 from poisonlab.errors import DivergedError, PoisonlabError, SettingsError
 from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
+from poisonlab.models.outputs import outputs_of
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.checkpoint import Checkpoint
+from poisonlab.training.defense import Batch, Defense, EpochEnd, EpochRecord
 from poisonlab.training.schedule import learning_rate
 from poisonlab.training.sgd import Sgd, sgd_of
 
-EpochRecord = dict[str, float]
-"""One epoch's numbers: ``epoch``, ``lr``, ``train_loss``, ``examples`` and what ``observe`` measured."""
-
 Observe = Callable[[nn.Module, TrainingSet, bool], dict[str, float]]
-"""Measures a model (normalised images to logits, in eval mode) and what the defenses have left of the training set; the
+"""Measures a model (normalised images to logits, in eval mode) that was trained on the training set for an epoch; the
 flag asks for the costly numbers too."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that has come to its end.
+
+    Attributes:
+        history: one record per epoch.
+        data: what the defenses left of the training set by the end, on the training's device.
+        observed: what ``observe`` measured on the final weights; empty without it.
+    """
+
+    history: list[EpochRecord]
+    data: TrainingSet
+    observed: dict[str, float]
 
 
 def train(
@@ -39,16 +53,18 @@ def train(
     *,
     seed: int,
     defenses: Sequence[Defense] = (),
+    validation: TrainingSet | None = None,
     observe: Observe | None = None,
     until: int | None = None,
     checkpoint: Checkpoint | None = None,
     progress: bool = False,
-) -> list[EpochRecord]:
+) -> Trained:
     """Train ``model`` in place.
 
     Each step: gather a batch, scale it to [0, 1], let the defenses change it, normalise, augment, let the defenses mix
-    it, and take one SGD step on the cross-entropy or a defense's loss. The same seed, device and thread count give the
-    same bits, interrupted or not.
+    it, and take one SGD step on the cross-entropy or a defense's loss. Each epoch: measure, let the defenses stop the
+    training, then let them choose the data of the next epoch. The same seed, device and thread count give the same
+    bits, interrupted or not.
 
     Args:
         model: maps normalised images (B, C, H, W) to logits (B, K); already on its device, which is used throughout.
@@ -57,18 +73,19 @@ def train(
         recipe: schedule, augmentation, precision; a defense may have one of its own made of it.
         seed: of batch order, augmentation, noise and dropout; not of the initial weights.
         defenses: applied in order.
-        observe: called after every epoch.
-        until: stop after this many epochs of the recipe's schedule.
+        validation: images that are not trained on; accuracy and loss on them are recorded after every epoch.
+        observe: called after every epoch, before a defense changes the data; and at the end, if the weights of an
+            earlier epoch are kept.
+        until: stop after this many epochs of the recipe's schedule, with the weights as they are then.
         checkpoint: where to save and resume.
         progress: show a progress bar.
 
-    Returns:
-        One record per epoch.
-
     Raises:
         DivergedError: the loss or a weight became NaN or infinite; epoch and batch are named.
+        SettingsError: a defense needs a validation set and there is none.
         PoisonlabError: the defenses dropped every example.
     """
+    _check_validation(defenses, validation)
     device = next(model.parameters()).device
     for defense in defenses:
         recipe = defense.schedule(recipe)
@@ -80,10 +97,12 @@ def train(
     optimizer = sgd_of(model, recipe)
     last = recipe.epochs if until is None else until
     history: list[EpochRecord] = []
+    best = _Best()
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
-        history, data = _restore(saved, model, optimizer, full)
+        history, data, best = _restore(saved, model, optimizer, full)
     forward: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore[assignment]
     features = _fixed_features(model, normalize, full, recipe, defenses)
+    observed: dict[str, float] = {}
     with ExitStack() as stack:
         for defense in defenses:
             stack.enter_context(defense.attached(model))
@@ -97,20 +116,63 @@ def train(
                 "examples": len(data),
             }
             model.eval()
+            if validation is not None:
+                record |= _validated(model, normalize, validation)
+            history.append(record)
+            best = best.after(model, history, defenses)
+            ends = epoch + 1 == last or any(defense.stops(history) for defense in defenses)
+            if observe is not None:
+                observed = observe(model, data, ends or (epoch + 1) % recipe.evaluate_every == 0)
+                record |= observed
             for defense in defenses:
                 data = defense.end_epoch(EpochEnd(epoch, model, normalize, data, full, recipe))
             if len(data) == 0:
                 raise PoisonlabError(f"the defenses dropped every example by the end of epoch {epoch}")
-            if observe is not None:
-                costly = (epoch + 1) % recipe.evaluate_every == 0 or epoch + 1 == last
-                record |= observe(model, data, costly)
-            history.append(record)
-            if checkpoint is not None and epoch + 1 < last and checkpoint.due():
-                _save(checkpoint, model, optimizer, data, history)
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             bar.update()
+            if ends:
+                break
+            if checkpoint is not None and checkpoint.due():
+                _save(checkpoint, model, optimizer, data, history, best)
     model.eval()
-    return history
+    if until is None and best.epoch is not None and best.epoch + 1 < len(history):
+        model.load_state_dict(best.weights)
+        observed = {} if observe is None else observe(model, data, True)
+    return Trained(history, data, observed)
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The weights that the training ends with if no later ones are better; no epoch if no defense chooses."""
+
+    epoch: int | None = None
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def after(self, model: nn.Module, history: Sequence[EpochRecord], defenses: Sequence[Defense]) -> _Best:
+        """What the defenses choose once the last epoch of ``history`` has left ``model``."""
+        chosen = next((best for defense in defenses if (best := defense.best_epoch(history)) is not None), None)
+        if chosen == self.epoch:
+            return self
+        assert chosen == len(history) - 1, f"the weights of epoch {chosen} are gone"
+        return _Best(chosen, {name: tensor.detach().clone() for name, tensor in model.state_dict().items()})
+
+
+def _check_validation(defenses: Sequence[Defense], validation: TrainingSet | None) -> None:
+    for defense in defenses:
+        if defense.needs_validation and validation is None:
+            raise SettingsError(
+                f"{type(defense).__name__} needs a validation set, and there is none: set "
+                "dataset.validation to a share or a number of images per class"
+            )
+
+
+@torch.no_grad()
+def _validated(model: nn.Module, normalize: Normalize, validation: TrainingSet) -> EpochRecord:
+    logits, labels = outputs_of(model, normalize, validation.images), validation.labels.to(normalize.mean.device)
+    return {
+        "validation_accuracy": float((logits.argmax(1) == labels).double().mean()),
+        "validation_loss": float(F.cross_entropy(logits.double(), labels)),
+    }
 
 
 def _train_epoch(
@@ -259,13 +321,15 @@ def _save(
     optimizer: Sgd,
     data: TrainingSet,
     history: list[EpochRecord],
+    best: _Best,
 ) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         if parameter in optimizer.momenta:
             tensors[f"momentum.{name}"] = optimizer.momenta[parameter]
     tensors["rows"] = data.rows
-    checkpoint.save(tensors, {"history": history})
+    tensors |= {f"best.{name}": tensor for name, tensor in best.weights.items()}
+    checkpoint.save(tensors, {"history": history, "best": best.epoch})
 
 
 def _restore(
@@ -273,11 +337,11 @@ def _restore(
     model: nn.Module,
     optimizer: Sgd,
     full: TrainingSet,
-) -> tuple[list[EpochRecord], TrainingSet]:
+) -> tuple[list[EpochRecord], TrainingSet, _Best]:
     tensors, facts = saved
-    model.load_state_dict(
-        {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-    )
+    device = full.rows.device
+    model.load_state_dict(_named("model.", tensors))
+    best = _Best(facts["best"], {name: value.to(device) for name, value in _named("best.", tensors).items()})
     for name, parameter in model.named_parameters():
         if f"momentum.{name}" in tensors:
             momentum = torch.empty_like(parameter)
@@ -285,5 +349,9 @@ def _restore(
             optimizer.momenta[parameter] = momentum
     # In the saved order, which a defense may have changed.
     position = {row: place for place, row in enumerate(full.rows.tolist())}
-    kept = torch.tensor([position[row] for row in tensors["rows"].tolist()], device=full.rows.device)
-    return facts["history"], full.keep(kept)
+    kept = torch.tensor([position[row] for row in tensors["rows"].tolist()], device=device)
+    return facts["history"], full.keep(kept), best
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -8,7 +8,16 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from poisonlab.config.measures import ACCURACY, ADVERSARIAL_CONFIDENCE, SUCCESS, Measure
+from poisonlab.config.measures import (
+    ACCURACY,
+    ADVERSARIAL_CONFIDENCE,
+    FIRST_EPOCH,
+    PEAK_ACCURACY,
+    SUCCESS,
+    SUCCESS_RATE,
+    UNTRIGGERED_SUCCESS,
+    Measure,
+)
 from poisonlab.config.types import Fraction, InputPath, Name, PositiveLevels, Settings
 from poisonlab.errors import SettingsError
 
@@ -32,6 +41,17 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+TARGETED = (SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)
+"""Measures of an attack on one target."""
+BACKDOOR = (SUCCESS_RATE, UNTRIGGERED_SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)
+"""Measures of an attack on many images, most often with a trigger."""
+UNTARGETED = (PEAK_ACCURACY, FIRST_EPOCH, ACCURACY)
+"""Measures of an attack without a goal, on the accuracy as a whole."""
+LOW_LOSS = 0.5
+"""The level of the training loss in "Poisons that are learned faster are more effective" (Sandoval-Segura et al.
+2022)."""
+
+
 class Published(Settings):
     """A place in the tables of the study's paper."""
 
@@ -46,8 +66,6 @@ class Attack(Settings):
 
     around_poison: ClassVar[bool] = False
     """Whether figure 2 (the matching loss around one poison) has a meaning for it."""
-    has_goal: ClassVar[bool] = True
-    """Whether single targets or a trigger are what it is after, rather than the victim's accuracy."""
 
     name: Name
     """Names the attack's folder and its rows in the tables."""
@@ -60,6 +78,21 @@ class Attack(Settings):
     published: tuple[Published, ...] = ()
     """Its places in the tables of the study's ``paper``. The study's own table sets its results beside the numbers of
     the first; each of those tables is also made in the paper's layout."""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Its outcome is counted in these, the main one first."""
+        return TARGETED
+
+    @property
+    def history_level(self) -> float | None:
+        """Level of the training loss for ``first_epoch``, of an attack without a goal; None with one."""
+        return None
+
+    @property
+    def has_goal(self) -> bool:
+        """Whether single targets or a trigger are what it is after, rather than the victim's accuracy."""
+        return self.history_level is None
 
     @property
     def surrogates(self) -> tuple[str, ...]:
@@ -75,11 +108,6 @@ class Attack(Settings):
     def bound(self) -> float | None:
         """The l-infinity bound that the shipped poisons must keep, in levels; None if there is none."""
         return None
-
-    @property
-    def measures(self) -> tuple[Measure, ...]:
-        """What its outcome is counted in, the main measure first."""
-        return (SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)
 
     def files(self, seed: int) -> Sequence[Path]:
         """Files the attack reads besides data and surrogates; their content decides the poisons.

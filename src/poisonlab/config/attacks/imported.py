@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from poisonlab.config.attacks.attack import Attack
+from poisonlab.config.attacks.attack import BACKDOOR, LOW_LOSS, UNTARGETED, Attack
 from poisonlab.config.data.source import ChannelValues
-from poisonlab.config.types import FilePath, PositiveLevels
+from poisonlab.config.measures import Measure
+from poisonlab.config.types import LATER, FilePath, PositiveFloat, PositiveLevels
 from poisonlab.errors import SettingsError
 
 
@@ -26,6 +27,11 @@ class Imported(Attack):
     """Mean that float images were normalised with, to undo it."""
     std: ChannelValues | None = None
     """Standard deviation that float images were normalised with."""
+    targeted: Annotated[bool, LATER] = True
+    """Whether single images or a trigger are the goal; false for poisons that are to spoil the accuracy as a whole, and
+    then the files hold no target."""
+    low_loss: Annotated[PositiveFloat, LATER] = LOW_LOSS
+    """Level of the training loss that ``first_epoch`` waits for, if the poisons are not targeted."""
     target_index: Annotated[int, Field(ge=0)] | None = None
     """Row of the test split that is the target, where the files hold none."""
     target_label: Annotated[int, Field(ge=0)] | None = None
@@ -40,10 +46,27 @@ class Imported(Attack):
         return self
 
     @model_validator(mode="after")
+    def _check_goal(self) -> Imported:
+        for name in ("target_index", "target_label", "adversarial_label"):
+            if not self.targeted and getattr(self, name) is not None:
+                raise ValueError(f"attack {self.name!r} is not targeted, so it takes no {name}")
+        return self
+
+    @model_validator(mode="after")
     def _both(self) -> Imported:
         if (self.mean is None) != (self.std is None):
             raise ValueError(f"attack {self.name!r}: give both mean and std, or neither")
         return self
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Of its targets, which may be one or many, with a trigger or without; or those of an untargeted attack."""
+        return BACKDOOR if self.targeted else UNTARGETED
+
+    @property
+    def history_level(self) -> float | None:
+        """``low_loss``, if the poisons are not targeted."""
+        return None if self.targeted else self.low_loss
 
     @property
     def bound(self) -> float | None:

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from poisonlab.config.attacks.attack import existing
+from poisonlab.config.attacks.attack import BACKDOOR, existing
 from poisonlab.config.attacks.matching import MatchingAttack
+from poisonlab.config.measures import Measure
 from poisonlab.config.types import FilePath, PositiveInt, Settings
 
 
@@ -58,6 +59,11 @@ class SleeperAgent(MatchingAttack):
         if self.source_class is not None and self.source_class == self.target_class:
             raise ValueError(f"attack {self.name!r}: source_class and target_class are both {self.source_class}")
         return self
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Those of a backdoor."""
+        return BACKDOOR
 
     def files(self, seed: int) -> Sequence[Path]:
         """The trigger's image, if one is given."""

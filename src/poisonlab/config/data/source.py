@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from poisonlab.config.types import NonNegativeFloat, PositiveInt, Settings
+from poisonlab.config.types import LATER, NonNegativeFloat, PositiveInt, Settings
+from poisonlab.config.validation import Validation
 
 ChannelValues = Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)]
 
@@ -16,6 +17,8 @@ class Source(Settings):
 
     source: str
     """Names the module of ``poisonlab.data`` that reads it."""
+    validation: Annotated[Validation | None, LATER] = None
+    """Training images to set apart for early stopping; none if not given."""
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -13,6 +13,10 @@ from poisonlab.config.recipe import Recipe
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.models.classifier import Normalize
 
+EpochRecord = dict[str, float]
+"""One epoch's numbers: ``epoch``, ``lr``, ``train_loss``, ``examples``; ``validation_accuracy`` and ``validation_loss``
+of a training with a validation set; and what ``observe`` measured."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -64,8 +68,13 @@ class Defense:
     """A training-time defense; override the hooks it needs.
 
     Composition is a list: hooks run in the list's order. A defense keeps no state of its own: what it needs comes from
-    the batch, its random stream or the training set, so that an interrupted run goes on bit for bit.
+    the batch, its random stream, the training set or the history, so that an interrupted run goes on bit for bit.
     """
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether it cannot do without a validation set."""
+        return False
 
     @property
     def repeats(self) -> bool:
@@ -115,10 +124,25 @@ class Defense:
     def change_gradients(self, parameters: list[nn.Parameter], recipe: Recipe, generator: torch.Generator) -> None:
         """Change ``p.grad`` in place, before the optimiser's step."""
 
+    def stops(self, history: Sequence[EpochRecord]) -> bool:
+        """Whether the training ends with the last epoch of ``history``, whose record has nothing of ``observe`` yet."""
+        return False
+
+    def best_epoch(self, history: Sequence[EpochRecord]) -> int | None:
+        """The epoch (0-based) whose weights the training ends with, as far as ``history`` tells: the last, or the one
+        that was the best before it. None leaves it to the other defenses, and at last to the last epoch."""
+        return None
+
     def end_epoch(self, end: EpochEnd) -> TrainingSet:
         """React to the end of an epoch; return the training set of the next one, a part of ``end.full``."""
         return end.data
 
-    def report(self, recipe: Recipe, examples: int) -> dict[str, float]:
-        """What is to be known of a training of ``examples`` examples by ``recipe`` with this defense."""
+    def report(self, recipe: Recipe, examples: int, history: Sequence[EpochRecord]) -> dict[str, float]:
+        """What is to be known of a training that has ended.
+
+        Args:
+            recipe: as it was given, before ``schedule``.
+            examples: in the training set at the beginning.
+            history: of all epochs.
+        """
         return {}

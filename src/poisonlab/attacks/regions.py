@@ -1,0 +1,76 @@
+"""Regions noise (Sandoval-Segura et al. 2022, section 3): one pattern of coloured patches for every class.
+
+A network tells such patterns apart sooner than it learns what the images show. Nothing is optimised: the colours are
+drawn, so the attack needs no surrogate. In the paper's names R1 has 1 patch, ..., and RN one per pixel. The paper gives
+no shape for R2 and R128; here a grid of twice a square number of patches has twice as many rows as columns.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.attacks.attacker import Attacker
+from poisonlab.attacks.shipping import ship
+from poisonlab.attacks.threat import poison_count
+from poisonlab.config.attacks.regions import Regions as Settings
+from poisonlab.config.attacks.regions import grid_of
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.errors import SettingsError
+from poisonlab.randomness import generator
+
+
+def craft(
+    dataset: ImageDataset, attacker: Attacker, settings: Settings, *, seed: int, progress: bool = False
+) -> PoisonSet:
+    """Add the noise of its class to every image that ``seed`` draws, or to all if the budget is 1.
+
+    Args:
+        dataset: clean data.
+        attacker: only the rows that the victim is trained on are asked for.
+        settings: patches, budget, bound.
+        seed: of the colours and of the poisoned rows.
+        progress: nothing takes long enough to show it.
+
+    Returns:
+        Poisons without a goal, with the labels they had; pixels are cut off at 0 and 255.
+        ``diagnostics["class_noise"]`` is (K, C, H, W) int16, in levels.
+
+    Raises:
+        SettingsError: the patches do not tile the images.
+    """
+    pool = attacker.pool(dataset)
+    order = torch.randperm(len(pool), generator=generator("cpu", seed, "regions", "rows"))
+    rows = pool[order[: poison_count(settings.budget, len(pool))]].sort().values
+    noise = class_noise(dataset.num_classes, dataset.image_shape, settings, seed)
+    bases, labels = dataset.train_images[rows], dataset.train_labels[rows]
+    parts = zip(torch.split(bases, 1000), torch.split(labels, 1000), strict=True)
+    images = [ship(some, noise[these].float(), settings.eps, "uint8") for some, these in parts]
+    return PoisonSet(
+        indices=rows,
+        images=torch.cat(images),
+        labels=labels,
+        base_images=bases,
+        diagnostics={"class_noise": noise},
+        facts={"regions": settings.regions},
+    )
+
+
+def class_noise(classes: int, shape: tuple[int, int, int], settings: Settings, seed: int) -> Tensor:
+    """(K, C, H, W) int16 levels: every class's patches.
+
+    Raises:
+        SettingsError: the patches do not tile the image.
+    """
+    channels, height, width = shape
+    rows, columns = grid_of(settings.regions)
+    if height % rows or width % columns:
+        raise SettingsError(
+            f"regions: {settings.regions} is a grid of {rows} x {columns} patches, which does not tile images of "
+            f"{height} x {width} pixels: choose another number"
+        )
+    stream = generator("cpu", seed, "regions", "colours")
+    drawn = torch.randint(0, 2, (classes, channels, rows, columns), generator=stream, dtype=torch.int16)
+    colours = (2 * drawn - 1 if settings.signs == "both" else drawn) * settings.eps
+    return colours.repeat_interleave(height // rows, 2).repeat_interleave(width // columns, 3)

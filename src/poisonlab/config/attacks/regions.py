@@ -1,0 +1,65 @@
+"""Settings of regions noise."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from poisonlab.config.attacks.attack import LOW_LOSS, UNTARGETED, Attack
+from poisonlab.config.measures import Measure
+from poisonlab.config.types import Fraction, PositiveFloat
+
+
+def grid_of(regions: int) -> tuple[int, int]:
+    """Rows and columns of patches: a square grid, or twice as many rows as columns.
+
+    Raises:
+        ValueError: ``regions`` is neither a square number nor twice one.
+    """
+    for rows_per_column in (1, 2):
+        columns = math.isqrt(regions // rows_per_column)
+        if rows_per_column * columns * columns == regions:
+            return rows_per_column * columns, columns
+    raise ValueError(
+        f"{regions} patches make no grid: take a square number or twice one, as 1, 2, 4, 16, 64, 128, 1024"
+    )
+
+
+def _check_grid(regions: int) -> int:
+    grid_of(regions)
+    return regions
+
+
+class Regions(Attack):
+    """Class-wise noise of patches of random colours, which is learned before the images are: an attack on the accuracy
+    as a whole (Sandoval-Segura et al. 2022, "Poisons that are learned faster are more effective")."""
+
+    method: Literal["regions"] = "regions"
+    regions: Annotated[int, Field(ge=1, le=1 << 20), AfterValidator(_check_grid)] = 16
+    """Patches of the noise: a square number or twice one that tiles the image. RN has one per pixel, 1024 in all."""
+    budget: Fraction = 1.0
+    """Poisons as a fraction of the images that the victim is trained on, drawn from all classes alike."""
+    eps: Annotated[int, Field(ge=1, le=255)] = 8
+    """Every channel of a patch changes by so many whole levels of 1/255."""
+    signs: Literal["both", "plus"] = "both"
+    """``both``: each channel of a patch changes by -eps or +eps (the paper); ``plus``: by 0 or +eps (the authors' code
+    of RN)."""
+    low_loss: PositiveFloat = LOW_LOSS
+    """Level of the training loss that ``first_epoch`` waits for."""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Peak accuracy, how fast the poisons are learned, and the accuracy at the end."""
+        return UNTARGETED
+
+    @property
+    def history_level(self) -> float | None:
+        """``low_loss``."""
+        return self.low_loss
+
+    @property
+    def bound(self) -> float | None:
+        """``eps``."""
+        return float(self.eps)
