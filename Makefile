@@ -25,7 +25,7 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	$(BIN)/snakemake --lint
 
 # Everything but the tests that run Snakemake.
@@ -36,18 +36,18 @@ quick-test: .venv/ready
 fuzz: .venv/ready
 	$(BIN)/python tests/fuzz/fuzzing.py --seconds 600
 
-# What is current, stale or of unknown origin among the study's results; reads every artifact.
+# Says of every result of the study whether it is current, stale, damaged or of unknown origin; reads every artifact.
 verify: .venv/ready
 	PYTHONPATH=src $(BIN)/python workflow/scripts/verify.py --deep --configfile $(CONFIG)
 
-# The study's results with what Snakemake knows of them, as <study>.tar.gz; `make unpack FROM=<study>.tar.gz` in another checkout.
+# The study's results with Snakemake's records of them, as <study>.tar.gz; `make unpack FROM=<study>.tar.gz` in another checkout.
 archive: .venv/ready
 	PYTHONPATH=src $(BIN)/python workflow/scripts/archive.py pack --configfile $(CONFIG)
 
 unpack: .venv/ready
 	PYTHONPATH=src $(BIN)/python workflow/scripts/archive.py unpack --from $(FROM)
 
-# Jobs and hours of a study, by the seconds that such jobs took, and what to ask of a cluster for them; runs nothing.
+# Jobs and hours of a study, by the seconds that such jobs took, and the time and memory to ask of a cluster; runs nothing.
 estimate: .venv/ready
 	@PYTHONPATH=src $(BIN)/python workflow/scripts/estimate.py --configfile $(CONFIG)
 

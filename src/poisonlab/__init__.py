@@ -1,3 +1,72 @@
-"""poisonlab: a reproducible laboratory for data poisoning of image classifiers."""
+"""poisonlab: a reproducible laboratory for data poisoning of image classifiers.
+
+The names of ``__all__`` are those that docs/library.md begins with. Each is imported when it is first asked for, so
+that a job waits for only the modules that it uses. The package's own modules import from where a name is defined:
+digests of code follow imports, and no digest holds this file.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from poisonlab.artifacts.poison_set import PoisonSet
+    from poisonlab.data.dataset import ImageDataset
+    from poisonlab.data.sources import load_dataset
+    from poisonlab.data.training_set import TrainingSet, training_set
+    from poisonlab.defenses.build import build_defenses
+    from poisonlab.defenses.friendly_noise import friendly_noise
+    from poisonlab.defenses.random_noise import random_noise
+    from poisonlab.errors import PoisonlabError
+    from poisonlab.evaluation.intervals import holm, mcnemar_exact, mean_t, wilson
+    from poisonlab.models.networks import build_network, build_normalize
+    from poisonlab.training.loop import train
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ImageDataset",
+    "PoisonSet",
+    "PoisonlabError",
+    "TrainingSet",
+    "build_defenses",
+    "build_network",
+    "build_normalize",
+    "friendly_noise",
+    "holm",
+    "load_dataset",
+    "mcnemar_exact",
+    "mean_t",
+    "random_noise",
+    "train",
+    "training_set",
+    "wilson",
+]
+
+_MODULES = {
+    "artifacts.poison_set": ("PoisonSet",),
+    "data.dataset": ("ImageDataset",),
+    "data.sources": ("load_dataset",),
+    "data.training_set": ("TrainingSet", "training_set"),
+    "defenses.build": ("build_defenses",),
+    "defenses.friendly_noise": ("friendly_noise",),
+    "defenses.random_noise": ("random_noise",),
+    "errors": ("PoisonlabError",),
+    "evaluation.intervals": ("holm", "mcnemar_exact", "mean_t", "wilson"),
+    "models.networks": ("build_network", "build_normalize"),
+    "training.loop": ("train",),
+}
+"""Where each name is defined."""
+
+
+def __getattr__(name: str) -> Any:
+    module = next((module for module, names in _MODULES.items() if name in names), None)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

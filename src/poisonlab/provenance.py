@@ -21,8 +21,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 _DIGEST_LENGTH = 12
 
-_COMPUTE_NOTHING = ("src/poisonlab/runtime/", "src/poisonlab/config/measures.py")
-"""Sources that no digest holds: how programs are run, and how outcomes are named and shown."""
+_COMPUTE_NOTHING = ("src/poisonlab/runtime/", "src/poisonlab/config/measures.py", "src/poisonlab/__init__.py")
+"""Sources that no digest holds: how programs are run, how outcomes are named and shown, and the names that others
+import from the package itself."""
 _SETTINGS = "src/poisonlab/config/"
 """Sources whose fields are told to jobs as strings of their own."""
 

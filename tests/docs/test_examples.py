@@ -13,14 +13,15 @@ import pytest
 import yaml
 from doc_pages import ROOT, blocks
 
+from poisonlab.modules import roots
 from poisonlab.provenance import code_digests
 
-PAGES = ("add-an-attack.md", "add-a-defense.md", "add-a-dataset.md")
+PAGES = ("add-a-model.md", "add-an-attack.md", "add-a-defense.md", "add-a-dataset.md")
 COPIED = ("Snakefile", "src", "workflow", "config", "config.yaml", "envs", "reference", "profiles", "tests/contracts")
 JOBS = {
     "dataset": ("workflow/scripts/dataset.py", "poisonlab.data.digits_on_photos"),
     "craft": ("workflow/scripts/craft.py", "poisonlab.attacks.gradient_matching"),
-    "train": ("workflow/scripts/train.py", "poisonlab.defenses.random_noise"),
+    "train": ("workflow/scripts/train.py", "poisonlab.defenses.random_noise", *roots("models", "small-resnet")),
     "tables": ("workflow/scripts/tables.py",),
 }
 
@@ -42,7 +43,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def copy(bare: Path) -> Path:
-    """The repository with all three examples carried out, and config/example.yaml that uses them."""
+    """The repository with all examples carried out, and config/example.yaml that uses them."""
     place = bare.with_name("with-examples")
     shutil.copytree(bare, place)
     for page in PAGES:
@@ -91,19 +92,21 @@ def in_copy(place: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_config_with_all_three_is_accepted(copy: Path) -> None:
+def test_a_config_with_all_of_them_is_accepted(copy: Path) -> None:
     program = (
         "import yaml, poisonlab\n"
         "from poisonlab.config.study import read_study\n"
         "study = read_study(yaml.safe_load(open('config/example.yaml')))\n"
         "print(poisonlab.__file__)\n"
         "print(study.dataset.source, study.attacks[-1].method, [d.method for d in study.defenses[-1].apply])\n"
+        "print([victim.model.name for victim in study.victims_of(study.attack('carried-over'))])\n"
     )
     done = in_copy(copy, "-c", program)
     assert done.returncode == 0, done.stderr
-    where, what = done.stdout.splitlines()
+    where, chosen, models = done.stdout.splitlines()
     assert Path(where).is_relative_to(copy)
-    assert what == "checkerboard watermark ['label-smoothing', 'random-noise']"
+    assert chosen == "checkerboard watermark ['label-smoothing', 'random-noise']"
+    assert models == "['small-resnet', 'perceptron']"
 
 
 def test_a_wrong_value_is_reported_by_its_key(copy: Path) -> None:
@@ -115,7 +118,7 @@ def test_a_wrong_value_is_reported_by_its_key(copy: Path) -> None:
         "read_study(study)\n"
     )
     done = in_copy(copy, "-c", program)
-    assert "SettingsError: config: attacks.1.opacity:" in done.stderr
+    assert "SettingsError: config: attacks.2.opacity:" in done.stderr
 
 
 @pytest.mark.workflow
@@ -125,8 +128,9 @@ def test_the_graph_holds_the_new_jobs(copy: Path) -> None:
     planned = done.stdout + done.stderr
     for path in (
         "poisons/smoke/watermark/seed0.safetensors",
-        "victims/smoke/watermark/smooth-bernoulli/seed1.safetensors",
-        "victims/smoke/gradient-matching/smooth/seed0.safetensors",
+        "victims/smoke/watermark/scratch/smooth-bernoulli/seed1.safetensors",
+        "victims/smoke/gradient-matching/scratch/smooth/seed0.safetensors",
+        "victims/smoke/carried-over/other/none/seed0.safetensors",
     ):
         assert path in planned
 
@@ -134,9 +138,12 @@ def test_the_graph_holds_the_new_jobs(copy: Path) -> None:
 def test_the_tests_of_the_examples_pass(copy: Path) -> None:
     made = sorted(str(path) for path in (copy / "tests").rglob("test_*.py") if path.parent.name != "contracts")
     assert len(made) == len(PAGES)
-    contracts = [str(copy / "tests" / "contracts" / f"test_{kind}.py") for kind in ("attacks", "defenses")]
+    contracts = [
+        str(copy / "tests" / "contracts" / f"test_{kind}.py") for kind in ("architectures", "attacks", "defenses")
+    ]
     # Of the contracts only what the examples add.
-    chosen = ("-k", "watermark or label-smoothing or registered or not (test_attacks or test_defenses)")
+    others = "not (test_architectures or test_attacks or test_defenses)"
+    chosen = ("-k", f"perceptron or watermark or label-smoothing or registered or {others}")
     options = ("-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(copy))
     done = in_copy(copy, "-m", "pytest", *options, *chosen, *made, *contracts)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -153,7 +160,7 @@ def fresh(bare: Path, tmp_path: Path) -> Path:
     return place
 
 
-def test_adding_an_attack_a_defense_or_a_dataset_changes_no_other_job(bare: Path, fresh: Path) -> None:
+def test_adding_a_model_an_attack_a_defense_or_a_dataset_changes_no_other_job(bare: Path, fresh: Path) -> None:
     for page in PAGES:
         add_example(page, fresh)
     assert digests(fresh) == digests(bare)

@@ -1,4 +1,4 @@
-# How rules are bound to the jobs of poisonlab.graph, and what this machine has for them.
+# Rules take their inputs, outputs, params and commands from the jobs of poisonlab.graph; jobs take their turn on this machine's GPUs.
 
 import inspect
 import shlex
@@ -19,14 +19,14 @@ shell.prefix(
 )
 
 
-# A job of a cluster reads this file again on its node, which may have a GPU where the submitting machine has none. What the job
-# asked for is decided once, and handed on in the environment.
+# A job of a cluster reads this file again on its node, which may have a GPU where the submitting machine has none. The submitting
+# machine decides whether jobs ask for a GPU, and hands that on in the environment.
 GPUS = [] if study.device == "cpu" else visible_gpus()
 GPU_HERE = os.environ.setdefault("POISONLAB_GPU_HERE", str(int(bool(GPUS))))
 ON_GPU = study.device == "cuda" or (study.device == "auto" and GPU_HERE == "1")
 
-# Jobs at a time on the GPUs here, whatever the command line or a profile allows. A cluster, which is told how many jobs it may get,
-# has GPUs of its own.
+# At most so many jobs share the GPUs here at a time, whatever the command line or a profile allows. A cluster has GPUs of its own, and
+# a limit on jobs.
 ROOM = max(1, len(GPUS)) * study.jobs_per_gpu
 if workflow.resource_settings.nodes is None:
     wanted = workflow.global_resources.setdefault("gpu", ROOM).value
@@ -56,17 +56,17 @@ def log_of(stage):
 
 
 def settings(stage):
-    """What a job is told, for Snakemake to compare; in one list, so that a change is one param of the job."""
+    """A job's settings, for Snakemake to compare; in one list, so that a change is one param of the job."""
     return asked(lambda wildcards: list(graph.job(stage, wildcards).settings))
 
 
 def code(stage):
-    """Digests of a job's code and of what else it depends on, likewise."""
+    """Digests of a job's code and its other dependencies, likewise."""
     return asked(lambda wildcards: graph.code(graph.job(stage, wildcards)))
 
 
 def command(stage):
-    """The shell command of a job. Snakemake does not compare params that ask for threads: how a job runs is not what it computes."""
+    """The shell command of a job. Snakemake does not compare params that ask for threads: they change how a job runs, not its result."""
 
     @asked
     def of(wildcards, threads):

@@ -1,7 +1,7 @@
 # The stages that compute, one job per expensive unit.
 
 
-# The dataset: read or drawn once, so that no other job depends on where it came from.
+# The dataset, read or drawn once: no other job depends on its source.
 rule dataset:
     input:
         unpack(inputs("dataset")),
@@ -71,7 +71,7 @@ rule poisons:
         graph.poisons(),
 
 
-# Filters: which examples a row keeps, by the features of a network that another job trained.
+# Filters: they choose the examples that a row keeps, by the features of a network that another job trained.
 rule filter:
     input:
         unpack(inputs("filter")),

@@ -1,4 +1,4 @@
-# What Snakemake would end in with a traceback, and what its end has to say and do.
+# Faults that would end Snakemake in a traceback end it in one line; its last lines tell of damage, a full disk and diverged victims.
 
 import shutil
 
@@ -6,7 +6,8 @@ from poisonlab.runtime.clock import bring_to_present
 from poisonlab.runtime.setting_aside import set_marked_aside
 from poisonlab.evaluation.trials import read_trials
 
-# What is renamed when a program finds it damaged, because the next call makes it anew. Nothing of another study or from elsewhere.
+# Programs mark these files for renaming when they find them damaged: the next call makes them anew. Files of other studies or from
+# elsewhere are left alone.
 os.environ.update(
     POISONLAB_REMADE=os.pathsep.join(graph.places.remade()),
     POISONLAB_MARKS=graph.places.damaged,
@@ -43,7 +44,7 @@ def say(line):
 
 
 def tell_of_damage():
-    """Rename what a job has found to be damaged, so that the next call makes it anew."""
+    """Rename the files that a job has found to be damaged, so that the next call makes them anew."""
     try:
         for path in set_marked_aside(Path(graph.places.damaged)):
             say(f"warning: a damaged file is now named {path}: the next call makes it anew")
@@ -52,13 +53,13 @@ def tell_of_damage():
 
 
 def tell_of_full_disk():
-    """On a full disk a job cannot even write to its log why it failed."""
+    """Say that the disk is full: a job on it cannot even write to its log why it failed."""
     if shutil.disk_usage(study.results).free < 2**20:
         say(f"error: the disk of {study.results} is full: free some space and run again")
 
 
 def tell_of_divergence():
-    """Which victims have no outcome; the jobs that say so in their logs succeed."""
+    """Name the victims without an outcome: their jobs succeed, and say so in their logs only."""
     try:
         trials = read_trials(Path(graph.tables.trials_path("")))
     except PoisonlabError:
@@ -73,7 +74,7 @@ def tell_of_divergence():
 
 onstart:
     check_writable(Path(study.results))
-    # After a clock was set back; jobs do the same with what they read.
+    # After a clock was set back, results would seem to come from the future; jobs do the same with their inputs.
     bring_to_present(Path(study.results).rglob("*"))
 
 

@@ -1,4 +1,5 @@
-# Figures. Measuring around poisons and drawing are two rules, so that a change of looks recomputes nothing.
+# Figures. Measuring and drawing are separate rules: a change of looks recomputes nothing. One rule draws every figure; its wildcard names
+# the figure, and the attack that it is of.
 
 
 rule landscape_poison:

@@ -1,4 +1,4 @@
-# One HTML page with all tables, figures and what they say in numbers; of the whole study, or of what stands so far.
+# One HTML page with all tables, figures and their findings in numbers, of the whole study or of the victims that stand so far.
 
 
 rule report:

@@ -1,4 +1,4 @@
-# Trials (one line per victim), and tables: of the whole study, or of what stands so far.
+# Trials (one line per victim) and tables, of the whole study or of the victims that stand so far.
 
 
 rule trials:
