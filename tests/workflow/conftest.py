@@ -78,7 +78,7 @@ def finished(shared: Path) -> Checkout:
     study = Checkout(shared / "finished")
 
     def make() -> None:
-        check_out(study.path, HERE / "real.yaml")
+        check_out(study.path, HERE / "real.yaml", spied=True)
         outcome = study.snakemake("--cores", "2")
         assert outcome.code == 0, outcome.output
 
@@ -92,7 +92,7 @@ def rooms(shared: Path) -> Checkout:
     study = Checkout(shared / "rooms")
 
     def make() -> None:
-        check_out(study.path, HERE / "rooms.yaml")
+        check_out(study.path, HERE / "rooms.yaml", spied=True)
         outcome = study.snakemake("--cores", "2")
         assert outcome.code == 0, outcome.output
 

@@ -120,6 +120,10 @@ class Checkout:
         assert outcome.code == 0, outcome.output
         return Plan(dict(_blocks(outcome.output)))
 
+    def has_record(self, output: str) -> bool:
+        """Whether Snakemake recorded a job that made ``output``."""
+        return (self.path / ".snakemake/metadata" / base64.b64encode(output.encode()).decode()).is_file()
+
     def record(self, output: str) -> dict[str, Any]:
         """What Snakemake recorded of the job that made ``output``."""
         name = base64.b64encode(output.encode()).decode()
@@ -182,8 +186,29 @@ def environment() -> dict[str, str]:
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def check_out(path: Path, study: Path, python: str = sys.executable) -> Checkout:
-    """Copy the workflow to ``path``, with ``study`` as its study."""
+SPIED = "spied.jsonl"
+"""Arguments and imported files of every job of a checkout with a spy, a JSON object per line."""
+
+SPY = f"""
+import atexit, json, os, sys
+
+def write():
+    root = os.getcwd() + os.sep
+    files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
+    own = sorted({{os.path.abspath(file)[len(root):] for file in files if os.path.abspath(file).startswith(root)}})
+    files = [name for name in own if name.startswith(("src/", "workflow/")) and "customize" not in name]
+    told = {{"arguments": sys.argv, "files": files}}
+    with open("{SPIED}", "a") as file:
+        file.write(json.dumps(told) + "\\n")
+
+# Not what multiprocessing and the like start.
+if "workflow/scripts/" in sys.argv[0]:
+    atexit.register(write)
+"""
+
+
+def check_out(path: Path, study: Path, python: str = sys.executable, *, spied: bool = False) -> Checkout:
+    """Copy the workflow to ``path``, with ``study`` as its study; a spy notes what its jobs import."""
     path.mkdir(parents=True)
     for name in SOURCES:
         source = REPOSITORY / name
@@ -192,6 +217,9 @@ def check_out(path: Path, study: Path, python: str = sys.executable) -> Checkout
         else:
             shutil.copy2(source, path / name)
     shutil.copy(study, path / STUDY)
+    if spied:
+        # Python runs it before every job's program, whose folder of sources this is.
+        (path / "src/sitecustomize.py").write_text(SPY, encoding="utf-8")
     # Stands in for poisons that were made elsewhere, one folder per seed.
     for seed in range(3):
         folder = path / "imported" / f"seed{seed}"
