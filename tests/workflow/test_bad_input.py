@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from harness import STUDY, Checkout, check_out
+
+from poisonlab.config.study import read_study
+from poisonlab.errors import SettingsError
 
 pytestmark = pytest.mark.workflow
 
@@ -54,7 +58,18 @@ MISTAKES: dict[str, tuple[Change, list[str]]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistake_in_the_config_is_one_line(mistake: str, fresh: Checkout, tmp_path: Path) -> None:
+def test_mistake_in_the_config_is_one_line(mistake: str) -> None:
+    change, words = MISTAKES[mistake]
+    study = yaml.safe_load((HERE / "tiny.yaml").read_text(encoding="utf-8"))
+    change(study)
+    with pytest.raises(SettingsError, match=r"^config: ") as caught:
+        read_study(study)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("mistake", ["misspelt key", "no seeds"])
+def test_snakemake_says_it_in_the_same_line(mistake: str, fresh: Checkout, tmp_path: Path) -> None:
     change, words = MISTAKES[mistake]
     study = fresh.copy(tmp_path / "study")
     study.change_study(change)

@@ -542,5 +542,7 @@ def spied(study: Checkout) -> Iterator[tuple[str, str, set[str]]]:
         job = json.loads(line)
         program = Path(job["arguments"][0]).name
         paths = [path for path in job["arguments"] if path.startswith("results/") and study.has_record(path)]
-        output = next(path for path in paths if any(f"workflow/scripts/{program}@" in string for string in study.params(path)))
+        output = next(
+            path for path in paths if any(f"workflow/scripts/{program}@" in string for string in study.params(path))
+        )
         yield program, output, set(job["files"])
