@@ -97,11 +97,11 @@ def test_what_differs_here_is_stale(unpacked: Checkout, change: Callable[[Checko
 def test_inputs_from_elsewhere_are_compared_however_old_they_are(planned_scenarios: Checkout, tmp_path: Path) -> None:
     packed = pack(planned_scenarios, tmp_path / ARCHIVE)
     here = check_out(tmp_path / "here", HERE / "scenarios.yaml", planned_scenarios.python)
-    table = here.path / "reference/friends_table4.csv"
+    table = here.path / "reference/friends/table4.csv"
     table.rename(tmp_path / "table.csv")
     outcome = archive(here, "unpack", "--from", str(packed))
     assert outcome.code == 0, outcome.output
-    assert "not here: reference/friends_table4.csv" in outcome.output
+    assert "not here: reference/friends/table4.csv" in outcome.output
     (tmp_path / "table.csv").rename(table)
     other = here.path / "imported/seed0/14.png"
     os.utime(other, (1e9, 1e9))
@@ -120,7 +120,7 @@ def test_a_result_without_a_record_stays_unknown(copied: Checkout, elsewhere: Ch
     ][:1]
     record.unlink()
     outcome = archive(copied, "pack", "--configfile", STUDY, "--to", str(tmp_path / ARCHIVE))
-    assert "133 files, 132 of them current here" in outcome.output
+    assert "135 files, 134 of them current here" in outcome.output
     assert archive(elsewhere, "unpack", "--from", str(tmp_path / ARCHIVE)).code == 0
     outcome = verify(elsewhere)
     assert outcome.code == 2
@@ -143,7 +143,7 @@ def test_unpacking_twice_changes_nothing(unpacked: Checkout, packed: Path) -> No
     before = tree(unpacked.path / "results")
     outcome = archive(unpacked, "unpack", "--from", str(packed))
     assert outcome.code == 0
-    assert "0 files unpacked, 133 were here" in outcome.output
+    assert "0 files unpacked, 135 were here" in outcome.output
     assert tree(unpacked.path / "results") == before
 
 

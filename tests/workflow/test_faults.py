@@ -54,7 +54,7 @@ def test_what_is_damaged_is_named_never_used_and_made_anew(study: Checkout, fini
         f"results/{name}"
         for name in (
             "poisons/real/strong/seed1.safetensors",
-            "victims/real/strong/none/seed0.metrics.json",
+            "victims/real/strong/scratch/none/seed0.metrics.json",
             "figures/real/strong/landscape-poison.npz",
         )
     )
@@ -65,7 +65,12 @@ def test_what_is_damaged_is_named_never_used_and_made_anew(study: Checkout, fini
     content[len(content) // 2] ^= 1
     (study.path / landscape).write_bytes(content)
     # What needs them is to be made again.
-    remove(study, "noise/real/strong/*/seed1.*", "tables/real-trials.csv", "figures/real/strong/landscape-poison.p*")
+    remove(
+        study,
+        "noise/real/strong/scratch/*/seed1.*",
+        "tables/real-trials.csv",
+        "figures/real/strong/landscape-poison.p*",
+    )
 
     # Tables wait for the victims of the poisons, so that their reader comes second.
     for found in ({poisons, landscape}, {metrics}):
@@ -97,7 +102,11 @@ def test_what_is_damaged_is_named_never_used_and_made_anew(study: Checkout, fini
 def test_verify_sets_aside_what_is_damaged_if_asked(study: Checkout) -> None:
     paths = [
         f"results/{name}"
-        for name in ("victims/real/strong/none/seed1.card.json", "tables/real-trials.csv", "data/real.safetensors")
+        for name in (
+            "victims/real/strong/scratch/none/seed1.card.json",
+            "tables/real-trials.csv",
+            "data/real.safetensors",
+        )
     ]
     for path in paths:
         content = bytearray((study.path / path).read_bytes())
@@ -184,7 +193,7 @@ def test_a_folder_of_results_that_cannot_be_written_is_one_line(fresh: Checkout,
 
 
 def test_a_second_workflow_in_the_folder_is_turned_away(study: Checkout, finished: Checkout) -> None:
-    remove(study, "victims/real/strong/none/seed0.*")
+    remove(study, "victims/real/strong/scratch/none/seed0.*")
     first = subprocess.Popen(
         [sys.executable, "-m", "snakemake", "victims", "--cores", "1", "--configfile", STUDY],
         cwd=study.path,
@@ -269,24 +278,27 @@ def test_a_victim_that_diverges_is_a_hole_in_the_table(study: Checkout, finished
     failed = read_sealed(path.with_name("seed0.metrics.json"))["failed"]
     assert failed.keys() == {"what", "epoch", "batch"}
     assert json.loads(path.with_name("seed0.card.json").read_text(encoding="utf-8"))["failed"] == failed
-    assert not (study.path / "results/checkpoints/real/train/strong/wild/seed0.safetensors").exists()
+    assert not (study.path / "results/checkpoints/real/train/strong/scratch/wild/0.safetensors").exists()
     where = f"{failed['what']} at epoch {failed['epoch']}, batch {failed['batch']}"
-    log = (study.path / "results/logs/real/train/strong/wild/seed0.log").read_text(encoding="utf-8")
+    log = (study.path / "results/logs/real/train/strong/scratch/wild/seed0.log").read_text(encoding="utf-8")
     assert f"warning: training diverged: {where}" in log
 
     with (study.path / "results/tables/real-trials.csv").open(encoding="utf-8", newline="") as file:
         lines = {line["defense"]: line for line in csv.DictReader(file)}
     sources = {
         "wild": "",
-        "filtered": "filters/real/strong/filtered/seed0.safetensors",
-        "strip": "victims/real/strong/wild/seed0.safetensors",
-        "friendly": "noise/real/strong/friendly/seed0.safetensors",
+        "filtered": "filters/real/strong/scratch/filtered/seed0.safetensors",
+        "strip": "victims/real/strong/scratch/wild/seed0.safetensors",
+        "friendly": "noise/real/strong/scratch/friendly/seed0.safetensors",
     }
     assert [name for name, line in lines.items() if line["failed"]] == list(sources)
     for name, source in sources.items():
         assert lines[name]["success"] == lines[name]["accuracy"] == ""
         assert lines[name]["failed"] == where + (f", results/{source}" if source else "")
-        assert f"warning: a victim has no outcome, because training diverged: strong/{name}, seed 0" in outcome.output
+        assert (
+            f"warning: a victim has no outcome, because training diverged: strong/scratch/{name}, seed 0"
+            in outcome.output
+        )
 
     with (study.path / "results/tables/real.csv").open(encoding="utf-8", newline="") as file:
         table = {line["defense"]: (line["n"], line["diverged"]) for line in csv.DictReader(file)}

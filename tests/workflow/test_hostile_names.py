@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +14,14 @@ pytestmark = pytest.mark.workflow
 
 HERE = Path(__file__).parent
 MARKS = """it's $(touch canary1) `touch canary2`; touch canary3 & "x" | *[?] #é -rf"""
-BLOCK = r'(?:^ +shell:\n|^[A-Z]+ = \(\n)((?: +f?"[^\n]*"\n)+)'
 FOLDER = "it's (a) *; touch canary4 & #é"
 
 
-def shells() -> list[tuple[str, str]]:
-    """File and text of every shell command of the workflow."""
-    files = sorted([REPOSITORY / "Snakefile", *(REPOSITORY / "workflow/rules").glob("*.smk")])
-    return [
-        (path.name, "".join(re.findall(r'"(.*)"', block)))
-        for path in files
-        for block in re.findall(BLOCK, path.read_text(encoding="utf-8"), re.MULTILINE)
-    ]
-
-
-def test_every_value_in_a_shell_command_is_quoted() -> None:
-    commands = [(file, command) for file, command in shells() if "python " in command]
-    assert len(commands) >= 20
-    for file, command in commands:
-        fields = re.findall(r"{([^}]*)}", command)
-        assert fields, f"{file}: {command}"
-        rules = (REPOSITORY / "workflow/rules" / file).read_text(encoding="utf-8")
-        for field in fields:
-            # `told` has quoted its strings before.
-            name = field.removeprefix("params.")
-            quoted = field.endswith(":q") or set(re.findall(rf"^ +{name}=(\w+\(?)", rules, re.MULTILINE)) == {"told("}
-            assert quoted, f"{file}: {{{field}}} in {command}"
-    # Every rule that has a shell command has one that was found, or one of those by name.
+def test_every_shell_command_is_put_together_and_quoted_by_the_graph() -> None:
     for path in (REPOSITORY / "workflow/rules").glob("*.smk"):
-        text = path.read_text(encoding="utf-8")
-        begun = re.findall(r"^ +shell:\n +(\S+)", text, re.MULTILINE)
-        assert all(word in ('"python', '"printf', "GATHER") for word in begun), path
+        lines = path.read_text(encoding="utf-8").splitlines()
+        shells = [lines[place + 1].strip() for place, line in enumerate(lines) if line.strip() == "shell:"]
+        assert set(shells) <= {'"{params.command} > {log:q} 2>&1"'}, path
 
 
 def study_of(folder: Path) -> Any:
@@ -56,7 +32,7 @@ def study_of(folder: Path) -> Any:
         study["seeds"] = [0]
         study["attacks"] = [{"name": "moved", "method": "imported", "path": f"{MARKS}/seed{{seed}}", "target_index": 0}]
         study["surrogates"], study["figures"] = [], {"attacks": []}
-        study["defenses"] = [{"name": "none"}]
+        study["defenses"], study["compare"] = [{"name": "none"}], ["none"]
         study["merge"] = [f"{MARKS}/b {MARKS}.csv"]
 
     return change
@@ -90,7 +66,7 @@ def test_marks_that_the_schema_allows_reach_the_programs_and_nothing_else(tmp_pa
     assert results == {
         "results/data/tiny.safetensors",
         "results/poisons/tiny/moved/seed0.safetensors",
-        "results/victims/tiny/moved/transfer/none/seed0.safetensors",
+        "results/victims/tiny/moved/scratch/none/seed0.safetensors",
         *(f"results/tables/tiny{end}" for end in (".csv", ".md", ".tex", "-time.md", "-trials.csv")),
         *(f"results/figures/tiny/outcome.{end}" for end in ("pdf", "png", "txt")),
         "results/reports/tiny.html",

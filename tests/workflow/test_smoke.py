@@ -42,8 +42,8 @@ def check_table(study: Checkout, number: int) -> None:
     """Every published number has ours beside it."""
     table = pd.read_csv(study.path / f"results/tables/smoke-table{number}.csv")
     published = table[table["published_success"].notna()]
-    ours = pd.read_csv(REPOSITORY / f"reference/friends_table{number}.csv")
-    assert len(published) == (ours["column"] == "Poison Acc").sum()
+    ours = pd.read_csv(REPOSITORY / f"reference/friends/table{number}.csv")
+    assert len(published) == (ours["measure"] == "success").sum()
     assert (published["n"] == 1).all()
     assert published[["success", "accuracy"]].notna().all(axis=None)
     for kind in ("md", "tex"):
