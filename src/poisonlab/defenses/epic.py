@@ -1,4 +1,4 @@
-"""EPIC: during the training, drop examples that are medoids of nobody but themselves in gradient space.
+"""EPIC: during the training, drop the examples of small clusters in gradient space.
 
 Yang, Liu, Mirzasoleiman 2022, "Not All Poisons are Created Equal: Robust Training against Data Poisoning", section 4
 and algorithm 1; see ``poisonlab.filters.epic`` for one selection. As released, an epoch e begins with a selection if
