@@ -65,6 +65,7 @@ TINY: dict[str, dict[str, Tiny]] = {
                 "steps": 3,
                 "restarts": 3,
                 "restarts_at_once": 2,
+                "crafting_precision": "bfloat16",
                 "adaptation": {"random_noise": {"distribution": "gaussian", "mu": 8}},
             }
         ),
