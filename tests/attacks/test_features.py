@@ -35,6 +35,7 @@ from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.randomness import generator
 
 SHIFT = Augmentation(kind="shift", pixels=1)
+BLACK = Augmentation(kind="shift", pixels=1, padding="black")
 
 
 def network(seed: int = 0, batch_norm: bool = False, dropout: float = 0.0, width: int = 8) -> Classifier:
@@ -54,7 +55,7 @@ def dataset() -> ImageDataset:
     return ImageDataset(*split(60), *split(12), ("a", "b", "c"), (0.4, 0.5), (0.25, 0.2))
 
 
-def attacker(*surrogates: Classifier, augmentation: Augmentation = SHIFT) -> Attacker:
+def attacker(*surrogates: Classifier, augmentation: Augmentation = BLACK) -> Attacker:
     data = dataset()
     return Attacker(surrogates or (network(),), Normalize(data.mean, data.std), Recipe(augmentation=augmentation))
 
@@ -100,7 +101,8 @@ def plain(
     losses = []
     for step in range(s.steps):
         x = change.clone().requires_grad_()
-        inputs = augment(doubled(bases + x), SHIFT, stream) if s.augment else doubled(bases + x)
+        # Zeros around pixels are black.
+        inputs = doubled(augment(bases + x, SHIFT, stream) if s.augment else bases + x)
         each = [measure(m.extract(doubled(target))[0].detach())(m.extract(inputs)) for m in models]
         loss = torch.stack(each).mean()
         pull = beta * (bases + x - origin).square().flatten(1).sum(1).mean()

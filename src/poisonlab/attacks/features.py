@@ -274,7 +274,7 @@ class _Crafting:
         poisons = poisons.detach().requires_grad_(True)
         inputs = self.attacker.normalize(poisons)
         if self.settings.augment:
-            inputs = augment(inputs, self.attacker.augmentation, stream)
+            inputs = augment(inputs, self.attacker.augmentation, stream, self.attacker.normalize.black)
         loss, gradient = torch.zeros((), device=poisons.device), torch.zeros_like(inputs)
         # One surrogate after the other: the memory of one is enough for many.
         for aim in aims:

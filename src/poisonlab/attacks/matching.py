@@ -342,6 +342,7 @@ class _Optimisation:
                     self._as_trained_on(self.images[part] + one, part, noise),
                     self.crafting.attacker.augmentation,
                     stream,
+                    self.lower,
                 )
                 for one, stream, noise in zip(delta, self.streams, self.noise_streams, strict=True)
             ]
