@@ -89,6 +89,7 @@ def plain(
     def project(change: Tensor) -> Tensor:
         return (bases + change.clamp(-eps, eps)).clamp(0, 1) - bases
 
+    unit = torch.tensor(dataset().std, dtype=torch.float64).view(1, -1, 1, 1) if s.space == "normalised" else 1.0
     change = project(s.watermark * (target - bases))
     origin = bases + change
     if s.start == "random":
@@ -106,7 +107,8 @@ def plain(
         each = [measure(m.extract(doubled(target))[0].detach())(m.extract(inputs)) for m in models]
         loss = torch.stack(each).mean()
         pull = beta * (bases + x - origin).square().flatten(1).sum(1).mean()
-        (gradient,) = torch.autograd.grad(loss + pull, x)
+        # By the chain rule, of x = unit * z; Adam steps in z.
+        gradient = torch.autograd.grad(loss + pull, x)[0] * unit
         losses.append(loss.item())
         rate = s.lr
         if s.optimizer == "signed-adam":
@@ -114,7 +116,7 @@ def plain(
             rate *= 0.1 ** sum(step >= int(s.steps / d) for d in (2.667, 1.6, 1.142))
         first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
         correction = (1 - 0.9 ** (step + 1)), (1 - 0.999 ** (step + 1))
-        change = project(change - rate * (first / correction[0]) / ((second / correction[1]).sqrt() + 1e-8))
+        change = project(change - unit * rate * (first / correction[0]) / ((second / correction[1]).sqrt() + 1e-8))
     for model in models:
         model.float()
     return torch.tensor(losses, dtype=torch.float64), change * 255
@@ -133,6 +135,9 @@ def plain(
         (0.5, {"watermark": 0.2, "eps": 100}),
         (0.3, {"start": "random", "augment": True}),
         (0.0, {"optimizer": "signed-adam", "eps": 100}),
+        (0.0, {"space": "normalised", "lr": 0.08}),
+        (0.5, {"space": "normalised", "lr": 0.08, "augment": True, "start": "random", "watermark": 0.2, "eps": 60}),
+        (0.0, {"space": "normalised", "lr": 0.1, "optimizer": "signed-adam", "eps": 100}),
     ],
 )
 def test_every_step_is_that_of_the_algorithm_written_out(beta: float, options: dict[str, Any]) -> None:
@@ -144,6 +149,17 @@ def test_every_step_is_that_of_the_algorithm_written_out(beta: float, options: d
     made = poisons.images.double() * 255 - poisons.base_images
     # Rounding may turn the sign of a gradient that is nearly zero, so a few pixels may part.
     assert (made - change).abs().quantile(0.97) < 0.01
+
+
+def test_a_step_in_normalised_pixels_is_a_share_of_the_channels_deviation() -> None:
+    """Adam's first step has the length lr: in units of the range, or of each channel's standard deviation."""
+    for space, lengths in (("pixels", (0.04, 0.04)), ("normalised", (0.04 * 0.25, 0.04 * 0.2))):
+        poisons = crafted(steps=1, lr=0.04, eps=100, space=space, precision="float32")
+        change = (poisons.images - poisons.base_images / 255).abs()
+        inside = (poisons.base_images > 30) & (poisons.base_images < 225)
+        for channel, length_of_step in enumerate(lengths):
+            median = change[:, channel][inside[:, channel]].median().item()
+            assert median == pytest.approx(length_of_step, rel=1e-3)
 
 
 def test_poisons_replace_the_bases_that_the_seed_draws() -> None:

@@ -52,6 +52,7 @@ class Tiny:
 TINY: dict[str, dict[str, Tiny]] = {
     "bullseye-polytope": {
         "dropout": Tiny({**CRAFTED, "steps": 4, "dropout": True, "augment": True}, (TOO_MANY,)),
+        "normalised": Tiny({**CRAFTED, "steps": 4, "space": "normalised"}),
     },
     "convex-polytope": {
         "warm": Tiny({**CRAFTED, "steps": 4, "coefficients": "warm"}, (TOO_MANY,)),

@@ -6,8 +6,8 @@ target:
     minimise over |x - b| <= eps, 0 <= x <= 1   mean over surrogates of distance(phi(x), phi(t))
 
 by Adam, cutting back to the bound after every step (Aghakhani et al. 2021, section IV; Zhu et al. 2019, algorithm 1).
-Everything happens in [0, 1] pixel space: a step of lr moves a pixel by about lr of the range. The three attacks differ
-in the distance.
+A step of lr moves a pixel by about lr of the range or, with ``space: normalised``, by lr standard deviations of its
+channel. The three attacks differ in the distance.
 """
 
 from __future__ import annotations
@@ -226,7 +226,9 @@ class _Crafting:
         settings, device = self.settings, self.attacker.device
         bases, target, bound = pixels(self.bases.to(device)), pixels(self.target.to(device)), settings.eps / 255
         origin = watermarked(bases, target, settings.watermark, bound)
-        poisons = within(self._start(origin), bases, bound).requires_grad_(True)
+        # Adam steps in pixels divided by ``unit``.
+        unit = self._unit
+        poisons = (within(self._start(origin), bases, bound) / unit).requires_grad_(True)
         optimizer = torch.optim.Adam([poisons], lr=settings.lr)
         stream, losses = generator(device, self.seed, _STREAM, "augment"), torch.full((settings.steps,), torch.nan)
         checkpoint = self.attacker.checkpoint
@@ -249,10 +251,16 @@ class _Crafting:
                     optimizer.param_groups[0]["lr"] = crafting_rate(settings.lr, number, settings.steps)
                 optimizer.step()
                 with torch.no_grad():
-                    poisons.copy_(within(poisons, bases, bound))
+                    poisons.copy_(within(poisons * unit, bases, bound) / unit)
                 if checkpoint is not None and checkpoint.due():
                     checkpoint.save(_state(poisons, optimizer, stream, losses, aims), {"steps": number + 1})
-        return ((poisons.detach() - bases) * 255).cpu(), losses
+        return ((poisons.detach() * unit - bases) * 255).cpu(), losses
+
+    @property
+    def _unit(self) -> Tensor:
+        """(1, C, 1, 1): a step of 1, in units of the [0, 1] pixel range."""
+        std = self.attacker.normalize.std
+        return std if self.settings.space == "normalised" else torch.ones_like(std)
 
     def _start(self, origin: Tensor) -> Tensor:
         """The bases, or standard normal noise of ``eps`` times its value on them (cut at the bound by the caller)."""
@@ -270,9 +278,10 @@ class _Crafting:
     def _loss_and_gradient(
         self, poisons: Tensor, origin: Tensor, aims: Sequence[Aim], stream: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Mean distance (scalar) over the surrogates, and the whole objective's gradient at ``poisons``."""
+        """Mean distance (scalar) over the surrogates, and the whole objective's gradient at ``poisons``, in units."""
         poisons = poisons.detach().requires_grad_(True)
-        inputs = self.attacker.normalize(poisons)
+        images = poisons * self._unit
+        inputs = self.attacker.normalize(images)
         if self.settings.augment:
             inputs = augment(inputs, self.attacker.augmentation, stream, self.attacker.normalize.black)
         loss, gradient = torch.zeros((), device=poisons.device), torch.zeros_like(inputs)
@@ -283,7 +292,7 @@ class _Crafting:
             gradient += toward / len(aims)
         (back,) = torch.autograd.grad(inputs, poisons, gradient)
         if self.beta:
-            back = back + 2 * self.beta / len(poisons) * (poisons.detach() - origin)
+            back = back + 2 * self.beta / len(poisons) * (images.detach() - origin) * self._unit
         return loss, back
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from poisonlab.config.attacks.attack import TargetedAttack
-from poisonlab.config.types import NonNegativeFloat, PositiveFloat, PositiveInt
+from poisonlab.config.types import LATER, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class FeatureAttack(TargetedAttack):
@@ -14,7 +14,11 @@ class FeatureAttack(TargetedAttack):
     steps: PositiveInt = 1200
     """Steps of Adam."""
     lr: PositiveFloat = 0.04
-    """Step of Adam, in units of the [0, 1] pixel range."""
+    """Step of Adam, in the units of ``space``."""
+    space: Annotated[Literal["pixels", "normalised"], LATER] = "pixels"
+    """Where Adam steps. ``normalised``: ``lr`` is in standard deviations of each channel, as in the code of Bullseye
+    Polytope, of convex polytope, of the public benchmark and of the toolbox, whose signed Adam has 0.1. ``pixels``: it
+    is in units of the [0, 1] pixel range, about four or five times as far."""
     optimizer: Literal["adam", "signed-adam"] = "adam"
     """``adam``: the public benchmark's; ``signed-adam``: Adam on the gradient's sign, tenfold drops of the step at
     floor(steps / 2.667), / 1.6 and / 1.142, as in the toolbox of Witches' Brew."""
