@@ -55,7 +55,7 @@ TINY: dict[str, dict[str, Tiny]] = {
         "normalised": Tiny({**CRAFTED, "steps": 4, "space": "normalised"}),
     },
     "convex-polytope": {
-        "warm": Tiny({**CRAFTED, "steps": 4, "coefficients": "warm"}, (TOO_MANY,)),
+        "warm": Tiny({**CRAFTED, "steps": 4, "coefficients": "warm"}, (TOO_MANY, ({"blocks": 1}, "0 blocks"))),
     },
     "gradient-matching": {
         "one restart": Tiny({**CRAFTED, "steps": 5, "restarts": 1}, (TOO_MANY,)),

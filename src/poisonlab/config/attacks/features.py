@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from poisonlab.config.attacks.attack import TargetedAttack
 from poisonlab.config.types import LATER, NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -28,5 +30,9 @@ class FeatureAttack(TargetedAttack):
     """Augment the poisons while crafting, as the surrogates were."""
     dropout: bool = False
     """Keep the surrogates' dropout active while crafting (convex polytope); batch norm never is."""
+    blocks: Annotated[Annotated[int, Field(ge=0)] | Literal["all"], LATER] = 0
+    """So many blocks before the last one have a distance, too; the mean over these and the penultimate features is made
+    small. That is the attack on victims that are fine-tuned end to end: in the code of convex polytope and of Bullseye
+    Polytope 1 block in residual networks, every one in DenseNet."""
     watermark: NonNegativeFloat = 0.0
     """Opacity of a faint copy of the target in every base before crafting (Poison Frogs); the bound still holds."""
