@@ -131,7 +131,7 @@ def preparing(batch_size: int, device: torch.device) -> Contest:
     def ours() -> Tensor:
         images = pixels(placed[there])
         noisy = images + random_noise(images.shape, BERNOULLI, stream, device)
-        inputs = augment(normalize(noisy), task.recipe().augmentation, stream)
+        inputs = augment(normalize(noisy), task.recipe().augmentation, stream, normalize.black)
         return inputs.contiguous(memory_format=torch.channels_last)
 
     def reference(source: Pictures) -> Tensor:

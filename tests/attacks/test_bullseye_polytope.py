@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_features import attacker, common, dataset, doubled, network
+from test_features import attacker, common, dataset, deep, doubled, network, plain
 from torch import nn
 
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.bullseye_polytope import craft, relative
+from poisonlab.attacks.features import Distance
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.errors import PoisonlabError
 from poisonlab.models.classifier import Classifier
@@ -73,6 +74,45 @@ def test_the_mean_meets_the_target(distance: str) -> None:
     assert losses[-1] < losses[0] / 20
     assert poisons.facts["final_distance"] < losses[0] / 20
     poisons.check_bound(64)
+
+
+def released(goal: torch.Tensor) -> Distance:
+    """Bullseye's distance as released: by position over the channels, then the mean over the positions."""
+
+    def distance(features: torch.Tensor) -> torch.Tensor:
+        gap = features.mean(0) - goal
+        if goal.ndim == 1:
+            return gap.square().sum().sqrt() / goal.square().sum().sqrt()
+        height, width = goal.shape[1:]
+        each = []
+        for i in range(height):
+            for j in range(width):
+                ours, theirs = gap[:, i, j].square().sum(), goal[:, i, j].square().sum()
+                each.append((ours / theirs).sqrt())
+        return torch.stack(each).mean()
+
+    return distance
+
+
+@pytest.mark.parametrize("blocks", [1, "all"])
+def test_end_to_end_is_the_released_objective(blocks: int | str) -> None:
+    models = deep(), deep(1, width=6)
+    options: dict[str, Any] = {"blocks": blocks, "eps": 60, "space": "normalised", "lr": 0.04}
+    poisons = crafted(*models, precision="float32", **options)
+    losses, change = plain(models, released, poisons, 0.0, **options)
+    assert torch.allclose(poisons.diagnostics["feature_loss"].double(), losses, rtol=1e-4)
+    made = poisons.images.double() * 255 - poisons.base_images
+    assert (made - change).abs().quantile(0.97) < 0.01
+
+
+def test_positions_without_target_features_are_left_out() -> None:
+    torch.manual_seed(1)
+    points, goal = torch.randn(5, 3, 2, 2, dtype=torch.float64), torch.randn(3, 2, 2, dtype=torch.float64)
+    goal[:, 0, 1] = 0
+    kept = [(0, 0), (1, 0), (1, 1)]
+    truth = [relative(goal[:, i, j])(points[:, :, i, j]).item() for i, j in kept]
+    assert relative(goal)(points).item() == pytest.approx(sum(truth) / 3, rel=1e-12)
+    assert torch.autograd.gradcheck(relative(goal), points.requires_grad_())
 
 
 def test_dead_target_features_are_one_line() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.optimize import minimize, nnls
 from test_bullseye_polytope import dead
-from test_features import attacker, common, dataset, doubled, network
+from test_features import attacker, by_hand, common, dataset, deep, doubled, network
 from torch import Tensor
 
 from poisonlab.artifacts.poison_set import PoisonSet
@@ -23,6 +25,7 @@ from poisonlab.attacks.convex_polytope import Polytope, Vector, craft, nearest_m
 from poisonlab.config.attacks.convex_polytope import ConvexPolytope
 from poisonlab.errors import PoisonlabError
 from poisonlab.models.classifier import Classifier
+from poisonlab.training.checkpoint import Checkpoint
 
 
 def crafted(*surrogates: Classifier, seed: int = 0, **options: Any) -> PoisonSet:
@@ -238,3 +241,40 @@ def test_dead_and_diverged_surrogates_are_one_line() -> None:
     with pytest.raises(PoisonlabError, match="not finite") as caught:
         crafted(network(), broken)
     assert "\n" not in str(caught.value)
+
+
+def test_end_to_end_has_coefficients_for_each_block() -> None:
+    """As released: every block's features as one vector, with coefficients of their own, and the mean over blocks."""
+    model = deep()
+    poisons = crafted(model, blocks="all", steps=3, eps=40)
+    model.double().eval()
+    features, goals = (
+        by_hand(model, doubled(images / 255.0), "all") for images in (poisons.images, poisons.goal.targets)
+    )
+    each = []
+    for points, goal in zip(features, goals, strict=True):
+        points, goal = points.detach().flatten(1), goal.detach().flatten()
+        each.append(gap(points, goal, slow_mixture(points, goal)) / (2 * float(goal.square().sum())))
+    assert poisons.facts["final_distance"] == pytest.approx(sum(each) / 3, rel=1e-3)
+
+
+def test_the_coefficients_of_every_block_survive_a_kill(tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    class Mortal(Checkpoint):
+        def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+            super().save(tensors, facts)
+            assert sum(name.startswith("remembered.") for name in tensors) == 3
+            raise Killed
+
+    given = settings(blocks="all", steps=5, eps=40)
+    whole = craft(dataset(), attacker(deep()), given, seed=0)
+    for _ in range(5):
+        mortal = Mortal(tmp_path / "craft", "this crafting", interval=0.0)
+        with pytest.raises(Killed):
+            craft(dataset(), replace(attacker(deep()), checkpoint=mortal), given, seed=0)
+    left = Checkpoint(tmp_path / "craft", "this crafting", interval=1e9)
+    resumed = craft(dataset(), replace(attacker(deep()), checkpoint=left), given, seed=0)
+    assert torch.equal(resumed.images, whole.images)
+    assert torch.equal(resumed.diagnostics["feature_loss"], whole.diagnostics["feature_loss"])

@@ -30,11 +30,12 @@ from poisonlab.config.attacks.features import FeatureAttack
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.augmentation import augment
 from poisonlab.data.dataset import ImageDataset
-from poisonlab.errors import PoisonlabError
+from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.randomness import generator
 
 SHIFT = Augmentation(kind="shift", pixels=1)
+BLACK = Augmentation(kind="shift", pixels=1, padding="black")
 
 
 def network(seed: int = 0, batch_norm: bool = False, dropout: float = 0.0, width: int = 8) -> Classifier:
@@ -43,6 +44,35 @@ def network(seed: int = 0, batch_norm: bool = False, dropout: float = 0.0, width
     layers += [nn.BatchNorm2d(4)] if batch_norm else []
     layers += [nn.Tanh(), nn.Dropout2d(dropout), nn.AvgPool2d(2), nn.Flatten(), nn.Dropout(dropout)]
     return Classifier(nn.Sequential(*layers, nn.Linear(36, width), nn.Softplus()), nn.Linear(width, 3))
+
+
+class Residual(nn.Module):
+    """A block."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x + self.inner(x))
+
+
+def deep(seed: int = 0, width: int = 4) -> Classifier:
+    """Three blocks, two of them in a sequence."""
+    torch.manual_seed(seed)
+    layers = nn.Conv2d(2, width, 3, stride=2), nn.Sequential(Residual(width), Residual(width)), Residual(width)
+    extract = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * width, 8), nn.Softplus())
+    return Classifier(extract, nn.Linear(8, 3))
+
+
+def by_hand(model: Classifier, inputs: Tensor, blocks: int | str) -> list[Tensor]:
+    """Features of ``deep`` after the first and second block, as far as they are wanted, and the penultimate ones."""
+    if blocks == 0:
+        return [model.extract(inputs)]
+    first = model.extract[1][0](model.extract[0](inputs))
+    second = model.extract[1][1](first)
+    last = model.extract[3:](model.extract[2](second))
+    return [second, last] if blocks == 1 else [first, second, last]
 
 
 def dataset() -> ImageDataset:
@@ -54,7 +84,7 @@ def dataset() -> ImageDataset:
     return ImageDataset(*split(60), *split(12), ("a", "b", "c"), (0.4, 0.5), (0.25, 0.2))
 
 
-def attacker(*surrogates: Classifier, augmentation: Augmentation = SHIFT) -> Attacker:
+def attacker(*surrogates: Classifier, augmentation: Augmentation = BLACK) -> Attacker:
     data = dataset()
     return Attacker(surrogates or (network(),), Normalize(data.mean, data.std), Recipe(augmentation=augmentation))
 
@@ -88,6 +118,7 @@ def plain(
     def project(change: Tensor) -> Tensor:
         return (bases + change.clamp(-eps, eps)).clamp(0, 1) - bases
 
+    unit = torch.tensor(dataset().std, dtype=torch.float64).view(1, -1, 1, 1) if s.space == "normalised" else 1.0
     change = project(s.watermark * (target - bases))
     origin = bases + change
     if s.start == "random":
@@ -100,11 +131,16 @@ def plain(
     losses = []
     for step in range(s.steps):
         x = change.clone().requires_grad_()
-        inputs = augment(doubled(bases + x), SHIFT, stream) if s.augment else doubled(bases + x)
-        each = [measure(m.extract(doubled(target))[0].detach())(m.extract(inputs)) for m in models]
+        # Zeros around pixels are black.
+        inputs = doubled(augment(bases + x, SHIFT, stream) if s.augment else bases + x)
+        each = []
+        for model in models:
+            parts = zip(by_hand(model, doubled(target), s.blocks), by_hand(model, inputs, s.blocks), strict=True)
+            each.append(torch.stack([measure(goal[0].detach())(features) for goal, features in parts]).mean())
         loss = torch.stack(each).mean()
         pull = beta * (bases + x - origin).square().flatten(1).sum(1).mean()
-        (gradient,) = torch.autograd.grad(loss + pull, x)
+        # By the chain rule, of x = unit * z; Adam steps in z.
+        gradient = torch.autograd.grad(loss + pull, x)[0] * unit
         losses.append(loss.item())
         rate = s.lr
         if s.optimizer == "signed-adam":
@@ -112,7 +148,7 @@ def plain(
             rate *= 0.1 ** sum(step >= int(s.steps / d) for d in (2.667, 1.6, 1.142))
         first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
         correction = (1 - 0.9 ** (step + 1)), (1 - 0.999 ** (step + 1))
-        change = project(change - rate * (first / correction[0]) / ((second / correction[1]).sqrt() + 1e-8))
+        change = project(change - unit * rate * (first / correction[0]) / ((second / correction[1]).sqrt() + 1e-8))
     for model in models:
         model.float()
     return torch.tensor(losses, dtype=torch.float64), change * 255
@@ -131,6 +167,9 @@ def plain(
         (0.5, {"watermark": 0.2, "eps": 100}),
         (0.3, {"start": "random", "augment": True}),
         (0.0, {"optimizer": "signed-adam", "eps": 100}),
+        (0.0, {"space": "normalised", "lr": 0.08}),
+        (0.5, {"space": "normalised", "lr": 0.08, "augment": True, "start": "random", "watermark": 0.2, "eps": 60}),
+        (0.0, {"space": "normalised", "lr": 0.1, "optimizer": "signed-adam", "eps": 100}),
     ],
 )
 def test_every_step_is_that_of_the_algorithm_written_out(beta: float, options: dict[str, Any]) -> None:
@@ -142,6 +181,41 @@ def test_every_step_is_that_of_the_algorithm_written_out(beta: float, options: d
     made = poisons.images.double() * 255 - poisons.base_images
     # Rounding may turn the sign of a gradient that is nearly zero, so a few pixels may part.
     assert (made - change).abs().quantile(0.97) < 0.01
+
+
+@pytest.mark.parametrize("blocks", [1, 2, "all"])
+def test_blocks_have_their_share_in_every_step(blocks: int | str) -> None:
+    models = deep(), deep(1, width=6)
+    options: dict[str, Any] = {"blocks": blocks, "eps": 60}
+    poisons = crafted(*models, precision="float32", **options)
+    losses, change = plain(models, mean_square, poisons, 0.0, **options)
+    assert torch.allclose(poisons.diagnostics["feature_loss"].double(), losses, rtol=1e-4)
+    made = poisons.images.double() * 255 - poisons.base_images
+    assert (made - change).abs().quantile(0.97) < 0.01
+    assert not torch.equal(poisons.images, crafted(*models, precision="float32", eps=60).images)
+    assert not any(module._forward_hooks for model in models for module in model.modules())
+
+
+def test_too_many_blocks_are_one_line() -> None:
+    for model, blocks, words in (
+        (deep(), 3, "2 blocks before its last one: set up to 2, or all"),
+        (network(), 1, "0 blocks before its last one: set 0"),
+        (network(), "all", "0 blocks before its last one: set 0"),
+    ):
+        with pytest.raises(SettingsError, match=words) as caught:
+            crafted(model, blocks=blocks)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_step_in_normalised_pixels_is_a_share_of_the_channels_deviation() -> None:
+    """Adam's first step has the length lr: in units of the range, or of each channel's standard deviation."""
+    for space, lengths in (("pixels", (0.04, 0.04)), ("normalised", (0.04 * 0.25, 0.04 * 0.2))):
+        poisons = crafted(steps=1, lr=0.04, eps=100, space=space, precision="float32")
+        change = (poisons.images - poisons.base_images / 255).abs()
+        inside = (poisons.base_images > 30) & (poisons.base_images < 225)
+        for channel, length_of_step in enumerate(lengths):
+            median = change[:, channel][inside[:, channel]].median().item()
+            assert median == pytest.approx(length_of_step, rel=1e-3)
 
 
 def test_poisons_replace_the_bases_that_the_seed_draws() -> None:

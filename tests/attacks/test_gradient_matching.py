@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -166,6 +166,71 @@ def test_many_restarts_at_once_are_each_alone(batch_norm: bool) -> None:
         assert torch.allclose(gradients[place], gradient, atol=1e-12)
 
 
+class Seen(nn.Module):
+    """Keeps the types of what passes through it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: set[torch.dtype] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.types.add(x.dtype)
+        return x
+
+
+@pytest.mark.parametrize("criterion", ["cross-entropy", "carlini-wagner"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_restarts_at_once_have_the_precision_and_criterion_of_one(precision: str, criterion: str) -> None:
+    model, seen = network(batch_norm=True), Seen()
+    model.extract.insert(2, seen)
+    goal = target_gradient(model, torch.randn(1, 2, 6, 6), torch.tensor([0]), "cross-entropy")
+    inputs, labels = torch.randn(4, 6, 2, 6, 6), torch.arange(6) % 3
+    matcher = Matcher(model, goal, precision, criterion)
+    seen.types.clear()
+    losses, gradients = matcher.batched_loss_and_gradient(inputs, labels)
+    assert seen.types == {getattr(torch, precision)}
+    assert losses.dtype == gradients.dtype == torch.float32
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    singly = [matcher.loss_and_gradient(images, labels) for images in inputs]
+    assert seen.types == {getattr(torch, precision)}
+    tolerance = 1e-5 if precision == "float32" else 0.03
+    for loss, gradient, (one, own) in zip(losses, gradients, singly, strict=True):
+        assert loss.item() == pytest.approx(one.item(), abs=tolerance)
+        assert float((gradient - own).norm() / own.norm()) < tolerance
+
+
+def released_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Carlini and Wagner's loss as the release has it: the top logit less the label's, one by one, not below -100."""
+    each = [torch.clamp(row.max() - row[label], min=-100) for row, label in zip(logits, labels.tolist(), strict=True)]
+    return torch.stack(each).mean()
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_the_margin_as_the_poisons_own_loss(at_once: int) -> None:
+    """The first steps of the attack beside the released objective, for a surrogate that misreads some of the bases."""
+    data, model = dataset(), network(seed=1)
+    options = {"name": "gm", "surrogate": "s", "budget": 0.1, "restarts": 2, "eps": 255, "precision": "float32"}
+    margins = {"target_criterion": "carlini-wagner", "poison_criterion": "carlini-wagner"}
+    settings = GradientMatching(**options, **margins, steps=8, tau=0.02, restarts_at_once=at_once)
+    poisons = craft(data, attacker(data, [model]), settings, seed=0)
+    slow = slow_craft(data, model, Normalize(data.mean, data.std), settings, poisons, released_margin)
+    assert torch.allclose(poisons.diagnostics["matching_loss"][0], slow, atol=1e-5)
+    plain = settings.model_copy(update={"poison_criterion": "cross-entropy"})
+    other = craft(data, attacker(data, [model]), plain, seed=0).diagnostics["matching_loss"][0]
+    assert not torch.allclose(other, slow, atol=1e-3)
+
+
+def test_poisons_without_a_margin_are_one_line() -> None:
+    data = dataset()
+    model = trained(data)
+    for at_once in (1, 2):
+        options = {"restarts": 2, "restarts_at_once": at_once, "poison_criterion": "carlini-wagner", "eps": 0.5}
+        settings = GradientMatching(name="gm", surrogate="s", budget=0.1, steps=2, **options)
+        with pytest.raises(PoisonlabError, match="poison_criterion: cross-entropy") as caught:
+            craft(data, attacker(data, [model]), settings, seed=0)
+        assert "\n" not in str(caught.value)
+
+
 # --- crafting -------------------------------------------------------------------------------------------------
 
 
@@ -257,7 +322,12 @@ def test_steps_are_signed_adam_with_three_drops() -> None:
 
 
 def slow_craft(
-    data: ImageDataset, model: nn.Module, normalize: Normalize, settings: GradientMatching, poisons: PoisonSet
+    data: ImageDataset,
+    model: nn.Module,
+    normalize: Normalize,
+    settings: GradientMatching,
+    poisons: PoisonSet,
+    criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> Tensor:
     """Algorithm 1 for one restart without augmentation, from the attack's own start: losses per step."""
     from poisonlab.randomness import generator
@@ -266,7 +336,7 @@ def slow_craft(
     images = (poisons.base_images / 255 - mean) / std
     label = poisons.goal.adversarial_labels[:1]
     model.zero_grad()
-    F.cross_entropy(model(normalize(poisons.goal.targets / 255)), label).backward()
+    criterion(model(normalize(poisons.goal.targets / 255)), label).backward()
     goal = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).clone()
     bound = settings.eps / 255 / std
     delta = torch.randn(images.shape, generator=generator("cpu", 0, "gradient-matching", "start", 0)) * bound
@@ -281,7 +351,7 @@ def slow_craft(
     losses = []
     for step in range(settings.steps):
         x = delta.clone().requires_grad_()
-        loss = F.cross_entropy(model(images + x), poisons.labels)
+        loss = criterion(model(images + x), poisons.labels)
         ours = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()), create_graph=True)])
         matching = 1 - ours @ goal / (ours.norm() * goal.norm())
         sign = torch.autograd.grad(matching, x)[0].sign()

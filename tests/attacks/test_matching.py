@@ -28,6 +28,7 @@ from poisonlab.training.loop import train
 
 STILL = Augmentation(kind="none")
 SHIFT = Augmentation(kind="shift", pixels=1)
+BLACK = Augmentation(kind="shift", pixels=1, padding="black")
 MEAN, STD = (0.4, 0.5), (0.25, 0.2)
 POISONS = 5
 
@@ -284,7 +285,7 @@ def plain_loss(model: nn.Module, inputs: Tensor, goal: tuple[Tensor, ...]) -> Te
 
 
 @pytest.mark.parametrize("clip", [False, True])
-@pytest.mark.parametrize("augmentation", [STILL, SHIFT])
+@pytest.mark.parametrize("augmentation", [STILL, SHIFT, BLACK])
 def test_the_gradient_is_that_through_both_noises(augmentation: Augmentation, clip: bool) -> None:
     """Finite differences of the loss as the defended poisons give it; where the box cuts, nothing moves."""
     model, held, random = network(), friendly_noise(), noise(clip=clip)
@@ -302,7 +303,12 @@ def test_the_gradient_is_that_through_both_noises(augmentation: Augmentation, cl
         defended_pixels = ((images + change) * std + mean + held).clamp(0, 1)
         drawn = torch.randn(images.shape, generator=generator("cpu", 0, "test", "noise", 0)) * (20 / 255)
         noisy = (defended_pixels + drawn).clamp(0, 1) if clip else defended_pixels + drawn
-        moved = augment((noisy - mean) / std, augmentation, generator("cpu", 0, "test", "augment", 0))
+        stream = generator("cpu", 0, "test", "augment", 0)
+        if augmentation is BLACK:
+            # Zeros around pixels are black.
+            moved = (augment(noisy, SHIFT, stream) - mean) / std
+        else:
+            moved = augment((noisy - mean) / std, augmentation, stream)
         return plain_loss(model, moved, goal).item()
 
     flat, cut = 0, 0

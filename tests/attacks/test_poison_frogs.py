@@ -76,6 +76,27 @@ def test_beta_pulls_to_the_watermarked_base() -> None:
     assert free.diagnostics["feature_loss"][0] == held.diagnostics["feature_loss"][0]
 
 
+def test_beta_is_half_of_the_benchmarks() -> None:
+    """Where its forward and backward steps rest, the objective with half of its beta is flat."""
+    model, theirs, lr = network().double().eval(), 4.0, 0.002
+    poisons = frogs(model.float(), steps=1, lr=1e-9, budget=1e-9)
+    model.double()
+    base, target = (images.double() / 255 for images in (poisons.base_images, poisons.goal.targets))
+    goal = model.extract(doubled(target))[0].detach()
+    x = base.clone()
+    for _ in range(4000):
+        y = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad((model.extract(doubled(y)) - goal).square().sum(), y)
+        x = (x - lr * gradient + lr * theirs * base) / (1 + lr * theirs)
+    y = x.clone().requires_grad_()
+
+    def steepness(beta: float) -> float:
+        whole = per_image(goal)(model.extract(doubled(y))) + beta * (y - base).square().sum()
+        return float(torch.autograd.grad(whole, y)[0].norm())
+
+    assert steepness(theirs / 2) < 1e-3 * steepness(theirs)
+
+
 def test_beta_acts_on_the_mean_objective_as_well() -> None:
     held = frogs(objective="mean", beta=0.3, precision="float32")
     assert torch.equal(held.images, crafted(beta=0.3, precision="float32").images)

@@ -596,7 +596,7 @@ def applying(*defenses: dict[str, Any], **others: Any) -> dict[str, Any]:
         ([KNN, L2, KNN], ["deep-knn", "l2-centroid", "deep-knn"], [], None),
         ([KNN, FRIENDLY, BERNOULLI], ["deep-knn"], ["friendly-noise", "random-noise"], None),
         ([BY_CHANCE, EPIC, MIXUP], ["random-filter"], ["epic", "strong-augmentation"], None),
-        ([L2, DP], ["l2-centroid"], ["dp-sgd"], None),
+        ([BY_CHANCE, DP], ["random-filter"], ["dp-sgd"], None),
         ([BERNOULLI, BERNOULLI, ABL], [], ["random-noise", "random-noise", "abl"], None),
         ([STRIP], [], [], "strip"),
         ([CLEANSE], [], [], "neural-cleanse"),
@@ -629,6 +629,8 @@ def test_what_a_row_is_made_of(
         ([MIXUP, {**MIXUP, "kind": "cutout"}], "applies strong-augmentation twice: make two rows of it"),
         ([ABL, ABL], "applies abl twice: make two rows of it"),
         ([DP, DP], "applies dp-sgd twice: make two rows of it"),
+        ([L2, DP], "dp-sgd does not go with l2-centroid: its privacy holds for a fixed training set, and "),
+        ([BY_CHANCE, KNN, DP], "dp-sgd does not go with deep-knn: its privacy holds for a fixed training set"),
     ],
 )
 def test_what_cannot_stand_together(apply: list[dict[str, Any]], problem: str) -> None:
@@ -979,6 +981,10 @@ def test_published_recipes() -> None:
     assert (transfer.epochs, transfer.milestones) == (40, (15, 25, 35))
     epic = NamedRecipe(base="epic")
     assert (epic.milestones, epic.augmentation.kind) == ((30, 50, 70), "crop")
+    for name in PUBLISHED:
+        black = name in ("poisoning-benchmark", "learned-faster")
+        assert NamedRecipe(base=name).augmentation.padding == ("black" if black else "mean")
+        assert ("padding" in NamedRecipe(base=name).told()["augmentation"]) == black
     brew = NamedRecipe(base="witches-brew")
     assert (brew.epochs, brew.decay_norm_and_bias) == (40, True)
 

@@ -52,9 +52,10 @@ class Tiny:
 TINY: dict[str, dict[str, Tiny]] = {
     "bullseye-polytope": {
         "dropout": Tiny({**CRAFTED, "steps": 4, "dropout": True, "augment": True}, (TOO_MANY,)),
+        "normalised": Tiny({**CRAFTED, "steps": 4, "space": "normalised"}),
     },
     "convex-polytope": {
-        "warm": Tiny({**CRAFTED, "steps": 4, "coefficients": "warm"}, (TOO_MANY,)),
+        "warm": Tiny({**CRAFTED, "steps": 4, "coefficients": "warm"}, (TOO_MANY, ({"blocks": 1}, "0 blocks"))),
     },
     "gradient-matching": {
         "one restart": Tiny({**CRAFTED, "steps": 5, "restarts": 1}, (TOO_MANY,)),
@@ -65,6 +66,7 @@ TINY: dict[str, dict[str, Tiny]] = {
                 "steps": 3,
                 "restarts": 3,
                 "restarts_at_once": 2,
+                "crafting_precision": "bfloat16",
                 "adaptation": {"random_noise": {"distribution": "gaussian", "mu": 8}},
             }
         ),

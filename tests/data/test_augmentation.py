@@ -16,6 +16,8 @@ from torch import Tensor
 
 from poisonlab.config.recipe import Augmentation
 from poisonlab.data.augmentation import augment, translate, translate_whole
+from poisonlab.errors import SettingsError
+from poisonlab.models.classifier import Normalize
 
 
 def pictures(count: int, channels: int, height: int, width: int, seed: int = 0) -> Tensor:
@@ -100,6 +102,36 @@ def test_whole_shifts_agree(dy: int, dx: int, flip: bool, height: int, width: in
     assert np.allclose(translate(images, offsets.double(), flips)[0].numpy(), slow, atol=1e-9)
 
 
+@given(dy=st.floats(-4, 4, allow_subnormal=False), dx=st.floats(-4, 4, allow_subnormal=False), flip=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_black_outside_is_to_pad_before_normalising(dy: float, dx: float, flip: bool) -> None:
+    """Zeros around pixels in [0, 1], then the normalisation, as the public poisoning benchmark has it."""
+    images, flips = pictures(1, 2, 5, 4).sigmoid(), torch.tensor([flip])
+    normalize = Normalize((0.5, 0.4), (0.25, 0.2)).double()
+    slow = normalize(torch.from_numpy(slow_translate(images[0].numpy(), dy, dx, flip).copy())[None])
+    offsets = torch.tensor([[dy, dx]], dtype=torch.float64)
+    assert torch.allclose(translate(normalize(images), offsets, flips, normalize.black), slow, atol=1e-9)
+    dy, dx = round(dy), round(dx)
+    slow = normalize(torch.from_numpy(slow_translate(images[0].numpy(), dy, dx, flip).copy())[None])
+    whole = translate_whole(normalize(images), torch.tensor([[dy, dx]]), flips, normalize.black)
+    assert torch.allclose(whole, slow, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("kind", ["shift", "crop"])
+def test_padding_changes_the_outside_alone(kind: str) -> None:
+    normalize = Normalize((0.5, 0.4), (0.25, 0.2)).double()
+    images = normalize(pictures(40, 2, 8, 8).sigmoid())
+    mean, black = (Augmentation(kind=kind, pixels=3, padding=padding) for padding in ("mean", "black"))
+    first, second = augment(images, mean, stream(2)), augment(images, black, stream(2), normalize.black)
+    # A white image in a black world tells how much of each pixel comes from inside.
+    inside = augment(torch.ones_like(images), mean, stream(2))
+    assert torch.allclose(second, first + (1 - inside) * normalize.black, atol=1e-12)
+    assert bool((inside < 1).any())
+    with pytest.raises(SettingsError, match="padding: black") as caught:
+        augment(images, black, stream())
+    assert "\n" not in str(caught.value)
+
+
 def test_flip_mirrors_the_marked_images_only() -> None:
     images = pictures(3, 2, 4, 6)
     flips = torch.tensor([True, False, True])
@@ -126,6 +158,9 @@ def test_gradients() -> None:
     for kind in ("shift", "crop"):
         chosen = Augmentation(kind=kind, pixels=2)
         assert torch.autograd.gradcheck(lambda x, chosen=chosen: augment(x, chosen, stream(3)), (images,))
+        dark = chosen.model_copy(update={"padding": "black"})
+        black = torch.tensor(-1.5).view(1, 1, 1, 1)
+        assert torch.autograd.gradcheck(lambda x, dark=dark, black=black: augment(x, dark, stream(3), black), (images,))
 
 
 @pytest.mark.parametrize("pixels", [0.5, 4.0])

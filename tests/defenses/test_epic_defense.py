@@ -14,7 +14,7 @@ from poisonlab.config.recipe import Recipe
 from poisonlab.config.recipes import NamedRecipe
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.epic import build
-from poisonlab.errors import SettingsError
+from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.filters.epic import epic
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.training.defense import EpochEnd
@@ -133,3 +133,10 @@ def test_a_head_without_bias_is_left_as_it_is() -> None:
     ]
     expected = kept_by_hand(model, full, 0.4)
     assert all(set(result.rows.tolist()) == expected for result in results)
+
+
+def test_clusters_that_are_all_too_small_are_one_line() -> None:
+    full = data_set(60)
+    with pytest.raises(PoisonlabError, match="lower alone or fraction") as caught:
+        build(Settings(fraction=0.4, alone=60)).end_epoch(end_of(9, network().eval(), full, full))
+    assert "\n" not in str(caught.value)

@@ -71,9 +71,20 @@ def test_halves_lose_the_one_without_the_first_example() -> None:
     assert activation_clustering(features, torch.zeros(4, dtype=torch.int64)).keep.tolist() == [True, False] * 2
 
 
-def test_classes_that_cannot_be_split_are_kept() -> None:
-    features = torch.cat([torch.zeros(6, 3), torch.ones(1, 3)])
-    assert bool(activation_clustering(features, torch.tensor([0] * 6 + [1])).keep.all())
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("reduce", ["none", "pca", "ica"])
+def test_classes_that_cannot_be_split_are_kept(reduce: Reduction) -> None:
+    features = torch.cat([torch.zeros(6, 3), torch.tensor([[0.1, 3.3, 0.7]]).repeat(43, 1), torch.ones(1, 3)])
+    labels = torch.tensor([0] * 6 + [2] * 43 + [1])
+    assert bool(activation_clustering(features, labels, reduce=reduce).keep.all())
+
+
+@pytest.mark.parametrize("reduce", ["pca", "ica"])
+def test_components_beyond_the_rank_are_left_out(reduce: Reduction) -> None:
+    """Two places, one with fewer examples, in many dimensions: one component, whichever the number asked for."""
+    features = torch.randn(2, 20, generator=torch.Generator().manual_seed(0))[[0, 1, 0, 0, 1, 0, 0]]
+    keep = activation_clustering(features, torch.zeros(7, dtype=torch.int64), reduce=reduce, dims=5).keep
+    assert keep.tolist() == [True, False, True, True, False, True, True]
 
 
 def test_pca_is_scikit_learn_s_and_the_seed_repeats() -> None:

@@ -141,17 +141,35 @@ def test_classes_do_not_mix() -> None:
         assert set((~keep[mask]).nonzero()[:, 0].tolist()) == alone
 
 
-def test_alone_may_mean_more_than_one() -> None:
-    points, labels = proxies(100), torch.zeros(100, dtype=torch.int64)
-    sizes = facility_location(points, 20).sizes
-    for alone in (0, 1, 3):
-        assert int((~epic(points, labels, fraction=0.2, alone=alone).keep).sum()) == int((sizes <= alone).sum())
+def released_keep(points: Tensor, count: int, alone: int) -> list[bool]:
+    """The release's rule for one class: count members, empty clusters count one, drop members of small clusters."""
+    _, owner = slow_cover(points, count)
+    sizes = [max(1, owner.count(place)) for place in range(count)]
+    return [sizes[own] > alone for own in owner]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 999), alone=st.integers(0, 4), repeats=st.integers(1, 3))
+def test_all_members_of_small_clusters_go(seed: int, alone: int, repeats: int) -> None:
+    points = proxies(20, seed=seed).repeat(repeats, 1)
+    keep = epic(points, torch.zeros(len(points), dtype=torch.int64), fraction=0.3, alone=alone).keep
+    assert keep.tolist() == released_keep(points, int(0.3 * len(points) + 1e-9), alone)
+
+
+def test_a_medoid_whose_cluster_is_empty_is_no_outlier() -> None:
+    """Every gradient twice and more medoids than gradients: each has company, so nothing is dropped."""
+    points = proxies(60).repeat(2, 1)
+    labels = torch.zeros(120, dtype=torch.int64)
+    assert int((facility_location(points, 84).sizes == 0).sum()) == 24
+    assert bool(epic(points, labels, fraction=0.7).keep.all())
+    assert int(epic(points, labels, fraction=0.7, alone=2).keep.sum()) == 0
 
 
 def test_few_medoids_leave_some_classes_without() -> None:
     points, labels = proxies(15), torch.arange(3).repeat(5)
     assert bool(epic(points, labels, fraction=0.0).keep.all())
-    assert int((~epic(points, labels, fraction=0.07, alone=99).keep).sum()) == 1
+    # One medoid, of the first class; with it go all of its cluster.
+    assert epic(points, labels, fraction=0.07, alone=99).keep.tolist() == [False, True, True] * 5
 
 
 def test_points_beyond_any_similarity_have_no_medoid() -> None:
@@ -160,6 +178,8 @@ def test_points_beyond_any_similarity_have_no_medoid() -> None:
     cover = facility_location(torch.tensor([[0.0], [0.1], [18.1]]), 1)
     assert cover.owner.tolist() == [0, 0, -1]
     assert cover.sizes.tolist() == [2]
+    far = torch.tensor([[0.0], [0.1], [18.1]])
+    assert epic(far, torch.zeros(3, dtype=torch.int64), fraction=0.34).keep.tolist() == [True, True, False]
 
 
 def test_impossible_numbers_are_one_line() -> None:

@@ -115,6 +115,22 @@ def test_it_is_the_plain_loop(decay_all: bool, momentum: float, nesterov: bool) 
     assert not ours.training
 
 
+def test_padding_is_mean_or_black_as_the_recipe_says() -> None:
+    """White images moved about: around them is each channel's mean, 0 after normalisation, or black."""
+    white = TrainingSet(torch.full((22, 2, 6, 6), 255, dtype=torch.uint8), torch.arange(22) % 3, torch.arange(22))
+    for padding, outside in (("mean", (0.0, 0.0)), ("black", (-0.4 / 0.2, -0.5 / 0.3))):
+        seen: list[Tensor] = []
+        model = network()
+        model.extract[0].register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0].detach().clone()))
+        run(
+            model, chosen=recipe(epochs=1, milestones=(), augmentation={"kind": "crop", "padding": padding}), data=white
+        )
+        shown = torch.cat(seen)
+        for channel, around in enumerate(outside):
+            colours = shown[:, channel].unique().tolist()
+            assert colours == pytest.approx([around, (1 - MEAN[channel]) / STD[channel]])
+
+
 def test_every_epoch_has_an_order_of_its_own() -> None:
     orders = []
     for seed in (0, 1):

@@ -19,11 +19,18 @@ from poisonlab.data.dataset import ImageDataset
 def relative(goal: Tensor) -> Distance:
     """Length of the difference between the poisons' mean and ``goal`` (D,), over the length of ``goal``.
 
+    Of a block's features (C, H, W): the mean of this over the positions, as released. Positions at which ``goal`` is
+    zero are left out; the release divides by zero there.
+
     Raises:
         PoisonlabError: ``goal`` is zero.
     """
     norm = length(goal)
-    return lambda features: torch.linalg.vector_norm(features.mean(0) - goal) / norm
+    if goal.ndim != 3:
+        return lambda features: torch.linalg.vector_norm(features.mean(0) - goal) / norm
+    norms = torch.linalg.vector_norm(goal, dim=0)
+    seen = norms > 0
+    return lambda features: (torch.linalg.vector_norm(features.mean(0) - goal, dim=0)[seen] / norms[seen]).mean()
 
 
 def craft(

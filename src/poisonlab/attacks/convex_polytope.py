@@ -52,16 +52,17 @@ class Polytope:
     """The distance between target and nearest mixture in one surrogate; remembers the coefficients for a warm start.
 
     Raises:
-        PoisonlabError: the target's features ``goal`` (D,) are zero.
+        PoisonlabError: the target's features ``goal``, (D,) or (C, H, W), are zero.
     """
 
     def __init__(self, goal: Tensor, settings: Settings) -> None:
+        goal = goal.flatten()
         self.goal, self.scale, self.settings = goal, length(goal).square(), settings
         self.remembered: Tensor | None = None
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Half the squared distance over the target's squared length, of features (P, D)."""
-        settings = self.settings
+        """Half the squared distance over the target's squared length, of features (P, D) or (P, C, H, W)."""
+        features, settings = features.flatten(1), self.settings
         warm = self.remembered is not None and settings.coefficients == "warm"
         start = self.remembered.numpy() if warm and self.remembered is not None else None
         found = nearest_mixture(features.detach(), self.goal, start, settings.inner_steps, settings.tolerance)

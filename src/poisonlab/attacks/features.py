@@ -6,8 +6,9 @@ target:
     minimise over |x - b| <= eps, 0 <= x <= 1   mean over surrogates of distance(phi(x), phi(t))
 
 by Adam, cutting back to the bound after every step (Aghakhani et al. 2021, section IV; Zhu et al. 2019, algorithm 1).
-Everything happens in [0, 1] pixel space: a step of lr moves a pixel by about lr of the range. The three attacks differ
-in the distance.
+A step of lr moves a pixel by about lr of the range or, with ``space: normalised``, by lr standard deviations of its
+channel. The three attacks differ in the distance. With ``blocks`` the distance is a mean over the features of several
+blocks and the penultimate ones, as the authors of the latter two have it against fine-tuning end to end.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ from poisonlab.data.augmentation import augment
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels
 from poisonlab.errors import PoisonlabError
+from poisonlab.models.blocks import features_on_the_way
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.evaluating import evaluating
 from poisonlab.randomness import generator, stream_seed
@@ -41,7 +43,7 @@ _STREAM = "features"
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 Distance = Callable[[Tensor], Tensor]
-"""From the poisons' features (P, D) in one surrogate to a scalar, differentiable."""
+"""From the poisons' features (P, D) in one surrogate, or those of a block (P, C, H, W), to a scalar, differentiable."""
 
 
 @runtime_checkable
@@ -51,8 +53,12 @@ class Remembering(Protocol):
     remembered: Tensor | None
 
 
+Blocks = int | Literal["all"]
+"""How many blocks before the last one count, see ``features_on_the_way``."""
+
 Measure = Callable[[Tensor], Distance]
-"""From the target's features (D,) in one surrogate to the distance from them; called anew for every surrogate."""
+"""From the target's features in one surrogate, (D,) or those of a block (C, H, W), to the distance from them; called
+anew for every surrogate and block."""
 
 
 def craft_in_features(
@@ -82,7 +88,8 @@ def craft_in_features(
         significant digits.
 
     Raises:
-        SettingsError: the budget exceeds the adversarial class, or no test image can be the target.
+        SettingsError: the budget exceeds the adversarial class, no test image can be the target, or a surrogate has
+            fewer blocks.
         PoisonlabError: features or loss are not finite, or the target's features are zero and the distance is relative.
     """
     threat = choose_threat(dataset, attacker, settings, seed)
@@ -90,7 +97,7 @@ def craft_in_features(
     target = dataset.test_images[threat.target_index][None]
     change, losses = _Crafting(attacker, settings, measure, bases, target, seed, beta).run(progress)
     images = ship(bases, change, settings.eps, settings.precision)
-    distance = feature_distance(attacker, images, target, measure)
+    distance = feature_distance(attacker, images, target, measure, settings.blocks)
     return PoisonSet(
         indices=threat.base_indices,
         images=images,
@@ -103,12 +110,12 @@ def craft_in_features(
 
 
 def mean_square(goal: Tensor) -> Distance:
-    """Mean over feature dimensions of the squared difference between the poisons' mean and ``goal`` (D,)."""
+    """Mean over feature dimensions of the squared difference between the poisons' mean and ``goal``."""
     return lambda features: (features.mean(0) - goal).square().mean()
 
 
 def length(goal: Tensor) -> Tensor:
-    """The length (scalar) of the target's features (D,), to measure relative to.
+    """The length (scalar) of the target's features, of any shape, to measure relative to.
 
     Raises:
         PoisonlabError: it is zero.
@@ -157,8 +164,8 @@ def frozen(networks: Sequence[nn.Module], dropout: bool = False) -> Iterator[Non
                 weight.requires_grad_(required)
 
 
-def feature_distance(attacker: Attacker, images: Tensor, target: Tensor, measure: Measure) -> float:
-    """Mean over surrogates of the distance of ``images`` to ``target``, unaugmented, in eval mode.
+def feature_distance(attacker: Attacker, images: Tensor, target: Tensor, measure: Measure, blocks: Blocks = 0) -> float:
+    """Mean over surrogates, and ``blocks``, of the distance of ``images`` to ``target``, unaugmented, in eval mode.
 
     Args:
         images: (P, C, H, W) uint8, or float in [0, 1].
@@ -166,47 +173,59 @@ def feature_distance(attacker: Attacker, images: Tensor, target: Tensor, measure
     """
     inputs = attacker.normalize(pixels(images.to(attacker.device)))
     with frozen(attacker.surrogates), torch.no_grad():
-        aims = aims_of(attacker, target, measure)
-        return sum(float(aim.distance(features_of(aim.network, inputs))) for aim in aims) / len(aims)
+        aims = aims_of(attacker, target, measure, blocks)
+        return sum(float(aim.distance(inputs)) for aim in aims) / len(aims)
 
 
-def features_of(network: Classifier, inputs: Tensor) -> Tensor:
-    """Penultimate features (B, D) of normalised images (B, C, H, W).
+def features_of(network: Classifier, inputs: Tensor, blocks: Blocks = 0) -> list[Tensor]:
+    """Features (B, ...) of normalised images (B, C, H, W): those of ``blocks``, and the penultimate ones.
 
     Raises:
-        PoisonlabError: they are not finite.
+        SettingsError: the network has fewer blocks.
+        PoisonlabError: a feature is not finite.
     """
-    features: Tensor = network.extract(inputs)
-    if not bool(torch.isfinite(features).all()):
+    features = features_on_the_way(network, inputs, blocks)
+    if not all(bool(torch.isfinite(part).all()) for part in features):
         raise PoisonlabError("a surrogate's features are not finite: has its training diverged?")
     return features
 
 
 @dataclass(frozen=True)
 class Aim:
-    """One surrogate, and the distance to the target in its features."""
+    """One surrogate, and the distances to the target in its features: of ``blocks``, and of the penultimate ones."""
 
     network: Classifier
-    distance: Distance
+    distances: Sequence[Distance]
+    blocks: Blocks = 0
+
+    def distance(self, inputs: Tensor) -> Tensor:
+        """Mean distance (scalar) of the inputs (P, C, H, W), normalised."""
+        features = features_of(self.network, inputs, self.blocks)
+        each = [distance(part) for distance, part in zip(self.distances, features, strict=True)]
+        return torch.stack(each).mean()
 
     def loss_and_gradient(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Distance (scalar) of the inputs (P, C, H, W), normalised, and its gradient with respect to them."""
         inputs = inputs.detach().requires_grad_(True)
-        loss = self.distance(features_of(self.network, inputs))
+        loss = self.distance(inputs)
         (gradient,) = torch.autograd.grad(loss, inputs)
         return loss.detach(), gradient
 
 
-def aims_of(attacker: Attacker, target: Tensor, measure: Measure) -> list[Aim]:
+def aims_of(attacker: Attacker, target: Tensor, measure: Measure, blocks: Blocks = 0) -> list[Aim]:
     """Where to go in every surrogate; the target (1, C, H, W) is taken unaugmented.
 
     Raises:
+        SettingsError: a surrogate has fewer blocks.
         PoisonlabError: its features are not finite, or zero and the distance is relative.
     """
     inputs = attacker.normalize(pixels(target.to(attacker.device)))
     with torch.no_grad():
-        features = [features_of(network, inputs)[0] for network in attacker.surrogates]
-    return [Aim(network, measure(goal)) for network, goal in zip(attacker.surrogates, features, strict=True)]
+        features = [features_of(network, inputs, blocks) for network in attacker.surrogates]
+    return [
+        Aim(network, [measure(goal[0]) for goal in goals], blocks)
+        for network, goals in zip(attacker.surrogates, features, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -226,13 +245,15 @@ class _Crafting:
         settings, device = self.settings, self.attacker.device
         bases, target, bound = pixels(self.bases.to(device)), pixels(self.target.to(device)), settings.eps / 255
         origin = watermarked(bases, target, settings.watermark, bound)
-        poisons = within(self._start(origin), bases, bound).requires_grad_(True)
+        # Adam steps in pixels divided by ``unit``.
+        unit = self._unit
+        poisons = (within(self._start(origin), bases, bound) / unit).requires_grad_(True)
         optimizer = torch.optim.Adam([poisons], lr=settings.lr)
         stream, losses = generator(device, self.seed, _STREAM, "augment"), torch.full((settings.steps,), torch.nan)
         checkpoint = self.attacker.checkpoint
         with frozen(self.attacker.surrogates, settings.dropout):
             self._seed_dropout("target")
-            aims = aims_of(self.attacker, self.target, self.measure)
+            aims = aims_of(self.attacker, self.target, self.measure, settings.blocks)
             begun = 0
             if checkpoint is not None and (saved := checkpoint.load()) is not None:
                 begun = _restore(saved, poisons, optimizer, stream, losses, aims)
@@ -249,10 +270,16 @@ class _Crafting:
                     optimizer.param_groups[0]["lr"] = crafting_rate(settings.lr, number, settings.steps)
                 optimizer.step()
                 with torch.no_grad():
-                    poisons.copy_(within(poisons, bases, bound))
+                    poisons.copy_(within(poisons * unit, bases, bound) / unit)
                 if checkpoint is not None and checkpoint.due():
                     checkpoint.save(_state(poisons, optimizer, stream, losses, aims), {"steps": number + 1})
-        return ((poisons.detach() - bases) * 255).cpu(), losses
+        return ((poisons.detach() * unit - bases) * 255).cpu(), losses
+
+    @property
+    def _unit(self) -> Tensor:
+        """(1, C, 1, 1): a step of 1, in units of the [0, 1] pixel range."""
+        std = self.attacker.normalize.std
+        return std if self.settings.space == "normalised" else torch.ones_like(std)
 
     def _start(self, origin: Tensor) -> Tensor:
         """The bases, or standard normal noise of ``eps`` times its value on them (cut at the bound by the caller)."""
@@ -270,11 +297,12 @@ class _Crafting:
     def _loss_and_gradient(
         self, poisons: Tensor, origin: Tensor, aims: Sequence[Aim], stream: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Mean distance (scalar) over the surrogates, and the whole objective's gradient at ``poisons``."""
+        """Mean distance (scalar) over the surrogates, and the whole objective's gradient at ``poisons``, in units."""
         poisons = poisons.detach().requires_grad_(True)
-        inputs = self.attacker.normalize(poisons)
+        images = poisons * self._unit
+        inputs = self.attacker.normalize(images)
         if self.settings.augment:
-            inputs = augment(inputs, self.attacker.augmentation, stream)
+            inputs = augment(inputs, self.attacker.augmentation, stream, self.attacker.normalize.black)
         loss, gradient = torch.zeros((), device=poisons.device), torch.zeros_like(inputs)
         # One surrogate after the other: the memory of one is enough for many.
         for aim in aims:
@@ -283,7 +311,7 @@ class _Crafting:
             gradient += toward / len(aims)
         (back,) = torch.autograd.grad(inputs, poisons, gradient)
         if self.beta:
-            back = back + 2 * self.beta / len(poisons) * (poisons.detach() - origin)
+            back = back + 2 * self.beta / len(poisons) * (images.detach() - origin) * self._unit
         return loss, back
 
 
@@ -295,9 +323,9 @@ def _state(
     aims: Sequence[Aim],
 ) -> dict[str, Tensor]:
     tensors = {"poisons": poisons, "stream": stream.get_state(), "losses": losses, **optimizer_state(optimizer)}
-    for place, aim in enumerate(aims):
-        if isinstance(aim.distance, Remembering) and aim.distance.remembered is not None:
-            tensors[f"remembered.{place}"] = aim.distance.remembered
+    for place, distance in enumerate(_distances(aims)):
+        if isinstance(distance, Remembering) and distance.remembered is not None:
+            tensors[f"remembered.{place}"] = distance.remembered
     return tensors
 
 
@@ -316,7 +344,11 @@ def _restore(
     losses.copy_(tensors["losses"])
     stream.set_state(tensors["stream"])
     restore_optimizer(optimizer, tensors)
-    for place, aim in enumerate(aims):
-        if isinstance(aim.distance, Remembering):
-            aim.distance.remembered = tensors.get(f"remembered.{place}")
+    for place, distance in enumerate(_distances(aims)):
+        if isinstance(distance, Remembering):
+            distance.remembered = tensors.get(f"remembered.{place}")
     return int(facts["steps"])
+
+
+def _distances(aims: Sequence[Aim]) -> list[Distance]:
+    return [distance for aim in aims for distance in aim.distances]

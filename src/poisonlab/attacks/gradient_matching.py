@@ -47,7 +47,7 @@ def craft(
     for surrogate in attacker.surrogates:
         surrogate.eval().requires_grad_(True)
         goal = target_gradient(surrogate, inputs, adversarial, settings.target_criterion)
-        matchers.append(Matcher(surrogate, goal, settings.crafting_precision))
+        matchers.append(Matcher(surrogate, goal, settings.crafting_precision, settings.poison_criterion))
     friendly = attacker.friendly_on(threat.base_indices)
     crafting = Crafting(
         attacker,

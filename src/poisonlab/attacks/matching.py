@@ -11,7 +11,8 @@ its channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.func import grad as functional_grad
+from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
 from poisonlab.attacks.attacker import Attacker
@@ -66,7 +68,12 @@ def target_gradient(model: nn.Module, target: Tensor, label: Tensor, criterion: 
 
 
 def adversarial_loss(logits: Tensor, label: Tensor, criterion: str) -> Tensor:
-    """What the attacker wants small: cross-entropy, or Carlini and Wagner's margin max_j z_j - z_adv, at least 0."""
+    """Mean cross-entropy, or mean of Carlini and Wagner's margins max_j z_j - z_label, each at least 0.
+
+    A margin of 0 has no gradient. Both are in the precision of the ``logits`` (B, K), float32 at least; ``label``: (B,)
+    int64, the adversarial class of targets or the poisons' own labels.
+    """
+    logits = logits if logits.dtype == torch.float64 else logits.float()
     if criterion == "cross-entropy":
         return F.cross_entropy(logits, label)
     own = logits.gather(1, label[:, None])[:, 0]
@@ -76,19 +83,27 @@ def adversarial_loss(logits: Tensor, label: Tensor, criterion: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Matcher:
-    """One surrogate and the gradient to match."""
+    """One surrogate and the gradient to match.
+
+    Attributes:
+        model: normalised images to logits.
+        goal: the attacker's gradient, a tensor per weight that takes one.
+        precision: of the network's passes.
+        criterion: the poisons' own loss, see ``adversarial_loss``.
+    """
 
     model: nn.Module
     goal: Gradients
     precision: str = "float32"
+    criterion: str = "cross-entropy"
 
     def loss_and_gradient(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Matching loss (scalar) of one batch of inputs (P, C, H, W), and its gradient with respect to them."""
         inputs = inputs.detach().requires_grad_(True)
         weights = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with self._passes(inputs.device):
             logits = self.model(inputs)
-        loss = F.cross_entropy(logits.float() if logits.dtype != torch.float64 else logits, labels)
+        loss = adversarial_loss(logits, labels, self.criterion)
         gradients = torch.autograd.grad(loss, weights, create_graph=True)
         matching = matching_loss(gradients, self.goal)
         (gradient,) = torch.autograd.grad(matching, inputs)
@@ -100,15 +115,42 @@ class Matcher:
         buffers = dict(self.model.named_buffers())
 
         def poison_loss(weights: dict[str, Tensor], images: Tensor) -> Tensor:
-            return F.cross_entropy(functional_call(self.model, {**weights, **buffers}, (images,)), labels)
+            with self._passes(images.device):
+                logits = functional_call(self.model, {**weights, **buffers}, (images,))
+            return adversarial_loss(logits, labels, self.criterion)
 
         def restart_loss(images: Tensor) -> tuple[Tensor, Tensor]:
             gradients = functional_grad(poison_loss)(weights, images)
             loss = matching_loss(list(gradients.values()), self.goal)
             return loss, loss
 
-        gradient, losses = vmap(functional_grad(restart_loss, has_aux=True), randomness="different")(inputs)
+        with ExitStack() as hooks:
+            if self.precision == "bfloat16":
+                hooks.enter_context(_wide_batch_norm(self.model))
+            gradient, losses = vmap(functional_grad(restart_loss, has_aux=True), randomness="different")(inputs)
         return losses.detach(), gradient.detach()
+
+    def _passes(self, device: torch.device) -> torch.autocast:
+        # Without its cache, which could hand a weight on from one level of torch.func to another.
+        enabled = self.precision == "bfloat16"
+        return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+
+
+@contextmanager
+def _wide_batch_norm(model: nn.Module) -> Iterator[None]:
+    """Meanwhile batch norms compute in float32 and round to bfloat16, as their kernels do by themselves.
+
+    torch.func knows no batch norm of bfloat16 images by float32 statistics.
+    """
+    with ExitStack() as hooks:
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                for handle in (
+                    module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),)),
+                    module.register_forward_hook(lambda _module, _inputs, output: output.bfloat16()),
+                ):
+                    hooks.callback(handle.remove)
+        yield
 
 
 Refresh = Callable[[int, Tensor], list[Matcher] | None]
@@ -222,6 +264,11 @@ class _Optimisation:
                 raise PoisonlabError(
                     f"the matching loss is not finite at step {number}: has the surrogate's training diverged?"
                 )
+            if number == 0 and settings.poison_criterion == "carlini-wagner" and not bool(delta.grad.any()):
+                raise PoisonlabError(
+                    "no poison's margin has a gradient at step 0, because every surrogate gives them their labels: "
+                    "use poison_criterion: cross-entropy"
+                )
             delta.grad.sign_()
             optimizer.param_groups[0]["lr"] = crafting_rate(self.step, number, settings.steps)
             optimizer.step()
@@ -295,6 +342,7 @@ class _Optimisation:
                     self._as_trained_on(self.images[part] + one, part, noise),
                     self.crafting.attacker.augmentation,
                     stream,
+                    self.lower,
                 )
                 for one, stream, noise in zip(delta, self.streams, self.noise_streams, strict=True)
             ]

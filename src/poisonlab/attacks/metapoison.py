@@ -337,7 +337,12 @@ class _Crafting:
             adversarial = torch.full((len(poisons),), self.threat.adversarial_label, device=labels.device)
             images = torch.cat([self.poisons()[poisons], images])
             labels = torch.cat([adversarial, labels])
-        return augment(self.attacker.normalize(images), self.attacker.augmentation, stream), labels
+        return self._augmented(images, stream), labels
+
+    def _augmented(self, images: Tensor, stream: torch.Generator) -> Tensor:
+        """Images (B, C, H, W) in [0, 1], normalised and augmented as surrogates' training images are."""
+        normalize = self.attacker.normalize
+        return augment(normalize(images), self.attacker.augmentation, stream, normalize.black)
 
     def _drawn(self, rows: Tensor, count: int, stream: torch.Generator) -> Tensor:
         """``count`` of ``rows``, at random with replacement."""
@@ -373,7 +378,7 @@ class _Crafting:
         order = torch.randperm(len(self.labels), generator=self._clean_stream("cpu", surrogate, epoch))
         rows = order[place * recipe.batch_size : (place + 1) * recipe.batch_size].to(self.attacker.device)
         stream = self._clean_stream(self.attacker.device, surrogate, epoch, place)
-        inputs = augment(self.attacker.normalize(pixels(self.images[rows])), recipe.augmentation, stream)
+        inputs = self._augmented(pixels(self.images[rows]), stream)
         model = surrogate.model.train()
         torch.manual_seed(stream_seed(self.seed, "metapoison", "dropout", number, surrogate.run, surrogate.batches))
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):

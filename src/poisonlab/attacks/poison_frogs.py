@@ -18,8 +18,8 @@ from poisonlab.data.dataset import ImageDataset
 
 
 def per_image(goal: Tensor) -> Distance:
-    """Mean over the poisons of the squared distance of their features to ``goal`` (D,)."""
-    return lambda features: (features - goal).square().sum(1).mean()
+    """Mean over the poisons of the squared distance of their features to ``goal``, (D,) or (C, H, W)."""
+    return lambda features: (features - goal).square().flatten(1).sum(1).mean()
 
 
 def craft(

@@ -199,7 +199,7 @@ def _match(surrogate: Classifier, scene: Scene, attacker: Attacker, settings: Se
     labels = torch.full((len(scene.sources),), scene.target_class, device=device)
     inputs = attacker.normalize(pixels(scene.sources.to(device)))
     goal = target_gradient(surrogate, inputs, labels, settings.target_criterion)
-    return Matcher(surrogate, goal, settings.crafting_precision)
+    return Matcher(surrogate, goal, settings.crafting_precision, settings.poison_criterion)
 
 
 def _retraining(

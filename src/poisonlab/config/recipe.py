@@ -6,18 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from poisonlab.config.types import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
+from poisonlab.config.types import LATER, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 
 
 class Augmentation(Settings):
-    """Random augmentation of each image of a batch, after normalisation."""
+    """Random augmentation of each image of a batch."""
 
     kind: Literal["shift", "crop", "none"] = "shift"
-    """``shift``: sub-pixel bilinear translation (FRIENDS, Witches' Brew); ``crop``: whole-pixel, zero-padded."""
+    """``shift``: sub-pixel bilinear translation (FRIENDS, Witches' Brew); ``crop``: by whole pixels."""
     pixels: Annotated[float, Field(ge=0)] = 4.0
     """Largest translation along each axis, in pixels."""
     flip: bool = True
     """Mirror half of the images."""
+    padding: Annotated[Literal["mean", "black"], LATER] = "mean"
+    """Colour of what is moved in from outside: ``mean``, the mean of each channel, where images are augmented after
+    normalisation (FRIENDS, Witches' Brew); ``black``, where before (the public poisoning benchmark)."""
 
 
 class Recipe(Settings):

@@ -49,13 +49,13 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "milestones": (100, 150),
         "nesterov": False,
         "weight_decay": 2e-4,
-        "augmentation": {"kind": "crop"},
+        "augmentation": {"kind": "crop", "padding": "black"},
     },
     # "Poisons that are learned faster are more effective", victims of table 1.
     "learned-faster": {
         "epochs": 100,
         "milestones": (50,),
         "nesterov": False,
-        "augmentation": {"kind": "crop"},
+        "augmentation": {"kind": "crop", "padding": "black"},
     },
 }

@@ -133,6 +133,12 @@ class Row(Settings):
         for first, second, why in CLASHES:
             if first in methods and second in methods:
                 raise ValueError(f"{where}: {first} does not go with {second}: {why}")
+        judges = [defense.method for defense in self.filters if not isinstance(defense, RandomFilter)]
+        if self.per_example and judges:
+            raise ValueError(
+                f"{where}: dp-sgd does not go with {judges[0]}: its privacy holds for a fixed training set, and "
+                "whether the filter keeps an example depends on all the others"
+            )
         return self
 
 

@@ -104,6 +104,7 @@ class DpSgd(Defense):
         It covers all weights of this one training, from the weights it begins from. It does not cover other victims
         trained on the same examples (other seeds, the tuning of a setting), pretrained weights or friendly noise made
         from them, numbers measured on the training set, or a reader who knows the seed, from which the noise follows.
+        Nor does it cover a filter that chose the examples by looking at them; configs refuse such a row.
         """
         rate, steps = _sampling(examples, recipe)
         delta = self.settings.delta or 1 / examples

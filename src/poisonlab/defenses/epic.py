@@ -1,4 +1,4 @@
-"""EPIC: during the training, drop examples that are medoids of nobody but themselves in gradient space.
+"""EPIC: during the training, drop the examples of small clusters in gradient space.
 
 Yang, Liu, Mirzasoleiman 2022, "Not All Poisons are Created Equal: Robust Training against Data Poisoning", section 4
 and algorithm 1; see ``poisonlab.filters.epic`` for one selection. As released, an epoch e begins with a selection if
@@ -21,7 +21,7 @@ from torch import Tensor
 from poisonlab.config.defenses.epic import Epic as Settings
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.training_set import TrainingSet
-from poisonlab.errors import SettingsError
+from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.filters.epic import epic, gradient_proxies
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.outputs import outputs_of
@@ -49,13 +49,20 @@ class Epic(Defense):
 
         Raises:
             SettingsError: the last layer's bias is to be left out of a network that is no ``Classifier``.
+            PoisonlabError: no example would be left.
         """
         if not self.selects_before(end.epoch + 1, end.recipe):
             return end.data
         pool = end.full if self.settings.pool == "full" else end.data
         proxies = gradient_proxies(self._logits(end, pool), pool.labels)
         keep = epic(proxies, pool.labels, fraction=self.settings.fraction, alone=self.settings.alone).keep
-        return end.data.keep(torch.isin(end.data.rows, pool.rows[keep]))
+        left = end.data.keep(torch.isin(end.data.rows, pool.rows[keep]))
+        if len(left) == 0:
+            raise PoisonlabError(
+                f"EPIC drops every example that is left after epoch {end.epoch}, as they are in clusters of at most "
+                f"{self.settings.alone}: lower alone or fraction"
+            )
+        return left
 
     def _logits(self, end: EpochEnd, data: TrainingSet) -> Tensor:
         """(N, K) float32."""

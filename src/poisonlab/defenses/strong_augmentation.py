@@ -16,9 +16,9 @@ draw once per batch:
 A box is centred on a pixel drawn uniformly and cut off at the border. Its sides are those of the image times the root
 of its share, rounded down.
 
-The release permutes p_1 too. This only reorders the batch, but then copies of maxup have no image in common: there its
-mixup and CutMix fail, and the maximum is over different images. It also leaves images as they are until maxup begins;
-here they are mixed from the first epoch on.
+The release permutes p_1 too. This only reorders the batch, but then copies of maxup have no image in common. It never
+takes a maximum: maxup of mixup and CutMix fails there, and of cutout it is the mean. It also leaves images as they are
+until maxup begins; here they are mixed from the first epoch on.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def activation_clustering(
         features: (N, D) floating: penultimate features, in eval mode and without augmentation.
         labels: (N,) int64.
         reduce: project each class on ``dims`` components before clustering.
-        dims: components; fewer where a class has fewer examples or features.
+        dims: components; fewer where the features of a class span fewer dimensions.
         threshold: drop only clusters of less than this share of their class; None drops every smaller cluster.
         seed: of the clusters' (and ICA's) starts; each class has a stream of its own.
 
@@ -84,7 +84,11 @@ def _smaller_cluster(points: np.ndarray[Any, Any], seed: int) -> np.ndarray[Any,
 def _reduced(points: np.ndarray[Any, Any], reduce: Reduction, dims: int, seed: int) -> np.ndarray[Any, Any]:
     if reduce == "none":
         return points
-    count = min(dims, *points.shape)
+    # Components beyond the rank would be rounding, which ICA scales up to the others' variance.
+    rounding = float(np.abs(points).max()) * float(np.finfo(points.dtype).eps) * max(points.shape)
+    count = min(dims, int(np.linalg.matrix_rank(points - points.mean(0), tol=rounding)))
+    if count == 0:
+        return points
     reducer = (
         PCA(count, svd_solver="full")
         if reduce == "pca"

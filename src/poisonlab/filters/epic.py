@@ -1,9 +1,11 @@
-"""EPIC: drop the examples that are medoids of nobody but themselves in gradient space.
+"""EPIC: drop the examples of small clusters in gradient space.
 
 Yang, Liu, Mirzasoleiman 2022, "Not All Poisons are Created Equal: Robust Training against Data Poisoning", section 4
 and algorithm 1. Every class is covered by medoids, chosen greedily to maximise the facility location function
 sum_i max_m s_im over the gradients of the last layer, with s_ij = exp(-|g_i - g_j| / D_g) as released; D_g numbers in
-a gradient. Every example joins its most similar medoid, and medoids that are left alone are dropped.
+a gradient. Every example joins its most similar medoid, and small clusters are dropped whole, as released. By default
+these are the medoids of nobody but themselves. A medoid that equals an earlier one is an example of that one's cluster;
+its own is empty and drops nothing.
 
 Similarities are rounded to multiples of 2^-24, as float32 does on [0.5, 1]. Sums and differences of such numbers are
 exact in float64, so the gains are kept up to date without drift: a new medoid changes them only through the examples
@@ -59,13 +61,14 @@ def gradient_proxies(logits: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def epic(gradients: Tensor, labels: Tensor, *, fraction: float = 0.1, alone: int = 1, cache: int = 2**28) -> Verdict:
-    """Filter out isolated medoids.
+    """Filter out small clusters.
 
     Args:
         gradients: (N, D_g) floating, see ``gradient_proxies``.
         labels: (N,) int64.
         fraction: medoids per example, over all classes; see ``quotas``.
-        alone: drop medoids with up to so many examples, themselves included.
+        alone: drop all members of clusters of up to so many, medoids included. An example without a similar medoid is
+            dropped with them; a class without medoids is kept whole.
         cache: bytes up to which the similarities of a class are held (4 n^2); larger ones are computed as needed.
 
     Returns:
@@ -80,8 +83,11 @@ def epic(gradients: Tensor, labels: Tensor, *, fraction: float = 0.1, alone: int
     keep = torch.ones_like(labels, dtype=torch.bool)
     counts = quotas([len(rows) for _, rows in classes], fraction)
     for (_, rows), count in zip(classes, counts, strict=True):
-        cover = facility_location(gradients[rows], count, cache=cache)
-        keep[rows[cover.medoids[cover.sizes <= alone]]] = False
+        if count > 0:
+            cover = facility_location(gradients[rows], count, cache=cache)
+            # Owner -1, without a similar medoid, is the last entry.
+            sizes = torch.cat([cover.sizes, cover.sizes.new_zeros(1)])
+            keep[rows] = sizes[cover.owner] > alone
     return Verdict(keep)
 
 

@@ -2,12 +2,18 @@
 
 One of the baselines of Peri et al. 2020, "Deep k-NN Defense against Clean-label Data Poisoning Attacks", section 4:
 RBF kernel, nu = 0.01. The paper does not give gamma; scikit-learn's default then was "auto" (1 / D), now it is "scale".
+
+Support vectors inside their bound lie on the boundary, where the sign of the depth is rounding. libsvm stops within a
+tolerance of the optimum, so an outlier is only an example that lies further outside. Within the tolerance of the
+optimum such an example is a support vector at its bound, of which there are at most nu * n in a class of n (Schoelkopf
+et al. 2001, proposition 3). A machine is fitted on the sorted rows of its class, so that their order does not matter.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 from sklearn.svm import OneClassSVM
 from torch import Tensor
@@ -16,6 +22,9 @@ from poisonlab.config.filters.one_class_svm import OneClassSvm as Settings
 from poisonlab.errors import SettingsError
 from poisonlab.filters.per_class import check_examples, class_rows
 from poisonlab.filters.verdict import Verdict
+
+_TOLERANCE = 1e-6
+"""Of the depth, relative to the sum nu * n of the coefficients; libsvm's kernels have the precision of float32."""
 
 
 def one_class_svm(
@@ -30,7 +39,9 @@ def one_class_svm(
         gamma: of the RBF kernel: 1 / D, 1 / (D * variance of the class's features), or a number.
 
     Returns:
-        keep (N,) bool, and score (N,) float64, the depth outside the boundary (negative inside).
+        keep (N,) bool, and score (N,) float64, the depth outside the boundary (negative inside). At most a share ``nu``
+        of each class is dropped, and nothing of a class smaller than 1 / nu. The same rows in another order get the
+        same verdicts.
 
     Raises:
         DataError: features and labels do not fit.
@@ -43,9 +54,13 @@ def one_class_svm(
     score = torch.empty(len(labels), dtype=torch.float64, device=labels.device)
     for _, rows in class_rows(labels):
         own = features[rows].detach().double().cpu().numpy()
-        machine = OneClassSVM(kernel="rbf", nu=nu, gamma=gamma).fit(own)
-        score[rows] = -torch.from_numpy(machine.decision_function(own)).to(score.device)
-        keep[rows] = torch.from_numpy(machine.predict(own) == 1).to(keep.device)
+        order = np.lexsort(own.T)
+        tolerance = _TOLERANCE * nu * len(own)
+        machine = OneClassSVM(kernel="rbf", nu=nu, gamma=gamma, tol=tolerance).fit(own[order])
+        outside = np.empty(len(own))
+        outside[order] = -machine.decision_function(own[order])
+        score[rows] = torch.from_numpy(outside).to(score.device)
+        keep[rows] = torch.from_numpy(outside <= tolerance).to(keep.device)
     return Verdict(keep, score)
 
 

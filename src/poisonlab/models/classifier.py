@@ -53,5 +53,10 @@ class Normalize(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
+    @property
+    def black(self) -> Tensor:
+        """(1, C, 1, 1): a black pixel, normalised."""
+        return -self.mean / self.std
+
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std

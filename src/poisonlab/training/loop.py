@@ -206,7 +206,7 @@ def _train_epoch(
             images = pixels(data.images[chosen])
             for defense, stream in zip(defenses, streams, strict=True):
                 images = defense.change_batch(Batch(images, labels, rows, epoch, stream, model, normalize))
-            inputs = augment(normalize(images), recipe.augmentation, augmentation)
+            inputs = augment(normalize(images), recipe.augmentation, augmentation, normalize.black)
             for defense, stream in zip(defenses, streams, strict=True):
                 inputs, labels = defense.change_inputs(Batch(inputs, labels, rows, epoch, stream, model, normalize))
             if recipe.channels_last:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from poisonlab.config.attacks.attack import TargetedAttack
-from poisonlab.config.types import NonNegativeFloat, PositiveFloat, PositiveInt
+from poisonlab.config.types import LATER, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class FeatureAttack(TargetedAttack):
@@ -14,7 +16,11 @@ class FeatureAttack(TargetedAttack):
     steps: PositiveInt = 1200
     """Steps of Adam."""
     lr: PositiveFloat = 0.04
-    """Step of Adam, in units of the [0, 1] pixel range."""
+    """Step of Adam, in the units of ``space``."""
+    space: Annotated[Literal["pixels", "normalised"], LATER] = "pixels"
+    """Where Adam steps. ``normalised``: ``lr`` is in standard deviations of each channel, as in the code of Bullseye
+    Polytope, of convex polytope, of the public benchmark and of the toolbox, whose signed Adam has 0.1. ``pixels``: it
+    is in units of the [0, 1] pixel range, about four or five times as far."""
     optimizer: Literal["adam", "signed-adam"] = "adam"
     """``adam``: the public benchmark's; ``signed-adam``: Adam on the gradient's sign, tenfold drops of the step at
     floor(steps / 2.667), / 1.6 and / 1.142, as in the toolbox of Witches' Brew."""
@@ -24,5 +30,9 @@ class FeatureAttack(TargetedAttack):
     """Augment the poisons while crafting, as the surrogates were."""
     dropout: bool = False
     """Keep the surrogates' dropout active while crafting (convex polytope); batch norm never is."""
+    blocks: Annotated[Annotated[int, Field(ge=0)] | Literal["all"], LATER] = 0
+    """So many blocks before the last one have a distance, too; the mean over these and the penultimate features is made
+    small. That is the attack on victims that are fine-tuned end to end: in the code of convex polytope and of Bullseye
+    Polytope 1 block in residual networks, every one in DenseNet."""
     watermark: NonNegativeFloat = 0.0
     """Opacity of a faint copy of the target in every base before crafting (Poison Frogs); the bound still holds."""

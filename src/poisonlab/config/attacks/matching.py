@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import model_validator
 
 from poisonlab.config.attacks.attack import CraftedAttack
 from poisonlab.config.defenses.random_noise import RandomNoise
-from poisonlab.config.types import Name, PositiveFloat, PositiveInt, Settings
+from poisonlab.config.types import LATER, Name, PositiveFloat, PositiveInt, Settings
 
 
 class Adaptation(Settings):
@@ -42,6 +42,9 @@ class MatchingAttack(CraftedAttack):
     """Poisons per gradient that is matched."""
     target_criterion: Literal["cross-entropy", "carlini-wagner"] = "cross-entropy"
     """Loss of the attacker's images whose gradient is matched."""
+    poison_criterion: Annotated[Literal["cross-entropy", "carlini-wagner"], LATER] = "cross-entropy"
+    """The poisons' own loss, whose gradient is to match; the releases of Witches' Brew and Sleeper Agent take
+    ``target_criterion`` for both. Poisons that a surrogate gives their label have no margin, and do not move."""
     crafting_precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the network's forward and backward passes while crafting."""
     adaptation: Adaptation | None = None

@@ -16,4 +16,6 @@ class PoisonFrogs(FeatureAttack):
     """``per-image``: the distance of every poison (the paper); ``mean``: of the poisons' mean, as the toolbox of
     Witches' Brew has it; with one target that is Bullseye Polytope with ``distance: mean-square``."""
     beta: NonNegativeFloat = 0.0
-    """Weight of the squared distance to the (watermarked) base, in units of the [0, 1] pixel range."""
+    """Weight of the squared distance to the (watermarked) base, in units of the [0, 1] pixel range, as in equation 1.
+    The backward step of the paper and of the public benchmark, (x + lr beta b) / (1 + lr beta), is the one for half of
+    it: their 0.1 is 0.05 here."""

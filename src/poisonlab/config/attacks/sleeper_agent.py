@@ -41,7 +41,7 @@ class SleeperAgent(MatchingAttack):
     """Choose among the first so many images of the target class; all if not given."""
     retrain_every: Annotated[int, Field(ge=0)] = 50
     """Retrain the surrogate from scratch on the poisons so far every so many steps; 0: never. With the defaults that is
-    at steps 50, 100, 150 and 200."""
+    at steps 50, 100, 150 and 200: before the step is taken (0-based), one step earlier than the release."""
     retrain_epochs: PositiveInt | None = None
     """Epochs of each retraining; the surrogate's own if not given. Its schedule is shortened with them."""
     sources_train: PositiveInt | None = None

@@ -27,7 +27,7 @@ class Epic(Settings):
     until_last_milestone: bool = True
     """Do not select after the epoch of the recipe's last milestone; without milestones there is no such limit."""
     alone: PositiveInt = 1
-    """Drop medoids with up to so many examples, themselves included."""
+    """Drop all members of clusters of up to so many examples, medoids included."""
     bias: bool = False
     """Count the last layer's bias in the logits. The release does for backdoors only."""
     pool: Literal["full", "remaining"] = "full"
