@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from harness import Checkout, check_out, stub_environment
+from harness import Checkout, check_out, stub_environment, warm_environment
 
 HERE = Path(__file__).parent
 
@@ -26,6 +27,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     folder = (base.parent if hasattr(request.config, "workerinput") else base) / "studies"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[str]:
+    """The interpreter of an environment whose jobs need not load torch."""
+    # The path of a socket must be short.
+    with TemporaryDirectory() as folder, warm_environment(Path(folder)) as interpreter:
+        yield interpreter
 
 
 def _once(folder: Path, make: Callable[[], object]) -> None:
@@ -87,13 +96,13 @@ def finished(shared: Path) -> Checkout:
 
 
 @pytest.fixture(scope="session")
-def rooms(shared: Path) -> Checkout:
+def rooms(shared: Path, warm: str) -> Checkout:
     """The study of rooms.yaml, really computed."""
     study = Checkout(shared / "rooms")
 
     def make() -> None:
         check_out(study.path, HERE / "rooms.yaml", spied=True)
-        outcome = study.snakemake("--cores", "2")
+        outcome = Checkout(study.path, warm).snakemake("--cores", "2")
         assert outcome.code == 0, outcome.output
 
     _once(study.path, make)
@@ -108,7 +117,7 @@ EXTENDED = (
 
 
 @pytest.fixture(scope="session")
-def extended(shared: Path, finished: Checkout) -> Checkout:
+def extended(shared: Path, finished: Checkout, warm: str) -> Checkout:
     """``finished`` with two attacks more, really computed for one seed: one that knows the friendly noise of the first,
     and the first's poisons as if made elsewhere, for a transfer victim. Snakemake's output is in ``extended.log``."""
     study = Checkout(shared / "extended")
@@ -129,7 +138,7 @@ def extended(shared: Path, finished: Checkout) -> Checkout:
             poisons = study.path / f"results/poisons/real/strong/seed{seed}.safetensors"
             shutil.copy(poisons, study.path / "imported" / f"{seed}.safetensors")
         study.change_study(extend)
-        outcome = study.snakemake(*EXTENDED, "--cores", "2")
+        outcome = Checkout(study.path, warm).snakemake(*EXTENDED, "--cores", "2")
         assert outcome.code == 0, outcome.output
         (study.path / "extended.log").write_text(outcome.output, encoding="utf-8")
 
@@ -162,7 +171,7 @@ DEFENDED = [
 
 
 @pytest.fixture(scope="session")
-def defended(shared: Path, finished: Checkout) -> Checkout:
+def defended(shared: Path, finished: Checkout, warm: str) -> Checkout:
     """``finished`` with the rows of ``DEFENDED`` more, really computed up to the tables for the first seed alone.
     Snakemake's output is in ``defended.log``."""
     study = Checkout(shared / "defended")
@@ -174,7 +183,7 @@ def defended(shared: Path, finished: Checkout) -> Checkout:
     def make() -> None:
         finished.copy(study.path)
         study.change_study(extend)
-        outcome = study.snakemake("results", "--cores", "2")
+        outcome = Checkout(study.path, warm).snakemake("results", "--cores", "2")
         assert outcome.code == 0, outcome.output
         (study.path / "defended.log").write_text(outcome.output, encoding="utf-8")
 

@@ -14,12 +14,15 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from warm import CLIENT
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = ("Snakefile", "config.yaml", "config", "workflow", "src", "envs", "reference", "profiles")
@@ -246,10 +249,11 @@ done
 """
 
 
-def stub_environment(path: Path) -> str:
-    """A virtual environment whose ``python`` is a stub of the stage programs; returns its interpreter for Snakemake.
+def stub_environment(path: Path, program: str = STUB) -> str:
+    """A virtual environment whose ``python`` is another ``program``, by default a stub of the stage programs; returns
+    its interpreter for Snakemake.
 
-    The workflow puts the folder of Snakemake's interpreter first on the jobs' PATH, so ``python`` is the stub there.
+    The workflow puts the folder of Snakemake's interpreter first on the jobs' PATH, so it is ``python`` there.
     """
     real = Path(sys.prefix)
     (path / "bin").mkdir(parents=True)
@@ -260,6 +264,23 @@ def stub_environment(path: Path) -> str:
     interpreter = path / "bin" / "interpreter"
     interpreter.symlink_to(Path(sys.executable).resolve())
     stub = path / "bin" / "python"
-    stub.write_text(STUB, encoding="utf-8")
+    stub.write_text(program, encoding="utf-8")
     stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
     return str(interpreter)
+
+
+@contextmanager
+def warm_environment(path: Path) -> Iterator[str]:
+    """A virtual environment whose ``python`` forks a process that has torch loaded; its interpreter for Snakemake."""
+    address = path / "socket"
+    interpreter = stub_environment(path / "environment", CLIENT.format(python=sys.executable, path=address))
+    command = [sys.executable, str(Path(__file__).with_name("warm.py")), str(address)]
+    server = subprocess.Popen(command, env=environment() | {"KMP_BLOCKTIME": "0"})
+    try:
+        while not address.exists():
+            assert server.poll() is None
+            time.sleep(0.05)
+        yield interpreter
+    finally:
+        server.kill()
+        server.wait()

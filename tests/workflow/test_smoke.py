@@ -18,9 +18,9 @@ TABLES = range(1, 7)
 ABLATIONS = ("begin", "norm", "search")
 
 
-def test_the_whole_graph(tmp_path: Path) -> None:
+def test_the_whole_graph(tmp_path: Path, warm: str) -> None:
     """One test, so that one worker computes it and the other goes on."""
-    study = check_out(tmp_path / "study", REPOSITORY / "config" / "smoke.yaml")
+    study = check_out(tmp_path / "study", REPOSITORY / "config" / "smoke.yaml", warm)
     outcome = study.snakemake("paper", "--cores", "2", timeout=1800)
     assert outcome.code == 0, outcome.output
     for number in TABLES:

@@ -1,0 +1,95 @@
+"""A Python that has torch loaded: jobs of tests are forks of it, so that none waits seconds for the same imports.
+
+    python warm.py SOCKET
+
+A client (see ``harness.warm_environment``) sends arguments, folder, environment and its three streams; a fork runs the
+A client (see ``harness.warm_environment``) sends arguments, folder, environment and its three streams. A fork runs the
+program with them and sends back the exit code. No module of the lab is loaded before the fork: checkouts have their own.
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+CLIENT = """#!{python} -IS
+import json, os, socket, sys
+if not sys.argv[1:] or not sys.argv[1].endswith(".py"):
+    os.execv("{python}", ["{python}", *sys.argv[1:]])
+server = socket.socket(socket.AF_UNIX)
+server.connect("{path}")
+told = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(server, [len(told).to_bytes(8, "big")], [0, 1, 2])
+server.sendall(told)
+sys.exit(int(server.recv(16) or b"1"))
+"""
+
+
+def serve(path: str) -> None:
+    """Fork for every client, until killed."""
+    import matplotlib.pyplot
+    import pandas
+    import pydantic
+    import safetensors.torch
+    import scipy.stats
+    import sklearn.datasets
+    import torch
+    import torchvision
+
+    loaded = (matplotlib.pyplot, pandas, pydantic, safetensors.torch, scipy.stats, sklearn.datasets, torch, torchvision)
+    assert all(loaded)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen(64)
+        while True:
+            client, _ = server.accept()
+            if os.fork() == 0:
+                server.close()
+                _answer(client)
+            client.close()
+
+
+def _answer(client: socket.socket) -> None:
+    """Run one program in this process, which ends with it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    length, streams, _, _ = socket.recv_fds(client, 8, 3)
+    told = b""
+    while len(told) < int.from_bytes(length, "big"):
+        told += client.recv(1 << 20)
+    arguments, folder, environment = json.loads(told)
+    for place, stream in enumerate(streams):
+        os.dup2(stream, place)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = arguments
+    sources = [os.path.abspath(entry) for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    sys.path[:1] = [str(Path(arguments[0]).resolve().parent), *sources]
+    code = 1
+    try:
+        for source in sources:
+            if (spy := Path(source, "sitecustomize.py")).is_file():
+                runpy.run_path(str(spy))
+        runpy.run_path(arguments[0], run_name="__main__")
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        client.sendall(str(code).encode())
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
