@@ -2,9 +2,9 @@
 
     python warm.py SOCKET
 
-A client (see ``harness.warm_environment``) sends arguments, folder, environment and its three streams; a fork runs the
 A client (see ``harness.warm_environment``) sends arguments, folder, environment and its three streams. A fork runs the
-program with them and sends back the exit code. No module of the lab is loaded before the fork: checkouts have their own.
+program with them and sends back the exit code. No module of the lab is loaded before it: checkouts have their own.
+"""
 
 from __future__ import annotations
 
