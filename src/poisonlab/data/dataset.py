@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +58,7 @@ class ImageDataset:
         # Written so that a NaN fails as well.
         if not all(value > 0 for value in self.std):
             raise DataError("std must be positive in every channel: is a channel constant?")
+        check_statistics(self.mean, self.std)
 
     @property
     def num_classes(self) -> int:
@@ -85,6 +87,19 @@ def _check_split(split: str, images: Tensor, labels: Tensor, num_classes: int) -
             f"{split} labels lie in [{int(labels.min())}, {int(labels.max())}] "
             f"but there are {num_classes} classes: labels must be 0 ... {num_classes - 1}"
         )
+
+
+def check_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuse a normalisation in other units than pixels scaled to [0, 1].
+
+    Raises:
+        DataError: a mean or standard deviation lies beyond [0, 1].
+    """
+    for name, values in (("mean", mean), ("std", std)):
+        # Written so that a NaN fails as well.
+        if not all(0 <= value <= 1 for value in values):
+            shown = ", ".join(f"{value:g}" for value in values)
+            raise DataError(f"{name} is ({shown}), beyond [0, 1]: divide it by 255, for pixels are scaled to [0, 1]")
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from poisonlab.config.attacks.attack import BACKDOOR, LOW_LOSS, UNTARGETED, Attack
 from poisonlab.config.data.source import ChannelValues
 from poisonlab.config.measures import Measure
-from poisonlab.config.types import LATER, FilePath, PositiveFloat, PositiveLevels
+from poisonlab.config.types import LATER, FilePath, PositiveFloat, WholeLevel
 from poisonlab.errors import SettingsError
 
 
@@ -21,7 +21,7 @@ class Imported(Attack):
     method: Literal["imported"] = "imported"
     path: FilePath
     """A file or folder; ``{seed}`` in it stands for the seed."""
-    eps: PositiveLevels | None = None
+    eps: WholeLevel | None = None
     """Bound that the poisons must keep, in levels of 1/255; not checked if not given."""
     mean: ChannelValues | None = None
     """Mean that float images were normalised with, to undo it."""
