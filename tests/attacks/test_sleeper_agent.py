@@ -573,18 +573,11 @@ def test_a_budget_beyond_the_candidates_names_them() -> None:
     refused("8 poisons", "candidates", candidates=5)
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_a_source_class_without_images_is_one_line(split: str) -> None:
+def test_a_source_class_without_test_images_is_one_line() -> None:
     data = dataset()
-    kept = getattr(data, f"{split}_labels") != 2
-    lacking = replace(
-        data,
-        **{
-            f"{split}_images": getattr(data, f"{split}_images")[kept],
-            f"{split}_labels": getattr(data, f"{split}_labels")[kept],
-        },
-    )
-    refused("source class 'c'", "training" if split == "train" else "test", data=lacking, source_class=2)
+    kept = data.test_labels != 2
+    lacking = replace(data, test_images=data.test_images[kept], test_labels=data.test_labels[kept])
+    refused("source class 'c'", "test", data=lacking, source_class=2)
 
 
 def test_a_grey_dataset_takes_a_grey_patch() -> None:

@@ -38,7 +38,7 @@ def poison_set(target_count: int = 1, **changes: Any) -> PoisonSet:
     indices = torch.tensor([29, 5, 13])
     parts: dict[str, Any] = {
         "indices": indices,
-        "images": pixels(3, 3),
+        "images": dataset().train_images[indices] ^ 1,
         "labels": torch.tensor([1, 1, 1]),
         "base_images": dataset().train_images[indices],
         "goal": goal(target_count),

@@ -12,9 +12,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     SerializationInfo,
     SerializerFunctionWrapHandler,
+    Tag,
     model_serializer,
     model_validator,
 )
@@ -103,8 +105,11 @@ def below_one_level(value: float) -> str:
     return f'{value:g} is less than one level: bounds count in levels of 1/255, so write {meant} or "{meant}/255"'
 
 
+_LEAST = 1.0
+
+
 def _one_level(value: float) -> float:
-    if value < 1:
+    if value < _LEAST:
         raise ValueError(below_one_level(value))
     return value
 
@@ -114,6 +119,9 @@ PositiveLevels = Annotated[float, Field(gt=0, le=255), BeforeValidator(from_text
 
 WholeLevel = Annotated[PositiveLevels, AfterValidator(_one_level)]
 """An intensity of at least one level: anything less was most likely meant in units of the [0, 1] pixel range."""
+
+ShortText = Annotated[str, Field(min_length=1, max_length=200)]
+"""A name inside a file, such as that of a column."""
 
 PositiveInt = Annotated[int, Field(gt=0, le=1_000_000_000)]
 """A count that any product of a few of them can still be reckoned with."""
@@ -141,5 +149,19 @@ def _without_braces(path: str) -> str:
     return path
 
 
+ONE, SEVERAL = "one name", "several names"
+
+
+def one_or_several(value: object) -> str:
+    """Which of the two a value was meant as, so that a mistake is reported for that one."""
+    return ONE if isinstance(value, str) else SEVERAL
+
+
 InputPath = Annotated[FilePath, AfterValidator(_without_braces)]
 """The path of a file that a rule of the workflow has as its input."""
+
+InputPaths = Annotated[
+    Annotated[InputPath, Tag(ONE)] | Annotated[tuple[InputPath, ...], Field(min_length=1), Tag(SEVERAL)],
+    Discriminator(one_or_several),
+]
+"""A path or a list of paths."""

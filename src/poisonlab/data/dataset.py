@@ -50,6 +50,9 @@ class ImageDataset:
                 f"train images are {tuple(self.train_images.shape[1:])} but test images are "
                 f"{tuple(self.test_images.shape[1:])}: both splits need the same (C, H, W)"
             )
+        counts = torch.bincount(self.train_labels, minlength=self.num_classes)
+        if bool((counts == 0).any()):
+            raise DataError(empty_classes(counts, self.class_names))
         channels = self.train_images.shape[1]
         if len(self.mean) != channels or len(self.std) != channels:
             raise DataError(f"mean and std need {channels} values, one per channel")
@@ -87,6 +90,16 @@ def _check_split(split: str, images: Tensor, labels: Tensor, num_classes: int) -
             f"{split} labels lie in [{int(labels.min())}, {int(labels.max())}] "
             f"but there are {num_classes} classes: labels must be 0 ... {num_classes - 1}"
         )
+
+
+def empty_classes(counts: Tensor, class_names: Sequence[str]) -> str:
+    """Says which classes have no training images, by how many each has, and the cure."""
+    missing = [name for name, count in zip(class_names, counts.tolist(), strict=True) if count == 0]
+    shown = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    return (
+        f"{len(missing)} of {len(class_names)} classes have no training image ({shown}): add some, read the whole "
+        "training split, or number the classes that there are 0, 1, 2, ... without gaps"
+    )
 
 
 def check_statistics(mean: Sequence[float], std: Sequence[float]) -> None:

@@ -18,19 +18,22 @@ from poisonlab.config.measures import (
     UNTRIGGERED_SUCCESS,
     Measure,
 )
-from poisonlab.config.types import Fraction, InputPath, Name, PositiveLevels, Settings, below_one_level
+from poisonlab.config.types import (
+    ONE,
+    SEVERAL,
+    Fraction,
+    InputPath,
+    Name,
+    PositiveLevels,
+    Settings,
+    below_one_level,
+    one_or_several,
+)
 from poisonlab.errors import SettingsError
-
-ONE, SEVERAL = "one name", "several names"
-
-
-def _one_or_several(value: object) -> str:
-    return ONE if isinstance(value, str) else SEVERAL
-
 
 Names = Annotated[
     Annotated[Name, Tag(ONE)] | Annotated[tuple[Name, ...], Field(min_length=1), Tag(SEVERAL)],
-    Discriminator(_one_or_several),
+    Discriminator(one_or_several),
 ]
 """A name or a list of names; a mistake is reported for the one that was meant."""
 

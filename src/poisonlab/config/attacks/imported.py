@@ -38,6 +38,9 @@ class Imported(Attack):
     """True class of the targets, where the files hold targets without it."""
     adversarial_label: Annotated[int, Field(ge=0)] | None = None
     """Class the attacker wants; that of the poisons if not given."""
+    allow_mismatch: Annotated[bool, LATER] = False
+    """Whether poisons may look unlike the training images that they replace. Otherwise they are refused if most do,
+    because then their rows count another order of the images."""
 
     @model_validator(mode="after")
     def _check_path(self) -> Imported:
