@@ -11,7 +11,7 @@ from PIL import Image
 
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.data.dataset import ImageDataset
-from poisonlab.errors import DataError
+from poisonlab.errors import PoisonlabError
 
 HEIGHT, WIDTH = 5, 7
 
@@ -64,7 +64,7 @@ def pil_pairs(images: torch.Tensor, labels: Any) -> list[tuple[Image.Image, Any]
     return [(as_pil(image), label) for image, label in zip(images, labels, strict=True)]
 
 
-def refusal(caught: pytest.ExceptionInfo[DataError], *words: object) -> str:
+def refusal(caught: pytest.ExceptionInfo[PoisonlabError], *words: object) -> str:
     """The message, which has one line and holds every word."""
     message = str(caught.value)
     assert "\n" not in message

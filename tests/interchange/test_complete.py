@@ -12,7 +12,7 @@ import torch
 from made_poisons import dataset, pixels, poison_set, refusal
 
 from poisonlab.data.dataset import ImageDataset
-from poisonlab.errors import DataError, DataWarning
+from poisonlab.errors import DataError, DataWarning, PoisonlabError
 from poisonlab.interchange.benchmark import write_benchmark
 from poisonlab.interchange.imported import ImportedPoisons, complete, read_poisons
 from poisonlab.interchange.png_folder import write_png_folder
@@ -137,8 +137,8 @@ def test_an_untargeted_import_needs_no_target() -> None:
         ({}, {"target_index": 12}, ["target_index 12", "12 test rows"]),
         ({}, {"target_index": -1}, ["target_index -1"]),
         ({}, {"target_label": 3}, ["target_label 3", "class 0"]),
-        ({}, {"adversarial_label": 4}, ["adversarial label 4"]),
-        ({}, {"adversarial_label": -1}, ["adversarial label -1"]),
+        ({}, {"adversarial_label": 4}, ["adversarial_label is 4", "0 to 3"]),
+        ({}, {"adversarial_label": -1}, ["adversarial_label is -1"]),
         ({}, {"adversarial_label": 0}, ["adversarial class 0 already"]),
         ({"adversarial_labels": torch.tensor([2])}, {"adversarial_label": 1}, ["contradicts its own 2"]),
         (WITH_TARGET, {}, ["targets of its own"]),
@@ -148,7 +148,7 @@ def test_an_untargeted_import_needs_no_target() -> None:
     ],
 )
 def test_contradictions_with_the_dataset(changes: dict[str, Any], given: dict[str, Any], words: list[str]) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(PoisonlabError) as caught:
         complete(imported(**changes), dataset(), **{"target_index": 0, **given})
     refusal(caught, "somewhere", *words)
 

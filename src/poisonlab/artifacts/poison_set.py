@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from poisonlab.errors import DataError
 
 KIND = "poison set"
 _MOST_CLASSES = 1 << 31
+_NAMED_CLASSES = 3
 _GOAL = ("targets", "target_labels", "adversarial_labels", "untriggered")
 
 
@@ -129,6 +131,29 @@ class PoisonSet:
         # Written so that a NaN fails as well.
         if not self.largest_change() <= eps + tolerance:
             raise DataError(f"a poison changes a pixel by {self.largest_change():g} levels, more than eps {eps:g}")
+
+    def classes(self, class_names: Sequence[str], clean_labels: Tensor) -> dict[str, str]:
+        """Whom this set attacks, by names of classes.
+
+        Args:
+            class_names: K names.
+            clean_labels: (N,) int64 of the training rows.
+
+        Returns:
+            ``base_class``, of the images that the poisons are made of (an appended poison's own label); with a goal
+            also ``true_class``, of the targets, and ``adversarial_class``, which they are to get. More than three
+            classes are counted.
+        """
+        replaced = self.indices >= 0
+        of = {"base_class": torch.where(replaced, clean_labels[self.indices.clamp(min=0)], self.labels)}
+        if self.goal is not None:
+            of |= {"true_class": self.goal.target_labels, "adversarial_class": self.goal.adversarial_labels}
+        found = {}
+        for name, labels in of.items():
+            distinct = sorted(set(labels.tolist()))
+            several = len(distinct) > _NAMED_CLASSES
+            found[name] = f"{len(distinct)} classes" if several else " + ".join(class_names[each] for each in distinct)
+        return found
 
     def check_change(self, clean_labels: Tensor) -> None:
         """Check that the poisons differ from the examples they replace, in a pixel or in a label.

@@ -157,6 +157,19 @@ def one_or_several(value: object) -> str:
     return ONE if isinstance(value, str) else SEVERAL
 
 
+CLASS_NUMBER, CLASS_NAME = "class number", "class name"
+
+
+def _number_or_name(value: object) -> str:
+    return CLASS_NAME if isinstance(value, str) else CLASS_NUMBER
+
+
+ClassLabel = Annotated[
+    Annotated[int, Field(ge=0), Tag(CLASS_NUMBER)] | Annotated[ShortText, Tag(CLASS_NAME)],
+    Discriminator(_number_or_name),
+]
+"""A class of the dataset, by its name (a text) or by its number from 0 in the order of the dataset's classes."""
+
 InputPath = Annotated[FilePath, AfterValidator(_without_braces)]
 """The path of a file that a rule of the workflow has as its input."""
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.config.validation import Validation
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, SettingsError
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,34 @@ class ImageDataset:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def class_number(self, named: int | str, what: str) -> int:
+        """The label of a class that is given by its name or number.
+
+        Args:
+            named: a text is a name, even one of digits.
+            what: who names it, for messages.
+
+        Raises:
+            SettingsError: there is no such class, or a number is another class's name.
+        """
+        names = self.class_names
+        if isinstance(named, str):
+            if names.count(named) != 1:
+                known = ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")
+                found = "is none" if named not in names else "is more than one"
+                raise SettingsError(f"{what} is {named!r}, which {found} of the dataset's classes {known}")
+            return names.index(named)
+        text = str(named)
+        if text in names and names.index(text) != named:
+            meant = f"class number {named} is called {names[named]!r}" if named < len(names) else "there are fewer"
+            raise SettingsError(
+                f"{what} is {named}, but {meant}, and the class called {text!r} is number {names.index(text)}: write "
+                "the name of the class that is meant, in quotes"
+            )
+        if not 0 <= named < len(names):
+            raise SettingsError(f"{what} is {named} but there are {len(names)} classes: 0 to {len(names) - 1}")
+        return named
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

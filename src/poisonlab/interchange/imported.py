@@ -64,8 +64,8 @@ def complete(
     *,
     targeted: bool = True,
     target_index: int | None = None,
-    target_label: int | None = None,
-    adversarial_label: int | None = None,
+    target_label: int | str | None = None,
+    adversarial_label: int | str | None = None,
     allow_mismatch: bool = False,
 ) -> PoisonSet:
     """Fill in what the import does not say, and check it against the dataset it is meant for.
@@ -84,8 +84,8 @@ def complete(
         dataset: the dataset the poisons are for.
         targeted: whether the set gets a goal; without one it is an attack on the accuracy as a whole.
         target_index: row of the test split that is the target; only if the import has no targets.
-        target_label: the true class of the targets, if the import has targets without labels.
-        adversarial_label: the class the attacker wants.
+        target_label: the true class of the targets, if the import has targets without labels; its number or name.
+        adversarial_label: the class the attacker wants, likewise.
         allow_mismatch: whether most poisons may look unlike the images that they replace, see ``_check_rows``.
 
     Returns:
@@ -93,8 +93,13 @@ def complete(
 
     Raises:
         DataError: something is missing or contradicts the dataset: an image size, an index, a label, a target.
+        SettingsError: a class that is named does not exist.
     """
     source = imported.source
+    true = None if target_label is None else dataset.class_number(target_label, f"{source}: target_label")
+    wanted = (
+        None if adversarial_label is None else dataset.class_number(adversarial_label, f"{source}: adversarial_label")
+    )
     if tuple(imported.images.shape[1:]) != dataset.image_shape:
         raise DataError(
             f"{source}: poisons are {tuple(imported.images.shape[1:])} but the dataset's images are "
@@ -114,7 +119,7 @@ def complete(
         images=images,
         labels=labels,
         base_images=bases,
-        goal=_goal(imported, dataset, labels, target_index, target_label, adversarial_label) if targeted else None,
+        goal=_goal(imported, dataset, labels, target_index, true, wanted) if targeted else None,
         facts={} if target_index is None else {"target_index": target_index},
     )
 

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from poisonlab.config.attacks.attack import BACKDOOR, LOW_LOSS, UNTARGETED, Attack
 from poisonlab.config.data.source import ChannelValues
 from poisonlab.config.measures import Measure
-from poisonlab.config.types import LATER, FilePath, PositiveFloat, WholeLevel
+from poisonlab.config.types import LATER, ClassLabel, FilePath, PositiveFloat, WholeLevel
 from poisonlab.errors import SettingsError
 
 
@@ -34,10 +34,10 @@ class Imported(Attack):
     """Level of the training loss that ``first_epoch`` waits for, if the poisons are not targeted."""
     target_index: Annotated[int, Field(ge=0)] | None = None
     """Row of the test split that is the target, where the files hold none."""
-    target_label: Annotated[int, Field(ge=0)] | None = None
-    """True class of the targets, where the files hold targets without it."""
-    adversarial_label: Annotated[int, Field(ge=0)] | None = None
-    """Class the attacker wants; that of the poisons if not given."""
+    target_label: ClassLabel | None = None
+    """True class of the targets, by name or number, where the files hold targets without it."""
+    adversarial_label: ClassLabel | None = None
+    """Class the attacker wants, by name or number; that of the poisons if not given."""
     allow_mismatch: Annotated[bool, LATER] = False
     """Whether poisons may look unlike the training images that they replace. Otherwise they are refused if most do,
     because then their rows count another order of the images."""
