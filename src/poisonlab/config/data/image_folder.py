@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from poisonlab.config.class_folders import SPLITS, class_folders, image_files
 from poisonlab.config.data.source import FileDataset
 from poisonlab.config.types import InputPath
-from poisonlab.data.class_folders import SPLITS, class_folders, image_files
 from poisonlab.errors import DataError
 
 
