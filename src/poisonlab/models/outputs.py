@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import pixels
 from poisonlab.models.classifier import Normalize
 
@@ -22,7 +23,12 @@ def accept_all(images: Tensor) -> Tensor:
 @torch.no_grad()
 def outputs_of(network: nn.Module, normalize: Normalize, images: Tensor, chunk: int = 1000) -> Tensor:
     """What a network (or a part of one) makes of ``images`` (N, C, H, W) uint8 or float in [0, 1]: (N, ...) float32, in
-    eval mode, unaugmented."""
+    eval mode, unaugmented.
+
+    Raises:
+        DataError: the images are floats beyond [0, 1].
+    """
+    check_images(images)
     device = normalize.mean.device
     network.eval()
     parts = [network(normalize(pixels(part.to(device)))).float() for part in torch.split(images, chunk)]

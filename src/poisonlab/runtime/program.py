@@ -7,11 +7,12 @@ import contextlib
 import gc
 import io
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from poisonlab.errors import DamagedError, PoisonlabError, SettingsError
+from poisonlab.errors import DamagedError, DataWarning, PoisonlabError, SettingsError
 from poisonlab.provenance import parse
 from poisonlab.runtime.clock import Clock
 from poisonlab.runtime.setting_aside import deal_with
@@ -26,6 +27,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     if "triton" not in sys.modules:
         gc.freeze()
     sys.stderr = _Heedless(sys.stderr)
+    warnings.simplefilter("always", DataWarning)
+    warnings.formatwarning = _formatted
     clock = Clock(sys.argv[1:])
     try:
         main(sys.argv[1:])
@@ -52,6 +55,16 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         if "not enough memory" in str(error) or "can't allocate memory" in str(error):
             fail("out of memory: use a smaller dataset or batch size, or run fewer jobs at once (--cores)")
         raise
+
+
+def _formatted(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+    """A warning about data as one line without the place in the code."""
+    if issubclass(category, DataWarning):
+        return f"warning: {' '.join(str(message).split())}\n"
+    return _FORMATTED(message, category, *place, **more)
+
+
+_FORMATTED = warnings.formatwarning
 
 
 class _Heedless(io.TextIOBase):
