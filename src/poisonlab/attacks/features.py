@@ -30,6 +30,7 @@ from poisonlab.data.augmentation import augment
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels
 from poisonlab.errors import PoisonlabError
+from poisonlab.models.chunks import memory_for
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.evaluating import evaluating
 from poisonlab.randomness import generator, stream_seed
@@ -239,7 +240,8 @@ class _Crafting:
             steps = range(begun, settings.steps)
             for number in tqdm(steps, initial=begun, total=settings.steps, unit="step", disable=not progress):
                 self._seed_dropout(number)
-                losses[number], poisons.grad = self._loss_and_gradient(poisons, origin, aims, stream)
+                with memory_for(f"features of all {len(poisons)} poisons at once", "lower the attack's budget"):
+                    losses[number], poisons.grad = self._loss_and_gradient(poisons, origin, aims, stream)
                 if not bool(torch.isfinite(losses[number])):
                     raise PoisonlabError(
                         f"the feature loss is not finite at step {number}: has a surrogate's training diverged?"

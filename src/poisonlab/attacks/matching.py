@@ -28,6 +28,7 @@ from poisonlab.data.augmentation import augment
 from poisonlab.data.training_set import pixels
 from poisonlab.defenses.random_noise import random_noise
 from poisonlab.errors import PoisonlabError
+from poisonlab.models.chunks import images_at_once, in_chunks, memory_for
 from poisonlab.models.gradient_angle import matching_loss
 from poisonlab.randomness import generator
 from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
@@ -53,9 +54,14 @@ def target_gradient(model: nn.Module, target: Tensor, label: Tensor, criterion: 
     """
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     goal = tuple(torch.zeros_like(weight) for weight in weights)
-    for images, labels in zip(torch.split(target, _CHUNK), torch.split(label, _CHUNK), strict=True):
-        loss = adversarial_loss(model(images), labels, criterion) * (len(images) / len(target))
-        for part, gradient in zip(goal, torch.autograd.grad(loss, weights), strict=True):
+
+    def gradients(part: slice) -> Gradients:
+        images = target[part]
+        loss = adversarial_loss(model(images), label[part], criterion) * (len(images) / len(target))
+        return torch.autograd.grad(loss, weights)
+
+    for some in in_chunks(gradients, len(target), images_at_once(target, _CHUNK), "targets whose gradient is matched"):
+        for part, gradient in zip(goal, some, strict=True):
             part += gradient
     if not any(bool(part.any()) for part in goal):
         raise PoisonlabError(
@@ -217,7 +223,11 @@ class _Optimisation:
         for number in range(self.number, settings.steps):
             if number > 0:
                 self._refresh(number, self._levels(delta)[0])
-            loss, delta.grad = self._loss_and_gradient(delta)
+            with memory_for(
+                f"gradients of {min(settings.batch_size, len(self.images))} poisons at once",
+                "lower the attack's batch_size or restarts_at_once",
+            ):
+                loss, delta.grad = self._loss_and_gradient(delta)
             if not bool(torch.isfinite(loss).all()):
                 raise PoisonlabError(
                     f"the matching loss is not finite at step {number}: has the surrogate's training diverged?"

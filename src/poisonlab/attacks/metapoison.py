@@ -34,6 +34,7 @@ from poisonlab.data.augmentation import augment
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels
 from poisonlab.errors import PoisonlabError, SettingsError
+from poisonlab.models.chunks import memory_for
 from poisonlab.models.classifier import Classifier
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
@@ -201,7 +202,11 @@ class _Crafting:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * schedule(step, settings.steps)
             optimizer.zero_grad()
-            losses[step] = self._step(step)
+            with memory_for(
+                f"{settings.unroll} unrolled steps on batches of {settings.batch_size} images",
+                "lower the attack's batch_size or unroll",
+            ):
+                losses[step] = self._step(step)
             optimizer.step()
             self._project()
         return losses
