@@ -29,7 +29,7 @@ from poisonlab.config.attacks.features import FeatureAttack
 from poisonlab.data.augmentation import augment
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels
-from poisonlab.errors import PoisonlabError
+from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.models.chunks import memory_for
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.evaluating import evaluating
@@ -175,8 +175,14 @@ def features_of(network: Classifier, inputs: Tensor) -> Tensor:
     """Penultimate features (B, D) of normalised images (B, C, H, W).
 
     Raises:
+        SettingsError: the network has no part that gives them.
         PoisonlabError: they are not finite.
     """
+    if not isinstance(getattr(network, "extract", None), nn.Module):
+        raise SettingsError(
+            f"a surrogate ({type(network).__name__}) does not say which part gives its features: wrap it, "
+            "poisonlab.models.wrap(network, head=<name of its last layer>)"
+        )
     features: Tensor = network.extract(inputs)
     if not bool(torch.isfinite(features).all()):
         raise PoisonlabError("a surrogate's features are not finite: has its training diverged?")

@@ -22,6 +22,7 @@ from poisonlab.config.defenses.friendly_noise import FriendlyNoise as Settings
 from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.errors import DataError, PoisonlabError
 from poisonlab.models.chunks import images_at_once, in_chunks
+from poisonlab.models.classifier import logits as logits_of
 from poisonlab.randomness import generator
 from poisonlab.training.defense import Batch, Defense
 
@@ -194,6 +195,6 @@ def _norm(noise: Tensor, norm: str) -> Tensor:
 def _log_probabilities(model: nn.Module, images: Tensor, precision: torch.dtype) -> Tensor:
     reduced = precision != torch.float32
     with torch.autocast(images.device.type, precision if reduced else torch.bfloat16, enabled=reduced):
-        logits: Tensor = model(images)
+        logits = logits_of(model(images))
     # float64 networks keep their precision; mixed precision is widened before the softmax.
     return F.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=1)

@@ -7,6 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from poisonlab.errors import SettingsError
+
 
 class Classifier(nn.Module):
     """A feature extractor and a linear head.
@@ -22,6 +24,20 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.head(self.extract(x)))
+
+
+def logits(output: object) -> Tensor:
+    """What a network returned, if it is a tensor.
+
+    Raises:
+        SettingsError: it is an object around one, as of Hugging Face's networks.
+    """
+    if not isinstance(output, Tensor):
+        raise SettingsError(
+            f"the network returns a {type(output).__name__}, not a tensor of logits: wrap it, "
+            "poisonlab.models.wrap(network)"
+        )
+    return output
 
 
 class FrozenFeatures(Classifier):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from poisonlab.data.training_set import pixels
 from poisonlab.models.chunks import images_at_once, in_chunks, shape_of
-from poisonlab.models.classifier import Normalize
+from poisonlab.models.classifier import Normalize, logits
 
 Rejects = Callable[[Tensor], Tensor]
 """Maps images (N, C, H, W), uint8 or float in [0, 1], to bool (N,) on the CPU: the inputs that are turned away."""
@@ -32,8 +32,7 @@ def outputs_of(network: nn.Module, normalize: Normalize, images: Tensor, chunk: 
     network.eval()
 
     def outputs(part: slice) -> Tensor:
-        found: Tensor = network(normalize(pixels(images[part].to(device)))).float()
-        return found
+        return logits(network(normalize(pixels(images[part].to(device))))).float()
 
     what = f"{len(images)} images of {shape_of(images)} that a network is evaluated on"
     return torch.cat(list(in_chunks(outputs, len(images), chunk or images_at_once(images), what)))

@@ -19,6 +19,7 @@ from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.errors import DivergedError, PoisonlabError, SettingsError
 from poisonlab.models.chunks import images_at_once, in_chunks, memory_for, shape_of
 from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
+from poisonlab.models.classifier import logits as logits_of
 from poisonlab.models.outputs import outputs_of
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.checkpoint import Checkpoint
@@ -302,7 +303,7 @@ def _forward(model: nn.Module, inputs: Tensor, recipe: Recipe) -> Tensor:
     reduced = recipe.precision == "bfloat16"
     try:
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=reduced):
-            return cast(Tensor, model(inputs)).float()
+            return logits_of(model(inputs)).float()
     except ValueError as error:
         if len(inputs) != 1:
             raise
