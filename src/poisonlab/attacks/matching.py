@@ -29,6 +29,7 @@ from poisonlab.data.training_set import pixels
 from poisonlab.defenses.random_noise import random_noise
 from poisonlab.errors import PoisonlabError
 from poisonlab.models.chunks import images_at_once, in_chunks, memory_for
+from poisonlab.models.double_backward import check_twice_differentiable, twice_differentiable
 from poisonlab.models.gradient_angle import matching_loss
 from poisonlab.randomness import generator
 from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
@@ -57,12 +58,17 @@ def target_gradient(model: nn.Module, target: Tensor, label: Tensor, criterion: 
 
     def gradients(part: slice) -> Gradients:
         images = target[part]
-        loss = adversarial_loss(model(images), label[part], criterion) * (len(images) / len(target))
-        return torch.autograd.grad(loss, weights)
+        logits = model(images)
+        check_twice_differentiable(model, images, logits)
+        loss = adversarial_loss(logits, label[part], criterion) * (len(images) / len(target))
+        # A network may have weights that its logits do not depend on.
+        return torch.autograd.grad(loss, weights, materialize_grads=True)
 
-    for some in in_chunks(gradients, len(target), images_at_once(target, _CHUNK), "targets whose gradient is matched"):
-        for part, gradient in zip(goal, some, strict=True):
-            part += gradient
+    at_once = images_at_once(target, _CHUNK)
+    with twice_differentiable(model, target):
+        for some in in_chunks(gradients, len(target), at_once, "targets whose gradient is matched"):
+            for part, gradient in zip(goal, some, strict=True):
+                part += gradient
     if not any(bool(part.any()) for part in goal):
         raise PoisonlabError(
             "the target's gradient is zero, so there is nothing to match: does the surrogate already give it the "
@@ -92,12 +98,13 @@ class Matcher:
         """Matching loss (scalar) of one batch of inputs (P, C, H, W), and its gradient with respect to them."""
         inputs = inputs.detach().requires_grad_(True)
         weights = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            logits = self.model(inputs)
-        loss = F.cross_entropy(logits.float() if logits.dtype != torch.float64 else logits, labels)
-        gradients = torch.autograd.grad(loss, weights, create_graph=True)
-        matching = matching_loss(gradients, self.goal)
-        (gradient,) = torch.autograd.grad(matching, inputs)
+        with twice_differentiable(self.model, inputs):
+            with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                logits = self.model(inputs)
+            loss = F.cross_entropy(logits.float() if logits.dtype != torch.float64 else logits, labels)
+            gradients = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+            matching = matching_loss(gradients, self.goal)
+            (gradient,) = torch.autograd.grad(matching, inputs)
         return matching.detach(), gradient
 
     def batched_loss_and_gradient(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,7 +120,8 @@ class Matcher:
             loss = matching_loss(list(gradients.values()), self.goal)
             return loss, loss
 
-        gradient, losses = vmap(functional_grad(restart_loss, has_aux=True), randomness="different")(inputs)
+        with twice_differentiable(self.model, inputs[0]):
+            gradient, losses = vmap(functional_grad(restart_loss, has_aux=True), randomness="different")(inputs)
         return losses.detach(), gradient.detach()
 
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.models.evaluating import evaluating
@@ -82,7 +83,8 @@ def _explicit(model: nn.Module, inputs: Tensor, labels: Tensor, chunk: int) -> T
 
     size = sum(weight.nbytes for weight in weights.values())
     at_once = min(chunk, max(1, _TEMPORARY_BYTES // size))
-    return _squared(vmap(squared_norm), inputs, labels, at_once)
+    with sdpa_kernel(SDPBackend.MATH):  # of attention's kernels the only one that vmap batches
+        return _squared(vmap(squared_norm), inputs, labels, at_once)
 
 
 # --- closed form -----------------------------------------------------------------------------------------------------
