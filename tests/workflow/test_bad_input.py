@@ -91,6 +91,19 @@ def test_file_of_an_attack_that_is_missing(change: Change, words: list[str], tmp
     assert not (study.path / "results").exists()
 
 
+def test_an_overlay_with_another_source_replaces_the_dataset(fresh: Checkout, tmp_path: Path) -> None:
+    """Of the default study's digits nothing is left that the folder would not know."""
+    study = fresh.copy(tmp_path / "study")
+    study.path.joinpath("mine.yaml").write_text("dataset: {source: image-folder, root: photos}\n", encoding="utf-8")
+    command = (study.python, "-m", "snakemake", "-n", "--cores", "1", "--configfile", "mine.yaml")
+    for more, words in (((), "dry-run"), (("--config", "dataset={source: npz, path: a.npz}"), "a.npz")):
+        outcome = study.run(*command, *more)
+        assert "unknown key" not in outcome.output
+        assert words in outcome.output
+    outcome = study.run(*command, "--config", "dataset={contrast: 0.1}")
+    assert "unknown key 'dataset.contrast' of source image-folder" in outcome.output
+
+
 def test_dataset_file_that_is_missing(fresh: Checkout, tmp_path: Path) -> None:
     study = fresh.copy(tmp_path / "study")
     study.change_study(_set("dataset", to={"source": "npz", "path": "no/such.npz"}))

@@ -94,6 +94,6 @@ class Imported(Attack):
         if not found:
             raise SettingsError(
                 f"attack {self.name!r}: there is no file or folder of poisons at {path}: check path, which counts from "
-                "the repository's root, and {seed} in it"
+                f"{Path.cwd()}, and {{seed}} in it"
             )
         return found
