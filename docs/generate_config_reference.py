@@ -27,7 +27,8 @@ out. A `dataset` with another `source` replaces the one below it. `~` in a path 
 Unknown keys are errors, and so is a key given twice.
 
 `[]` in a path stands for every entry of a list. A key without a default is required. Intensities (`eps`, `zeta`, `mu`,
-`init`, `radius`) are in pixel levels, that is 1/255 of the pixel range.
+`init`, `radius`) are in pixel levels, that is 1/255 of the pixel range; the text `"8/255"` is 8 levels, too. A bound
+below one level is refused: 0.0314 was most likely meant as 8/255.
 
 The ranges below hold for single keys. Rules between keys, such as "an attack names an existing surrogate", are checked
 when Snakemake reads the config; a breach stops it before any job, with one line that names the key.

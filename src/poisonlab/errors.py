@@ -27,6 +27,10 @@ class DataError(PoisonlabError):
     """A dataset or artifact is missing, truncated, corrupt or of the wrong shape."""
 
 
+class DataWarning(UserWarning):
+    """Data are usable, but perhaps not what the user takes them for: one line that says how many images it is about."""
+
+
 class SettingsError(PoisonlabError):
     """A setting is unknown, mistyped or impossible."""
 

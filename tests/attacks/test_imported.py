@@ -216,7 +216,7 @@ def test_a_missing_path_is_one_line(tmp_path: Path, name: str) -> None:
     one_line(early, str(tmp_path / name).replace("{seed}", "4"), "'elsewhere'")
 
 
-@pytest.mark.parametrize("eps", [255, 8, 0.5])
+@pytest.mark.parametrize("eps", [255, 8, 1.5])
 def test_a_bound_is_promised_only_if_it_is_given(eps: float) -> None:
     assert settings("a", eps=eps).bound == eps
     assert settings("a").bound is None

@@ -378,7 +378,7 @@ def test_every_poison_is_in_one_batch_of_each_sweep(
     calls: list[Call], poisons_per_batch: int | None, batches: int
 ) -> None:
     world = World()
-    poisons = world.craft(poisons_per_batch=poisons_per_batch, init=1e-6, lr=1e-6, steps=2)
+    poisons = world.craft(poisons_per_batch=poisons_per_batch, init=1, lr=1e-6, steps=2)
     assert len(calls) == 2 * 2 * batches
     shown = world.normalize(world.data.train_images[poisons.indices] / 255)
     for number in range(4):
@@ -386,7 +386,7 @@ def test_every_poison_is_in_one_batch_of_each_sweep(
         for call in calls[number * batches : (number + 1) * batches]:
             for image in call.batches[0][0]:
                 distance = (shown - image).abs().flatten(1).amax(1)
-                if distance.min() < 1e-4:
+                if distance.min() < 0.05:  # a level is up to 0.03 of these normalised values
                     places.append(int(distance.argmin()))
         assert sorted(places) == list(range(6))
 

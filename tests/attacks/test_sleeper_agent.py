@@ -94,15 +94,23 @@ def crafted(who: Attacker | None = None, seed: int = 0, **changes: Any) -> Poiso
     return craft(dataset(), who or attacker(), options(**changes), seed=seed)
 
 
+def classes(count: int) -> ImageDataset:
+    """Classes called by the numbers after their own, as folders are that count from 1."""
+    labels, images = torch.arange(count), torch.zeros(count, 3, 6, 6, dtype=torch.uint8)
+    names = tuple(str(label + 1) for label in range(count))
+    return ImageDataset(images, labels, images, labels, names, (0.4, 0.5, 0.45), (0.25, 0.2, 0.3))
+
+
 def classes_of(seed: int) -> tuple[int, int]:
-    return draw_classes(4, options(), seed)
+    return draw_classes(classes(4), options(), seed)
 
 
 # --- classes ----------------------------------------------------------------------------------------------------------
 
 
 def test_classes_are_uniform_among_ordered_pairs_that_differ() -> None:
-    pairs = [draw_classes(4, options(), seed) for seed in range(2400)]
+    four = classes(4)
+    pairs = [draw_classes(four, options(), seed) for seed in range(2400)]
     counts = [pairs.count((a, b)) for a in range(4) for b in range(4) if a != b]
     assert sum(counts) == 2400
     assert stats.chisquare(counts).pvalue > 1e-3
@@ -110,7 +118,8 @@ def test_classes_are_uniform_among_ordered_pairs_that_differ() -> None:
 
 @pytest.mark.parametrize("name", ["source_class", "target_class"])
 def test_a_fixed_class_is_kept_and_the_other_uniform_among_the_rest(name: str) -> None:
-    pairs = [draw_classes(5, options(**{name: 3}), seed) for seed in range(1600)]
+    five, chosen = classes(5), options(**{name: "4"})
+    pairs = [draw_classes(five, chosen, seed) for seed in range(1600)]
     fixed, other = (0, 1) if name == "source_class" else (1, 0)
     assert {pair[fixed] for pair in pairs} == {3}
     drawn = [pair[other] for pair in pairs]
@@ -120,7 +129,12 @@ def test_a_fixed_class_is_kept_and_the_other_uniform_among_the_rest(name: str) -
 
 
 def test_both_classes_can_be_fixed() -> None:
-    assert {draw_classes(4, options(source_class=2, target_class=0), seed) for seed in range(20)} == {(2, 0)}
+    four = classes(4)
+    for source, target in ((0, "4"), (0, "4"), ("1", "4")):
+        chosen = options(source_class=source, target_class=target)
+        assert {draw_classes(four, chosen, seed) for seed in range(20)} == {(0, 3)}
+    with pytest.raises(SettingsError, match="both '1'"):
+        draw_classes(four, options(source_class="1", target_class=0), 0)
     with pytest.raises(ValueError, match="both 1"):
         options(source_class=1, target_class=1)
 
@@ -573,18 +587,11 @@ def test_a_budget_beyond_the_candidates_names_them() -> None:
     refused("8 poisons", "candidates", candidates=5)
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_a_source_class_without_images_is_one_line(split: str) -> None:
+def test_a_source_class_without_test_images_is_one_line() -> None:
     data = dataset()
-    kept = getattr(data, f"{split}_labels") != 2
-    lacking = replace(
-        data,
-        **{
-            f"{split}_images": getattr(data, f"{split}_images")[kept],
-            f"{split}_labels": getattr(data, f"{split}_labels")[kept],
-        },
-    )
-    refused("source class 'c'", "training" if split == "train" else "test", data=lacking, source_class=2)
+    kept = data.test_labels != 2
+    lacking = replace(data, test_images=data.test_images[kept], test_labels=data.test_labels[kept])
+    refused("source class 'c'", "test", data=lacking, source_class=2)
 
 
 def test_a_grey_dataset_takes_a_grey_patch() -> None:

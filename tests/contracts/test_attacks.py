@@ -261,7 +261,7 @@ def test_shipped_poisons_keep_the_bound(world: World) -> None:
     changes: list[dict[str, Any]] = [{}]
     if "precision" in kind.model_fields:
         # A fractional bound is rounded down for 8-bit images.
-        changes += [{"eps": 2.9}, {"eps": 0.5}, {"eps": 2.9, "precision": "float32"}]
+        changes += [{"eps": 2.9}, {"eps": 1}, {"eps": 2.9, "precision": "float32"}]
     for change in changes:
         poisons, bound = world.craft(**change), world.settings(**change).bound
         floats = change.get("precision") == "float32"

@@ -45,6 +45,12 @@ class Case:
     draws: bool = False
 
 
+@pytest.fixture(autouse=True)
+def bounds_below_a_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study may not have them, but a bound of next to nothing is a defense without strength."""
+    monkeypatch.setattr("poisonlab.config.types._LEAST", 0.0)
+
+
 TABLE = "CASES of tests/contracts/test_defenses.py"
 # No step, clip or noise is seen in float32 at this size.
 NOTHING, EVERYTHING = 1e-30, 1e30

@@ -10,6 +10,7 @@ import os
 import pickle
 import struct
 import tracemalloc
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -34,7 +35,7 @@ from poisonlab.config.datasets import DatasetSettings
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.decoding import decode
 from poisonlab.data.sources import load_dataset
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, DataWarning
 
 Pixels = NDArray[np.uint8]
 
@@ -362,7 +363,7 @@ def test_parquet_names_the_row_of_a_bad_image(tmp_path: Path, image: bytes | Non
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"label_column": "klass"}, ("no label column among img, klass", "name the column")),
+        ({"label_column": "klass"}, ("no label column among img, klass", "set label_column")),
         ({"labels": [0, 1, None, 1, 0]}, ("row 2 has no label", "add the label")),
         ({"labels": ["a", "b", "c", "a", "b"]}, ("label is string, not integer", "number the classes")),
         ({"labels": [0, 1, 2, 1, -1]}, ("[-1, 2]", "renumber")),
@@ -427,7 +428,6 @@ def image_folder(root: Path, **changes: Any) -> ImageFolder:
 
 def test_image_folder_pixels_and_order(tmp_path: Path) -> None:
     settings = image_folder(tmp_path)
-    (tmp_path / "train" / "ant" / "notes.txt").write_text("passed over")
     (tmp_path / "train" / "ant" / ".hidden.png").write_text("passed over")
     (tmp_path / "train" / ".cache").mkdir()
     dataset = load_dataset(settings)
@@ -487,6 +487,166 @@ def test_image_folder_refuses_other_classes(tmp_path: Path, split: str) -> None:
 
 def test_image_folder_refuses_a_limit_beyond_the_split(tmp_path: Path) -> None:
     refused(image_folder(tmp_path, train_limit=5), tmp_path, "train_limit is 5", "lower")
+
+
+ORIENTED = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda image: np.rot90(image),
+}
+
+
+@pytest.mark.parametrize("orientation", ORIENTED)
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_images_are_read_upright(tmp_path: Path, orientation: int, form: str) -> None:
+    """The orientation says how the stored rows and columns lie in what was photographed (EXIF 2.3, section 4.6.4)."""
+    settings = image_folder(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored, buffer = random_pixels(8, 8, 3, seed=5).repeat(2, 0).repeat(2, 1), io.BytesIO()
+    Image.fromarray(stored).save(buffer, form, exif=exif)
+    plain = np.asarray(Image.open(io.BytesIO(buffer.getvalue())).convert("RGB"))
+    for file in tmp_path.rglob("*.png"):
+        file.write_bytes(encoded(random_pixels(16, 16, 3)))
+    (tmp_path / "train" / "ant" / "0.png").write_bytes(buffer.getvalue())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        images = load_dataset(settings).train_images
+    expected = ORIENTED[orientation](plain)
+    assert np.array_equal(images[0].numpy(), expected.transpose(2, 0, 1))
+    told = [str(warning.message) for warning in caught if warning.category is DataWarning]
+    if orientation == 1:
+        assert told == []
+    else:
+        assert len(told) == 1
+        assert told[0].startswith("1 of 4 images")
+        assert str(tmp_path / "train" / "ant" / "0.png") in told[0]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("exif", [b"Exif\0\0rubbish", b"Exif\0\0II*\0\xff\xff\xff\xff", b""])
+def test_damaged_metadata_take_no_pixel_away(exif: bytes) -> None:
+    pixels, buffer = random_pixels(4, 6, 3), io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", exif=exif)
+    assert np.array_equal(decode(buffer.getvalue(), "x"), pixels.transpose(2, 0, 1))
+
+
+def test_image_folder_reads_jfif_and_counts_what_it_passes_over(tmp_path: Path) -> None:
+    settings = image_folder(tmp_path)
+    jpeg = encoded(random_pixels(10, 12, 3), "JPEG")
+    (tmp_path / "train" / "ant" / "2.JFIF").write_bytes(jpeg)
+    for name in ("train/ant/a.heic", "train/bee/b.HEIC", "test/bee/c.heic", "train/bee/notes.txt", "test/ant/none"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.warns(DataWarning, match=r"files passed over: 5, .*\(3 \.heic, 1 .*convert") as caught:
+        dataset = load_dataset(settings)
+    assert len(caught) == 1
+    assert "1 without suffix" in str(caught[0].message)
+    assert sorted(dataset.train_labels.tolist()) == [0, 0, 0, 1, 1]
+    assert any(np.array_equal(image, decode(jpeg, "x")) for image in dataset.train_images.numpy())
+    for file in (tmp_path / "test" / "ant").glob("*.png"):
+        file.unlink()
+    (tmp_path / "test" / "ant" / "d.heic").write_bytes(b"")
+    refused(settings, tmp_path / "test" / "ant", "no images", "but , .heic")
+
+
+# --- classes without training images ----------------------------------------------------------------------
+
+
+def test_a_class_without_training_images_is_refused_in_every_source(tmp_path: Path) -> None:
+    words = ("1 of 3 classes have no training image", "add some")
+    gap = write_npz(tmp_path / "a.npz", y_train=np.array([0, 2, 2, 0, 2, 0]))
+    refused(gap, tmp_path / "a.npz", *words, "('1')")
+    named = write_npz(tmp_path / "b.npz", y_train=np.array([0, 1, 1, 0, 1, 0]), y_test=np.array([0, 1, 0]))
+    refused(named.model_copy(update={"class_names": ("x", "y", "z")}), tmp_path / "b.npz", *words, "('z')")
+    table = parquet_pair(tmp_path, labels=[0, 1, 1, 1, 0], names=["cat", "dog", "elk"])
+    refused(table, tmp_path / "train.parquet", *words, "('elk')")
+    (tmp_path / "folder").mkdir()
+    folder = image_folder(tmp_path / "folder")
+    for file in (tmp_path / "folder" / "train" / "ant").iterdir():
+        file.unlink()
+    refused(folder, tmp_path / "folder" / "train" / "ant", "no images", "add some")
+    images = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
+    with pytest.raises(DataError, match="1 of 3 classes have no training image"):
+        ImageDataset(images, torch.tensor([0, 1, 1, 0]), images, torch.arange(4) % 3, tuple("abc"), (0.1,), (0.1,))
+
+
+def test_a_limit_below_the_number_of_classes_is_refused(tmp_path: Path) -> None:
+    settings = write_npz(tmp_path / "a.npz").model_copy(update={"train_limit": 2})
+    refused(settings, tmp_path / "a.npz", "train_limit 2", "raise it to at least 3")
+
+
+# --- shards -----------------------------------------------------------------------------------------------
+
+
+def sharded(folder: Path, count: int = 3, of: int = 3) -> list[str]:
+    """Files of two images each, called as Hugging Face calls shards; labels 0 1, 2 0, 1 2, ..."""
+    paths = []
+    for place in range(count):
+        path = folder / f"train-{place:05d}-of-{of:05d}.parquet"
+        images = [encoded(pixels) for pixels in random_pixels(2, 4, 6, 3, seed=10 + place)]
+        write_parquet(path, images, [2 * place % 3, (2 * place + 1) % 3])
+        paths.append(str(path))
+    write_parquet(folder / "test.parquet", images, [0, 1])
+    return paths
+
+
+@pytest.mark.parametrize("given", ["list", "pattern", "patterns"])
+def test_shards_are_read_one_after_another(tmp_path: Path, given: str) -> None:
+    paths = sharded(tmp_path)
+    train: Any = {
+        "list": paths,
+        "pattern": str(tmp_path / "train-*.parquet"),
+        "patterns": [str(tmp_path / "train-00000*"), *paths[1:]],
+    }[given]
+    settings = Parquet(source="parquet", train=train, test=str(tmp_path / "test.parquet"))
+    assert settings.files == (*paths, str(tmp_path / "test.parquet"))
+    dataset = load_dataset(settings)
+    expected = np.concatenate([random_pixels(2, 4, 6, 3, seed=10 + place) for place in range(3)])
+    assert np.array_equal(dataset.train_images.numpy(), expected.transpose(0, 3, 1, 2))
+    assert dataset.train_labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize("kept", [[0], [0, 2], [1, 2]])
+def test_some_shards_are_not_the_whole_split(tmp_path: Path, kept: list[int]) -> None:
+    paths = sharded(tmp_path)
+    train: Any = [paths[place] for place in kept] if len(kept) > 1 else paths[kept[0]]
+    settings = Parquet(source="parquet", train=train, test=str(tmp_path / "test.parquet"))
+    missing = min({0, 1, 2} - set(kept))
+    refused(settings, paths[kept[0]], "one of 3 shards", f"shard {missing}", "train-*-of-00003*.parquet")
+
+
+def test_a_single_shard_is_a_whole_split(tmp_path: Path) -> None:
+    [path] = sharded(tmp_path, count=1, of=1)
+    settings = Parquet(source="parquet", train=path, test=str(tmp_path / "test.parquet"))
+    assert load_dataset(settings).train_labels.tolist() == [0, 1]
+
+
+def test_a_file_of_both_splits_is_told_of(tmp_path: Path) -> None:
+    sharded(tmp_path)
+    path = str(tmp_path / "test.parquet")
+    with pytest.warns(DataWarning, match="is a file of both splits"):
+        load_dataset(Parquet(source="parquet", train=path, test=path))
+
+
+def test_columns_can_be_named(tmp_path: Path) -> None:
+    settings = parquet_pair(tmp_path, label_column="fine_label")
+    for path in settings.files:
+        table = pq.read_table(path)
+        coarse = pa.array([label // 2 for label in table.column("fine_label").to_pylist()])
+        table = table.append_column("coarse_label", coarse).append_column("second", table.column("img"))
+        pq.write_table(table, path)
+    named = settings.model_copy(update={"label_column": "fine_label", "image_column": "img"})
+    assert load_dataset(named).train_labels.tolist() == [0, 1, 2, 1, 0]
+    coarse_settings = settings.model_copy(update={"label_column": "coarse_label", "image_column": "second"})
+    assert load_dataset(coarse_settings).train_labels.tolist() == [0, 0, 1, 0, 0]
+    refused(settings.model_copy(update={"label_column": "none"}), settings.train, "no label column", "label_column")
+    refused(settings.model_copy(update={"image_column": "none"}), settings.train, "'none'", "image_column")
+    assert "label_column" not in settings.told()
 
 
 # --- cifar ------------------------------------------------------------------------------------------------

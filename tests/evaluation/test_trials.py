@@ -25,18 +25,20 @@ REST = (
     "seconds,poisons_dropped,poisons_kept,clean_dropped,clean_kept,"
     "device,threads,torch,python,commit,finished,peak_host_mib,peak_device_mib"
 )
-HEADER = (
-    "attack,victim,defense,seed,settings,targets,success,adversarial_confidence,accuracy,untriggered_success,false_alarms,"
-    f"{REST},failed,check"
-)
-FILTERED = (
-    'gm,net,filtered,3,0123abcd,,1.0,0.75,0.9,,,12.5,8,2,1,89,"x86, 64 bit",1,2.9.0,3.12.1,0c8c0,2026-11-21,640,,,'
-)
-WATCHED = "sa,vgg,strip,10,,1000,0.125,0.5,0.25,0.0,0.05,,,,,,NVIDIA H200,2,2.9.0,3.12.1,,2026-11-21,800,90,,"
+WHO = "attack,victim,defense,seed,settings,targets"
+CLASSES = "base_class,true_class,adversarial_class"
+MEASURES = "success,adversarial_confidence,accuracy,untriggered_success,false_alarms"
+HEADER = f"{WHO},{CLASSES},{MEASURES},{REST},failed,check"
+FORMER = f"{WHO},{MEASURES},{REST},failed,check"
+"""Before classes were in it."""
+_MACHINE = '"x86, 64 bit",1,2.9.0,3.12.1,0c8c0,2026-11-21,640,'
+FILTERED = f'gm,net,filtered,3,0123abcd,,dog,"cat, big",dog,1.0,0.75,0.9,,,12.5,8,2,1,89,{_MACHINE},,'
+WATCHED = "sa,vgg,strip,10,,1000,,,,0.125,0.5,0.25,0.0,0.05,,,,,,NVIDIA H200,2,2.9.0,3.12.1,,2026-11-21,800,90,,"
 """A line as somebody writes it: without its check."""
 TRIALS = [
     Trial("gm", "net", "filtered", 3, {"success": 1.0, "adversarial_confidence": 0.75, "accuracy": 0.9}, None, 12.5,
-          found=Detection(8, 2, 1, 89), settings="0123abcd"),
+          found=Detection(8, 2, 1, 89), settings="0123abcd",
+          classes={"base_class": "dog", "true_class": "cat, big", "adversarial_class": "dog"}),
     Trial("sa", "vgg", "strip", 10, {"success": 0.125, "adversarial_confidence": 0.5, "accuracy": 0.25,
                                      "untriggered_success": 0.0, "false_alarms": 0.05}, 1000),
 ]  # fmt: skip
@@ -97,7 +99,7 @@ def test_a_line_is_a_trial(tmp_path: Path) -> None:
 def test_no_trials_are_a_header(tmp_path: Path) -> None:
     path = tmp_path / "own-trials.csv"
     write_trials(path, [], [])
-    assert path.read_text(encoding="utf-8") == f"attack,victim,defense,seed,settings,targets,{REST},failed,check\n"
+    assert path.read_text(encoding="utf-8") == f"{WHO},{CLASSES},{REST},failed,check\n"
     assert read_trials(path) == []
 
 
@@ -116,12 +118,15 @@ def test_a_control_is_not_told_from_others_in_the_file(tmp_path: Path) -> None:
 
 def test_older_files_are_read(tmp_path: Path) -> None:
     """Their victim is the attack's first, and how many targets they count over is not in them."""
-    old = [replace(TRIALS[0], victim="")]
+    former = FILTERED.replace('dog,"cat, big",dog,', "")
+    unnamed = replace(TRIALS[0], classes={})
+    assert same(read_trials(put(tmp_path, FORMER, former + check(former, FORMER))), [unnamed])
+    old = [replace(unnamed, victim="")]
     assert same(read_trials(put(tmp_path, OLDEST, OLD_FILTERED)), old)
     line = f"{OLD_FILTERED},,"
     assert same(read_trials(put(tmp_path, f"{OLDEST},failed,check", line + check(line, ""))), old)
     assert "differs from its check" in message(put(tmp_path, f"{OLDEST},failed,check", line + check(line, OLDEST)))
-    assert at_first_victim(old[0], {"gm": "net"}) == TRIALS[0]
+    assert at_first_victim(old[0], {"gm": "net"}) == unnamed
     assert at_first_victim(TRIALS[1], {"sa": "net"}) == TRIALS[1]
 
 
@@ -217,8 +222,8 @@ def message(path: Path) -> str:
         (FILTERED.replace("filtered,3", "filtered,three"), ["invalid literal", "'three'"]),
         (FILTERED.replace("filtered,3", "filtered,"), ["invalid literal", "''"]),
         # As a copy leaves it that broke off.
-        (FILTERED[: FILTERED.index(",0.9")], ["26 fields"]),
-        (FILTERED + ",1", ["26 fields"]),
+        (FILTERED[: FILTERED.index(",0.9")], ["29 fields"]),
+        (FILTERED + ",1", ["29 fields"]),
         (FILTERED.replace("0.75", "-0.75"), ["adversarial_confidence is negative"]),
         (FILTERED.replace("0123abcd,,", "0123abcd,0,"), ["targets is no number"]),
         (FILTERED.replace(",8,2,1,89", ",-8,2,1,89"), ["poisons_dropped is no number"]),

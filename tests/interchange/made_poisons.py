@@ -11,7 +11,7 @@ from PIL import Image
 
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.data.dataset import ImageDataset
-from poisonlab.errors import DataError
+from poisonlab.errors import PoisonlabError
 
 HEIGHT, WIDTH = 5, 7
 
@@ -38,7 +38,7 @@ def poison_set(target_count: int = 1, **changes: Any) -> PoisonSet:
     indices = torch.tensor([29, 5, 13])
     parts: dict[str, Any] = {
         "indices": indices,
-        "images": pixels(3, 3),
+        "images": dataset().train_images[indices] ^ 1,
         "labels": torch.tensor([1, 1, 1]),
         "base_images": dataset().train_images[indices],
         "goal": goal(target_count),
@@ -64,7 +64,7 @@ def pil_pairs(images: torch.Tensor, labels: Any) -> list[tuple[Image.Image, Any]
     return [(as_pil(image), label) for image, label in zip(images, labels, strict=True)]
 
 
-def refusal(caught: pytest.ExceptionInfo[DataError], *words: object) -> str:
+def refusal(caught: pytest.ExceptionInfo[PoisonlabError], *words: object) -> str:
     """The message, which has one line and holds every word."""
     message = str(caught.value)
     assert "\n" not in message

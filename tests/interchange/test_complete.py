@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,20 @@ import pytest
 import torch
 from made_poisons import dataset, pixels, poison_set, refusal
 
-from poisonlab.errors import DataError
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.errors import DataError, DataWarning, PoisonlabError
 from poisonlab.interchange.benchmark import write_benchmark
 from poisonlab.interchange.imported import ImportedPoisons, complete, read_poisons
 from poisonlab.interchange.png_folder import write_png_folder
 from poisonlab.interchange.tensors import write_tensors_pth
 
+# Rows 29, 5 and 13 with changed last bits.
+POISONS = dataset().train_images[[29, 5, 13]] ^ 1
+
 
 def imported(**changes: Any) -> ImportedPoisons:
     parts: dict[str, Any] = {
-        "images": pixels(3, 3),
+        "images": POISONS,
         "labels": None,
         # Rows of class 1.
         "indices": torch.tensor([29, 5, 13]),
@@ -33,7 +39,7 @@ WITH_TARGET = {"targets": pixels(2, 4), "target_labels": torch.tensor([2, 3])}
 def test_the_dataset_fills_every_gap() -> None:
     data = dataset()
     found = complete(imported(), data, target_index=6)
-    assert torch.equal(found.images, pixels(3, 3))
+    assert torch.equal(found.images, POISONS)
     assert found.labels.tolist() == [1, 1, 1]
     assert torch.equal(found.base_images, data.train_images[[29, 5, 13]])
     assert torch.equal(found.goal.targets, data.test_images[6:7])
@@ -55,7 +61,9 @@ def test_what_the_import_says_is_kept() -> None:
 @pytest.mark.parametrize("write", [write_benchmark, write_png_folder, write_tensors_pth])
 @pytest.mark.parametrize("targets", [1, 3])
 def test_an_export_is_completed_to_the_set_it_came_from(tmp_path: Path, write: Any, targets: int) -> None:
-    poisons = poison_set(targets, indices=torch.tensor([5, 13, 29]), base_images=dataset().train_images[[5, 13, 29]])
+    rows = torch.tensor([5, 13, 29])
+    bases = dataset().train_images[rows]
+    poisons = poison_set(targets, indices=rows, images=bases ^ 1, base_images=bases)
     path = tmp_path / "a.pth"
     write(path, poisons)
     found = complete(read_poisons(path), dataset())
@@ -66,14 +74,16 @@ def test_an_export_is_completed_to_the_set_it_came_from(tmp_path: Path, write: A
 
 
 def test_floats_are_rounded() -> None:
-    found = complete(imported(images=torch.full((3, 3, 5, 7), 10.6 / 255)), dataset(), target_index=0)
+    found = complete(
+        imported(images=torch.full((3, 3, 5, 7), 10.6 / 255)), dataset(), target_index=0, allow_mismatch=True
+    )
     assert found.images.unique().tolist() == [11]
 
 
 def test_appended_poisons_are_their_own_base() -> None:
     labels = torch.tensor([1, 1, 1])
     found = complete(imported(indices=torch.tensor([-1, 5, -1]), labels=labels), dataset(), target_index=0)
-    assert torch.equal(found.base_images[[0, 2]], pixels(3, 3)[[0, 2]])
+    assert torch.equal(found.base_images[[0, 2]], POISONS[[0, 2]])
     assert torch.equal(found.base_images[1], dataset().train_images[5])
     without = complete(imported(indices=None, labels=labels), dataset(), target_index=0)
     assert without.indices.tolist() == [-1, -1, -1]
@@ -101,7 +111,7 @@ def test_every_target_can_have_an_adversarial_label_of_its_own() -> None:
 
 def test_an_untargeted_import_needs_no_target() -> None:
     whole = torch.arange(40)
-    found = complete(imported(images=pixels(40, 3), indices=whole), dataset(), targeted=False)
+    found = complete(imported(images=dataset().train_images ^ 1, indices=whole), dataset(), targeted=False)
     assert found.goal is None
     assert torch.equal(found.labels, dataset().train_labels)
     assert torch.equal(found.base_images, dataset().train_images)
@@ -118,13 +128,17 @@ def test_an_untargeted_import_needs_no_target() -> None:
         ({"indices": torch.tensor([1, 5, -1])}, {}, ["appended", "labels"]),
         ({"indices": None}, {}, ["appended", "labels"]),
         ({"labels": torch.tensor([1, 1, 4])}, {}, ["label 4", "0 ... 3"]),
-        ({"indices": torch.tensor([1, 2, 3])}, {}, ["3 different labels", "adversarial_label"]),
+        (
+            {"indices": torch.tensor([1, 2, 3]), "images": dataset().train_images[1:4]},
+            {},
+            ["3 different labels", "adversarial_label"],
+        ),
         ({}, {"target_index": None}, ["no target", "target_index", "targeted: false"]),
         ({}, {"target_index": 12}, ["target_index 12", "12 test rows"]),
         ({}, {"target_index": -1}, ["target_index -1"]),
         ({}, {"target_label": 3}, ["target_label 3", "class 0"]),
-        ({}, {"adversarial_label": 4}, ["adversarial label 4"]),
-        ({}, {"adversarial_label": -1}, ["adversarial label -1"]),
+        ({}, {"adversarial_label": 4}, ["adversarial_label is 4", "0 to 3"]),
+        ({}, {"adversarial_label": -1}, ["adversarial_label is -1"]),
         ({}, {"adversarial_label": 0}, ["adversarial class 0 already"]),
         ({"adversarial_labels": torch.tensor([2])}, {"adversarial_label": 1}, ["contradicts its own 2"]),
         (WITH_TARGET, {}, ["targets of its own"]),
@@ -134,7 +148,7 @@ def test_an_untargeted_import_needs_no_target() -> None:
     ],
 )
 def test_contradictions_with_the_dataset(changes: dict[str, Any], given: dict[str, Any], words: list[str]) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(PoisonlabError) as caught:
         complete(imported(**changes), dataset(), **{"target_index": 0, **given})
     refusal(caught, "somewhere", *words)
 
@@ -168,3 +182,77 @@ def test_imports_that_contradict_themselves(changes: dict[str, Any]) -> None:
     with pytest.raises(DataError) as caught:
         imported(**changes)
     refusal(caught, "somewhere")
+
+
+def smooth(count: int, seed: int) -> torch.Tensor:
+    """(count, 3, 5, 7) uint8 like photographs: neighbouring pixels are alike, and so are most images."""
+    noise = torch.randn(count, 3, 2, 2, generator=torch.Generator().manual_seed(seed))
+    waves = torch.nn.functional.interpolate(noise, size=(5, 7), mode="bilinear", align_corners=True)
+    return (128 + 60 * waves).clamp(0, 255).to(torch.uint8)
+
+
+def photographs() -> ImageDataset:
+    return replace(dataset(), train_images=smooth(40, 1))
+
+
+def noisy(images: torch.Tensor, levels: int) -> torch.Tensor:
+    signs = torch.randint(0, 2, images.shape, generator=torch.Generator().manual_seed(9)) * 2 - 1
+    return (images.int() + levels * signs).clamp(0, 255).to(torch.uint8)
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("count", [4, 40])
+def test_rows_of_another_order_are_refused_with_numbers(count: int, given: bool) -> None:
+    """The same poisons under the rows of a shuffled copy of the dataset."""
+    data, order = photographs(), torch.randperm(40, generator=torch.Generator().manual_seed(3))
+    rows = torch.arange(count)
+    labels = data.train_labels[order[rows]]
+    there = imported(
+        images=noisy(data.train_images[order[rows]], 8), indices=rows, labels=labels if given else None, **WITH_TARGET
+    )
+    with pytest.raises(DataError) as caught:
+        complete(there, data, adversarial_label=1)
+    message = refusal(caught, "somewhere", f"of {count} poisons", "another order", "allow_mismatch: true")
+    change = (there.images.int() - data.train_images[rows].int()).abs()
+    assert f"by up to {change.max()} levels ({change.float().mean():.0f} on average)" in message
+    different = int((labels != data.train_labels[rows]).sum()) if given else 0
+    assert f"{different} labels differ" in message
+    accepted = complete(there, data, adversarial_label=1, allow_mismatch=True)
+    assert torch.equal(accepted.images, there.images)
+    # In the right order it is no matter of doubt.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        right = imported(images=there.images, indices=order[rows], labels=labels, **WITH_TARGET)
+        complete(right, data, adversarial_label=1)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("change", ["32 levels", "patch", "blend", "labels"])
+def test_strong_poisons_of_these_rows_are_no_mismatch(change: str) -> None:
+    data, rows = photographs(), torch.arange(0, 40, 3)
+    images, labels = data.train_images[rows].clone(), data.train_labels[rows]
+    if change == "32 levels":
+        images = noisy(images, 32)
+    elif change == "patch":
+        images[:, :, 3:, 5:] = 255 * torch.randint(0, 2, (3, 2, 2), dtype=torch.uint8)
+    elif change == "blend":
+        images = (0.8 * images + 0.2 * smooth(1, 77)).to(torch.uint8)
+    else:
+        labels = (labels + 1) % 4
+    complete(imported(images=images, indices=rows, labels=labels, **WITH_TARGET), data, adversarial_label=1)
+
+
+def test_some_poisons_unlike_their_images_are_counted() -> None:
+    """As of a class that is painted black."""
+    data, rows = photographs(), torch.arange(40)
+    images = noisy(data.train_images, 4)
+    images[data.train_labels == 3] = 0
+    with pytest.warns(DataWarning, match=r"of 40 poisons are nearer to other training images"):
+        found = complete(imported(images=images, indices=rows), data, targeted=False)
+    assert torch.equal(found.images, images)
+
+
+@pytest.mark.filterwarnings("error")
+def test_appended_poisons_cannot_be_in_another_order() -> None:
+    labels = torch.tensor([1, 1, 1])
+    complete(imported(images=pixels(3, 8), indices=None, labels=labels), dataset(), target_index=0)

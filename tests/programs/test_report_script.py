@@ -236,6 +236,24 @@ def test_every_number_is_in_it(made: Made) -> None:
     ]
 
 
+def test_the_classes_of_every_seed_are_in_it(made: Made) -> None:
+    header = ["attack", "seeds", "class of the bases", "true class", "adversarial class"]
+    assert header not in made.page().rows
+    both = {"base_class": "dog", "true_class": "<b>cat", "adversarial_class": "dog"}
+    made.trials(
+        "own",
+        trial("none", 0, classes=both),
+        trial("none", 1, classes={"base_class": "10 classes"}),
+        trial("friends", 0, classes=both),
+        trial("friends", 1),
+    )
+    rows = made.page().rows
+    place = rows.index(header)
+    assert rows[place + 1 : place + 3] == [["gm", "0", "dog", "<b>cat", "dog"], ["gm", "1", "10 classes", "–", "–"]]
+    made.trials("own", trial("none", 0, classes=both), trial("none", 1, classes=both))
+    assert ["gm", "0, 1", "dog", "<b>cat", "dog"] in made.page().rows
+
+
 def test_images_are_in_it_bit_for_bit(made: Made) -> None:
     sources = made.page().all("img", "src")
     prefix = "data:image/png;base64,"

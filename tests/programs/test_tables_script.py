@@ -517,6 +517,17 @@ def test_a_line_says_where_a_victim_was_trained(tmp_path: Path) -> None:
         assert table[name] == ("" if value is None else str(value))
 
 
+def test_a_line_says_which_classes_its_poisons_attack(tmp_path: Path) -> None:
+    classes = {"base_class": "dog", "true_class": "cat, big", "adversarial_class": "dog"}
+    put_files(tmp_path, [Cell("none", metrics={"classes": {**classes, "more": 1}}), Cell("d")])
+    own = gather(tmp_path, [Cell("none"), Cell("d")])
+    assert [each.classes for each in read_trials(own)] == [classes, {}]
+    # Of a file that was written before they were in it.
+    table = pd.read_csv(own, dtype=str).drop(columns=[*classes, "check"]).assign(check="")
+    table.to_csv(own, index=False)
+    assert [each.classes for each in read_trials(own)] == [{}, {}]
+
+
 def test_settings_that_nobody_tells_are_those_of_the_card(tmp_path: Path) -> None:
     """Of what a broken-off study left behind: its settings may have changed since."""
     cells = [Cell("none"), Cell("none", 1), Cell("d")]

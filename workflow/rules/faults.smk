@@ -1,6 +1,7 @@
 # Faults that would end Snakemake in a traceback end it in one line; its last lines tell of damage, a full disk and diverged victims.
 
 import shutil
+import time
 
 from poisonlab.runtime.clock import bring_to_present
 from poisonlab.runtime.setting_aside import set_marked_aside
@@ -58,6 +59,22 @@ def tell_of_full_disk():
         say(f"error: the disk of {study.results} is full: free some space and run again")
 
 
+BEGUN = time.time()
+
+
+def tell_of_data():
+    """Repeat what the jobs of this call warned of in their logs: data that may not be what they are taken for."""
+    told = set()
+    for stage in ("dataset", "craft"):
+        pattern = re.sub(r"\{\w+\}", "*", graph.places.log(stage))
+        for log in sorted(Path(study.results).glob(os.path.relpath(pattern, study.results))):
+            if log.stat().st_mtime >= BEGUN:
+                lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+                told |= {line for line in lines if line.startswith("warning: ")}
+    for line in sorted(told):
+        say(line)
+
+
 def tell_of_divergence():
     """Name the victims without an outcome: their jobs succeed, and say so in their logs only."""
     try:
@@ -79,11 +96,13 @@ onstart:
 
 
 onsuccess:
+    tell_of_data()
     tell_of_damage()
     tell_of_divergence()
 
 
 onerror:
     tell_of_full_disk()
+    tell_of_data()
     tell_of_damage()
     tell_of_divergence()

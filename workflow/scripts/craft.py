@@ -72,9 +72,15 @@ def main(argv: Sequence[str]) -> None:
         seed=stage.seed,
         progress=True,
     )
+    poisons.check_change(dataset.train_labels)
     if attack_settings.bound is not None:
         poisons.check_bound(attack_settings.bound)
-    card.write(args.card, largest_change=poisons.largest_change(), poisons=len(poisons.indices))
+    card.write(
+        args.card,
+        largest_change=poisons.largest_change(),
+        poisons=len(poisons.indices),
+        classes=poisons.classes(dataset.class_names, dataset.train_labels),
+    )
     poisons.save(args.poisons)
     checkpoint.clear()
 

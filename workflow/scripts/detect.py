@@ -87,7 +87,9 @@ def _examine(args: argparse.Namespace, stage: Detection, device: torch.device, c
     measures["accuracy"] = accuracy(deployed.network, normalize, images, labels, rejects)
     targets = None if poisons.goal is None else len(poisons.goal)
     lists = {name: value for name, value in deployed.facts.items() if isinstance(value, list)}
-    write_sealed(args.metrics, {**_who(stage), "measures": measures, "targets": targets, "facts": lists})
+    classes = poisons.classes(dataset.class_names, dataset.train_labels)
+    found = {"measures": measures, "targets": targets, "classes": classes, "facts": lists}
+    write_sealed(args.metrics, {**_who(stage), **found})
     card.write(args.card, measures=measures, settings=args.settings)
     weights = {f"network.{name}": tensor for name, tensor in deployed.network.state_dict().items()}
     write_tensors(args.found, "detection", {**deployed.tensors, **weights}, {})

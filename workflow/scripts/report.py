@@ -21,7 +21,7 @@ from poisonlab.config.stages import read_stage
 from poisonlab.config.types import FilePath, Name, Settings
 from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.choosing import AttackMeasures, Line, first_victims
-from poisonlab.evaluation.trials import PROVENANCE, Key, Trial, at_first_victim, read_trials
+from poisonlab.evaluation.trials import CLASSES, PROVENANCE, Key, Trial, at_first_victim, read_trials
 from poisonlab.files import write_text
 from poisonlab.runtime.program import run, settings
 
@@ -113,6 +113,7 @@ def main(argv: Sequence[str]) -> None:
             victims=victims,
             measures=_measures(stage, trials),
             diverged=sum(bool(trial.failed) for trial in trials),
+            attacked=_attacked(trials),
             places=_places(victims),
             hours=sum(trial.seconds for trial in trials if not math.isnan(trial.seconds)) / 3600,
             sections=[
@@ -177,6 +178,18 @@ def _measures(stage: Report, trials: Sequence[Trial]) -> dict[str, str]:
     """Names and titles of all measures, those of the attacks first."""
     named = {measure.name: measure.label for each in stage.measures for measure in each.measures}
     return named | {name: name for trial in trials for name in trial.measures if name not in named}
+
+
+def _attacked(trials: Sequence[Trial]) -> list[tuple[str, str, Trial]]:
+    """The classes that each attack is about: its name, its seeds with these classes, and a trial of theirs."""
+    sets: dict[tuple[str, int], Trial] = {}
+    for trial in trials:
+        if trial.classes:
+            sets.setdefault((trial.attack, trial.seed), trial)
+    lines: dict[tuple[str, ...], list[Trial]] = {}
+    for trial in sets.values():
+        lines.setdefault((trial.attack, *(trial.classes.get(name, "") for name in CLASSES)), []).append(trial)
+    return [(found[0].attack, ", ".join(str(trial.seed) for trial in found), found[0]) for found in lines.values()]
 
 
 def _places(victims: Sequence[_Victim]) -> list[str]:

@@ -113,6 +113,7 @@ def _train(args: argparse.Namespace, stage: Victim, device: torch.device, card: 
     outcome = {
         "measures": measures,
         "targets": None if poisons.goal is None else len(poisons.goal),
+        "classes": poisons.classes(dataset.class_names, dataset.train_labels),
         "examples": _counts(poisoned, before.rows, trained.data.rows.cpu()),
         "history": trained.history,
     }

@@ -14,7 +14,7 @@ from poisonlab.config.types import Name, Settings
 from poisonlab.errors import DataError
 from poisonlab.evaluation.choosing import first_victims
 from poisonlab.evaluation.detection import Detection
-from poisonlab.evaluation.trials import PROVENANCE, Key, Row, Trial, at_first_victim, read_trials, write_trials
+from poisonlab.evaluation.trials import CLASSES, PROVENANCE, Key, Row, Trial, at_first_victim, read_trials, write_trials
 from poisonlab.files import read_sealed
 from poisonlab.runtime.program import run, settings
 
@@ -129,7 +129,8 @@ def _trial(line: Line, seed: int, metrics: Path, digest: str) -> Trial:
             return Trial(*who, failed=_reason(failed), settings=digest)
         measures, examples = content["measures"], content.get("examples")
         found = None if examples is None else Detection(**examples)
-        return Trial(*who, dict(measures), targets=content["targets"], found=found, settings=digest)
+        classes = {name: str(value) for name, value in dict(content.get("classes", {})).items() if name in CLASSES}
+        return Trial(*who, dict(measures), targets=content["targets"], found=found, settings=digest, classes=classes)
     except ValueError as error:
         raise DataError(f"{metrics} is no outcome ({error}): delete it and run the workflow again") from error
     except (AttributeError, KeyError, TypeError, OverflowError) as error:

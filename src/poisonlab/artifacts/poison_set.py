@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor
 
 from poisonlab.artifacts.tensors import read_tensors, write_tensors
+from poisonlab.data.image_range import check_images
 from poisonlab.errors import DataError
 
 KIND = "poison set"
 _MOST_CLASSES = 1 << 31
+_NAMED_CLASSES = 3
 _GOAL = ("targets", "target_labels", "adversarial_labels", "untriggered")
 
 
@@ -77,7 +80,7 @@ class PoisonSet:
         facts: JSON-like facts about how the set was made.
 
     Raises:
-        DataError: shapes or dtypes contradict each other.
+        DataError: shapes or dtypes contradict each other, or floats lie beyond [0, 1].
     """
 
     indices: Tensor
@@ -92,6 +95,7 @@ class PoisonSet:
         count = len(self.indices)
         if self.images.dtype not in (torch.uint8, torch.float32) or self.images.ndim != 4:
             raise DataError("poison images must be (P, C, H, W) uint8, or float32 in [0, 1]")
+        check_images(self.images, "poison images")
         if self.images.numel() == 0 or not count == len(self.images) == len(self.labels) == len(self.base_images):
             raise DataError(
                 f"a poison set needs as many indices ({count}) as images ({len(self.images)}), "
@@ -127,6 +131,46 @@ class PoisonSet:
         # Written so that a NaN fails as well.
         if not self.largest_change() <= eps + tolerance:
             raise DataError(f"a poison changes a pixel by {self.largest_change():g} levels, more than eps {eps:g}")
+
+    def classes(self, class_names: Sequence[str], clean_labels: Tensor) -> dict[str, str]:
+        """Whom this set attacks, by names of classes.
+
+        Args:
+            class_names: K names.
+            clean_labels: (N,) int64 of the training rows.
+
+        Returns:
+            ``base_class``, of the images that the poisons are made of (an appended poison's own label); with a goal
+            also ``true_class``, of the targets, and ``adversarial_class``, which they are to get. More than three
+            classes are counted.
+        """
+        replaced = self.indices >= 0
+        of = {"base_class": torch.where(replaced, clean_labels[self.indices.clamp(min=0)], self.labels)}
+        if self.goal is not None:
+            of |= {"true_class": self.goal.target_labels, "adversarial_class": self.goal.adversarial_labels}
+        found = {}
+        for name, labels in of.items():
+            distinct = sorted(set(labels.tolist()))
+            several = len(distinct) > _NAMED_CLASSES
+            found[name] = f"{len(distinct)} classes" if several else " + ".join(class_names[each] for each in distinct)
+        return found
+
+    def check_change(self, clean_labels: Tensor) -> None:
+        """Check that the poisons differ from the examples they replace, in a pixel or in a label.
+
+        Args:
+            clean_labels: (N,) int64 of the training rows.
+
+        Raises:
+            DataError: they change nothing; an appended poison counts as a change.
+        """
+        replaced = self.indices >= 0
+        same = bool(replaced.all()) and torch.equal(self.labels, clean_labels[self.indices])
+        if same and self.largest_change() == 0:
+            raise DataError(
+                f"none of the {len(self.indices)} poisons changes a pixel or a label of the image that it replaces: "
+                "raise eps, which counts in levels of 1/255, or the number of steps"
+            )
 
     def save(self, path: Path) -> None:
         """Write the set as one safetensors file."""

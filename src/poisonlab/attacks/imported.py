@@ -24,4 +24,5 @@ def craft(
         target_index=settings.target_index,
         target_label=settings.target_label,
         adversarial_label=settings.adversarial_label,
+        allow_mismatch=settings.allow_mismatch,
     )

@@ -108,7 +108,7 @@ def draw_scene(dataset: ImageDataset, attacker: Attacker, settings: Settings, se
     Raises:
         SettingsError: see ``craft``.
     """
-    source_class, target_class = draw_classes(dataset.num_classes, settings, seed)
+    source_class, target_class = draw_classes(dataset, settings, seed)
     trigger = _trigger(settings.patch, dataset.image_shape)
     train_rows = class_rows(dataset, source_class, attacker.rows)[: settings.sources_train]
     test_rows = torch.nonzero(dataset.test_labels == source_class).flatten()[: settings.sources_test]
@@ -126,22 +126,28 @@ def draw_scene(dataset: ImageDataset, attacker: Attacker, settings: Settings, se
     )
 
 
-def draw_classes(classes: int, settings: Settings, seed: int) -> tuple[int, int]:
-    """Source and target class, uniform among pairs that differ, but for those that the settings fix."""
-    for name in ("source_class", "target_class"):
-        given = getattr(settings, name)
-        if given is not None and given >= classes:
-            raise SettingsError(f"{name} is {given} but there are {classes} classes: 0 to {classes - 1}")
+def draw_classes(dataset: ImageDataset, settings: Settings, seed: int) -> tuple[int, int]:
+    """Source and target class, uniform among pairs that differ, but for those that the settings fix.
+
+    Raises:
+        SettingsError: a class that the settings name does not exist, or both are the same.
+    """
+    classes = dataset.num_classes
+    fixed = {
+        name: dataset.class_number(given, name)
+        for name in ("source_class", "target_class")
+        if (given := getattr(settings, name)) is not None
+    }
+    if len(fixed) == 2 and len(set(fixed.values())) == 1:
+        same = dataset.class_names[fixed["source_class"]]
+        raise SettingsError(f"source_class and target_class are both {same!r}: name two different classes")
     rng = np.random.default_rng([seed, 3])
     source, target = (int(label) for label in rng.choice(classes, size=2, replace=False))
-    if settings.source_class is not None:
-        source = settings.source_class
-    if settings.target_class is not None:
-        target = settings.target_class
+    source, target = fixed.get("source_class", source), fixed.get("target_class", target)
     if source == target:
         # Only one of them was fixed; the other is drawn anew among the rest.
         other = int((source + 1 + rng.integers(classes - 1)) % classes)
-        source, target = (source, other) if settings.source_class is not None else (other, target)
+        source, target = (source, other) if "source_class" in fixed else (other, target)
     return source, target
 
 

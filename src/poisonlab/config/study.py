@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from poisonlab.config.ablations import Ablation, Variant, variants
 from poisonlab.config.architectures import ModelSettings
-from poisonlab.config.attacks.attack import ONE, SEVERAL, CraftedAttack
+from poisonlab.config.attacks.attack import CraftedAttack
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.convex_polytope import ConvexPolytope
 from poisonlab.config.attacks.gradient_matching import GradientMatching
@@ -33,7 +33,7 @@ from poisonlab.config.figures import Figures
 from poisonlab.config.plain_values import plain_values
 from poisonlab.config.recipes import NamedRecipe
 from poisonlab.config.rows import Row
-from poisonlab.config.types import InputPath, Name, PositiveInt, Settings
+from poisonlab.config.types import CLASS_NAME, CLASS_NUMBER, ONE, SEVERAL, InputPath, Name, PositiveInt, Settings
 from poisonlab.config.victims import Victim
 from poisonlab.errors import SettingsError
 
@@ -489,7 +489,7 @@ def _is_tag(part: str) -> bool:
 @cache
 def _tags() -> frozenset[str]:
     """Every value of a field that tells the members of a union apart."""
-    found = {ONE, SEVERAL}
+    found = {ONE, SEVERAL, CLASS_NUMBER, CLASS_NAME}
     for definition in _schema().get("$defs", {}).values():
         for field in ("source", "name", "method"):
             values = definition.get("properties", {}).get(field, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from os.path import expanduser
@@ -10,10 +11,13 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     SerializationInfo,
     SerializerFunctionWrapHandler,
+    Tag,
     model_serializer,
     model_validator,
 )
@@ -84,11 +88,41 @@ def _plain_types(annotation: Any) -> Iterator[Any]:
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=60)]
 """A name that becomes part of a file name: lower-case letters, digits, dots and dashes."""
 
-Levels = Annotated[float, Field(ge=0, le=255)]
-"""An intensity in units of 1/255 (pixel levels)."""
+_LEVELS = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*/\s*255\s*")
 
-PositiveLevels = Annotated[float, Field(gt=0, le=255)]
-"""A positive intensity in units of 1/255 (pixel levels)."""
+
+def from_text(value: Any) -> Any:
+    """The number of levels in a text such as "8/255"; any other value as it is."""
+    if isinstance(value, str) and (found := _LEVELS.fullmatch(value)):
+        return float(found[1])
+    return value
+
+
+def below_one_level(value: float) -> str:
+    """Says that a bound is too small, and the cure, as part of a sentence."""
+    levels = value * 255
+    # 8/255 is most often written with a few digits.
+    meant = f"{round(levels) if abs(levels - round(levels)) < 0.1 and round(levels) else levels:.4g}"
+    return f'{value:g} is less than one level: bounds count in levels of 1/255, so write {meant} or "{meant}/255"'
+
+
+_LEAST = 1.0
+
+
+def _one_level(value: float) -> float:
+    if value < _LEAST:
+        raise ValueError(below_one_level(value))
+    return value
+
+
+PositiveLevels = Annotated[float, Field(gt=0, le=255), BeforeValidator(from_text)]
+"""A positive intensity in units of 1/255 (pixel levels), as a number or as a text such as "8/255"."""
+
+WholeLevel = Annotated[PositiveLevels, AfterValidator(_one_level)]
+"""An intensity of at least one level: anything less was most likely meant in units of the [0, 1] pixel range."""
+
+ShortText = Annotated[str, Field(min_length=1, max_length=200)]
+"""A name inside a file, such as that of a column."""
 
 PositiveInt = Annotated[int, Field(gt=0, le=1_000_000_000)]
 """A count that any product of a few of them can still be reckoned with."""
@@ -116,5 +150,32 @@ def _without_braces(path: str) -> str:
     return path
 
 
+ONE, SEVERAL = "one name", "several names"
+
+
+def one_or_several(value: object) -> str:
+    """Which of the two a value was meant as, so that a mistake is reported for that one."""
+    return ONE if isinstance(value, str) else SEVERAL
+
+
+CLASS_NUMBER, CLASS_NAME = "class number", "class name"
+
+
+def _number_or_name(value: object) -> str:
+    return CLASS_NAME if isinstance(value, str) else CLASS_NUMBER
+
+
+ClassLabel = Annotated[
+    Annotated[int, Field(ge=0), Tag(CLASS_NUMBER)] | Annotated[ShortText, Tag(CLASS_NAME)],
+    Discriminator(_number_or_name),
+]
+"""A class of the dataset, by its name (a text) or by its number from 0 in the order of the dataset's classes."""
+
 InputPath = Annotated[FilePath, AfterValidator(_without_braces)]
 """The path of a file that a rule of the workflow has as its input."""
+
+InputPaths = Annotated[
+    Annotated[InputPath, Tag(ONE)] | Annotated[tuple[InputPath, ...], Field(min_length=1), Tag(SEVERAL)],
+    Discriminator(one_or_several),
+]
+"""A path or a list of paths."""

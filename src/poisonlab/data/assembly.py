@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from poisonlab.config.data.source import FileDataset
-from poisonlab.data.dataset import ImageDataset, channel_statistics
+from poisonlab.data.dataset import ImageDataset, channel_statistics, empty_classes
 from poisonlab.errors import DataError
 
 
@@ -56,6 +56,14 @@ def assemble(
                 f"{len(class_names)} classes: "
                 f"renumber the labels 0 ... {len(class_names) - 1} or correct the class names"
             )
+    present = torch.bincount(train_labels, minlength=len(class_names))
+    if bool((present == 0).any()):
+        raise DataError(f"{where}: {empty_classes(present, class_names)}")
+    if settings.train_limit is not None and settings.train_limit < len(class_names):
+        raise DataError(
+            f"{where}: train_limit {settings.train_limit} leaves some of the {len(class_names)} classes without a "
+            f"training image: raise it to at least {len(class_names)}"
+        )
     if settings.train_limit is not None:
         rows = _balanced_rows(train_labels, class_names, settings.train_limit, settings.subset_seed, 0, where)
         train_images, train_labels = train_images[rows], train_labels[rows]

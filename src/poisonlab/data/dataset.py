@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from poisonlab.config.validation import Validation
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, SettingsError
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class ImageDataset:
                 f"train images are {tuple(self.train_images.shape[1:])} but test images are "
                 f"{tuple(self.test_images.shape[1:])}: both splits need the same (C, H, W)"
             )
+        counts = torch.bincount(self.train_labels, minlength=self.num_classes)
+        if bool((counts == 0).any()):
+            raise DataError(empty_classes(counts, self.class_names))
         channels = self.train_images.shape[1]
         if len(self.mean) != channels or len(self.std) != channels:
             raise DataError(f"mean and std need {channels} values, one per channel")
@@ -57,10 +61,39 @@ class ImageDataset:
         # Written so that a NaN fails as well.
         if not all(value > 0 for value in self.std):
             raise DataError("std must be positive in every channel: is a channel constant?")
+        check_statistics(self.mean, self.std)
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def class_number(self, named: int | str, what: str) -> int:
+        """The label of a class that is given by its name or number.
+
+        Args:
+            named: a text is a name, even one of digits.
+            what: who names it, for messages.
+
+        Raises:
+            SettingsError: there is no such class, or a number is another class's name.
+        """
+        names = self.class_names
+        if isinstance(named, str):
+            if names.count(named) != 1:
+                known = ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")
+                found = "is none" if named not in names else "is more than one"
+                raise SettingsError(f"{what} is {named!r}, which {found} of the dataset's classes {known}")
+            return names.index(named)
+        text = str(named)
+        if text in names and names.index(text) != named:
+            meant = f"class number {named} is called {names[named]!r}" if named < len(names) else "there are fewer"
+            raise SettingsError(
+                f"{what} is {named}, but {meant}, and the class called {text!r} is number {names.index(text)}: write "
+                "the name of the class that is meant, in quotes"
+            )
+        if not 0 <= named < len(names):
+            raise SettingsError(f"{what} is {named} but there are {len(names)} classes: 0 to {len(names) - 1}")
+        return named
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -85,6 +118,29 @@ def _check_split(split: str, images: Tensor, labels: Tensor, num_classes: int) -
             f"{split} labels lie in [{int(labels.min())}, {int(labels.max())}] "
             f"but there are {num_classes} classes: labels must be 0 ... {num_classes - 1}"
         )
+
+
+def empty_classes(counts: Tensor, class_names: Sequence[str]) -> str:
+    """Says which classes have no training images, by how many each has, and the cure."""
+    missing = [name for name, count in zip(class_names, counts.tolist(), strict=True) if count == 0]
+    shown = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    return (
+        f"{len(missing)} of {len(class_names)} classes have no training image ({shown}): add some, read the whole "
+        "training split, or number the classes that there are 0, 1, 2, ... without gaps"
+    )
+
+
+def check_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuse a normalisation in other units than pixels scaled to [0, 1].
+
+    Raises:
+        DataError: a mean or standard deviation lies beyond [0, 1].
+    """
+    for name, values in (("mean", mean), ("std", std)):
+        # Written so that a NaN fails as well.
+        if not all(0 <= value <= 1 for value in values):
+            shown = ", ".join(f"{value:g}" for value in values)
+            raise DataError(f"{name} is ({shown}), beyond [0, 1]: divide it by 255, for pixels are scaled to [0, 1]")
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -10,18 +10,28 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, DataWarning
 
 # A named list, because Pillow's full one holds formats that start other programs (EPS) or read other files.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _LARGEST_PIXELS = 1 << 25
+# How to bring an image upright, by its EXIF orientation; 1 is upright.
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode_all(images: Iterable[tuple[str, bytes | Path]], count: int, size: int | None, shape_cure: str) -> Tensor:
-    """Decode ``count`` images of one shape.
+    """Decode ``count`` images of one shape, upright; a ``DataWarning`` counts those that were turned.
 
     Args:
         images: where each image lies (for messages) and its encoded bytes or its file.
@@ -39,8 +49,11 @@ def decode_all(images: Iterable[tuple[str, bytes | Path]], count: int, size: int
     stacked: NDArray[np.uint8] | None = None
     first = ""
     filled = 0
+    turned: list[str] = []
     for where, source in images:
-        pixels = decode(source, where, size)
+        pixels, was_turned = _decoded(source, where, size)
+        if was_turned:
+            turned.append(where)
         if stacked is None:
             stacked, first = np.empty((count, *pixels.shape), dtype=np.uint8), where
         if pixels.shape != stacked.shape[1:]:
@@ -54,11 +67,19 @@ def decode_all(images: Iterable[tuple[str, bytes | Path]], count: int, size: int
         filled += 1
     if stacked is None or filled < count:
         raise DataError(f"only {filled} of {count} images could be read: write the dataset again")
+    if turned:
+        warnings.warn(
+            f"{len(turned)} of {count} images say that they were taken sideways or upside down (EXIF orientation) and "
+            f"are read upright, {turned[0]} first",
+            DataWarning,
+            stacklevel=2,
+        )
     return torch.from_numpy(stacked)
 
 
 def decode(source: bytes | Path, where: str, size: int | None = None) -> NDArray[np.uint8]:
-    """Decode one image to (3, H, W) uint8, RGB; greyscale is repeated, transparency dropped.
+    """Decode one image to (3, H, W) uint8, RGB, upright by its EXIF orientation; greyscale is repeated, transparency
+    dropped.
 
     Args:
         source: the encoded bytes, or a file that holds them.
@@ -68,6 +89,11 @@ def decode(source: bytes | Path, where: str, size: int | None = None) -> NDArray
     Raises:
         DataError: the image is missing, damaged, not 8-bit or too large.
     """
+    return _decoded(source, where, size)[0]
+
+
+def _decoded(source: bytes | Path, where: str, size: int | None) -> tuple[NDArray[np.uint8], bool]:
+    """See ``decode``; and whether the image was turned."""
     # A pipe would be waited for, and a device has no end.
     if isinstance(source, Path) and not source.is_file():
         raise DataError(f"{where} is not a file: replace or remove it")
@@ -82,6 +108,7 @@ def decode(source: bytes | Path, where: str, size: int | None = None) -> NDArray
             if image.mode.startswith(("I", "F")):
                 raise DataError(f"{where} has more than 8 bits per channel: convert it to an 8-bit image")
             rgb = image.convert("RGB")
+            upright = _upright(image, rgb)
     except DataError:
         raise
     except Image.DecompressionBombError as error:
@@ -89,9 +116,21 @@ def decode(source: bytes | Path, where: str, size: int | None = None) -> NDArray
     # Which exception a decoder raises depends on the damaged byte: OSError, SyntaxError, struct.error, ...
     except Exception as error:
         raise DataError(f"{where} is not a readable image: replace or remove it") from error
+    shown = rgb if upright is None else upright
     if size is not None:
-        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(rgb).transpose(2, 0, 1)
+        shown = shown.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(shown).transpose(2, 0, 1), upright is not None
+
+
+def _upright(image: Image.Image, rgb: Image.Image) -> Image.Image | None:
+    """``rgb`` turned and mirrored as the EXIF orientation of ``image`` says; None if it is upright already."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    # Damaged metadata take no pixel away, and which exception they raise depends on the damaged byte.
+    except Exception:
+        return None
+    how = _TRANSPOSITIONS.get(orientation) if isinstance(orientation, int) else None
+    return None if how is None else rgb.transpose(how)
 
 
 def _too_large(where: str) -> DataError:

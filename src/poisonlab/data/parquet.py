@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,12 @@ from poisonlab.config.data.parquet import Parquet as Settings
 from poisonlab.data.assembly import assemble
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.decoding import decode_all
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, DataWarning
 
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "fine_label", "labels")
 _BATCH = 500
+_SHARD = re.compile(r"(?P<split>.*-|)(?P<place>[0-9]{5})-of-(?P<count>[0-9]{5})(?:-[0-9a-f]+)?\.parquet", re.DOTALL)
 
 
 def load(settings: Settings) -> ImageDataset:
@@ -34,9 +37,13 @@ def load(settings: Settings) -> ImageDataset:
         DataError: a file is missing, damaged or lacks a column, a row holds no image or label, the images
             differ in shape, class names or labels contradict each other, or a limit cannot be met.
     """
-    train_images, train_labels, train_names = _read(Path(settings.train))
-    test_images, test_labels, test_names = _read(Path(settings.test))
-    where = f"{settings.train} and {settings.test}"
+    train_files, test_files = settings.split("train"), settings.split("test")
+    if twice := sorted(set(train_files) & set(test_files)):
+        told = f"{twice[0]} is a file of both splits: accuracy is measured on images of the training"
+        warnings.warn(told, DataWarning, stacklevel=2)
+    train_images, train_labels, train_names = _split(train_files, settings)
+    test_images, test_labels, test_names = _split(test_files, settings)
+    where = f"{_named(train_files)} and {_named(test_files)}"
     if train_names is not None and test_names is not None and train_names != test_names:
         raise DataError(f"{where} name different classes: use two files of the same dataset")
     recorded = train_names if train_names is not None else test_names
@@ -53,14 +60,51 @@ def load(settings: Settings) -> ImageDataset:
     )
 
 
-def _read(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:
+def _named(files: Sequence[str]) -> str:
+    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+
+
+def _split(files: Sequence[str], settings: Settings) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:
+    """Images, labels and class names of one split, its shards one after another."""
+    _check_shards(files)
+    parts = [_read(Path(file), settings.image_column, settings.label_column) for file in files]
+    for file, (images, _, names) in zip(files, parts, strict=True):
+        if images.shape[1:] != parts[0][0].shape[1:]:
+            raise DataError(
+                f"{file} has images of {tuple(images.shape[1:])} but {files[0]} of {tuple(parts[0][0].shape[1:])}: "
+                "resize the images to one shape and write the files again"
+            )
+        if names != parts[0][2]:
+            raise DataError(f"{file} and {files[0]} name different classes: use shards of the same dataset")
+    return torch.cat([images for images, _, _ in parts]), torch.cat([labels for _, labels, _ in parts]), parts[0][2]
+
+
+def _check_shards(files: Sequence[str]) -> None:
+    """Refuse a split of which only some shards are named, by their names in the Hugging Face layout.
+
+    Raises:
+        DataError: one is missing.
+    """
+    found: dict[tuple[str, int], set[int]] = {}
+    for file in files:
+        if (shard := _SHARD.fullmatch(file)) is not None:
+            found.setdefault((shard["split"], int(shard["count"])), set()).add(int(shard["place"]))
+    for (split, count), places in found.items():
+        if missing := sorted(set(range(count)) - places):
+            raise DataError(
+                f"{files[0]} is one of {count} shards, and shard {missing[0]} is not among the files: name all of "
+                f"them in a list, or as {split}*-of-{count:05d}*.parquet"
+            )
+
+
+def _read(path: Path, image: str | None, label: str | None) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:
     """Images (N, 3, H, W) uint8, labels (N,) int64 and the class names that the file records, if any."""
     if not path.is_file():
         raise DataError(f"{path} is missing: correct the path in the config, or put the file there")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             schema, count = file.schema_arrow, file.metadata.num_rows
-            image, label = _image_column(schema, path), _label_column(schema, path)
+            image, label = _image_column(schema, path, image), _label_column(schema, path, label)
             if count == 0:
                 raise DataError(f"{path} has no rows: write it again with images")
             labels = _labels(file.read(columns=[label]).column(label), path)
@@ -80,8 +124,15 @@ def _read(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:
     return images, labels, _recorded_names(schema, label, path)
 
 
-def _image_column(schema: Any, path: Path) -> str:
+def _image_column(schema: Any, path: Path, wanted: str | None) -> str:
     fitting = [field.name for field in schema if _holds_bytes(field.type)]
+    if wanted is not None and wanted not in fitting:
+        raise DataError(
+            f"{path} has no image column {wanted!r} (struct with bytes) among {', '.join(schema.names)}: correct "
+            "image_column in the config"
+        )
+    if wanted is not None:
+        return wanted
     for name in _IMAGE_COLUMNS:
         if name in fitting:
             return name
@@ -100,15 +151,17 @@ def _holds_bytes(kind: Any) -> bool:
     return bool(pa.types.is_binary(inner) or pa.types.is_large_binary(inner))
 
 
-def _label_column(schema: Any, path: Path) -> str:
-    for name in _LABEL_COLUMNS:
+def _label_column(schema: Any, path: Path, wanted: str | None) -> str:
+    for name in _LABEL_COLUMNS if wanted is None else (wanted,):
         if name in schema.names:
             if not pa.types.is_integer(schema.field(name).type):
                 raise DataError(
                     f"{path} column {name} is {schema.field(name).type}, not integer: number the classes 0, 1, 2, ..."
                 )
             return name
-    raise DataError(f"{path} has no label column among {', '.join(schema.names)}: name the column of labels label")
+    raise DataError(
+        f"{path} has no label column among {', '.join(schema.names)}: set label_column in the config to its name"
+    )
 
 
 def _labels(column: Any, path: Path) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise as Settings
+from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.errors import DataError, PoisonlabError
 from poisonlab.models.chunks import images_at_once, in_chunks
@@ -92,8 +93,10 @@ def friendly_noise(
         (N, C, H, W) float32 on the CPU, each value within +-zeta/255. Add it and clamp to [0, 1].
 
     Raises:
+        DataError: the images are floats beyond [0, 1].
         PoisonlabError: the network's output is not finite.
     """
+    check_images(images)
     settings = settings or Settings()
     device = torch.device(device)
     if len(images) == 0:

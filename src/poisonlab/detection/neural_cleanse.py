@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poisonlab.config.detection.neural_cleanse import NeuralCleanse as Settings
+from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import pixels
 from poisonlab.detection.deployment import CleanImages, Deployment
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
@@ -141,6 +142,7 @@ class ReversedTrigger:
 
     def stamp(self, images: Tensor) -> Tensor:
         """``images`` (N, C, H, W) uint8, or float in [0, 1], under the trigger: float32 in [0, 1], on their device."""
+        check_images(images)
         return stamped(images, self.mask.to(images.device), self.pattern.to(images.device))
 
 
@@ -189,6 +191,7 @@ def reverse_trigger(
     """
     if images.ndim != 4 or len(images) == 0:
         raise DataError(f"images of shape {tuple(images.shape)}: a trigger's search needs (N, C, H, W), N at least 1")
+    check_images(images)
     settings = settings or Reversal()
     images = images.to(normalize.mean.device)
     order = generator("cpu", seed, "neural cleanse", target)
@@ -369,6 +372,7 @@ def repair(
             f"a share of {share}, {epochs} epochs, batches of {batch_size}: the share must lie in [0, 1], the epochs "
             "be 0 or more and the batches at least of 1"
         )
+    check_images(images)
     repaired = copy.deepcopy(model)
     if triggers:
         device = normalize.mean.device

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonlab.config.detection.strip import Strip as Settings
+from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import pixels
 from poisonlab.detection.deployment import CleanImages, Deployment
 from poisonlab.errors import DataError, SettingsError
@@ -137,6 +138,8 @@ def _check(images: Tensor, overlays: Tensor, count: int, convention: str, alpha:
             f"images of shape {tuple(images.shape)} and overlays of shape {tuple(overlays.shape)}: both must be "
             "(N, C, H, W) with the same C, H and W, and there must be an overlay"
         )
+    check_images(images)
+    check_images(overlays, "overlays")
     if convention not in get_args(Convention):
         raise SettingsError(f"unknown convention {convention!r}: use one of {', '.join(get_args(Convention))}")
     if count < 1 or (chunk is not None and chunk < 1):

@@ -20,9 +20,11 @@ PROVENANCE = ("device", "threads", "torch", "python", "commit", "finished", "pea
 
 _COUNTS = ("poisons_dropped", "poisons_kept", "clean_dropped", "clean_kept")
 _WHO = ("attack", "victim", "defense", "seed", "settings", "targets")
+CLASSES = ("base_class", "true_class", "adversarial_class")
+"""Whom the poisons of a seed attack, by names of classes (see ``PoisonSet.classes``)."""
 _REST = ("seconds", *_COUNTS, *PROVENANCE, "failed", "check")
-COLUMNS = (*_WHO, *_REST)
-"""Those of every file; any other column is a measure."""
+COLUMNS = (*_WHO, *CLASSES, *_REST)
+"""Those of every file; any other column is a measure. Files that were written before lack the classes."""
 _MEASURE = re.compile(r"[a-z][a-z0-9_]{0,59}")
 
 _FORMER_MEASURES = (
@@ -66,6 +68,8 @@ class Trial:
     """Digest of all settings that the outcome depends on, but for the seed."""
     failed: str = ""
     """Why there is no outcome, if its training diverged; there are no measures then."""
+    classes: Mapping[str, str] = field(default_factory=dict)
+    """Of the poisons, by the names in ``CLASSES``; what is not known, or no attack has, is absent."""
 
     def __post_init__(self) -> None:
         """Check the numbers, which come from files, and leave out measures that are nan."""
@@ -97,7 +101,7 @@ def at_first_victim(trial: Trial, first: Mapping[str, str]) -> Trial:
 def write_trials(path: Path, trials: Sequence[Trial], cards: Sequence[Mapping[str, object]]) -> None:
     """Write one line per trial, with what its run card (in the same order) says of where it ran; atomically."""
     measures = tuple(dict.fromkeys(name for trial in trials for name in trial.measures))
-    columns = (*_WHO, *measures, *_REST)
+    columns = (*_WHO, *CLASSES, *measures, *_REST)
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -105,6 +109,7 @@ def write_trials(path: Path, trials: Sequence[Trial], cards: Sequence[Mapping[st
         counts = {} if trial.found is None else {name: getattr(trial.found, name) for name in _COUNTS}
         line: dict[str, object] = {
             **{name: getattr(trial, name) for name in (*_WHO, "failed")},
+            **{name: trial.classes.get(name, "") for name in CLASSES},
             **{name: repr(value) for name, value in trial.measures.items()},
             "seconds": "" if math.isnan(trial.seconds) else repr(float(trial.seconds)),
             **counts,
@@ -157,9 +162,11 @@ def _measures(columns: tuple[str, ...], path: Path) -> tuple[str, ...]:
     if columns in (_FORMER, _OLDEST):
         return _FORMER_MEASURES
     measures = tuple(name for name in columns if name not in COLUMNS)
-    if columns != (*_WHO, *measures, *_REST) or len(set(measures)) < len(measures):
+    known = [(*_WHO, *classes, *measures, *_REST) for classes in (CLASSES, ())]
+    if columns not in known or len(set(measures)) < len(measures):
+        first = ",".join((*_WHO, *CLASSES))
         raise DamagedError(
-            path, f"it holds no trials: its columns must be {','.join(_WHO)}, then measures, then {','.join(_REST)}"
+            path, f"it holds no trials: its columns must be {first}, then measures, then {','.join(_REST)}"
         )
     if bad := [name for name in measures if not _MEASURE.fullmatch(name)]:
         raise DamagedError(path, f"it holds no trials: {bad[0][:60]!r} is no name of a measure")
@@ -188,6 +195,7 @@ def _trial(line: Mapping[str, str], columns: Sequence[str], measures: Sequence[s
         found=found,
         settings=line["settings"],
         failed=line.get("failed", ""),
+        classes={name: line[name] for name in CLASSES if line.get(name)},
     )
     # A line that somebody wrote by hand may have no check.
     if line.get("check", "") not in ("", _check(line, columns)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +11,14 @@ from torch import Tensor
 
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.data.dataset import ImageDataset
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, DataWarning
 from poisonlab.interchange import benchmark, tensors
 from poisonlab.interchange.imported_poisons import ImportedPoisons, from_poison_set
 from poisonlab.interchange.parts import plain_labels, to_levels
 from poisonlab.interchange.png_folder import png_files, read_png_folder
+from poisonlab.randomness import generator
+
+_OTHERS = 16
 
 __all__ = ["ImportedPoisons", "complete", "read_poisons"]
 
@@ -60,8 +64,9 @@ def complete(
     *,
     targeted: bool = True,
     target_index: int | None = None,
-    target_label: int | None = None,
-    adversarial_label: int | None = None,
+    target_label: int | str | None = None,
+    adversarial_label: int | str | None = None,
+    allow_mismatch: bool = False,
 ) -> PoisonSet:
     """Fill in what the import does not say, and check it against the dataset it is meant for.
 
@@ -79,16 +84,22 @@ def complete(
         dataset: the dataset the poisons are for.
         targeted: whether the set gets a goal; without one it is an attack on the accuracy as a whole.
         target_index: row of the test split that is the target; only if the import has no targets.
-        target_label: the true class of the targets, if the import has targets without labels.
-        adversarial_label: the class the attacker wants.
+        target_label: the true class of the targets, if the import has targets without labels; its number or name.
+        adversarial_label: the class the attacker wants, likewise.
+        allow_mismatch: whether most poisons may look unlike the images that they replace, see ``_check_rows``.
 
     Returns:
         A set with uint8 images; ``facts`` has the ``target_index`` if one was given.
 
     Raises:
         DataError: something is missing or contradicts the dataset: an image size, an index, a label, a target.
+        SettingsError: a class that is named does not exist.
     """
     source = imported.source
+    true = None if target_label is None else dataset.class_number(target_label, f"{source}: target_label")
+    wanted = (
+        None if adversarial_label is None else dataset.class_number(adversarial_label, f"{source}: adversarial_label")
+    )
     if tuple(imported.images.shape[1:]) != dataset.image_shape:
         raise DataError(
             f"{source}: poisons are {tuple(imported.images.shape[1:])} but the dataset's images are "
@@ -100,12 +111,15 @@ def complete(
     _check_classes("label", labels, dataset.num_classes, source)
     if not targeted and imported.targets is not None:
         raise DataError(f"{source} has targets: leave out targeted: false, or remove the targets")
+    bases = _bases(images, indices, dataset)
+    if not allow_mismatch:
+        _check_rows(images, bases, indices, labels, dataset, source)
     return PoisonSet(
         indices=indices,
         images=images,
         labels=labels,
-        base_images=_bases(images, indices, dataset),
-        goal=_goal(imported, dataset, labels, target_index, target_label, adversarial_label) if targeted else None,
+        base_images=bases,
+        goal=_goal(imported, dataset, labels, target_index, true, wanted) if targeted else None,
         facts={} if target_index is None else {"target_index": target_index},
     )
 
@@ -155,6 +169,46 @@ def _bases(images: Tensor, indices: Tensor, dataset: ImageDataset) -> Tensor:
     bases = images.clone()
     bases[replaced] = dataset.train_images[indices[replaced]]
     return bases
+
+
+def _check_rows(
+    images: Tensor, bases: Tensor, indices: Tensor, labels: Tensor, dataset: ImageDataset, source: str
+) -> None:
+    """Check that the rows count this order of the training images.
+
+    A poison is a changed version of its base, so it is nearer to that, by the mean absolute change, than to each of
+    ``_OTHERS`` images drawn at random. If the rows counted another order, a base would be a random image, and nearest
+    in one of ``_OTHERS`` + 1 cases.
+
+    Raises:
+        DataError: more than half of the poisons are nearer to another image.
+    """
+    replaced = torch.nonzero(indices >= 0).flatten()
+    if len(replaced) == 0:
+        return
+    drawn = torch.randperm(len(dataset.train_images), generator=generator("cpu", 0, "imported", "others"))[:_OTHERS]
+    others = dataset.train_images[drawn].float()
+    changes, unlike = [], 0
+    for rows in torch.split(replaced, 1000):
+        poisons = images[rows].float()
+        change = (poisons - bases[rows].float()).abs()
+        nearest = torch.stack([(poisons - other).abs().flatten(1).mean(1) for other in others]).amin(0)
+        unlike += int((change.flatten(1).mean(1) > nearest).sum())
+        changes.append((float(change.max()), float(change.mean()) * len(rows)))
+    if unlike == 0:
+        return
+    largest, mean = max(most for most, _ in changes), sum(total for _, total in changes) / len(replaced)
+    relabelled = int((labels[replaced] != dataset.train_labels[indices[replaced]]).sum())
+    found = (
+        f"{source}: {unlike} of {len(replaced)} poisons are nearer to other training images than to those that they "
+        f"replace, pixels change by up to {largest:g} levels ({mean:.0f} on average), and {relabelled} labels differ"
+    )
+    if 2 * unlike > len(replaced):
+        raise DataError(
+            f"{found}: their rows count another order of the images or another dataset; use the dataset they were made "
+            "for, or set allow_mismatch: true if they are meant to look so"
+        )
+    warnings.warn(found, DataWarning, stacklevel=3)
 
 
 def _targets(imported: ImportedPoisons, dataset: ImageDataset, target_index: int | None) -> tuple[Tensor, int | None]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonlab.config.figures import OutputStd
+from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import pixels
 from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.randomness import generator as generator_of
@@ -45,6 +46,7 @@ def output_std(
     Returns:
         (P, M) on the CPU: population standard deviation over the draws.
     """
+    check_images(images)
     per_pass = max(1, chunk // draws)
     parts = []
     for some, own in zip(torch.split(images, per_pass), torch.split(labels, per_pass), strict=True):

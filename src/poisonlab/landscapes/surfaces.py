@@ -17,6 +17,7 @@ from torch.func import functional_call, vmap
 from torch.func import grad as functional_grad
 
 from poisonlab.attacks.matching import Gradients
+from poisonlab.data.image_range import check_images
 from poisonlab.models.chunks import images_at_once, in_chunks
 
 
@@ -106,6 +107,7 @@ def training_loss_surface(
     Returns:
         (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
     """
+    check_images(images)
     places = _places(coordinates)
 
     def losses(part: slice) -> Tensor:
@@ -140,6 +142,7 @@ def weight_loss_surface(
     Returns:
         (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
     """
+    check_images(images)
     weights = {name: parameter.detach() for name, parameter in model.named_parameters() if name in directions[0]}
 
     def loss(place: Tensor) -> Tensor:
@@ -177,6 +180,7 @@ def matching_loss_surface(
     Returns:
         (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
     """
+    check_images(image, "the image")
     weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     buffers = dict(model.named_buffers())
 

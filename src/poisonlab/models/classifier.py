@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from poisonlab.data.dataset import check_statistics
 from poisonlab.errors import SettingsError
 
 
@@ -59,13 +60,18 @@ class FrozenFeatures(Classifier):
 
 
 class Normalize(nn.Module):
-    """Subtract a per-channel mean and divide by a per-channel standard deviation; images (B, C, H, W) in [0, 1]."""
+    """Subtract a per-channel mean and divide by a per-channel standard deviation; images (B, C, H, W) in [0, 1].
+
+    Raises:
+        DataError: a mean or standard deviation lies beyond [0, 1], the range of the pixels.
+    """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
+        check_statistics(mean, std)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import pixels
 from poisonlab.models.chunks import images_at_once, in_chunks, shape_of
 from poisonlab.models.classifier import Normalize, logits
@@ -26,8 +27,10 @@ def outputs_of(network: nn.Module, normalize: Normalize, images: Tensor, chunk: 
     eval mode, unaugmented; ``chunk`` images at once, by their size if not given.
 
     Raises:
+        DataError: the images are floats beyond [0, 1].
         TooLittleMemoryError: one image is too large for the network and the memory.
     """
+    check_images(images)
     device = normalize.mean.device
     network.eval()
 

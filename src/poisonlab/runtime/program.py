@@ -7,11 +7,12 @@ import contextlib
 import gc
 import io
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from poisonlab.errors import DamagedError, PoisonlabError, SettingsError, is_out_of_memory
+from poisonlab.errors import DamagedError, DataWarning, PoisonlabError, SettingsError, is_out_of_memory
 from poisonlab.provenance import parse
 from poisonlab.runtime.clock import Clock
 from poisonlab.runtime.setting_aside import deal_with
@@ -32,6 +33,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     if "triton" not in sys.modules:
         gc.freeze()
     sys.stderr = _Heedless(sys.stderr)
+    warnings.simplefilter("always", DataWarning)
+    warnings.formatwarning = _formatted
     clock = Clock(sys.argv[1:])
     try:
         main(sys.argv[1:])
@@ -57,6 +60,16 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         # Torch's of a GPU; the CPU's allocator has no exception type of its own.
         on_gpu = type(error).__name__ == "OutOfMemoryError"
         fail(OUT_OF_MEMORY_ON_GPU if on_gpu else OUT_OF_MEMORY)
+
+
+def _formatted(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+    """A warning about data as one line without the place in the code."""
+    if issubclass(category, DataWarning):
+        return f"warning: {' '.join(str(message).split())}\n"
+    return _FORMATTED(message, category, *place, **more)
+
+
+_FORMATTED = warnings.formatwarning
 
 
 class _Heedless(io.TextIOBase):

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.augmentation import augment
+from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.errors import DivergedError, PoisonlabError, SettingsError
 from poisonlab.models.chunks import images_at_once, in_chunks, memory_for, shape_of
@@ -84,10 +85,13 @@ def train(
 
     Raises:
         DivergedError: the loss or a weight became NaN or infinite; epoch and batch are named.
+        DataError: images are floats beyond [0, 1].
         SettingsError: a defense needs a validation set and there is none.
         PoisonlabError: the defenses dropped every example.
     """
     _check_validation(defenses, validation)
+    for images in (data.images, *([] if validation is None else [validation.images])):
+        check_images(images, "images to train on")
     device = next(model.parameters()).device
     for defense in defenses:
         recipe = defense.schedule(recipe)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from poisonlab.config.measures import (
     ACCURACY,
@@ -18,19 +18,22 @@ from poisonlab.config.measures import (
     UNTRIGGERED_SUCCESS,
     Measure,
 )
-from poisonlab.config.types import Fraction, InputPath, Name, PositiveLevels, Settings
+from poisonlab.config.types import (
+    ONE,
+    SEVERAL,
+    Fraction,
+    InputPath,
+    Name,
+    PositiveLevels,
+    Settings,
+    below_one_level,
+    one_or_several,
+)
 from poisonlab.errors import SettingsError
-
-ONE, SEVERAL = "one name", "several names"
-
-
-def _one_or_several(value: object) -> str:
-    return ONE if isinstance(value, str) else SEVERAL
-
 
 Names = Annotated[
     Annotated[Name, Tag(ONE)] | Annotated[tuple[Name, ...], Field(min_length=1), Tag(SEVERAL)],
-    Discriminator(_one_or_several),
+    Discriminator(one_or_several),
 ]
 """A name or a list of names; a mistake is reported for the one that was meant."""
 
@@ -131,6 +134,15 @@ class CraftedAttack(Attack):
     """Bound on every pixel's change, in levels of 1/255 (xi in FRIENDS)."""
     precision: Literal["uint8", "float32"] = "uint8"
     """Whether poisons are shipped as 8-bit images."""
+
+    @model_validator(mode="after")
+    def _check_bound(self) -> CraftedAttack:
+        if self.precision == "uint8" and self.eps < 1:
+            raise ValueError(
+                f"attack {self.name!r}: eps {below_one_level(self.eps)} (less than a level "
+                "changes no 8-bit pixel: it would need precision: float32)"
+            )
+        return self
 
     @property
     def surrogates(self) -> tuple[str, ...]:

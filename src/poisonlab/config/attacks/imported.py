@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from poisonlab.config.attacks.attack import BACKDOOR, LOW_LOSS, UNTARGETED, Attack
 from poisonlab.config.data.source import ChannelValues
 from poisonlab.config.measures import Measure
-from poisonlab.config.types import LATER, FilePath, PositiveFloat, PositiveLevels
+from poisonlab.config.types import LATER, ClassLabel, FilePath, PositiveFloat, WholeLevel
 from poisonlab.errors import SettingsError
 
 
@@ -21,7 +21,7 @@ class Imported(Attack):
     method: Literal["imported"] = "imported"
     path: FilePath
     """A file or folder; ``{seed}`` in it stands for the seed."""
-    eps: PositiveLevels | None = None
+    eps: WholeLevel | None = None
     """Bound that the poisons must keep, in levels of 1/255; not checked if not given."""
     mean: ChannelValues | None = None
     """Mean that float images were normalised with, to undo it."""
@@ -34,10 +34,13 @@ class Imported(Attack):
     """Level of the training loss that ``first_epoch`` waits for, if the poisons are not targeted."""
     target_index: Annotated[int, Field(ge=0)] | None = None
     """Row of the test split that is the target, where the files hold none."""
-    target_label: Annotated[int, Field(ge=0)] | None = None
-    """True class of the targets, where the files hold targets without it."""
-    adversarial_label: Annotated[int, Field(ge=0)] | None = None
-    """Class the attacker wants; that of the poisons if not given."""
+    target_label: ClassLabel | None = None
+    """True class of the targets, by name or number, where the files hold targets without it."""
+    adversarial_label: ClassLabel | None = None
+    """Class the attacker wants, by name or number; that of the poisons if not given."""
+    allow_mismatch: Annotated[bool, LATER] = False
+    """Whether poisons may look unlike the training images that they replace. Otherwise they are refused if most do,
+    because then their rows count another order of the images."""
 
     @model_validator(mode="after")
     def _check_path(self) -> Imported:

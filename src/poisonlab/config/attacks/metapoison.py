@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from poisonlab.config.attacks.attack import TargetedAttack
-from poisonlab.config.types import NonNegativeFloat, PositiveFloat, PositiveInt, PositiveLevels, Settings
+from poisonlab.config.types import NonNegativeFloat, PositiveFloat, PositiveInt, PositiveLevels, Settings, WholeLevel
 
 
 class Recolor(Settings):
@@ -58,7 +58,7 @@ class MetaPoison(TargetedAttack):
     lr: PositiveLevels = 200.0
     """Step of Adam, in levels of 1/255; five steps of warm-up, tenfold drops after a third and two thirds of the
     steps."""
-    init: PositiveLevels = 8.0
+    init: WholeLevel = 8.0
     """The perturbation starts uniform in [-init, init] levels, cut at the bound."""
     crafting_precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the networks' forward and backward passes while crafting."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from poisonlab.config.attacks.attack import LOW_LOSS, UNTARGETED, Attack
 from poisonlab.config.measures import Measure
-from poisonlab.config.types import Fraction, PositiveFloat
+from poisonlab.config.types import Fraction, PositiveFloat, from_text
 
 
 def grid_of(regions: int) -> tuple[int, int]:
@@ -41,7 +41,7 @@ class Regions(Attack):
     """Patches of the noise: a square number or twice one that tiles the image. RN has one per pixel, 1024 in all."""
     budget: Fraction = 1.0
     """Poisons as a fraction of the images that the victim is trained on, drawn from all classes alike."""
-    eps: Annotated[int, Field(ge=1, le=255)] = 8
+    eps: Annotated[int, Field(ge=1, le=255), BeforeValidator(from_text)] = 8
     """Every channel of a patch changes by so many whole levels of 1/255."""
     signs: Literal["both", "plus"] = "both"
     """``both``: each channel of a patch changes by -eps or +eps (the paper); ``plus``: by 0 or +eps (the authors' code

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from poisonlab.config.attacks.attack import BACKDOOR, existing
 from poisonlab.config.attacks.matching import MatchingAttack
 from poisonlab.config.measures import Measure
-from poisonlab.config.types import FilePath, PositiveInt, Settings
+from poisonlab.config.types import ClassLabel, FilePath, PositiveInt, Settings
 
 
 class Patch(Settings):
@@ -31,10 +31,10 @@ class SleeperAgent(MatchingAttack):
     method: Literal["sleeper-agent"] = "sleeper-agent"
     patch: Patch = Patch()
     """The trigger that the attacker puts on an image to have it misclassified."""
-    source_class: Annotated[int, Field(ge=0)] | None = None
-    """Class whose images are to be misclassified; drawn by the seed if not given."""
-    target_class: Annotated[int, Field(ge=0)] | None = None
-    """Class they are to get, and of the bases; drawn by the seed if not given."""
+    source_class: ClassLabel | None = None
+    """Name or number of the class whose images are to be misclassified; drawn by the seed if not given."""
+    target_class: ClassLabel | None = None
+    """The class they are to get, and of the bases; drawn by the seed if not given."""
     selection: Literal["gradient-norm", "random"] = "gradient-norm"
     """Bases: those of the target class with the largest gradients on the clean surrogate, or random ones."""
     candidates: PositiveInt | None = None

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from poisonlab.config.types import LATER, NonNegativeFloat, PositiveInt, Settings
 from poisonlab.config.validation import Validation
 
-ChannelValues = Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)]
+
+def _of_the_range(value: float) -> float:
+    if value > 1:
+        raise ValueError(
+            f"{value:g} is more than 1: statistics are of pixels scaled to [0, 1], so divide it by 255, which gives "
+            f"{value / 255:.4g}"
+        )
+    return value
+
+
+ChannelValue = Annotated[NonNegativeFloat, AfterValidator(_of_the_range)]
+ChannelValues = Annotated[tuple[ChannelValue, ...], Field(min_length=1)]
 
 
 class Source(Settings):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from poisonlab.config.types import PositiveFloat, PositiveInt, PositiveLevels, Settings
+from poisonlab.config.types import PositiveFloat, PositiveInt, Settings, WholeLevel
 
 
 class AdversarialPoisoning(Settings):
@@ -15,7 +15,7 @@ class AdversarialPoisoning(Settings):
     method: Literal["adversarial-poisoning"] = "adversarial-poisoning"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Part of the batch that is poisoned; the rest are its targets. FRIENDS: AP-0.25, AP-0.5, AP-0.75."""
-    eps: PositiveLevels = 16.0
+    eps: WholeLevel = 16.0
     """Bound on every pixel's change, in levels of 1/255."""
     steps: PositiveInt = 5
     """Steps of signed Adam on the perturbation."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from poisonlab.config.types import PositiveFloat, PositiveInt, PositiveLevels, Settings
+from poisonlab.config.types import PositiveFloat, PositiveInt, Settings, WholeLevel
 
 
 class AdversarialTraining(Settings):
     """Train on images that are perturbed to raise their own loss."""
 
     method: Literal["adversarial-training"] = "adversarial-training"
-    eps: PositiveLevels = 16.0
+    eps: WholeLevel = 16.0
     """Bound on every pixel's change, in levels of 1/255; 8 is the strength that the released code lists for this
     defense, 16 the one that it then takes unless told otherwise."""
     steps: PositiveInt = 5

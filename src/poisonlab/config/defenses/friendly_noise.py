@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from poisonlab.config.models.model import NamedModel
-from poisonlab.config.types import NonNegativeFloat, PositiveFloat, PositiveInt, PositiveLevels, Settings
+from poisonlab.config.types import NonNegativeFloat, PositiveFloat, PositiveInt, Settings, WholeLevel
 
 
 class FriendlyNoise(Settings):
@@ -16,7 +16,7 @@ class FriendlyNoise(Settings):
     method: Literal["friendly-noise"] = "friendly-noise"
     convention: Literal["paper", "released"] = "released"
     """``paper``: equation 3 as printed, projected; ``released``: the loss the authors' code minimises."""
-    zeta: PositiveLevels = 16.0
+    zeta: WholeLevel = 16.0
     """Bound on every pixel's change, in levels of 1/255."""
     steps: PositiveInt = 20
     """Steps of SGD on the noise."""
@@ -26,7 +26,7 @@ class FriendlyNoise(Settings):
     """Weight lambda of the noise's norm."""
     norm: Literal["l1", "l2", "linf"] = "l2"
     """Norm of the noise that is made large (FRIENDS, appendix A.1)."""
-    init: PositiveLevels = 8.0
+    init: WholeLevel = 8.0
     """The noise starts uniform in [-init, init] levels."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Nesterov momentum of the noise's SGD."""

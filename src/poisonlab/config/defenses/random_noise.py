@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from poisonlab.config.types import PositiveLevels, Settings
+from poisonlab.config.types import Settings, WholeLevel
 
 
 class RandomNoise(Settings):
@@ -13,7 +13,7 @@ class RandomNoise(Settings):
     method: Literal["random-noise"] = "random-noise"
     distribution: Literal["bernoulli", "uniform", "gaussian"]
     """Two values, a flat interval, or a normal distribution."""
-    mu: PositiveLevels = 16.0
+    mu: WholeLevel = 16.0
     """Magnitude in levels of 1/255: the two values +-mu, the bounds, or the standard deviation."""
     clip: bool = False
     """Clip the noisy image to [0, 1]; the released code does not."""

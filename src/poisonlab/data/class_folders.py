@@ -1,0 +1,52 @@
+"""Which class folders and image files an image folder has. No torch: the workflow lists the files before any job."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from poisonlab.errors import DataError
+
+SPLITS = ("train", "test")
+SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+)
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """A key that sorts names by the numbers in them: class2 before class10."""
+    # Texts and numbers alternate, so that no text is compared with a number.
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
+
+
+def class_folders(folder: Path) -> tuple[str, ...]:
+    """The names of a split's class folders in natural order; hidden ones are passed over.
+
+    Raises:
+        DataError: the split is missing or has no class folder.
+    """
+    try:
+        names = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{folder} is missing or not a readable folder: correct root in the config") from error
+    if not names:
+        raise DataError(f"{folder} has no class folders: put the images in {folder}/<class>/")
+    return tuple(sorted(names, key=natural))
+
+
+def image_files(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """The image files of one class, sorted by name, and how many files of each other suffix lie beside them.
+
+    Hidden files are passed over and not counted.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    try:
+        files = sorted(file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: correct its permissions") from error
+    images = [file for file in files if file.suffix.lower() in SUFFIXES]
+    return images, Counter(file.suffix.lower() for file in files if file.suffix.lower() not in SUFFIXES)

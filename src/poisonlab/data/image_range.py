@@ -1,0 +1,32 @@
+"""The check that every public function makes of the images it is given: pixels are 8-bit, or floats in [0, 1]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from poisonlab.errors import DataError
+
+_ROUNDING = 1e-5
+
+
+def check_images(images: Tensor, what: str = "images") -> None:
+    """Refuse images in other units than ``pixels`` (``poisonlab.data.training_set``) takes.
+
+    Args:
+        images: any shape, uint8 or float in [0, 1]; floats may leave the range by their rounding.
+        what: how the message calls them.
+
+    Raises:
+        DataError: another dtype, or a value beyond [0, 1] or not finite.
+    """
+    if images.dtype == torch.uint8 or images.numel() == 0:
+        return
+    if not images.is_floating_point():
+        kind = str(images.dtype).removeprefix("torch.")
+        raise DataError(f"{what} must be uint8, or float in [0, 1], not {kind}: convert them with .to(torch.uint8)")
+    lowest, highest = (float(value) for value in torch.aminmax(images.detach()))
+    # Written so that a NaN fails as well.
+    if not (lowest >= -_ROUNDING and highest <= 1 + _ROUNDING):
+        cure = "divide them by 255, or pass uint8" if lowest >= 0 and highest <= 255 else "undo their normalisation"
+        raise DataError(f"{what} must be uint8, or float in [0, 1], but lie in [{lowest:g}, {highest:g}]: {cure}")

@@ -1,0 +1,123 @@
+"""Images in other units than the lab's are refused wherever a public function takes some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.config.defenses.friendly_noise import FriendlyNoise
+from poisonlab.config.recipe import Recipe
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.image_range import check_images
+from poisonlab.data.training_set import TrainingSet
+from poisonlab.defenses.friendly_noise import friendly_noise
+from poisonlab.detection.neural_cleanse import ReversedTrigger, repair, reverse_triggers
+from poisonlab.detection.strip import entropies
+from poisonlab.errors import DataError
+from poisonlab.landscapes.output_std import output_std
+from poisonlab.landscapes.surfaces import training_loss_surface, weight_loss_surface
+from poisonlab.models.classifier import Classifier, Normalize
+from poisonlab.models.outputs import accuracy, outputs_of
+from poisonlab.training.loop import train
+
+LABELS = torch.arange(6) % 2
+
+
+def network() -> Classifier:
+    return Classifier(nn.Flatten(), nn.Linear(3 * 4 * 4, 2))
+
+
+def normalize() -> Normalize:
+    return Normalize((0.5,) * 3, (0.25,) * 3)
+
+
+def good() -> Tensor:
+    return torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def _train(images: Tensor) -> object:
+    data = TrainingSet(images, LABELS, torch.arange(6))
+    return train(network(), normalize(), data, Recipe(epochs=1, batch_size=3), seed=0)
+
+
+def _poison_set(images: Tensor) -> object:
+    bases = torch.zeros(6, 3, 4, 4, dtype=torch.uint8)
+    return PoisonSet(torch.arange(6), images, LABELS, bases)
+
+
+def _surface(images: Tensor) -> object:
+    return training_loss_surface(network(), images, LABELS, (images, images), torch.tensor([0.0, 1.0]))
+
+
+def _weights(images: Tensor) -> object:
+    return weight_loss_surface(network(), images, LABELS, ({}, {}), torch.tensor([0.0, 1.0]))
+
+
+PUBLIC: dict[str, Callable[[Tensor], object]] = {
+    "friendly_noise": lambda images: friendly_noise(network(), images, FriendlyNoise(steps=1)),
+    "outputs_of": lambda images: outputs_of(network(), normalize(), images),
+    "accuracy": lambda images: accuracy(network(), normalize(), images, LABELS),
+    "train": _train,
+    "PoisonSet": _poison_set,
+    "STRIP": lambda images: entropies(network(), normalize(), images, good(), torch.Generator(), count=1),
+    "STRIP's overlays": lambda images: entropies(network(), normalize(), good(), images, torch.Generator(), count=1),
+    "Neural Cleanse": lambda images: (
+        reverse_triggers(network(), normalize(), images, 0, seed=0)
+        + reverse_triggers(network(), normalize(), images, 1, seed=0)
+    ),
+    "repair": lambda images: repair(network(), normalize(), images, LABELS, [], seed=0),
+    "stamp": lambda images: ReversedTrigger(0, torch.ones(1, 4, 4), torch.ones(3, 4, 4), 1.0, 1.0).stamp(images),
+    "output_std": lambda images: output_std(network(), images, LABELS, (1.0,), 1, torch.Generator()),
+    "training_loss_surface": _surface,
+    "weight_loss_surface": _weights,
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_function_checks_the_range(name: str) -> None:
+    PUBLIC[name](good())
+    for wrong, cure in (
+        (good() * 255, "divide them by 255"),
+        (good() - 0.5, "undo their normalisation"),
+        (torch.full_like(good(), torch.nan), "lie in"),
+    ):
+        with pytest.raises(DataError, match=cure):
+            PUBLIC[name](wrong)
+
+
+def test_integers_that_are_no_pixels_are_refused() -> None:
+    with pytest.raises(DataError, match=r"not int64: convert them with"):
+        check_images(torch.zeros(2, 3, 4, 4, dtype=torch.int64))
+
+
+def test_rounding_and_nothing_at_all_pass() -> None:
+    check_images(torch.tensor([-1e-7, 1 + 1e-6]))
+    check_images(torch.zeros(0, 3, 4, 4))
+
+
+@pytest.mark.parametrize(("mean", "std"), [((127.5,), (0.5,)), ((0.5,), (63.75,)), ((-0.1,), (0.5,))])
+def test_statistics_beyond_the_range_are_refused(mean: tuple[float], std: tuple[float]) -> None:
+    images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    for build in (
+        lambda: Normalize(mean, std),
+        lambda: ImageDataset(images, torch.arange(2), images, torch.arange(2), ("a", "b"), mean, std),
+    ):
+        with pytest.raises(DataError, match=r"beyond \[0, 1\]: divide it by 255"):
+            build()
+
+
+def test_poisons_that_change_nothing_are_refused() -> None:
+    bases = torch.randint(0, 256, (3, 3, 4, 4), dtype=torch.uint8)
+    clean, rows = torch.tensor([0, 1, 0, 1, 1]), torch.tensor([1, 3, 4])
+    unchanged = PoisonSet(rows, bases.clone(), clean[rows], bases)
+    with pytest.raises(DataError, match="none of the 3 poisons changes a pixel or a label"):
+        unchanged.check_change(clean)
+    PoisonSet(rows, bases.clone(), torch.tensor([1, 1, 0]), bases).check_change(clean)
+    changed = bases.clone()
+    changed[2, 0, 0, 0] ^= 1
+    PoisonSet(rows, changed, clean[rows], bases).check_change(clean)
+    PoisonSet(torch.tensor([1, 3, -1]), bases.clone(), clean[rows], bases).check_change(clean)
