@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -106,6 +107,7 @@ def complete(
     wanted = (
         None if adversarial_label is None else dataset.class_number(adversarial_label, f"{source}: adversarial_label")
     )
+    imported = _as_grey(imported, dataset)
     if tuple(imported.images.shape[1:]) != dataset.image_shape:
         raise DataError(
             f"{source}: poisons are {tuple(imported.images.shape[1:])} but the dataset's images are "
@@ -127,6 +129,23 @@ def complete(
         base_images=bases,
         goal=_goal(imported, dataset, labels, indices, target_index, true, wanted, all_to_all) if targeted else None,
         facts={} if target_index is None else {"target_index": target_index},
+    )
+
+
+def _as_grey(imported: ImportedPoisons, dataset: ImageDataset) -> ImportedPoisons:
+    """Of RGB images that are grey, for a dataset of grey images, one channel; image files are always read as RGB."""
+
+    def grey(images: Tensor | None) -> Tensor | None:
+        if images is None or images.shape[1] != 3 or not torch.equal(images, images[:, :1].expand_as(images)):
+            return images
+        return images[:, :1].contiguous()
+
+    if dataset.image_shape[0] != 1:
+        return imported
+    images = grey(imported.images)
+    assert images is not None
+    return replace(
+        imported, images=images, targets=grey(imported.targets), unpatched_targets=grey(imported.unpatched_targets)
     )
 
 
