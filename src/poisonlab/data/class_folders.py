@@ -36,6 +36,14 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(names, key=natural))
 
 
+def count_images(folder: Path) -> int | None:
+    """How many image files a split's classes have; None if it cannot be read, which the reader explains."""
+    try:
+        return sum(len(image_files(folder / name)[0]) for name in class_folders(folder))
+    except DataError:
+        return None
+
+
 def image_files(folder: Path) -> tuple[list[Path], Counter[str]]:
     """The image files of one class, sorted by name, and how many files of each other suffix lie beside them.
 
