@@ -104,6 +104,20 @@ def test_an_overlay_with_another_source_replaces_the_dataset(fresh: Checkout, tm
     assert "unknown key 'dataset.contrast' of source image-folder" in outcome.output
 
 
+def test_the_error_of_a_failed_job_stands_last_and_its_command_is_short(fresh: Checkout, tmp_path: Path) -> None:
+    study = fresh.copy(tmp_path / "study")
+    study.change_study(_set("dataset", to={"source": "npz", "path": "there.npz"}))
+    (study.path / "there.npz").write_bytes(b"no archive")
+    outcome = study.snakemake("--cores", "1")
+    assert outcome.code != 0
+    lines = outcome.output.splitlines()
+    (last,) = (place for place, line in enumerate(lines) if "dataset.log: error: there.npz is" in line)
+    assert last > max(place for place, line in enumerate(lines) if "Error in rule dataset" in line)
+    assert "snakemake --printshellcmds shows them" in outcome.output
+    assert max(map(len, lines)) < 500
+    assert outcome.output.count("scripts/dataset.py") == 1
+
+
 def test_dataset_file_that_is_missing(fresh: Checkout, tmp_path: Path) -> None:
     study = fresh.copy(tmp_path / "study")
     study.change_study(_set("dataset", to={"source": "npz", "path": "no/such.npz"}))
