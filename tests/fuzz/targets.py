@@ -539,8 +539,26 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
     curves = lambda path: read_history(path, ["train_loss", "accuracy"])  # noqa: E731
     yield "history", _bytes_target("a.json", {"": metrics}, curves, damaged, both)
     yield "json", _bytes_target("a.json", {"": metrics, "deep": b"[" * 100_000}, read_sealed, damaged, both)
-    columns = [*COLUMNS[:6], "success", "accuracy", *COLUMNS[6:]]
-    line = ["a", "net", "none", "0", "abc", "1", "1.0", "0.5", "3.5", *["1"] * 4, "cpu", *["1"] * 7, "", ""]
+    columns = [*COLUMNS[:9], "success", "accuracy", *COLUMNS[9:]]
+    line = [
+        "a",
+        "net",
+        "none",
+        "0",
+        "abc",
+        "1",
+        "dog",
+        "cat",
+        "dog",
+        "1.0",
+        "0.5",
+        "3.5",
+        *["1"] * 4,
+        "cpu",
+        *["1"] * 7,
+        "",
+        "",
+    ]
     yield "trials", _bytes_target("a.csv", {"": _csv(columns, [line])}, read_trials, damaged, _damaged_csv)
     reference = {path.name: path.read_bytes() for path in sorted((ROOT / "reference/friends").glob("*.csv"))}
     yield "published", _bytes_target("a.csv", reference, published, damaged, _damaged_csv)

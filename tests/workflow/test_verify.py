@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 from harness import STUDY, Checkout, Outcome
+from PIL import Image
+
+from poisonlab.files import file_digest
 
 pytestmark = pytest.mark.workflow
 
@@ -63,15 +66,53 @@ def test_changed_code_is_named(copied: Checkout) -> None:
 
 
 def test_a_file_without_a_record_or_a_rule_is_unknown(copied: Checkout) -> None:
-    record = copied.path / ".snakemake/metadata" / base64.urlsafe_b64encode(OTHER.encode()).decode()
-    record.unlink()
+    metrics = OTHER.replace(".safetensors", ".metrics.json")
+    for path in (OTHER, metrics):
+        (copied.path / ".snakemake/metadata" / base64.urlsafe_b64encode(path.encode()).decode()).unlink()
     stray = copied.path / Path(OTHER).with_name("seed9.safetensors")
     stray.write_text("from somewhere", encoding="utf-8")
     outcome = verify(copied)
     assert outcome.code == 2, outcome.output
     found = verdicts(outcome)
     assert found[OTHER] == ("unknown", "there is no record of how it was made")
+    # Nor is it known of what is made from it.
+    trials = "results/tables/tiny-trials.csv"
+    assert found[trials] == ("unknown", f"it was made from {metrics}, of unknown origin")
+    assert found["results/tables/tiny.csv"] == ("unknown", f"it was made from {trials}, of unknown origin")
+    assert NOISE not in found
     assert found[str(stray.relative_to(copied.path))] == ("unknown", "no rule of this study makes it")
+
+
+def test_a_changed_image_folder_is_stale_and_runs_again(fresh: Checkout, tmp_path: Path) -> None:
+    study = fresh.copy(tmp_path / "study")
+    for split in ("train", "test"):
+        for place, name in enumerate(("cat", "dog")):
+            (study.path / "photos" / split / name).mkdir(parents=True)
+            for number in range(3):
+                image = Image.new("RGB", (8, 8), (100 * place, number, 50 * place + number))
+                image.save(study.path / "photos" / split / name / f"{number}.bmp")
+                os.utime(study.path / "photos" / split / name / f"{number}.bmp", (1_700_000_000, 1_700_000_000))
+    study.change_study(lambda values: values.update(dataset={"source": "image-folder", "root": "photos"}))
+    path = "results/data/tiny.safetensors"
+
+    def made() -> str:
+        outcome = study.snakemake(path, "--cores", "1")
+        assert outcome.code == 0, outcome.output
+        assert verdicts(verify(study, "--all")) == {path: ("current", "")}
+        assert "Nothing to be done" in study.snakemake(path, "-n", "--cores", "1").output
+        return file_digest(study.path / path)
+
+    contents = [made()]
+    train = study.path / "photos" / "train"
+    for old, new in (("cat", "x"), ("dog", "cat"), ("x", "dog")):
+        (train / old).rename(train / new)
+    for change in (lambda: None, (train / "cat" / "0.bmp").unlink):
+        change()
+        outcome = verify(study)
+        assert outcome.code == 1, outcome.output
+        assert verdicts(outcome) == {path: ("stale", "contents changed: files read by dataset")}
+        contents.append(made())
+    assert len(set(contents)) == 3
 
 
 def test_what_is_missing_is_counted_and_no_fault(copied: Checkout) -> None:

@@ -1,8 +1,9 @@
 """Say of every result whether it is current, stale (and why), damaged or of unknown origin; the exit code is the worst.
 
-0: all current. 1: some are stale. 2: some are unknown: Snakemake has no record of how they were made, or no rule of the
-study makes them. 3: some are damaged (with --deep, which reads every artifact and compares its checksum). 4: the study
-itself cannot be read. What has not been made yet is counted, and is no fault; what was set aside as damaged neither.
+0: all current. 1: some are stale. 2: some are unknown: Snakemake has no record of how they were made or of what they
+were made from, or no rule of the study makes them. 3: some are damaged (with --deep, which reads every artifact and
+compares its checksum). 4: the study itself cannot be read. What has not been made yet is counted, and is no fault; what
+was set aside as damaged neither.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from poisonlab.runtime.setting_aside import SUFFIX, set_aside
 
 CURRENT, STALE, UNKNOWN, DAMAGED, UNREADABLE = range(5)
 WORDS = {CURRENT: "current", STALE: "stale", UNKNOWN: "unknown", DAMAGED: "damaged"}
+FILES = "files read by "
+"""How ``poisonlab.graph.graph`` calls contents of files."""
 _SHOWN = 8
 
 
@@ -103,8 +106,9 @@ def explained(reason: str) -> str:
     before, now = (_params(side) for side in found.groups())
     changed = sorted({re.split("[=@]", value, maxsplit=1)[0] for value in before ^ now})
     code = [name for name in changed if "/" in name]
-    other = [name for name in changed if "/" not in name]
-    parts = [_some("settings", other), _some("code", code)]
+    files = [name for name in changed if name.startswith(FILES)]
+    other = [name for name in changed if name not in (*code, *files)]
+    parts = [_some("settings", other), _some("code", code), _some("contents", files)]
     return "; ".join(part for part in parts if part) or "params changed"
 
 
@@ -125,18 +129,29 @@ def _some(what: str, names: Sequence[str]) -> str:
 
 def judge(summary: str, why: Mapping[str, str]) -> list[Verdict]:
     """One verdict per file that is there: outputs of the study, and others in its folders."""
-    verdicts = []
     records = FilePersistence(nolock=True)
     known = {line["output_file"]: line for line in lines_of(summary)}
-    for path in known:
-        if not Path(path).exists():
-            continue
-        if records._read_record(path) is None:
-            verdicts.append(Verdict(path, UNKNOWN, "there is no record of how it was made"))
-        elif path in why:
-            verdicts.append(Verdict(path, STALE, why[path]))
+    made = {path: records._read_record(path) for path in known if Path(path).exists()}
+    unknown: dict[str, str] = {}
+    for path, record in made.items():
+        if record is None:
+            unknown[path] = "there is no record of how it was made"
+        elif not record.params:
+            unknown[path] = "its record says nothing of settings and code"
+    # What was made from a file of unknown origin is of unknown origin itself.
+    while more := {
+        path: f"it was made from {source}, of unknown origin"
+        for path, record in made.items()
+        if path not in unknown and path not in why
+        for source in sorted(set(record.input or ()) & unknown.keys())[:1]
+    }:
+        unknown |= more
+    verdicts = []
+    for path in made:
+        if path in unknown:
+            verdicts.append(Verdict(path, UNKNOWN, unknown[path]))
         else:
-            verdicts.append(Verdict(path, CURRENT))
+            verdicts.append(Verdict(path, STALE, why[path]) if path in why else Verdict(path, CURRENT))
     folders = {Path(path).parent for path in known}
     strange = {file.as_posix() for folder in folders if folder.is_dir() for file in folder.iterdir() if file.is_file()}
     # Folders of several studies hold others' files, too: only names that belong to this one are judged.

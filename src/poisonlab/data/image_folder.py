@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from poisonlab.config.class_folders import SPLITS, SUFFIXES, class_folders, image_files
 from poisonlab.config.data.image_folder import ImageFolder as Settings
 from poisonlab.data.assembly import assemble
-from poisonlab.data.class_folders import SPLITS, SUFFIXES, class_folders, image_files
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.decoding import decode_all
 from poisonlab.errors import DataError, DataWarning

@@ -44,6 +44,7 @@ class Computing:
             spec(dataset=dataset.told()),
             tuple(roots("data", dataset.source)),
             dataset.source,
+            watched=(*dataset.files, *dataset.folder_files),
         )
 
     def pretrain(self, surrogate: str, seed: int, member: int) -> Job:
@@ -66,6 +67,7 @@ class Computing:
         chosen = self.study.attack(attack)
         known = _earlier(self.study, chosen)
         models = [self.study.surrogate(name).model for name in chosen.surrogates]
+        files = tuple(str(path) for path in chosen.files(seed))
         return self._job(
             "craft",
             {
@@ -75,7 +77,7 @@ class Computing:
                     for member in range(chosen.pretrained_networks)
                 ],
                 "noise": [] if known is None else [self._of(self.places.noise, Cell(*known, seed), ".safetensors")],
-                "files": [str(path) for path in chosen.files(seed)],
+                "files": files,
             },
             numbered(self._settings("craft", attack), seed=seed),
             (
@@ -85,6 +87,7 @@ class Computing:
             ),
             chosen.method,
             saves=True,
+            watched=files,
             attack=attack,
             seed=seed,
         )
@@ -168,6 +171,7 @@ class Computing:
         roots: tuple[str, ...],
         method: str,
         saves: bool = False,
+        watched: tuple[str, ...] = (),
         options: Mapping[str, Sequence[str]] | None = None,
         **wildcards: str | int,
     ) -> Job:
@@ -186,6 +190,7 @@ class Computing:
             more,
             computes=True,
             saves=saves,
+            watched=watched,
             name=name,
         )
 

@@ -11,6 +11,7 @@ from poisonlab.config.study import Study
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.graph.cells import Cell, cells_of
 from poisonlab.graph.computing import Computing
+from poisonlab.graph.contents import Contents
 from poisonlab.graph.figures import Figures
 from poisonlab.graph.job import Job
 from poisonlab.graph.places import Places
@@ -67,6 +68,7 @@ class Graph:
             "figure": self.figures.figure,
             "report": self._report.report,
         }
+        self._contents = Contents()
         self._job = cache(self._made)
         self._digests = cache(partial(code_digests, base=Path(root).resolve()))
 
@@ -95,9 +97,12 @@ class Graph:
         return self._makers[stage](**{name: int(value) if name in _NUMBERS else value for name, value in wildcards})
 
     def code(self, job: Job) -> list[str]:
-        """Digests of all code that a job runs, and the locked versions of the packages that change results."""
+        """Digests of all code that a job runs and of the files that it reads from outside, and the locked versions of
+        the packages that change results."""
         software = self._software if job.computes or job.stage == "dataset" else []
-        return [*software, *self._digests(f"workflow/scripts/{job.program}", *sorted(set(job.roots))), *job.depends]
+        contents = [f"files read by {job.stage}@{self._contents.digest(job.watched)}"] if job.watched else []
+        sources = self._digests(f"workflow/scripts/{job.program}", *sorted(set(job.roots)))
+        return [*software, *sources, *contents, *job.depends]
 
     @cached_property
     def _software(self) -> list[str]:

@@ -22,6 +22,7 @@ class Job:
         roots: the modules that the program loads by name; the digest of its code covers these and all they import.
         method: what does the work, such as an attack's method or an architecture.
         options: further options; no other result comes of them.
+        watched: files from outside whose contents the job depends on, and not just on their times.
         depends: strings that the job depends on besides settings and code, and is not told.
         computes: whether the program uses a network, and so takes a device, threads and perhaps a GPU.
         saves: whether it can be interrupted and goes on from a checkpoint.
@@ -37,6 +38,7 @@ class Job:
     roots: tuple[str, ...] = ()
     method: str = ""
     options: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    watched: tuple[str, ...] = ()
     depends: tuple[str, ...] = ()
     computes: bool = False
     saves: bool = False

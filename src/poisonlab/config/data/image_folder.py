@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from poisonlab.config.class_folders import SPLITS, class_folders, image_files
 from poisonlab.config.data.source import FileDataset
 from poisonlab.config.types import InputPath
+from poisonlab.errors import DataError
 
 
 class ImageFolder(FileDataset):
@@ -18,3 +22,17 @@ class ImageFolder(FileDataset):
     """Folder that holds ``train`` and ``test``."""
     size: Annotated[int, Field(ge=8, le=4096)] | None = None
     """Resize so that the image is size x size; without it all images must have one shape."""
+
+    @property
+    def folder_files(self) -> tuple[str, ...]:
+        """Every image file."""
+        return tuple(self._found())
+
+    def _found(self) -> Iterator[str]:
+        for split in (Path(self.root) / name for name in SPLITS):
+            try:
+                for name in class_folders(split):
+                    images, _ = image_files(split / name)
+                    yield from map(str, images or [split / name])
+            except DataError:
+                yield str(split)

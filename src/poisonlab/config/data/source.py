@@ -36,6 +36,12 @@ class Source(Settings):
         """The single files that the dataset is read from, present or not; none for generated datasets and folders."""
         return ()
 
+    @property
+    def folder_files(self) -> tuple[str, ...]:
+        """The files in folders that the dataset is read from, as they are there now; of a folder that lacks any, the
+        folder itself. None if the reader checks contents itself."""
+        return ()
+
 
 class FileDataset(Source):
     """What the sources that read files have in common."""
