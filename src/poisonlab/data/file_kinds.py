@@ -26,12 +26,14 @@ _ARCHIVES = (
 )
 
 
-def other_kind(path: Path) -> str | None:
-    """``<what the file is>: <cure>``, or None if it is of no known kind, and so may be damaged."""
+def other_kind(path: Path, expected: bytes) -> str | None:
+    """``<what the file is>: <cure>``, or None if it is of no known kind, or begins as ``expected``, and so is damaged."""
     try:
         with path.open("rb") as file:
             start = file.read(512)
     except OSError:
+        return None
+    if start.startswith(expected):
         return None
     if start.startswith(b"\x1f\x8b") and _is_idx(_unpacked(path)):
         return f"an idx file packed with gzip, as MNIST's: unpack it, read it with numpy.frombuffer, {_AS_NPZ}"

@@ -48,7 +48,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     damaged = f"{path} is damaged or not an .npz archive: copy it again or write it with numpy.savez"
     # Checked first, because np.load takes any other file for a pickle or a bare array.
     if not zipfile.is_zipfile(path):
-        kind = other_kind(path)
+        kind = other_kind(path, b"PK")
         raise DataError(damaged if kind is None else f"{path} is no .npz archive but {kind}")
     arrays = {}
     try:

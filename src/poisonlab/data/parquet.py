@@ -121,7 +121,7 @@ def _read(path: Path, image: str | None, label: str | None) -> tuple[Tensor, Ten
         raise
     # Which exception comes depends on the damaged byte: ArrowException, OSError, UnicodeDecodeError, KeyError, ...
     except Exception as error:
-        if (kind := other_kind(path)) is not None and not kind.startswith("a Parquet file"):
+        if (kind := other_kind(path, b"PAR1")) is not None:
             raise DataError(f"{path} is no parquet file but {kind}") from error
         raise DataError(f"{path} is damaged or not a parquet file: copy or download it again") from error
     return images, labels, _recorded_names(schema, label, path)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from poisonlab.config.ablations import Ablation
+from poisonlab.config.class_folders import count_images
 from poisonlab.config.data.image_folder import ImageFolder
 from poisonlab.config.rows import Row
 from poisonlab.config.scale import scale_of
 from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.victims import Victim
-from poisonlab.data.class_folders import count_images
 from poisonlab.evaluation.trials import read_trials
 from poisonlab.graph.cells import Cell, cells_of
 from poisonlab.graph.computing import Computing
