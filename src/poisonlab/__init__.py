@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from poisonlab.errors import PoisonlabError
     from poisonlab.evaluation.intervals import holm, mcnemar_exact, mean_t, wilson
     from poisonlab.models.networks import build_network, build_normalize
+    from poisonlab.models.wrapping import wrap
     from poisonlab.training.loop import train
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ __all__ = [
     "train",
     "training_set",
     "wilson",
+    "wrap",
 ]
 
 _MODULES = {
@@ -55,6 +57,7 @@ _MODULES = {
     "errors": ("PoisonlabError",),
     "evaluation.intervals": ("holm", "mcnemar_exact", "mean_t", "wilson"),
     "models.networks": ("build_network", "build_normalize"),
+    "models.wrapping": ("wrap",),
     "training.loop": ("train",),
 }
 """Where each name is defined."""

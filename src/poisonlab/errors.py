@@ -49,6 +49,23 @@ class DamagedError(DataError):
         self.why = why
 
 
+class TooLittleMemoryError(PoisonlabError):
+    """Memory ran out, of the CPU or of a GPU, in a place that names its cure."""
+
+
+_SIGNS_OF_FULL_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc", "could not create a memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: an error of Python's, of NumPy's, or of torch's on a GPU or the CPU.
+
+    Torch is not imported for it: its GPU's error is known by name, its CPU's allocator has a RuntimeError's text only.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS_OF_FULL_MEMORY)
+
+
 class DivergedError(PoisonlabError):
     """A training ended in NaN or infinity, so there is no network: an outcome, which repeats itself.
 

@@ -113,7 +113,13 @@ def test_a_study_without_noise_does_not_speak_of_it() -> None:
     [
         ({"source": "digits-on-photos", "train_size": 12345}, "digits-on-photos, 12,345 training images"),
         ({"source": "cifar100", "train_limit": 5000}, "cifar100, 5,000 training images"),
-        ({"source": "npz", "path": "x.npz"}, "npz, all training images"),
+        ({"source": "npz", "path": "x.npz"}, "npz x.npz, all training images"),
+        ({"source": "parquet", "train": "a.parquet", "test": "b.parquet"}, "parquet a.parquet, all training images"),
+        (
+            {"source": "parquet", "train": ["a0", "a1", "a2"], "test": "b", "train_limit": 70},
+            "parquet a0 and 2 more files, 70 training images",
+        ),
+        ({"source": "image-folder", "root": "photos"}, "image-folder photos, all training images"),
     ],
 )
 def test_how_many_images(dataset: dict[str, Any], text: str) -> None:

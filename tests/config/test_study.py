@@ -158,12 +158,30 @@ def test_impossible_values_name_their_key(place: tuple[str | int, ...], value: A
         (("victims", 0, "recipe", "epoch"), "epochs"),
         (("defenses", 1, "apply", 0, "zetas"), "zeta"),
         (("dataset", "contrst"), "contrast"),
+        (("surrogates", 0, "recipe", "augmentation", "flips"), "flip"),
     ],
 )
 def test_typos_get_a_suggestion(place: tuple[str | int, ...], meant: str) -> None:
     text = complaint(changed(*place, value=1))
     assert f"unknown key '{'.'.join(map(str, place))}'" in text
     assert f"did you mean '{meant}'?" in text
+
+
+def test_a_suggestion_is_a_key_of_the_same_section() -> None:
+    """``count`` and ``dropout`` are keys of detectors and networks."""
+    folder = {"source": "image-folder", "root": "data"}
+    for dataset, key in ((folder, "contrast"), (BASE["dataset"], "root")):
+        text = complaint(changed("dataset", value={**dataset, key: 1}))
+        assert f"unknown key 'dataset.{key}' of source {dataset['source']}" in text
+        assert "did you mean" not in text
+
+
+def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    study = read_study(changed("dataset", value={"source": "npz", "path": "~/data.npz"}))
+    assert study.dataset.files == ("/home/someone/data.npz",)
+    study = read_study(changed("merge", value=["~/a-trials.csv", "there/~b-trials.csv"]))
+    assert study.merge == ("/home/someone/a-trials.csv", "there/~b-trials.csv")
 
 
 def test_a_key_that_belongs_elsewhere_is_not_suggested_for_itself() -> None:

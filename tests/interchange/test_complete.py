@@ -104,9 +104,58 @@ def test_every_target_can_have_an_adversarial_label_of_its_own() -> None:
     found = complete(imported(adversarial_labels=wanted, **WITH_TARGET), dataset())
     assert found.goal is not None
     assert found.goal.adversarial_labels.tolist() == [0, 1]
-    with pytest.raises(DataError) as caught:
-        complete(imported(adversarial_labels=torch.tensor([0, 3]), **WITH_TARGET), dataset())
-    refusal(caught, "adversarial class 3 already")
+
+
+def test_targets_of_the_adversarial_class_are_left_out_with_a_warning() -> None:
+    """As of a backdoor whose whole test set is stamped."""
+    data, stamped = dataset(), pixels(12, 4)
+    there = imported(
+        targets=stamped, target_labels=data.test_labels, unpatched_targets=data.test_images, source="somewhere"
+    )
+    told = r"^somewhere: 3 of 12 targets are of their adversarial class, as class 1 \(b\), and left out"
+    with pytest.warns(DataWarning, match=told):
+        found = complete(there, data)
+    others = torch.arange(12) % 4 != 1
+    assert found.goal is not None
+    assert found.goal.untriggered is not None
+    assert torch.equal(found.goal.targets, stamped[others])
+    assert torch.equal(found.goal.untriggered, data.test_images[others])
+    assert found.goal.target_labels.tolist() == [0, 2, 3] * 3
+    assert found.goal.adversarial_labels.tolist() == [1] * 9
+    with pytest.warns(DataWarning, match="1 of 2 targets"):
+        one = complete(imported(adversarial_labels=torch.tensor([0, 3]), **WITH_TARGET), data)
+    assert one.goal is not None
+    assert one.goal.adversarial_labels.tolist() == [0]
+    with pytest.raises(DataError, match=r"all 2 targets are of class 3 \(d\), which is the adversarial class"):
+        complete(
+            imported(targets=pixels(2, 4), target_labels=torch.tensor([3, 3]), labels=torch.tensor([3, 3, 3])), data
+        )
+
+
+def test_all_to_all_takes_every_class_for_the_next() -> None:
+    data = dataset()
+    rows = torch.tensor([4, 5, 6, 7])
+    shifted = {
+        "images": data.train_images[rows] ^ 1,
+        "indices": rows,
+        "labels": torch.tensor([1, 2, 3, 0]),
+        "targets": pixels(12, 4),
+        "target_labels": data.test_labels,
+    }
+    found = complete(imported(**shifted), data, all_to_all=True)
+    assert found.goal is not None
+    assert found.labels.tolist() == [1, 2, 3, 0]
+    assert found.goal.adversarial_labels.tolist() == [1, 2, 3, 0] * 3
+    for changes, given, words in (
+        ({}, {}, ["4 different labels", "set all_to_all: true"]),
+        ({"labels": torch.tensor([1, 2, 3, 3])}, {}, ["3 different labels", "give adversarial_label"]),
+        ({"labels": torch.tensor([1, 2, 3, 3])}, {"all_to_all": True}, ["1 of 4 poisons", "leave out all_to_all"]),
+        ({}, {"all_to_all": True, "adversarial_label": 1}, ["contradict each other"]),
+        ({"adversarial_labels": torch.tensor([1])}, {"all_to_all": True}, ["contradict each other"]),
+    ):
+        with pytest.raises(DataError) as caught:
+            complete(imported(**{**shifted, **changes}), data, **given)
+        refusal(caught, "somewhere", *words)
 
 
 def test_an_untargeted_import_needs_no_target() -> None:
@@ -139,7 +188,7 @@ def test_an_untargeted_import_needs_no_target() -> None:
         ({}, {"target_label": 3}, ["target_label 3", "class 0"]),
         ({}, {"adversarial_label": 4}, ["adversarial_label is 4", "0 to 3"]),
         ({}, {"adversarial_label": -1}, ["adversarial_label is -1"]),
-        ({}, {"adversarial_label": 0}, ["adversarial class 0 already"]),
+        ({}, {"adversarial_label": 0}, ["the target is of class 0 (a)", "there is nothing to attack"]),
         ({"adversarial_labels": torch.tensor([2])}, {"adversarial_label": 1}, ["contradicts its own 2"]),
         (WITH_TARGET, {}, ["targets of its own"]),
         ({"targets": pixels(2)}, {"target_index": None}, ["target_label"]),

@@ -11,20 +11,21 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from made_poisons import HEIGHT, WIDTH, as_pil, goal, pil_pairs, pixels, poison_set, refusal
+from made_poisons import HEIGHT, WIDTH, as_pil, dataset, goal, pil_pairs, pixels, poison_set, refusal
 from PIL import Image
 
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.errors import DataError, PoisonlabError
 from poisonlab.interchange import png_folder
 from poisonlab.interchange.benchmark import read_benchmark, write_benchmark
-from poisonlab.interchange.imported import ImportedPoisons, read_poisons
+from poisonlab.interchange.imported import ImportedPoisons, complete, read_poisons
 from poisonlab.interchange.parts import to_levels
 from poisonlab.interchange.png_folder import read_png_folder, write_png_folder
 from poisonlab.interchange.setups import read_setups
@@ -98,6 +99,65 @@ def test_goals_come_back(tmp_path: Path, write: Any, name: str, wanted: list[int
     assert same(found.adversarial_labels, None if aim is None else aim.adversarial_labels)
 
 
+@pytest.mark.parametrize("targets", [1, 12])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("backdoor", [False, True], ids=["targets", "backdoor"])
+@pytest.mark.parametrize(
+    ("write", "name"), [(write_benchmark, "a"), (write_png_folder, "a"), (write_tensors_pth, "a.pth")]
+)
+def test_exports_are_the_same_attack(
+    tmp_path: Path, write: Any, name: str, backdoor: bool, channels: int, targets: int
+) -> None:
+    """Grey or not, with the targets that lack the trigger: whoever imports it gets the same poisons and goal."""
+    data = dataset()
+    if channels == 1:
+        data = replace(
+            data,
+            train_images=data.train_images[:, :1],
+            test_images=data.test_images[:, :1],
+            mean=data.mean[:1],
+            std=data.std[:1],
+        )
+    indices = torch.tensor([5, 13, 29])
+    wanted = PoisonSet(
+        indices=indices,
+        images=data.train_images[indices] ^ 1,
+        labels=torch.tensor([1, 1, 1]),
+        base_images=data.train_images[indices],
+        goal=goal(
+            targets,
+            targets=pixels(targets, 4)[:, :channels],
+            untriggered=pixels(targets, 5)[:, :channels] if backdoor else None,
+        ),
+    )
+    write(tmp_path / name, wanted)
+    found = complete(read_poisons(tmp_path / name), data)
+    assert found.goal is not None
+    assert wanted.goal is not None
+    for part in ("indices", "images", "labels", "base_images"):
+        assert same(getattr(found, part), getattr(wanted, part)), part
+    for part in ("targets", "target_labels", "adversarial_labels", "untriggered"):
+        assert same(getattr(found.goal, part), getattr(wanted.goal, part)), part
+
+
+def test_unpatched_targets_must_be_those_of_the_targets(tmp_path: Path) -> None:
+    poisons = poison_set(goal=goal(2, untriggered=pixels(2, 5)))
+    write_benchmark(tmp_path / "a", poisons)
+    (tmp_path / "a" / "unpatched.pickle").write_bytes(pickle.dumps(pil_pairs(pixels(2, 5), [2, 3])))
+    refused(lambda: read_benchmark(tmp_path / "a"), "unpatched.pickle", "other labels")
+    write_png_folder(tmp_path / "b", poisons)
+    (tmp_path / "b" / "unpatched" / "1.png").unlink()
+    refused(lambda: read_png_folder(tmp_path / "b"), "unpatched targets")
+
+
+def test_grey_floats_can_be_normalised(tmp_path: Path) -> None:
+    grey = pixels(3, 3)[:, :1]
+    torch.save(tensor_dict((grey / 255 - 0.4) / 0.2), tmp_path / "p.pth")
+    assert torch.equal(read_poisons(tmp_path / "p.pth", (0.4,), (0.2,)).images, grey)
+    refused(lambda: read_poisons(tmp_path / "p.pth", MEAN, STD), "1 channels", "3 values")
+    refused(lambda: read_poisons(tmp_path / "p.pth", (0.4,), STD), "mean has 1 values and std 3")
+
+
 def test_floats_are_rounded_to_the_nearest_level() -> None:
     assert to_levels(torch.tensor([0.0, 0.4 / 255, 0.6 / 255, 254.4 / 255, 1.0])).tolist() == [0, 0, 1, 254, 255]
 
@@ -152,11 +212,11 @@ def test_a_folder_is_written_whole_or_not_at_all(
 
 def test_what_a_format_cannot_hold_is_refused(tmp_path: Path) -> None:
     appended = poison_set(indices=torch.tensor([-1, 3, -1]))
-    grey = poison_set(images=pixels(3)[:, :1], base_images=pixels(3)[:, :1], goal=goal(targets=pixels(1)[:, :1]))
+    two = poison_set(images=pixels(3)[:, :2], base_images=pixels(3)[:, :2], goal=goal(targets=pixels(1)[:, :2]))
     for write in (write_benchmark, write_png_folder):
         refused(lambda write=write: write(tmp_path / "a", appended), "appended", ".pth")
-        refused(lambda write=write: write(tmp_path / "a", grey), "RGB")
-    refused(lambda: write_tensors_pth(tmp_path / "a.pth", grey), "RGB")
+        refused(lambda write=write: write(tmp_path / "a", two), "RGB")
+    refused(lambda: write_tensors_pth(tmp_path / "a.pth", two), "RGB")
     other = poison_set(goal=goal(adversarial_labels=torch.tensor([3])))
     refused(lambda: write_benchmark(tmp_path / "a", other), "label 1", "is 3")
     refused(lambda: write_benchmark(tmp_path / "a", poison_set(goal=None)), "needs a target")
@@ -582,7 +642,7 @@ def test_uint8_cannot_be_normalised(tmp_path: Path) -> None:
         tensor_dict(pixels(3), target=3),
         tensor_dict(pixels(3), target=(pixels(1)[0, :, :2], 1)),
         tensor_dict(pixels(3).int()),
-        tensor_dict(pixels(3)[:, :1]),
+        tensor_dict(pixels(3)[:, :2]),
         tensor_dict(pixels(3).permute(0, 2, 3, 1)),
         tensor_dict(pixels(3).float().to_sparse()),
         tensor_dict(torch.zeros(3, 3, 0, 2)),

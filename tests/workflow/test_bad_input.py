@@ -106,6 +106,33 @@ def test_file_of_an_attack_that_is_missing(change: Change, words: list[str], tmp
     assert not (study.path / "results").exists()
 
 
+def test_an_overlay_with_another_source_replaces_the_dataset(fresh: Checkout, tmp_path: Path) -> None:
+    """Of the default study's digits nothing is left that the folder would not know."""
+    study = fresh.copy(tmp_path / "study")
+    study.path.joinpath("mine.yaml").write_text("dataset: {source: image-folder, root: photos}\n", encoding="utf-8")
+    command = (study.python, "-m", "snakemake", "-n", "--cores", "1", "--configfile", "mine.yaml")
+    for more, words in (((), "dry-run"), (("--config", "dataset={source: npz, path: a.npz}"), "a.npz")):
+        outcome = study.run(*command, *more)
+        assert "unknown key" not in outcome.output
+        assert words in outcome.output
+    outcome = study.run(*command, "--config", "dataset={contrast: 0.1}")
+    assert "unknown key 'dataset.contrast' of source image-folder" in outcome.output
+
+
+def test_the_error_of_a_failed_job_stands_last_and_its_command_is_short(fresh: Checkout, tmp_path: Path) -> None:
+    study = fresh.copy(tmp_path / "study")
+    study.change_study(_set("dataset", to={"source": "npz", "path": "there.npz"}))
+    (study.path / "there.npz").write_bytes(b"no archive")
+    outcome = study.snakemake("--cores", "1")
+    assert outcome.code != 0
+    lines = outcome.output.splitlines()
+    (last,) = (place for place, line in enumerate(lines) if "dataset.log: error: there.npz is" in line)
+    assert last > max(place for place, line in enumerate(lines) if "Error in rule dataset" in line)
+    assert "snakemake --printshellcmds shows them" in outcome.output
+    assert max(map(len, lines)) < 500
+    assert outcome.output.count("scripts/dataset.py") == 1
+
+
 def test_dataset_file_that_is_missing(fresh: Checkout, tmp_path: Path) -> None:
     study = fresh.copy(tmp_path / "study")
     study.change_study(_set("dataset", to={"source": "npz", "path": "no/such.npz"}))

@@ -3,7 +3,10 @@
 import shutil
 import time
 
+from snakemake.logging import logger
+
 from poisonlab.runtime.clock import bring_to_present
+from poisonlab.runtime.failures import ShortCommands, last_errors
 from poisonlab.runtime.setting_aside import set_marked_aside
 from poisonlab.evaluation.trials import read_trials
 
@@ -38,6 +41,10 @@ if set(os.getcwd()) & set('"$`\\!{}\n'):
     raise WorkflowError(
         f"the folder {os.getcwd()!r} has a mark in its name that Snakemake cannot quote: rename it"
     )
+
+
+if not any(isinstance(each, ShortCommands) for each in logger.filters):
+    logger.addFilter(ShortCommands())
 
 
 def say(line):
@@ -75,6 +82,19 @@ def tell_of_data():
         say(line)
 
 
+def tell_of_errors():
+    """Repeat the last line of the logs that end in an error."""
+    logs = Path(graph.places.log("dataset")).parent.rglob("*.log")
+    errors = last_errors(sorted(logs), BEGUN)
+    for line in errors[:MOST_ERRORS]:
+        say(line)
+    if len(errors) > MOST_ERRORS:
+        say(f"and {len(errors) - MOST_ERRORS} more logs that end in an error")
+
+
+MOST_ERRORS = 10
+
+
 def tell_of_divergence():
     """Name the victims without an outcome: their jobs succeed, and say so in their logs only."""
     try:
@@ -106,3 +126,4 @@ onerror:
     tell_of_data()
     tell_of_damage()
     tell_of_divergence()
+    tell_of_errors()

@@ -30,8 +30,9 @@ from poisonlab.config.attacks.features import FeatureAttack
 from poisonlab.data.augmentation import augment
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels
-from poisonlab.errors import PoisonlabError
+from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.models.blocks import features_on_the_way
+from poisonlab.models.chunks import memory_for
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.evaluating import evaluating
 from poisonlab.randomness import generator, stream_seed
@@ -181,9 +182,14 @@ def features_of(network: Classifier, inputs: Tensor, blocks: Blocks = 0) -> list
     """Features (B, ...) of normalised images (B, C, H, W): those of ``blocks``, and the penultimate ones.
 
     Raises:
-        SettingsError: the network has fewer blocks.
+        SettingsError: the network has fewer blocks, or no part that gives features.
         PoisonlabError: a feature is not finite.
     """
+    if not isinstance(getattr(network, "extract", None), nn.Module):
+        raise SettingsError(
+            f"a surrogate ({type(network).__name__}) does not say which part gives its features: wrap it, "
+            "poisonlab.models.wrap(network, head=<name of its last layer>)"
+        )
     features = features_on_the_way(network, inputs, blocks)
     if not all(bool(torch.isfinite(part).all()) for part in features):
         raise PoisonlabError("a surrogate's features are not finite: has its training diverged?")
@@ -260,7 +266,8 @@ class _Crafting:
             steps = range(begun, settings.steps)
             for number in tqdm(steps, initial=begun, total=settings.steps, unit="step", disable=not progress):
                 self._seed_dropout(number)
-                losses[number], poisons.grad = self._loss_and_gradient(poisons, origin, aims, stream)
+                with memory_for(f"features of all {len(poisons)} poisons at once", "lower the attack's budget"):
+                    losses[number], poisons.grad = self._loss_and_gradient(poisons, origin, aims, stream)
                 if not bool(torch.isfinite(losses[number])):
                     raise PoisonlabError(
                         f"the feature loss is not finite at step {number}: has a surrogate's training diverged?"

@@ -24,5 +24,6 @@ def craft(
         target_index=settings.target_index,
         target_label=settings.target_label,
         adversarial_label=settings.adversarial_label,
+        all_to_all=settings.all_to_all,
         allow_mismatch=settings.allow_mismatch,
     )

@@ -30,6 +30,8 @@ from poisonlab.data.augmentation import augment
 from poisonlab.data.training_set import pixels
 from poisonlab.defenses.random_noise import random_noise
 from poisonlab.errors import PoisonlabError
+from poisonlab.models.chunks import images_at_once, in_chunks, memory_for
+from poisonlab.models.double_backward import check_twice_differentiable, twice_differentiable
 from poisonlab.models.gradient_angle import matching_loss
 from poisonlab.randomness import generator
 from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
@@ -55,10 +57,20 @@ def target_gradient(model: nn.Module, target: Tensor, label: Tensor, criterion: 
     """
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     goal = tuple(torch.zeros_like(weight) for weight in weights)
-    for images, labels in zip(torch.split(target, _CHUNK), torch.split(label, _CHUNK), strict=True):
-        loss = adversarial_loss(model(images), labels, criterion) * (len(images) / len(target))
-        for part, gradient in zip(goal, torch.autograd.grad(loss, weights), strict=True):
-            part += gradient
+
+    def gradients(part: slice) -> Gradients:
+        images = target[part]
+        logits = model(images)
+        check_twice_differentiable(model, images, logits)
+        loss = adversarial_loss(logits, label[part], criterion) * (len(images) / len(target))
+        # A network may have weights that its logits do not depend on.
+        return torch.autograd.grad(loss, weights, materialize_grads=True)
+
+    at_once = images_at_once(target, _CHUNK)
+    with twice_differentiable(model, target):
+        for some in in_chunks(gradients, len(target), at_once, "targets whose gradient is matched"):
+            for part, gradient in zip(goal, some, strict=True):
+                part += gradient
     if not any(bool(part.any()) for part in goal):
         raise PoisonlabError(
             "the target's gradient is zero, so there is nothing to match: does the surrogate already give it the "
@@ -101,12 +113,13 @@ class Matcher:
         """Matching loss (scalar) of one batch of inputs (P, C, H, W), and its gradient with respect to them."""
         inputs = inputs.detach().requires_grad_(True)
         weights = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        with self._passes(inputs.device):
-            logits = self.model(inputs)
-        loss = adversarial_loss(logits, labels, self.criterion)
-        gradients = torch.autograd.grad(loss, weights, create_graph=True)
-        matching = matching_loss(gradients, self.goal)
-        (gradient,) = torch.autograd.grad(matching, inputs)
+        with twice_differentiable(self.model, inputs):
+            with self._passes(inputs.device):
+                logits = self.model(inputs)
+            loss = adversarial_loss(logits, labels, self.criterion)
+            gradients = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+            matching = matching_loss(gradients, self.goal)
+            (gradient,) = torch.autograd.grad(matching, inputs)
         return matching.detach(), gradient
 
     def batched_loss_and_gradient(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,6 +138,7 @@ class Matcher:
             return loss, loss
 
         with ExitStack() as hooks:
+            hooks.enter_context(twice_differentiable(self.model, inputs[0]))
             if self.precision == "bfloat16":
                 hooks.enter_context(_wide_batch_norm(self.model))
             gradient, losses = vmap(functional_grad(restart_loss, has_aux=True), randomness="different")(inputs)
@@ -259,7 +273,11 @@ class _Optimisation:
         for number in range(self.number, settings.steps):
             if number > 0:
                 self._refresh(number, self._levels(delta)[0])
-            loss, delta.grad = self._loss_and_gradient(delta)
+            with memory_for(
+                f"gradients of {min(settings.batch_size, len(self.images))} poisons at once",
+                "lower the attack's batch_size or restarts_at_once",
+            ):
+                loss, delta.grad = self._loss_and_gradient(delta)
             if not bool(torch.isfinite(loss).all()):
                 raise PoisonlabError(
                     f"the matching loss is not finite at step {number}: has the surrogate's training diverged?"

@@ -34,7 +34,9 @@ from poisonlab.data.augmentation import augment
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels
 from poisonlab.errors import PoisonlabError, SettingsError
+from poisonlab.models.chunks import memory_for
 from poisonlab.models.classifier import Classifier
+from poisonlab.models.double_backward import twice_differentiable
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
 from poisonlab.training.schedule import learning_rate
@@ -201,7 +203,11 @@ class _Crafting:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * schedule(step, settings.steps)
             optimizer.zero_grad()
-            losses[step] = self._step(step)
+            with memory_for(
+                f"{settings.unroll} unrolled steps on batches of {settings.batch_size} images",
+                "lower the attack's batch_size or unroll",
+            ):
+                losses[step] = self._step(step)
             optimizer.step()
             self._project()
         return losses
@@ -302,19 +308,20 @@ class _Crafting:
         for place in range(self.settings.unroll):
             poisoned = poisons.to(device) if place == 0 else None
             batches.append(self._batch(poisoned, stream))
-        loss = unrolled_loss(
-            surrogate.model,
-            weights,
-            dict(surrogate.model.named_buffers()),
-            batches,
-            self.target,
-            self.threat.adversarial_label,
-            self.settings.unroll_lr,
-            self.settings.crafting_precision,
-            self.settings.batch_norm,
-        )
         leaves = [self.delta] if self.palette is None else [self.delta, self.palette.grid]
-        gradients = torch.autograd.grad(loss, leaves)
+        with twice_differentiable(surrogate.model, self.target):
+            loss = unrolled_loss(
+                surrogate.model,
+                weights,
+                dict(surrogate.model.named_buffers()),
+                batches,
+                self.target,
+                self.threat.adversarial_label,
+                self.settings.unroll_lr,
+                self.settings.crafting_precision,
+                self.settings.batch_norm,
+            )
+            gradients = torch.autograd.grad(loss, leaves)
         length = torch.stack([gradient.norm() for gradient in gradients]).norm()
         scale = 1.0 if self.settings.weighting == "sum" else 1 / length.clamp(min=1e-20)
         for leaf, gradient in zip(leaves, gradients, strict=True):

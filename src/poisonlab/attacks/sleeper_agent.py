@@ -31,6 +31,7 @@ from poisonlab.defenses.friendly_noise import FriendlyNoise
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier
+from poisonlab.models.double_backward import twice_differentiable
 from poisonlab.models.gradient_norms import per_sample_gradient_norms
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.defense import Defense
@@ -171,15 +172,11 @@ def select_bases(dataset: ImageDataset, attacker: Attacker, settings: Settings, 
     rows = torch.from_numpy(candidates)
     inputs = attacker.normalize(pixels(dataset.train_images[rows].to(attacker.device)))
     labels = dataset.train_labels[rows].to(attacker.device)
-    norms = torch.stack(
-        [
-            per_sample_gradient_norms(
-                surrogate.eval().requires_grad_(True), inputs, labels, precision=settings.crafting_precision
-            )
-            for surrogate in attacker.surrogates
-        ]
-    ).mean(0)
-    return rows[norms.cpu().argsort(descending=True, stable=True)[:count]].sort().values
+    norms = []
+    for surrogate in attacker.surrogates:
+        with twice_differentiable(surrogate.eval().requires_grad_(True), inputs):
+            norms.append(per_sample_gradient_norms(surrogate, inputs, labels, precision=settings.crafting_precision))
+    return rows[torch.stack(norms).mean(0).cpu().argsort(descending=True, stable=True)[:count]].sort().values
 
 
 def _trigger(patch: Patch, image_shape: tuple[int, int, int]) -> Trigger:

@@ -21,19 +21,36 @@ def natural(name: str) -> tuple[list[str | int], str]:
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
 
 
+_OTHER_NAMES = ("val", "valid", "validation")
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def class_folders(folder: Path) -> tuple[str, ...]:
-    """The names of a split's class folders in natural order; hidden ones are passed over.
+    """The names of a split's class folders in natural order; hidden ones, and macOS' own in a zip, are passed over.
 
     Raises:
         DataError: the split is missing or has no class folder.
     """
     try:
-        names = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+        names = [entry.name for entry in folder.iterdir() if entry.is_dir() and not _is_hidden(entry.name)]
     except OSError as error:
-        raise DataError(f"{folder} is missing or not a readable folder: correct root in the config") from error
+        others = [name for name in _OTHER_NAMES if folder.name == "test" and (folder.parent / name).is_dir()]
+        cure = f"rename {others[0]} to test" if others else "correct root in the config"
+        raise DataError(f"{folder} is missing or not a readable folder: {cure}") from error
     if not names:
         raise DataError(f"{folder} has no class folders: put the images in {folder}/<class>/")
     return tuple(sorted(names, key=natural))
+
+
+def count_images(folder: Path) -> int | None:
+    """How many image files a split's classes have; None if it cannot be read, which the reader explains."""
+    try:
+        return sum(len(image_files(folder / name)[0]) for name in class_folders(folder))
+    except DataError:
+        return None
 
 
 def image_files(folder: Path) -> tuple[list[Path], Counter[str]]:

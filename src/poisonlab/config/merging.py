@@ -1,9 +1,10 @@
-"""The config as the Snakefile sees it, for programs that stand beside the workflow."""
+"""Config files laid over each other, for the Snakefile and for programs that stand beside the workflow."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +30,40 @@ def merged_config(files: Sequence[str], entries: Sequence[str]) -> dict[str, Any
     from snakemake.cli import parse_config
     from snakemake.common.configfile import load_configfile
     from snakemake.exceptions import WorkflowError
-    from snakemake.utils import update_config
 
-    given: dict[str, Any] = {}
     try:
         for file in files:
             check_config_file(Path(file))
-            update_config(given, load_configfile(file))
-        update_config(given, parse_config(entries))
-        if "study" in given and "dataset" in given:
-            return given
-        config: dict[str, Any] = load_configfile(DEFAULT_CONFIG)
-        update_config(config, given)
+        layers = [*map(load_configfile, files), parse_config(entries)]
+        given = laid_over(layers)
+        alone = "study" in given and "dataset" in given
+        config = given if alone else laid_over([load_configfile(DEFAULT_CONFIG), *layers])
     except OSError as error:
         raise SettingsError(f"config: {error.filename}: {error.strerror}") from error
     except (WorkflowError, ValueError) as error:
         raise SettingsError(f"config: {' '.join(str(error).split())}") from error
+    return config
+
+
+def dataset_of(files: Sequence[Path | str], entries: Mapping[str, Any]) -> Any:
+    """The ``dataset`` of config files and of ``--config``, each laid over the ones before; see ``laid_over``."""
+    from snakemake.common.configfile import load_configfile
+
+    return laid_over([*map(load_configfile, files), entries]).get("dataset")
+
+
+def _another_source(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
+    return "source" in above and above["source"] != below.get("source")
+
+
+def laid_over(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Configs merged as Snakemake does, mappings key by key, but for ``dataset``: one of another source replaces it."""
+    from snakemake.utils import update_config
+
+    config: dict[str, Any] = {}
+    for layer in layers:
+        below, above = config.get("dataset"), layer.get("dataset")
+        if isinstance(below, Mapping) and isinstance(above, Mapping) and _another_source(below, above):
+            del config["dataset"]
+        update_config(config, copy.deepcopy(dict(layer)))
     return config

@@ -7,6 +7,9 @@ from typing import Any
 
 from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.attacks.attack import CraftedAttack
+from poisonlab.config.data.image_folder import ImageFolder
+from poisonlab.config.data.npz import Npz
+from poisonlab.config.data.parquet import Parquet
 from poisonlab.config.datasets import DatasetSettings
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.defenses.random_noise import RandomNoise
@@ -14,14 +17,20 @@ from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.victims import Victim
 
 
-def scale_of(study: Study, attacks: Sequence[AttackSettings]) -> list[str]:
-    """A sentence each on the data, the victims, the poisons and the noises of some attacks' results."""
+def scale_of(study: Study, attacks: Sequence[AttackSettings], images: int | None = None) -> list[str]:
+    """A sentence each on the data, the victims, the poisons and the noises of some attacks' results.
+
+    Args:
+        study: the study.
+        attacks: those that the results are of.
+        images: how many training images the files of the dataset hold, if that is known.
+    """
     victims = {victim.name for attack in attacks for victim in study.victims_of(attack)}
     faced = [row for row in study.defenses if any(row.faces(attack.name) for attack in attacks)]
     friendly = [defense for row in faced for defense in row.apply if isinstance(defense, FriendlyNoise)]
     random = [defense for row in faced for defense in row.apply if isinstance(defense, RandomNoise)]
     sentences = [
-        f"Data: {_data(study.dataset)}.",
+        f"Data: {_data(study.dataset, images)}.",
         f"Victims: {'; '.join(_victim(study, victim) for victim in study.victims if victim.name in victims)}.",
         f"Poisons: {'; '.join(_poisons(attack) for attack in attacks)}.",
         f"Friendly noise: {_each(map(_friendly, friendly))}." if friendly else "",
@@ -30,10 +39,23 @@ def scale_of(study: Study, attacks: Sequence[AttackSettings]) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def _data(dataset: DatasetSettings) -> str:
+def _data(dataset: DatasetSettings, images: int | None) -> str:
     # Made data has a size, files may be cut to one, a new source may have neither.
     count = getattr(dataset, "train_size", None) or getattr(dataset, "train_limit", None)
-    return f"{dataset.source}, {'all' if count is None else f'{count:,}'} training images"
+    known = f"{count:,}" if count else "all" if images is None else f"all {images:,}"
+    return f"{dataset.source}{_place(dataset)}, {known} training images"
+
+
+def _place(dataset: DatasetSettings) -> str:
+    """Where the files lie, unless the source's name says what they are."""
+    if isinstance(dataset, ImageFolder):
+        return f" {dataset.root}"
+    if isinstance(dataset, Npz):
+        return f" {dataset.path}"
+    if isinstance(dataset, Parquet):
+        first, *more = dataset.split("train")
+        return f" {first}" + (f" and {len(more)} more files" if more else "")
+    return ""
 
 
 def _victim(study: Study, victim: Victim) -> str:

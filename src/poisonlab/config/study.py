@@ -457,8 +457,9 @@ def _explain(problem: Any) -> str:
     place = _shortened(".".join(str(part) for part in problem["loc"] if not _is_tag(str(part))))
     text = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        key = str(problem["loc"][-1])
-        return f"unknown key {place!r}{_suggest(key)}"
+        *section, key = problem["loc"]
+        source = f" of source {section[1]}" if section[:1] == ["dataset"] and len(section) == 2 else ""
+        return f"unknown key {place!r}{source}{_suggest(str(key), tuple(section))}"
     if problem["type"] == "union_tag_invalid":
         chosen = problem["ctx"]
         tag = _shortened(repr(chosen["tag"]))
@@ -489,22 +490,47 @@ def _is_tag(part: str) -> bool:
 def _tags() -> frozenset[str]:
     """Every value of a field that tells the members of a union apart."""
     found = {ONE, SEVERAL, CLASS_NUMBER, CLASS_NAME}
-    for definition in Study.model_json_schema().get("$defs", {}).values():
+    for definition in _schema().get("$defs", {}).values():
         for field in ("source", "name", "method"):
             values = definition.get("properties", {}).get(field, {})
             found |= {values["const"]} if "const" in values else set(values.get("enum", ()))
     return frozenset(found)
 
 
-def _suggest(key: str) -> str:
-    # The word itself is a key of another section; whatever is longer than any key is none misspelt.
-    close = get_close_matches(key, _keys() - {key}, n=1) if len(key) <= _LONGEST else []
+def _suggest(key: str, section: tuple[str | int, ...]) -> str:
+    # Whatever is longer than any key is none misspelt.
+    close = get_close_matches(key, _keys(section), n=1) if len(key) <= _LONGEST else []
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def _keys(section: tuple[str | int, ...]) -> list[str]:
+    """The keys that a section has, found in the schema by its place in pydantic's words: keys, numbers, tags."""
+    nodes = _alternatives(_schema())
+    for part in section:
+        nodes = [inner for node in nodes for inner in _inside(node, part)]
+    return sorted({key for node in nodes for key in node.get("properties", {})})
+
+
 @cache
-def _keys() -> frozenset[str]:
-    """Every key of every section."""
-    schema = Study.model_json_schema()
-    sections = (schema, *schema.get("$defs", {}).values())
-    return frozenset(key for section in sections for key in section.get("properties", {}))
+def _schema() -> dict[str, Any]:
+    return Study.model_json_schema()
+
+
+def _alternatives(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A node of the schema, or the members of a union, without references."""
+    if "$ref" in node:
+        return _alternatives(_schema()["$defs"][node["$ref"].rpartition("/")[2]])
+    if members := [*node.get("anyOf", ()), *node.get("oneOf", ())]:
+        return [each for member in members for each in _alternatives(member)]
+    return [node]
+
+
+def _inside(node: Mapping[str, Any], part: str | int) -> list[Mapping[str, Any]]:
+    """What lies at ``part`` of a node; the node itself if that is a tag that it has."""
+    if isinstance(part, int):
+        return _alternatives(node["items"]) if "items" in node else []
+    properties = node.get("properties", {})
+    if part in properties:
+        return _alternatives(properties[part])
+    tagged = any(part == field.get("const") or part in field.get("enum", ()) for field in properties.values())
+    return [node] if tagged or part in (ONE, SEVERAL) else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
+from os.path import expanduser
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
@@ -139,8 +140,8 @@ def _path(path: str) -> str:
     return path
 
 
-FilePath = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_path)]
-"""A path, absolute or from the repository's root."""
+FilePath = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_path), AfterValidator(expanduser)]
+"""A path, absolute, from the home folder (``~``) or from the folder that the workflow runs in."""
 
 
 def _without_braces(path: str) -> str:

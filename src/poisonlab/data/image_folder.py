@@ -28,6 +28,7 @@ def load(settings: Settings) -> ImageDataset:
             images differ in shape and no ``size`` is set, or a limit cannot be met.
     """
     root = Path(settings.root)
+    _check_layout(root)
     train_classes, test_classes = (class_folders(root / split) for split in SPLITS)
     if train_classes != test_classes:
         odd = sorted(set(train_classes) ^ set(test_classes))[0]
@@ -48,6 +49,24 @@ def load(settings: Settings) -> ImageDataset:
     return assemble(*train, *test, class_names=train_classes, settings=settings, where=str(root))
 
 
+def _check_layout(root: Path) -> None:
+    """Name TinyImageNet as its zip lays it out, whose test images have no classes.
+
+    Raises:
+        DataError: it is.
+    """
+    if (root / "wnids.txt").is_file() and (root / "val" / "val_annotations.txt").is_file():
+        raise DataError(
+            f"{root} is TinyImageNet as its zip lays it out: move train/<class>/images/* to train/<class>/, rename "
+            "test, whose images have no classes, and move val/images/* to test/<class>/, by the classes in "
+            "val/val_annotations.txt"
+        )
+
+
+def _has_images(folder: Path) -> bool:
+    return folder.is_dir() and bool(image_files(folder)[0])
+
+
 def _split(folder: Path, class_names: tuple[str, ...], size: int | None, others: Counter[str]) -> tuple[Tensor, Tensor]:
     """Images (N, 3, H, W) uint8 and labels (N,) int64 of one split; counts other files in ``others``."""
     files: list[Path] = []
@@ -57,9 +76,9 @@ def _split(folder: Path, class_names: tuple[str, ...], size: int | None, others:
         others.update(passed_over)
         if not found:
             beside = f", but {', '.join(sorted(passed_over))}" if passed_over else ""
-            raise DataError(
-                f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}){beside}: add some or remove the folder"
-            )
+            below = next((inner for inner in sorted((folder / name).iterdir()) if _has_images(inner)), None)
+            cure = "add some or remove the folder" if below is None else f"move those of {below} up into it"
+            raise DataError(f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}){beside}: {cure}")
         files += found
         labels += [label] * len(found)
     images = decode_all(

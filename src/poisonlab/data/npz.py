@@ -14,6 +14,7 @@ from torch import Tensor
 from poisonlab.config.data.npz import Npz as Settings
 from poisonlab.data.assembly import assemble
 from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.file_kinds import other_kind
 from poisonlab.errors import DataError
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -47,13 +48,15 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     damaged = f"{path} is damaged or not an .npz archive: copy it again or write it with numpy.savez"
     # Checked first, because np.load takes any other file for a pickle or a bare array.
     if not zipfile.is_zipfile(path):
-        raise DataError(damaged)
+        kind = other_kind(path, b"PK")
+        raise DataError(damaged if kind is None else f"{path} is no .npz archive but {kind}")
     arrays = {}
     try:
         with np.load(path, allow_pickle=False) as archive:
             for name in _ARRAYS:
                 if name not in archive.files:
-                    raise DataError(f"{path} has no array {name}: it needs {', '.join(_ARRAYS)}")
+                    found = ", ".join(map(ascii, archive.files[:8])) or "none"
+                    raise DataError(f"{path} has no array {name} (but {found}): it needs {', '.join(_ARRAYS)}")
                 arrays[name] = _member(archive, name, path)
     except DataError:
         raise

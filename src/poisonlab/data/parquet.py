@@ -19,6 +19,7 @@ from poisonlab.config.data.parquet import Parquet as Settings
 from poisonlab.data.assembly import assemble
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.decoding import decode_all
+from poisonlab.data.file_kinds import other_kind
 from poisonlab.errors import DataError, DataWarning
 
 _IMAGE_COLUMNS = ("img", "image")
@@ -120,6 +121,8 @@ def _read(path: Path, image: str | None, label: str | None) -> tuple[Tensor, Ten
         raise
     # Which exception comes depends on the damaged byte: ArrowException, OSError, UnicodeDecodeError, KeyError, ...
     except Exception as error:
+        if (kind := other_kind(path, b"PAR1")) is not None:
+            raise DataError(f"{path} is no parquet file but {kind}") from error
         raise DataError(f"{path} is damaged or not a parquet file: copy or download it again") from error
     return images, labels, _recorded_names(schema, label, path)
 

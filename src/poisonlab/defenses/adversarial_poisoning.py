@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from poisonlab.config.defenses.adversarial_poisoning import AdversarialPoisoning as Settings
 from poisonlab.defenses.signed_adam import perturb, uncompiled
+from poisonlab.models.double_backward import twice_differentiable
 from poisonlab.models.evaluating import evaluating
 from poisonlab.models.gradient_angle import matching_loss
 from poisonlab.training.defense import Batch, Defense
@@ -45,7 +46,7 @@ class AdversarialPoisoning(Defense):
         labels, targets = batch.labels[:count], batch.images[count:]
         fake = most_frequent(labels.argmax(1) if labels.ndim == 2 else labels).expand(len(targets))
         model = uncompiled(batch.model)
-        with evaluating(model):
+        with evaluating(model), twice_differentiable(model, targets):
             goal = weight_gradient(model, targets, fake)
 
             def objective(inputs: Tensor) -> Tensor:
@@ -77,7 +78,8 @@ def weight_gradient(model: nn.Module, inputs: Tensor, labels: Tensor, create_gra
         create_graph: whether the gradient is to be differentiated again.
     """
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.autograd.grad(F.cross_entropy(model(inputs), labels), weights, create_graph=create_graph)
+    loss = F.cross_entropy(model(inputs), labels)
+    return torch.autograd.grad(loss, weights, create_graph=create_graph, materialize_grads=True)
 
 
 def build(settings: Settings, noise: Tensor | None = None) -> AdversarialPoisoning:

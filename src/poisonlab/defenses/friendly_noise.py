@@ -22,6 +22,8 @@ from poisonlab.config.defenses.friendly_noise import FriendlyNoise as Settings
 from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.models.chunks import images_at_once, in_chunks
+from poisonlab.models.classifier import logits as logits_of
 from poisonlab.randomness import generator
 from poisonlab.training.defense import Batch, Defense
 
@@ -69,7 +71,7 @@ def friendly_noise(
     *,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    chunk: int = 512,
+    chunk: int | None = None,
     precision: torch.dtype = torch.float32,
     progress: bool = False,
 ) -> Tensor:
@@ -82,7 +84,8 @@ def friendly_noise(
         settings: bound, steps, rate and convention; the defaults are FRIENDS' released ones with the paper's 20 steps.
         seed: of the noise's start.
         device: where to compute.
-        chunk: images per forward pass; bounds the memory and does not change the result beyond rounding.
+        chunk: images per forward pass, by their size if not given; bounds the memory and does not change the result
+            beyond rounding.
         precision: ``torch.bfloat16`` runs the network in mixed precision.
         progress: show a progress bar with rate and time left.
 
@@ -96,17 +99,25 @@ def friendly_noise(
     check_images(images)
     settings = settings or Settings()
     device = torch.device(device)
+    if len(images) == 0:
+        return torch.empty(images.shape)
     modes = {module: module.training for module in model.modules()}
     required = [parameter.requires_grad for parameter in model.parameters()]
     model.eval().requires_grad_(False)
     noise = torch.empty(images.shape, dtype=torch.float32)
     try:
         with tqdm(total=len(images), unit="image", desc="friendly noise", disable=not progress) as bar:
-            for start in range(0, len(images), chunk):
-                part = pixels(images[start : start + chunk].to(device))
-                begin = _start(part, start, seed, settings)
-                noise[start : start + chunk] = _optimise(model, part, begin, settings, precision).cpu()
-                bar.update(len(part))
+
+            def made(part: slice) -> Tensor:
+                inputs = pixels(images[part].to(device))
+                begin = _start(inputs, part.start, seed, settings)
+                return _optimise(model, inputs, begin, settings, precision).cpu()
+
+            start = 0
+            for some in in_chunks(made, len(images), chunk or images_at_once(images, 512), "images to make noise for"):
+                noise[start : start + len(some)] = some
+                start += len(some)
+                bar.update(len(some))
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -187,6 +198,6 @@ def _norm(noise: Tensor, norm: str) -> Tensor:
 def _log_probabilities(model: nn.Module, images: Tensor, precision: torch.dtype) -> Tensor:
     reduced = precision != torch.float32
     with torch.autocast(images.device.type, precision if reduced else torch.bfloat16, enabled=reduced):
-        logits: Tensor = model(images)
+        logits = logits_of(model(images))
     # float64 networks keep their precision; mixed precision is widened before the softmax.
     return F.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=1)

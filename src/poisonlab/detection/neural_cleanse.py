@@ -28,6 +28,7 @@ from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import pixels
 from poisonlab.detection.deployment import CleanImages, Deployment
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
+from poisonlab.models.chunks import memory_for
 from poisonlab.models.classifier import Normalize
 from poisonlab.models.evaluating import evaluating
 from poisonlab.randomness import generator, stream_seed
@@ -431,7 +432,8 @@ def deploy(
         success=settings.success,
         initial_cost=settings.initial_cost,
     )
-    triggers = reverse_triggers(network, normalize, clean.images, clean.num_classes, search, seed=seed)
+    with memory_for(f"a search on batches of {settings.batch_size} images", "lower the detector's batch_size"):
+        triggers = reverse_triggers(network, normalize, clean.images, clean.num_classes, search, seed=seed)
     norms = torch.tensor([trigger.norm for trigger in triggers], dtype=torch.float64)
     found = suspects(triggers, settings.limit)
     repaired = repair(

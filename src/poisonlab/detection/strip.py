@@ -24,6 +24,7 @@ from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import pixels
 from poisonlab.detection.deployment import CleanImages, Deployment
 from poisonlab.errors import DataError, SettingsError
+from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.models.classifier import Normalize
 from poisonlab.models.evaluating import evaluating
 from poisonlab.randomness import generator
@@ -43,7 +44,7 @@ def entropies(
     count: int = 100,
     convention: Convention = "superimpose",
     alpha: float = 1.0,
-    chunk: int = 1000,
+    chunk: int | None = None,
 ) -> Tensor:
     """Mean entropy of the predictions of each image blended with clean images.
 
@@ -56,7 +57,8 @@ def entropies(
         count: overlays per image, N in the paper; 100 there and in BackdoorBench, 20 in ART.
         convention: how image and overlay are put together; see the module.
         alpha: weight of the overlay, at least 0; of a ``blend`` at most 1.
-        chunk: blended images in memory at a time; the result does not depend on it but for rounding.
+        chunk: blended images in memory at a time, by their size if not given; the result does not depend on it but for
+            rounding.
 
     Returns:
         (N,) float64 in [0, log2 K], on the model's device: bits. Divide by log2(e) for nats.
@@ -70,12 +72,13 @@ def entropies(
     images, overlays = images.to(device), overlays.to(device)
     drawn = torch.randint(len(overlays), (len(images) * count,), generator=stream, device=stream.device).to(device)
     owner = torch.arange(len(images), device=device).repeat_interleave(count)
-    found = torch.empty(len(owner), dtype=torch.float64, device=device)
     with evaluating(model):
-        for start in range(0, len(owner), chunk):
-            part = slice(start, start + chunk)
-            mixed = blended(normalize, images[owner[part]], overlays[drawn[part]], convention, alpha)
-            found[part] = entropy(model(mixed))
+
+        def mixed(part: slice) -> Tensor:
+            inputs = blended(normalize, images[owner[part]], overlays[drawn[part]], convention, alpha)
+            return entropy(model(inputs))
+
+        found = torch.cat(list(in_chunks(mixed, len(owner), chunk or images_at_once(images), "blended images")))
     if not bool(torch.isfinite(found).all()):
         raise DataError("a prediction is not finite: has the network's training diverged?")
     return found.view(-1, count).mean(1)
@@ -129,7 +132,7 @@ def flagged(input_entropies: Tensor, limit: float) -> Tensor:
     return input_entropies < limit
 
 
-def _check(images: Tensor, overlays: Tensor, count: int, convention: str, alpha: float, chunk: int) -> None:
+def _check(images: Tensor, overlays: Tensor, count: int, convention: str, alpha: float, chunk: int | None) -> None:
     if images.ndim != 4 or images.shape[1:] != overlays.shape[1:] or len(overlays) == 0:
         raise DataError(
             f"images of shape {tuple(images.shape)} and overlays of shape {tuple(overlays.shape)}: both must be "
@@ -139,7 +142,7 @@ def _check(images: Tensor, overlays: Tensor, count: int, convention: str, alpha:
     check_images(overlays, "overlays")
     if convention not in get_args(Convention):
         raise SettingsError(f"unknown convention {convention!r}: use one of {', '.join(get_args(Convention))}")
-    if count < 1 or chunk < 1:
+    if count < 1 or (chunk is not None and chunk < 1):
         raise SettingsError(f"{count} overlays per image and {chunk} images at a time: both must be at least 1")
     if alpha < 0 or (convention == "blend" and alpha > 1):
         raise SettingsError(f"an overlay weight of {alpha}: it must be at least 0, and of a blend at most 1")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from poisonlab.config.scale import scale_of
 from poisonlab.config.study import Study
 from poisonlab.graph.figures import Figures
 from poisonlab.graph.job import Job
@@ -53,7 +52,7 @@ class Report:
             spec(
                 study=self.study.study,
                 description=self.study.description,
-                scale=scale_of(self.study, self.study.attacks),
+                scale=self.tables.scale(self.study.attacks),
                 lines=self.tables.lines(),
                 measures=self.tables.measures(self.study.attacks),
                 sections=sections,

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from poisonlab.config.ablations import Ablation
+from poisonlab.config.class_folders import count_images
+from poisonlab.config.data.image_folder import ImageFolder
 from poisonlab.config.rows import Row
 from poisonlab.config.scale import scale_of
 from poisonlab.config.study import AttackSettings, Study
@@ -198,7 +200,18 @@ class Tables:
     # --- What the programs are told ---
 
     def _described(self, attacks: Sequence[AttackSettings]) -> dict[str, Any]:
-        return {"description": self.study.description, "scale": scale_of(self.study, attacks)}
+        return {"description": self.study.description, "scale": self.scale(attacks)}
+
+    def scale(self, attacks: Sequence[AttackSettings]) -> list[str]:
+        """``scale_of`` the results of some attacks, with the number of images where files can be counted."""
+        return scale_of(self.study, attacks, self._images)
+
+    @cached_property
+    def _images(self) -> int | None:
+        dataset = self.study.dataset
+        if not isinstance(dataset, ImageFolder) or dataset.train_limit is not None:
+            return None
+        return count_images(Path(dataset.root) / "train")
 
     @property
     def _listed(self) -> list[Meeting]:

@@ -5,6 +5,7 @@
 ``base_indices.pickle``  training row of each poison, in the same order: array, list or tensor
 ``target.pickle``        (PIL image, label), or (PIL image, label, patch, [startx, starty]) for a backdoor
 ``source.pickle``        list of (patched PIL image, label), or one such pair: a backdoor's test images
+``unpatched.pickle``     list of (PIL image, label): the same images without the patch; only poisonlab writes it
 =======================  ============================================================================================
 
 A patch covers the columns from startx and the rows from starty.
@@ -34,6 +35,7 @@ POISONS = "poisons.pickle"
 INDICES = "base_indices.pickle"
 TARGET = "target.pickle"
 SOURCE = "source.pickle"
+UNPATCHED = "unpatched.pickle"
 _PROTOCOL = 4
 
 
@@ -74,10 +76,20 @@ def read_benchmark(folder: Path) -> ImportedPoisons:
 def _read_targets(folder: Path) -> _Targets | None:
     if (folder / SOURCE).exists():
         found = load(folder / SOURCE)
-        return _Targets(*parts.pairs([found] if isinstance(found, tuple) else found, _pair, str(folder / SOURCE)))
-    if (folder / TARGET).exists():
-        return _target(load(folder / TARGET), str(folder / TARGET))
-    return None
+        targets = _Targets(*parts.pairs([found] if isinstance(found, tuple) else found, _pair, str(folder / SOURCE)))
+    elif (folder / TARGET).exists():
+        targets = _target(load(folder / TARGET), str(folder / TARGET))
+    else:
+        return None
+    if (folder / UNPATCHED).exists():
+        where = str(folder / UNPATCHED)
+        unpatched, labels = parts.pairs(load(folder / UNPATCHED), _pair, where)
+        if not torch.equal(labels, targets.labels):
+            raise DataError(
+                f"{where} has other labels than the targets: it must hold the same images in the same order"
+            )
+        return _Targets(targets.images, targets.labels, unpatched)
+    return targets
 
 
 def _pair(entry: Any, where: str) -> tuple[Tensor, int]:
@@ -132,11 +144,13 @@ def write_benchmark(folder: Path, poisons: PoisonSet) -> None:
     Always written: ``poisons.pickle``, ``base_indices.pickle`` and ``target.pickle`` (the first target). With
     several targets also ``source.pickle`` with all of them, which FRIENDS and EPIC read with ``--backdoor``. Triggers
     are already on the targets, so no patch is written beside them. Indices are a list of plain integers, because an
-    array pickled by numpy 2 cannot be read by the numpy 1 those programs need. Floats are rounded to whole levels.
+    array pickled by numpy 2 cannot be read by the numpy 1 those programs need. Floats are rounded to whole levels, and
+    grey images written as RGB, which those programs expect. A backdoor's targets without the trigger stand in
+    ``unpatched.pickle``, which they pass over.
 
     Raises:
-        DataError: the folder is not empty, or the format cannot hold these poisons: greyscale, appended, without a
-            goal, or labelled with another class than the adversarial one, which readers take from the first poison.
+        DataError: the folder is not empty, or the format cannot hold these poisons: appended, without a goal, or
+            labelled with another class than the adversarial one, which readers take from the first poison.
         PoisonlabError: the folder cannot be written.
     """
     check_replacements(poisons, folder)
@@ -154,11 +168,13 @@ def write_benchmark(folder: Path, poisons: PoisonSet) -> None:
         _dump(temporary / TARGET, targets[0])
         if len(targets) > 1:
             _dump(temporary / SOURCE, targets)
+        if goal.untriggered is not None:
+            _dump(temporary / UNPATCHED, _entries(goal.untriggered, goal.target_labels))
 
 
 def _entries(images: Tensor, labels: Tensor) -> list[tuple[Image.Image, int]]:
-    pixels = parts.to_levels(images).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    return [(Image.fromarray(image), found) for image, found in zip(pixels, labels.tolist(), strict=True)]
+    levels = parts.to_levels(images).expand(-1, 3, -1, -1)
+    return [(parts.pil_image(image), found) for image, found in zip(levels, labels.tolist(), strict=True)]
 
 
 def _dump(path: Path, value: int | Sequence[Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -66,6 +67,7 @@ def complete(
     target_index: int | None = None,
     target_label: int | str | None = None,
     adversarial_label: int | str | None = None,
+    all_to_all: bool = False,
     allow_mismatch: bool = False,
 ) -> PoisonSet:
     """Fill in what the import does not say, and check it against the dataset it is meant for.
@@ -77,7 +79,10 @@ def complete(
     The adversarial label is the given one, or the import's; if neither says it, it is the label that all poisons
     carry, appended ones included, as the benchmark and FRIENDS take the first poison's. That holds for clean-label
     attacks, whose poisons come from the class the target shall be taken for. If the poisons have several labels it
-    must be given.
+    must be given, unless every class is to be taken for the next one (``all_to_all``).
+
+    Of several targets, those that are of their adversarial class are left out with a ``DataWarning``: no attack can
+    succeed or fail on them.
 
     Args:
         imported: what ``read_poisons`` returned.
@@ -86,6 +91,8 @@ def complete(
         target_index: row of the test split that is the target; only if the import has no targets.
         target_label: the true class of the targets, if the import has targets without labels; its number or name.
         adversarial_label: the class the attacker wants, likewise.
+        all_to_all: whether a target of class k is to be taken for class k + 1, and one of the last class for the first
+            (BadNets, Gu et al. 2017, section 4.1.2); poisons must be labelled so.
         allow_mismatch: whether most poisons may look unlike the images that they replace, see ``_check_rows``.
 
     Returns:
@@ -100,6 +107,7 @@ def complete(
     wanted = (
         None if adversarial_label is None else dataset.class_number(adversarial_label, f"{source}: adversarial_label")
     )
+    imported = _as_grey(imported, dataset)
     if tuple(imported.images.shape[1:]) != dataset.image_shape:
         raise DataError(
             f"{source}: poisons are {tuple(imported.images.shape[1:])} but the dataset's images are "
@@ -119,8 +127,25 @@ def complete(
         images=images,
         labels=labels,
         base_images=bases,
-        goal=_goal(imported, dataset, labels, target_index, true, wanted) if targeted else None,
+        goal=_goal(imported, dataset, labels, indices, target_index, true, wanted, all_to_all) if targeted else None,
         facts={} if target_index is None else {"target_index": target_index},
+    )
+
+
+def _as_grey(imported: ImportedPoisons, dataset: ImageDataset) -> ImportedPoisons:
+    """Of RGB images that are grey, for a dataset of grey images, one channel; image files are always read as RGB."""
+
+    def grey(images: Tensor | None) -> Tensor | None:
+        if images is None or images.shape[1] != 3 or not torch.equal(images, images[:, :1].expand_as(images)):
+            return images
+        return images[:, :1].contiguous()
+
+    if dataset.image_shape[0] != 1:
+        return imported
+    images = grey(imported.images)
+    assert images is not None
+    return replace(
+        imported, images=images, targets=grey(imported.targets), unpatched_targets=grey(imported.unpatched_targets)
     )
 
 
@@ -128,21 +153,64 @@ def _goal(
     imported: ImportedPoisons,
     dataset: ImageDataset,
     labels: Tensor,
+    indices: Tensor,
     target_index: int | None,
     target_label: int | None,
     adversarial_label: int | None,
+    all_to_all: bool,
 ) -> Goal:
     source = imported.source
     targets, true_label = _targets(imported, dataset, target_index)
     target_labels = _target_labels(imported, len(targets), true_label, target_label)
-    aims = _adversarial_labels(imported, labels, adversarial_label).expand(len(targets)).clone()
     _check_classes("target label", target_labels, dataset.num_classes, source)
+    relabelled = _relabelled_as_next(labels, indices, dataset)
+    if all_to_all:
+        if adversarial_label is not None or imported.adversarial_labels is not None:
+            raise DataError(f"{source}: all_to_all and an adversarial label contradict each other: leave one out")
+        if odd := int((~relabelled).sum()):
+            raise DataError(
+                f"{source}: {odd} of {len(relabelled)} poisons that replace a training image do not have the label of "
+                "the class after its own: leave out all_to_all, and give adversarial_label"
+            )
+        aims = (target_labels + 1) % dataset.num_classes
+    else:
+        next_one = len(relabelled) > 0 and bool(relabelled.all())
+        aims = _adversarial_labels(imported, labels, adversarial_label, next_one).expand(len(targets)).clone()
     _check_classes("adversarial label", aims, dataset.num_classes, source)
-    if len(same := aims[aims == target_labels]):
+    return _attackable(Goal(targets, target_labels, aims, imported.unpatched_targets), dataset, source)
+
+
+def _relabelled_as_next(labels: Tensor, indices: Tensor, dataset: ImageDataset) -> Tensor:
+    """(R,) bool, of the poisons that replace an image: whether they are labelled with the class after its own."""
+    replaced = indices >= 0
+    return labels[replaced] == (dataset.train_labels[indices[replaced]] + 1) % dataset.num_classes
+
+
+def _attackable(goal: Goal, dataset: ImageDataset, source: str) -> Goal:
+    """The targets that are not of their adversarial class.
+
+    Raises:
+        DataError: there is none.
+    """
+    kept = goal.adversarial_labels != goal.target_labels
+    left_out = len(kept) - int(kept.sum())
+    if left_out == 0:
+        return goal
+    first = int(goal.adversarial_labels[~kept][0])
+    named = f"class {first} ({dataset.class_names[first]})"
+    if left_out == len(kept):
         raise DataError(
-            f"{source}: a target is of the adversarial class {int(same[0])} already: give another adversarial label"
+            f"{source}: {'the target is' if len(kept) == 1 else f'all {len(kept)} targets are'} of {named}, which is "
+            "the adversarial class: there is nothing to attack; check the targets, their labels and adversarial_label"
         )
-    return Goal(targets, target_labels, aims, imported.unpatched_targets)
+    warnings.warn(
+        f"{source}: {left_out} of {len(kept)} targets are of their adversarial class, as {named}, and left out: no "
+        "attack can succeed on them",
+        DataWarning,
+        stacklevel=3,
+    )
+    untriggered = None if goal.untriggered is None else goal.untriggered[kept]
+    return Goal(goal.targets[kept], goal.target_labels[kept], goal.adversarial_labels[kept], untriggered)
 
 
 def _indices(imported: ImportedPoisons, rows: int) -> Tensor:
@@ -243,7 +311,7 @@ def _target_labels(imported: ImportedPoisons, count: int, true_label: int | None
     return known
 
 
-def _adversarial_labels(imported: ImportedPoisons, labels: Tensor, given: int | None) -> Tensor:
+def _adversarial_labels(imported: ImportedPoisons, labels: Tensor, given: int | None, next_one: bool) -> Tensor:
     """(1,) or (T,) int64."""
     known = imported.adversarial_labels
     if known is not None:
@@ -255,7 +323,12 @@ def _adversarial_labels(imported: ImportedPoisons, labels: Tensor, given: int | 
         return torch.tensor([given])
     found: Tensor = torch.unique(labels)
     if len(found) > 1:
-        raise DataError(f"{imported.source}: its poisons have {len(found)} different labels: give adversarial_label")
+        cure = (
+            "each is the class after that of the image it replaces, so set all_to_all: true"
+            if next_one
+            else "give adversarial_label, the class that targets are to be taken for"
+        )
+        raise DataError(f"{imported.source}: its poisons have {len(found)} different labels: {cure}")
     return found
 
 

@@ -16,12 +16,12 @@ class ImportedPoisons:
     """Poisons as read from a file; None is what the file does not say.
 
     Attributes:
-        images: (P, 3, H, W) uint8, or float32 in [0, 1].
+        images: (P, C, H, W) uint8, or float32 in [0, 1].
         labels: (P,) int64, as the victim sees them.
         indices: (P,) int64: the training row each poison replaces; -1 is appended to the training set.
-        targets: (T, 3, H, W) uint8; a backdoor's patch is already on them.
+        targets: (T, C, H, W) uint8; a backdoor's patch is already on them.
         target_labels: (T,) int64, the true classes.
-        unpatched_targets: (T, 3, H, W) uint8: the targets without the patch, if a patch came beside them.
+        unpatched_targets: (T, C, H, W) uint8: the targets without the patch, if a patch came beside them.
         adversarial_labels: (T,) int64, the class the attacker wants each target to get; (1,) stands for all targets.
         source: where they come from, for messages.
 
@@ -58,7 +58,7 @@ class ImportedPoisons:
         images = self.images
         if images.ndim != 4 or images.numel() == 0 or images.dtype not in (torch.uint8, torch.float32):
             raise DataError(
-                f"{self.source}: poisons must be (P, 3, H, W) uint8, or float32 in [0, 1], and at least one"
+                f"{self.source}: poisons must be (P, C, H, W) uint8, or float32 in [0, 1], and at least one"
             )
         # Written so that a NaN fails as well.
         if images.dtype == torch.float32 and not (float(images.min()) >= 0 and float(images.max()) <= 1):
@@ -66,7 +66,7 @@ class ImportedPoisons:
 
     def _check_targets(self, name: str, images: Tensor, count: int) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4 or len(images) == 0 or len(images) != count:
-            raise DataError(f"{self.source}: {name} must be (T, 3, H, W) uint8, and at least one")
+            raise DataError(f"{self.source}: {name} must be (T, C, H, W) uint8, and at least one")
         if images.shape[1:] != self.images.shape[1:]:
             raise DataError(
                 f"{self.source}: {name} are {tuple(images.shape[1:])} but poisons are "

@@ -42,21 +42,21 @@ def _write_error(folder: Path, error: OSError) -> PoisonlabError:
 
 
 def check_replacements(poisons: PoisonSet, folder: Path) -> None:
-    """Check that a format of RGB images, each of which replaces a training row, can hold ``poisons``.
+    """Check that a format of images, each of which replaces a training row, can hold ``poisons``.
 
     Raises:
-        DataError: an image is not RGB, or is appended to the training set.
+        DataError: an image is neither grey nor RGB, or is appended to the training set.
     """
-    check_rgb(poisons, folder)
+    check_channels(poisons, folder)
     if bool((poisons.indices < 0).any()):
         raise DataError(f"{folder}: this format cannot hold appended poisons (index -1): export tensors (.pth)")
 
 
-def check_rgb(poisons: PoisonSet, path: Path) -> None:
-    """Check that ``poisons`` have three channels.
+def check_channels(poisons: PoisonSet, path: Path) -> None:
+    """Check that ``poisons`` are grey or RGB.
 
     Raises:
-        DataError: they have not.
+        DataError: they have neither one channel nor three.
     """
-    if poisons.images.shape[1] != 3:
-        raise DataError(f"{path}: this format holds RGB images, not {poisons.images.shape[1]} channels")
+    if poisons.images.shape[1] not in (1, 3):
+        raise DataError(f"{path}: this format holds grey or RGB images, not {poisons.images.shape[1]} channels")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from poisonlab.errors import DataError
@@ -122,6 +123,12 @@ def indices(value: Any, where: str) -> Tensor:
     raise DataError(f"{where} is not a list of integers: save the training rows as a list, array or tensor")
 
 
+def pil_image(image: Tensor) -> Image.Image:
+    """An image (1, H, W) or (3, H, W) uint8 for PIL; a grey one has mode L."""
+    channels_last = image.permute(1, 2, 0).contiguous().cpu().numpy()
+    return Image.fromarray(channels_last[:, :, 0] if channels_last.shape[2] == 1 else channels_last)
+
+
 def to_levels(images: Tensor) -> Tensor:
     """uint8 of ``images``, which are uint8 or float in [0, 1]; floats are rounded to the nearest of 255 levels."""
     if images.dtype == torch.uint8:
@@ -138,22 +145,26 @@ def whole_levels(images: Tensor) -> Tensor:
 
 
 def normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> tuple[Tensor, Tensor] | None:
-    """Mean and standard deviation as (3, 1, 1) float64, or None if neither is given.
+    """Mean and standard deviation as (C, 1, 1) float64, or None if neither is given.
 
     Raises:
-        DataError: only one is given, or they are not three values that pixels in [0, 1] can have.
+        DataError: only one is given, or they are not three values (of grey images one) that pixels in [0, 1] can have.
     """
     if mean is None and std is None:
         return None
     if mean is None or std is None:
-        raise DataError("mean and std belong together: give both, three values each, or neither")
+        raise DataError("mean and std belong together: give both, three values each (of grey images one), or neither")
     for name, values in (("mean", mean), ("std", std)):
-        if len(values) != 3 or not all(math.isfinite(value) and 0 <= value <= 1 for value in values):
-            raise DataError(f"{name} needs three values between 0 and 1, in units of pixels scaled to [0, 1]")
+        if len(values) not in (1, 3) or not all(math.isfinite(value) and 0 <= value <= 1 for value in values):
+            raise DataError(
+                f"{name} needs three values between 0 and 1 (of grey images one), in units of pixels scaled to [0, 1]"
+            )
+    if len(mean) != len(std):
+        raise DataError(f"mean has {len(mean)} values and std {len(std)}: give one for each channel in both")
     if min(std) <= 0:
-        raise DataError("std needs three values above 0")
+        raise DataError("std needs values above 0")
     return _per_channel(mean), _per_channel(std)
 
 
 def _per_channel(values: Sequence[float]) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.float64).view(3, 1, 1)
+    return torch.tensor(list(values), dtype=torch.float64).view(-1, 1, 1)

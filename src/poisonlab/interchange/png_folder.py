@@ -1,6 +1,7 @@
 """A folder of PNGs named after the training rows they replace.
 
-``<row>.png`` are the poisons, ``target.png`` or ``targets/*.png`` (in order of their names) the targets, and
+``<row>.png`` are the poisons, ``target.png`` or ``targets/*.png`` (in order of their names) the targets,
+``unpatched.png`` or ``unpatched/*.png`` a backdoor's targets without the trigger, in the same order, and
 ``poisons.json`` says the rest: ``{"adversarial_label": 1, "target_labels": [0], "labels": {"<row>": 1}}``, where
 ``adversarial_label`` may be a list with one for each target. Only the poisons are required; what is missing comes from
 the dataset.
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from poisonlab.artifacts.poison_set import PoisonSet
@@ -28,6 +28,7 @@ from poisonlab.interchange.new_folder import check_replacements, new_folder
 FACTS = "poisons.json"
 _TARGET = "target.png"
 _TARGETS = "targets"
+_UNPATCHED = "unpatched"
 _NAME = re.compile(r"[0-9]{1,15}")
 _CURE = "bring all images to one size"
 
@@ -44,13 +45,15 @@ def read_png_folder(folder: Path) -> ImportedPoisons:
     """
     rows = _poison_files(folder)
     images = _decoded(list(rows.values()))
-    target_files = _target_files(folder)
+    target_files = _files_of(folder, _TARGET, _TARGETS)
+    unpatched_files = _files_of(folder, f"{_UNPATCHED}.png", _UNPATCHED)
     facts = _facts(folder / FACTS)
     return ImportedPoisons(
         images=images,
         labels=_labels(facts.get("labels"), list(rows), str(folder / FACTS)),
         indices=torch.tensor(list(rows), dtype=torch.int64),
         targets=_decoded(target_files) if target_files else None,
+        unpatched_targets=_decoded(unpatched_files) if unpatched_files else None,
         target_labels=_target_labels(facts.get("target_labels"), str(folder / FACTS)),
         adversarial_labels=_adversarial_labels(facts.get("adversarial_label"), str(folder / FACTS)),
         source=str(folder),
@@ -74,7 +77,7 @@ def _poison_files(folder: Path) -> dict[int, Path]:
     """The poison of each training row, in ascending order."""
     rows: dict[int, Path] = {}
     for file in png_files(folder):
-        if file.name == _TARGET:
+        if file.name in (_TARGET, f"{_UNPATCHED}.png"):
             continue
         if not _NAME.fullmatch(file.stem):
             raise DataError(f"{file} is not named after a training row: rename it to <row>.png, or remove it")
@@ -87,10 +90,10 @@ def _poison_files(folder: Path) -> dict[int, Path]:
     return dict(sorted(rows.items()))
 
 
-def _target_files(folder: Path) -> list[Path]:
-    single, several = folder / _TARGET, folder / _TARGETS
+def _files_of(folder: Path, one: str, many: str) -> list[Path]:
+    single, several = folder / one, folder / many
     if single.exists() and several.exists():
-        raise DataError(f"{folder} has both {_TARGET} and {_TARGETS}/: keep one of them")
+        raise DataError(f"{folder} has both {one} and {many}/: keep one of them")
     if several.exists():
         return png_files(several)
     return [single] if single.exists() else []
@@ -138,7 +141,7 @@ def write_png_folder(folder: Path, poisons: PoisonSet) -> None:
     """Write ``poisons`` as a new folder of PNGs with all targets and ``poisons.json``; floats are rounded.
 
     Raises:
-        DataError: the folder is not empty, or the format cannot hold these poisons: greyscale or appended.
+        DataError: the folder is not empty, or the format cannot hold these poisons: some are appended.
         PoisonlabError: the folder cannot be written.
     """
     check_replacements(poisons, folder)
@@ -150,13 +153,15 @@ def write_png_folder(folder: Path, poisons: PoisonSet) -> None:
     with new_folder(folder) as temporary:
         _write(temporary, [f"{row}.png" for row in rows], poisons.images)
         if goal is not None:
-            (temporary / _TARGETS).mkdir()
             width = len(str(len(goal) - 1))
-            _write(temporary / _TARGETS, [f"{place:0{width}d}.png" for place in range(len(goal))], goal.targets)
+            names = [f"{place:0{width}d}.png" for place in range(len(goal))]
+            _write(temporary / _TARGETS, names, goal.targets)
+            if goal.untriggered is not None:
+                _write(temporary / _UNPATCHED, names, goal.untriggered)
         (temporary / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _write(folder: Path, names: list[str], images: Tensor) -> None:
-    pixels = parts.to_levels(images).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    for name, image in zip(names, pixels, strict=True):
-        Image.fromarray(image).save(folder / name)
+    folder.mkdir(exist_ok=True)
+    for name, image in zip(names, parts.to_levels(images), strict=True):
+        parts.pil_image(image).save(folder / name)

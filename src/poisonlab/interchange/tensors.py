@@ -24,7 +24,7 @@ from poisonlab.files import atomic_path
 from poisonlab.interchange import parts
 from poisonlab.interchange.allowed_pickle import LARGEST_FILE, read_bytes
 from poisonlab.interchange.imported_poisons import ImportedPoisons
-from poisonlab.interchange.new_folder import check_rgb
+from poisonlab.interchange.new_folder import check_channels
 
 POISONS = "poisons.pth"
 _INDICES = ("indices.pth", "base_indices.pth")
@@ -62,12 +62,14 @@ def read_tensors_pth(
     rows = content.get("indices", content.get("base_indices"))
     aim = content.get("adversarial_label")
     targets, target_labels = _targets(content.get("target"), undo, f"{path}: target")
+    unpatched, _ = _targets(content.get("unpatched_target"), undo, f"{path}: unpatched_target")
     return ImportedPoisons(
         images=_pixels(images, undo, f"{path}: poisons"),
         labels=labels,
         indices=parts.indices(rows, f"{path}: indices"),
         targets=targets,
         target_labels=target_labels,
+        unpatched_targets=unpatched,
         adversarial_labels=None if aim is None else parts.labels(aim, f"{path}: adversarial_label"),
         source=str(path),
     )
@@ -142,15 +144,15 @@ def _pair(entry: Any, where: str) -> tuple[Tensor, int]:
         raise DataError(f"{where} is not a pair of image tensor and label: save a list of (image, label)")
     image = entry[0].detach()
     plain = image.layout is torch.strided and image.device.type == "cpu"
-    if not plain or image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
-        raise DataError(f"{where}: the image is not a dense (3, H, W) tensor: save it with channels first")
+    if not plain or image.ndim != 3 or image.shape[0] not in (1, 3) or image.numel() == 0:
+        raise DataError(f"{where}: the image is not a dense (3, H, W) or (1, H, W) tensor: save it with channels first")
     if image.dtype != torch.uint8 and image.dtype not in _FLOATS:
         raise DataError(f"{where}: the image is neither uint8 nor float: save uint8, or floats in [0, 1]")
     return image, parts.label(entry[1], f"{where}: label")
 
 
 def _targets(found: Any, undo: tuple[Tensor, Tensor] | None, where: str) -> tuple[Tensor | None, Tensor | None]:
-    """Targets (T, 3, H, W) uint8 and their labels (T,) int64."""
+    """Targets (T, C, H, W) uint8 and their labels (T,) int64."""
     if found is None:
         return None, None
     single = isinstance(found, list | tuple) and len(found) == 2 and isinstance(found[0], Tensor)
@@ -164,6 +166,10 @@ def _pixels(images: Tensor, undo: tuple[Tensor, Tensor] | None, where: str) -> T
         return images
     if undo is not None:
         mean, std = undo
+        if len(mean) not in (1, images.shape[1]):
+            raise DataError(
+                f"{where} have {images.shape[1]} channels, but mean and std {len(mean)} values: give one each"
+            )
         images = images.double() * std + mean
     lowest, highest = float(images.min()), float(images.max())
     # Written so that a NaN fails as well.
@@ -177,14 +183,16 @@ def write_tensors_pth(path: Path, poisons: PoisonSet) -> None:
     """Write ``poisons`` as one file, images as they are (uint8, or float32 in [0, 1]), with all targets.
 
     Raises:
-        DataError: the images are not RGB.
+        DataError: the images are neither grey nor RGB.
         PoisonlabError: the file cannot be written.
     """
-    check_rgb(poisons, path)
+    check_channels(poisons, path)
     content = {"poisons": _entries(poisons.images, poisons.labels), "indices": poisons.indices}
     if (goal := poisons.goal) is not None:
         targets = _entries(goal.targets, goal.target_labels)
         content["target"] = targets[0] if len(targets) == 1 else targets
+        if goal.untriggered is not None:
+            content["unpatched_target"] = _entries(goal.untriggered, goal.target_labels)
         content["adversarial_label"] = parts.plain_labels(goal.adversarial_labels)
     # Through memory, because torch.save writes a file's own, here temporary, name into it.
     written = io.BytesIO()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from poisonlab.config.figures import OutputStd
 from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import pixels
+from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.randomness import generator as generator_of
 
 
@@ -39,7 +40,8 @@ def output_std(
         magnitudes: M values of m, in levels of 1/255.
         draws: K noises per image.
         generator: on the CPU, whatever the images are on.
-        chunk: noisy images per forward pass.
+        chunk: noisy images that are drawn at a time, which orders the draws; and of a forward pass, or fewer of large
+            images.
 
     Returns:
         (P, M) on the CPU: population standard deviation over the draws.
@@ -53,12 +55,17 @@ def output_std(
         for magnitude in magnitudes:
             noisy = (some + magnitude / 255 * noise).clamp(0, 1)
             # In pieces: a single image may have more draws than fit.
-            logits = torch.cat([model(piece) for piece in torch.split(noisy.flatten(0, 1), chunk)])
+            logits = _logits(model, noisy.flatten(0, 1), chunk)
             probabilities = logits.softmax(1).view(draws, len(some), -1)
             of_own = probabilities.gather(2, own.expand(draws, -1).unsqueeze(2)).squeeze(2)
             spreads.append(of_own.std(0, correction=0))
         parts.append(torch.stack(spreads, 1).cpu())
     return torch.cat(parts)
+
+
+def _logits(model: nn.Module, images: Tensor, most: int) -> Tensor:
+    parts = in_chunks(lambda part: model(images[part]), len(images), images_at_once(images, most), "noisy images")
+    return torch.cat(list(parts))
 
 
 def clean_rows(train_labels: Tensor, replaced: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:

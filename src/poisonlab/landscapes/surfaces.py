@@ -8,7 +8,7 @@ network is).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from torch.func import grad as functional_grad
 
 from poisonlab.attacks.matching import Gradients
 from poisonlab.data.image_range import check_images
+from poisonlab.models.chunks import images_at_once, in_chunks
 
 
 def random_directions(shape: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -101,21 +102,22 @@ def training_loss_surface(
         labels: (P,) int64.
         directions: two of (P, C, H, W), in levels.
         coordinates: (G,) in levels.
-        chunk: images per forward pass; by device if not given.
+        chunk: images per forward pass; by device and size of the images if not given.
 
     Returns:
         (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
     """
     check_images(images)
     places = _places(coordinates)
-    per_pass = max(1, (chunk or _images_at_once(images.device)) // len(images))
-    losses = []
-    for part in torch.split(places, per_pass):
-        moved = _move(images, directions, part)
+
+    def losses(part: slice) -> Tensor:
+        moved = _move(images, directions, places[part])
         logits = model(moved.flatten(0, 1))
-        each = F.cross_entropy(logits, labels.repeat(len(part)), reduction="none")
-        losses.append(each.view(len(part), len(images)).mean(1).cpu())
-    return torch.cat(losses).view(len(coordinates), len(coordinates))
+        each = F.cross_entropy(logits, labels.repeat(len(moved)), reduction="none")
+        return each.view(len(moved), len(images)).mean(1).cpu()
+
+    per_pass = max(1, (chunk or _images_at_once(images)) // len(images))
+    return _surface(losses, coordinates, per_pass)
 
 
 @torch.no_grad()
@@ -135,7 +137,7 @@ def weight_loss_surface(
         labels: (P,) int64.
         directions: two, by parameter name.
         coordinates: (G,) multiples of the directions.
-        chunk: images times grid points per forward pass; by device and size of the network if not given.
+        chunk: images times grid points per forward pass; by device and size of images and network if not given.
 
     Returns:
         (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
@@ -148,11 +150,11 @@ def weight_loss_surface(
         moved = {name: w + place[1] * first[name] + place[0] * second[name] for name, w in weights.items()}
         return F.cross_entropy(functional_call(model, moved, (images,)), labels)
 
-    together = (chunk or _images_at_once(images.device)) // len(images)
+    together = max(1, (chunk or _images_at_once(images)) // len(images))
     if chunk is None:
         together = min(together, _networks_at_once(model, images.device))
-    losses = vmap(loss, chunk_size=max(1, together))(_places(coordinates).to(images))
-    return losses.cpu().view(len(coordinates), len(coordinates))
+    places = _places(coordinates).to(images)
+    return _surface(lambda part: vmap(loss)(places[part]).cpu(), coordinates, together)
 
 
 def matching_loss_surface(
@@ -187,18 +189,27 @@ def matching_loss_surface(
 
     gradients_of = vmap(functional_grad(loss), in_dims=(None, 0))
     goal_length = torch.stack([part.square().sum() for part in goal]).sum().sqrt()
-    losses = []
-    for part in torch.split(_places(coordinates), chunk or _networks_at_once(model, image.device)):
-        gradients = [gradient.flatten(1) for gradient in gradients_of(weights, _move(image, directions, part)).values()]
+    places = _places(coordinates)
+
+    def losses(part: slice) -> Tensor:
+        moved = _move(image, directions, places[part])
+        gradients = [gradient.flatten(1) for gradient in gradients_of(weights, moved).values()]
         product = torch.stack([g @ t.flatten() for g, t in zip(gradients, goal, strict=True)]).sum(0)
         length = torch.stack([g.square().sum(1) for g in gradients]).sum(0).sqrt()
-        losses.append((1 - product / (length * goal_length)).cpu())
-    return torch.cat(losses).view(len(coordinates), len(coordinates))
+        return (1 - product / (length * goal_length)).cpu()
+
+    return _surface(losses, coordinates, chunk or _networks_at_once(model, image.device))
 
 
-def _images_at_once(device: torch.device) -> int:
+def _surface(losses: Callable[[slice], Tensor], coordinates: Tensor, at_once: int) -> Tensor:
+    """(G, G) of what ``losses`` gives for slices of the G * G places."""
+    count = len(coordinates)
+    return torch.cat(list(in_chunks(losses, count**2, at_once, "points of a landscape"))).view(count, count)
+
+
+def _images_at_once(images: Tensor) -> int:
     """As benchmarks/landscapes.py finds: more outgrow a CPU's cache, fewer leave a GPU idle."""
-    return 2048 if device.type == "cuda" else 128
+    return images_at_once(images, 2048 if images.device.type == "cuda" else 128)
 
 
 def _networks_at_once(model: nn.Module, device: torch.device) -> int:

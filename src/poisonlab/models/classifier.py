@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonlab.data.dataset import check_statistics
+from poisonlab.errors import SettingsError
 
 
 class Classifier(nn.Module):
@@ -24,6 +25,20 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.head(self.extract(x)))
+
+
+def logits(output: object) -> Tensor:
+    """What a network returned, if it is a tensor.
+
+    Raises:
+        SettingsError: it is an object around one, as of Hugging Face's networks.
+    """
+    if not isinstance(output, Tensor):
+        raise SettingsError(
+            f"the network returns a {type(output).__name__}, not a tensor of logits: wrap it, "
+            "poisonlab.models.wrap(network)"
+        )
+    return output
 
 
 class FrozenFeatures(Classifier):

@@ -12,12 +12,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from poisonlab.errors import DamagedError, DataWarning, PoisonlabError, SettingsError
+from poisonlab.errors import DamagedError, DataWarning, PoisonlabError, SettingsError, is_out_of_memory
 from poisonlab.provenance import parse
 from poisonlab.runtime.clock import Clock
 from poisonlab.runtime.setting_aside import deal_with
 
 EXIT_BAD_INPUT = 2
+
+OUT_OF_MEMORY = "out of memory: run fewer jobs at once (--cores), or take fewer or smaller images or a smaller network"
+OUT_OF_MEMORY_ON_GPU = (
+    "out of memory on the GPU: run fewer jobs on it (jobs_per_gpu), take fewer or smaller images or a smaller network, "
+    "or set device: cpu"
+)
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -38,7 +44,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except PoisonlabError as error:
         fail(str(error))
     except MemoryError:
-        fail("out of memory: use a smaller dataset or batch size, or run fewer jobs at once (--cores)")
+        fail(OUT_OF_MEMORY)
     except OSError as error:
         fail(f"{error.filename or 'file system'}: {error.strerror or error}")
     except ValueError as error:
@@ -49,12 +55,11 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             )
         raise
     except RuntimeError as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's
-            fail("out of memory on the GPU: lower the batch size, or set device: cpu")
-        # The CPU allocator has no exception type of its own.
-        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
-            fail("out of memory: use a smaller dataset or batch size, or run fewer jobs at once (--cores)")
-        raise
+        if not is_out_of_memory(error):
+            raise
+        # Torch's of a GPU; the CPU's allocator has no exception type of its own.
+        on_gpu = type(error).__name__ == "OutOfMemoryError"
+        fail(OUT_OF_MEMORY_ON_GPU if on_gpu else OUT_OF_MEMORY)
 
 
 def _formatted(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:

@@ -18,7 +18,9 @@ from poisonlab.data.augmentation import augment
 from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.errors import DivergedError, PoisonlabError, SettingsError
+from poisonlab.models.chunks import images_at_once, in_chunks, memory_for, shape_of
 from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
+from poisonlab.models.classifier import logits as logits_of
 from poisonlab.models.outputs import outputs_of
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.checkpoint import Checkpoint
@@ -95,9 +97,12 @@ def train(
         recipe = defense.schedule(recipe)
     for defense in defenses:
         data = defense.prepare(data)
-    full = data = data.to(device)
+    size = f"{len(data)} training images of {shape_of(data.images)} on the {device.type.upper()}"
+    with memory_for(size, "take fewer of them"):
+        full = data = data.to(device)
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
+    batches = f"training on batches of {min(recipe.batch_size, len(data))} images of {shape_of(data.images)}"
     optimizer = sgd_of(model, recipe)
     last = recipe.epochs if until is None else until
     history: list[EpochRecord] = []
@@ -112,7 +117,8 @@ def train(
             stack.enter_context(defense.attached(model))
         bar = stack.enter_context(tqdm(total=last, initial=len(history), unit="epoch", disable=not progress))
         for epoch in range(len(history), last):
-            loss = _train_epoch(forward, normalize, data, recipe, optimizer, seed, defenses, epoch, features)
+            with memory_for(batches, "lower the recipe's batch_size"):
+                loss = _train_epoch(forward, normalize, data, recipe, optimizer, seed, defenses, epoch, features)
             record: EpochRecord = {
                 "epoch": epoch,
                 "lr": _rate(recipe, defenses, epoch),
@@ -260,24 +266,26 @@ def _fixed_features(
     data: TrainingSet,
     recipe: Recipe,
     defenses: Sequence[Defense],
-    chunk: int = 1000,
+    chunk: int | None = None,
 ) -> Tensor | None:
     """(rows, D) float32: the frozen features of every row, computed once; None if they differ from epoch to epoch."""
     fixed = isinstance(model, FrozenFeatures) and model.batch_norm == "eval" and recipe.augmentation.kind == "none"
     if not fixed or not all(defense.repeats for defense in defenses):
         return None
     model.eval()
-    parts = []
     stream = generator(data.labels.device, 0)  # nothing is drawn: every defense repeats itself
-    for images, labels, rows in zip(
-        *(torch.split(t, chunk) for t in (data.images, data.labels, data.rows)), strict=True
-    ):
-        changed = pixels(images)
+
+    def extracted(part: slice) -> Tensor:
+        changed = pixels(data.images[part])
         for defense in defenses:
-            changed = defense.change_batch(Batch(changed, labels, rows, 0, stream, model, normalize))
+            batch = Batch(changed, data.labels[part], data.rows[part], 0, stream, model, normalize)
+            changed = defense.change_batch(batch)
         with torch.autocast(changed.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            parts.append(cast(Classifier, model).extract(normalize(changed)).float())
-    features = torch.cat(parts)
+            found: Tensor = cast(Classifier, model).extract(normalize(changed)).float()
+            return found
+
+    at_once = chunk or images_at_once(data.images)
+    features = torch.cat(list(in_chunks(extracted, len(data), at_once, "images to extract features from")))
     table = features.new_zeros(int(data.rows.max()) + 1, features.shape[1])
     table[data.rows] = features
     return table
@@ -299,7 +307,7 @@ def _forward(model: nn.Module, inputs: Tensor, recipe: Recipe) -> Tensor:
     reduced = recipe.precision == "bfloat16"
     try:
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=reduced):
-            return cast(Tensor, model(inputs)).float()
+            return logits_of(model(inputs)).float()
     except ValueError as error:
         if len(inputs) != 1:
             raise

@@ -186,5 +186,5 @@ def existing(path: str, what: str) -> Path:
     except OSError as error:  # a folder on the way that may not be entered, or a name too long
         raise SettingsError(f"{what}: {path} cannot be read ({error.strerror}): check the path") from error
     if not found:
-        raise SettingsError(f"{what}: there is no file {path}: check the path, which counts from the repository's root")
+        raise SettingsError(f"{what}: there is no file {path}: check the path, which counts from {Path.cwd()}")
     return Path(path)

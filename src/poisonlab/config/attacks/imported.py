@@ -38,6 +38,8 @@ class Imported(Attack):
     """True class of the targets, by name or number, where the files hold targets without it."""
     adversarial_label: ClassLabel | None = None
     """Class the attacker wants, by name or number; that of the poisons if not given."""
+    all_to_all: Annotated[bool, LATER] = False
+    """Whether targets of every class are to be taken for the class after it, and those of the last for the first."""
     allow_mismatch: Annotated[bool, LATER] = False
     """Whether poisons may look unlike the training images that they replace. Otherwise they are refused if most do,
     because then their rows count another order of the images."""
@@ -53,6 +55,9 @@ class Imported(Attack):
         for name in ("target_index", "target_label", "adversarial_label"):
             if not self.targeted and getattr(self, name) is not None:
                 raise ValueError(f"attack {self.name!r} is not targeted, so it takes no {name}")
+        if self.all_to_all and (not self.targeted or self.adversarial_label is not None):
+            other = "adversarial_label" if self.targeted else "targeted: false"
+            raise ValueError(f"attack {self.name!r}: all_to_all and {other} contradict each other: leave one out")
         return self
 
     @model_validator(mode="after")
@@ -97,6 +102,6 @@ class Imported(Attack):
         if not found:
             raise SettingsError(
                 f"attack {self.name!r}: there is no file or folder of poisons at {path}: check path, which counts from "
-                "the repository's root, and {seed} in it"
+                f"{Path.cwd()}, and {{seed}} in it"
             )
         return found

@@ -1,0 +1,61 @@
+"""How a failed job is told: its command once and short, and last the error that its log ends with."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+_COMMAND = re.compile(r"Command '.*' (returned non-zero exit status|died with)", re.DOTALL)
+_LONGEST = 200
+_ERROR = re.compile(r"error: |[\w.]+(Error|Exception|Interrupt)\b")
+_TAIL = 1 << 14
+
+
+class ShortCommands(logging.Filter):
+    """Shortens the commands in Snakemake's messages about failed jobs.
+
+    A command holds every setting and every digest of code, thousands of characters. Snakemake shows it in full with
+    ``--printshellcmds``.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.msg, str):
+            record.msg = _COMMAND.sub(r"Its command \1", record.msg)
+        # Commands that were asked for come with an event of their own.
+        command = getattr(record, "shellcmd", None)
+        if "error" in str(getattr(record, "event", "")) and isinstance(command, str):
+            vars(record)["shellcmd"] = short(command)
+        return True
+
+
+def short(command: str) -> str:
+    """The beginning of a long command."""
+    if len(command) <= _LONGEST:
+        return command
+    program = " ".join(command.split()[:2])
+    return f"{program} ... ({len(command):,} characters; snakemake --printshellcmds shows them)"
+
+
+def last_errors(logs: Iterable[Path], since: float) -> list[str]:
+    """The last line of each log that ends in an error and was written since a time, with the log's name.
+
+    Args:
+        logs: files; those that cannot be read are passed over.
+        since: seconds since the epoch.
+    """
+    found = []
+    for log in logs:
+        try:
+            if log.stat().st_mtime < since:
+                continue
+            with log.open("rb") as file:
+                file.seek(max(0, log.stat().st_size - _TAIL))
+                lines = file.read().decode("utf-8", "replace").split("\n")
+        except OSError:
+            continue
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        if _ERROR.match(last):
+            found.append(f"{log}: {last}")
+    return found

@@ -1,0 +1,52 @@
+"""Configs laid over each other: as Snakemake does it, but for a dataset of another source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from poisonlab.config.merging import dataset_of, laid_over, merged_config
+from poisonlab.config.study import read_study
+
+DEFAULT = Path(__file__).resolve().parents[2] / "config.yaml"
+DIGITS = {"source": "digits-on-photos", "train_size": 100, "contrast": 0.4}
+FOLDER = {"source": "image-folder", "root": "photos"}
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ([DIGITS, FOLDER], FOLDER),
+        ([DIGITS, {"train_size": 50}], {**DIGITS, "train_size": 50}),
+        ([DIGITS, {"source": "digits-on-photos", "seed": 1}], {**DIGITS, "seed": 1}),
+        ([DIGITS, FOLDER, {"size": 32}], {**FOLDER, "size": 32}),
+        ([DIGITS, FOLDER, DIGITS], DIGITS),
+        ([DIGITS, {"contrast": 0.1}, FOLDER, {"size": 32}, {"source": "npz"}], {"source": "npz"}),
+        ([DIGITS, "no mapping"], "no mapping"),
+        ([{"train_size": 5}, FOLDER], FOLDER),
+    ],
+)
+def test_another_source_replaces_the_dataset(layers: list[object], expected: object) -> None:
+    before = [{"dataset": layer, "figures": {"seed": place}} for place, layer in enumerate(layers)]
+    merged = laid_over(before)
+    assert merged == {"dataset": expected, "figures": {"seed": len(layers) - 1}}
+    assert before == [{"dataset": layer, "figures": {"seed": place}} for place, layer in enumerate(layers)]
+
+
+def test_other_sections_are_merged_key_by_key() -> None:
+    layers = [{"figures": {"drawing": {"dpi": 60}, "seed": 0}, "seeds": [1]}, {"figures": {"seed": 1}, "seeds": [2]}]
+    assert laid_over(layers) == {"figures": {"drawing": {"dpi": 60}, "seed": 1}, "seeds": [2]}
+
+
+def test_the_default_study_with_data_of_one_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(DEFAULT.parent)
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text(yaml.safe_dump({"dataset": FOLDER}), encoding="utf-8")
+    config = merged_config([str(overlay)], ["dataset={root: others}"])
+    assert config["dataset"] == {**FOLDER, "root": "others"}
+    assert dataset_of([DEFAULT, overlay], {"dataset": {"root": "others"}}) == config["dataset"]
+    study = read_study(config)
+    assert study.study == "digits"
+    assert study.dataset.source == "image-folder"
