@@ -74,7 +74,7 @@ TINY: dict[str, dict[str, Tiny]] = {
     "imported": {
         "goal": Tiny(
             {"path": "goal{seed}.safetensors", "eps": 16},
-            (({"adversarial_label": 9}, "contradicts"), ({"target_index": 0}, "targets of its own")),
+            (({"adversarial_label": 9}, "3 classes: 0 to 2"), ({"target_index": 0}, "targets of its own")),
             saves=False,
         ),
         "no goal": Tiny({"path": "whole{seed}.safetensors", "eps": 16, "targeted": False}, saves=False),

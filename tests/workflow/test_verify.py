@@ -92,12 +92,15 @@ def test_a_changed_image_folder_is_stale_and_runs_again(fresh: Checkout, tmp_pat
                 image = Image.new("RGB", (8, 8), (100 * place, number, 50 * place + number))
                 image.save(study.path / "photos" / split / name / f"{number}.bmp")
                 os.utime(study.path / "photos" / split / name / f"{number}.bmp", (1_700_000_000, 1_700_000_000))
+    (study.path / "photos" / "train" / "dog" / "9.heic").touch()
     study.change_study(lambda values: values.update(dataset={"source": "image-folder", "root": "photos"}))
     path = "results/data/tiny.safetensors"
 
     def made() -> str:
         outcome = study.snakemake(path, "--cores", "1")
         assert outcome.code == 0, outcome.output
+        # What the job warned of in its log is said where the user looks.
+        assert "\nwarning: photos: files passed over: 1, because" in outcome.output
         assert verdicts(verify(study, "--all")) == {path: ("current", "")}
         assert "Nothing to be done" in study.snakemake(path, "-n", "--cores", "1").output
         return file_digest(study.path / path)
