@@ -224,7 +224,7 @@ def test_poisons_without_a_margin_are_one_line() -> None:
     data = dataset()
     model = trained(data)
     for at_once in (1, 2):
-        options = {"restarts": 2, "restarts_at_once": at_once, "poison_criterion": "carlini-wagner", "eps": 0.5}
+        options = {"restarts": 2, "restarts_at_once": at_once, "poison_criterion": "carlini-wagner", "eps": 1}
         settings = GradientMatching(name="gm", surrogate="s", budget=0.1, steps=2, **options)
         with pytest.raises(PoisonlabError, match="poison_criterion: cross-entropy") as caught:
             craft(data, attacker(data, [model]), settings, seed=0)
