@@ -150,6 +150,30 @@ def test_unpatched_targets_must_be_those_of_the_targets(tmp_path: Path) -> None:
     refused(lambda: read_png_folder(tmp_path / "b"), "unpatched targets")
 
 
+def test_other_forms_of_poisons_are_called_what_they_are(tmp_path: Path) -> None:
+    """Files that other programs write, and how to save them; none is called damaged."""
+    rows = torch.tensor([1, 2, 3])
+    stacked = {"poisons": pixels(3), "labels": rows, "indices": rows}
+    for content, words in (
+        (stacked, ["a tensor (3, 3, 5, 7)", "list(zip(poisons, labels))"]),
+        (pixels(6), ["holds a tensor (6, 3, 5, 7): save", '"indices"']),
+        ([pixels(3), rows], ["holds a list of 2 (a tensor (3, 3, 5, 7), a tensor (3,)): save"]),
+        ({"adv_inputs": pixels(3), "labels": rows}, ["a dict with 'adv_inputs', 'labels', and no poisons"]),
+        ({**tensor_dict(pixels(3)), "indices": rows.numpy()}, ["holds NumPy arrays", "nothing in it was run"]),
+    ):
+        torch.save(content, tmp_path / "p.pth")
+        message = refused(lambda: read_poisons(tmp_path / "p.pth"), "p.pth", *words)
+        assert "damaged" not in message
+    np.savez(tmp_path / "p.npz", poisons=pixels(3).numpy())
+    refused(
+        lambda: read_poisons(tmp_path / "p.npz"), "is a NumPy archive (.npz), and no format of poisons", "torch.save"
+    )
+    np.save(tmp_path / "p.npy", pixels(3).numpy())
+    refused(lambda: read_poisons(tmp_path / "p.npy"), "is a single NumPy array (.npy), and no format of poisons")
+    (tmp_path / "record" / "bd_train_dataset" / "3").mkdir(parents=True)
+    refused(lambda: read_poisons(tmp_path / "record"), "record of BackdoorBench", "poisons.json")
+
+
 def test_grey_floats_can_be_normalised(tmp_path: Path) -> None:
     grey = pixels(3, 3)[:, :1]
     torch.save(tensor_dict((grey / 255 - 0.4) / 0.2), tmp_path / "p.pth")

@@ -27,7 +27,7 @@ _ARCHIVES = (
 
 
 def other_kind(path: Path, expected: bytes) -> str | None:
-    """``<kind of the file>: <cure>``; None if its kind is unknown, or it begins as ``expected`` and so is damaged."""
+    """``<what the file is>: <cure>``; None if it is of no known kind, or begins as ``expected``: it may be damaged."""
     try:
         with path.open("rb") as file:
             start = file.read(512)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.file_kinds import other_kind
 from poisonlab.errors import DataError, DataWarning
 from poisonlab.interchange import benchmark, tensors
 from poisonlab.interchange.imported_poisons import ImportedPoisons, from_poison_set
@@ -48,6 +49,14 @@ def read_poisons(
         return from_poison_set(PoisonSet.load(path), str(path))
     if path.is_dir() and png_files(path):
         return read_png_folder(path)
+    if (path / "bd_train_dataset").is_dir():
+        raise DataError(
+            f"{path} is a record of BackdoorBench: put the images of bd_train_dataset/<class>/<row>.png into one "
+            'folder, as <row>.png, with the labels in poisons.json ({"labels": {"<row>": <class>}}), and name that'
+        )
+    if (kind := other_kind(path, b"PK")) is not None or path.suffix == ".npz":
+        called = "a NumPy archive (.npz)" if kind is None else kind.partition(":")[0]
+        raise DataError(f"{path} is {called}, and no format of poisons: {tensors.EXPECTED} with torch.save, as a .pth")
     raise DataError(
         f"{path} holds no poisons: it must be a folder with poisons.pickle, with poisons.pth or with <row>.png, "
         "a .pth file, or a poison set (.safetensors)"

@@ -57,6 +57,24 @@ def pairs(entries: Any, read: Callable[[Any, str], tuple[Tensor, int]], where: s
     return images, torch.tensor([label for _, label in found], dtype=torch.int64)
 
 
+def described(value: Any) -> str:
+    """What an unexpected value is, for messages: a tensor with its shape, a dict with its keys, a list with its first
+    entries."""
+    if isinstance(value, Tensor | np.ndarray):
+        return f"{'a tensor' if isinstance(value, Tensor) else 'an array'} {tuple(value.shape)}"
+    if isinstance(value, dict):
+        keys = ", ".join(ascii(key)[:40] for key in list(value)[:6])
+        return f"a dict with {keys}" if value else "an empty dict"
+    if isinstance(value, list | tuple):
+        kind = type(value).__name__
+        first = ", ".join(
+            described(each) if isinstance(each, Tensor | np.ndarray) else f"a {type(each).__name__}"
+            for each in value[:2]
+        )
+        return f"a {kind} of {len(value)} ({first}{', ...' if len(value) > 2 else ''})" if value else f"an empty {kind}"
+    return f"a {type(value).__name__}"
+
+
 def _description(image: Tensor) -> str:
     """How a message names an image."""
     size = "x".join(str(length) for length in image.shape[:0:-1])

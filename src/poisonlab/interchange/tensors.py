@@ -29,6 +29,10 @@ from poisonlab.interchange.new_folder import check_channels
 POISONS = "poisons.pth"
 _INDICES = ("indices.pth", "base_indices.pth")
 _TARGET = "target.pth"
+EXPECTED = (
+    'save {"poisons": [(image, label), ...], "indices": [training row of each, ...]}, and "target": (image, label) '
+    "where there is one"
+)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _OUTSIDE = 1e-3
 _TENSORS = (Tensor, torch.nn.Parameter)
@@ -55,7 +59,7 @@ def read_tensors_pth(
     undo = parts.normalisation(mean, std)
     path = path / POISONS if path.is_dir() else path
     found = _load(path)
-    content = found if isinstance(found, dict) else _beside(path, found)
+    content = _content(path, found)
     images, labels = parts.pairs(content.get("poisons"), _pair, f"{path}: poisons")
     if undo is not None and images.dtype == torch.uint8:
         raise DataError(f"{path}: poisons are uint8, so they cannot be normalised: leave out mean and std")
@@ -73,6 +77,30 @@ def read_tensors_pth(
         adversarial_labels=None if aim is None else parts.labels(aim, f"{path}: adversarial_label"),
         source=str(path),
     )
+
+
+def _content(path: Path, found: Any) -> dict[str, Any]:
+    """The dict of poisons, indices and targets.
+
+    Raises:
+        DataError: the file holds another thing, or poisons in another form.
+    """
+    if not isinstance(found, dict) and not _are_pairs(found):
+        raise DataError(f"{path} holds {parts.described(found)}: {EXPECTED}")
+    content = found if isinstance(found, dict) else _beside(path, found)
+    poisons = content.get("poisons")
+    if poisons is None:
+        raise DataError(f"{path} holds {parts.described(found)}, and no poisons: {EXPECTED}")
+    if isinstance(poisons, Tensor):
+        raise DataError(
+            f"{path}: poisons is not a list of (image, label) but {parts.described(poisons)}: save "
+            "list(zip(poisons, labels)) in its place"
+        )
+    return content
+
+
+def _are_pairs(found: Any) -> bool:
+    return isinstance(found, list | tuple) and all(isinstance(each, list | tuple) for each in found)
 
 
 def _beside(path: Path, poisons: Any) -> dict[str, Any]:
@@ -101,6 +129,11 @@ def _load(path: Path) -> Any:
         raise
     # Which exception comes depends on the damaged byte, and torch's own messages have many lines.
     except Exception as error:
+        if "GLOBAL numpy" in str(error):
+            raise DataError(
+                f"{path} holds NumPy arrays or numbers, which may hold code; nothing in it was run: save them as "
+                "tensors (torch.as_tensor) or lists"
+            ) from error
         raise DataError(
             f"{path} is damaged or holds more than tensors, numbers, lists and dicts; nothing in it was run: "
             "save it again with torch.save from plain ones"
