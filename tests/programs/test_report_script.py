@@ -21,6 +21,7 @@ from PIL import Image
 
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.trials import Trial, write_trials
+from poisonlab.files import write_sealed
 from poisonlab.provenance import spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,7 +129,7 @@ class Made:
     folder: Path
 
     def __post_init__(self) -> None:
-        (self.folder / "table.json").write_text(json.dumps(TABLE), encoding="utf-8")
+        write_sealed(self.folder / "table.json", TABLE)
         (self.folder / "time.md").write_text(TIMES, encoding="utf-8")
         (self.folder / "one.png").write_bytes(png((200, 10, 10)))
         (self.folder / "two.png").write_bytes(png((10, 10, 200)))

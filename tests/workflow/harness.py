@@ -65,7 +65,7 @@ class Plan:
 
     def report(self) -> bool:
         """Whether the report would be written anew."""
-        return ("report", "") in self.reasons
+        return ("page", "") in self.reasons
 
     def changed(self, job: Job) -> set[str]:
         """The names of the params (settings, files, packages) that the job's reason says have changed."""

@@ -97,12 +97,12 @@ def test_what_differs_here_is_stale(unpacked: Checkout, change: Callable[[Checko
 def test_inputs_from_elsewhere_are_compared_however_old_they_are(planned_scenarios: Checkout, tmp_path: Path) -> None:
     packed = pack(planned_scenarios, tmp_path / ARCHIVE)
     here = check_out(tmp_path / "here", HERE / "scenarios.yaml", planned_scenarios.python)
-    table = here.path / "reference/friends/table4.csv"
-    table.rename(tmp_path / "table.csv")
+    image = here.path / "imported/seed0/3.png"
+    image.rename(tmp_path / "3.png")
     outcome = archive(here, "unpack", "--from", str(packed))
     assert outcome.code == 0, outcome.output
-    assert "not here: reference/friends/table4.csv" in outcome.output
-    (tmp_path / "table.csv").rename(table)
+    assert "not here: imported/seed0/3.png" in outcome.output
+    (tmp_path / "3.png").rename(image)
     other = here.path / "imported/seed0/14.png"
     os.utime(other, (1e9, 1e9))
     assert here.plan().reasons == {}
@@ -124,7 +124,12 @@ def test_a_result_without_a_record_stays_unknown(copied: Checkout, elsewhere: Ch
     assert archive(elsewhere, "unpack", "--from", str(tmp_path / ARCHIVE)).code == 0
     outcome = verify(elsewhere)
     assert outcome.code == 2
-    assert set(verdicts(outcome)) == {path}
+    found = verdicts(outcome)
+    assert found[path] == ("unknown", "there is no record of how it was made")
+    # So is what was made from it.
+    assert {state for state, _ in found.values()} == {"unknown"}
+    assert "results/tables/tiny.csv" in found
+    assert "results/poisons/tiny/strong/seed0.safetensors" not in found
 
 
 def test_nothing_that_differs_is_overwritten(elsewhere: Checkout, packed: Path) -> None:

@@ -272,7 +272,7 @@ def test_a_victim_that_diverges_is_a_hole_in_the_table(study: Checkout, finished
     outcome = study.snakemake("results", "results/reports/real.html", curves, "--cores", "1")
     assert outcome.code == 0, outcome.output
     assert errors(outcome) == set()
-    assert _made(outcome.output) >= Counter(train=3, filter=1, noise=1, detect=1, tables=1, report=1)
+    assert _made(outcome.output) >= Counter(train=3, filter=1, noise=1, detect=1, tables=1, page=1)
 
     path = study.path / "results/victims/real/strong/scratch/wild/seed0"
     failed = read_sealed(path.with_name("seed0.metrics.json"))["failed"]

@@ -526,7 +526,7 @@ def predicted(case: Case, pristine: Pristine) -> None:
     figures = case.figures if case.figures is not None else bool(case.direct) or case.landscapes
     assert plan.any("figure") == figures
     # It shows them all.
-    assert plan.any("report") == (bool(case.direct) or case.landscapes or figures)
+    assert plan.any("page") == (bool(case.direct) or case.landscapes or figures)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ ROWS = ("clean", "none", "friendly", "friends-bernoulli")
 CELLS: list[Key] = [(attack, row, seed) for attack in ("strong", "weak") for row in ROWS for seed in SEEDS]
 SO_FAR: set[Job] = {
     ("so_far", ""),
-    *((rule, "-so-far") for rule in ("trials", "tables", "report")),
+    *((rule, "-so-far") for rule in ("trials", "tables", "page")),
     ("paper_table", "-so-far/4"),
 }
 

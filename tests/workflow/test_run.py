@@ -322,7 +322,7 @@ def test_tables_so_far_leave_victims_alone(copied_real: Checkout) -> None:
     for path in gone.glob("seed1.*"):
         path.unlink()
     victims = copied_real.files("victims/**/*.*")
-    made = {"tables": 1, "paper_table": 1, "report": 1, "so_far": 1}
+    made = {"tables": 1, "paper_table": 1, "page": 1, "so_far": 1}
     assert _made(_so_far(copied_real)) == {"trials": 1, **made}
     whole, now = _table(copied_real), _table(copied_real, "real-so-far")
     assert {row: line["n"] for row, line in now.items()} == {"none": "1", "friends-bernoulli": "2"}

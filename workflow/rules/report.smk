@@ -1,22 +1,27 @@
 # One HTML page with all tables, figures and their findings in numbers, of the whole study or of the victims that stand so far.
 
 
-rule report:
+rule page:
     input:
-        unpack(inputs("report")),
+        unpack(inputs("page")),
     output:
-        **outputs("report"),
+        **outputs("page"),
     log:
-        log_of("report"),
+        log_of("page"),
     localrule: True
     conda:
         "../../envs/conda.yaml"
     params:
-        settings=settings("report"),
-        code=code("report"),
-        command=command("report"),
+        settings=settings("page"),
+        code=code("page"),
+        command=command("page"),
     shell:
         "{params.command} > {log:q} 2>&1"
+
+
+rule report:
+    input:
+        graph.report(),
 
 
 rule so_far:

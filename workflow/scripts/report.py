@@ -22,7 +22,7 @@ from poisonlab.config.types import FilePath, Name, Settings
 from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.choosing import AttackMeasures, Line, first_victims
 from poisonlab.evaluation.trials import CLASSES, PROVENANCE, Key, Trial, at_first_victim, read_trials
-from poisonlab.files import write_text
+from poisonlab.files import read_sealed, write_text
 from poisonlab.runtime.program import run, settings
 
 
@@ -140,7 +140,7 @@ def _block(block: Block) -> dict[str, object]:
 
 def _findings(path: str) -> _Findings:
     try:
-        return _Findings.model_validate_json(_text(path))
+        return _Findings.model_validate(read_sealed(Path(path)))
     except ValidationError as error:
         raise DamagedError(Path(path), "it holds no table") from error
 

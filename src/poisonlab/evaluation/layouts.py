@@ -12,7 +12,7 @@ import pandas as pd
 
 from poisonlab.config.measures import REPORTED, Measure, Unit
 from poisonlab.evaluation.choosing import MEAN
-from poisonlab.files import atomic_path, write_json, write_text
+from poisonlab.files import atomic_path, write_sealed, write_text
 
 _DROPPED = (
     ("poisons_found", "Poisons found"),
@@ -44,7 +44,7 @@ class Outputs:
             {"heading": heading, "columns": list(part.columns), "rows": part.to_numpy().tolist()}
             for heading, part in parts(table)
         ]
-        write_json(self.json, {"findings": list(findings), "notes": list(notes), "tables": shown})
+        write_sealed(self.json, {"findings": list(findings), "notes": list(notes), "tables": shown})
         with atomic_path(self.csv) as temporary:
             numbers.to_csv(temporary, index=False, lineterminator="\n")
 

@@ -66,7 +66,7 @@ class Graph:
             "landscape_victims": self.figures.landscape_victims,
             "output_std": self.figures.output_std,
             "figure": self.figures.figure,
-            "report": self._report.report,
+            "page": self._report.page,
         }
         self._contents = Contents()
         self._job = cache(self._made)
@@ -152,7 +152,7 @@ class Graph:
 
     def report(self, scope: str = "") -> str:
         """The report's path."""
-        return self.places.outputs("report")["html"].format(scope=scope)
+        return self.places.outputs("page")["html"].format(scope=scope)
 
     def all_jobs(self) -> list[Job]:
         """Every job that the whole study needs, each after those that it waits for."""
@@ -195,4 +195,4 @@ class Graph:
             yield self.tables.paper_table("", number)
         for ablation in self.study.ablations:
             yield self.tables.ablation("", ablation.name)
-        yield self._report.report("")
+        yield self._report.page("")

@@ -45,7 +45,7 @@ class Places:
             "landscape_victims": f"{self.figure}/{{attack}}/landscape-victims",
             "output_std": f"{self.figure}/{{attack}}/output-std",
             "figure": f"{self.figure}/{{figure}}",
-            "report": f"{self.report}{{scope}}",
+            "page": f"{self.report}{{scope}}",
         }
 
     def log(self, stage: str) -> str:
@@ -82,7 +82,7 @@ _LOGS = {
     "landscape_victims": "/{attack}",
     "output_std": "/{attack}",
     "figure": "/{figure}",
-    "report": "{scope}",
+    "page": "{scope}",
 }
 _CARD = {"card": ".card.json"}
 _TEXTS = {kind: f".{kind}" for kind in ("csv", "md", "tex", "json")}
@@ -103,5 +103,5 @@ _OUTPUTS = {
     "landscape_victims": {"landscape": ".npz"},
     "output_std": {"std": ".npz"},
     "figure": {"pdf": ".pdf", "png": ".png", "caption": ".txt"},
-    "report": {"html": ".html"},
+    "page": {"html": ".html"},
 }

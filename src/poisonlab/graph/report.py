@@ -34,21 +34,21 @@ class Report:
         self.figures = figures
         self.template = template
 
-    def report(self, scope: str) -> Job:
-        """Write the page."""
+    def page(self, scope: str) -> Job:
+        """Write it."""
         sections = self._sections(scope)
         files = [
             path for section in sections for block in section["blocks"] for key, path in block.items() if key != "title"
         ]
         return Job(
-            "report",
+            "page",
             "report.py",
             {
                 "files": files,
                 "trials": [self.tables.trials_path(scope), *self.study.merge],
                 "template": [self.template],
             },
-            {"html": self.places.outputs("report")["html"].format(scope=scope)},
+            {"html": self.places.outputs("page")["html"].format(scope=scope)},
             spec(
                 study=self.study.study,
                 description=self.study.description,
