@@ -28,6 +28,8 @@ _ARCHIVES = (
 
 def other_kind(path: Path, expected: bytes) -> str | None:
     """``<what the file is>: <cure>``; None if it is of no known kind, or begins as ``expected``: it may be damaged."""
+    if not path.is_file():  # a pipe would be waited for
+        return None
     try:
         with path.open("rb") as file:
             start = file.read(512)
