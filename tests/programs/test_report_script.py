@@ -340,7 +340,12 @@ def test_markup_is_shown_and_not_run(made: Made) -> None:
     for name in ("table.json", "one.txt", "time.md"):
         path = made.folder / name
         bad = json.dumps(BAD)[1:-1] if name == "table.json" else BAD
-        path.write_text(path.read_text("utf-8").replace("61.8", f"61.8 {bad}").replace("17.5", bad), encoding="utf-8")
+        text = path.read_text("utf-8").replace("61.8", f"61.8 {bad}").replace("17.5", bad)
+        if name == "table.json":
+            content = json.loads(text)
+            write_sealed(path, {key: value for key, value in content.items() if key != "sha256"})
+        else:
+            path.write_text(text, encoding="utf-8")
     sections = made.spec()["sections"]
     sections[0]["title"] = sections[0]["blocks"][0]["title"] = BAD
     made.trials("own", trial("none", 0), device=BAD, commit=BAD, finished=BAD)
@@ -422,7 +427,7 @@ def test_what_is_unknown_is_no_number(made: Made) -> None:
 # --- what goes wrong ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["table.json", "time.md", "one.png", "two.txt", "own.csv"])
+@pytest.mark.parametrize("name", ["time.md", "one.png", "two.txt", "own.csv"])
 def test_a_missing_file_is_one_line_and_leaves_nothing(made: Made, name: str) -> None:
     (made.folder / name).unlink()
     with pytest.raises(DataError, match=re.escape(f"{made.folder / name}: cannot be read (No such file")) as caught:
@@ -445,10 +450,24 @@ def test_a_damaged_text_is_one_line(made: Made, name: str) -> None:
     assert not made.html.parent.exists()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"findings": [], "notes": []}', '{"findings": 1}'])
-def test_what_is_no_table_is_one_line(made: Made, text: str) -> None:
-    (made.folder / "table.json").write_text(text, encoding="utf-8")
+@pytest.mark.parametrize("content", [{}, {"findings": [], "notes": []}, {"findings": 1}])
+def test_what_is_no_table_is_one_line(made: Made, content: dict[str, Any]) -> None:
+    write_sealed(made.folder / "table.json", content)
     with pytest.raises(DataError, match=r"table\.json is damaged \(it holds no table\): [^\n]+$"):
+        made.page()
+
+
+def test_a_missing_table_is_one_line(made: Made) -> None:
+    (made.folder / "table.json").unlink()
+    with pytest.raises(DataError, match=r"table\.json is missing: run the workflow to make it"):
+        made.page()
+    assert not made.html.parent.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{"])
+def test_what_is_no_json_is_one_line(made: Made, text: str) -> None:
+    (made.folder / "table.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"table\.json is damaged \(not JSON\): [^\n]+$"):
         made.page()
 
 

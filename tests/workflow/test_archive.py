@@ -128,7 +128,7 @@ def test_a_result_without_a_record_stays_unknown(copied: Checkout, elsewhere: Ch
     assert found[path] == ("unknown", "there is no record of how it was made")
     # So is what was made from it.
     assert {state for state, _ in found.values()} == {"unknown"}
-    assert "results/tables/tiny.csv" in found
+    assert "results/figures/tiny/strong/landscape-victims.npz" in found
     assert "results/poisons/tiny/strong/seed0.safetensors" not in found
 
 

@@ -50,7 +50,7 @@ def test_marks_that_the_schema_allows_reach_the_programs_and_nothing_else(tmp_pa
         inputs / f"a {MARKS}.npz", x_train=images, y_train=labels, x_test=images[::-1][:12], y_test=labels[::-1][:12]
     )
     for row in (0, 3):
-        Image.fromarray(images[row]).save(inputs / "seed0" / f"{row}.png")
+        Image.fromarray(images[row] ^ 1).save(inputs / "seed0" / f"{row}.png")
     header = (REPOSITORY / "results/reference/digits-cpu/digits-trials.csv").read_text(encoding="utf-8").splitlines()[0]
     (inputs / f"b {MARKS}.csv").write_text(header + "\n", encoding="utf-8")
     before = {path.relative_to(study.path) for path in study.path.rglob("*")}

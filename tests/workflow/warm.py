@@ -76,7 +76,7 @@ def _answer(client: socket.socket) -> None:
     try:
         for source in sources:
             if (spy := Path(source, "sitecustomize.py")).is_file():
-                runpy.run_path(str(spy))
+                exec(compile(spy.read_text(encoding="utf-8"), str(spy), "exec"), {"__name__": "sitecustomize"})
         runpy.run_path(arguments[0], run_name="__main__")
         code = 0
     except SystemExit as ended:

@@ -169,7 +169,7 @@ class PoisonSet:
         if same and self.largest_change() == 0:
             raise DataError(
                 f"none of the {len(self.indices)} poisons changes a pixel or a label of the image that it replaces: "
-                "raise eps, which counts in levels of 1/255, or the number of steps"
+                "raise eps, which counts in levels of 1/255, or the number of steps; of imported poisons check the path"
             )
 
     def save(self, path: Path) -> None:
