@@ -43,7 +43,7 @@ class Spent:
 
 def main(argv: Sequence[str]) -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--config", type=Path, default=ROOT / "config/paper.yaml")
+    arguments.add_argument("--config", default="config/paper.yaml", help="in each of the checkouts")
     arguments.add_argument("--times", type=int, nargs="+", default=[1, 9], help="length of the lists of seeds")
     arguments.add_argument("--made", action="store_true", help="also where everything is made")
     arguments.add_argument("--repeats", type=int, default=3)
@@ -52,9 +52,11 @@ def main(argv: Sequence[str]) -> int:
     print("| checkout | state | jobs | seconds | of a processor | ms per job | peak, MiB |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for times in options.times:
-        study = longer(yaml.safe_load(options.config.read_text(encoding="utf-8")), times)
         with TemporaryDirectory() as folder:
-            copies = [copied(source, Path(folder, str(place)), study) for place, source in enumerate(options.checkout)]
+            copies = [
+                copied(source, Path(folder, str(place)), longer(settings_of(source / options.config), times))
+                for place, source in enumerate(options.checkout)
+            ]
             jobs = [jobs_of(snakemake(copy, "--dry-run")[0]) for copy in copies]
             for state in (EMPTY, MADE)[: 1 + options.made]:
                 if state == MADE:
@@ -65,6 +67,10 @@ def main(argv: Sequence[str]) -> int:
                 for source, count, spent in zip(options.checkout, jobs, zip(*runs, strict=True), strict=True):
                     print(row(source.resolve().name, state, count, spent), flush=True)
     return 0
+
+
+def settings_of(config: Path) -> Any:
+    return yaml.safe_load(config.read_text(encoding="utf-8"))
 
 
 def longer(study: Any, times: int) -> Any:
