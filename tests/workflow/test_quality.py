@@ -80,7 +80,7 @@ def test_every_config_file_is_valid(path: Path) -> None:
 
 
 def test_an_overlay_takes_keys_away(fresh: Checkout) -> None:
-    files = ("config/paper-mini.yaml", "config/overlays/cifar10-parquet.yaml")
+    files = ("config/paper-mini.yaml", "config/overlays/cifar10-parquet-mini.yaml")
     outcome = fresh.run(sys.executable, "-m", "snakemake", "-n", "--quiet", "--configfile", *files)
     assert "Missing input files" in outcome.output
     assert "data/cifar10/train.parquet" in outcome.output
