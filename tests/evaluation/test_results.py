@@ -637,7 +637,7 @@ def test_any_study_can_be_shown(cells: list[tuple[str, int, bool]]) -> None:
 def test_a_table_is_written_for_people_and_for_programs(tmp_path: Path) -> None:
     results = tidy([*NONE, *DEFENDED, *triggered("none", [1.0])])
     paths = {kind: tmp_path / f"table.{kind}" for kind in ("csv", "md", "tex", "json")}
-    Outputs(**paths).write(results, readable(results), ["It works."], ["One note."])
+    Outputs(**paths).write(results, readable(results), ["It works."], ["", "One note."])
     content = json.loads(paths["json"].read_text("utf-8"))
     assert (content["findings"], content["notes"]) == (["It works."], ["One note."])
     shown = tables_of(paths["md"].read_text("utf-8"))

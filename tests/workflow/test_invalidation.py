@@ -233,6 +233,17 @@ CASES = [
         ),
     ),
     Case("settings of another architecture", edited("src/poisonlab/config/models/lenet.py")),
+    Case(
+        "an attack, a defense, a filter and a figure more",
+        # Their modules, and the unions that name their settings.
+        lambda checkout: [
+            edited(f"src/poisonlab/{file}.py")(checkout)
+            for file in (
+                *("attacks/second", "defenses/second", "filters/second", "figures/second"),
+                *("config/attacks/second", "config/study", "config/rows"),
+            )
+        ],
+    ),
     Case("a measure more", edited("src/poisonlab/config/measures.py")),
     Case("a later field of settings", later_field),
     Case(

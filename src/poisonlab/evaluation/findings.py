@@ -51,7 +51,9 @@ def _finding(
         sentences.append(_best(others, measures, called))
     undefended = poisoned.get(compare[0]) if compare else None
     defended = [row for name, row in poisoned.items() if name != compare[0]] if compare else []
-    if undefended is not None and defended:
+    # One seed of a value has no interval.
+    defended = [row for row in defended if not pd.isna(row[f"{measures[0].name}_low"])]
+    if undefended is not None and not pd.isna(undefended[f"{measures[0].name}_low"]) and defended:
         count = sum(_overlap(row, undefended, measures[0].name) for row in defended)
         sentences.append(
             f"{count} of {len(defended)} defended rows' intervals of {_lower(measures[0])} overlap that of "
@@ -93,12 +95,9 @@ def _shown(value: float, measure: Measure) -> str:
 
 
 def _overlap(one: pd.Series, other: pd.Series, name: str) -> bool:
-    """Whether the intervals meet; without one, the value itself stands for it."""
-    (low, high), (other_low, other_high) = (
-        [row[name] if pd.isna(row[f"{name}{end}"]) else row[f"{name}{end}"] for end in ("_low", "_high")]
-        for row in (one, other)
-    )
-    return bool(low <= other_high and other_low <= high)
+    """Whether the intervals meet."""
+    low, high = f"{name}_low", f"{name}_high"
+    return bool(one[low] <= other[high] and other[low] <= one[high])
 
 
 def inside_findings(measure: Measure, verdicts: Iterable[object]) -> list[str]:

@@ -37,6 +37,8 @@ class Outputs:
         The JSON holds ``findings``, ``notes``, and as ``tables`` one mapping per attack with ``heading`` ("" if there
         is one attack only), ``columns`` and ``rows``, all of them text.
         """
+        # A study without a description has an empty note.
+        notes = [note for note in notes if note]
         below = [*(f"Finding: {finding}" for finding in findings), *notes]
         write_text(self.md, markdown(table, below))
         write_text(self.tex, latex(table, below))
