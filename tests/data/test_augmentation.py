@@ -15,7 +15,7 @@ from scipy import stats
 from torch import Tensor
 
 from poisonlab.config.recipe import Augmentation
-from poisonlab.data.augmentation import augment, translate
+from poisonlab.data.augmentation import alternating_flips, augment, translate
 from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Normalize
 
@@ -252,3 +252,26 @@ def test_images_are_independent_of_each_other(kind: str) -> None:
     assert len({image.numpy().tobytes() for image in same}) > 20
     assert torch.equal(first, augment(images, chosen, stream(2)))
     assert first.dtype == images.dtype
+
+
+@pytest.mark.parametrize("kind", ["shift", "crop"])
+def test_given_flips_are_not_drawn(kind: str) -> None:
+    flips = torch.arange(40) % 3 == 0
+    for flip in (True, False, "alternating"):
+        moved = augment(ramps(40), Augmentation(kind=kind, pixels=2, flip=flip), stream(5), flips=flips)
+        assert torch.equal(moved[:, 1, 16, 17] < moved[:, 1, 16, 16], flips)
+
+
+def test_without_epochs_alternating_flips_are_random() -> None:
+    random, alternating = (
+        augment(ramps(100), Augmentation(pixels=2, flip=flip), stream(5)) for flip in (True, "alternating")
+    )
+    assert torch.equal(random, alternating)
+
+
+def test_a_row_s_coin_is_fair_and_its_own() -> None:
+    coins = alternating_flips(5000, 3)
+    assert stats.binomtest(int(coins.sum()), 5000).pvalue > 1e-3
+    for rows in (1, 7, 16, 1000, 4999):
+        assert torch.equal(alternating_flips(rows, 3), coins[:rows])
+    assert not torch.equal(alternating_flips(5000, 4), coins)

@@ -7,9 +7,16 @@ from torch import Tensor
 
 from poisonlab.config.recipe import Augmentation
 from poisonlab.errors import SettingsError
+from poisonlab.randomness import stream_seed
 
 
-def augment(images: Tensor, settings: Augmentation, generator: torch.Generator, black: Tensor | None = None) -> Tensor:
+def augment(
+    images: Tensor,
+    settings: Augmentation,
+    generator: torch.Generator,
+    black: Tensor | None = None,
+    flips: Tensor | None = None,
+) -> Tensor:
     """Translate and flip each image at random.
 
     Args:
@@ -17,6 +24,7 @@ def augment(images: Tensor, settings: Augmentation, generator: torch.Generator, 
         settings: kind, largest translation in pixels, whether to flip, and the colour outside.
         generator: on the images' device.
         black: (1, C, 1, 1), a black pixel as normalised (``Normalize.black``); needed for ``padding: black``.
+        flips: (B,) bool, the images to mirror; drawn if not given and the settings flip at all.
 
     Returns:
         (B, C, H, W), same dtype.
@@ -37,8 +45,18 @@ def augment(images: Tensor, settings: Augmentation, generator: torch.Generator, 
         offsets = torch.randint(-most, most + 1, (n, 2), generator=generator, device=device)
     else:
         offsets = (torch.rand(n, 2, generator=generator, device=device) * 2 - 1) * settings.pixels
-    flips = torch.rand(n, generator=generator, device=device) < 0.5 if settings.flip else None
+    if flips is None and settings.flip:
+        flips = torch.rand(n, generator=generator, device=device) < 0.5
     return translate(images, offsets, flips, outside)
+
+
+def alternating_flips(rows: int, seed: int) -> Tensor:
+    """(R,) bool on the CPU: the rows that ``flip: alternating`` mirrors in even epochs; it mirrors the others in odd
+    ones.
+
+    A row's coin does not depend on ``rows``, their number: a training on a part of them mirrors alike.
+    """
+    return torch.rand(rows, generator=torch.Generator().manual_seed(stream_seed(seed, "flips"))) < 0.5
 
 
 def translate(images: Tensor, offsets: Tensor, flips: Tensor | None = None, outside: Tensor | None = None) -> Tensor:
