@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from poisonlab.config.recipe import Recipe
-from poisonlab.data.augmentation import augment
+from poisonlab.data.augmentation import alternating_flips, augment
 from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.errors import DivergedError, PoisonlabError, SettingsError
@@ -111,6 +111,9 @@ def train(
         history, data, best = _restore(saved, model, optimizer, full)
     forward: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore[assignment]
     features = _fixed_features(model, normalize, full, recipe, defenses)
+    mirrored = None
+    if recipe.augmentation.flip == "alternating":
+        mirrored = alternating_flips(int(full.rows.max()) + 1, seed).to(device)
     observed: dict[str, float] = {}
     with ExitStack() as stack:
         for defense in defenses:
@@ -118,7 +121,9 @@ def train(
         bar = stack.enter_context(tqdm(total=last, initial=len(history), unit="epoch", disable=not progress))
         for epoch in range(len(history), last):
             with memory_for(batches, "lower the recipe's batch_size"):
-                loss = _train_epoch(forward, normalize, data, recipe, optimizer, seed, defenses, epoch, features)
+                loss = _train_epoch(
+                    forward, normalize, data, recipe, optimizer, seed, defenses, epoch, features, mirrored
+                )
             record: EpochRecord = {
                 "epoch": epoch,
                 "lr": _rate(recipe, defenses, epoch),
@@ -195,9 +200,10 @@ def _train_epoch(
     defenses: Sequence[Defense],
     epoch: int,
     features: Tensor | None,
+    mirrored: Tensor | None,
 ) -> float:
     """One pass over the data, or over its ``features`` by row if they are fixed; returns the mean loss over its
-    examples."""
+    examples. ``mirrored``: (R,) bool by row, as ``alternating_flips`` draws them."""
     device = data.labels.device
     model.train()
     augmentation = generator(device, seed, "augment", epoch)
@@ -216,13 +222,14 @@ def _train_epoch(
             images = pixels(data.images[chosen])
             for defense, stream in zip(defenses, streams, strict=True):
                 images = defense.change_batch(Batch(images, labels, rows, epoch, stream, model, normalize))
-            inputs = augment(normalize(images), recipe.augmentation, augmentation, normalize.black)
+            flips = None if mirrored is None else mirrored[rows] ^ bool(epoch % 2)
+            inputs = augment(normalize(images), recipe.augmentation, augmentation, normalize.black, flips)
             for defense, stream in zip(defenses, streams, strict=True):
                 inputs, labels = defense.change_inputs(Batch(inputs, labels, rows, epoch, stream, model, normalize))
             if recipe.channels_last:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
             logits = _forward(model, inputs, recipe)
-        loss = _loss(logits, labels, defenses, epoch)
+        loss = _loss(logits, labels, recipe, defenses, epoch)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         for defense, stream in zip(defenses, streams, strict=True):
@@ -318,13 +325,13 @@ def _forward(model: nn.Module, inputs: Tensor, recipe: Recipe) -> Tensor:
         ) from error
 
 
-def _loss(logits: Tensor, labels: Tensor, defenses: Sequence[Defense], epoch: int) -> Tensor:
+def _loss(logits: Tensor, labels: Tensor, recipe: Recipe, defenses: Sequence[Defense], epoch: int) -> Tensor:
     if len(labels) == 0:  # a batch that a defense draws may be empty; it has a gradient, of 0
         return logits.sum()
     for defense in defenses:
         if (loss := defense.loss(logits, labels, epoch)) is not None:
             return loss
-    return F.cross_entropy(logits, labels)
+    return F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
 
 
 def _save(
