@@ -1,16 +1,16 @@
 """Changes of colour: a smooth map of CIELUV colours per image (ReColorAdv, Laidlaw and Feizi 2019; MetaPoison's
-option).
+option, and the colour change of functional poisons).
 
 All pixels of one colour move to the same new colour, so that a large change stays inconspicuous.
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from poisonlab.config.attacks.metapoison import Recolor
 
 # sRGB primaries to CIE XYZ under D65 (IEC 61966-2-1), and the white point's chromaticity.
 _XYZ = torch.tensor(
@@ -22,18 +22,33 @@ _SLOPE = (29 / 3) ** 3 / 100
 _TINY = 1e-8
 
 
+class Grid(Protocol):
+    """What the settings of a change of colours say."""
+
+    @property
+    def points(self) -> tuple[int, int, int]:
+        """Of the grid, along L, u and v."""
+
+    @property
+    def bound(self) -> float:
+        """On every displacement."""
+
+    @property
+    def smoothness(self) -> float:
+        """Weight of the penalty."""
+
+
 class Palette:
     """One map of colours per image: displacements on a grid of CIELUV colours, interpolated between its points.
 
     Attributes:
-        grid: (P, 3, g, g, g) float32 displacements, a leaf tensor to optimise; the last axis runs along L, the one
+        grid: (P, 3, v, u, L) float32 displacements, a leaf tensor to optimise; the last axis runs along L, the one
             before it along u, the first spatial one along v. Colours outside [0, 1] move as the grid's edge does.
     """
 
-    def __init__(self, settings: Recolor, count: int, device: torch.device) -> None:
+    def __init__(self, settings: Grid, count: int, device: torch.device) -> None:
         self.settings = settings
-        size = settings.grid
-        self.grid = torch.zeros(count, 3, size, size, size, device=device, requires_grad=True)
+        self.grid = torch.zeros(count, 3, *reversed(settings.points), device=device, requires_grad=True)
 
     def __call__(self, images: Tensor) -> Tensor:
         """The images (P, 3, H, W) in [0, 1] with changed colours, in [0, 1]; differentiable in the grid."""
