@@ -1,4 +1,6 @@
-"""Changes of colour: a smooth map of colours per image (ReColorAdv, Laidlaw and Feizi 2019; MetaPoison's option).
+"""Changes of colour: a smooth map of colours per image (ReColorAdv, Laidlaw and Feizi 2019).
+
+An option of MetaPoison, and the change of colour of functional poisons.
 
 All pixels of one colour move to the same new colour, so that a large change stays inconspicuous. The map is one of
 CIELUV colours; in MetaPoison's released code, although its settings name LUV, of YUV colours (ITU-R BT.601).
@@ -6,11 +8,11 @@ CIELUV colours; in MetaPoison's released code, although its settings name LUV, o
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from poisonlab.config.attacks.metapoison import Recolor
 
 # sRGB primaries to CIE XYZ under D65 (IEC 61966-2-1), and the white point's chromaticity.
 _XYZ = torch.tensor(
@@ -25,15 +27,31 @@ _LUMA = (0.299, 0.587, 0.114)
 _BLUE, _RED = 0.492111, 0.877283
 
 
+class Grid(Protocol):
+    """What the settings of a change of colours say."""
+
+    @property
+    def points(self) -> tuple[int, int, int]:
+        """Of the grid, along L, u and v."""
+
+    @property
+    def bound(self) -> float:
+        """On every displacement."""
+
+    @property
+    def smoothness(self) -> float:
+        """Weight of the penalty."""
+
+
 class Palette:
     """One map of colours per image: displacements on a grid of colours, interpolated between its points.
 
     Attributes:
-        grid: (P, 3, g, g, g) float32 displacements, a leaf tensor to optimise; the last axis runs along L (Y), the one
+        grid: (P, 3, v, u, L) float32 displacements, a leaf tensor to optimise; the last axis runs along L (Y), the one
             before it along u, the first spatial one along v. Colours outside [0, 1] move as the grid's edge does.
     """
 
-    def __init__(self, settings: Recolor, count: int, device: torch.device, convention: str = "ours") -> None:
+    def __init__(self, settings: Grid, count: int, device: torch.device, convention: str = "ours") -> None:
         """
         Args:
             settings: bound, grid, smoothness.
@@ -43,8 +61,7 @@ class Palette:
                 to it, displacements end at it, and nothing is cut to RGB.
         """
         self.settings, self.released = settings, convention == "released"
-        size = settings.grid
-        self.grid = torch.zeros(count, 3, size, size, size, device=device, requires_grad=True)
+        self.grid = torch.zeros(count, 3, *reversed(settings.points), device=device, requires_grad=True)
 
     def __call__(self, images: Tensor, which: Tensor | slice = slice(None)) -> Tensor:
         """Images (P, 3, H, W) in [0, 1] with changed colours; differentiable in the grid.
@@ -70,9 +87,9 @@ class Palette:
         with torch.no_grad():
             self.grid.clamp_(-self.settings.bound, self.settings.bound)
             if self.released:
-                along = torch.linspace(0, 1, self.settings.grid, device=self.grid.device, dtype=self.grid.dtype)
                 for coordinate, axis in enumerate(((1, 1, -1), (1, -1, 1), (-1, 1, 1))):
-                    own, place = self.grid[:, coordinate], along.view(axis)
+                    own = self.grid[:, coordinate]
+                    place = torch.linspace(0, 1, self.settings.points[coordinate]).to(own).view(axis)
                     own.copy_((place + own).clamp(0, 1) - place)
 
     def penalty(self, which: Tensor | slice = slice(None)) -> Tensor:
@@ -83,7 +100,7 @@ class Palette:
         the unrolling holds, of squared differences times the grid's size squared.
         """
         if self.released:
-            slopes = [self.grid.diff(dim=axis).flatten() * self.settings.grid for axis in (2, 3, 4)]
+            slopes = [self.grid.diff(dim=axis).flatten() * self.grid.shape[axis] for axis in (2, 3, 4)]
             return self.settings.smoothness * torch.cat(slopes).square().mean()
         grid = self.grid[which]
         total = grid.new_zeros(())

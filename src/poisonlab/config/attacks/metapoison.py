@@ -33,6 +33,11 @@ class Recolor(Settings):
     lr: PositiveFloat = 0.02
     """Step of Adam on the grid, in the units of ``bound``. The release: 200, so that the first step reaches it."""
 
+    @property
+    def points(self) -> tuple[int, int, int]:
+        """Of the grid, along L, u and v."""
+        return (self.grid,) * 3
+
 
 class MetaPoison(TargetedAttack):
     """MetaPoison: unroll the victim's training steps and differentiate through them (Huang et al. 2020)."""
