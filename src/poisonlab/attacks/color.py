@@ -102,9 +102,13 @@ class Palette:
         if self.released:
             slopes = [self.grid.diff(dim=axis).flatten() * self.grid.shape[axis] for axis in (2, 3, 4)]
             return self.settings.smoothness * torch.cat(slopes).square().mean()
+        return self.settings.smoothness * self.lengths(which).mean(1).sum()
+
+    def lengths(self, which: Tensor | slice = slice(None)) -> Tensor:
+        """(P, pairs): the lengths of the differences between neighbours on the grids of the images ``which``."""
         grid = self.grid[which]
         squares = torch.cat([grid.diff(dim=axis).square().sum(1).flatten(1) for axis in (2, 3, 4)], 1)
-        return self.settings.smoothness * (squares + 1e-10).sqrt().mean(1).sum()
+        return (squares + 1e-10).sqrt()
 
 
 def rgb_to_yuv(images: Tensor) -> Tensor:
