@@ -61,7 +61,7 @@ def history_outcome(
         measured, that does best on a clean and on a poisoned validation set (the first among equals); absent without
         such a set.
     """
-    outcome = {}
+    outcome: dict[str, float] = {}
     measured = [(number, record) for number, record in enumerate(history, 1) if "accuracy" in record]
     if measured:
         # max takes the first among equals.
@@ -71,7 +71,7 @@ def history_outcome(
         watched |= {"stopped_poisoned": "validation_accuracy"} if poisoned_validation else {}
         for name, key in watched.items():
             if all(key in record for _, record in measured):
-                outcome[name] = max(measured, key=lambda each: each[1][key])[1]["accuracy"]  # noqa: B023
+                outcome[name] = max(measured, key=lambda each: each[1][key])[1]["accuracy"]
     below = [number for number, record in enumerate(history, 1) if record["train_loss"] < low_loss]
     if below:
         outcome["first_epoch"] = float(below[0])
