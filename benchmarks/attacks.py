@@ -1,6 +1,6 @@
 """Time and memory of the attacks' inner loops, against the straightforward way of doing the same.
 
-    python benchmarks/attacks.py [--device auto|cpu|cuda] [--scale small|cifar|tiny] [--threads 1] [--repeats 3]
+    python benchmarks/attacks.py [--device auto|cpu|cuda] [--scale small|gpu|tiny] [--threads 1] [--repeats 3]
                                  [--only NAME] [--no-memory] [--json FILE]
 
 The last column is the largest relative difference between the two ways' results, on something small enough to check.
@@ -169,13 +169,11 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
         ),
         "MetaPoison, small residual network, 12 poisons": lambda device: unrolling(small(), 12, device),
     },
-    "cifar": {
-        "selection, small residual network, 512 images": lambda device: selection(small(), 512, device),
-        "selection, ResNet-18, 5000 images": lambda device: selection(large(), 5000, device),
-        "selection in bfloat16, ResNet-18, 5000 images": lambda device: selection(large(), 5000, device, "bfloat16"),
+    "gpu": {
+        "selection in bfloat16, ResNet-18, 256 images": lambda device: selection(large(), 256, device, "bfloat16"),
         "gradient matching, ResNet-18, 500 poisons": lambda device: matching(large(), 500, 5, device),
-        "gradient matching in bfloat16, ResNet-18, 500 poisons, 8 restarts": lambda device: matching(
-            large(), 500, 2, device, restarts=8, precision="bfloat16"
+        "gradient matching in bfloat16, ResNet-18, 500 poisons": lambda device: matching(
+            large(), 500, 5, device, precision="bfloat16"
         ),
         "MetaPoison, ResNet-18, 12 poisons": lambda device: unrolling(large(), 12, device),
     },

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -174,15 +173,6 @@ def test_every_attack_is_held_to_the_contract(method: str) -> None:
 
 
 # --- a world for it to attack -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
-def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    if request.param == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    yield torch.device(request.param)
-    torch.use_deterministic_algorithms(False)
 
 
 @cache

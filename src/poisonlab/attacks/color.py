@@ -95,19 +95,20 @@ class Palette:
     def penalty(self, which: Tensor | slice = slice(None)) -> Tensor:
         """What the maps of the images ``which`` add to the outer loss of an unrolling that holds these.
 
-        ``ours``: the lengths of the differences between neighbours on the grid, summed over images, so that an image's
-        own share depends neither on other images nor on surrogates. ``released``: the mean over all images, whichever
-        the unrolling holds, of squared differences times the grid's size squared.
+        ``ours``: the mean length of the differences between neighbours on the grid, summed over images, so that the
+        weight of each image's own does not depend on how many others there are. ``released``: the mean over all images,
+        whichever the unrolling holds, of squared differences times the grid's size squared.
         """
         if self.released:
             slopes = [self.grid.diff(dim=axis).flatten() * self.grid.shape[axis] for axis in (2, 3, 4)]
             return self.settings.smoothness * torch.cat(slopes).square().mean()
+        return self.settings.smoothness * self.lengths(which).mean(1).sum()
+
+    def lengths(self, which: Tensor | slice = slice(None)) -> Tensor:
+        """(P, pairs): the lengths of the differences between neighbours on the grids of the images ``which``."""
         grid = self.grid[which]
-        total = grid.new_zeros(())
-        for axis in (2, 3, 4):
-            squares = grid.diff(dim=axis).square().sum(1)
-            total = total + (squares + 1e-10).sqrt().sum()
-        return self.settings.smoothness * total
+        squares = torch.cat([grid.diff(dim=axis).square().sum(1).flatten(1) for axis in (2, 3, 4)], 1)
+        return (squares + 1e-10).sqrt()
 
 
 def rgb_to_yuv(images: Tensor) -> Tensor:

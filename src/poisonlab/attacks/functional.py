@@ -102,12 +102,10 @@ class Displacement:
             inside = (self.places + self.flow).clamp(-1, 1) - self.places
             self.flow.copy_(inside.clamp(-bound, bound))
 
-    def penalty(self) -> Tensor:
-        """Smoothness: the weighted, summed lengths of the differences between neighbours, summed over images."""
-        total = self.flow.new_zeros(())
-        for axis in (2, 3):
-            total = total + (self.flow.diff(dim=axis).square().sum(1) + _TINY).sqrt().sum()
-        return self.settings.smoothness * total
+    def lengths(self) -> Tensor:
+        """(P, pairs): the lengths of the differences between the displacements of neighbours."""
+        squares = torch.cat([self.flow.diff(dim=axis).square().sum(1).flatten(1) for axis in (2, 3)], 1)
+        return (squares + _TINY).sqrt()
 
 
 @dataclass
@@ -150,7 +148,7 @@ class _Batch:
         for part in (self.palette, self.displacement):
             if part is not None:
                 # Each pair of neighbours counts twice.
-                loss = loss + 2 * part.penalty()
+                loss = loss + 2 * part.settings.smoothness * part.lengths().sum()
         parameters = self._parameters().values()
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters)), strict=True):
             parameter.grad = gradient

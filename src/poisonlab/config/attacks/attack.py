@@ -13,6 +13,9 @@ from poisonlab.config.measures import (
     ADVERSARIAL_CONFIDENCE,
     FIRST_EPOCH,
     PEAK_ACCURACY,
+    PEAK_EPOCH,
+    STOPPED_CLEAN,
+    STOPPED_POISONED,
     SUCCESS,
     SUCCESS_RATE,
     UNTRIGGERED_SUCCESS,
@@ -49,7 +52,7 @@ TARGETED = (SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)
 """Measures of an attack on one target."""
 BACKDOOR = (SUCCESS_RATE, UNTRIGGERED_SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)
 """Measures of an attack on many images, most often with a trigger."""
-UNTARGETED = (PEAK_ACCURACY, FIRST_EPOCH, ACCURACY)
+UNTARGETED = (PEAK_ACCURACY, FIRST_EPOCH, PEAK_EPOCH, STOPPED_CLEAN, STOPPED_POISONED, ACCURACY)
 """Measures of an attack without a goal, on the accuracy as a whole."""
 LOW_LOSS = 0.5
 """The level of the training loss in "Poisons that are learned faster are more effective" (Sandoval-Segura et al.

@@ -28,8 +28,8 @@ class Recolor(Settings):
     """Points along each axis of the grid of colours."""
     smoothness: NonNegativeFloat = 1.0
     """Weight of the penalty on differences between neighbouring colours, which each unrolling adds to its outer loss:
-    their lengths, summed over the poisons of its batch. ``convention: released``: the mean of squared slopes, over all
-    poisons."""
+    their mean length, summed over the poisons of its batch. ``convention: released``: the mean of squared slopes, over
+    all poisons."""
     lr: PositiveFloat = 0.02
     """Step of Adam on the grid, in the units of ``bound``. The release: 200, so that the first step reaches it."""
 
