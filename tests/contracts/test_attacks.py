@@ -83,6 +83,9 @@ TINY: dict[str, dict[str, Tiny]] = {
     "gradient-matching": {
         "one restart": Tiny({**CRAFTED, "steps": 5, "restarts": 1}, (TOO_MANY,)),
         "restarts one after another": Tiny({**CRAFTED, "steps": 3, "restarts": 3}),
+        "by differences, at the worst weights": Tiny(
+            {**CRAFTED, "steps": 4, "restarts": 1, "derivative": "differences", "sharpness": 0.05}
+        ),
         "restarts at once, random noise expected": Tiny(
             {
                 **CRAFTED,
