@@ -126,6 +126,18 @@ TINY: dict[str, dict[str, Tiny]] = {
         "no colours": Tiny(
             {**CRAFTED, "steps": 3, "ensemble": 2, "batch_size": 20, "clean_batches": 4, "recolor": None}
         ),
+        "as released, by differences": Tiny(
+            {
+                **CRAFTED,
+                "steps": 3,
+                "ensemble": 2,
+                "batch_size": 20,
+                "convention": "released",
+                "derivative": "differences",
+                "crafting_precision": "bfloat16",
+                "recolor": {"grid": 3, "lr": 200},
+            }
+        ),
     },
     "poison-frogs": {
         "signed Adam": Tiny({**CRAFTED, "steps": 6, "optimizer": "signed-adam", "start": "random"}, (TOO_MANY,)),
