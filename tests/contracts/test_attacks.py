@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -84,6 +83,9 @@ TINY: dict[str, dict[str, Tiny]] = {
     "gradient-matching": {
         "one restart": Tiny({**CRAFTED, "steps": 5, "restarts": 1}, (TOO_MANY,)),
         "restarts one after another": Tiny({**CRAFTED, "steps": 3, "restarts": 3}),
+        "by differences, at the worst weights": Tiny(
+            {**CRAFTED, "steps": 4, "restarts": 1, "derivative": "differences", "sharpness": 0.05}
+        ),
         "restarts at once, random noise expected": Tiny(
             {
                 **CRAFTED,
@@ -123,6 +125,18 @@ TINY: dict[str, dict[str, Tiny]] = {
         ),
         "no colours": Tiny(
             {**CRAFTED, "steps": 3, "ensemble": 2, "batch_size": 20, "clean_batches": 4, "recolor": None}
+        ),
+        "as released, by differences": Tiny(
+            {
+                **CRAFTED,
+                "steps": 3,
+                "ensemble": 2,
+                "batch_size": 20,
+                "convention": "released",
+                "derivative": "differences",
+                "crafting_precision": "bfloat16",
+                "recolor": {"grid": 3, "lr": 200},
+            }
         ),
     },
     "poison-frogs": {
@@ -171,15 +185,6 @@ def test_every_attack_is_held_to_the_contract(method: str) -> None:
 
 
 # --- a world for it to attack -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
-def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    if request.param == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    yield torch.device(request.param)
-    torch.use_deterministic_algorithms(False)
 
 
 @cache

@@ -102,12 +102,10 @@ class Displacement:
             inside = (self.places + self.flow).clamp(-1, 1) - self.places
             self.flow.copy_(inside.clamp(-bound, bound))
 
-    def penalty(self) -> Tensor:
-        """Smoothness: the weighted, summed lengths of the differences between neighbours, averaged over images."""
-        total = self.flow.new_zeros(())
-        for axis in (2, 3):
-            total = total + (self.flow.diff(dim=axis).square().sum(1) + _TINY).sqrt().sum()
-        return self.settings.smoothness * total / len(self.flow)
+    def lengths(self) -> Tensor:
+        """(P, pairs): the lengths of the differences between the displacements of neighbours."""
+        squares = torch.cat([self.flow.diff(dim=axis).square().sum(1).flatten(1) for axis in (2, 3)], 1)
+        return (squares + _TINY).sqrt()
 
 
 @dataclass
@@ -149,8 +147,8 @@ class _Batch:
             loss = loss + margins(logits.to(changed.dtype), self.labels).sum() / len(self.networks)
         for part in (self.palette, self.displacement):
             if part is not None:
-                # Each pair of neighbours counts twice, and each image for itself.
-                loss = loss + 2 * len(changed) * part.penalty()
+                # Each pair of neighbours counts twice.
+                loss = loss + 2 * part.settings.smoothness * part.lengths().sum()
         parameters = self._parameters().values()
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters)), strict=True):
             parameter.grad = gradient
