@@ -52,6 +52,8 @@ CASES: dict[str, Case] = {
     "lenet": Case(62_006, smallest=16),
     # The usual ResNet-18 for CIFAR-10.
     "resnet18": Case(11_173_962, {"group": GROUP, "dropout": DROPOUT}),
+    # The usual ResNet-50 for CIFAR-10.
+    "resnet50": Case(23_520_842, {"group": GROUP, "dropout": DROPOUT}),
     # Stem 464, blocks 4672, 14528 and 57728, head 650.
     "small-resnet": Case(
         78_042, {"group": GROUP, "dropout": DROPOUT, "narrow": {"width": 4, "stem_stride": 1}, "wide": {"width": 40}}

@@ -84,6 +84,9 @@ TINY: dict[str, dict[str, Tiny]] = {
     "gradient-matching": {
         "one restart": Tiny({**CRAFTED, "steps": 5, "restarts": 1}, (TOO_MANY,)),
         "restarts one after another": Tiny({**CRAFTED, "steps": 3, "restarts": 3}),
+        "by differences, at the worst weights": Tiny(
+            {**CRAFTED, "steps": 4, "restarts": 1, "derivative": "differences", "sharpness": 0.05}
+        ),
         "restarts at once, random noise expected": Tiny(
             {
                 **CRAFTED,
@@ -123,6 +126,18 @@ TINY: dict[str, dict[str, Tiny]] = {
         ),
         "no colours": Tiny(
             {**CRAFTED, "steps": 3, "ensemble": 2, "batch_size": 20, "clean_batches": 4, "recolor": None}
+        ),
+        "as released, by differences": Tiny(
+            {
+                **CRAFTED,
+                "steps": 3,
+                "ensemble": 2,
+                "batch_size": 20,
+                "convention": "released",
+                "derivative": "differences",
+                "crafting_precision": "bfloat16",
+                "recolor": {"grid": 3, "lr": 200},
+            }
         ),
     },
     "poison-frogs": {
