@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from deterministic import Watched
 from registry import architecture_settings, architectures, case_of, or_refusal
 from tiny import state
 from torch import Tensor, nn
@@ -184,7 +185,9 @@ def test_every_parameter_learns(name: str, form: str, device: torch.device) -> N
     """In training mode a gradient reaches each, and the input; so the loss of a batch can be brought down."""
     model, images = shared(name, form, device).train(), images_for(name, 8, device).requires_grad_(True)
     labels = torch.arange(8, device=device) % 5
-    F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+    with Watched() as watched:
+        F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+    assert watched.found == set(), "on a GPU bits do not repeat"
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
         assert bool(torch.isfinite(parameter.grad).all()), key
