@@ -122,6 +122,17 @@ def test_so_does_the_defense_that_matches_gradients(dataset: ImageDataset) -> No
     train(transformer(), build_normalize(dataset), training_set(dataset), RECIPE, seed=0, defenses=defenses)
 
 
+@pytest.mark.parametrize("layer", ["Square", "Fused"])
+def test_where_it_cannot_the_layer_is_named(layer: str, dataset: ImageDataset) -> None:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Linear(3072, 16), nn.Tanh(), globals()[layer]())
+    network = nn.Sequential(nn.Flatten(), body, nn.Linear(16, 10))
+    defenses = build_defenses([{"method": "adversarial-poisoning", "share": 0.5, "steps": 2}], noise=None)
+    name = rf"^layer '1\.2' of the network \({layer}\) has no second derivative.*: replace the layer, or take a defense"
+    with pytest.raises(SettingsError, match=name):
+        train(network, build_normalize(dataset), training_set(dataset), RECIPE, seed=0, defenses=defenses)
+
+
 def test_the_gradient_through_attention_is_the_derivative() -> None:
     """Against differences of the matching loss, in double precision; a weight that nothing depends on counts as 0."""
     network = transformer().double().eval()
