@@ -363,7 +363,6 @@ def test_parquet_names_the_row_of_a_bad_image(tmp_path: Path, image: bytes | Non
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"label_column": "klass"}, ("no label column among img, klass", "set label_column")),
         ({"labels": [0, 1, None, 1, 0]}, ("row 2 has no label", "add the label")),
         ({"labels": ["a", "b", "c", "a", "b"]}, ("label is string, not integer", "number the classes")),
         ({"labels": [0, 1, 2, 1, -1]}, ("[-1, 2]", "renumber")),
@@ -377,10 +376,29 @@ def test_parquet_refuses(tmp_path: Path, changes: dict[str, Any], words: tuple[s
 
 def test_parquet_refuses_no_image_column_and_several(tmp_path: Path) -> None:
     settings = parquet_pair(tmp_path)
-    pq.write_table(pa.table({"img": [b"bare"], "label": [0]}), settings.train)
-    refused(settings, settings.train, "no image columns", "img, label", "name one of them")
+    pq.write_table(pa.table({"img": ["text"], "label": [0]}), settings.train)
+    refused(settings, settings.train, "no image columns", "img, label", "set image_column in the config")
     pq.write_table(pa.table({"a": [{"bytes": GOOD}], "b": [{"bytes": GOOD}], "label": [0]}), settings.train)
-    refused(settings, settings.train, "2 image columns", "name one of them")
+    refused(settings, settings.train, "2 image columns", "set image_column")
+
+
+def test_parquet_finds_the_columns_that_can_only_be_meant(tmp_path: Path) -> None:
+    settings = parquet_pair(tmp_path)
+    pixels = [encoded(image) for image in random_pixels(5, 4, 6, 3)]
+    # Bytes without a struct, and a label among other numbers, which the record of the classes tells apart.
+    record = {"info": {"features": {"kind": {"names": ["a", "b", "c"], "_type": "ClassLabel"}}}}
+    table = pa.table({"id": range(5), "photo": pixels, "kind": [0, 1, 2, 1, 0]})
+    for path in settings.files:
+        pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(record)}), path)
+    dataset = load_dataset(settings)
+    assert np.array_equal(dataset.train_images.numpy(), random_pixels(5, 4, 6, 3).transpose(0, 3, 1, 2))
+    assert dataset.train_labels.tolist() == [0, 1, 2, 1, 0]
+    assert dataset.class_names == ("a", "b", "c")
+    pq.write_table(table.replace_schema_metadata({}), settings.train)
+    refused(settings, settings.train, "no label column among id, photo, kind", "set label_column")
+    for path in settings.files:
+        pq.write_table(table.drop_columns(["id"]).replace_schema_metadata({}), path)
+    assert load_dataset(settings).train_labels.tolist() == [0, 1, 2, 1, 0]
 
 
 @pytest.mark.parametrize("damage", [drop_tail, replace_with_text, empty])
@@ -595,13 +613,14 @@ def sharded(folder: Path, count: int = 3, of: int = 3) -> list[str]:
     return paths
 
 
-@pytest.mark.parametrize("given", ["list", "pattern", "patterns"])
+@pytest.mark.parametrize("given", ["list", "pattern", "patterns", "folder"])
 def test_shards_are_read_one_after_another(tmp_path: Path, given: str) -> None:
     paths = sharded(tmp_path)
     train: Any = {
         "list": paths,
         "pattern": str(tmp_path / "train-*.parquet"),
         "patterns": [str(tmp_path / "train-00000*"), *paths[1:]],
+        "folder": str(tmp_path),
     }[given]
     settings = Parquet(source="parquet", train=train, test=str(tmp_path / "test.parquet"))
     assert settings.files == (*paths, str(tmp_path / "test.parquet"))
@@ -624,6 +643,16 @@ def test_a_single_shard_is_a_whole_split(tmp_path: Path) -> None:
     [path] = sharded(tmp_path, count=1, of=1)
     settings = Parquet(source="parquet", train=path, test=str(tmp_path / "test.parquet"))
     assert load_dataset(settings).train_labels.tolist() == [0, 1]
+
+
+def test_a_folder_is_both_splits_if_names_tell_them_apart(tmp_path: Path) -> None:
+    paths = sharded(tmp_path)
+    settings = Parquet(source="parquet", train=str(tmp_path), test=str(tmp_path))
+    assert settings.files == (*paths, str(tmp_path / "test.parquet"))
+    (tmp_path / "test.parquet").rename(tmp_path / "validation.parquet")
+    assert settings.split("test") == (str(tmp_path / "validation.parquet"),)
+    (tmp_path / "empty").mkdir()
+    refused(settings.model_copy(update={"train": str(tmp_path / "empty")}), tmp_path / "empty", "without such files")
 
 
 def test_a_file_of_both_splits_is_told_of(tmp_path: Path) -> None:
@@ -799,3 +828,44 @@ def test_bombs_beside_the_pixels(tmp_path: Path, chunk: str) -> None:
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 1 << 24
+
+
+# --- arrays of other names --------------------------------------------------------------------------------
+
+PIXELS, LABELS = random_pixels(6, 5, 4, 3), np.array([0, 1, 2, 0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("X_train", "Y_train", "X_test", "Y_test"),
+        ("train_images", "train_labels", "test_images", "test_labels"),
+        ("trainx", "trainy", "testx", "testy"),
+        ("train_data", "train_targets", "test_data", "test_targets"),
+        ("images_train", "labels_train", "images_test", "labels_test"),
+    ],
+)
+@pytest.mark.parametrize("layout", ["last", "first", "grey"])
+def test_npz_of_other_names_and_layouts(tmp_path: Path, names: tuple[str, ...], layout: str) -> None:
+    pixels = {"last": PIXELS, "first": PIXELS.transpose(0, 3, 1, 2), "grey": PIXELS[:, :, :, 0]}[layout]
+    contents = (pixels, LABELS, pixels[::-1][:3], LABELS[::-1][:3])
+    # A third split, as MedMNIST has, is passed over.
+    np.savez(tmp_path / "a.npz", **dict(zip(names, contents, strict=True)), val_images=pixels, val_labels=LABELS)
+    dataset = load_dataset(Npz(source="npz", path=str(tmp_path / "a.npz")))
+    expected = PIXELS.transpose(0, 3, 1, 2)[:, : 1 if layout == "grey" else 3]
+    assert np.array_equal(dataset.train_images.numpy(), expected)
+    assert np.array_equal(dataset.test_images.numpy(), expected[::-1][:3])
+    assert dataset.train_labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert dataset.test_labels.tolist() == [2, 1, 0]
+
+
+def test_npz_arrays_are_named_where_they_could_be_several(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    arrays = {"train_images": PIXELS, "train_data": PIXELS[::-1], "ytrain": LABELS, "a": PIXELS[:3], "b": LABELS[:3]}
+    np.savez(path, **arrays)
+    settings = Npz(source="npz", path=str(path))
+    refused(settings, path, "several arrays that could be x_train", "arrays: [train images")
+    named = settings.model_copy(update={"arrays": ("train_data", "ytrain", "a", "b")})
+    assert np.array_equal(load_dataset(named).train_images.numpy(), PIXELS[::-1].transpose(0, 3, 1, 2))
+    wrong = settings.model_copy(update={"arrays": ("train_data", "ytrain", "a", "c")})
+    refused(wrong, path, "no array c", "correct arrays in the config")

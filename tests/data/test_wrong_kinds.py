@@ -41,14 +41,17 @@ def packed(file: io.BytesIO) -> None:
 
 
 KINDS = {
-    "MATLAB": (saved(lambda file: scipy.io.savemat(file, {"X": np.zeros(2)})), "a MATLAB file (.mat): load it with"),
+    "MATLAB": (
+        saved(lambda file: scipy.io.savemat(file, {"X": np.zeros(2)})),
+        "a MATLAB file (.mat): read SVHN with source: svhn; load another with",
+    ),
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "an HDF5 file"),
     "idx": (IDX, "an idx file, as MNIST's"),
     "idx.gz": (gzip.compress(IDX), "an idx file packed with gzip"),
     "gz": (gzip.compress(b"other"), "a file packed with gzip: unpack it"),
     "cut gz": (gzip.compress(IDX)[:12], "a file packed with gzip: unpack it"),
     "npy": (saved(lambda file: np.save(file, np.zeros(3))), "a single NumPy array (.npy)"),
-    "tar": (saved(archive), "a tar archive: unpack it"),
+    "tar": (saved(archive), "a tar archive: read one of images and labels with source: webdataset, or unpack it"),
     "web page": (b"\n<!doctype html><html></html>", "a web page"),
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
     "pickle": (pickle.dumps({"data": [1]}), "a pickle, which could run any code"),
@@ -83,7 +86,7 @@ def test_a_zip_of_images_and_arrays_of_other_names(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no array x_train \(but 'train/a.png'\)"):
         load_dataset(Npz(source="npz", path=str(tmp_path / "a.zip")))
     np.savez(tmp_path / "b.npz", images=np.zeros(3), labels=np.zeros(3))
-    with pytest.raises(DataError, match=r"has no array x_train \(but 'images', 'labels'\): it needs"):
+    with pytest.raises(DataError, match=r"has no array x_train \(but 'images', 'labels'\): it needs .*\(arrays: \["):
         load_dataset(Npz(source="npz", path=str(tmp_path / "b.npz")))
 
 
@@ -116,10 +119,24 @@ def test_images_one_folder_too_deep_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation"])
-def test_a_test_split_of_another_name_is_named(name: str, tmp_path: Path) -> None:
+def test_a_test_split_of_another_name(name: str, tmp_path: Path) -> None:
     settings = folder(tmp_path)
+    plain = load_dataset(settings)
     (tmp_path / "test").rename(tmp_path / name)
-    with pytest.raises(DataError, match=f"test is missing or not a readable folder: rename {name} to test"):
+    # As ImageNet is laid out: test images without classes, and validation images with them.
+    image(tmp_path / "test" / "0.png", 9)
+    found = load_dataset(settings)
+    assert torch.equal(found.test_images, plain.test_images)
+    assert found.test_labels.tolist() == plain.test_labels.tolist() == [0, 0, 1, 1]
+    told = {Path(file).relative_to(tmp_path).parts[0] for file in settings.folder_files}
+    assert told == {"train", name}
+
+
+def test_classes_of_one_split_only_are_named_with_their_folder(tmp_path: Path) -> None:
+    settings = folder(tmp_path)
+    (tmp_path / "test").rename(tmp_path / "val")
+    image(tmp_path / "val" / "elks" / "0.png", 9)
+    with pytest.raises(DataError, match=r"val/elks has no counterpart in .*train: give both"):
         load_dataset(settings)
 
 
@@ -130,5 +147,5 @@ def test_tinyimagenet_as_its_zip_lays_it_out(tmp_path: Path) -> None:
     image(tmp_path / "test" / "images" / "test_0.JPEG", 5)
     (tmp_path / "wnids.txt").write_text("n01443537\nn01629819\n", encoding="utf-8")
     (tmp_path / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn01443537\t0\t0\t9\t9\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"is TinyImageNet as its zip lays it out: move train/<class>/images/\* to"):
+    with pytest.raises(DataError, match=r"is TinyImageNet as its zip lays it out: read it with source: tiny-imagenet"):
         load_dataset(ImageFolder(source="image-folder", root=str(tmp_path)))

@@ -195,7 +195,7 @@ def test_paper_follows_equation_3(norm: str, lr: float, lam: float, momentum: fl
 
 def test_paper_divergence_has_the_papers_direction() -> None:
     images, model = pictures(3, 3, 8, 8), Smooth(sharpness=80)
-    settings = Settings(convention="paper", zeta=40, init=20, steps=5, lr=0.2, lam=0, momentum=0)
+    settings = Settings(convention="paper", zeta=40, init=20, steps=5, lr=0.4, lam=0, momentum=0)
     ours = friendly_noise(model, images, settings).double()
     start = start_of(images, 20)
     assert torch.allclose(ours, equation_3(model, images, start, settings), atol=1e-5)

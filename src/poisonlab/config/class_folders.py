@@ -8,7 +8,7 @@ from pathlib import Path
 
 from poisonlab.errors import DataError
 
-SPLITS = ("train", "test")
+_TEST_SPLITS = ("test", "val", "valid", "validation")
 SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 )
@@ -21,7 +21,18 @@ def natural(name: str) -> tuple[list[str | int], str]:
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
 
 
-_OTHER_NAMES = ("val", "valid", "validation")
+def split_folders(root: Path) -> tuple[Path, Path]:
+    """Where the training and the test split lie: ``train``, and the first of ``test``, ``val``, ``valid`` and
+    ``validation`` that has class folders."""
+    found = [root / name for name in _TEST_SPLITS if _has_class_folders(root / name)]
+    return root / "train", found[0] if found else root / "test"
+
+
+def _has_class_folders(folder: Path) -> bool:
+    try:
+        return bool(class_folders(folder))
+    except DataError:
+        return False
 
 
 def _is_hidden(name: str) -> bool:
@@ -37,9 +48,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     try:
         names = [entry.name for entry in folder.iterdir() if entry.is_dir() and not _is_hidden(entry.name)]
     except OSError as error:
-        others = [name for name in _OTHER_NAMES if folder.name == "test" and (folder.parent / name).is_dir()]
-        cure = f"rename {others[0]} to test" if others else "correct root in the config"
-        raise DataError(f"{folder} is missing or not a readable folder: {cure}") from error
+        raise DataError(f"{folder} is missing or not a readable folder: correct root in the config") from error
     if not names:
         raise DataError(f"{folder} has no class folders: put the images in {folder}/<class>/")
     return tuple(sorted(names, key=natural))

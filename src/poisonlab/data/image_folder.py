@@ -1,4 +1,4 @@
-"""image-folder: ``<root>/train/<class>/*`` and ``<root>/test/<class>/*``, one image per file."""
+"""image-folder: ``<root>/train/<class>/*`` and ``<root>/test/<class>/*`` (or ``val``), one image per file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from poisonlab.config.class_folders import SPLITS, SUFFIXES, class_folders, image_files
+from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files, split_folders
 from poisonlab.config.data.image_folder import ImageFolder as Settings
 from poisonlab.data.assembly import assemble
 from poisonlab.data.dataset import ImageDataset
@@ -29,15 +29,14 @@ def load(settings: Settings) -> ImageDataset:
     """
     root = Path(settings.root)
     _check_layout(root)
-    train_classes, test_classes = (class_folders(root / split) for split in SPLITS)
+    splits = split_folders(root)
+    train_classes, test_classes = map(class_folders, splits)
     if train_classes != test_classes:
         odd = sorted(set(train_classes) ^ set(test_classes))[0]
-        present, absent = ("train", "test") if odd in train_classes else ("test", "train")
-        raise DataError(
-            f"{root / present / odd} has no counterpart in {root / absent}: give both splits the same class folders"
-        )
+        present, absent = splits if odd in train_classes else reversed(splits)
+        raise DataError(f"{present / odd} has no counterpart in {absent}: give both splits the same class folders")
     others: Counter[str] = Counter()
-    train, test = (_split(root / split, train_classes, settings.size, others) for split in SPLITS)
+    train, test = (_split(folder, train_classes, settings.size, others) for folder in splits)
     if others:
         counted = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in others.most_common(8))
         warnings.warn(
@@ -57,9 +56,7 @@ def _check_layout(root: Path) -> None:
     """
     if (root / "wnids.txt").is_file() and (root / "val" / "val_annotations.txt").is_file():
         raise DataError(
-            f"{root} is TinyImageNet as its zip lays it out: move train/<class>/images/* to train/<class>/, rename "
-            "test, whose images have no classes, and move val/images/* to test/<class>/, by the classes in "
-            "val/val_annotations.txt"
+            f"{root} is TinyImageNet as its zip lays it out: read it with source: tiny-imagenet, and the same root"
         )
 
 

@@ -1,8 +1,9 @@
-"""npz: one NumPy archive with x_train, y_train, x_test and y_test."""
+"""npz: one NumPy archive with x_train, y_train, x_test and y_test, or arrays of other names."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.file_kinds import other_kind
 from poisonlab.errors import DataError
 
-_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+_IMAGES = ("x", "images", "data", "img", "image", "inputs")
+_LABELS = ("y", "labels", "targets", "label", "fine_labels")
 _LARGE = 1 << 28
 _DENSEST = 100
 
@@ -30,19 +32,22 @@ def load(settings: Settings) -> ImageDataset:
             lie out of range, or a limit cannot be met.
     """
     path = Path(settings.path)
-    arrays = _read(path)
+    (x_train, train_images), (y_train, train_labels), (x_test, test_images), (y_test, test_labels) = _read(
+        path, settings.arrays
+    )
     return assemble(
-        _images(arrays["x_train"], "x_train", path),
-        _labels(arrays["y_train"], "y_train", len(arrays["x_train"]), path),
-        _images(arrays["x_test"], "x_test", path),
-        _labels(arrays["y_test"], "y_test", len(arrays["x_test"]), path),
+        _images(train_images, x_train, path),
+        _labels(train_labels, y_train, len(train_images), path),
+        _images(test_images, x_test, path),
+        _labels(test_labels, y_test, len(test_images), path),
         class_names=settings.class_names,
         settings=settings,
         where=str(path),
     )
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]]:
+def _read(path: Path, wanted: Sequence[str] | None) -> list[tuple[str, NDArray[Any]]]:
+    """Name and content of the training images, training labels, test images and test labels."""
     if not path.is_file():
         raise DataError(f"{path} is missing: correct the path in the config, or put the file there")
     damaged = f"{path} is damaged or not an .npz archive: copy it again or write it with numpy.savez"
@@ -50,20 +55,41 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     if not zipfile.is_zipfile(path):
         kind = other_kind(path, b"PK")
         raise DataError(damaged if kind is None else f"{path} is no .npz archive but {kind}")
-    arrays = {}
     try:
         with np.load(path, allow_pickle=False) as archive:
-            for name in _ARRAYS:
-                if name not in archive.files:
-                    found = ", ".join(map(ascii, archive.files[:8])) or "none"
-                    raise DataError(f"{path} has no array {name} (but {found}): it needs {', '.join(_ARRAYS)}")
-                arrays[name] = _member(archive, name, path)
+            return [(name, _member(archive, name, path)) for name in _names(archive.files, wanted, path)]
     except DataError:
         raise
     # Which exception comes depends on the damaged byte: BadZipFile, zlib.error, SyntaxError, NotImplementedError, ...
     except Exception as error:
         raise DataError(damaged) from error
-    return arrays
+
+
+def _names(present: Sequence[str], wanted: Sequence[str] | None, path: Path) -> list[str]:
+    """The four arrays, by the names that are given or by usual ones.
+
+    Raises:
+        DataError: one is missing, or could be several.
+    """
+    found = ", ".join(map(ascii, present[:8])) or "none"
+    if wanted is not None:
+        if missing := [name for name in wanted if name not in present]:
+            raise DataError(f"{path} has no array {missing[0]} (but {found}): correct arrays in the config")
+        return list(wanted)
+    names = []
+    for split in ("train", "test"):
+        for words in (_IMAGES, _LABELS):
+            usual = {f"{first}{second}" for word in words for first, second in ((word, split), (split, word))}
+            fitting = [name for name in present if name.replace("_", "").lower() in usual]
+            first = f"{words[0]}_{split}"
+            if first not in fitting and len(fitting) != 1:
+                problem = f"several arrays that could be {first}" if fitting else f"no array {first}"
+                raise DataError(
+                    f"{path} has {problem} (but {found}): it needs x_train, y_train, x_test, y_test, or their names in "
+                    "the config (arrays: [train images, train labels, test images, test labels])"
+                )
+            names.append(first if first in fitting else fitting[0])
+    return names
 
 
 def _member(archive: Any, name: str, path: Path) -> NDArray[Any]:

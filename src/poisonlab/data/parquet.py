@@ -1,11 +1,10 @@
-"""parquet: two files in the Hugging Face layout, an image column (struct with ``bytes``) and a label one."""
+"""parquet: files in the Hugging Face layout, an image column (struct with ``bytes``, or bytes) and a label one."""
 
 from __future__ import annotations
 
 import json
-import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,16 @@ from poisonlab.data.assembly import assemble
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.decoding import decode_all
 from poisonlab.data.file_kinds import other_kind
-from poisonlab.errors import DataError, DataWarning
+from poisonlab.data.shards import ClassNames, Part, named, read_split, warn_of_both
+from poisonlab.errors import DataError
 
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "fine_label", "labels")
 _BATCH = 500
-_SHARD = re.compile(r"(?P<split>.*-|)(?P<place>[0-9]{5})-of-(?P<count>[0-9]{5})(?:-[0-9a-f]+)?\.parquet", re.DOTALL)
 
 
 def load(settings: Settings) -> ImageDataset:
-    """Read both files; images are (N, 3, H, W) uint8, decoded to RGB.
+    """Read both splits; images are (N, 3, H, W) uint8, decoded to RGB.
 
     Class names are those in the files' Hugging Face metadata, else ``settings.class_names``, else "0", "1",
     and so on.
@@ -39,12 +38,11 @@ def load(settings: Settings) -> ImageDataset:
             differ in shape, class names or labels contradict each other, or a limit cannot be met.
     """
     train_files, test_files = settings.split("train"), settings.split("test")
-    if twice := sorted(set(train_files) & set(test_files)):
-        told = f"{twice[0]} is a file of both splits: accuracy is measured on images of the training"
-        warnings.warn(told, DataWarning, stacklevel=2)
-    train_images, train_labels, train_names = _split(train_files, settings)
-    test_images, test_labels, test_names = _split(test_files, settings)
-    where = f"{_named(train_files)} and {_named(test_files)}"
+    warn_of_both(train_files, test_files)
+    read = partial(_read, image=settings.image_column, label=settings.label_column)
+    train_images, train_labels, train_names = read_split(train_files, read)
+    test_images, test_labels, test_names = read_split(test_files, read)
+    where = f"{named(train_files)} and {named(test_files)}"
     if train_names is not None and test_names is not None and train_names != test_names:
         raise DataError(f"{where} name different classes: use two files of the same dataset")
     recorded = train_names if train_names is not None else test_names
@@ -61,47 +59,8 @@ def load(settings: Settings) -> ImageDataset:
     )
 
 
-def _named(files: Sequence[str]) -> str:
-    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
-
-
-def _split(files: Sequence[str], settings: Settings) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:
-    """Images, labels and class names of one split, its shards one after another."""
-    _check_shards(files)
-    parts = [_read(Path(file), settings.image_column, settings.label_column) for file in files]
-    for file, (images, _, names) in zip(files, parts, strict=True):
-        if images.shape[1:] != parts[0][0].shape[1:]:
-            raise DataError(
-                f"{file} has images of {tuple(images.shape[1:])} but {files[0]} of {tuple(parts[0][0].shape[1:])}: "
-                "resize the images to one shape and write the files again"
-            )
-        if names != parts[0][2]:
-            raise DataError(f"{file} and {files[0]} name different classes: use shards of the same dataset")
-    return torch.cat([images for images, _, _ in parts]), torch.cat([labels for _, labels, _ in parts]), parts[0][2]
-
-
-def _check_shards(files: Sequence[str]) -> None:
-    """Refuse a split of which only some shards are named, by their names in the Hugging Face layout.
-
-    Raises:
-        DataError: one is missing.
-    """
-    found: dict[tuple[str, int], set[int]] = {}
-    for file in files:
-        if (shard := _SHARD.fullmatch(file)) is not None:
-            found.setdefault((shard["split"], int(shard["count"])), set()).add(int(shard["place"]))
-    for (split, count), places in found.items():
-        if missing := sorted(set(range(count)) - places):
-            raise DataError(
-                f"{files[0]} is one of {count} shards, and shard {missing[0]} is not among the files: name all of "
-                f"them in a list, or as {split}*-of-{count:05d}*.parquet"
-            )
-
-
-def _read(path: Path, image: str | None, label: str | None) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:
+def _read(path: Path, image: str | None, label: str | None) -> Part:
     """Images (N, 3, H, W) uint8, labels (N,) int64 and the class names that the file records, if any."""
-    if not path.is_file():
-        raise DataError(f"{path} is missing: correct the path in the config, or put the file there")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             schema, count = file.schema_arrow, file.metadata.num_rows
@@ -131,8 +90,8 @@ def _image_column(schema: Any, path: Path, wanted: str | None) -> str:
     fitting = [field.name for field in schema if _holds_bytes(field.type)]
     if wanted is not None and wanted not in fitting:
         raise DataError(
-            f"{path} has no image column {wanted!r} (struct with bytes) among {', '.join(schema.names)}: correct "
-            "image_column in the config"
+            f"{path} has no image column {wanted!r} (bytes, or a struct with bytes) among {', '.join(schema.names)}: "
+            "correct image_column in the config"
         )
     if wanted is not None:
         return wanted
@@ -141,30 +100,40 @@ def _image_column(schema: Any, path: Path, wanted: str | None) -> str:
             return name
     if len(fitting) != 1:
         raise DataError(
-            f"{path} has {len(fitting) or 'no'} image columns (struct with bytes) "
-            f"among {', '.join(schema.names)}: name one of them img or image"
+            f"{path} has {len(fitting) or 'no'} image columns (bytes, or a struct with bytes) "
+            f"among {', '.join(schema.names)}: set image_column in the config to one"
         )
     return str(fitting[0])
 
 
 def _holds_bytes(kind: Any) -> bool:
-    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
-        return False
-    inner = kind.field("bytes").type
-    return bool(pa.types.is_binary(inner) or pa.types.is_large_binary(inner))
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _is_binary(kind.field("bytes").type)
+    return _is_binary(kind)
+
+
+def _is_binary(kind: Any) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _label_column(schema: Any, path: Path, wanted: str | None) -> str:
-    for name in _LABEL_COLUMNS if wanted is None else (wanted,):
-        if name in schema.names:
-            if not pa.types.is_integer(schema.field(name).type):
-                raise DataError(
-                    f"{path} column {name} is {schema.field(name).type}, not integer: number the classes 0, 1, 2, ..."
-                )
-            return name
-    raise DataError(
-        f"{path} has no label column among {', '.join(schema.names)}: set label_column in the config to its name"
-    )
+    usual = [name for name in _LABEL_COLUMNS if name in schema.names]
+    integers = [field.name for field in schema if pa.types.is_integer(field.type)]
+    classes = [name for name in integers if _recorded_names(schema, name, path) is not None]
+    chosen = wanted if wanted in schema.names else None
+    if wanted is None:
+        chosen = usual[0] if usual else next((found[0] for found in (classes, integers) if len(found) == 1), None)
+    if chosen is None:
+        called = "" if wanted is None else f"{wanted!r} "
+        raise DataError(
+            f"{path} has no label column {called}among {', '.join(schema.names)}: set label_column in the config to "
+            "its name"
+        )
+    if chosen not in integers:
+        raise DataError(
+            f"{path} column {chosen} is {schema.field(chosen).type}, not integer: number the classes 0, 1, 2, ..."
+        )
+    return chosen
 
 
 def _labels(column: Any, path: Path) -> Tensor:
@@ -177,16 +146,18 @@ def _labels(column: Any, path: Path) -> Tensor:
 def _encoded(file: Any, image: str, path: Path) -> Iterator[tuple[str, bytes]]:
     """Each row's place and encoded image, a batch of rows in memory at a time."""
     row = 0
-    for batch in file.iter_batches(batch_size=_BATCH, columns=[f"{image}.bytes"], use_threads=False):
+    column = f"{image}.bytes" if pa.types.is_struct(file.schema_arrow.field(image).type) else image
+    for batch in file.iter_batches(batch_size=_BATCH, columns=[column], use_threads=False):
         for cell in batch.column(image).to_pylist():
             where = f"{path} row {row}"
-            if cell is None or cell["bytes"] is None:
+            content = cell["bytes"] if isinstance(cell, dict) else cell
+            if content is None:
                 raise DataError(f"{where} has no image bytes: embed the image in the file or remove the row")
-            yield where, cell["bytes"]
+            yield where, content
             row += 1
 
 
-def _recorded_names(schema: Any, label: str, path: Path) -> tuple[str, ...] | None:
+def _recorded_names(schema: Any, label: str, path: Path) -> ClassNames:
     """The names of class ``label`` in the Hugging Face metadata; None if the file records none."""
     metadata: dict[bytes, bytes] = schema.metadata or {}
     if b"huggingface" not in metadata:

@@ -81,8 +81,9 @@ def _message(network: nn.Module, inputs: Tensor, signs: tuple[str, ...]) -> str:
     layer = _first_failing(network, inputs, signs, twice) or "a layer of the network"
     if signs == _SIGNS:
         return (
-            f"{layer} has no second derivative, which gradients of gradients need: replace the layer, or take an "
-            "attack in features (bullseye-polytope, convex-polytope, poison-frogs)"
+            f"{layer} has no second derivative, which gradients of gradients need: replace the layer, set derivative: "
+            "differences (gradient matching, Sleeper Agent), or take an attack in features (bullseye-polytope, "
+            "convex-polytope, poison-frogs)"
         )
     return (
         f"{layer} is an autograd.Function that torch.func cannot transform: give it a setup_context, or set "

@@ -8,18 +8,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from poisonlab.config.class_folders import SPLITS, class_folders, image_files
+from poisonlab.config.class_folders import class_folders, image_files, split_folders
 from poisonlab.config.data.source import FileDataset
 from poisonlab.config.types import InputPath
 from poisonlab.errors import DataError
 
 
 class ImageFolder(FileDataset):
-    """Folders ``<root>/train/<class>/*`` and ``<root>/test/<class>/*`` of image files."""
+    """Folders ``<root>/train/<class>/*`` and ``<root>/test/<class>/*`` (or ``val``) of image files."""
 
     source: Literal["image-folder"]
     root: InputPath
-    """Folder that holds ``train`` and ``test``."""
+    """Folder that holds ``train`` and ``test``. Where ``test`` has no class folders, ``val``, ``valid`` or
+    ``validation`` is the test split."""
     size: Annotated[int, Field(ge=8, le=4096)] | None = None
     """Resize so that the image is size x size; without it all images must have one shape."""
 
@@ -29,7 +30,7 @@ class ImageFolder(FileDataset):
         return tuple(self._found())
 
     def _found(self) -> Iterator[str]:
-        for split in (Path(self.root) / name for name in SPLITS):
+        for split in split_folders(Path(self.root)):
             try:
                 for name in class_folders(split):
                     images, _ = image_files(split / name)

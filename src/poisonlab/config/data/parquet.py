@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 from typing import Annotated, Literal
 
+from poisonlab.config.data.shards import SplitName, shard_files
 from poisonlab.config.data.source import FileDataset
 from poisonlab.config.types import LATER, InputPaths, ShortText
 
@@ -14,7 +14,8 @@ class Parquet(FileDataset):
 
     source: Literal["parquet"]
     train: InputPaths
-    """File of the training split, or a list of its shards; ``*`` in a name stands for any text."""
+    """File of the training split, or a list of its shards; ``*`` in a name stands for any text, a folder for the files
+    in it that end in .parquet."""
     test: InputPaths
     """File of the test split, likewise."""
     class_names: tuple[str, ...] | None = None
@@ -22,15 +23,12 @@ class Parquet(FileDataset):
     image_column: Annotated[ShortText | None, LATER] = None
     """Column of the images; the only one, img or image if not given."""
     label_column: Annotated[ShortText | None, LATER] = None
-    """Column of the labels, such as coarse_label; label, fine_label or labels if not given."""
+    """Column of the labels, such as coarse_label. Without it, label, fine_label, labels, or the only one of classes or
+    of integers."""
 
-    def split(self, name: Literal["train", "test"]) -> tuple[str, ...]:
-        """The files of a split in order of their names; a pattern that no file fits stands for itself."""
-        given: str | tuple[str, ...] = getattr(self, name)
-        files: list[str] = []
-        for path in (given,) if isinstance(given, str) else given:
-            files += (sorted(glob.glob(path)) or [path]) if "*" in path else [path]
-        return tuple(files)
+    def split(self, name: SplitName) -> tuple[str, ...]:
+        """The files of a split, see ``shard_files``."""
+        return shard_files(getattr(self, name), name, ".parquet")
 
     @property
     def files(self) -> tuple[str, ...]:

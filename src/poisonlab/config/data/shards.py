@@ -1,0 +1,42 @@
+"""Which files a split is made of, if it is named by a list of files, a pattern or a folder."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+SplitName = Literal["train", "test"]
+_BEGINNINGS = {"train": ("train",), "test": ("test", "val")}
+
+
+def shard_files(given: str | Sequence[str], split: SplitName, suffix: str) -> tuple[str, ...]:
+    """The files of a split in order of their names, as they are there now.
+
+    Args:
+        given: paths; ``*`` in a name stands for any text, and a folder for its files that end in ``suffix``. If names
+            in a folder begin with that of the split, the others are left out.
+        split: which split.
+        suffix: with its dot.
+
+    Returns:
+        Paths; a pattern or folder without files stands for itself.
+    """
+    files: list[str] = []
+    for path in (given,) if isinstance(given, str) else given:
+        if "*" in path:
+            files += sorted(glob.glob(path)) or [path]
+        elif Path(path).is_dir():
+            files += _inside(Path(path), split, suffix) or [path]
+        else:
+            files.append(path)
+    return tuple(files)
+
+
+def _inside(folder: Path, split: SplitName, suffix: str) -> list[str]:
+    found = sorted(glob.glob(f"{glob.escape(str(folder))}/*{suffix}"))
+    for beginning in _BEGINNINGS[split]:
+        if own := [file for file in found if Path(file).name.startswith(beginning)]:
+            return own
+    return found
