@@ -82,7 +82,9 @@ def operations(network: nn.Module, dataset: ImageDataset, recipe: Recipe, device
     return (counted(step) or 0.0) / count
 
 
-def measured(dataset: ImageDataset, victim: Victim, epochs: int, seed: int, device: torch.device, peak: float) -> Training:
+def measured(
+    dataset: ImageDataset, victim: Victim, epochs: int, seed: int, device: torch.device, peak: float
+) -> Training:
     recipe, normalize = stretched(victim.recipe, epochs), build_normalize(dataset, device)
     assert victim.model is not None
     work = operations(build_network(victim.model, dataset, seed=seed, device=device), dataset, recipe, device)
