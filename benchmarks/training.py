@@ -1,6 +1,6 @@
 """Time and memory of training with random noise, against the straightforward way of doing the same.
 
-    python benchmarks/training.py [--device auto|cpu|cuda] [--scale small|cifar|tiny] [--threads 1] [--repeats 3]
+    python benchmarks/training.py [--device auto|cpu|cuda] [--scale small|gpu|tiny] [--threads 1] [--repeats 3]
                                   [--only NAME] [--no-memory] [--json FILE]
 
 Ours trains in bfloat16, the reference in float32. The last column is the largest relative difference of the losses of
@@ -158,10 +158,10 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
         ),
         "preparing a batch of 128": lambda device: preparing(128, device),
     },
-    "cifar": {
-        "training, ResNet-18, batches of 128, 4 workers": lambda device: epoch(large(), 50_000, 4, device),
+    "gpu": {
+        "training, ResNet-18, batches of 128, 4 workers": lambda device: epoch(large(), 12_800, 4, device),
         "training, small residual network, batches of 128, 4 workers": lambda device: epoch(
-            small(128), 50_000, 4, device
+            small(128), 12_800, 4, device
         ),
         "preparing a batch of 128": lambda device: preparing(128, device),
     },

@@ -44,6 +44,10 @@ class FriendlyNoise(Defense):
     def repeats(self) -> bool:
         return self.start == 0
 
+    @property
+    def captured(self) -> bool:
+        return True
+
     def prepare(self, data: TrainingSet) -> TrainingSet:
         if self.noise.shape[1:] != data.images.shape[1:] or len(self.noise) <= int(data.rows.max()):
             raise DataError(

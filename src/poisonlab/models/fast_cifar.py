@@ -58,6 +58,14 @@ class Group(nn.Module):
         return F.relu(self.norm2(self.conv2(x)))
 
 
+class Largest(nn.Module):
+    """The largest value of each map, as ``nn.AdaptiveMaxPool2d(1)``, whose gradient has no fixed bits on a GPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        return F.max_pool2d(x, (height, width))
+
+
 def build(
     num_classes: int,
     image_shape: tuple[int, int, int],
@@ -83,7 +91,7 @@ def build(
     if not whiten:
         stem = nn.Conv2d(channels, filters, _SIDE, stride=stem_stride, bias=False)
     groups = [Group(inputs, outputs, norm) for inputs, outputs in zip((filters, *widths), widths, strict=False)]
-    extract = nn.Sequential(stem, nn.ReLU(), *groups, nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    extract = nn.Sequential(stem, nn.ReLU(), *groups, Largest(), nn.Flatten())
     return Classifier(extract, nn.Linear(widths[-1], num_classes))
 
 

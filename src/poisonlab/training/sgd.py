@@ -31,16 +31,27 @@ class Sgd:
     function that takes its steps does not.
 
     Attributes:
-        rate: of the next step.
+        rate: of the next step. It reaches the step through tensors, so that a recorded step follows it.
         groups: all parameters.
         momenta: of every parameter, from its first step on.
     """
 
     def __init__(self, recipe: Recipe, groups: list[Group]) -> None:
-        self.rate = recipe.lr
         self.groups = groups
+        self._rates = [torch.zeros((), dtype=torch.float32, device=group.parameters[0].device) for group in groups]
+        self.rate = recipe.lr
         self.momenta: dict[nn.Parameter, Tensor] = {}
         self._momentum, self._nesterov = recipe.momentum, recipe.nesterov and recipe.momentum > 0
+
+    @property
+    def rate(self) -> float:
+        return self._rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        self._rate = rate
+        for group, own in zip(self.groups, self._rates, strict=True):
+            own.fill_(rate * group.factor)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -51,7 +62,7 @@ class Sgd:
     @torch.no_grad()
     def step(self) -> None:
         """Move every parameter that has a gradient."""
-        for group in self.groups:
+        for group, rate in zip(self.groups, self._rates, strict=True):
             moved = [parameter for parameter in group.parameters if parameter.grad is not None]
             momenta = [self.momenta.get(parameter) for parameter in moved] if self._momentum else []
             sgd(
@@ -61,7 +72,7 @@ class Sgd:
                 fused=True,
                 weight_decay=group.weight_decay,
                 momentum=self._momentum,
-                lr=self.rate * group.factor,
+                lr=rate,
                 dampening=0.0,
                 nesterov=self._nesterov,
                 maximize=False,

@@ -1,0 +1,96 @@
+"""Whether everything whose bits are promised repeats them, and whether torch warns of an operator that may not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from contest import Contest, markdown
+from torch import Tensor, nn
+
+import attacks
+import filters
+import noise
+from gpu.section import Check, FaultError, Notes
+from poisonlab.defenses.random_noise import RandomNoise
+from poisonlab.determinism import prepare_torch
+from poisonlab.training.loop import train
+from training import BERNOULLI, drawn, large, normalisation, small
+
+Path = Callable[[torch.device], object]
+"""Something whose bits are promised, from its beginning: the result."""
+
+
+def bits(check: Check, notes: Notes) -> None:
+    """Run every path twice.
+
+    Raises:
+        FaultError: bits differ, or torch warns that an operator is not deterministic.
+    """
+    device = prepare_torch(check.device, 1, jobs_per_gpu=1)
+    rows, faults = [], []
+    for name, path in paths(check.scale).items():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            equal = digest(path(device)) == digest(path(device))
+        warned = sorted({" ".join(str(each.message).split())[:200] for each in caught if _of_determinism(each)})
+        rows.append([name, "yes" if equal else "no", str(len(warned))])
+        notes.fact(name, {"same_bits": equal, "warnings": warned})
+        notes.table("Run twice", markdown(["what", "same bits", "warnings"], rows))
+        faults += [] if equal else [f"{name}: other bits"]
+        faults += [f"{name}: {line}" for line in warned]
+    if faults:
+        raise FaultError(f"{len(faults)} faults: {'; '.join(faults[:3])}")
+
+
+def paths(scale: str) -> dict[str, Path]:
+    """Training, friendly noise, crafting and filters, as far as a scale of the benchmarks has them."""
+    contests: Mapping[str, Callable[[torch.device], Contest]] = {
+        **noise.CONTESTS[scale],
+        **attacks.CONTESTS[scale],
+        **filters.CONTESTS[scale],
+    }
+    return {"training": _training(scale)} | {name: _ours(build) for name, build in contests.items()}
+
+
+def _ours(build: Callable[[torch.device], Contest]) -> Path:
+    return lambda device: build(device).ours()
+
+
+def _training(scale: str) -> Path:
+    task, count = (small(), 64) if scale == "tiny" else (large(), 1280)
+
+    def path(device: torch.device) -> object:
+        model: nn.Module = task.model(device)
+        train(
+            model,
+            normalisation(device),
+            drawn(count),
+            task.recipe(),
+            seed=0,
+            defenses=[RandomNoise(BERNOULLI)],
+            until=2,
+        )
+        return list(model.state_dict().values())
+
+    return path
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of all bits of tensors, in lists and tuples or alone, and of JSON values."""
+    found = hashlib.sha256()
+    for part in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(part, Tensor):
+            found.update(f"{part.dtype}{tuple(part.shape)}".encode())
+            found.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        else:
+            found.update(json.dumps(part).encode())
+    return found.hexdigest()
+
+
+def _of_determinism(caught: warnings.WarningMessage) -> bool:
+    return "determinis" in str(caught.message).lower()
