@@ -82,12 +82,13 @@ def _message(network: nn.Module, inputs: Tensor, signs: tuple[str, ...]) -> str:
     if signs == _SIGNS:
         return (
             f"{layer} has no second derivative, which gradients of gradients need: replace the layer, set derivative: "
-            "differences (gradient matching, Sleeper Agent), or take an attack in features (bullseye-polytope, "
-            "convex-polytope, poison-frogs)"
+            "differences (gradient matching, Sleeper Agent, MetaPoison), or take an attack in features "
+            "(bullseye-polytope, convex-polytope, poison-frogs)"
         )
     return (
         f"{layer} is an autograd.Function that torch.func cannot transform: give it a setup_context, or set "
-        "restarts_at_once: 1 (gradient matching) or selection: random (Sleeper Agent)"
+        "restarts_at_once: 1 (gradient matching), selection: random (Sleeper Agent) or derivative: differences "
+        "(MetaPoison)"
     )
 
 
