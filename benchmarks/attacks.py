@@ -8,6 +8,7 @@ The last column is the largest relative difference between the two ways' results
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import cast
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from poisonlab.attacks.attacker import Attacker
 from poisonlab.attacks.matching import Crafting, Matcher, target_gradient
-from poisonlab.attacks.metapoison import unrolled_loss
+from poisonlab.attacks.unrolling import Unrolling
 from poisonlab.config.attacks.gradient_matching import GradientMatching
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.models import fast_cifar, resnet18, small_resnet
@@ -137,30 +138,56 @@ def differences(
     )
 
 
-def unrolling(model: Classifier, poisons: int, device: torch.device) -> Contest:
-    """MetaPoison's inner step: two unrolled steps of SGD on 125 images, and the gradient of the poisons among them."""
+def unrolling(
+    model: Classifier, poisons: int, device: torch.device, *, derivative: str = "exact", precision: str = "float32"
+) -> Contest:
+    """MetaPoison's inner step: two unrolled steps of SGD on 125 images, and the gradient of the poisons among them.
+
+    Differences are compared in float64 with a step so short that hardly any unit's sign changes within it.
+    """
     stream = generator("cpu", 0, "benchmark", "images")
     first, second = (torch.randn(125, 3, 32, 32, generator=stream).to(device) for _ in range(2))
     labels = torch.randint(10, (125,), generator=stream).to(device)
     target = torch.randn(1, 3, 32, 32, generator=stream).to(device)
     model = model.to(device)
 
-    def ours() -> Tensor:
-        delta = torch.zeros(poisons, 3, 32, 32, device=device, requires_grad=True)
-        batches = [(torch.cat([first[:poisons] + delta, first[poisons:]]), labels), (second, labels)]
+    def unrolled(model: Classifier, images: Tensor, precision: str) -> tuple[Unrolling, dict[str, Tensor]]:
+        batches = [(images, labels), (second.to(images.dtype), labels)]
         weights = {name: weight.detach() for name, weight in model.named_parameters()}
-        unrolled_loss(model, weights, dict(model.named_buffers()), batches, target, 3, 0.1).backward()
+        buffers = dict(model.named_buffers())
+        return Unrolling(model, buffers, batches, target.to(images.dtype), 3, 0.1, precision), weights
+
+    def exact() -> Tensor:
+        delta = torch.zeros(poisons, 3, 32, 32, device=device, requires_grad=True)
+        unrolling, weights = unrolled(model, torch.cat([first[:poisons] + delta, first[poisons:]]), precision)
+        unrolling.loss(weights).backward()  # type: ignore[no-untyped-call]
         return cast(Tensor, delta.grad).cpu()
 
-    def reference() -> Tensor:
-        return reference_attacks.metapoison_gradient(model, first, second, labels, poisons, target, 3, 0.1).cpu()
+    def differences(model: Classifier, images: Tensor, precision: str, relative: float) -> Tensor:
+        unrolling, weights = unrolled(model, images, precision)
+        return unrolling.slope(weights, relative, poisons)[1].cpu()
+
+    def reference(model: Classifier = model, dtype: torch.dtype = torch.float32) -> Tensor:
+        images = [each.to(dtype) for each in (first, second, target)]
+        return reference_attacks.metapoison_gradient(
+            model, images[0], images[1], labels, poisons, images[2], 3, 0.1
+        ).cpu()
+
+    def difference() -> float:
+        if derivative == "exact":
+            ours, slow = exact(), reference()
+        else:
+            double = copy.deepcopy(model).double()
+            ours, slow = differences(double, first.double(), "float32", 1e-10), reference(double, torch.float64)
+        return float((ours - slow).norm() / slow.norm())
 
     return Contest(
         reference=reference,
-        ours=ours,
-        difference=lambda *_: float((ours() - reference()).norm() / reference().norm()),
+        ours=exact if derivative == "exact" else lambda: differences(model, first, precision, 0.03),
+        difference=lambda *_: difference(),
         unit="unrolling",
         per_call=1,
+        precision=None if derivative == "exact" else precision,
     )
 
 
@@ -210,6 +237,9 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
             large(), 64, 1, device
         ),
         "MetaPoison, small residual network, 12 poisons": lambda device: unrolling(small(), 12, device),
+        "MetaPoison by differences in bfloat16, small residual network, 12 poisons": lambda device: unrolling(
+            small(), 12, device, derivative="differences", precision="bfloat16"
+        ),
     },
     "gpu": {
         "selection in bfloat16, ResNet-18, 256 images": lambda device: selection(large(), 256, device, "bfloat16"),
@@ -224,6 +254,9 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
             large(), 500, 5, device
         ),
         "MetaPoison, ResNet-18, 12 poisons": lambda device: unrolling(large(), 12, device),
+        "MetaPoison by differences in bfloat16, ResNet-18, 12 poisons": lambda device: unrolling(
+            large(), 12, device, derivative="differences", precision="bfloat16"
+        ),
     },
     "tiny": {
         "selection, small residual network, 8 images": lambda device: selection(small(), 8, device),
@@ -234,6 +267,9 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
             small(), 4, 2, device
         ),
         "MetaPoison, small residual network, 2 poisons": lambda device: unrolling(small(), 2, device),
+        "MetaPoison by differences in bfloat16, small residual network, 2 poisons": lambda device: unrolling(
+            small(), 2, device, derivative="differences", precision="bfloat16"
+        ),
     },
 }
 

@@ -45,7 +45,9 @@ def dataset() -> ImageDataset:
     stream = torch.Generator().manual_seed(1)
     labels = torch.arange(30) % 3
     pictures = (torch.randint(0, 120, (30, 3, 6, 6), generator=stream) + (labels * 60)[:, None, None, None]).byte()
-    return ImageDataset(pictures, labels, pictures[:12], labels[:12], ("a", "b", "c"), (0.4, 0.5, 0.4), (0.25, 0.2, 0.25))
+    return ImageDataset(
+        pictures, labels, pictures[:12], labels[:12], ("a", "b", "c"), (0.4, 0.5, 0.4), (0.25, 0.2, 0.25)
+    )
 
 
 def attacker(data: ImageDataset, *models: Classifier, kind: str = "shift") -> Attacker:

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from deterministic import Watched
 from torch import Tensor, nn
 
 import poisonlab.attacks
@@ -126,6 +127,18 @@ TINY: dict[str, dict[str, Tiny]] = {
         "no colours": Tiny(
             {**CRAFTED, "steps": 3, "ensemble": 2, "batch_size": 20, "clean_batches": 4, "recolor": None}
         ),
+        "as released, by differences": Tiny(
+            {
+                **CRAFTED,
+                "steps": 3,
+                "ensemble": 2,
+                "batch_size": 20,
+                "convention": "released",
+                "derivative": "differences",
+                "crafting_precision": "bfloat16",
+                "recolor": {"grid": 3, "lr": 200},
+            }
+        ),
     },
     "poison-frogs": {
         "signed Adam": Tiny({**CRAFTED, "steps": 6, "optimizer": "signed-adam", "start": "random"}, (TOO_MANY,)),
@@ -145,6 +158,13 @@ TINY: dict[str, dict[str, Tiny]] = {
             ),
         ),
     },
+}
+
+
+# docs/cluster.md names them.
+NOT_ON_A_GPU = {
+    ("functional", "all"): {"grid_sampler_2d_backward", "grid_sampler_3d_backward"},
+    ("metapoison", "colours"): {"grid_sampler_3d_backward"},
 }
 
 
@@ -276,6 +296,13 @@ def test_same_seed_same_poisons_and_another_seed_others(world: World) -> None:
     assert bits(world.craft()) == first
     other = bits(world.craft(seed=4))
     assert other["images"] != first["images"]
+
+
+@every_attack
+def test_its_bits_can_repeat_on_a_gpu(world: World, method: str, name: str) -> None:
+    with Watched() as watched:
+        world.craft()
+    assert watched.found == NOT_ON_A_GPU.get((method, name), set())
 
 
 @every_attack

@@ -41,14 +41,17 @@ def packed(file: io.BytesIO) -> None:
 
 
 KINDS = {
-    "MATLAB": (saved(lambda file: scipy.io.savemat(file, {"X": np.zeros(2)})), "a MATLAB file (.mat): load it with"),
+    "MATLAB": (
+        saved(lambda file: scipy.io.savemat(file, {"X": np.zeros(2)})),
+        "a MATLAB file (.mat): read SVHN with source: svhn; load another with",
+    ),
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "an HDF5 file"),
     "idx": (IDX, "an idx file, as MNIST's"),
     "idx.gz": (gzip.compress(IDX), "an idx file packed with gzip"),
     "gz": (gzip.compress(b"other"), "a file packed with gzip: unpack it"),
     "cut gz": (gzip.compress(IDX)[:12], "a file packed with gzip: unpack it"),
     "npy": (saved(lambda file: np.save(file, np.zeros(3))), "a single NumPy array (.npy)"),
-    "tar": (saved(archive), "a tar archive: unpack it"),
+    "tar": (saved(archive), "a tar archive: read one of images and labels with source: webdataset, or unpack it"),
     "web page": (b"\n<!doctype html><html></html>", "a web page"),
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
     "pickle": (pickle.dumps({"data": [1]}), "a pickle, which could run any code"),

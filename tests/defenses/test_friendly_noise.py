@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from deterministic import Watched
 from tiny import state
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from poisonlab.config.defenses.friendly_noise import FriendlyNoise as Settings
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.friendly_noise import FriendlyNoise, build, friendly_noise
 from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.models import small_resnet
 from poisonlab.models.classifier import Normalize
 from poisonlab.training.defense import Batch
 
@@ -219,6 +221,15 @@ def test_friendly_noise_keeps_the_output_better_than_random_noise_of_its_size() 
 # --- what holds for both --------------------------------------------------------------------------------------
 
 BOTH = pytest.mark.parametrize("settings", [Settings(steps=4, lr=20), Settings(convention="paper", steps=4, lr=0.02)])
+
+
+@BOTH
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
+def test_its_bits_can_repeat_on_a_gpu(settings: Settings, norm: str) -> None:
+    model = small_resnet.build(3, (3, 8, 8), width=4)
+    with Watched() as watched:
+        friendly_noise(model, pictures(4, 3, 8, 8), settings.model_copy(update={"norm": norm}))
+    assert watched.found == set()
 
 
 @BOTH

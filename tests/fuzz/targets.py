@@ -6,12 +6,15 @@ A target makes an input from a ``random.Random``, writes it into a folder and re
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import itertools
 import json
 import pickle
 import shutil
+import struct
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import scipy.io
 import torch
 import yaml
 from mutations import damaged, damaged_pickle, damaged_png, damaged_zip, mangled, pickled
@@ -45,9 +49,13 @@ from poisonlab.artifacts.noise import load_noise  # noqa: E402
 from poisonlab.artifacts.poison_set import PoisonSet  # noqa: E402
 from poisonlab.artifacts.tensors import _digest, write_tensors  # noqa: E402
 from poisonlab.config.data.cifar import Cifar  # noqa: E402
+from poisonlab.config.data.idx import Idx  # noqa: E402
 from poisonlab.config.data.image_folder import ImageFolder  # noqa: E402
 from poisonlab.config.data.npz import Npz  # noqa: E402
 from poisonlab.config.data.parquet import Parquet  # noqa: E402
+from poisonlab.config.data.svhn import Svhn  # noqa: E402
+from poisonlab.config.data.tiny_imagenet import TinyImageNet  # noqa: E402
+from poisonlab.config.data.webdataset import WebDataset  # noqa: E402
 from poisonlab.config.measures import ACCURACY, SUCCESS  # noqa: E402
 from poisonlab.config.merging import merged_config  # noqa: E402
 from poisonlab.config.models.small_resnet import SmallResNet  # noqa: E402
@@ -289,6 +297,108 @@ def _parquet_pair(folder: Path) -> None:
     load_dataset(Parquet(source="parquet", train=file, test=file))
 
 
+def _idx() -> dict[str, bytes]:
+    """The four files, one of them packed."""
+    files = {}
+    for split, count in (("train", 6), ("t10k", 3)):
+        images = struct.pack(">HBB3I", 0, 8, 3, count, 5, 4) + bytes(range(20)) * count
+        labels = struct.pack(">HBBI", 0, 8, 1, count) + bytes([0, 1, 2] * count)[:count]
+        files |= {f"{split}-images-idx3-ubyte": images, f"{split}-labels-idx1-ubyte": labels}
+    files["train-labels-idx1-ubyte"] = gzip.compress(files["train-labels-idx1-ubyte"])
+    return files
+
+
+_SVHN_IMAGES = np.random.default_rng(0).integers(0, 256, (30, 40, 3, 10), np.uint8)
+
+
+def _svhn() -> dict[str, bytes]:
+    """One file packed, one not."""
+    files = {}
+    for split, packed in (("train", False), ("test", True)):
+        made = io.BytesIO()
+        labels = np.arange(1, 11, dtype=np.uint8)[:, None]
+        scipy.io.savemat(made, {"X": _SVHN_IMAGES, "y": labels}, do_compression=packed)
+        files[f"{split}_32x32.mat"] = made.getvalue()
+    return files
+
+
+def _odd_mat(_: bytes, random: Random) -> bytes:
+    """An intact file of other variables."""
+    odd = (
+        np.zeros((5, 4, 3, 10)),
+        np.zeros(3, "O"),
+        {"a": {"b": 1}},
+        "text",
+        np.arange(10),
+        1j,
+        np.zeros((0, 4, 3, 1)),
+    )
+    made = io.BytesIO()
+    content = {"X": _SVHN_IMAGES, "y": np.arange(10), random.choice("XyZ"): random.choice(odd)}
+    scipy.io.savemat(made, content, do_compression=random.random() < 0.5, long_field_names=True)
+    return made.getvalue()
+
+
+def _tiny_imagenet() -> dict[str, bytes]:
+    image = _encoded("JPEG")
+    files = {f"train/{name}/images/{name}_{place}.JPEG": image for name in ("n1", "n2") for place in range(2)}
+    files |= {f"val/images/val_{place}.JPEG": image for place in range(2)}
+    return files | {"wnids.txt": b"n1\nn2\n", "val/val_annotations.txt": b"val_0.JPEG\tn1\t0\nval_1.JPEG\tn2\t0\n"}
+
+
+def _zipped(files: Mapping[str, bytes]) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(f"tiny-imagenet-200/{name}"), content)
+    return made.getvalue()
+
+
+def _tar(form: int, members: Mapping[str, bytes]) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=form) as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return made.getvalue()
+
+
+_EXAMPLES = {"0.png": b"", "0.cls": b"0", f"{'x' * 120}/1.jpg": b"", f"{'x' * 120}/1.json": b'{"label": 1}'}
+
+
+def _odd_tar(_: bytes, random: Random) -> bytes:
+    """An archive of odd headers with right checksums."""
+    made = io.BytesIO()
+    for name, content in _examples().items():
+        member = tarfile.TarInfo(
+            random.choice((name, name, name, "../../x.png", "/etc/passwd.png", "a\0b.png", ".cls"))
+        )
+        member.size = len(content)
+        content += bytes(-len(content) % 512)
+        if random.random() < 0.4:
+            member.type = bytes([random.choice(b"0123456789ALKSgxX\0")])
+            member.linkname = "/etc/passwd"
+        if random.random() < 0.3:
+            member.size = random.choice((0, 1, 511, 2**30))
+        if random.random() < 0.2:
+            member.pax_headers = {random.choice(("size", "path", "GNU.sparse.map", "GNU.sparse.major", "x")): "1,2,9e9"}
+        made.write(
+            member.tobuf(random.choice((tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT))) + content
+        )
+    return made.getvalue() + bytes(random.choice((0, 512, 1024)))
+
+
+def _examples() -> dict[str, bytes]:
+    images = {"png": _encoded("PNG"), "jpg": _encoded("JPEG")}
+    return {name: images.get(name[-3:], content) for name, content in _EXAMPLES.items()}
+
+
+def _webdataset(folder: Path) -> None:
+    file = str(folder / "a.tar")
+    load_dataset(WebDataset(source="webdataset", train=file, test=file))
+
+
 # --- artifacts --------------------------------------------------------------------------------------------
 
 
@@ -505,6 +615,15 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
             damaged_png,
         ),
     )
+    yield "idx", _folder_target(_idx(), lambda folder: load_dataset(Idx(source="idx", root=str(folder))), damaged)
+    read_svhn = lambda folder: load_dataset(Svhn(source="svhn", root=str(folder)))  # noqa: E731
+    yield "svhn", _folder_target(_svhn(), read_svhn, damaged, _odd_mat)
+    read_tiny = lambda path: load_dataset(TinyImageNet(source="tiny-imagenet", root=str(path)))  # noqa: E731
+    yield "tiny imagenet", _folder_target(_tiny_imagenet(), read_tiny, damaged)
+    yield "tiny imagenet zip", _bytes_target("a.zip", {"": _zipped(_tiny_imagenet())}, read_tiny, damaged, damaged_zip)
+    forms = {str(form): _tar(form, _examples()) for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)}
+    read_tars = _bytes_target("a.tar", forms, lambda path: _webdataset(path.parent), damaged, _odd_tar)
+    yield "webdataset", read_tars
     batch = pickle.dumps({"data": np.zeros((4, 3072), np.uint8), "labels": [0, 1, 0, 1]})
     names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"]
     cifar = {f"cifar-10-batches-py/{name}": batch for name in names}

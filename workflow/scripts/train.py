@@ -118,6 +118,7 @@ def _train(args: argparse.Namespace, stage: Victim, device: torch.device, card: 
         validation=validation,
         observe=observe,
         checkpoint=checkpoint,
+        capture=args.capture == "auto",
         progress=True,
     )
     measures = {name: value for name, value in trained.observed.items() if name not in ("poisons", CLEAN_VALIDATION)}

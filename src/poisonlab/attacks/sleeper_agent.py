@@ -234,7 +234,16 @@ def _retrained(
     stream = stream_seed(seed, "sleeper-agent", "retrain", step, member)
     network = attacker.network(stream)
     checkpoint = None if attacker.checkpoint is None else attacker.checkpoint.part(f"{step}-{member}")
-    train(network, attacker.normalize, data, recipe, seed=stream, defenses=defenses, checkpoint=checkpoint)
+    train(
+        network,
+        attacker.normalize,
+        data,
+        recipe,
+        seed=stream,
+        defenses=defenses,
+        checkpoint=checkpoint,
+        capture=attacker.capture,
+    )
     return network
 
 

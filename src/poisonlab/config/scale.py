@@ -7,9 +7,11 @@ from typing import Any
 
 from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.attacks.imported import Imported
+from poisonlab.config.data.idx import Idx
 from poisonlab.config.data.image_folder import ImageFolder
 from poisonlab.config.data.npz import Npz
 from poisonlab.config.data.parquet import Parquet
+from poisonlab.config.data.webdataset import WebDataset
 from poisonlab.config.datasets import DatasetSettings
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.defenses.random_noise import RandomNoise
@@ -48,11 +50,11 @@ def _data(dataset: DatasetSettings, images: int | None) -> str:
 
 def _place(dataset: DatasetSettings) -> str:
     """Where the files lie, unless the source's name says what they are."""
-    if isinstance(dataset, ImageFolder):
+    if isinstance(dataset, ImageFolder | Idx):
         return f" {dataset.root}"
     if isinstance(dataset, Npz):
         return f" {dataset.path}"
-    if isinstance(dataset, Parquet):
+    if isinstance(dataset, Parquet | WebDataset):
         first, *more = dataset.split("train")
         return f" {first}" + (f" and {len(more)} more files" if more else "")
     return ""

@@ -7,11 +7,16 @@ import zlib
 from pathlib import Path
 
 _AS_NPZ = "save x_train, y_train, x_test and y_test with numpy.savez and read them with source: npz"
+_AS_IDX = "read the folder of the four files with source: idx"
 _KINDS = (
     (b"version https://git-lfs", "a pointer of Git LFS, not the file itself", "fetch it with git lfs pull"),
     (b"<!DOCTYPE", "a web page", "the download did not give the file: fetch it again"),
     (b"<html", "a web page", "the download did not give the file: fetch it again"),
-    (b"MATLAB 5.0", "a MATLAB file (.mat)", f"load it with scipy.io.loadmat, {_AS_NPZ}"),
+    (
+        b"MATLAB 5.0",
+        "a MATLAB file (.mat)",
+        f"read SVHN with source: svhn; load another with scipy.io.loadmat, {_AS_NPZ}",
+    ),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (MATLAB 7.3's .mat is one, too)", f"load it with h5py, {_AS_NPZ}"),
     (b"\x93NUMPY", "a single NumPy array (.npy)", _AS_NPZ),
     (b"PAR1", "a Parquet file", "read it with source: parquet"),
@@ -26,7 +31,7 @@ _ARCHIVES = (
 )
 
 
-def other_kind(path: Path, expected: bytes) -> str | None:
+def other_kind(path: Path, expected: bytes | None = None) -> str | None:
     """``<what the file is>: <cure>``; None if it is of no known kind, or begins as ``expected``: it may be damaged."""
     if not path.is_file():  # a pipe would be waited for
         return None
@@ -35,14 +40,14 @@ def other_kind(path: Path, expected: bytes) -> str | None:
             start = file.read(512)
     except OSError:
         return None
-    if start.startswith(expected):
+    if expected is not None and start.startswith(expected):
         return None
     if start.startswith(b"\x1f\x8b") and _is_idx(_unpacked(path)):
-        return f"an idx file packed with gzip, as MNIST's: unpack it, read it with numpy.frombuffer, {_AS_NPZ}"
+        return f"an idx file packed with gzip, as MNIST's: {_AS_IDX}"
     if _is_idx(start):
-        return f"an idx file, as MNIST's: read it with numpy.frombuffer, {_AS_NPZ}"
+        return f"an idx file, as MNIST's: {_AS_IDX}"
     if start[257:262] == b"ustar":
-        return "a tar archive: unpack it"
+        return "a tar archive: read one of images and labels with source: webdataset, or unpack it"
     for magic, kind, cure in (*_KINDS, *_ARCHIVES):
         if start.lstrip()[: len(magic)].lower() == magic.lower():
             return f"{kind}: {cure}"

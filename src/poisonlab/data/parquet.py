@@ -90,8 +90,8 @@ def _image_column(schema: Any, path: Path, wanted: str | None) -> str:
     fitting = [field.name for field in schema if _holds_bytes(field.type)]
     if wanted is not None and wanted not in fitting:
         raise DataError(
-            f"{path} has no image column {wanted!r} (bytes, or a struct with bytes) among {', '.join(schema.names)}: correct "
-            "image_column in the config"
+            f"{path} has no image column {wanted!r} (bytes, or a struct with bytes) among {', '.join(schema.names)}: "
+            "correct image_column in the config"
         )
     if wanted is not None:
         return wanted
@@ -124,9 +124,10 @@ def _label_column(schema: Any, path: Path, wanted: str | None) -> str:
     if wanted is None:
         chosen = usual[0] if usual else next((found[0] for found in (classes, integers) if len(found) == 1), None)
     if chosen is None:
+        called = "" if wanted is None else f"{wanted!r} "
         raise DataError(
-            f"{path} has no label column {'' if wanted is None else f'{wanted!r} '}among {', '.join(schema.names)}: "
-            "set label_column in the config to its name"
+            f"{path} has no label column {called}among {', '.join(schema.names)}: set label_column in the config to "
+            "its name"
         )
     if chosen not in integers:
         raise DataError(

@@ -186,7 +186,9 @@ def paper_layout(compared: pd.DataFrame, measures: Sequence[Measure], paper: Pap
 
 def _one_below_another(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) -> pd.DataFrame:
     rows = zip(compared["row"], compared["defense"], strict=True)
-    attacks = compared["attack"][compared["attack"] != ""].nunique()
+    lines = compared["attack"][compared["attack"] != ""]
+    # Where each row of the paper is an attack, the row's name says it all.
+    attacks = lines.nunique() if bool(lines.duplicated().any()) else 0
     compared_with = [name for name in compared.columns if name.startswith("p_") and name.endswith("_holm")]
     columns: dict[str, Any] = {
         "Attack": compared["attack"] if attacks > 1 else "",

@@ -24,9 +24,7 @@ class Colors(Settings):
 
     bound: PositiveFloat = 0.06
     """Bound on the change of each CIELUV coordinate, scaled to [0, 1]."""
-    grid: tuple[
-        Annotated[int, Field(ge=2, le=64)], Annotated[int, Field(ge=2, le=64)], Annotated[int, Field(ge=2, le=64)]
-    ] = (16, 32, 32)
+    grid: Annotated[tuple[Annotated[int, Field(ge=2, le=64)], ...], Field(min_length=3, max_length=3)] = (16, 32, 32)
     """Points of the grid of colours along L, u and v."""
     smoothness: NonNegativeFloat = 0.05
     """Weight of the penalty on differences between neighbours on the grid, each pair counted twice."""
@@ -34,7 +32,8 @@ class Colors(Settings):
     @property
     def points(self) -> tuple[int, int, int]:
         """Of the grid, along L, u and v."""
-        return self.grid
+        lightness, u, v = self.grid
+        return lightness, u, v
 
 
 class Flow(Settings):

@@ -19,8 +19,8 @@ class ImageFolder(FileDataset):
 
     source: Literal["image-folder"]
     root: InputPath
-    """Folder that holds ``train`` and ``test``; where ``test`` has no class folders, ``val``, ``valid`` or ``validation``
-    is the test split."""
+    """Folder that holds ``train`` and ``test``. Where ``test`` has no class folders, ``val``, ``valid`` or
+    ``validation`` is the test split."""
     size: Annotated[int, Field(ge=8, le=4096)] | None = None
     """Resize so that the image is size x size; without it all images must have one shape."""
 

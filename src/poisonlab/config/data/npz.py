@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from poisonlab.config.data.source import FileDataset
 from poisonlab.config.types import LATER, InputPath, ShortText
+
+FourNames = Annotated[tuple[ShortText, ...], Field(min_length=4, max_length=4)]
 
 
 class Npz(FileDataset):
@@ -16,7 +20,7 @@ class Npz(FileDataset):
     """The file."""
     class_names: tuple[str, ...] | None = None
     """Names of the classes; numbers if not given."""
-    arrays: Annotated[tuple[ShortText, ShortText, ShortText, ShortText] | None, LATER] = None
+    arrays: Annotated[FourNames | None, LATER] = None
     """Names of the arrays of training images, training labels, test images and test labels. Without it usual names are
     known, such as X_train, train_images or trainx, and y_train, train_labels or trainy."""
 

@@ -23,7 +23,8 @@ class Parquet(FileDataset):
     image_column: Annotated[ShortText | None, LATER] = None
     """Column of the images; the only one, img or image if not given."""
     label_column: Annotated[ShortText | None, LATER] = None
-    """Column of the labels, such as coarse_label; label, fine_label, labels or the only one that can be if not given."""
+    """Column of the labels, such as coarse_label. Without it, label, fine_label, labels, or the only one of classes or
+    of integers."""
 
     def split(self, name: SplitName) -> tuple[str, ...]:
         """The files of a split, see ``shard_files``."""

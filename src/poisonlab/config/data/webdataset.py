@@ -1,0 +1,31 @@
+"""Settings of WebDataset archives."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from poisonlab.config.data.shards import SplitName, shard_files
+from poisonlab.config.data.source import FileDataset
+from poisonlab.config.types import InputPaths
+
+
+class WebDataset(FileDataset):
+    """Tar archives in the WebDataset layout: ``<key>.png`` or ``.jpg`` and ``<key>.cls`` or ``.json`` of each image."""
+
+    source: Literal["webdataset"]
+    train: InputPaths
+    """Archive of the training split, or a list of its shards; ``*`` in a name stands for any text, a folder for the
+    files in it that end in .tar."""
+    test: InputPaths
+    """Archive of the test split, likewise."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the classes. Labels may be these names or their places from 0; without it they are numbers."""
+
+    def split(self, name: SplitName) -> tuple[str, ...]:
+        """The files of a split, see ``shard_files``."""
+        return shard_files(getattr(self, name), name, ".tar")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Both splits."""
+        return (*self.split("train"), *self.split("test"))
