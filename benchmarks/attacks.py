@@ -22,7 +22,7 @@ from poisonlab.attacks.matching import Crafting, Matcher, target_gradient
 from poisonlab.attacks.unrolling import Unrolling
 from poisonlab.config.attacks.gradient_matching import GradientMatching
 from poisonlab.config.recipe import Augmentation, Recipe
-from poisonlab.models import resnet18, small_resnet
+from poisonlab.models import fast_cifar, resnet18, small_resnet
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.gradient_norms import per_sample_gradient_norms
 from poisonlab.randomness import generator
@@ -113,6 +113,31 @@ def matching(
     )
 
 
+def differences(
+    model: Classifier, poisons: int, steps: int, device: torch.device, *, against: str = "float32"
+) -> Contest:
+    """Steps of gradient matching by differences in bfloat16, and by our own double backward in the precision
+    ``against``. The difference is that of the first step's losses: from then on the two take different paths."""
+    stream = generator("cpu", 0, "benchmark", "images")
+    images = torch.randint(0, 256, (poisons, 3, 32, 32), generator=stream, dtype=torch.uint8)
+    labels = torch.full((poisons,), 3)
+    model, normalize = model.to(device).eval(), Normalize(MEAN, STD).to(device)
+    target = torch.randn(1, 3, 32, 32, generator=stream).to(device)
+    goal = target_gradient(model, target, torch.tensor([3], device=device), "cross-entropy")
+    attacker = Attacker([model], normalize, Recipe(augmentation=Augmentation(kind="crop", pixels=2)))
+    settings = GradientMatching(name="benchmark", surrogate="benchmark", steps=steps)
+    crafting = Crafting(attacker, settings, images, labels, None, 0, "benchmark")
+
+    return Contest(
+        reference=lambda: crafting.run([Matcher(model, goal, against)])[1],
+        ours=lambda: crafting.run([Matcher(model, goal, "bfloat16", derivative="differences")])[1],
+        difference=lambda exact, ours: relative(cast(Tensor, ours)[:, :1], cast(Tensor, exact)[:, :1]),
+        unit="step",
+        per_call=steps,
+        precision="bfloat16",
+    )
+
+
 def unrolling(
     model: Classifier, poisons: int, device: torch.device, *, derivative: str = "exact", precision: str = "float32"
 ) -> Contest:
@@ -176,6 +201,11 @@ def large(seed: int = 0) -> Classifier:
     return resnet18.build(10, (3, 32, 32))
 
 
+def fast(seed: int = 0) -> Classifier:
+    torch.manual_seed(seed)
+    return fast_cifar.build(10, (3, 32, 32))
+
+
 CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
     "small": {
         "selection, small residual network, 512 images": lambda device: selection(small(), 512, device),
@@ -194,6 +224,18 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
         "gradient matching in bfloat16, ResNet-18, 32 poisons": lambda device: matching(
             large(), 32, 2, device, precision="bfloat16"
         ),
+        "differences against a double backward, fast network, 500 poisons": lambda device: differences(
+            fast(), 500, 2, device
+        ),
+        "differences against a double backward in bfloat16, fast network, 500 poisons": lambda device: differences(
+            fast(), 500, 2, device, against="bfloat16"
+        ),
+        "differences against a double backward, small residual network, 100 poisons": lambda device: differences(
+            small(), 100, 5, device
+        ),
+        "differences against a double backward, ResNet-18, 64 poisons": lambda device: differences(
+            large(), 64, 1, device
+        ),
         "MetaPoison, small residual network, 12 poisons": lambda device: unrolling(small(), 12, device),
         "MetaPoison by differences in bfloat16, small residual network, 12 poisons": lambda device: unrolling(
             small(), 12, device, derivative="differences", precision="bfloat16"
@@ -205,6 +247,12 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
         "gradient matching in bfloat16, ResNet-18, 500 poisons": lambda device: matching(
             large(), 500, 5, device, precision="bfloat16"
         ),
+        "differences against a double backward, fast network, 500 poisons": lambda device: differences(
+            fast(), 500, 5, device
+        ),
+        "differences against a double backward, ResNet-18, 500 poisons": lambda device: differences(
+            large(), 500, 5, device
+        ),
         "MetaPoison, ResNet-18, 12 poisons": lambda device: unrolling(large(), 12, device),
         "MetaPoison by differences in bfloat16, ResNet-18, 12 poisons": lambda device: unrolling(
             large(), 12, device, derivative="differences", precision="bfloat16"
@@ -214,6 +262,9 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
         "selection, small residual network, 8 images": lambda device: selection(small(), 8, device),
         "gradient matching, small residual network, 4 poisons, 2 restarts": lambda device: matching(
             small(), 4, 2, device, restarts=2
+        ),
+        "differences against a double backward, small residual network, 4 poisons": lambda device: differences(
+            small(), 4, 2, device
         ),
         "MetaPoison, small residual network, 2 poisons": lambda device: unrolling(small(), 2, device),
         "MetaPoison by differences in bfloat16, small residual network, 2 poisons": lambda device: unrolling(

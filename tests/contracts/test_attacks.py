@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from deterministic import Watched
 from torch import Tensor, nn
 
 import poisonlab.attacks
@@ -160,6 +161,13 @@ TINY: dict[str, dict[str, Tiny]] = {
 }
 
 
+# docs/cluster.md names them.
+NOT_ON_A_GPU = {
+    ("functional", "all"): {"grid_sampler_2d_backward", "grid_sampler_3d_backward"},
+    ("metapoison", "colours"): {"grid_sampler_3d_backward"},
+}
+
+
 @cache
 def registered() -> dict[str, ModuleType]:
     """Every attack by the name that configs know it by."""
@@ -291,6 +299,13 @@ def test_same_seed_same_poisons_and_another_seed_others(world: World) -> None:
 
 
 @every_attack
+def test_its_bits_can_repeat_on_a_gpu(world: World, method: str, name: str) -> None:
+    with Watched() as watched:
+        world.craft()
+    assert watched.found == NOT_ON_A_GPU.get((method, name), set())
+
+
+@every_attack
 def test_shipped_poisons_keep_the_bound(world: World) -> None:
     kind = type(world.settings())
     changes: list[dict[str, Any]] = [{}]
@@ -370,6 +385,7 @@ class Mortal(Checkpoint):
             raise Killed
 
 
+@pytest.mark.elsewhere
 @every_attack
 def test_a_killed_crafting_goes_on_to_the_same_bits(world: World, tmp_path: Path) -> None:
     expected = bits(world.craft())

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from deterministic import Watched
 from pydantic import ValidationError
 from recording import replayed_on_the_cpu
 from registry import DEFENSES, case_of, check_settings_are_told, modules_of
@@ -231,6 +232,7 @@ def test_it_goes_with_another_which_without_strength_leaves_it_alone(
         assert same(trained([on(first), off(second)], device), outcome(device, first))
 
 
+@pytest.mark.elsewhere
 @every_form
 def test_killed_after_any_epoch_it_ends_in_the_same_bits(name: str, device: torch.device, tmp_path: Path) -> None:
     """Beside random noise, which draws in every step."""
@@ -244,6 +246,13 @@ def test_killed_after_any_epoch_it_ends_in_the_same_bits(name: str, device: torc
         resumed = trained(rows, device, model=other, saved=saved)
         assert same(resumed, whole), f"killed after epoch {epoch}"
         assert resumed.history == whole.history
+
+
+@every_form
+def test_its_bits_can_repeat_on_a_gpu(name: str) -> None:
+    with Watched() as watched:
+        trained([on(name)])
+    assert watched.found == set()
 
 
 @every_form

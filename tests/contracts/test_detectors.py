@@ -127,6 +127,7 @@ def test_a_planted_trigger_no_longer_works_and_clean_images_still_do(name: str, 
     assert (answers(name, device, images) == labels).double().mean() > 0.75
 
 
+@pytest.mark.elsewhere
 @every_detector
 def test_its_findings_can_be_written(name: str, device: torch.device) -> None:
     deployment = deployed(name, device)

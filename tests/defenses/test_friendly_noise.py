@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from deterministic import Watched
 from tiny import state
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from poisonlab.config.defenses.friendly_noise import FriendlyNoise as Settings
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.friendly_noise import FriendlyNoise, build, friendly_noise
 from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.models import small_resnet
 from poisonlab.models.classifier import Normalize
 from poisonlab.training.defense import Batch
 
@@ -222,6 +224,15 @@ BOTH = pytest.mark.parametrize("settings", [Settings(steps=4, lr=20), Settings(c
 
 
 @BOTH
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
+def test_its_bits_can_repeat_on_a_gpu(settings: Settings, norm: str) -> None:
+    model = small_resnet.build(3, (3, 8, 8), width=4)
+    with Watched() as watched:
+        friendly_noise(model, pictures(4, 3, 8, 8), settings.model_copy(update={"norm": norm}))
+    assert watched.found == set()
+
+
+@BOTH
 def test_the_chunk_does_not_matter(settings: Settings) -> None:
     images, model = pictures(11, 3, 8, 8), Smooth()
     whole = friendly_noise(model, images, settings, chunk=512)
@@ -320,6 +331,7 @@ def test_an_output_that_breaks_on_the_way_is_an_error() -> None:
         friendly_noise(BreaksNearby(), pictures(2, 3, 8, 8), Settings(steps=2))
 
 
+@pytest.mark.elsewhere
 def test_it_comes_back_from_every_device(device: torch.device) -> None:
     images, settings = pictures(3, 3, 8, 8), Settings(steps=3, lr=20)
     noise = friendly_noise(Smooth().to(device), images, settings, device=device)

@@ -101,6 +101,14 @@ def test_a_direction_of_zeros_has_a_slope_of_zero() -> None:
     assert not any(bool(part.any()) for part in slopes.values())
 
 
+def test_a_direction_of_zeros_moves_no_weight_however_large() -> None:
+    weights, direction = {"w": torch.full((4,), 1e3)}, {"w": torch.zeros(4)}
+    ahead, behind, width = neighbours(weights, direction, 0.1)
+    assert torch.equal(ahead["w"], weights["w"])
+    assert torch.equal(behind["w"], weights["w"])
+    assert torch.isfinite(width)
+
+
 def test_chunks_sum_up_to_the_whole() -> None:
     loss, weights, inputs, direction, labels = problem(network(nn.ReLU))
     whole = directional(loss, weights, inputs, direction, 0.03)

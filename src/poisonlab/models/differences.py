@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 Weights = dict[str, Tensor]
+_SHORTEST = 1e-30
 Loss = Callable[[Weights, Tensor], Tensor]
 """Maps weights by name and inputs (B, C, H, W) to a scalar."""
 
@@ -61,7 +62,8 @@ def directional(
 def neighbours(weights: Weights, direction: Weights, relative: float) -> tuple[Weights, Weights, Tensor]:
     """The weights moved by ``relative`` times their norm along the direction, the weights moved against it, and the
     distance between both in units of the direction, 2h: a scalar."""
-    length = norm(direction.values()).clamp(min=torch.finfo(torch.float32).tiny)
+    # A direction of zeros must not make the step infinite, however large the weights.
+    length = norm(direction.values()).clamp(min=_SHORTEST)
     step = relative * norm(weights.values()) / length
     ahead = {name: torch.addcmul(weight.detach(), direction[name], step) for name, weight in weights.items()}
     behind = {name: torch.addcmul(weight.detach(), direction[name], -step) for name, weight in weights.items()}

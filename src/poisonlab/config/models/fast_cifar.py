@@ -15,7 +15,7 @@ class FastCifar(Model):
     """Three groups of two convolutions behind a stem of 2x2 patches: the most accuracy per second of training."""
 
     name: Literal["fast-cifar"] = "fast-cifar"
-    widths: Annotated[tuple[Channels, ...], Field(min_length=3, max_length=3)] = (64, 128, 256)
+    widths: Annotated[tuple[Channels, ...], Field(min_length=3, max_length=3)] = (32, 128, 256)
     """Channels of the three groups; multiples of 32 are the fastest."""
     stem_stride: Annotated[int, Field(ge=1, le=2)] = 2
     """Distance of the stem's patches in pixels: 1 gives four times as many, and costs up to four times as much."""
