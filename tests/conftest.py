@@ -10,10 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from simulated import NAME, simulated
+from simulated import NAME, register, simulated
 
 # cuBLAS repeats its bits only with a workspace of fixed size, which it reads when it starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+register()
 
 
 def _devices() -> list[str]:
