@@ -39,8 +39,8 @@ WITHOUT = frozenset(
         "upsample_trilinear3d_backward",
     }
 )
-"""Those that ``torch.use_deterministic_algorithms`` warns of on CUDA, by their names in ATen. The documentation of torch
-2.15 lists them by their names in Python, and with them median with indices and bincount with weights."""
+"""Those that ``torch.use_deterministic_algorithms`` warns of on CUDA, by their names in ATen. The documentation of
+torch 2.15 lists them by their names in Python, and with them median with indices and bincount with weights."""
 
 
 class Watched(TorchDispatchMode):

@@ -160,7 +160,7 @@ class _Crafting:
             optimizer.zero_grad()
             with memory_for(
                 f"{settings.unroll} unrolled steps on batches of {settings.batch_size} images",
-                "lower the attack's batch_size or unroll",
+                "set derivative: differences, or lower the attack's batch_size or unroll",
             ):
                 losses[step] = self._step(step)
             optimizer.step()

@@ -22,8 +22,8 @@ _ONCE = once_differentiable(lambda ctx: ctx).__code__
 """Of every derivative that is marked so: torch wraps it."""
 
 _ATTACK = (
-    "replace the layer, set derivative: differences (gradient matching, Sleeper Agent), or take an attack in features "
-    "(bullseye-polytope, convex-polytope, poison-frogs)"
+    "replace the layer, set derivative: differences (gradient matching, Sleeper Agent, MetaPoison), or take an attack "
+    "in features (bullseye-polytope, convex-polytope, poison-frogs)"
 )
 
 
@@ -90,7 +90,8 @@ def _message(network: nn.Module, inputs: Tensor, signs: tuple[str, ...], cure: s
         return f"{layer} has no second derivative, which gradients of gradients need: {cure}"
     return (
         f"{layer} is an autograd.Function that torch.func cannot transform: give it a setup_context, or set "
-        "restarts_at_once: 1 (gradient matching) or selection: random (Sleeper Agent)"
+        "restarts_at_once: 1 (gradient matching), selection: random (Sleeper Agent) or derivative: differences "
+        "(MetaPoison)"
     )
 
 
