@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= config.yaml
 
-.PHONY: demo verify archive unpack estimate fuzz test test-faults test-slurm quick-test lint bench lock clean-venv
+.PHONY: demo verify archive unpack estimate fuzz test test-faults test-slurm quick-test lint bench gpu-check lock clean-venv
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores all
@@ -55,6 +55,10 @@ estimate: .venv/ready
 # than the one recorded on this kind of device.
 bench: .venv/ready
 	PYTHONPATH=src KMP_BLOCKTIME=0 $(BIN)/python benchmarks/bench.py
+
+# Seven minutes on a machine with CUDA: faults, bits, every stage, contract tests, times; writes benchmarks/records/<date>-<gpu>.md.
+gpu-check: .venv/ready
+	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} KMP_BLOCKTIME=0 $(BIN)/python benchmarks/gpu_check.py
 
 # uv installs exactly the locked files (checked by hash) and compiles them: without that every job would compile torch anew.
 .venv/ready: envs/requirements.lock pyproject.toml

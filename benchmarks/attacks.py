@@ -1,6 +1,6 @@
 """Time and memory of the attacks' inner loops, against the straightforward way of doing the same.
 
-    python benchmarks/attacks.py [--device auto|cpu|cuda] [--scale small|cifar|tiny] [--threads 1] [--repeats 3]
+    python benchmarks/attacks.py [--device auto|cpu|cuda] [--scale small|gpu|tiny] [--threads 1] [--repeats 3]
                                  [--only NAME] [--no-memory] [--json FILE]
 
 The last column is the largest relative difference between the two ways' results, on something small enough to check.
@@ -8,6 +8,7 @@ The last column is the largest relative difference between the two ways' results
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import cast
 
@@ -18,10 +19,10 @@ from torch import Tensor
 
 from poisonlab.attacks.attacker import Attacker
 from poisonlab.attacks.matching import Crafting, Matcher, target_gradient
-from poisonlab.attacks.metapoison import unrolled_loss
+from poisonlab.attacks.unrolling import Unrolling
 from poisonlab.config.attacks.gradient_matching import GradientMatching
 from poisonlab.config.recipe import Augmentation, Recipe
-from poisonlab.models import resnet18, small_resnet
+from poisonlab.models import fast_cifar, resnet18, small_resnet
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.gradient_norms import per_sample_gradient_norms
 from poisonlab.randomness import generator
@@ -112,30 +113,81 @@ def matching(
     )
 
 
-def unrolling(model: Classifier, poisons: int, device: torch.device) -> Contest:
-    """MetaPoison's inner step: two unrolled steps of SGD on 125 images, and the gradient of the poisons among them."""
+def differences(
+    model: Classifier, poisons: int, steps: int, device: torch.device, *, against: str = "float32"
+) -> Contest:
+    """Steps of gradient matching by differences in bfloat16, and by our own double backward in the precision
+    ``against``. The difference is that of the first step's losses: from then on the two take different paths."""
+    stream = generator("cpu", 0, "benchmark", "images")
+    images = torch.randint(0, 256, (poisons, 3, 32, 32), generator=stream, dtype=torch.uint8)
+    labels = torch.full((poisons,), 3)
+    model, normalize = model.to(device).eval(), Normalize(MEAN, STD).to(device)
+    target = torch.randn(1, 3, 32, 32, generator=stream).to(device)
+    goal = target_gradient(model, target, torch.tensor([3], device=device), "cross-entropy")
+    attacker = Attacker([model], normalize, Recipe(augmentation=Augmentation(kind="crop", pixels=2)))
+    settings = GradientMatching(name="benchmark", surrogate="benchmark", steps=steps)
+    crafting = Crafting(attacker, settings, images, labels, None, 0, "benchmark")
+
+    return Contest(
+        reference=lambda: crafting.run([Matcher(model, goal, against)])[1],
+        ours=lambda: crafting.run([Matcher(model, goal, "bfloat16", derivative="differences")])[1],
+        difference=lambda exact, ours: relative(cast(Tensor, ours)[:, :1], cast(Tensor, exact)[:, :1]),
+        unit="step",
+        per_call=steps,
+        precision="bfloat16",
+    )
+
+
+def unrolling(
+    model: Classifier, poisons: int, device: torch.device, *, derivative: str = "exact", precision: str = "float32"
+) -> Contest:
+    """MetaPoison's inner step: two unrolled steps of SGD on 125 images, and the gradient of the poisons among them.
+
+    Differences are compared in float64 with a step so short that hardly any unit's sign changes within it.
+    """
     stream = generator("cpu", 0, "benchmark", "images")
     first, second = (torch.randn(125, 3, 32, 32, generator=stream).to(device) for _ in range(2))
     labels = torch.randint(10, (125,), generator=stream).to(device)
     target = torch.randn(1, 3, 32, 32, generator=stream).to(device)
     model = model.to(device)
 
-    def ours() -> Tensor:
-        delta = torch.zeros(poisons, 3, 32, 32, device=device, requires_grad=True)
-        batches = [(torch.cat([first[:poisons] + delta, first[poisons:]]), labels), (second, labels)]
+    def unrolled(model: Classifier, images: Tensor, precision: str) -> tuple[Unrolling, dict[str, Tensor]]:
+        batches = [(images, labels), (second.to(images.dtype), labels)]
         weights = {name: weight.detach() for name, weight in model.named_parameters()}
-        unrolled_loss(model, weights, dict(model.named_buffers()), batches, target, 3, 0.1).backward()
+        buffers = dict(model.named_buffers())
+        return Unrolling(model, buffers, batches, target.to(images.dtype), 3, 0.1, precision), weights
+
+    def exact() -> Tensor:
+        delta = torch.zeros(poisons, 3, 32, 32, device=device, requires_grad=True)
+        unrolling, weights = unrolled(model, torch.cat([first[:poisons] + delta, first[poisons:]]), precision)
+        unrolling.loss(weights).backward()  # type: ignore[no-untyped-call]
         return cast(Tensor, delta.grad).cpu()
 
-    def reference() -> Tensor:
-        return reference_attacks.metapoison_gradient(model, first, second, labels, poisons, target, 3, 0.1).cpu()
+    def differences(model: Classifier, images: Tensor, precision: str, relative: float) -> Tensor:
+        unrolling, weights = unrolled(model, images, precision)
+        return unrolling.slope(weights, relative, poisons)[1].cpu()
+
+    def reference(model: Classifier = model, dtype: torch.dtype = torch.float32) -> Tensor:
+        images = [each.to(dtype) for each in (first, second, target)]
+        return reference_attacks.metapoison_gradient(
+            model, images[0], images[1], labels, poisons, images[2], 3, 0.1
+        ).cpu()
+
+    def difference() -> float:
+        if derivative == "exact":
+            ours, slow = exact(), reference()
+        else:
+            double = copy.deepcopy(model).double()
+            ours, slow = differences(double, first.double(), "float32", 1e-10), reference(double, torch.float64)
+        return float((ours - slow).norm() / slow.norm())
 
     return Contest(
         reference=reference,
-        ours=ours,
-        difference=lambda *_: float((ours() - reference()).norm() / reference().norm()),
+        ours=exact if derivative == "exact" else lambda: differences(model, first, precision, 0.03),
+        difference=lambda *_: difference(),
         unit="unrolling",
         per_call=1,
+        precision=None if derivative == "exact" else precision,
     )
 
 
@@ -147,6 +199,11 @@ def small(seed: int = 0) -> Classifier:
 def large(seed: int = 0) -> Classifier:
     torch.manual_seed(seed)
     return resnet18.build(10, (3, 32, 32))
+
+
+def fast(seed: int = 0) -> Classifier:
+    torch.manual_seed(seed)
+    return fast_cifar.build(10, (3, 32, 32))
 
 
 CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
@@ -167,24 +224,52 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
         "gradient matching in bfloat16, ResNet-18, 32 poisons": lambda device: matching(
             large(), 32, 2, device, precision="bfloat16"
         ),
+        "differences against a double backward, fast network, 500 poisons": lambda device: differences(
+            fast(), 500, 2, device
+        ),
+        "differences against a double backward in bfloat16, fast network, 500 poisons": lambda device: differences(
+            fast(), 500, 2, device, against="bfloat16"
+        ),
+        "differences against a double backward, small residual network, 100 poisons": lambda device: differences(
+            small(), 100, 5, device
+        ),
+        "differences against a double backward, ResNet-18, 64 poisons": lambda device: differences(
+            large(), 64, 1, device
+        ),
         "MetaPoison, small residual network, 12 poisons": lambda device: unrolling(small(), 12, device),
+        "MetaPoison by differences in bfloat16, small residual network, 12 poisons": lambda device: unrolling(
+            small(), 12, device, derivative="differences", precision="bfloat16"
+        ),
     },
-    "cifar": {
-        "selection, small residual network, 512 images": lambda device: selection(small(), 512, device),
-        "selection, ResNet-18, 5000 images": lambda device: selection(large(), 5000, device),
-        "selection in bfloat16, ResNet-18, 5000 images": lambda device: selection(large(), 5000, device, "bfloat16"),
+    "gpu": {
+        "selection in bfloat16, ResNet-18, 256 images": lambda device: selection(large(), 256, device, "bfloat16"),
         "gradient matching, ResNet-18, 500 poisons": lambda device: matching(large(), 500, 5, device),
-        "gradient matching in bfloat16, ResNet-18, 500 poisons, 8 restarts": lambda device: matching(
-            large(), 500, 2, device, restarts=8, precision="bfloat16"
+        "gradient matching in bfloat16, ResNet-18, 500 poisons": lambda device: matching(
+            large(), 500, 5, device, precision="bfloat16"
+        ),
+        "differences against a double backward, fast network, 500 poisons": lambda device: differences(
+            fast(), 500, 5, device
+        ),
+        "differences against a double backward, ResNet-18, 500 poisons": lambda device: differences(
+            large(), 500, 5, device
         ),
         "MetaPoison, ResNet-18, 12 poisons": lambda device: unrolling(large(), 12, device),
+        "MetaPoison by differences in bfloat16, ResNet-18, 12 poisons": lambda device: unrolling(
+            large(), 12, device, derivative="differences", precision="bfloat16"
+        ),
     },
     "tiny": {
         "selection, small residual network, 8 images": lambda device: selection(small(), 8, device),
         "gradient matching, small residual network, 4 poisons, 2 restarts": lambda device: matching(
             small(), 4, 2, device, restarts=2
         ),
+        "differences against a double backward, small residual network, 4 poisons": lambda device: differences(
+            small(), 4, 2, device
+        ),
         "MetaPoison, small residual network, 2 poisons": lambda device: unrolling(small(), 2, device),
+        "MetaPoison by differences in bfloat16, small residual network, 2 poisons": lambda device: unrolling(
+            small(), 2, device, derivative="differences", precision="bfloat16"
+        ),
     },
 }
 

@@ -1,7 +1,7 @@
 """All benchmarks in one run: times and memory against the straightforward way of doing the same, shares of the device's
 peak, what jobs spend beside computing; and whether any ratio is worse than the one recorded on this kind of device.
 
-    python benchmarks/bench.py [--device auto|cpu|cuda] [--scale small|cifar|tiny] [--threads 1] [--repeats 3]
+    python benchmarks/bench.py [--device auto|cpu|cuda] [--scale small|gpu|tiny] [--threads 1] [--repeats 3]
                                [--only NAME] [--no-memory] [--no-jobs] [--json FILE] [--record]
 
 Exit status 1: a ratio is worse than that of benchmarks/ratios.json by more than the noise. --record puts this run's
@@ -32,7 +32,7 @@ import training
 
 RECORDED = Path(__file__).with_name("ratios.json")
 PROGRAMS = (training, noise, friends, attacks, filters, landscapes)
-SCALES = ("small", "cifar", "tiny")
+SCALES = ("small", "gpu", "tiny")
 CONTESTS: Contests = {
     scale: {name: build for program in PROGRAMS for name, build in program.CONTESTS.get(scale, {}).items()}
     for scale in SCALES

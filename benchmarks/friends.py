@@ -1,6 +1,6 @@
 """Time and memory of one whole FRIENDS run with Bernoulli noise, against the straightforward way of doing the same.
 
-    python benchmarks/friends.py [--device auto|cpu|cuda] [--scale small|cifar|tiny] [--threads 1] [--repeats 3]
+    python benchmarks/friends.py [--device auto|cpu|cuda] [--scale small|gpu|tiny] [--threads 1] [--repeats 3]
                                  [--only NAME] [--no-memory] [--json FILE]
 
 Some epochs with random noise, the friendly noise, the other epochs with both. Ours is what the workflow does: the noise
@@ -118,7 +118,7 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
             small(), 1000, 18, 5, 20, 4, device
         )
     },
-    "cifar": {
+    "gpu": {
         "FRIENDS-B, ResNet-18, 5000 images, 4 workers": lambda device: whole_run(large(), 5000, 16, 5, 20, 4, device)
     },
     "tiny": {"FRIENDS-B, small residual network, 64 images": lambda device: whole_run(small(), 64, 2, 1, 1, 0, device)},

@@ -1,6 +1,6 @@
 """Time and memory of the loss landscapes, against the straightforward way of doing the same.
 
-    python benchmarks/landscapes.py [--device auto|cpu|cuda] [--scale small|cifar] [--threads 1] [--repeats 3]
+    python benchmarks/landscapes.py [--device auto|cpu|cuda] [--scale small|gpu] [--threads 1] [--repeats 3]
                                     [--only NAME] [--json FILE]
 
 The last column is the largest absolute difference between the two ways' losses. Networks are untrained: what is timed
@@ -106,7 +106,7 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
         "matching loss, small residual network, 9 x 9": lambda d: matching(small(), 9, d),
         "matching loss, ResNet-18, 3 x 3": lambda d: matching(large(), 3, d),
     },
-    "cifar": {
+    "gpu": {
         "poisons moved, ResNet-18, 500 poisons, 25 x 25": lambda d: poisons_moved(large(), 500, 25, d),
         "weights moved, ResNet-18, 500 poisons, 25 x 25": lambda d: weights_moved(large(), 500, 25, d),
         "matching loss, ResNet-18, 25 x 25": lambda d: matching(large(), 25, d),

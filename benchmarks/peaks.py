@@ -14,7 +14,10 @@ TRIES = 5
 
 @dataclass(frozen=True)
 class Peaks:
-    """Operations per second of a matrix product, by precision, and bytes per second read and written by a copy."""
+    """Operations per second of a matrix product, by precision, and bytes per second read and written by a copy.
+
+    ``tf32`` is there on a GPU only.
+    """
 
     flops: dict[str, float]
     traffic: float
@@ -33,7 +36,19 @@ def peaks(device: torch.device, side: int | None = None, mib: int | None = None)
     on_gpu = device.type == "cuda"
     side, mib = side or (8192 if on_gpu else 2048), mib or (2048 if on_gpu else 256)
     flops = {name: matmul(device, dtype, side) for name, dtype in PRECISIONS.items()}
+    if on_gpu:
+        flops["tf32"] = _in_tf32(lambda: matmul(device, torch.float32, side))
     return Peaks(flops, copying(device, mib * 2**20))
+
+
+def _in_tf32(call: Callable[[], float]) -> float:
+    """Products of float32 matrices rounded to TF32, as convolutions of float32 images are by default."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        return call()
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def matmul(device: torch.device, dtype: torch.dtype, side: int) -> float:

@@ -117,7 +117,8 @@ def _type(field: Schema) -> str:
     if field.get("maxItems") == 0:
         return "empty list"
     if field.get("type") == "array":
-        return f"list of {_type(field['items'])}"
+        items = field.get("items") or field["prefixItems"][0]  # all of a tuple are alike
+        return f"list of {_type(items)}"
     if field.get("type") == "object":
         return "mapping"
     return {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}[field["type"]]

@@ -33,4 +33,6 @@ def prepare_torch(device: str, threads: int, jobs_per_gpu: int = 1) -> torch.dev
     torch.backends.cudnn.benchmark = False
     # On a CPU all that is used here repeats its bits anyway, and this call would import the compiler: seconds per job.
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # It would write NaN into all new memory before use. Nothing here reads memory that it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return torch.device("cuda")

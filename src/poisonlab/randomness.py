@@ -7,8 +7,11 @@ uninterrupted one would have drawn, and no random state needs to be saved.
 from __future__ import annotations
 
 import hashlib
+import math
 
+import numpy as np
 import torch
+from torch import Tensor
 
 
 def stream_seed(seed: int, *purpose: str | int) -> int:
@@ -20,3 +23,24 @@ def stream_seed(seed: int, *purpose: str | int) -> int:
 def generator(device: torch.device | str, seed: int, *purpose: str | int) -> torch.Generator:
     """A generator on ``device`` for the stream that ``purpose`` names."""
     return torch.Generator(device).manual_seed(stream_seed(seed, *purpose))
+
+
+def uniform_rows(shape: tuple[int, ...], first: int, seed: int, *purpose: str | int) -> Tensor:
+    """Rows ``first``, ``first`` + 1, ... of an endless table of uniform numbers, which may be drawn in any parts.
+
+    The numbers are those of Philox-4x64-10 (Salmon et al. 2011), whose counter is the place in the table: each is a
+    function of the stream, its row and its place there, whatever else is drawn, on any device.
+
+    Args:
+        shape: (rows, *values of each).
+        first: row that the part begins with.
+        seed, purpose: name the stream.
+
+    Returns:
+        ``shape``, float32 on the CPU, multiples of 2^-24 in [0, 1).
+    """
+    rows, values = shape[0], math.prod(shape[1:])
+    steps = -(-values // 8)  # of the counter per row; each gives four words of 64 bits
+    words = np.random.Philox(key=stream_seed(seed, *purpose)).advance(first * steps).random_raw(rows * steps * 4)
+    high = (words.view(np.uint32) >> 8).astype(np.float32).reshape(rows, steps * 8)[:, :values]
+    return torch.from_numpy(high).mul_(2.0**-24).reshape(shape)

@@ -44,8 +44,8 @@ def colours(images: Tensor) -> list[Colour]:
     return [(float(c[0]), float(c[1]), float(c[2])) for c in images.detach()[0, :, 0].T]
 
 
-def palette(count: int = 1, **options: Any) -> Palette:
-    made = Palette(Recolor(**options), count, torch.device("cpu"))
+def palette(count: int = 1, convention: str = "ours", **options: Any) -> Palette:
+    made = Palette(Recolor(**options), count, torch.device("cpu"), convention)
     made.grid = made.grid.detach().double().requires_grad_(True)
     return made
 
@@ -230,18 +230,23 @@ def test_a_flat_map_costs_nothing() -> None:
     assert torch.isfinite(one.grid.grad).all()
 
 
-def test_the_penalty_is_the_summed_length_of_differences_between_neighbours() -> None:
+def neighbours(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    return sum(abs(i - j) for i, j in zip(a, b, strict=True)) == 1
+
+
+def test_the_penalty_is_the_mean_length_of_differences_between_neighbours() -> None:
     one = palette(2, grid=3, smoothness=0.7)
     with torch.no_grad():
         one.grid.copy_(torch.randn(one.grid.shape, generator=torch.Generator().manual_seed(0)))
-    total = 0.0
-    grid, points = one.grid.detach(), list(itertools.product(range(3), repeat=3))
+    lengths, points = [0.0, 0.0], list(itertools.product(range(3), repeat=3))
     for number in range(2):
-        for a, b in itertools.combinations(points, 2):
-            if sum(abs(i - j) for i, j in zip(a, b, strict=True)) == 1:
-                difference = grid[number][(slice(None), *a)] - grid[number][(slice(None), *b)]
-                total += sum(float(d) ** 2 for d in difference) ** 0.5
-    assert one.penalty().item() == pytest.approx(0.7 * total / 2, rel=1e-6)
+        pairs = [(a, b) for a, b in itertools.combinations(points, 2) if neighbours(a, b)]
+        for a, b in pairs:
+            difference = one.grid.detach()[number][(slice(None), *a)] - one.grid.detach()[number][(slice(None), *b)]
+            lengths[number] += sum(float(d) ** 2 for d in difference) ** 0.5 / len(pairs)
+    assert one.penalty().item() == pytest.approx(0.7 * sum(lengths), rel=1e-6)
+    # An image's own does not depend on the others.
+    assert one.penalty(torch.tensor([1])).item() == pytest.approx(0.7 * lengths[1], rel=1e-6)
 
 
 def test_one_planted_point_costs_its_length_to_each_neighbour() -> None:
@@ -249,5 +254,70 @@ def test_one_planted_point_costs_its_length_to_each_neighbour() -> None:
     with torch.no_grad():
         one.grid[0, :, 1, 1, 2] = torch.tensor([0.3, 0.0, 0.4], dtype=torch.float64)
         one.grid[0, :, 0, 3, 3] = torch.tensor([0.0, 0.6, 0.8], dtype=torch.float64)
-    # Six neighbours within, three at the corner; the lengths are 0.5 and 1.
-    assert one.penalty().item() == pytest.approx(2 * (6 * 0.5 + 3 * 1.0), abs=5e-3)
+    # Six neighbours within, three at the corner; the lengths are 0.5 and 1; 3 x 48 pairs.
+    assert one.penalty().item() == pytest.approx(2 * (6 * 0.5 + 3 * 1.0) / 144, abs=5e-5)
+
+
+# --- the release's colours --------------------------------------------------------------------------------------------
+
+# TensorFlow's tables of rgb_to_yuv and yuv_to_rgb, whose rows are R, G, B and Y, U, V.
+TO_YUV = ((0.299, -0.14714119, 0.61497538), (0.587, -0.28886916, -0.51496512), (0.114, 0.43601035, -0.10001026))
+FROM_YUV = ((1.0, 1.0, 1.0), (0.0, -0.394642334, 2.03206185), (1.13988303, -0.58062185, 0.0))
+
+
+def released(rgb: Colour, displacements: Tensor) -> list[float]:
+    """One colour: YUV, then the interpolated table of moved colours between (0, -1/2, -1/2) and (1, 1/2, 1/2), whose
+    edge is continued as a constant, and back."""
+    size = displacements.shape[-1]
+    yuv = [sum(rgb[row] * TO_YUV[row][column] for row in range(3)) for column in range(3)]
+    moved = [0.0, 0.0, 0.0]
+    for y, u, v in itertools.product(range(size), repeat=3):
+        share, point = 1.0, []
+        for value, low, place in zip(yuv, (0.0, -0.5, -0.5), (y, u, v), strict=True):
+            share *= weight(value - low, place, size)
+            point.append(low + place / (size - 1))
+        for coordinate in range(3):
+            moved[coordinate] += share * (point[coordinate] + float(displacements[coordinate, v, u, y]))
+    return [sum(moved[row] * FROM_YUV[row][column] for row in range(3)) for column in range(3)]
+
+
+def test_released_colours_are_those_of_its_table() -> None:
+    stream = torch.Generator().manual_seed(0)
+    one = palette(2, convention="released", grid=4)
+    with torch.no_grad():
+        one.grid.copy_(torch.randn(one.grid.shape, generator=stream) * 0.05)
+    shades = [tuple(shade) for shade in torch.rand(12, 3, generator=stream).tolist()] + EDGES
+    for number in range(2):
+        found = colours(one(image(*shades), torch.tensor([number])))  # type: ignore[arg-type]
+        for before, after in zip(shades, found, strict=True):
+            assert after == pytest.approx(released(before, one.grid.detach()[number]), abs=2e-6)  # type: ignore[arg-type]
+    # Saturated red lies beyond the table, and comes back duller though nothing moves.
+    assert colours(palette(convention="released")(image((1.0, 0.0, 0.0))))[0][0] < 0.9
+
+
+def test_released_displacements_end_at_the_bound_and_at_the_table_s_edge() -> None:
+    one = palette(convention="released", bound=0.4, grid=3)
+    with torch.no_grad():
+        one.grid.copy_(torch.randn(one.grid.shape, generator=torch.Generator().manual_seed(0)))
+    before = one.grid.detach().clone()
+    one.project()
+    for coordinate, v, u, y in itertools.product(range(3), repeat=4):
+        place = (y, u, v)[coordinate] / 2
+        cut = min(max(float(before[0, coordinate, v, u, y]), -0.4), 0.4)
+        expected = min(max(place + cut, 0.0), 1.0) - place
+        assert float(one.grid[0, coordinate, v, u, y]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_released_penalty_is_the_mean_of_squared_slopes() -> None:
+    one = palette(2, convention="released", grid=3, smoothness=0.7)
+    with torch.no_grad():
+        one.grid.copy_(torch.randn(one.grid.shape, generator=torch.Generator().manual_seed(0)))
+    squares, points = [], list(itertools.product(range(3), repeat=3))
+    for number, coordinate in itertools.product(range(2), range(3)):
+        values = one.grid.detach()[number, coordinate]
+        for a, b in itertools.combinations(points, 2):
+            if neighbours(a, b):
+                squares.append((3 * float(values[a] - values[b])) ** 2)
+    assert len(squares) == 2 * 3 * 3 * 18
+    assert one.penalty().item() == pytest.approx(0.7 * sum(squares) / len(squares), rel=1e-9)
+    assert one.penalty(torch.tensor([0])).item() == one.penalty().item()

@@ -16,6 +16,7 @@ from torch import Tensor
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.attacks.attacker import Attacker
 from poisonlab.attacks.imported import craft
+from poisonlab.config.attacks.attack import UNTARGETED
 from poisonlab.config.attacks.imported import Imported
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.dataset import ImageDataset
@@ -204,7 +205,7 @@ def test_an_untargeted_import_takes_no_target() -> None:
             settings("a", targeted=False, **{name: 1})
     names = [[measure.name for measure in settings("a", targeted=targeted).measures] for targeted in (True, False)]
     assert names[0] == ["success", "untriggered_success", "adversarial_confidence", "accuracy"]
-    assert names[1] == ["peak_accuracy", "first_epoch", "accuracy"]
+    assert names[1] == [measure.name for measure in UNTARGETED]
     assert [settings("a", targeted=targeted).history_level for targeted in (True, False)] == [None, 0.5]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks import metapoison
 from poisonlab.attacks.attacker import Attacker
-from poisonlab.attacks.metapoison import craft, margin, schedule, unrolled_loss
+from poisonlab.attacks.color import Palette
+from poisonlab.attacks.metapoison import craft, schedule
 from poisonlab.attacks.threat import choose_threat
+from poisonlab.attacks.unrolling import Unrolling, margin
 from poisonlab.config.attacks.metapoison import MetaPoison, Recolor
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.dataset import ImageDataset
@@ -80,6 +84,7 @@ class World:
     data: ImageDataset = field(default_factory=dataset)
     batch_norm: bool = False
     epochs: int = 4
+    warmup: float = 0.0
     rows: Tensor | None = None
     augmentation: Augmentation = STILL
     asked: list[int] = field(default_factory=list)
@@ -96,7 +101,7 @@ class World:
     def attacker(self) -> Attacker:
         recipe = Recipe(
             epochs=self.epochs, batch_size=10, lr=0.05, weight_decay=0.01, augmentation=self.augmentation,
-            milestones=(2,) if self.epochs > 2 else (),
+            milestones=(2,) if self.epochs > 2 else (), warmup_epochs=self.warmup,
         )  # fmt: skip
         return Attacker((), self.normalize, recipe, self.fresh, self.rows)
 
@@ -119,15 +124,14 @@ class Call:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     made: list[Call] = []
 
-    def recorded(
-        model: nn.Module, weights: Weights, buffers: Weights, batches: Batches, target: Tensor, label: int, lr: float,
-        precision: str, batch_norm: str,
-    ) -> Tensor:  # fmt: skip
-        shown = [(images.detach().clone(), labels) for images, labels in batches]
-        made.append(Call({k: w.clone() for k, w in weights.items()}, shown, target, label, lr))
-        return unrolled_loss(model, weights, buffers, batches, target, label, lr, precision, batch_norm)
+    class Recorded(Unrolling):
+        def loss(self, weights: Weights) -> Tensor:
+            shown = [(images.detach().clone(), labels) for images, labels in self.batches]
+            kept = {k: w.clone() for k, w in weights.items()}
+            made.append(Call(kept, shown, self.target, self.label, self.lr))
+            return super().loss(weights)
 
-    monkeypatch.setattr(metapoison, "unrolled_loss", recorded)
+    monkeypatch.setattr(metapoison, "Unrolling", Recorded)
     return made
 
 
@@ -207,9 +211,16 @@ def problem(batches: int, batch_norm: bool, targets: int = 1) -> tuple[Classifie
     return network(3, batch_norm), poisons, made, normal(targets)
 
 
-def loss_of(model: Classifier, batches: Batches, target: Tensor, lr: float = 0.3, label: int = 2) -> Tensor:
-    weights = {name: weight.detach() for name, weight in model.named_parameters()}
-    return unrolled_loss(model, weights, dict(model.named_buffers()), batches, target, label, lr)
+def weights_of(model: nn.Module) -> Weights:
+    return {name: weight.detach() for name, weight in model.named_parameters()}
+
+
+def unrolling(model: Classifier, batches: Batches, target: Tensor, lr: float = 0.3, **options: Any) -> Unrolling:
+    return Unrolling(model, dict(model.named_buffers()), batches, target, 2, lr, **options)
+
+
+def loss_of(model: Classifier, batches: Batches, target: Tensor, lr: float = 0.3) -> Tensor:
+    return unrolling(model, batches, target, lr).loss(weights_of(model))
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -228,9 +239,7 @@ def test_value_and_gradient_are_those_of_training_written_out(steps: int, batch_
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_steps_in_eval_mode_are_normalised_by_the_running_statistics(batch_norm: bool) -> None:
     model, poisons, batches, target = problem(2, batch_norm)
-    weights = {name: weight.detach() for name, weight in model.named_parameters()}
-    buffers = dict(model.named_buffers())
-    ours = unrolled_loss(model, weights, buffers, batches, target, 2, 0.3, batch_norm="eval")
+    ours = unrolling(model, batches, target, batch_norm="eval").loss(weights_of(model))
     slow, _ = written_out(model, batches, target, 2, 0.3, evaluating=True)
     assert ours.item() == pytest.approx(slow.item(), abs=1e-12)
     (gradient,) = torch.autograd.grad(ours, poisons)
@@ -292,6 +301,162 @@ def test_only_the_first_batch_leads_back_to_the_poisons() -> None:
     assert second.item() == pytest.approx((max(z[0], z[1]) - z[2]).item(), abs=1e-10)
 
 
+# --- without a second derivative --------------------------------------------------------------------------------------
+
+
+def both(unrolling: Unrolling, poisons: Tensor, relative: float) -> tuple[Tensor, Tensor]:
+    """The gradient of the poisons, exact and by differences; the loss is the same."""
+    weights = weights_of(unrolling.model)
+    loss = unrolling.loss(weights)
+    (exact,) = torch.autograd.grad(loss, poisons)
+    value, slope = unrolling.slope(weights, relative, len(poisons))
+    assert value.item() == pytest.approx(loss.item(), abs=1e-12)
+    assert not value.requires_grad
+    (differences,) = torch.autograd.grad(unrolling.batches[0][0][: len(poisons)], poisons, slope)
+    return exact, differences
+
+
+@pytest.mark.parametrize("convention", ["ours", "released"])
+@pytest.mark.parametrize(("batch_norm", "mode"), [(False, "train"), (True, "train"), (True, "eval")])
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_differences_come_to_the_exact_gradient_as_the_square_of_their_step(
+    steps: int, batch_norm: bool, mode: str, convention: str
+) -> None:
+    model, poisons, batches, target = problem(steps + (convention == "released"), batch_norm, targets=2)
+    unrolled = unrolling(model, batches, target, batch_norm=mode, convention=convention)
+    errors = []
+    for relative in (4e-3, 2e-3, 1e-3):
+        exact, differences = both(unrolled, poisons, relative)
+        assert exact.abs().max() > 1e-4
+        errors.append(((differences - exact).norm() / exact.norm()).item())
+    assert errors[0] / errors[1] == pytest.approx(4, abs=0.3)
+    assert errors[1] / errors[2] == pytest.approx(4, abs=0.1)
+    assert errors[2] < 1e-3
+
+
+def test_differences_meet_the_dropout_of_the_step_they_are_about() -> None:
+    """Other masks on the two sides would give differences that grow as their step falls."""
+    model, _, batches, target = problem(2, False)
+    model.extract.append(nn.Dropout(0.5))
+    unrolled, found = unrolling(model, batches, target), []
+    for relative in (2e-3, 1e-3, 5e-4):
+        torch.manual_seed(5)
+        found.append(unrolled.slope(weights_of(model), relative, 3)[1])
+    assert found[0].abs().max() > 1e-4
+    assert (found[0] - found[1]).norm() / (found[1] - found[2]).norm() == pytest.approx(4, abs=0.3)
+    torch.manual_seed(6)
+    assert not torch.allclose(unrolled.slope(weights_of(model), 5e-4, 3)[1], found[2], rtol=0.1)
+
+
+class Bent(torch.autograd.Function):
+    """x + x^2 / 8, whose derivative has none."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x + x.square() / 8
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return gradient * (1 + x / 4)
+
+
+class Bending(nn.Module):
+    def __init__(self, once: bool) -> None:
+        super().__init__()
+        self.once = once
+
+    def forward(self, x: Tensor) -> Tensor:
+        bent: Tensor = Bent.apply(x) if self.once else x + x.square() / 8
+        return bent
+
+
+def test_differences_need_no_second_derivative() -> None:
+    found = []
+    for once in (False, True):
+        model, _, batches, target = problem(2, True)
+        model.extract.append(Bending(once))
+        found.append(unrolling(model, batches, target).slope(weights_of(model), 0.01, 3)[1])
+    assert found[0].abs().max() > 1e-4
+    assert torch.allclose(found[0], found[1], atol=1e-12)
+
+
+def test_a_margin_at_its_floor_has_no_slope() -> None:
+    model, _, batches, target = problem(2, False)
+    with torch.no_grad():
+        model.head.bias[2] += 1e4
+    value, slope = unrolling(model, batches, target).slope(weights_of(model), 0.01, 3)
+    assert value.item() == -100
+    assert torch.equal(slope, torch.zeros_like(slope))
+
+
+def test_the_network_is_left_as_it_was_by_differences() -> None:
+    model, _, batches, target = problem(2, True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    unrolling(model, batches, target).slope(weights_of(model), 0.01, 3)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_poisons_by_differences_are_nearly_those_of_the_exact_gradient() -> None:
+    """Through augmentation, the cut to valid pixels and Adam: a step that starts at the same point."""
+    still: dict[str, Any] = {"steps": 1, "eps": 255, "precision": "float32", "unroll_lr": 0.5}
+    world = World(batch_norm=True, augmentation=Augmentation(kind="shift", pixels=1))
+    exact, differences = (world.craft(derivative=kind, difference=1e-4, **still) for kind in ("exact", "differences"))
+    assert differences.diagnostics["adversarial_loss"] == pytest.approx(exact.diagnostics["adversarial_loss"], abs=1e-6)
+    moved = (exact.images - exact.base_images / 255).abs().max()
+    assert moved > 0.03
+    # Where a gradient is nearly zero Adam divides rounding by rounding.
+    assert ((differences.images - exact.images).abs() > 1e-4).float().mean() < 0.01
+
+
+# --- the release ------------------------------------------------------------------------------------------------------
+
+
+def written_as_released(
+    model: nn.Module, batches: Batches, target: Tensor, label: int, lr: float, evaluating: bool = False
+) -> Tensor:
+    """The released graph: the target is the last image of every batch, and judged in all but the first."""
+    weights = {name: weight.detach().clone().requires_grad_() for name, weight in model.named_parameters()}
+    buffers = dict(model.named_buffers())
+    given = (buffers["extract.1.running_mean"], buffers["extract.1.running_var"]) if evaluating else None
+    judged = []
+    for number, (images, labels) in enumerate(batches):
+        logits, _ = layers(weights, torch.cat([images, target]), given)
+        for row in logits[len(images) :]:
+            onehot = torch.eye(len(row), dtype=row.dtype)[label]
+            second = (row - row * onehot).max()
+            judged.append((number, torch.maximum(second - row[label], torch.tensor(-100.0))))
+        entropies = entropy(logits[: len(images)], labels)
+        gradients = torch.autograd.grad(entropies, list(weights.values()), create_graph=True)
+        weights = {name: w - lr * g for (name, w), g in zip(weights.items(), gradients, strict=True)}
+    later = [value for number, value in judged if number > 0]
+    return torch.stack(later).mean()
+
+
+@pytest.mark.parametrize(("batch_norm", "mode"), [(False, "train"), (True, "train"), (True, "eval")])
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_value_and_gradient_are_those_of_the_released_graph(steps: int, batch_norm: bool, mode: str) -> None:
+    model, poisons, batches, target = problem(steps + 1, batch_norm, targets=2)
+    # Later batches hold the poisons as well, as constants.
+    batches[1:] = [(torch.cat([poisons.detach(), images[3:]]), labels) for images, labels in batches[1:]]
+    ours = unrolling(model, batches, target, batch_norm=mode, convention="released").loss(weights_of(model))
+    slow = written_as_released(model, batches, target, 2, 0.3, evaluating=mode == "eval")
+    assert ours.item() == pytest.approx(slow.item(), abs=1e-12)
+    (gradient,) = torch.autograd.grad(ours, poisons)
+    (expected,) = torch.autograd.grad(slow, poisons)
+    assert gradient.abs().max() > 1e-4
+    assert torch.allclose(gradient, expected, atol=1e-12)
+
+
+def test_the_released_margin_compares_with_zero() -> None:
+    assert margin(torch.tensor([[-1.0, -4.0, -2.5]]), 1, "released").item() == 4
+    assert margin(torch.tensor([[-1.0, -4.0, -2.5]]), 1).item() == 3
+    assert margin(torch.tensor([[1.0, 4.0, 2.5]]), 1, "released").item() == -1.5
+
+
 # --- margin and schedule ----------------------------------------------------------------------------------------------
 
 
@@ -351,8 +516,8 @@ def test_the_adversarial_class_has_its_share_of_every_batch(
     poisons = world.craft(poisons_per_batch=poisons_per_batch, unroll=2, batch_size=12)
     aim, bases = int(poisons.goal.adversarial_labels[0]), set(poisons.indices.tolist())
     share = round(12 * sizes[aim] / 60)
-    # A tenth of the images is poisoned, so a tenth of a batch of 12 is one poison.
-    most = poisons_per_batch or 1
+    # Without a number an epoch deals the six poisons to five batches of 12.
+    most = poisons_per_batch or 6
     for call in calls:
         (images, given), (clean, own) = call.batches
         assert len(images) == len(clean) == len(given) == len(own) == 12
@@ -373,7 +538,7 @@ def test_the_adversarial_class_has_its_share_of_every_batch(
     assert len({tuple(row_of(call.batches[1][0])) for call in calls}) == len(calls)
 
 
-@pytest.mark.parametrize(("poisons_per_batch", "batches"), [(None, 6), (1, 6), (4, 2), (6, 1), (10, 1)])
+@pytest.mark.parametrize(("poisons_per_batch", "batches"), [(1, 6), (4, 2), (6, 1), (10, 1)])
 def test_every_poison_is_in_one_batch_of_each_sweep(
     calls: list[Call], poisons_per_batch: int | None, batches: int
 ) -> None:
@@ -389,6 +554,25 @@ def test_every_poison_is_in_one_batch_of_each_sweep(
                 if distance.min() < 0.05:  # a level is up to 0.03 of these normalised values
                     places.append(int(distance.argmin()))
         assert sorted(places) == list(range(6))
+
+
+def test_without_a_number_batches_hold_what_an_epoch_deals_them() -> None:
+    """Of 40 batches of 125 that hold 50 poisons among 5,000 images, 28.7 hold one: hypergeometric."""
+    world = World(dataset(5000))
+    settings = options(budget=0.01, batch_size=125)
+    threat = choose_threat(world.data, world.attacker, settings, 0)
+    crafting = metapoison._Crafting(world.data, world.attacker, settings, threat, 0)
+    counts = []
+    for step in range(200):
+        batches = list(crafting._poison_batches(step, 0))
+        assert torch.cat(batches).sort().values.tolist() == list(range(50))
+        assert all(len(batch) for batch in batches)
+        counts.append(len(batches))
+    empty = math.comb(4950, 125) / math.comb(5000, 125)
+    assert sum(counts) / 200 == pytest.approx(40 * (1 - empty), abs=0.4)
+    # Clean images come from the whole pool, and make the batch full.
+    (images, _), _ = crafting._batches(batches[0], None, generator("cpu", 0))
+    assert len(images) == 125
 
 
 def test_a_sweep_of_one_batch_is_one_batch(calls: list[Call]) -> None:
@@ -436,9 +620,12 @@ def test_the_target_is_the_test_image(calls: list[Call]) -> None:
 def clean_network(world: World, number: int, seed: int, batches: int) -> Classifier:
     """Surrogate ``number`` after so many batches: the recipe's SGD with Nesterov momentum by hand, epoch by epoch of
     its own streams, from new weights whenever the recipe is at its end."""
-    length = world.epochs * 6
-    run, done = (0, 0) if batches == 0 else divmod(batches - 1, length)
-    done += batches > 0
+    run, done = (0, 0) if batches == 0 else divmod(batches - 1, world.epochs * 6)
+    return clean_run(world, number, seed, run, done + (batches > 0))
+
+
+def clean_run(world: World, number: int, seed: int, run: int, done: int) -> Classifier:
+    """The same after so many batches of its start ``run``."""
     model = network(stream_seed(seed, "metapoison", "surrogate", number, run) % 1000, world.batch_norm).train()
     velocity = [torch.zeros_like(p) for p in model.parameters()]
     for batch in range(done):
@@ -448,7 +635,7 @@ def clean_network(world: World, number: int, seed: int, batches: int) -> Classif
         inputs = world.normalize(world.data.train_images[rows] / 255)
         loss = F.cross_entropy(model(inputs), world.data.train_labels[rows])
         gradients = torch.autograd.grad(loss, list(model.parameters()))
-        rate = 0.05 * 0.1 ** (epoch >= 2)
+        rate = 0.05 * 0.1 ** (epoch >= 2) * (min(1.0, batch / 6 / world.warmup) if world.warmup else 1.0)
         with torch.no_grad():
             for speed, parameter, gradient in zip(velocity, model.parameters(), gradients, strict=True):
                 decayed = gradient + 0.01 * parameter
@@ -542,6 +729,131 @@ def test_every_step_is_that_of_the_algorithm_written_out(
     assert (difference > 0.5).float().mean() < 0.01
 
 
+@pytest.mark.parametrize("derivative", ["exact", "differences"])
+@pytest.mark.parametrize("recolor", [False, True])
+def test_every_step_is_that_of_the_release_written_out(recolor: bool, derivative: str) -> None:
+    """Two surrogates, an epoch apart, that start anew after two epochs of six batches; each crafting step goes along an
+    epoch, unrolls from every state whose batch holds a poison, and takes one step of Adam."""
+    world, steps, eps = World(batch_norm=True, warmup=2.0), 3, 40
+    colours = Recolor(grid=3, lr=0.02, smoothness=0.5) if recolor else None
+    poisons = world.craft(
+        convention="released", eps=eps, lr=20, steps=steps, ensemble=2, clean_batches=None, recolor=colours,
+        precision="float32", unroll_lr=0.3, derivative=derivative, difference=1e-4,
+    )  # fmt: skip
+    data, bases, bound = world.data, poisons.base_images / 255, eps / 255
+    target = world.normalize(poisons.goal.targets / 255)
+    label, place_of = int(poisons.goal.adversarial_labels[0]), {int(row): n for n, row in enumerate(poisons.indices)}
+    palette = Palette(colours or Recolor(grid=3), len(bases), torch.device("cpu"), "released")
+    start = torch.rand(bases.shape, generator=generator("cpu", 0, "metapoison", "start")) * 2 - 1
+    leaves = [((bases + start * bound).clamp(0, 1) - bases).double(), palette.grid.detach().double()]
+    first, second = ([torch.zeros_like(leaf) for leaf in leaves] for _ in range(2))
+    losses, unrolled, shown_first = [], 0, []
+    for step in range(steps):
+        x, grid = (leaf.clone().requires_grad_() for leaf in leaves)
+        palette.grid = grid
+        total, values = torch.zeros((), dtype=torch.float64), []
+        made = ((palette(bases.double()) if recolor else bases) + x).clamp(0, 1)
+        for number in range(2):
+            run, epoch = divmod(number + step, 2)
+            stream = generator("cpu", 0, "metapoison", "clean", number, run, epoch)
+            batches = torch.randperm(60, generator=stream).view(6, 10)
+            shown_first.append(epoch)
+            for batch, rows in enumerate(batches.tolist()):
+                held = [row for row in rows if row in place_of]
+                if not held:
+                    continue
+                given = []
+                for ahead in range(3):
+                    others = [
+                        b for a, b in zip(rows, batches[(batch + ahead) % 6].tolist(), strict=True) if a not in held
+                    ]
+                    front = world.normalize(made[[place_of[row] for row in held]])
+                    clean = world.normalize(data.train_images[others] / 255)
+                    labels = torch.cat([torch.full((len(held),), label), data.train_labels[others]])
+                    given.append((torch.cat([front if ahead == 0 else front.detach(), clean]), labels))
+                model = clean_run(world, number, 0, run, epoch * 6 + batch)
+                rate = 0.3 * (epoch + batch / 6) / 2
+                value = written_as_released(model, given, target, label, rate)
+                values.append(value.item())
+                differences = torch.cat([grid.diff(dim=axis).flatten() * 3 for axis in (2, 3, 4)])
+                total = total + value + (0.5 * differences.square().mean() if recolor else 0)
+                unrolled += 1
+        losses.append(sum(values) / len(values))
+        gradients = torch.autograd.grad(total, [x, grid], materialize_grads=True)
+        for place, (gradient, lr) in enumerate(zip(gradients, (20 / 255, 0.02), strict=True)):
+            first[place] = 0.9 * first[place] + 0.1 * gradient
+            second[place] = 0.999 * second[place] + 0.001 * gradient**2
+            corrected = (second[place] / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
+            factor = ((step + 1) / 5) ** 2 * 0.1 ** sum(step >= round(steps * share) for share in (20 / 61, 40 / 61))
+            leaves[place] = leaves[place] - lr * factor * first[place] / (1 - 0.9 ** (step + 1)) / corrected
+        leaves[0] = leaves[0].clamp(-bound, bound)
+        if recolor:
+            palette.grid = leaves[1]
+            palette.project()
+            leaves[1] = palette.grid
+        else:
+            leaves[0] = (bases + leaves[0]).clamp(0, 1) - bases
+    # Stages 0 and 1, then 1 and 0 of a new start, and so on; some batches held no poison.
+    assert shown_first == [0, 1, 1, 0, 0, 1]
+    assert unrolled < 6 * 6
+    assert poisons.diagnostics["adversarial_loss"].tolist() == pytest.approx(losses, abs=1e-3)
+    expected = (((palette(bases.double()) if recolor else bases) + leaves[0]).clamp(0, 1)).detach()
+    difference = (poisons.images - expected).abs() * 255
+    assert difference.median() < 5e-3
+    assert (difference > 0.5).float().mean() < 0.02
+
+
+def test_with_poisons_of_a_number_the_release_fills_later_batches_with_them_too(calls: list[Call]) -> None:
+    world = World()
+    world.craft(convention="released", poisons_per_batch=3, clean_batches=1, steps=1, ensemble=1)
+    assert len(calls) == 2
+    for call in calls:
+        assert len(call.batches) == 3
+        for images, labels in call.batches:
+            assert len(images) == 10
+            assert torch.equal(images[:3], call.batches[0][0][:3])
+            assert labels[:3].eq(call.label).all()
+        assert not torch.equal(call.batches[1][0][3:], call.batches[2][0][3:])
+
+
+def test_a_released_surrogate_begins_anew_at_the_first_stage(calls: list[Call]) -> None:
+    """Stages 1 and 2 of a recipe of four epochs; at three epochs the new network is brought to stage 1."""
+    world = World()
+    world.craft(convention="released", ensemble=2, first_epoch=1, clean_batches=None, steps=4, sweep="batch")
+    # The first starts anew once, the second twice: before the second step and before the fourth.
+    assert len(world.asked) == len(set(world.asked)) == 2 + 1 + 2
+
+
+@pytest.mark.parametrize("convention", ["ours", "released"])
+@pytest.mark.parametrize(("ensemble", "budget"), [(1, 0.05), (3, 0.05), (1, 0.2)])
+def test_the_weight_of_smoothness(convention: str, ensemble: int, budget: float) -> None:
+    """Without a step that leads anywhere, the colours' gradient is the penalty's: once per unrolling of the poison; in
+    the release, once per unrolling of any, as a mean over all poisons."""
+    world = World()
+    settings = options(
+        recolor=Recolor(grid=3, smoothness=0.7), ensemble=ensemble, budget=budget, unroll_lr=1e-12,
+        convention=convention,
+    )  # fmt: skip
+    threat = choose_threat(world.data, world.attacker, settings, 0)
+    crafting = metapoison._Crafting(world.data, world.attacker, settings, threat, 0)
+    assert crafting.palette is not None
+    grid = torch.randn(len(threat.base_indices), 3, 3, 3, 3, generator=torch.Generator().manual_seed(0)) * 0.02
+    crafting.palette.grid = grid.clone().requires_grad_()
+    crafting.surrogates = [crafting._surrogate(number) for number in range(ensemble)]
+    unrollings = sum(len(list(crafting._poison_batches(0, number))) for number in range(ensemble))
+    crafting._step(0)
+    leaf = grid.double().requires_grad_()
+    if convention == "ours":
+        pairs = torch.cat([leaf.diff(dim=axis).square().sum(1).sqrt().flatten(1) for axis in (2, 3, 4)], 1)
+        penalty = 0.7 * ensemble * pairs.mean(1).sum()
+    else:
+        slopes = torch.cat([leaf.diff(dim=axis).flatten() for axis in (2, 3, 4)]) * 3
+        penalty = 0.7 * unrollings * slopes.square().mean()
+    (expected,) = torch.autograd.grad(penalty, leaf)
+    assert crafting.palette.grid.grad is not None
+    assert torch.allclose(crafting.palette.grid.grad.double(), expected, rtol=1e-3, atol=1e-6)
+
+
 def test_the_attack_lowers_the_adversarial_loss() -> None:
     """On surrogates that all start from the same stage, so that steps can be compared."""
     world = World(epochs=1000)
@@ -562,7 +874,7 @@ def test_the_attack_lowers_the_adversarial_loss() -> None:
 
 def test_with_recolor_the_additive_part_keeps_eps_and_the_colours_theirs() -> None:
     world = World()
-    settings = options(recolor=Recolor(bound=0.03, grid=3, lr=0.2), eps=6, steps=6)
+    settings = options(recolor=Recolor(bound=0.03, grid=3, lr=0.2, smoothness=0.01), eps=6, steps=6)
     threat = choose_threat(world.data, world.attacker, settings, 0)
     crafting = metapoison._Crafting(world.data, world.attacker, settings, threat, 0)
     crafting.run(progress=False)
@@ -611,11 +923,12 @@ def test_an_attacker_without_networks_is_one_line() -> None:
 
 
 def test_a_diverged_surrogate_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def diverged(model: nn.Module, *rest: Any) -> Tensor:
-        return unrolled_loss(model, *rest) * (torch.nan if next(counted) == 9 else 1)
+    class Diverged(Unrolling):
+        def loss(self, weights: Weights) -> Tensor:
+            return super().loss(weights) * (torch.nan if next(counted) == 9 else 1)
 
     counted = itertools.count()
-    monkeypatch.setattr(metapoison, "unrolled_loss", diverged)
+    monkeypatch.setattr(metapoison, "Unrolling", Diverged)
     # Two surrogates and two batches of poisons make four a step.
     refused(World(), PoisonlabError, "not finite at crafting step 2", poisons_per_batch=3)
 

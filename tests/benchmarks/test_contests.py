@@ -13,12 +13,10 @@ from jobs import ROOT, Jobs, Spent, covered, jobs_table, measure_jobs
 from peaks import peaks, roofline
 from ratios import read
 
-DEVICES = [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
 # Bernoulli's sign, MetaPoison's margin through two steps and the like magnify rounding.
 TOLERANCE = {"MetaPoison": 0.05, "friendly noise": 1e-3}
 
 
-@pytest.mark.parametrize("device", DEVICES, ids=str)
 @pytest.mark.parametrize("name", bench.CONTESTS["tiny"])
 def test_both_ways_agree(name: str, device: torch.device) -> None:
     contest = bench.CONTESTS["tiny"][name](device)

@@ -137,6 +137,7 @@ def test_the_base_is_fine() -> None:
         (("dataset",), "cifar10", ["dataset"]),
         (("threads",), 0, ["threads"]),
         (("device",), "tpu", ["device", "tpu", "cuda"]),
+        (("capture",), "on", ["capture", "on", "auto"]),
         (("figures", "seed"), 7, ["figures.seed", "7", "[0, 1]"]),
         (("figures", "output_std"), {"magnitudes": [4, 2]}, ["figures.output_std.magnitudes", "must ascend"]),
         (("figures", "landscape", "directions"), "random", ["figures.landscape.directions", "filter-normalised"]),
@@ -147,6 +148,12 @@ def test_impossible_values_name_their_key(place: tuple[str | int, ...], value: A
     text = complaint(changed(*place, value=value))
     for word in words:
         assert word in text
+
+
+@pytest.mark.parametrize(("written", "read"), [("auto", "auto"), ("off", "off"), ('"off"', "off")])
+def test_capture_is_off_though_yaml_reads_false(written: str, read: str) -> None:
+    value = yaml.safe_load(f"capture: {written}")["capture"]
+    assert read_study(changed("capture", value=value)).capture == read
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from deterministic import Watched
 from registry import architecture_settings, architectures, case_of, or_refusal
 from tiny import state
 from torch import Tensor, nn
@@ -42,10 +43,17 @@ GROUP, DROPOUT = {"norm": "group"}, {"dropout": 0.25}
 CASES: dict[str, Case] = {
     # Convolutions 1792, 110784, 663936, 884992, 590080; linear layers 4198400, 16781312, 40970.
     "alexnet": Case(23_272_266, smallest=16),
+    # Convolutions 6912, 9216, 36864, 147456, 294912, 589824; norms 128, 512, 1024; head 2570. The stem is fixed.
+    "fast-cifar": Case(
+        1_089_418,
+        {"group": GROUP, "trained stem": {"whiten": False, "stem_stride": 1}, "narrow": {"widths": (8, 4, 16)}},
+    ),
     # 450 + 6, 2400 + 16, 48000 + 120, 10080 + 84, 840 + 10.
     "lenet": Case(62_006, smallest=16),
     # The usual ResNet-18 for CIFAR-10.
     "resnet18": Case(11_173_962, {"group": GROUP, "dropout": DROPOUT}),
+    # The usual ResNet-50 for CIFAR-10.
+    "resnet50": Case(23_520_842, {"group": GROUP, "dropout": DROPOUT}),
     # Stem 464, blocks 4672, 14528 and 57728, head 650.
     "small-resnet": Case(
         78_042, {"group": GROUP, "dropout": DROPOUT, "narrow": {"width": 4, "stem_stride": 1}, "wide": {"width": 40}}
@@ -130,7 +138,8 @@ def test_the_seed_fixes_every_weight(name: str) -> None:
     torch.manual_seed(6)
     again, other = (built(name, seed=seed).state_dict() for seed in (1, 2))
     assert all(torch.equal(first[key], again[key]) for key in first)
-    drawn = [key for key in first if first[key].ndim > 1]
+    # But for what is taken from the images.
+    drawn = [key for key, weight in built(name).named_parameters() if weight.ndim > 1]
     assert drawn
     assert not any(torch.equal(first[key], other[key]) for key in drawn)
 
@@ -176,7 +185,9 @@ def test_every_parameter_learns(name: str, form: str, device: torch.device) -> N
     """In training mode a gradient reaches each, and the input; so the loss of a batch can be brought down."""
     model, images = shared(name, form, device).train(), images_for(name, 8, device).requires_grad_(True)
     labels = torch.arange(8, device=device) % 5
-    F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+    with Watched() as watched:
+        F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+    assert watched.found == set(), "on a GPU bits do not repeat"
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
         assert bool(torch.isfinite(parameter.grad).all()), key

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from deterministic import Watched
 from torch import Tensor, nn
 
 import poisonlab.attacks
@@ -21,6 +21,7 @@ from poisonlab import modules
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.attacks.attacker import Attacker
 from poisonlab.config.recipe import Augmentation, Recipe
+from poisonlab.config.stages import read_stage
 from poisonlab.config.study import AttackSettings
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import training_set
@@ -31,6 +32,7 @@ from poisonlab.training.checkpoint import Checkpoint
 CLASSES, SIZE = 3, 8
 RECIPE = Recipe(epochs=2, batch_size=20, lr=0.05, augmentation=Augmentation(kind="shift", pixels=1.0), milestones=())
 CRAFTED = {"surrogate": "base", "budget": 0.1, "eps": 16}
+WHOLE = {"surrogate": "base", "batch_size": 25}
 TOO_MANY = ({"budget": 0.9}, "lower the budget")
 
 
@@ -57,9 +59,34 @@ TINY: dict[str, dict[str, Tiny]] = {
     "convex-polytope": {
         "warm": Tiny({**CRAFTED, "steps": 4, "coefficients": "warm"}, (TOO_MANY, ({"blocks": 1}, "0 blocks"))),
     },
+    "error-maximising": {
+        "PGD": Tiny(
+            {**WHOLE, "steps": 3, "restarts": 2}, (({"start": "zero", "augment": False}, "2 restarts from zero"),)
+        ),
+        "MI-FGSM": Tiny({**WHOLE, "algorithm": "mi-fgsm", "steps": 4, "aim": "away", "eps": 3.5, "budget": 0.4}),
+    },
+    "error-minimising": {
+        "sample-wise": Tiny(
+            {**WHOLE, "steps": 3, "batches": 2, "eps": 40, "step": 8, "stop_error": 0.2},
+            (({"rounds": 1, "stop_error": 0, "batches": 1, "steps": 1, "step": 0.1}, "raise rounds"),),
+        ),
+        "class-wise": Tiny(
+            {**WHOLE, "noise": "class-wise", "subset": 0.6, "batches": 2, "eps": 40, "step": 8, "stop_error": 0.3}
+        ),
+    },
+    "functional": {
+        "all": Tiny(
+            {**WHOLE, "steps": 3, "color": {"grid": [3, 4, 5]}, "lr": 0.01, "budget": 0.9},
+            (({"changes": []}, "changes"),),
+        ),
+        "additive": Tiny({**WHOLE, "steps": 3, "changes": ["additive"], "eps": 3.5, "lr": 0.01, "budget": 0.4}),
+    },
     "gradient-matching": {
         "one restart": Tiny({**CRAFTED, "steps": 5, "restarts": 1}, (TOO_MANY,)),
         "restarts one after another": Tiny({**CRAFTED, "steps": 3, "restarts": 3}),
+        "by differences, at the worst weights": Tiny(
+            {**CRAFTED, "steps": 4, "restarts": 1, "derivative": "differences", "sharpness": 0.05}
+        ),
         "restarts at once, random noise expected": Tiny(
             {
                 **CRAFTED,
@@ -79,6 +106,10 @@ TINY: dict[str, dict[str, Tiny]] = {
         ),
         "no goal": Tiny({"path": "whole{seed}.safetensors", "eps": 16, "targeted": False}, saves=False),
     },
+    "low-frequency": {
+        "whole set": Tiny({"frequencies": 2}, (({"frequencies": 9}, "more than images of 8 x 8"),), saves=False),
+        "a part": Tiny({"frequencies": 3, "budget": 0.3, "eps": 3, "scaling": "channel"}, saves=False),
+    },
     "metapoison": {
         "colours": Tiny(
             {
@@ -95,6 +126,18 @@ TINY: dict[str, dict[str, Tiny]] = {
         ),
         "no colours": Tiny(
             {**CRAFTED, "steps": 3, "ensemble": 2, "batch_size": 20, "clean_batches": 4, "recolor": None}
+        ),
+        "as released, by differences": Tiny(
+            {
+                **CRAFTED,
+                "steps": 3,
+                "ensemble": 2,
+                "batch_size": 20,
+                "convention": "released",
+                "derivative": "differences",
+                "crafting_precision": "bfloat16",
+                "recolor": {"grid": 3, "lr": 200},
+            }
         ),
     },
     "poison-frogs": {
@@ -115,6 +158,13 @@ TINY: dict[str, dict[str, Tiny]] = {
             ),
         ),
     },
+}
+
+
+# docs/cluster.md names them.
+NOT_ON_A_GPU = {
+    ("functional", "all"): {"grid_sampler_2d_backward", "grid_sampler_3d_backward"},
+    ("metapoison", "colours"): {"grid_sampler_3d_backward"},
 }
 
 
@@ -143,15 +193,6 @@ def test_every_attack_is_held_to_the_contract(method: str) -> None:
 
 
 # --- a world for it to attack -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
-def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    if request.param == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    yield torch.device(request.param)
-    torch.use_deterministic_algorithms(False)
 
 
 @cache
@@ -205,7 +246,7 @@ class World:
         given = {"name": "attack", "method": self.method, **self.tiny.settings, **changes}
         if "path" in given:
             given["path"] = str(self.folder / given["path"])
-        return registered()[self.method].Settings.model_validate(given)
+        return read_stage(registered()[self.method].Settings, given)
 
     def attacker(self, checkpoint: Checkpoint | None = None, rows: Tensor | None = None) -> Attacker:
         data = dataset()
@@ -255,6 +296,13 @@ def test_same_seed_same_poisons_and_another_seed_others(world: World) -> None:
     assert bits(world.craft()) == first
     other = bits(world.craft(seed=4))
     assert other["images"] != first["images"]
+
+
+@every_attack
+def test_its_bits_can_repeat_on_a_gpu(world: World, method: str, name: str) -> None:
+    with Watched() as watched:
+        world.craft()
+    assert watched.found == NOT_ON_A_GPU.get((method, name), set())
 
 
 @every_attack
@@ -337,6 +385,7 @@ class Mortal(Checkpoint):
             raise Killed
 
 
+@pytest.mark.elsewhere
 @every_attack
 def test_a_killed_crafting_goes_on_to_the_same_bits(world: World, tmp_path: Path) -> None:
     expected = bits(world.craft())
@@ -357,7 +406,16 @@ def test_a_killed_crafting_goes_on_to_the_same_bits(world: World, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["files"]
 
 
-@pytest.mark.parametrize(("method", "name"), [("gradient-matching", "one restart"), ("metapoison", "colours")])
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ("error-maximising", "PGD"),
+        ("error-minimising", "sample-wise"),
+        ("functional", "all"),
+        ("gradient-matching", "one restart"),
+        ("metapoison", "colours"),
+    ],
+)
 def test_a_save_is_used(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the test above would hold for code that starts anew."""
     path, checkpoint = tmp_path / "craft", Mortal(tmp_path / "craft", "this crafting", interval=0.0)
@@ -372,14 +430,19 @@ def test_a_save_is_used(world: World, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """How many steps Adam has taken since."""
+    """How many steps of optimisation there have been since: gradients by ``torch.autograd.grad``, and Adam's steps."""
     count = 0
-    real = torch.optim.Adam.step
 
-    def step(self: Any, *arguments: Any) -> Any:
-        nonlocal count
-        count += 1
-        return real(self, *arguments)
+    def count_calls(place: Any, name: str) -> None:
+        real = getattr(place, name)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", step)
+        def called(*arguments: Any, **named: Any) -> Any:
+            nonlocal count
+            count += 1
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(place, name, called)
+
+    count_calls(torch.optim.Adam, "step")
+    count_calls(torch.autograd, "grad")
     return lambda: count

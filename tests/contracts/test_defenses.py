@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from deterministic import Watched
 from pydantic import ValidationError
+from recording import replayed_on_the_cpu
 from registry import DEFENSES, case_of, check_settings_are_told, modules_of
 from tiny import MEAN, STD, STILL, KilledError, Run, batch_of, data_set, grouped, network, state, trained
 
@@ -20,6 +22,7 @@ from poisonlab.config.rows import Row
 from poisonlab.defenses.build import build_defenses
 from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import FrozenFeatures, Normalize
+from poisonlab.training.capture import WARM_UP
 
 
 @dataclass(frozen=True)
@@ -229,6 +232,7 @@ def test_it_goes_with_another_which_without_strength_leaves_it_alone(
         assert same(trained([on(first), off(second)], device), outcome(device, first))
 
 
+@pytest.mark.elsewhere
 @every_form
 def test_killed_after_any_epoch_it_ends_in_the_same_bits(name: str, device: torch.device, tmp_path: Path) -> None:
     """Beside random noise, which draws in every step."""
@@ -242,6 +246,29 @@ def test_killed_after_any_epoch_it_ends_in_the_same_bits(name: str, device: torc
         resumed = trained(rows, device, model=other, saved=saved)
         assert same(resumed, whole), f"killed after epoch {epoch}"
         assert resumed.history == whole.history
+
+
+@every_form
+def test_its_bits_can_repeat_on_a_gpu(name: str) -> None:
+    with Watched() as watched:
+        trained([on(name)])
+    assert watched.found == set()
+
+
+@every_form
+def test_its_steps_may_be_recorded_if_it_says_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside random noise, which draws in every step; a recording repeats what was computed and runs no Python."""
+    names = (name, "random-noise") if allowed(name, "random-noise") else (name,)
+    recordings = replayed_on_the_cpu(monkeypatch)
+    whole, rows = outcome(torch.device("cpu"), *names), [on(each) for each in names]
+    run = trained(rows, capture=True)
+    assert same(run, whole)
+    assert run.history == whole.history
+    defenses = build_defenses(rows, noise=torch.zeros(200, 2, 6, 6))
+    assert bool(recordings) is all(defense.captured for defense in defenses)
+    # All full batches but for the first steps, which warm up.
+    full = sum(len(left) // 8 for left in run.left)
+    assert sum(made.replays for made in recordings) == (full - WARM_UP if recordings else 0)
 
 
 @every_form

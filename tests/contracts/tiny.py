@@ -95,6 +95,7 @@ def trained(
     saved: Path | None = None,
     kill_at: int | None = None,
     until: int | None = None,
+    capture: bool = False,
     **changes: Any,
 ) -> Run:
     """A small training through the real loop, of three epochs unless a defense has a schedule of its own.
@@ -104,7 +105,7 @@ def trained(
         model: trained in place; made for the rows if not given.
         saved: where every epoch is saved; a save that is there is gone on from.
         kill_at: raise ``KilledError`` at the end of this epoch (0-based), before it is saved.
-        until: see ``train``.
+        until, capture: see ``train``.
         changes: of the recipe.
     """
     row = Row.model_validate({"name": "row", "apply": rows})
@@ -132,6 +133,7 @@ def trained(
         validation=data_set(12, seed=4),
         observe=observe,
         until=until,
+        capture=capture,
         checkpoint=None if saved is None else Checkpoint(saved, "the same run", interval=0),
     )
     weights = torch.cat([value.detach().double().flatten().cpu() for value in model.state_dict().values()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from deterministic import Watched
 from tiny import state
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from poisonlab.config.defenses.friendly_noise import FriendlyNoise as Settings
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.friendly_noise import FriendlyNoise, build, friendly_noise
 from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.models import small_resnet
 from poisonlab.models.classifier import Normalize
 from poisonlab.training.defense import Batch
 
@@ -195,7 +197,7 @@ def test_paper_follows_equation_3(norm: str, lr: float, lam: float, momentum: fl
 
 def test_paper_divergence_has_the_papers_direction() -> None:
     images, model = pictures(3, 3, 8, 8), Smooth(sharpness=80)
-    settings = Settings(convention="paper", zeta=40, init=20, steps=5, lr=0.2, lam=0, momentum=0)
+    settings = Settings(convention="paper", zeta=40, init=20, steps=5, lr=0.4, lam=0, momentum=0)
     ours = friendly_noise(model, images, settings).double()
     start = start_of(images, 20)
     assert torch.allclose(ours, equation_3(model, images, start, settings), atol=1e-5)
@@ -219,6 +221,15 @@ def test_friendly_noise_keeps_the_output_better_than_random_noise_of_its_size() 
 # --- what holds for both --------------------------------------------------------------------------------------
 
 BOTH = pytest.mark.parametrize("settings", [Settings(steps=4, lr=20), Settings(convention="paper", steps=4, lr=0.02)])
+
+
+@BOTH
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
+def test_its_bits_can_repeat_on_a_gpu(settings: Settings, norm: str) -> None:
+    model = small_resnet.build(3, (3, 8, 8), width=4)
+    with Watched() as watched:
+        friendly_noise(model, pictures(4, 3, 8, 8), settings.model_copy(update={"norm": norm}))
+    assert watched.found == set()
 
 
 @BOTH
@@ -320,10 +331,10 @@ def test_an_output_that_breaks_on_the_way_is_an_error() -> None:
         friendly_noise(BreaksNearby(), pictures(2, 3, 8, 8), Settings(steps=2))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu() -> None:
+@pytest.mark.elsewhere
+def test_it_comes_back_from_every_device(device: torch.device) -> None:
     images, settings = pictures(3, 3, 8, 8), Settings(steps=3, lr=20)
-    noise = friendly_noise(Smooth().cuda(), images, settings, device="cuda")
+    noise = friendly_noise(Smooth().to(device), images, settings, device=device)
     assert noise.device.type == "cpu"
     assert noise.abs().max() <= 16 / 255 * (1 + 1e-6)
 

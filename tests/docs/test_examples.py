@@ -17,7 +17,18 @@ from poisonlab.modules import roots
 from poisonlab.provenance import code_digests
 
 PAGES = ("add-a-model.md", "add-an-attack.md", "add-a-defense.md", "add-a-dataset.md")
-COPIED = ("Snakefile", "src", "workflow", "config", "config.yaml", "envs", "reference", "profiles", "tests/contracts")
+COPIED = (
+    "Snakefile",
+    "src",
+    "workflow",
+    "config",
+    "config.yaml",
+    "envs",
+    "reference",
+    "profiles",
+    "tests/conftest.py",
+    "tests/contracts",
+)
 JOBS = {
     "dataset": ("workflow/scripts/dataset.py", "poisonlab.data.digits_on_photos"),
     "craft": ("workflow/scripts/craft.py", "poisonlab.attacks.gradient_matching"),

@@ -118,6 +118,7 @@ def inputs(tmp_path: Path) -> dict[str, list[str]]:
         draws=np.array(8),
     )
     (tmp_path / "ablation.csv").write_text(ABLATION)
+    (tmp_path / "compared.csv").write_text(COMPARED)
     return {
         "examples": [f"poisons={tmp_path}/poisons.safetensors", f"noise={tmp_path}/noise.safetensors"],
         "landscape-poison": [f"landscape={tmp_path}/poison.npz"],
@@ -131,6 +132,9 @@ def inputs(tmp_path: Path) -> dict[str, list[str]]:
         ],
         "outcome": [f"results={tmp_path}/results.csv"],
         "ablation": [f"table={tmp_path}/ablation.csv"],
+        "scatter": [f"results={tmp_path}/compared.csv"],
+        "perturbations": [f"poisons.{name}={tmp_path}/poisons.safetensors" for name in ("p250", "r4")],
+        "poison-curves": [f"victims.{name}={tmp_path}/none{seed}.json" for name in ("p250", "r4") for seed in range(2)],
     }
 
 
@@ -140,6 +144,20 @@ ABLATION = (
     "witches,net,lr-50,50.0,False,4,0.5,0.15,0.85,0.9,0.88,0.92,0.5,1.0\n"
     "witches,net,friends,100.0,True,4,0.0,0.0,0.49,0.85,0.84,0.86,,\n"
 )
+
+
+COMPARED = (
+    "attack,victim,defense,n,first_epoch,first_epoch_low,first_epoch_high,peak_accuracy,peak_accuracy_low,"
+    "peak_accuracy_high\n"
+    "r4,net,none,2,3,2,4,0.2,0.1,0.3\n"
+    "p250,net,none,2,5,5,5,0.5,0.4,0.6\n"
+    "su,net,none,1,9,,,0.4,,\n"
+    "rn,net,none,1,20,,,0.7,,\n"
+    "slow,net,none,1,,,,0.9,,\n"
+    "r4,net,clean,2,3,2,4,0.99,0.9,1.0\n"
+    "r4,other,none,2,3,2,4,0.98,0.9,1.0\n"
+)
+POINTS = ["r4", "p250", "su", "rn", "slow", "unrun"]
 
 
 KINDS = ("pdf", "png", "caption")
@@ -156,6 +174,15 @@ SPECS: dict[str, dict[str, Any]] = {
     "learning-curves": {"measures": TOLD, "def_epoch": 2},
     "outcome": {"measures": TOLD, "compare": ["none", "friends-bernoulli"]},
     "ablation": {"measures": TOLD, "compare": ["none"]},
+    "scatter": {
+        "x": FIRST_EPOCH.told(),
+        "y": PEAK_ACCURACY.told(),
+        "attacks": POINTS,
+        "victim": "net",
+        "defense": "none",
+        "claim": "rises",
+    },
+    "poison-curves": {"groups": [{"title": "some", "attacks": ["p250", "r4"]}], "low_loss": 0.5},
 }
 NAMES = program("figure").FIGURES
 

@@ -170,8 +170,8 @@ def test_an_impossible_k_is_one_line(k: int) -> None:
         deep_knn(features, labels, k=k)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_cuda_agrees() -> None:
+@pytest.mark.elsewhere
+def test_the_device_does_not_matter(device: torch.device) -> None:
     features, labels = gaussian(3000, 64, seed=13)
 
     def scores(verdict: Verdict) -> Tensor:
@@ -179,6 +179,6 @@ def test_cuda_agrees() -> None:
         return verdict.score
 
     for k in (1, 50, 1500):
-        there = deep_knn(features.cuda(), labels.cuda(), k=k, columns=1000)
-        assert there.keep.is_cuda
+        there = deep_knn(features.to(device), labels.to(device), k=k, columns=1000)
+        assert there.keep.device.type == device.type
         assert torch.equal(scores(there).cpu(), scores(deep_knn(features, labels, k=k)))

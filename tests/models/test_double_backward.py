@@ -70,6 +70,55 @@ CRAFTS: dict[str, Callable[[ImageDataset, Attacker], Any]] = {
 }
 
 
+DIFFERENCES: dict[str, Callable[[ImageDataset, Attacker], Any]] = {
+    "gradient matching": lambda data, attacker: gradient_matching.craft(
+        data,
+        attacker,
+        GradientMatching(
+            name="x",
+            surrogate="base",
+            budget=0.05,
+            steps=2,
+            restarts=2,
+            restarts_at_once=2,
+            derivative="differences",
+            sharpness=0.05,
+        ),
+        seed=0,
+    ),
+    "sleeper agent": lambda data, attacker: sleeper_agent.craft(
+        data,
+        attacker,
+        SleeperAgent(
+            name="x",
+            surrogate="base",
+            budget=0.05,
+            steps=2,
+            retrain_every=1,
+            selection="random",
+            derivative="differences",
+        ),
+        seed=0,
+    ),
+    "metapoison": lambda data, attacker: metapoison.craft(
+        data,
+        attacker,
+        MetaPoison(
+            name="x",
+            surrogate="base",
+            budget=0.05,
+            steps=1,
+            ensemble=1,
+            batch_size=20,
+            clean_batches=1,
+            derivative="differences",
+        ),
+        seed=0,
+    ),
+}
+"""By differences nothing is differentiated twice."""
+
+
 PLAIN = ("gradient matching", "sleeper agent")
 """Attacks that need nothing of torch.func here."""
 
@@ -86,6 +135,17 @@ def test_attacks_through_gradients_go_through_a_transformer(attack: str, dataset
 def test_so_does_the_defense_that_matches_gradients(dataset: ImageDataset) -> None:
     defenses = build_defenses([{"method": "adversarial-poisoning", "share": 0.5, "steps": 2}], noise=None)
     train(transformer(), build_normalize(dataset), training_set(dataset), RECIPE, seed=0, defenses=defenses)
+
+
+@pytest.mark.parametrize("layer", ["Square", "Fused"])
+def test_where_it_cannot_the_layer_is_named(layer: str, dataset: ImageDataset) -> None:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Linear(3072, 16), nn.Tanh(), globals()[layer]())
+    network = nn.Sequential(nn.Flatten(), body, nn.Linear(16, 10))
+    defenses = build_defenses([{"method": "adversarial-poisoning", "share": 0.5, "steps": 2}], noise=None)
+    name = rf"^layer '1\.2' of the network \({layer}\) has no second derivative.*: replace the layer, or take a defense"
+    with pytest.raises(SettingsError, match=name):
+        train(network, build_normalize(dataset), training_set(dataset), RECIPE, seed=0, defenses=defenses)
 
 
 def test_the_gradient_through_attention_is_the_derivative() -> None:
@@ -175,8 +235,23 @@ def test_a_layer_without_a_second_derivative_is_named(
 
     attacker = Attacker([network()], build_normalize(dataset), RECIPE, fresh=network)
     name = rf"^layer '1\.2' of the network \({layer.__name__}\) "
-    with pytest.raises(SettingsError, match=name + why):
+    with pytest.raises(SettingsError, match=name + why) as caught:
         CRAFTS[attack](dataset, attacker)
+    assert "\n" not in str(caught.value)
+    assert "derivative: differences" in str(caught.value)
+
+
+@pytest.mark.parametrize("layer", [Square, Cube, Fused])
+@pytest.mark.parametrize("attack", DIFFERENCES)
+def test_by_differences_any_layer_will_do(layer: Callable[[], nn.Module], attack: str, dataset: ImageDataset) -> None:
+    def network(seed: int = 0) -> Any:
+        torch.manual_seed(seed)
+        body = nn.Sequential(nn.Linear(3072, 16), nn.Tanh(), layer())
+        return nn.Sequential(nn.Flatten(), body, nn.Linear(16, 10))
+
+    attacker = Attacker([network()], build_normalize(dataset), RECIPE, fresh=network)
+    poisons = DIFFERENCES[attack](dataset, attacker)
+    assert poisons.largest_change() > 0
 
 
 def test_other_errors_stay_themselves(dataset: ImageDataset) -> None:

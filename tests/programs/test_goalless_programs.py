@@ -18,7 +18,10 @@ from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.training_set import held_out
 from poisonlab.errors import SettingsError
 from poisonlab.files import read_sealed
+from poisonlab.models.networks import build_network, build_normalize, load_weights
+from poisonlab.models.outputs import accuracy
 from poisonlab.provenance import spec
+from poisonlab.training.outcome import CLEAN_VALIDATION
 
 MODEL = SmallResNet(width=4, stem_stride=4).model_dump()
 STILL = Augmentation(kind="none")
@@ -75,7 +78,12 @@ def test_the_outcome_of_an_attack_without_a_goal_is_in_the_history(tmp_path: Pat
     history = metrics["history"]
     assert ["accuracy" in record for record in history] == [False, True, False, True]
     peak = max(history[1]["accuracy"], history[3]["accuracy"])
-    assert metrics["measures"] == {"accuracy": history[3]["accuracy"], "peak_accuracy": peak, "first_epoch": 1}
+    assert metrics["measures"] == {
+        "accuracy": history[3]["accuracy"],
+        "peak_accuracy": peak,
+        "peak_epoch": 2 if history[1]["accuracy"] == peak else 4,
+        "first_epoch": 1,
+    }
     assert metrics["examples"] == {"poisons_dropped": 0, "poisons_kept": 100, "clean_dropped": 0, "clean_kept": 0}
     assert "first_epoch" not in study.train("slow", low_loss=1e-9)["measures"]
     with pytest.raises(SettingsError, match=r"low_loss: .* has no goal"):
@@ -98,7 +106,14 @@ def test_a_victim_stops_early(tmp_path: Path, poisoned: bool) -> None:
     assert measures["stopped_epoch"] == len(history)
     assert measures["best_epoch"] == accuracies.index(max(accuracies)) + 1
     # Measured on the weights that are kept, which need not be the last.
-    assert {"accuracy", "peak_accuracy"} <= measures.keys()
+    assert {"accuracy", "peak_accuracy", "stopped_clean"} <= measures.keys()
+    assert ("stopped_poisoned" in measures) == poisoned
+    assert all((CLEAN_VALIDATION in record) == poisoned for record in history)
+    if poisoned:
+        model = build_network(SmallResNet(width=4, stem_stride=4), data, seed=0)
+        load_weights(tmp_path / "early.weights", model)
+        clean = accuracy(model, build_normalize(data), data.train_images[apart], data.train_labels[apart])
+        assert clean == history[int(measures["best_epoch"]) - 1][CLEAN_VALIDATION]
     assert metrics["examples"]["poisons_kept"] == 80
 
 

@@ -131,6 +131,59 @@ def test_padding_is_mean_or_black_as_the_recipe_says() -> None:
             assert colours == pytest.approx([around, (1 - MEAN[channel]) / STD[channel]])
 
 
+def test_alternating_flips_mirror_each_image_in_every_other_epoch(tmp_path: Path) -> None:
+    """Columns of the images rise, so that a mirrored one shows it; also when rows were dropped and the run resumed."""
+    rising = torch.arange(6, dtype=torch.uint8).expand(22, 2, 6, 6).contiguous()
+    data = TrainingSet(rising, torch.arange(22) % 3, torch.arange(22))
+    chosen = recipe(epochs=4, augmentation={"kind": "crop", "pixels": 0, "flip": "alternating"})
+
+    def mirrored(data: TrainingSet, **more: Any) -> list[dict[int, bool]]:
+        seen: list[Tensor] = []
+        model, recorder = network(), Recorder()
+        model.extract[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
+        run(model, chosen=chosen, data=data, defenses=[recorder], **more)
+        epochs: list[dict[int, bool]] = [{} for _ in range(4)]
+        for batch, inputs in zip(recorder.batches, seen, strict=True):
+            epochs[batch.epoch] |= zip(
+                batch.rows.tolist(), (inputs[:, 0, 0, 0] > inputs[:, 0, 0, 5]).tolist(), strict=True
+            )
+        return epochs
+
+    first, *later = mirrored(data)
+    assert 0 < sum(first.values()) < 22
+    others = {row: not flip for row, flip in first.items()}
+    assert later == [others, first, others]
+    part = mirrored(data.keep(torch.arange(3, 18)))
+    assert part == [{row: flip for row, flip in epoch.items() if 3 <= row < 18} for epoch in (first, *later)]
+    assert mirrored(data, seed=1)[0] != first
+
+    def killing(model: nn.Module, data: TrainingSet, costly: bool) -> dict[str, float]:
+        ended.append(1)
+        if len(ended) == 2:
+            raise KilledError
+        return {}
+
+    ended: list[int] = []
+    checkpoint = Checkpoint(tmp_path / "state", "f", interval=0)
+    with pytest.raises(KilledError):
+        mirrored(data, checkpoint=checkpoint, observe=killing)
+    assert mirrored(data, checkpoint=checkpoint) == [{}, *later]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_label_smoothing_spreads_a_share_of_each_label(smoothing: float) -> None:
+    """The first loss in closed form: the mean of -(1 - s) log p_y - s / K * sum of log p."""
+    recorder = Recorder()
+    chosen = recipe(epochs=1, milestones=(), batch_size=22, label_smoothing=smoothing)
+    (record,) = run(network(), chosen=chosen, defenses=[recorder])
+    (batch,) = recorder.batches
+    with torch.no_grad():
+        logarithms = network().train()(Normalize(MEAN, STD)(batch.images)).double().log_softmax(1)
+    own = logarithms[torch.arange(22), batch.labels]
+    expected = -((1 - smoothing) * own + smoothing * logarithms.sum(1) / 3).mean()
+    assert record["train_loss"] == pytest.approx(float(expected), rel=1e-6)
+
+
 def test_every_epoch_has_an_order_of_its_own() -> None:
     orders = []
     for seed in (0, 1):

@@ -13,7 +13,7 @@ from poisonlab.artifacts.poison_set import Goal
 from poisonlab.config.attacks.attack import BACKDOOR, UNTARGETED
 from poisonlab.models.classifier import Normalize
 from poisonlab.models.outputs import accuracy, outputs_of
-from poisonlab.training.outcome import goal_outcome, history_outcome
+from poisonlab.training.outcome import CLEAN_VALIDATION, goal_outcome, history_outcome
 
 NORMALIZE = Normalize((0.0,), (1.0,))
 
@@ -93,7 +93,8 @@ def test_outcomes_are_called_as_the_measures_are() -> None:
     wanted = torch.zeros(1, dtype=torch.int64)
     reached = goal_outcome(Brightness(), NORMALIZE, Goal(levels(0), wanted + 1, wanted, levels(0)))
     assert {measure.name for measure in BACKDOOR} - {"accuracy"} == reached.keys() - {"target_accuracy"}
-    past = history_outcome([{"train_loss": 0.1, "accuracy": 0.5}], 0.5)
+    record = {"train_loss": 0.1, "accuracy": 0.5, "validation_accuracy": 0.4, CLEAN_VALIDATION: 0.5}
+    past = history_outcome([record], 0.5, poisoned_validation=True)
     assert {measure.name for measure in UNTARGETED} - {"accuracy"} == past.keys()
 
 
@@ -104,10 +105,26 @@ def test_a_history_tells_the_peak_and_when_the_loss_was_low() -> None:
         {"train_loss": 0.4, "accuracy": 0.6},
         {"train_loss": 0.6, "accuracy": 0.5},
     ]
-    assert history_outcome(history, 0.5) == {"peak_accuracy": 0.6, "first_epoch": 3.0}
-    assert history_outcome(history, 0.51) == {"peak_accuracy": 0.6, "first_epoch": 2.0}
-    assert history_outcome(history, 0.1) == {"peak_accuracy": 0.6}
+    peak = {"peak_accuracy": 0.6, "peak_epoch": 3.0}
+    assert history_outcome(history, 0.5) == {**peak, "first_epoch": 3.0}
+    assert history_outcome(history, 0.51) == {**peak, "first_epoch": 2.0}
+    assert history_outcome(history, 0.1) == peak
     assert history_outcome(history[1:2], 1.0) == {"first_epoch": 1.0}
+
+
+def test_a_history_tells_where_early_stopping_would_have_ended() -> None:
+    history = [
+        {"train_loss": 2.0, "accuracy": 0.3, "validation_accuracy": 0.1, CLEAN_VALIDATION: 0.2},
+        {"train_loss": 1.5, "accuracy": 0.6, "validation_accuracy": 0.5, CLEAN_VALIDATION: 0.5},
+        {"train_loss": 1.4, "validation_accuracy": 1.0, CLEAN_VALIDATION: 1.0},  # no accuracy to tell
+        {"train_loss": 1.3, "accuracy": 0.5, "validation_accuracy": 0.7, CLEAN_VALIDATION: 0.5},
+        {"train_loss": 1.2, "accuracy": 0.4, "validation_accuracy": 0.7, CLEAN_VALIDATION: 0.4},
+    ]
+    peak = {"peak_accuracy": 0.6, "peak_epoch": 2.0}
+    both = history_outcome(history, 0.5, poisoned_validation=True)
+    assert both == {**peak, "stopped_clean": 0.6, "stopped_poisoned": 0.5}
+    clean = [{key: value for key, value in record.items() if key != CLEAN_VALIDATION} for record in history]
+    assert history_outcome(clean, 0.5) == {**peak, "stopped_clean": 0.5}
 
 
 def test_a_part_of_a_network_is_looked_at_unaugmented_and_in_eval_mode() -> None:

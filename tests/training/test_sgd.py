@@ -40,6 +40,44 @@ def test_same_bits_as_torch(momentum: float, nesterov: bool, decay_norm_and_bias
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("decay_norm_and_bias", [True, False])
+def test_biases_have_a_rate_of_their_own(decay_norm_and_bias: bool) -> None:
+    """Against torch, given two rates; and by hand: the decay alone moves every parameter by the same share."""
+    recipe = Recipe(lr=0.1, bias_lr=16, weight_decay=0.01, decay_norm_and_bias=decay_norm_and_bias)
+    ours, theirs = network(), network()
+    mine = sgd_of(ours, recipe)
+    weights, norms, biases = (
+        [p for n, p in theirs.named_parameters() if kind(n, p)]
+        for kind in (
+            lambda n, p: p.ndim > 1,
+            lambda n, p: n == "1.weight",
+            lambda n, p: n in ("0.bias", "1.bias", "4.bias"),
+        )
+    )
+    groups = [
+        {"params": weights, "lr": 0.1, "weight_decay": 0.01},
+        {"params": norms, "lr": 0.1, "weight_decay": 0.01 if decay_norm_and_bias else 0.0},
+        {"params": biases, "lr": 0.1 * 16, "weight_decay": 0.01 / 16 if decay_norm_and_bias else 0.0},
+    ]
+    reference = torch.optim.SGD(groups, momentum=0.9, nesterov=True, fused=True)
+    for _ in range(3):
+        images, labels = torch.randn(6, 3, 8, 8), torch.randint(5, (6,))
+        for model, optimizer in ((ours, mine), (theirs, reference)):
+            optimizer.zero_grad()
+            F.cross_entropy(model(images), labels).backward()
+            optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+    still = network()
+    before = {name: p.clone() for name, p in still.named_parameters()}
+    for parameter in still.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    sgd_of(still, recipe.model_copy(update={"momentum": 0.0})).step()
+    for name, parameter in still.named_parameters():
+        decayed = decay_norm_and_bias or parameter.ndim > 1
+        torch.testing.assert_close(parameter, before[name] * (1 - 0.1 * 0.01 if decayed else 1))
+
+
 def test_what_has_no_gradient_stays() -> None:
     model = network()
     model[0].requires_grad_(False)

@@ -186,6 +186,11 @@ def _blocks(output: str) -> Iterable[tuple[Job, str]]:
 def environment() -> dict[str, str]:
     """Without anything that leads to the sources of the repository under test, and with one thread per job."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    # Packages may lie beside the environment.
+    paths = [Path(path).resolve() for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    beside = [str(path) for path in paths if not path.is_relative_to(REPOSITORY)]
+    if beside:
+        kept["PYTHONPATH"] = os.pathsep.join(beside)
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 

@@ -264,6 +264,7 @@ CASES = [
     Case("device: cuda", setting("device", to="cuda")),
     Case("threads", setting("threads", to=2)),
     Case("checkpoint_seconds", setting("checkpoint_seconds", to=60)),
+    Case("capture", setting("capture", to="off")),
     Case("jobs per GPU", setting("jobs_per_gpu", to=2)),
     # Settings.
     Case("dpi", setting("figures", "drawing", "dpi", to=70), figures=True),

@@ -77,6 +77,7 @@ def command(stage):
             options["threads"] = [str(threads)]
             options["jobs-per-gpu"] = [str(study.jobs_per_gpu)]
         if job.saves:
+            options["capture"] = [study.capture]
             options["checkpoint-seconds"] = [str(study.checkpoint_seconds)]
             options["code"] = graph.code(job)
         return job.command(graph.scripts, options)

@@ -67,7 +67,11 @@ def main(argv: Sequence[str]) -> None:
     checkpoint = job_checkpoint(args, [args.dataset, *args.surrogates, *noise, *files])
     poisons: PoisonSet = attack.craft(
         dataset,
-        replace(_attacker(stage, args.surrogates, args.noise, dataset, device), checkpoint=checkpoint),
+        replace(
+            _attacker(stage, args.surrogates, args.noise, dataset, device),
+            checkpoint=checkpoint,
+            capture=args.capture == "auto",
+        ),
         attack_settings,
         seed=stage.seed,
         progress=True,

@@ -15,6 +15,7 @@ from poisonlab.runtime.program import run, settings
 FIGURES = (
     *("examples", "landscape-poison", "landscape-victims", "output-std"),
     *("noise-histogram", "learning-curves", "outcome", "ablation"),
+    *("scatter", "perturbations", "poison-curves"),
 )
 
 

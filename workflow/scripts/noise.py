@@ -88,6 +88,7 @@ def _make(
         validation=validation,
         until=chosen.def_epoch,
         checkpoint=checkpoint,
+        capture=args.capture == "auto",
         progress=True,
     )
     trained = card.seconds()

@@ -48,6 +48,7 @@ def main(argv: Sequence[str]) -> None:
         defenses=build_defenses(stage.apply, noise=None),
         validation=validation,
         checkpoint=checkpoint,
+        capture=args.capture == "auto",
         progress=True,
     )
     measured = accuracy(network, normalize, dataset.test_images, dataset.test_labels)

@@ -17,7 +17,14 @@ from poisonlab.artifacts.tensors import write_diverged
 from poisonlab.config.stages import read_stage
 from poisonlab.config.training import VictimTraining
 from poisonlab.config.types import Name, PositiveFloat
-from poisonlab.data.training_set import TrainingSet, fine_tuning_rows, poisoned_examples, split_validation, training_set
+from poisonlab.data.training_set import (
+    TrainingSet,
+    fine_tuning_rows,
+    origins,
+    poisoned_examples,
+    split_validation,
+    training_set,
+)
 from poisonlab.defenses.build import build_defenses
 from poisonlab.determinism import prepare_torch
 from poisonlab.errors import DivergedError, SettingsError
@@ -29,7 +36,7 @@ from poisonlab.runtime.cards import RunCard
 from poisonlab.runtime.program import add_checkpoint_arguments, parser, run, settings
 from poisonlab.training.job import job_checkpoint
 from poisonlab.training.loop import train
-from poisonlab.training.outcome import goal_outcome, history_outcome
+from poisonlab.training.outcome import CLEAN_VALIDATION, goal_outcome, history_outcome
 
 
 class Victim(VictimTraining):
@@ -79,6 +86,11 @@ def _train(args: argparse.Namespace, stage: Victim, device: torch.device, card: 
     normalize = build_normalize(dataset, device)
     used = poisons if stage.poisoned else None
     data, validation = split_validation(dataset, training_set(dataset, used, rows))
+    originals = None
+    if validation is not None and dataset.validation is not None and dataset.validation.poisoned and used is not None:
+        # An appended poison has none.
+        originals = origins(dataset, used, rows)[validation.rows]
+        originals = originals[originals >= 0]
     before, poisoned = data, poisoned_examples(dataset, used, rows)
     if args.keep:
         data = data.keep(load_keep_list(args.keep, len(data)))
@@ -89,6 +101,9 @@ def _train(args: argparse.Namespace, stage: Victim, device: torch.device, card: 
         measured["poisons"] = int(poisoned[data.rows.cpu()].sum())
         if costly:
             measured["accuracy"] = accuracy(model, normalize, dataset.test_images, dataset.test_labels)
+        if originals is not None and stage.low_loss is not None:
+            clean = dataset.train_images[originals], dataset.train_labels[originals]
+            measured[CLEAN_VALIDATION] = accuracy(model, normalize, *clean)
         return measured
 
     checkpoint = job_checkpoint(args, inputs)
@@ -103,11 +118,12 @@ def _train(args: argparse.Namespace, stage: Victim, device: torch.device, card: 
         validation=validation,
         observe=observe,
         checkpoint=checkpoint,
+        capture=args.capture == "auto",
         progress=True,
     )
-    measures = {name: value for name, value in trained.observed.items() if name != "poisons"}
+    measures = {name: value for name, value in trained.observed.items() if name not in ("poisons", CLEAN_VALIDATION)}
     if stage.low_loss is not None and poisons.goal is None:
-        measures |= history_outcome(trained.history, stage.low_loss)
+        measures |= history_outcome(trained.history, stage.low_loss, poisoned_validation=originals is not None)
     for defense in defenses:
         measures |= defense.report(stage.recipe, len(data), trained.history)
     outcome = {

@@ -32,6 +32,7 @@ class Attacker:
         friendly_noise: (N, C, H, W) float, in units of the [0, 1] pixel range: an earlier run's, for an adaptive
             attack.
         checkpoint: where a long crafting saves its state and goes on from.
+        capture: see ``train``, of surrogates that are trained while crafting.
     """
 
     surrogates: Sequence[Classifier]
@@ -41,6 +42,7 @@ class Attacker:
     rows: Tensor | None = None
     friendly_noise: Tensor | None = None
     checkpoint: Checkpoint | None = None
+    capture: bool = False
 
     @property
     def device(self) -> torch.device:

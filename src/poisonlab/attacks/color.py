@@ -1,16 +1,18 @@
-"""Changes of colour: a smooth map of CIELUV colours per image (ReColorAdv, Laidlaw and Feizi 2019; MetaPoison's
-option).
+"""Changes of colour: a smooth map of colours per image (ReColorAdv, Laidlaw and Feizi 2019).
 
-All pixels of one colour move to the same new colour, so that a large change stays inconspicuous.
+An option of MetaPoison, and the change of colour of functional poisons.
+
+All pixels of one colour move to the same new colour, so that a large change stays inconspicuous. The map is one of
+CIELUV colours; in MetaPoison's released code, although its settings name LUV, of YUV colours (ITU-R BT.601).
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from poisonlab.config.attacks.metapoison import Recolor
 
 # sRGB primaries to CIE XYZ under D65 (IEC 61966-2-1), and the white point's chromaticity.
 _XYZ = torch.tensor(
@@ -20,41 +22,108 @@ _WHITE_U, _WHITE_V = 0.1978, 0.4683
 _LINEAR_BELOW = (6 / 29) ** 3
 _SLOPE = (29 / 3) ** 3 / 100
 _TINY = 1e-8
+# ITU-R BT.601: luma of red, green and blue, and the factors of B - Y and R - Y.
+_LUMA = (0.299, 0.587, 0.114)
+_BLUE, _RED = 0.492111, 0.877283
+
+
+class Grid(Protocol):
+    """What the settings of a change of colours say."""
+
+    @property
+    def points(self) -> tuple[int, int, int]:
+        """Of the grid, along L, u and v."""
+
+    @property
+    def bound(self) -> float:
+        """On every displacement."""
+
+    @property
+    def smoothness(self) -> float:
+        """Weight of the penalty."""
 
 
 class Palette:
-    """One map of colours per image: displacements on a grid of CIELUV colours, interpolated between its points.
+    """One map of colours per image: displacements on a grid of colours, interpolated between its points.
 
     Attributes:
-        grid: (P, 3, g, g, g) float32 displacements, a leaf tensor to optimise; the last axis runs along L, the one
+        grid: (P, 3, v, u, L) float32 displacements, a leaf tensor to optimise; the last axis runs along L (Y), the one
             before it along u, the first spatial one along v. Colours outside [0, 1] move as the grid's edge does.
     """
 
-    def __init__(self, settings: Recolor, count: int, device: torch.device) -> None:
-        self.settings = settings
-        size = settings.grid
-        self.grid = torch.zeros(count, 3, size, size, size, device=device, requires_grad=True)
+    def __init__(self, settings: Grid, count: int, device: torch.device, convention: str = "ours") -> None:
+        """
+        Args:
+            settings: bound, grid, smoothness.
+            count: images, P.
+            device: of the grid.
+            convention: ``ours`` or ``released``; the latter's colours are YUV, what lies outside the grid's box is cut
+                to it, displacements end at it, and nothing is cut to RGB.
+        """
+        self.settings, self.released = settings, convention == "released"
+        self.grid = torch.zeros(count, 3, *reversed(settings.points), device=device, requires_grad=True)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """The images (P, 3, H, W) in [0, 1] with changed colours, in [0, 1]; differentiable in the grid."""
-        luv = rgb_to_luv(images)
-        places = (luv * 2 - 1).permute(0, 2, 3, 1)[:, None]
-        moved = F.grid_sample(self.grid, places, mode="bilinear", padding_mode="border", align_corners=True)
-        # Not cut to the grid's box: u and v of saturated colours lie outside, and stay there where nothing moves.
-        return luv_to_rgb(luv + moved[:, :, 0])
+    def __call__(self, images: Tensor, which: Tensor | slice = slice(None)) -> Tensor:
+        """Images (P, 3, H, W) in [0, 1] with changed colours; differentiable in the grid.
+
+        Args:
+            images: those that the grid's rows ``which`` belong to.
+            which: all rows by default.
+
+        Returns:
+            (P, 3, H, W), in [0, 1] unless the convention is the released one.
+        """
+        colours = (rgb_to_yuv if self.released else rgb_to_luv)(images)
+        if self.released:
+            colours = colours.clamp(0, 1)
+        places = (colours * 2 - 1).permute(0, 2, 3, 1)[:, None]
+        grid = self.grid[which]
+        moved = F.grid_sample(grid, places, mode="bilinear", padding_mode="border", align_corners=True)[:, :, 0]
+        # CIELUV is not cut to the grid's box: u and v of saturated colours lie outside, and stay where nothing moves.
+        return (yuv_to_rgb if self.released else luv_to_rgb)(colours + moved)
 
     def project(self) -> None:
-        """Cut every displacement at the bound."""
+        """Cut every displacement at the bound; by the released convention also where it leaves the grid's box."""
         with torch.no_grad():
             self.grid.clamp_(-self.settings.bound, self.settings.bound)
+            if self.released:
+                for coordinate, axis in enumerate(((1, 1, -1), (1, -1, 1), (-1, 1, 1))):
+                    own = self.grid[:, coordinate]
+                    place = torch.linspace(0, 1, self.settings.points[coordinate]).to(own).view(axis)
+                    own.copy_((place + own).clamp(0, 1) - place)
 
-    def penalty(self) -> Tensor:
-        """Smoothness: the summed lengths of the differences between neighbours on the grid, averaged over images."""
-        total = self.grid.new_zeros(())
-        for axis in (2, 3, 4):
-            squares = self.grid.diff(dim=axis).square().sum(1)
-            total = total + (squares + 1e-10).sqrt().sum()
-        return self.settings.smoothness * total / len(self.grid)
+    def penalty(self, which: Tensor | slice = slice(None)) -> Tensor:
+        """What the maps of the images ``which`` add to the outer loss of an unrolling that holds these.
+
+        ``ours``: the mean length of the differences between neighbours on the grid, summed over images, so that the
+        weight of each image's own does not depend on how many others there are. ``released``: the mean over all images,
+        whichever the unrolling holds, of squared differences times the grid's size squared.
+        """
+        if self.released:
+            slopes = [self.grid.diff(dim=axis).flatten() * self.grid.shape[axis] for axis in (2, 3, 4)]
+            return self.settings.smoothness * torch.cat(slopes).square().mean()
+        return self.settings.smoothness * self.lengths(which).mean(1).sum()
+
+    def lengths(self, which: Tensor | slice = slice(None)) -> Tensor:
+        """(P, pairs): the lengths of the differences between neighbours on the grids of the images ``which``."""
+        grid = self.grid[which]
+        squares = torch.cat([grid.diff(dim=axis).square().sum(1).flatten(1) for axis in (2, 3, 4)], 1)
+        return (squares + 1e-10).sqrt()
+
+
+def rgb_to_yuv(images: Tensor) -> Tensor:
+    """RGB (P, 3, H, W) in [0, 1] to YUV: Y, U + 1/2, V + 1/2. Saturated reds and cyans have V beyond [0, 1]."""
+    red, green, blue = images.unbind(1)
+    luma = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+    return torch.stack([luma, _BLUE * (blue - luma) + 0.5, _RED * (red - luma) + 0.5], 1)
+
+
+def yuv_to_rgb(yuv: Tensor) -> Tensor:
+    """The inverse of ``rgb_to_yuv``; nothing is cut."""
+    luma, u, v = yuv.unbind(1)
+    blue, red = luma + (u - 0.5) / _BLUE, luma + (v - 0.5) / _RED
+    green = (luma - _LUMA[0] * red - _LUMA[2] * blue) / _LUMA[1]
+    return torch.stack([red, green, blue], 1)
 
 
 def rgb_to_luv(images: Tensor) -> Tensor:

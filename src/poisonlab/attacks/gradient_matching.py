@@ -6,11 +6,9 @@ gradient of the target, labelled with the adversarial class, points. The optimis
 
 from __future__ import annotations
 
-import torch
-
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.attacker import Attacker
-from poisonlab.attacks.matching import Crafting, Matcher, target_gradient
+from poisonlab.attacks.matching import Crafting, match
 from poisonlab.attacks.shipping import ship
 from poisonlab.attacks.threat import choose_threat
 from poisonlab.config.attacks.gradient_matching import GradientMatching as Settings
@@ -42,12 +40,7 @@ def craft(
     labels = dataset.train_labels[threat.base_indices]
     target = dataset.test_images[threat.target_index][None]
     inputs = attacker.normalize(pixels(target.to(attacker.device)))
-    adversarial = torch.tensor([threat.adversarial_label], device=attacker.device)
-    matchers = []
-    for surrogate in attacker.surrogates:
-        surrogate.eval().requires_grad_(True)
-        goal = target_gradient(surrogate, inputs, adversarial, settings.target_criterion)
-        matchers.append(Matcher(surrogate, goal, settings.crafting_precision, settings.poison_criterion))
+    matchers = [match(surrogate, inputs, threat.adversarial_label, settings) for surrogate in attacker.surrogates]
     friendly = attacker.friendly_on(threat.base_indices)
     crafting = Crafting(
         attacker,

@@ -7,12 +7,27 @@ Perturb images so that the gradient they give a trained network points where the
 by signed Adam with a step that falls tenfold three times (Witches' Brew, Geiping et al. 2021, algorithm 1). Everything
 happens in normalised pixel space, as in the released code: a step of tau moves a pixel by tau standard deviations of
 its channel.
+
+The perturbation's gradient is a mixed second derivative times a vector. With G the poisons' mean gradient, phi(G) the
+matching loss above, and v = d phi / d G,
+
+    d phi / d delta_i  =  d/ds grad_delta L(x_i + delta_i, y_i; theta + s v)  at s = 0.
+
+``derivative: exact`` differentiates twice. ``differences`` takes the central difference of two ordinary gradients
+(``poisonlab.models.differences``): one pass for G, summed over chunks, and two more for the images alone.
+
+``sharpness: rho`` matches the gradient that the attacker's loss L_adv has at the worst weights nearby (Sharpness-Aware
+Data Poisoning Attack, He et al. 2024, section 4; SAPA+GM of the release, ``worstsharp`` with ``sharpsigma``):
+
+    g = grad L_adv(theta + rho h / |h|),   h = grad L_adv(theta),
+
+while the poisons' gradient stays where it was, at theta. Steps cost what they did.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +46,7 @@ from poisonlab.data.training_set import pixels
 from poisonlab.defenses.random_noise import random_noise
 from poisonlab.errors import PoisonlabError
 from poisonlab.models.chunks import images_at_once, in_chunks, memory_for
+from poisonlab.models.differences import Loss, directional, norm
 from poisonlab.models.double_backward import check_twice_differentiable, twice_differentiable
 from poisonlab.models.gradient_angle import matching_loss
 from poisonlab.randomness import generator
@@ -38,10 +54,43 @@ from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
 from poisonlab.training.schedule import crafting_rate
 
 _REFERENCE_BATCH = 512
-# Images of one backward pass where a mean gradient is summed up.
+# Images of one backward pass where a mean gradient is summed up: of targets, and of poisons.
 _CHUNK = 500
+_POISONS = 256
 
 Gradients = tuple[Tensor, ...]
+
+
+def match(surrogate: nn.Module, targets: Tensor, label: int, settings: MatchingAttack) -> Matcher:
+    """The surrogate, in eval mode and with every weight trainable, and the attacker's gradient for it.
+
+    Args:
+        targets: (T, C, H, W), normalised: the attacker's images.
+        label: the class they are to get.
+        settings: the losses, the derivative, and how sharp the weights are that the gradient is taken at.
+
+    Raises:
+        PoisonlabError: the gradient is zero.
+        SettingsError: it is to be differentiated twice, and a layer cannot be.
+    """
+    surrogate.eval().requires_grad_(True)
+    labels = torch.full((len(targets),), label, device=targets.device)
+    exact = settings.derivative == "exact"
+    if exact:
+        check_twice_differentiable(surrogate, targets[:1], surrogate(targets[:1]))
+    with twice_differentiable(surrogate, targets) if exact else nullcontext():
+        goal = target_gradient(surrogate, targets, labels, settings.target_criterion)
+        if settings.sharpness > 0:
+            with _moved(surrogate, goal, settings.sharpness):
+                goal = target_gradient(surrogate, targets, labels, settings.target_criterion)
+    return Matcher(
+        surrogate,
+        goal,
+        settings.crafting_precision,
+        settings.poison_criterion,
+        settings.derivative,
+        settings.difference,
+    )
 
 
 def target_gradient(model: nn.Module, target: Tensor, label: Tensor, criterion: str) -> Gradients:
@@ -59,24 +108,37 @@ def target_gradient(model: nn.Module, target: Tensor, label: Tensor, criterion: 
     goal = tuple(torch.zeros_like(weight) for weight in weights)
 
     def gradients(part: slice) -> Gradients:
-        images = target[part]
-        logits = model(images)
-        check_twice_differentiable(model, images, logits)
-        loss = adversarial_loss(logits, label[part], criterion) * (len(images) / len(target))
+        loss = adversarial_loss(model(target[part]), label[part], criterion)
         # A network may have weights that its logits do not depend on.
-        return torch.autograd.grad(loss, weights, materialize_grads=True)
+        return torch.autograd.grad(loss * (len(label[part]) / len(target)), weights, materialize_grads=True)
 
     at_once = images_at_once(target, _CHUNK)
-    with twice_differentiable(model, target):
-        for some in in_chunks(gradients, len(target), at_once, "targets whose gradient is matched"):
-            for part, gradient in zip(goal, some, strict=True):
-                part += gradient
+    for some in in_chunks(gradients, len(target), at_once, "targets whose gradient is matched"):
+        for part, gradient in zip(goal, some, strict=True):
+            part += gradient
     if not any(bool(part.any()) for part in goal):
         raise PoisonlabError(
             "the target's gradient is zero, so there is nothing to match: does the surrogate already give it the "
             "adversarial label? Use target_criterion: cross-entropy"
         )
     return goal
+
+
+@contextmanager
+def _moved(model: nn.Module, direction: Gradients, distance: float) -> Iterator[None]:
+    """Meanwhile the trainable weights lie so far along the direction."""
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    before = [weight.detach().clone() for weight in weights]
+    length = norm(direction)
+    try:
+        with torch.no_grad():
+            for weight, part in zip(weights, direction, strict=True):
+                weight.add_(part * (distance / length))
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, old in zip(weights, before, strict=True):
+                weight.copy_(old)
 
 
 def adversarial_loss(logits: Tensor, label: Tensor, criterion: str) -> Tensor:
@@ -102,15 +164,70 @@ class Matcher:
         goal: the attacker's gradient, a tensor per weight that takes one.
         precision: of the network's passes.
         criterion: the poisons' own loss, see ``adversarial_loss``.
+        derivative: ``exact`` or ``differences``.
+        difference: of the latter, the step as a share of the weights' norm.
     """
 
     model: nn.Module
     goal: Gradients
     precision: str = "float32"
     criterion: str = "cross-entropy"
+    derivative: str = "exact"
+    difference: float = 0.03
+
+    def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Matching loss (scalar) of one batch of inputs (P, C, H, W); nothing is differentiated twice."""
+        return matching_loss(self._mean_gradient(inputs, labels), self.goal)
 
     def loss_and_gradient(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Matching loss (scalar) of one batch of inputs (P, C, H, W), and its gradient with respect to them."""
+        return self._by_differences(inputs, labels) if self.derivative == "differences" else self._exact(inputs, labels)
+
+    def _by_differences(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        # Fused kernels are faster so, on CPUs too; twice differentiated ones are not.
+        inputs = inputs.detach().contiguous(memory_format=torch.channels_last)
+        weights = self._weights()
+        ours = [part.requires_grad_(True) for part in self._mean_gradient(inputs, labels)]
+        matching = matching_loss(ours, self.goal)
+        direction = dict(zip(weights, torch.autograd.grad(matching, ours), strict=True))
+
+        def slope(part: slice) -> Tensor:
+            loss = self._poison_loss(labels[part], len(labels))
+            return directional(loss, weights, inputs[part], direction, self.difference, weights_too=False)[0]
+
+        slopes = in_chunks(slope, len(inputs), images_at_once(inputs, _POISONS), "poisons whose gradients differ")
+        return matching.detach(), torch.cat(list(slopes))
+
+    def _mean_gradient(self, inputs: Tensor, labels: Tensor) -> Gradients:
+        """The gradient of the poisons' mean loss with respect to the weights, summed over chunks."""
+        weights = {name: weight.requires_grad_(True) for name, weight in self._weights().items()}
+
+        def gradient(part: slice) -> Gradients:
+            loss = self._poison_loss(labels[part], len(labels))(weights, inputs[part])
+            return torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
+
+        chunks = in_chunks(gradient, len(inputs), images_at_once(inputs, _POISONS), "poisons whose gradient is matched")
+        mean = next(chunks)
+        for some in chunks:
+            for total, part in zip(mean, some, strict=True):
+                total += part
+        return mean
+
+    def _poison_loss(self, labels: Tensor, count: int) -> Loss:
+        """Of weights and images (p, C, H, W) with these labels: their share of the mean over ``count`` poisons."""
+        buffers = dict(self.model.named_buffers())
+
+        def loss(weights: dict[str, Tensor], images: Tensor) -> Tensor:
+            with self._passes(images.device):
+                logits = functional_call(self.model, {**weights, **buffers}, (images,))
+            return adversarial_loss(logits, labels, self.criterion) * (len(labels) / count)
+
+        return loss
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def _exact(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         inputs = inputs.detach().requires_grad_(True)
         weights = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         with twice_differentiable(self.model, inputs):
@@ -123,14 +240,12 @@ class Matcher:
         return matching.detach(), gradient
 
     def batched_loss_and_gradient(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The same for several restarts at once: inputs (R, P, C, H, W) give losses (R,) and gradients."""
-        weights = {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
-        buffers = dict(self.model.named_buffers())
-
-        def poison_loss(weights: dict[str, Tensor], images: Tensor) -> Tensor:
-            with self._passes(images.device):
-                logits = functional_call(self.model, {**weights, **buffers}, (images,))
-            return adversarial_loss(logits, labels, self.criterion)
+        """The same for several restarts at once, or by differences for one after the other: inputs (R, P, C, H, W) give
+        losses (R,) and gradients."""
+        if self.derivative == "differences":
+            losses, gradients = zip(*(self._by_differences(images, labels) for images in inputs), strict=True)
+            return torch.stack(losses), torch.stack(gradients)
+        weights, poison_loss = self._weights(), self._poison_loss(labels, len(labels))
 
         def restart_loss(images: Tensor) -> tuple[Tensor, Tensor]:
             gradients = functional_grad(poison_loss)(weights, images)

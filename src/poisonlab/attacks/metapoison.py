@@ -9,19 +9,23 @@ and ask what the network then says of the target:
 
 The gradient reaches the poisons through the first step alone: later batches bring it to theta_1. Between two crafting
 steps every surrogate goes on along its clean trajectory; one that has come to the end of its training starts anew.
+
+The release differs (``convention: released``): an unrolling begins at each batch of the surrogate's own epoch that
+holds a poison, and its later batches are the epoch's next ones, with the same poisons in them, as constants; the target
+is judged as one more image of the next batch; the steps' rate follows the surrogate's; a surrogate starts anew where
+the stages of all of them end; delta starts uniform in +-eps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.func import functional_call, grad
+from torch import Tensor
 from tqdm import tqdm
 
 from poisonlab.artifacts.poison_set import PoisonSet
@@ -29,6 +33,7 @@ from poisonlab.attacks.attacker import Attacker
 from poisonlab.attacks.color import Palette
 from poisonlab.attacks.shipping import ship
 from poisonlab.attacks.threat import Threat, choose_threat
+from poisonlab.attacks.unrolling import Batch, Unrolling, Weights
 from poisonlab.config.attacks.metapoison import MetaPoison as Settings
 from poisonlab.data.augmentation import augment
 from poisonlab.data.dataset import ImageDataset
@@ -42,10 +47,7 @@ from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
 from poisonlab.training.schedule import learning_rate
 from poisonlab.training.sgd import Sgd, sgd_of
 
-_LOWEST_MARGIN = -100.0
 _WARM_UP = 5
-
-Weights = dict[str, Tensor]
 
 
 def craft(
@@ -89,60 +91,6 @@ def craft(
     )
 
 
-def margin(logits: Tensor, label: int) -> Tensor:
-    """Carlini and Wagner's margin max_j z_j - z_label over j != label, not below -100; (B, K) logits give the mean
-    over B."""
-    others = torch.cat([logits[:, :label], logits[:, label + 1 :]], 1).amax(1)
-    return (others - logits[:, label]).clamp(min=_LOWEST_MARGIN).mean()
-
-
-def unrolled_loss(
-    model: nn.Module,
-    weights: Weights,
-    buffers: Weights,
-    batches: list[tuple[Tensor, Tensor]],
-    target: Tensor,
-    label: int,
-    lr: float,
-    precision: str = "float32",
-    batch_norm: str = "train",
-) -> Tensor:
-    """Mean adversarial loss of the target over the states after each of K steps of SGD.
-
-    Differentiable, to second order, with respect to whatever the first batch's images depend on.
-
-    Args:
-        model: normalised images to logits. Steps run in the mode of ``batch_norm`` (and of dropout); the target is
-            judged in eval mode, with the statistics that the steps have left, which count as constants.
-        weights: theta_0 by name; not changed.
-        buffers: of the model, by name; not changed.
-        batches: K pairs of images (B, C, H, W) and labels (B,); the first holds the poisons.
-        target: (T, C, H, W), normalised.
-        label: the adversarial class.
-        lr: step of SGD.
-        precision: of the passes, ``float32`` or ``bfloat16``.
-        batch_norm: mode of the network in the steps, ``train`` or ``eval``.
-    """
-
-    def logits_of(weights: Weights, buffers: Weights, images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            logits: Tensor = functional_call(model, {**weights, **buffers}, (images,))
-        return logits.float() if logits.dtype == torch.bfloat16 else logits
-
-    def loss(weights: Weights, buffers: Weights, images: Tensor, labels: Tensor) -> tuple[Tensor, Weights]:
-        model.train(batch_norm == "train")
-        changed = {name: buffer.clone() for name, buffer in buffers.items()}
-        return F.cross_entropy(logits_of(weights, changed, images), labels), changed
-
-    outer = []
-    for images, labels in batches:
-        gradients, buffers = grad(loss, has_aux=True)(weights, buffers, images, labels)
-        weights = {name: weight - lr * gradients[name] for name, weight in weights.items()}
-        model.eval()
-        outer.append(margin(logits_of(weights, buffers, target), label))
-    return torch.stack(outer).mean()
-
-
 @dataclass
 class _Surrogate:
     """One network on its clean trajectory, starting anew at the end of its training.
@@ -177,7 +125,14 @@ class _Crafting:
         self.own_share = float(own.float().mean())
         self.bases = pixels(dataset.train_images[threat.base_indices].to(device))
         self.target = attacker.normalize(pixels(dataset.test_images[threat.target_index][None].to(device)))
-        self.palette = None if settings.recolor is None else Palette(settings.recolor, len(self.bases), device)
+        self.released = settings.convention == "released"
+        own_epoch = settings.poisons_per_batch is None and settings.clean_batches is None
+        self.along = self.released and own_epoch
+        poisoned = torch.isin(rows, threat.base_indices)
+        self.poison_at = torch.where(poisoned, poisoned.cumsum(0) - 1, -1)
+        self.palette = None
+        if settings.recolor is not None:
+            self.palette = Palette(settings.recolor, len(self.bases), device, settings.convention)
         self.delta = self._start().requires_grad_(True)
         self.surrogates: list[_Surrogate] = []
 
@@ -205,7 +160,7 @@ class _Crafting:
             optimizer.zero_grad()
             with memory_for(
                 f"{settings.unroll} unrolled steps on batches of {settings.batch_size} images",
-                "lower the attack's batch_size or unroll",
+                "set derivative: differences, or lower the attack's batch_size or unroll",
             ):
                 losses[step] = self._step(step)
             optimizer.step()
@@ -249,14 +204,17 @@ class _Crafting:
             self.surrogates.append(surrogate)
         return int(facts["step"])
 
-    def poisons(self) -> Tensor:
-        """(P, C, H, W) in [0, 1]."""
-        colored = self.bases if self.palette is None else self.palette(self.bases)
-        return (colored + self.delta).clamp(0, 1)
+    def poisons(self, which: Tensor | slice = slice(None)) -> Tensor:
+        """The poisons at the places ``which``, all by default: (P, C, H, W) in [0, 1]."""
+        bases = self.bases[which]
+        colored = bases if self.palette is None else self.palette(bases, which)
+        return (colored + self.delta[which]).clamp(0, 1)
 
     def _start(self) -> Tensor:
         stream = generator(self.attacker.device, self.seed, "metapoison", "start")
         uniform = torch.rand(self.bases.shape, generator=stream, device=self.attacker.device)
+        if self.released:
+            return (self.bases + (uniform * 2 - 1) * self.settings.eps / 255).clamp(0, 1) - self.bases
         return (uniform * 2 - 1) * min(self.settings.init, self.settings.eps) / 255
 
     def _project(self) -> None:
@@ -273,78 +231,136 @@ class _Crafting:
         loss."""
         total, count = 0.0, 0
         for surrogate in self.surrogates:
-            for number, poisons in enumerate(self._poison_batches(step, surrogate.number)):
-                total += self._unroll(surrogate, poisons, step, number)
+            if self.released and surrogate.batches >= self._length():
+                self._renew(surrogate)
+            for number, (poisons, rows) in enumerate(self._unrollings(step, surrogate)):
+                total += self._unroll(surrogate, poisons, rows, step, number)
                 count += 1
-            self._advance(surrogate, self.settings.clean_batches or self._epoch())
-        if self.palette is not None:
-            penalty = self.palette.penalty()
-            penalty.backward()  # type: ignore[no-untyped-call]
         if not math.isfinite(total):
             raise PoisonlabError(
                 f"the adversarial loss is not finite at crafting step {step}: lower unroll_lr, or check the data"
             )
         return total / count
 
+    def _unrollings(self, step: int, surrogate: _Surrogate) -> Iterator[tuple[Tensor, list[Tensor] | None]]:
+        """What a crafting step unrolls from: positions among the poisons, and rows of the clean images of each batch if
+        they are not to be drawn. The surrogate goes on along its clean trajectory from one to the next."""
+        if self.along:
+            yield from self._along_the_epoch(surrogate)
+            return
+        for poisons in self._poison_batches(step, surrogate.number):
+            yield poisons, None
+        self._advance(surrogate, self.settings.clean_batches or self._epoch())
+
+    def _along_the_epoch(self, surrogate: _Surrogate) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """The batches of the surrogate's own next epoch that hold poisons, each from the state it has come to."""
+        begun, size = surrogate.batches, min(self.settings.batch_size, len(self.labels))
+        order = self._order(surrogate, begun // self._epoch())
+        batches = [order[place : place + size] for place in range(0, len(order) - size + 1, size)]
+        for number, rows in enumerate(batches):
+            poisons = self.poison_at[rows]
+            clean = poisons < 0
+            if clean.all():
+                continue
+            reached = number * size // self.attacker.recipe.batch_size
+            self._advance(surrogate, begun + reached - surrogate.batches)
+            # The poisons take the same places in later batches, whatever is there; at the end the first come again.
+            later = (batches[(number + ahead) % len(batches)] for ahead in range(1, self.settings.unroll + 1))
+            yield poisons[~clean], [rows[clean], *(each[clean] for each in later)]
+            if self.settings.sweep == "batch":
+                break
+        self._advance(surrogate, begun + self._epoch() - surrogate.batches)
+
     def _poison_batches(self, step: int, surrogate: int) -> Iterator[Tensor]:
         """Positions among the poisons, in random batches: all of them, or the first batch only."""
         stream = generator("cpu", self.seed, "metapoison", "poisons", step, surrogate)
-        order = torch.randperm(len(self.bases), generator=stream)
-        size = self.settings.poisons_per_batch or max(
-            1, round(self.settings.batch_size * len(self.bases) / len(self.labels))
-        )
-        batches = torch.split(order, size)
+        if (size := self.settings.poisons_per_batch) is not None:
+            batches = list(torch.split(torch.randperm(len(self.bases), generator=stream), size))
+        else:
+            # As an epoch of training has them: many of its batches hold none.
+            order = self.poison_at[torch.randperm(len(self.labels), generator=stream)]
+            parts = (part[part >= 0] for part in torch.split(order, self.settings.batch_size))
+            batches = [part for part in parts if len(part)]
         yield from batches if self.settings.sweep == "epoch" else batches[:1]
 
-    def _unroll(self, surrogate: _Surrogate, poisons: Tensor, step: int, number: int) -> float:
+    def _unroll(
+        self, surrogate: _Surrogate, poisons: Tensor, rows: Sequence[Tensor] | None, step: int, number: int
+    ) -> float:
         """Add the gradient of one unrolled training to the perturbation's."""
-        device = self.attacker.device
+        device, settings = self.attacker.device, self.settings
         which = (step, surrogate.number, number)
         stream = generator(device, self.seed, "metapoison", "unroll", *which)
         # Dropout draws from torch's own stream.
         torch.manual_seed(stream_seed(self.seed, "metapoison", "unroll dropout", *which))
         weights = {name: weight.detach() for name, weight in surrogate.model.named_parameters()}
-        batches = []
-        for place in range(self.settings.unroll):
-            poisoned = poisons.to(device) if place == 0 else None
-            batches.append(self._batch(poisoned, stream))
+        poisons = poisons.to(device)
+        batches = self._batches(poisons, rows, stream)
+        unrolling = Unrolling(
+            surrogate.model,
+            dict(surrogate.model.named_buffers()),
+            batches,
+            self.target,
+            self.threat.adversarial_label,
+            self._unrolled_rate(surrogate),
+            settings.crafting_precision,
+            settings.batch_norm,
+            settings.convention,
+        )
         leaves = [self.delta] if self.palette is None else [self.delta, self.palette.grid]
-        with twice_differentiable(surrogate.model, self.target):
-            loss = unrolled_loss(
-                surrogate.model,
-                weights,
-                dict(surrogate.model.named_buffers()),
-                batches,
-                self.target,
-                self.threat.adversarial_label,
-                self.settings.unroll_lr,
-                self.settings.crafting_precision,
-                self.settings.batch_norm,
-            )
-            gradients = torch.autograd.grad(loss, leaves)
+        if settings.derivative == "exact":
+            with twice_differentiable(surrogate.model, self.target):
+                loss = unrolling.loss(weights)
+                gradients = list(torch.autograd.grad(loss, leaves))
+        else:
+            shown = batches[0][0][: len(poisons)]
+            loss, slope = unrolling.slope(weights, settings.difference, len(poisons))
+            gradients = list(torch.autograd.grad(shown, leaves, slope))
+        if self.palette is not None:
+            gradients[1] += torch.autograd.grad(self.palette.penalty(poisons), self.palette.grid)[0]
         length = torch.stack([gradient.norm() for gradient in gradients]).norm()
-        scale = 1.0 if self.settings.weighting == "sum" else 1 / length.clamp(min=1e-20)
+        scale = 1.0 if settings.weighting == "sum" else 1 / length.clamp(min=1e-20)
         for leaf, gradient in zip(leaves, gradients, strict=True):
             leaf.grad = gradient * scale if leaf.grad is None else leaf.grad + gradient * scale
         return loss.item()
 
-    def _batch(self, poisons: Tensor | None, stream: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Augmented, normalised images and labels: the poisons, if any, and clean images up to the batch's size.
+    def _unrolled_rate(self, surrogate: _Surrogate) -> float:
+        """Rate of the unrolled steps; by the released convention it falls and rises as the surrogate's own."""
+        if not self.released:
+            return self.settings.unroll_lr
+        recipe = self.attacker.recipe
+        return self.settings.unroll_lr * learning_rate(recipe, surrogate.batches / self._epoch()) / recipe.lr
+
+    def _batches(self, poisons: Tensor, rows: Sequence[Tensor] | None, stream: torch.Generator) -> list[Batch]:
+        """Augmented, normalised images and labels of every batch of an unrolling.
+
+        Args:
+            poisons: positions of those in the first batch.
+            rows: of the clean images in each; drawn if None.
+            stream: of draws and augmentation.
+        """
+        batches = []
+        for place in range(self.settings.unroll + self.released):
+            held = poisons if place == 0 or self.released else poisons[:0]
+            clean = self._clean_rows(len(held), stream) if rows is None else rows[place].to(held.device)
+            images, labels = pixels(self.images[clean]), self.labels[clean]
+            if len(held):
+                poisoned = self.poisons(held)
+                images = torch.cat([poisoned if place == 0 else poisoned.detach(), images])
+                labels = torch.cat([torch.full_like(held, self.threat.adversarial_label), labels])
+            batches.append((self._augmented(images, stream), labels))
+        return batches
+
+    def _clean_rows(self, taken: int, stream: torch.Generator) -> Tensor:
+        """Rows of clean images that fill a batch with so many poisons.
 
         The adversarial class gets its share of the batch: more would teach it from every batch, whatever the poisons
         are.
         """
-        size, taken = self.settings.batch_size, 0 if poisons is None else len(poisons)
+        size = self.settings.batch_size
         own = min(size - taken, max(0, round(self.own_share * size) - taken)) if len(self.own_rows) else 0
-        rows = torch.cat(
+        return torch.cat(
             [self._drawn(self.own_rows, own, stream), self._drawn(self.other_rows, size - taken - own, stream)]
         )
-        images, labels = pixels(self.images[rows]), self.labels[rows]
-        if poisons is not None:
-            adversarial = torch.full((len(poisons),), self.threat.adversarial_label, device=labels.device)
-            images = torch.cat([self.poisons()[poisons], images])
-            labels = torch.cat([adversarial, labels])
-        return self._augmented(images, stream), labels
 
     def _augmented(self, images: Tensor, stream: torch.Generator) -> Tensor:
         """Images (B, C, H, W) in [0, 1], normalised and augmented as surrogates' training images are."""
@@ -370,19 +386,35 @@ class _Crafting:
         model = self.attacker.network(stream_seed(self.seed, "metapoison", "surrogate", number, run))
         return _Surrogate(model, sgd_of(model, self.attacker.recipe), number, run=run)
 
+    def _length(self) -> int:
+        """Batches after which a surrogate starts anew: the recipe's, or where the stages of all surrogates end."""
+        settings, epochs = self.settings, self.attacker.recipe.epochs
+        if self.released:
+            epochs = min(epochs, settings.first_epoch + settings.ensemble * settings.stagger)
+        return epochs * self._epoch()
+
+    def _renew(self, surrogate: _Surrogate) -> None:
+        """A new network takes the surrogate's place; by the released convention, at the first stage."""
+        vars(surrogate).update(vars(self._fresh(surrogate.number, surrogate.run + 1)))
+        if self.released:
+            self._advance(surrogate, self.settings.first_epoch * self._epoch())
+
     def _advance(self, surrogate: _Surrogate, batches: int) -> None:
-        """So many batches of the recipe on clean data; a surrogate at the end of its training starts anew."""
-        length = self.attacker.recipe.epochs * self._epoch()
+        """So many batches of the recipe on clean data; a surrogate at its end starts anew."""
         for _ in range(batches):
-            if surrogate.batches >= length:
-                vars(surrogate).update(vars(self._fresh(surrogate.number, surrogate.run + 1)))
+            if surrogate.batches >= self._length():
+                self._renew(surrogate)
             self._clean_step(surrogate)
             surrogate.batches += 1
+
+    def _order(self, surrogate: _Surrogate, epoch: int) -> Tensor:
+        """The rows in the order in which an epoch of the surrogate's training takes them."""
+        return torch.randperm(len(self.labels), generator=self._clean_stream("cpu", surrogate, epoch))
 
     def _clean_step(self, surrogate: _Surrogate) -> None:
         recipe, number = self.attacker.recipe, surrogate.number
         epoch, place = divmod(surrogate.batches, self._epoch())
-        order = torch.randperm(len(self.labels), generator=self._clean_stream("cpu", surrogate, epoch))
+        order = self._order(surrogate, epoch)
         rows = order[place * recipe.batch_size : (place + 1) * recipe.batch_size].to(self.attacker.device)
         stream = self._clean_stream(self.attacker.device, surrogate, epoch, place)
         inputs = self._augmented(pixels(self.images[rows]), stream)

@@ -2,7 +2,8 @@
 
 A network tells such patterns apart sooner than it learns what the images show. Nothing is optimised: the colours are
 drawn, so the attack needs no surrogate. In the paper's names R1 has 1 patch, ..., and RN one per pixel. The paper gives
-no shape for R2 and R128; here a grid of twice a square number of patches has twice as many rows as columns.
+no shape for R2 and R128; here a grid of twice a square number of patches has twice as many rows as columns, or
+columns as rows (``patch_shape``).
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from torch import Tensor
 
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.attacker import Attacker
-from poisonlab.attacks.shipping import ship
-from poisonlab.attacks.threat import poison_count
+from poisonlab.attacks.whole_set import poisoned_rows, with_class_noise
 from poisonlab.config.attacks.regions import Regions as Settings
 from poisonlab.config.attacks.regions import grid_of
 from poisonlab.data.dataset import ImageDataset
@@ -40,21 +40,9 @@ def craft(
     Raises:
         SettingsError: the patches do not tile the images.
     """
-    pool = attacker.pool(dataset)
-    order = torch.randperm(len(pool), generator=generator("cpu", seed, "regions", "rows"))
-    rows = pool[order[: poison_count(settings.budget, len(pool))]].sort().values
+    rows = poisoned_rows(dataset, attacker, settings.budget, seed, "regions")
     noise = class_noise(dataset.num_classes, dataset.image_shape, settings, seed)
-    bases, labels = dataset.train_images[rows], dataset.train_labels[rows]
-    parts = zip(torch.split(bases, 1000), torch.split(labels, 1000), strict=True)
-    images = [ship(some, noise[these].float(), settings.eps, "uint8") for some, these in parts]
-    return PoisonSet(
-        indices=rows,
-        images=torch.cat(images),
-        labels=labels,
-        base_images=bases,
-        diagnostics={"class_noise": noise},
-        facts={"regions": settings.regions},
-    )
+    return with_class_noise(dataset, rows, noise, settings.eps)
 
 
 def class_noise(classes: int, shape: tuple[int, int, int], settings: Settings, seed: int) -> Tensor:
@@ -65,6 +53,8 @@ def class_noise(classes: int, shape: tuple[int, int, int], settings: Settings, s
     """
     channels, height, width = shape
     rows, columns = grid_of(settings.regions)
+    if settings.patch_shape == "tall":
+        rows, columns = columns, rows
     if height % rows or width % columns:
         raise SettingsError(
             f"regions: {settings.regions} is a grid of {rows} x {columns} patches, which does not tile images of "

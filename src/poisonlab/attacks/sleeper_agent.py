@@ -18,7 +18,7 @@ from torch import Tensor
 
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.attacks.attacker import Attacker
-from poisonlab.attacks.matching import Crafting, Matcher, Refresh, target_gradient
+from poisonlab.attacks.matching import Crafting, Matcher, Refresh, match
 from poisonlab.attacks.shipping import ship
 from poisonlab.attacks.threat import affordable, class_rows
 from poisonlab.attacks.trigger import Trigger, bottom_right, own_pattern, paste, read_pattern
@@ -197,12 +197,7 @@ def _patched(images: Tensor, trigger: Trigger, seed: int, split: str) -> Tensor:
 
 def _match(surrogate: Classifier, scene: Scene, attacker: Attacker, settings: Settings) -> Matcher:
     """The surrogate with the mean gradient of the patched sources, labelled with the target class."""
-    surrogate.eval().requires_grad_(True)
-    device = attacker.device
-    labels = torch.full((len(scene.sources),), scene.target_class, device=device)
-    inputs = attacker.normalize(pixels(scene.sources.to(device)))
-    goal = target_gradient(surrogate, inputs, labels, settings.target_criterion)
-    return Matcher(surrogate, goal, settings.crafting_precision, settings.poison_criterion)
+    return match(surrogate, attacker.normalize(pixels(scene.sources.to(attacker.device))), scene.target_class, settings)
 
 
 def _retraining(
@@ -239,7 +234,16 @@ def _retrained(
     stream = stream_seed(seed, "sleeper-agent", "retrain", step, member)
     network = attacker.network(stream)
     checkpoint = None if attacker.checkpoint is None else attacker.checkpoint.part(f"{step}-{member}")
-    train(network, attacker.normalize, data, recipe, seed=stream, defenses=defenses, checkpoint=checkpoint)
+    train(
+        network,
+        attacker.normalize,
+        data,
+        recipe,
+        seed=stream,
+        defenses=defenses,
+        checkpoint=checkpoint,
+        capture=attacker.capture,
+    )
     return network
 
 

@@ -84,6 +84,29 @@ FIRST_EPOCH = Measure(
     better="higher",
     unit="epochs",
 )
+PEAK_EPOCH = Measure(
+    name="peak_epoch",
+    label="Epoch of the peak",
+    meaning="the first epoch with the peak accuracy, from 1",
+    kind="value",
+    better="higher",
+    unit="epochs",
+)
+STOPPED_CLEAN = Measure(
+    name="stopped_clean",
+    label="Stopped by clean validation",
+    meaning="test accuracy of the epoch with the highest accuracy on held-out clean images, which no peak over the "
+    "test images can tell",
+    kind="value",
+    better="higher",
+)
+STOPPED_POISONED = Measure(
+    name="stopped_poisoned",
+    label="Stopped by poisoned validation",
+    meaning="likewise, where the held-out images are poisoned as the training set is",
+    kind="value",
+    better="higher",
+)
 FALSE_ALARMS = Measure(
     name="false_alarms",
     label="False alarms",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from poisonlab.config.architectures import ModelSettings
-from poisonlab.config.attacks.attack import CraftedAttack
+from poisonlab.config.attacks.imported import Imported
 from poisonlab.config.data.idx import Idx
 from poisonlab.config.data.image_folder import ImageFolder
 from poisonlab.config.data.npz import Npz
@@ -70,9 +70,10 @@ def _model(model: ModelSettings) -> str:
 
 
 def _poisons(attack: AttackSettings) -> str:
-    if not isinstance(attack, CraftedAttack):
+    if isinstance(attack, Imported):
         return f"{attack.name}, imported"
-    words = [f"eps {attack.eps:g}", f"{100 * attack.budget:g} % of the training set", *_extras(attack)]
+    bound = [] if attack.bound is None else [f"eps {attack.bound:g}"]
+    words = [*bound, f"{100 * attack.budget:g} % of the training set", *_extras(attack)]
     return f"{attack.name} ({', '.join(words)})"
 
 

@@ -11,15 +11,19 @@ from difflib import get_close_matches
 from functools import cache, cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from poisonlab.config.ablations import Ablation, Variant, variants
 from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.attacks.attack import CraftedAttack
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.convex_polytope import ConvexPolytope
+from poisonlab.config.attacks.error_maximising import ErrorMaximising
+from poisonlab.config.attacks.error_minimising import ErrorMinimising
+from poisonlab.config.attacks.functional import Functional
 from poisonlab.config.attacks.gradient_matching import GradientMatching
 from poisonlab.config.attacks.imported import Imported
+from poisonlab.config.attacks.low_frequency import LowFrequency
 from poisonlab.config.attacks.matching import MatchingAttack
 from poisonlab.config.attacks.metapoison import MetaPoison
 from poisonlab.config.attacks.poison_frogs import PoisonFrogs
@@ -39,7 +43,18 @@ from poisonlab.errors import SettingsError
 
 # A new attack joins this union.
 AttackSettings = Annotated[
-    GradientMatching | BullseyePolytope | PoisonFrogs | ConvexPolytope | MetaPoison | SleeperAgent | Regions | Imported,
+    GradientMatching
+    | BullseyePolytope
+    | PoisonFrogs
+    | ConvexPolytope
+    | MetaPoison
+    | SleeperAgent
+    | ErrorMaximising
+    | ErrorMinimising
+    | Functional
+    | Regions
+    | LowFrequency
+    | Imported,
     Field(discriminator="method"),
 ]
 
@@ -64,6 +79,11 @@ class Surrogate(Settings):
     """The last so many training images of each class are kept from it: for victims that are fine-tuned on them."""
 
 
+def _off(value: object) -> object:
+    """YAML reads the word ``off`` as false."""
+    return "off" if value is False else value
+
+
 class Study(Settings):
     """One study: a dataset, seeds, attacks, and the defenses that face them."""
 
@@ -79,6 +99,9 @@ class Study(Settings):
     """CPU threads per job; on a GPU, of the host part. Two jobs with one thread each beat one with two."""
     jobs_per_gpu: PositiveInt = 1
     """Jobs that share a GPU; small networks leave most of a large one idle."""
+    capture: Annotated[Literal["auto", "off"], BeforeValidator(_off)] = "auto"
+    """``auto``: on a GPU, the steps of a training are repeated as a CUDA graph, which starts all their kernels at once,
+    wherever no defense looks at values; ``off``: every kernel is started by itself. Results agree within rounding."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 120.0
     """How often a training or crafting saves its state for an interrupted run to go on from."""
     dataset: DatasetSettings

@@ -56,6 +56,10 @@ class Abl(Defense):
         """The first epoch (0-based) of unlearning."""
         return self.fine_tuning_from + self.settings.fine_tune_epochs
 
+    @property
+    def captured(self) -> bool:
+        return True
+
     def phase(self, at: float) -> Literal["isolation", "fine-tuning", "unlearning"]:
         """The phase at ``at`` epochs since the beginning."""
         if at < self.fine_tuning_from:

@@ -27,10 +27,12 @@ from torch import Tensor, nn
 
 from poisonlab.config.defenses.adversarial_poisoning import AdversarialPoisoning as Settings
 from poisonlab.defenses.signed_adam import perturb, uncompiled
-from poisonlab.models.double_backward import twice_differentiable
+from poisonlab.models.double_backward import check_twice_differentiable, twice_differentiable
 from poisonlab.models.evaluating import evaluating
 from poisonlab.models.gradient_angle import matching_loss
 from poisonlab.training.defense import Batch, Defense
+
+_CURE = "replace the layer, or take a defense that differentiates once (adversarial-training)"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class AdversarialPoisoning(Defense):
         labels, targets = batch.labels[:count], batch.images[count:]
         fake = most_frequent(labels.argmax(1) if labels.ndim == 2 else labels).expand(len(targets))
         model = uncompiled(batch.model)
-        with evaluating(model), twice_differentiable(model, targets):
+        with evaluating(model), twice_differentiable(model, targets, _CURE):
             goal = weight_gradient(model, targets, fake)
 
             def objective(inputs: Tensor) -> Tensor:
@@ -76,9 +78,15 @@ def weight_gradient(model: nn.Module, inputs: Tensor, labels: Tensor, create_gra
         inputs: (B, C, H, W), normalised.
         labels: (B,) int64, or (B, K) probabilities.
         create_graph: whether the gradient is to be differentiated again.
+
+    Raises:
+        SettingsError: it is, and a layer has no second derivative.
     """
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    loss = F.cross_entropy(model(inputs), labels)
+    logits = model(inputs)
+    if create_graph:
+        check_twice_differentiable(model, inputs, logits, _CURE)
+    loss = F.cross_entropy(logits, labels)
     return torch.autograd.grad(loss, weights, create_graph=create_graph, materialize_grads=True)
 
 

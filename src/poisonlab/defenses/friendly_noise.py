@@ -24,7 +24,7 @@ from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.errors import DataError, PoisonlabError
 from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.models.classifier import logits as logits_of
-from poisonlab.randomness import generator
+from poisonlab.randomness import uniform_rows
 from poisonlab.training.defense import Batch, Defense
 
 
@@ -43,6 +43,10 @@ class FriendlyNoise(Defense):
     @property
     def repeats(self) -> bool:
         return self.start == 0
+
+    @property
+    def captured(self) -> bool:
+        return True
 
     def prepare(self, data: TrainingSet) -> TrainingSet:
         if self.noise.shape[1:] != data.images.shape[1:] or len(self.noise) <= int(data.rows.max()):
@@ -129,11 +133,9 @@ def friendly_noise(
 
 
 def _start(images: Tensor, first: int, seed: int, settings: Settings) -> Tensor:
-    """Uniform start; every image has a stream of its own, so that it does not depend on the chunk."""
-    device = images.device
-    streams = (generator(device, seed, "friendly-noise", first + row) for row in range(len(images)))
-    rows = torch.stack([torch.rand(images.shape[1:], generator=stream, device=device) for stream in streams])
-    return (rows * 2 - 1) * (settings.init / 255)
+    """Uniform start; each image's depends on its number, counted from ``first``, and not on the chunk."""
+    uniform = uniform_rows(tuple(images.shape), first, seed, "friendly-noise").to(images.device)
+    return (uniform * 2 - 1) * (settings.init / 255)
 
 
 def _optimise(model: nn.Module, images: Tensor, noise: Tensor, settings: Settings, precision: torch.dtype) -> Tensor:

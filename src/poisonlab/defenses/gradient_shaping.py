@@ -27,6 +27,10 @@ class GradientShaping(Defense):
 
     settings: Settings
 
+    @property
+    def captured(self) -> bool:
+        return True
+
     def change_gradients(self, parameters: list[nn.Parameter], recipe: Recipe, generator: torch.Generator) -> None:
         nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         scale = self.settings.clip * self.settings.noise

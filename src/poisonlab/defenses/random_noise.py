@@ -17,6 +17,10 @@ class RandomNoise(Defense):
 
     settings: Settings
 
+    @property
+    def captured(self) -> bool:
+        return True
+
     def change_batch(self, batch: Batch) -> Tensor:
         noise = random_noise(batch.images.shape, self.settings, batch.generator, batch.images.device)
         noisy = batch.images + noise

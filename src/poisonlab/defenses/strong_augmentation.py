@@ -43,6 +43,10 @@ class StrongAugmentation(Defense):
 
     settings: Settings
 
+    @property
+    def captured(self) -> bool:
+        return True
+
     def change_inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Copies (copies * B, C, H, W), one whole batch after the other, with labels: of mixup and CutMix
         (copies * B, K) probabilities of the images' type, of cutout of the type they were."""
@@ -139,7 +143,8 @@ def probabilities(batch: Batch) -> Tensor:
     """The labels of a batch as (B, K) probabilities; classes become certainties of the images' type."""
     if batch.labels.ndim == 2:
         return batch.labels
-    return F.one_hot(batch.labels, class_count(batch.model, batch.images)).to(batch.images.dtype)
+    classes = torch.arange(class_count(batch.model, batch.images), device=batch.labels.device)
+    return (batch.labels[:, None] == classes).to(batch.images.dtype)
 
 
 def class_count(model: nn.Module, images: Tensor) -> int:

@@ -54,7 +54,7 @@ class Outputs:
 def readable(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], compare: Sequence[str]) -> pd.DataFrame:
     """The tidy results (see ``tidy_results``) as text, one line per attack, victim and defense."""
     diverged = results["diverged"]
-    own = shared_measures(results, measures)
+    own = _told(results, shared_measures(results, measures))
     published = [measure for measure in own if results[f"published_{measure.name}"].notna().any()]
     return pd.DataFrame(
         {
@@ -84,6 +84,14 @@ def shared_measures(results: pd.DataFrame, measures: Mapping[str, Sequence[Measu
     found = {measure.name: measure for own in of_attacks for measure in own}
     last = {own[-1].name: own[-1] for own in of_attacks}
     return [*(measure for name, measure in found.items() if name not in last), *last.values()]
+
+
+def _told(results: pd.DataFrame, own: Sequence[Measure]) -> list[Measure]:
+    """The measures but for those that no victim has, such as where a validation set would have stopped the training;
+    the main one and the last one stay, and all where nothing was run."""
+    if bool((results["n"] == 0).all()):
+        return list(own)
+    return [each for each in own if each in (own[0], own[-1]) or bool((results[f"{each.name}_n"] > 0).any())]
 
 
 def _who(results: pd.DataFrame) -> dict[str, Any]:
@@ -117,9 +125,12 @@ def timing(results: pd.DataFrame, reference: str | None) -> pd.DataFrame:
 
 
 def parts(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """One table per attack with the attack as its heading, or a single one without; empty columns are left out."""
+    """One table per attack with the attack as its heading, or a single one; empty columns are left out.
+
+    Many attacks that have hardly more than one row each share a table.
+    """
     attacks = list(dict.fromkeys(table["Attack"]))
-    if len(attacks) < 2:
+    if len(attacks) < 2 or (len(attacks) > 2 and len(table) < 2 * len(attacks)):
         return [("", _filled(table))]
     return [(attack, _filled(table[table["Attack"] == attack]).drop(columns="Attack")) for attack in attacks]
 

@@ -138,6 +138,12 @@ def dashes_of(defense_name: str) -> str | tuple[int, Sequence[float]]:
     return _OTHER_DASHES[digest[1] % len(_OTHER_DASHES)]
 
 
+def nth_line(place: int) -> tuple[str, str | tuple[int, Sequence[float]]]:
+    """Colour and line style of number ``place`` of a list whose names have none of their own: the first 56 differ."""
+    colours = (*list(_COLOURS.values())[1:], *_OTHER_COLOURS)
+    return colours[place % len(colours)], _OTHER_DASHES[place // len(colours) % len(_OTHER_DASHES)]
+
+
 def label_of(defense_name: str) -> str:
     """What readers call a defense; the name itself for one that is not of the paper."""
     return _LABELS.get(defense_name, defense_name)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY
 from poisonlab.config.rows import Row
 from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.types import Settings
@@ -17,6 +18,8 @@ from poisonlab.graph.tables import Tables
 from poisonlab.modules import module_name, roots
 from poisonlab.provenance import spec
 
+OF_ALL_ATTACKS = ("speed", "final-accuracy", "perturbations", "poison-curves")
+"""Figures that compare attacks on the accuracy as a whole, in the order of the report."""
 OF_AN_ATTACK = ("examples", "landscape-poison", "landscape-victims", "noise-histogram", "output-std", "learning-curves")
 """Figures of one attack's poisons and victims, in the order of the report."""
 
@@ -40,9 +43,27 @@ class Figures:
         drawn = [(attack, figure) for attack in self.study.drawn_attacks for figure in self.of_attack(attack)]
         return [
             "outcome",
+            *self.of_all_attacks,
             *(f"ablation-{ablation.name}" for ablation in self.study.ablations),
             *(f"{attack.name}/{figure}" for attack, figure in drawn),
         ]
+
+    @property
+    def of_all_attacks(self) -> Sequence[str]:
+        """The figures that compare attacks without a goal; none of fewer than three."""
+        if len(self._compared) < 3:
+            return ()
+        # Trials from elsewhere have no history.
+        return OF_ALL_ATTACKS if self._undefended_histories() else OF_ALL_ATTACKS[:-1]
+
+    @property
+    def _compared(self) -> list[AttackSettings]:
+        row = self._undefended
+        return [] if row is None else [a for a in self.study.attacks if not a.has_goal and row.faces(a.name)]
+
+    @property
+    def _undefended(self) -> Row | None:
+        return next((row for row in self.study.defenses if row.poisoned and not row.apply), None)
 
     def of_attack(self, attack: AttackSettings) -> list[str]:
         """The figures that can be drawn of an attack."""
@@ -161,6 +182,8 @@ class Figures:
         if kind == "outcome":
             table = self.tables.path("tables", "csv")
             return kind, {"results": [table]}, self._told_measures
+        if kind in OF_ALL_ATTACKS and not attack:
+            return self._comparing(kind)
         if kind.startswith("ablation-"):
             name = kind.removeprefix("ablation-")
             table = self.tables.path("ablation", "csv", ablation=name)
@@ -177,6 +200,44 @@ class Figures:
         measured = {"landscape-poison": "landscape", "landscape-victims": "landscape", "output-std": "std"}[kind]
         stage = kind.replace("-", "_")
         return kind, {measured: [f"{self.places.stem(stage).format(attack=attack)}.npz"]}, {}
+
+    def _comparing(self, kind: str) -> tuple[str, Mapping[str, Sequence[str]], dict[str, Any]]:
+        """Likewise, of a figure that compares attacks."""
+        attacks, row = self._compared, self._undefended
+        assert row is not None
+        if kind == "perturbations":
+            sets = {f"poisons.{a.name}": [self.computing.poisons(a.name, self.study.shown_seed(a))] for a in attacks}
+            return kind, sets, {}
+        if kind == "poison-curves":
+            groups = {"groups": _groups(attacks), "low_loss": attacks[0].history_level}
+            return kind, self._undefended_histories(), groups
+        axes = (FIRST_EPOCH, PEAK_ACCURACY) if kind == "speed" else (PEAK_ACCURACY, ACCURACY)
+        told = {
+            "x": axes[0].told(),
+            "y": axes[1].told(),
+            "attacks": [attack.name for attack in attacks],
+            "victim": self.study.victims_of(attacks[0])[0].name,
+            "defense": row.name,
+            "claim": "rises" if kind == "speed" else "does not tell",
+        }
+        return "scatter", {"results": [self.tables.path("tables", "csv")]}, told
+
+    def _undefended_histories(self) -> dict[str, list[str]]:
+        """Metrics of the undefended victims, and of those trained on clean data, which are the same for every
+        attack."""
+        names, row = {attack.name for attack in self._compared}, self._undefended
+        controls = [each.name for each in self.study.defenses if not each.poisoned and not each.apply]
+        found: dict[str, list[str]] = {}
+        control = next((cell.attack for cell in self._trained if cell.defense in controls), None)
+        for cell in self._trained:
+            if cell.attack not in names or row is None or cell.victim != self._shown(cell.attack).victim:
+                continue
+            kind = f"victims.{cell.attack}" if cell.defense == row.name else ""
+            if cell.defense in controls[:1] and cell.attack == control:
+                kind = "control"
+            if kind:
+                found.setdefault(kind, []).append(self.computing.victim(cell, ".metrics.json"))
+        return found if found.keys() - {"control"} else {}
 
     @property
     def _told_measures(self) -> dict[str, Any]:
@@ -220,3 +281,12 @@ class Figures:
             if cell.attack == attack and cell.victim == victim and cell.defense in listed:
                 found.setdefault(f"victims.{cell.defense}", []).append(self.computing.victim(cell, ".metrics.json"))
         return found
+
+
+def _groups(attacks: Sequence[AttackSettings]) -> list[dict[str, Any]]:
+    """The columns of the curves: optimised poisons, and the two families of drawn noise."""
+    titles = {"regions": "regions noise", "low-frequency": "low-frequency noise"}
+    groups: dict[str, list[str]] = {}
+    for attack in attacks:
+        groups.setdefault(titles.get(attack.method, "optimised or imported poisons"), []).append(attack.name)
+    return [{"title": title, "attacks": names} for title, names in groups.items()]

@@ -13,6 +13,10 @@ from poisonlab.graph.tables import Tables
 from poisonlab.provenance import spec
 
 TITLES = {
+    "speed": "Peak accuracy against how fast poisons are learned",
+    "final-accuracy": "Final accuracy against peak accuracy",
+    "perturbations": "What every attack adds to an image",
+    "poison-curves": "How victims of every attack learn",
     "examples": "Poisons and friendly noise",
     "landscape-poison": "Loss around one poison",
     "landscape-victims": "Loss around all poisons",
@@ -67,6 +71,7 @@ class Report:
     def _sections(self, scope: str) -> list[dict[str, Any]]:
         sections = [
             ("Outcome", self._outcome(scope)),
+            ("Attacks compared", [] if scope else self._compared()),
             ("Tables of the paper", self._paper(scope)),
             *((f"Figures: {attack.name}", self._attack(attack.name)) for attack in self._drawn(scope)),
             ("Ablations", self._ablations(scope)),
@@ -80,6 +85,9 @@ class Report:
         own = self._table("Outcome of every defense", "tables", scope)
         time = {"title": "Time", "table": self.tables.path("tables", "time", scope)}
         return [*([] if scope else [self._figure("All defenses at a glance", "outcome")]), own, time]
+
+    def _compared(self) -> list[Block]:
+        return [self._figure(TITLES[figure], figure) for figure in self.figures.of_all_attacks]
 
     def _paper(self, scope: str) -> list[Block]:
         return [self._table(f"Table {n}", "paper_table", scope, number=n) for n in self.tables.numbers]

@@ -64,8 +64,5 @@ def most_effective(matcher: Matcher, images: Tensor, labels: Tensor) -> int:
         labels: (P,) int64.
     """
     inputs = pixels(images)
-    losses = [
-        matcher.loss_and_gradient(inputs[place : place + 1], labels[place : place + 1])[0]
-        for place in range(len(inputs))
-    ]
+    losses = [matcher.loss(inputs[place : place + 1], labels[place : place + 1]) for place in range(len(inputs))]
     return int(torch.stack(losses).argmin())

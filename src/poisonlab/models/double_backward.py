@@ -21,9 +21,14 @@ _SIGNS_OF_FUNC = ("autograd.Function with functorch",)
 _ONCE = once_differentiable(lambda ctx: ctx).__code__
 """Of every derivative that is marked so: torch wraps it."""
 
+_ATTACK = (
+    "replace the layer, set derivative: differences (gradient matching, Sleeper Agent, MetaPoison), or take an attack "
+    "in features (bullseye-polytope, convex-polytope, poison-frogs)"
+)
+
 
 @contextmanager
-def twice_differentiable(network: nn.Module, inputs: Tensor) -> Iterator[None]:
+def twice_differentiable(network: nn.Module, inputs: Tensor, cure: str = _ATTACK) -> Iterator[None]:
     """A block that takes gradients of the network's gradients.
 
     Attention is computed by products of matrices (torch's ``SDPBackend.MATH``): its fused kernels have no second
@@ -32,6 +37,7 @@ def twice_differentiable(network: nn.Module, inputs: Tensor) -> Iterator[None]:
     Args:
         network: what is differentiated.
         inputs: (B, C, H, W), as the network takes them; looked at only if the block fails.
+        cure: what to do about a layer that has no second derivative.
 
     Raises:
         SettingsError: a layer has no second derivative; the layer is named.
@@ -43,22 +49,23 @@ def twice_differentiable(network: nn.Module, inputs: Tensor) -> Iterator[None]:
             signs = next((some for some in (_SIGNS, _SIGNS_OF_FUNC) if any(sign in str(error) for sign in some)), None)
             if signs is None:
                 raise
-            raise SettingsError(_message(network, inputs, signs)) from error
+            raise SettingsError(_message(network, inputs, signs, cure)) from error
 
 
-def check_twice_differentiable(network: nn.Module, inputs: Tensor, output: Tensor) -> None:
+def check_twice_differentiable(network: nn.Module, inputs: Tensor, output: Tensor, cure: str = _ATTACK) -> None:
     """Refuse what torch would differentiate twice without a word, as a constant: ``once_differentiable`` functions.
 
     Args:
         network: what is differentiated.
         inputs: (B, C, H, W), as the network takes them.
         output: what it made of them, with its graph.
+        cure: what to do about such a function.
 
     Raises:
         SettingsError: there is such a function; its layer is named.
     """
     if _differentiable_once(output):
-        raise SettingsError(_message(network, inputs, _SIGNS))
+        raise SettingsError(_message(network, inputs, _SIGNS, cure))
 
 
 def _differentiable_once(output: Any) -> bool:
@@ -76,17 +83,15 @@ def _differentiable_once(output: Any) -> bool:
     return False
 
 
-def _message(network: nn.Module, inputs: Tensor, signs: tuple[str, ...]) -> str:
+def _message(network: nn.Module, inputs: Tensor, signs: tuple[str, ...], cure: str) -> str:
     twice = _by_autograd if signs == _SIGNS else _by_func
     layer = _first_failing(network, inputs, signs, twice) or "a layer of the network"
     if signs == _SIGNS:
-        return (
-            f"{layer} has no second derivative, which gradients of gradients need: replace the layer, or take an "
-            "attack in features (bullseye-polytope, convex-polytope, poison-frogs)"
-        )
+        return f"{layer} has no second derivative, which gradients of gradients need: {cure}"
     return (
         f"{layer} is an autograd.Function that torch.func cannot transform: give it a setup_context, or set "
-        "restarts_at_once: 1 (gradient matching) or selection: random (Sleeper Agent)"
+        "restarts_at_once: 1 (gradient matching), selection: random (Sleeper Agent) or derivative: differences "
+        "(MetaPoison)"
     )
 
 

@@ -23,7 +23,8 @@ KIND = "network"
 def build_network(
     settings: Model, dataset: ImageDataset, *, seed: int, device: torch.device | str = "cpu"
 ) -> Classifier:
-    """A freshly initialised network for the dataset's shape and classes; the seed fixes every weight.
+    """A freshly initialised network for the dataset's shape and classes; the seed fixes every weight, but for those
+    that the architecture takes from the clean training images.
 
     Raises:
         SettingsError: the architecture cannot take images of this size.
@@ -32,6 +33,8 @@ def build_network(
     module = modules.load("models", settings.name)
     options = settings.model_dump(exclude={"name"})
     network: Classifier = module.build(dataset.num_classes, dataset.image_shape, **options)
+    if hasattr(module, "adapt"):
+        module.adapt(network, dataset)
     return network.to(device)
 
 

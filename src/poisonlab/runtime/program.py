@@ -114,12 +114,13 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def add_checkpoint_arguments(arguments: argparse.ArgumentParser) -> None:
-    """Add ``--checkpoint``, ``--checkpoint-seconds`` and ``--code``."""
+    """Add ``--checkpoint``, ``--checkpoint-seconds``, ``--code`` and ``--capture``, of programs that train."""
     arguments.add_argument(
         "--checkpoint", type=Path, required=True, help="where an interrupted run goes on from (.safetensors)"
     )
     arguments.add_argument("--checkpoint-seconds", type=float, default=120.0, help="time between two saves")
     arguments.add_argument("--code", nargs="*", default=[], help="digests of the code, as the workflow passes them")
+    arguments.add_argument("--capture", choices=["auto", "off"], default="auto", help="steps as CUDA graphs on a GPU")
 
 
 def settings(strings: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -79,7 +79,19 @@ class Defense:
     @property
     def repeats(self) -> bool:
         """Whether the network is given the same for an example in every epoch, so that what follows can be kept."""
-        hooks = (Defense.change_batch, Defense.change_inputs)
+        return self._lacks(Defense.change_batch, Defense.change_inputs)
+
+    @property
+    def captured(self) -> bool:
+        """Whether the steps of an epoch may be recorded once and repeated as a CUDA graph (``training.capture``).
+
+        Its hooks then never look at values on the device, and change with nothing in Python but the epoch. By default,
+        whether it has no hook within a step.
+        """
+        within = Defense.change_batch, Defense.change_inputs, Defense.loss, Defense.change_gradients
+        return self._lacks(*within, Defense.draw_batches, Defense.attached)
+
+    def _lacks(self, *hooks: Callable[..., object]) -> bool:
         return all(getattr(type(self), hook.__name__) is hook for hook in hooks)
 
     def schedule(self, recipe: Recipe) -> Recipe:

@@ -23,6 +23,7 @@ def job_checkpoint(args: argparse.Namespace, inputs: Sequence[Path] = ()) -> Che
         f"torch={torch.__version__}",
         f"threads={args.threads}",
         f"device={device}",
+        *([f"capture={args.capture}"] if device == "cuda" else []),
         *(file_digest(path) for path in inputs),
     ]
     fingerprint = hashlib.sha256("\n".join(facts).encode()).hexdigest()

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, cast
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from poisonlab.config.recipe import Recipe
-from poisonlab.data.augmentation import augment
+from poisonlab.data.augmentation import alternating_flips, augment
 from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.errors import DivergedError, PoisonlabError, SettingsError
@@ -23,6 +24,7 @@ from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
 from poisonlab.models.classifier import logits as logits_of
 from poisonlab.models.outputs import outputs_of
 from poisonlab.randomness import generator, stream_seed
+from poisonlab.training.capture import Capture, can_capture
 from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.defense import Batch, Defense, EpochEnd, EpochRecord
 from poisonlab.training.schedule import learning_rate
@@ -60,6 +62,7 @@ def train(
     observe: Observe | None = None,
     until: int | None = None,
     checkpoint: Checkpoint | None = None,
+    capture: bool = False,
     progress: bool = False,
 ) -> Trained:
     """Train ``model`` in place.
@@ -81,6 +84,9 @@ def train(
             earlier epoch are kept.
         until: stop after this many epochs of the recipe's schedule, with the weights as they are then.
         checkpoint: where to save and resume.
+        capture: on a GPU, repeat the steps of each epoch as a CUDA graph, with the same outcome within rounding. It
+            needs a network that neither looks at values nor draws random numbers outside torch. A defense that does is
+            trained step by step.
         progress: show a progress bar.
 
     Raises:
@@ -104,6 +110,7 @@ def train(
         model.to(memory_format=torch.channels_last)
     batches = f"training on batches of {min(recipe.batch_size, len(data))} images of {shape_of(data.images)}"
     optimizer = sgd_of(model, recipe)
+    steps = Capture(capture and can_capture(device) and all(defense.captured for defense in defenses))
     last = recipe.epochs if until is None else until
     history: list[EpochRecord] = []
     best = _Best()
@@ -111,6 +118,10 @@ def train(
         history, data, best = _restore(saved, model, optimizer, full)
     forward: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore[assignment]
     features = _fixed_features(model, normalize, full, recipe, defenses)
+    mirrored = None
+    if recipe.augmentation.flip == "alternating":
+        mirrored = alternating_flips(int(full.rows.max()) + 1, seed).to(device)
+    training = _Training(forward, normalize, recipe, optimizer, seed, defenses, features, mirrored, steps)
     observed: dict[str, float] = {}
     with ExitStack() as stack:
         for defense in defenses:
@@ -118,7 +129,7 @@ def train(
         bar = stack.enter_context(tqdm(total=last, initial=len(history), unit="epoch", disable=not progress))
         for epoch in range(len(history), last):
             with memory_for(batches, "lower the recipe's batch_size"):
-                loss = _train_epoch(forward, normalize, data, recipe, optimizer, seed, defenses, epoch, features)
+                loss = training.epoch(epoch, data)
             record: EpochRecord = {
                 "epoch": epoch,
                 "lr": _rate(recipe, defenses, epoch),
@@ -185,60 +196,99 @@ def _validated(model: nn.Module, normalize: Normalize, validation: TrainingSet) 
     }
 
 
-def _train_epoch(
-    model: nn.Module,
-    normalize: Normalize,
-    data: TrainingSet,
-    recipe: Recipe,
-    optimizer: Sgd,
-    seed: int,
-    defenses: Sequence[Defense],
-    epoch: int,
-    features: Tensor | None,
-) -> float:
-    """One pass over the data, or over its ``features`` by row if they are fixed; returns the mean loss over its
-    examples."""
-    device = data.labels.device
-    model.train()
-    augmentation = generator(device, seed, "augment", epoch)
-    streams = [generator(device, seed, "defense", place, epoch) for place in range(len(defenses))]
-    torch.manual_seed(stream_seed(seed, "dropout", epoch))
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    total = torch.zeros((), device=device, dtype=torch.float64)
-    losses: list[Tensor] = []
-    batches = _batches(len(data), recipe, defenses, seed, epoch, device)
-    for number, chosen in enumerate(batches):
-        optimizer.rate = _rate(recipe, defenses, epoch + number / len(batches))
-        labels, rows = data.labels[chosen], data.rows[chosen]
-        if features is not None:
-            logits = cast(Classifier, model).head(features[rows])
-        else:
-            images = pixels(data.images[chosen])
-            for defense, stream in zip(defenses, streams, strict=True):
-                images = defense.change_batch(Batch(images, labels, rows, epoch, stream, model, normalize))
-            inputs = augment(normalize(images), recipe.augmentation, augmentation, normalize.black)
-            for defense, stream in zip(defenses, streams, strict=True):
-                inputs, labels = defense.change_inputs(Batch(inputs, labels, rows, epoch, stream, model, normalize))
-            if recipe.channels_last:
-                inputs = inputs.contiguous(memory_format=torch.channels_last)
-            logits = _forward(model, inputs, recipe)
-        loss = _loss(logits, labels, defenses, epoch)
-        optimizer.zero_grad()
+class _Epoch(NamedTuple):
+    """What the steps of one epoch share.
+
+    Attributes:
+        number: 0-based.
+        data: what is trained on, on the device.
+        augmentation: the random stream of the augmentation, on the device.
+        streams: one of each defense's own.
+    """
+
+    number: int
+    data: TrainingSet
+    augmentation: torch.Generator
+    streams: Sequence[torch.Generator]
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What all steps of a training share.
+
+    Attributes:
+        features: (R, D) by row, of a network whose features are fixed; else None.
+        mirrored: (R,) bool by row, as ``alternating_flips`` draws them; else None.
+    """
+
+    model: nn.Module
+    normalize: Normalize
+    recipe: Recipe
+    optimizer: Sgd
+    seed: int
+    defenses: Sequence[Defense]
+    features: Tensor | None
+    mirrored: Tensor | None
+    capture: Capture
+
+    def epoch(self, number: int, data: TrainingSet) -> float:
+        """One pass over the data; returns the mean loss over its examples."""
+        device, recipe, seed = data.labels.device, self.recipe, self.seed
+        self.model.train()
+        augmentation = generator(device, seed, "augment", number)
+        streams = [generator(device, seed, "defense", place, number) for place in range(len(self.defenses))]
+        torch.manual_seed(stream_seed(seed, "dropout", number))
+        epoch = _Epoch(number, data, augmentation, streams)
+        step = self.capture.steps(partial(self._step, epoch), recipe.batch_size, [augmentation, *streams])
+        batches = _batches(len(data), recipe, self.defenses, seed, number, device)
+        losses = torch.zeros(len(batches), device=device)
+        total = torch.zeros((), device=device, dtype=torch.float64)
+        for place, chosen in enumerate(batches):
+            self.optimizer.rate = _rate(recipe, self.defenses, number + place / len(batches))
+            losses[place] = loss = step(chosen)
+            total += loss * len(chosen)
+            if not _is_finite_so_far(total, place):
+                raise _diverged(losses[: place + 1], number)
+        mean = total.item() / max(1, sum(map(len, batches)))
+        if not math.isfinite(mean):
+            raise _diverged(losses, number)
+        # The last step may ruin what no loss tells of any more: such a network would give every image the same label.
+        if not all(bool(tensor.isfinite().all()) for tensor in self.model.state_dict().values()):
+            raise DivergedError("a weight is not finite", number, len(batches) - 1)
+        return mean
+
+    def _step(self, epoch: _Epoch, chosen: Tensor) -> Tensor:
+        """Learn from the examples at positions (B,) int64; returns the loss, a scalar.
+
+        It may be recorded and repeated (``training.capture``), so nothing in it looks at a value on the device.
+        """
+        logits, labels = self._outputs(epoch, chosen)
+        loss = _loss(logits, labels, self.recipe, self.defenses, epoch.number)
+        self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        for defense, stream in zip(defenses, streams, strict=True):
-            defense.change_gradients(parameters, recipe, stream)
-        optimizer.step()
-        losses.append(loss.detach())
-        total += losses[-1] * len(chosen)
-        if not _is_finite_so_far(total, number):
-            raise _diverged(losses, epoch)
-    mean = total.item() / max(1, sum(map(len, batches)))
-    if not math.isfinite(mean):
-        raise _diverged(losses, epoch)
-    # The last step may ruin what no loss tells of any more: such a network would give every image the same label.
-    if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
-        raise DivergedError("a weight is not finite", epoch, len(batches) - 1)
-    return mean
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        for defense, stream in zip(self.defenses, epoch.streams, strict=True):
+            defense.change_gradients(parameters, self.recipe, stream)
+        self.optimizer.step()
+        return loss.detach()
+
+    def _outputs(self, epoch: _Epoch, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (M, K), and the labels to learn from."""
+        number, data, augmentation, streams = epoch
+        model, normalize, recipe = self.model, self.normalize, self.recipe
+        labels, rows = data.labels[chosen], data.rows[chosen]
+        if self.features is not None:
+            return cast(Classifier, model).head(self.features[rows]), labels
+        images = pixels(data.images[chosen])
+        for defense, stream in zip(self.defenses, streams, strict=True):
+            images = defense.change_batch(Batch(images, labels, rows, number, stream, model, normalize))
+        flips = None if self.mirrored is None else self.mirrored[rows] ^ bool(number % 2)
+        inputs = augment(normalize(images), recipe.augmentation, augmentation, normalize.black, flips)
+        for defense, stream in zip(self.defenses, streams, strict=True):
+            inputs, labels = defense.change_inputs(Batch(inputs, labels, rows, number, stream, model, normalize))
+        if recipe.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return _forward(model, inputs, recipe), labels
 
 
 def _batches(
@@ -296,9 +346,9 @@ def _is_finite_so_far(total: Tensor, number: int) -> bool:
     return (total.device.type != "cpu" and number % 50 != 49) or math.isfinite(total.item())
 
 
-def _diverged(losses: Sequence[Tensor], epoch: int) -> DivergedError:
-    """The error about the first loss of an epoch that is not finite."""
-    values = torch.stack(list(losses)).tolist()
+def _diverged(losses: Tensor, epoch: int) -> DivergedError:
+    """The error about the first loss of an epoch, of (steps,), that is not finite."""
+    values = losses.tolist()
     number = next((place for place, value in enumerate(values) if not math.isfinite(value)), len(values) - 1)
     return DivergedError(f"the loss is {values[number]}", epoch, number)
 
@@ -318,13 +368,13 @@ def _forward(model: nn.Module, inputs: Tensor, recipe: Recipe) -> Tensor:
         ) from error
 
 
-def _loss(logits: Tensor, labels: Tensor, defenses: Sequence[Defense], epoch: int) -> Tensor:
+def _loss(logits: Tensor, labels: Tensor, recipe: Recipe, defenses: Sequence[Defense], epoch: int) -> Tensor:
     if len(labels) == 0:  # a batch that a defense draws may be empty; it has a gradient, of 0
         return logits.sum()
     for defense in defenses:
         if (loss := defense.loss(logits, labels, epoch)) is not None:
             return loss
-    return F.cross_entropy(logits, labels)
+    return F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
 
 
 def _save(

@@ -39,20 +39,39 @@ def goal_outcome(model: nn.Module, normalize: Normalize, goal: Goal, rejects: Re
     return outcome
 
 
-def history_outcome(history: Sequence[Mapping[str, float]], low_loss: float) -> dict[str, float]:
+CLEAN_VALIDATION = "clean_validation_accuracy"
+"""In a victim's history: the accuracy on the originals of a poisoned validation set."""
+
+
+def history_outcome(
+    history: Sequence[Mapping[str, float]], low_loss: float, *, poisoned_validation: bool = False
+) -> dict[str, float]:
     """The outcome of an attack without a goal, from a victim's epochs.
 
     Args:
-        history: one record per epoch: ``train_loss``, and ``accuracy`` on the test images where it was measured.
+        history: one record per epoch: ``train_loss``; ``accuracy`` on the test images where it was measured; of a
+            training with a validation set ``validation_accuracy``, and ``CLEAN_VALIDATION`` if that set holds poisons.
         low_loss: the level of the training loss that ``first_epoch`` waits for.
+        poisoned_validation: whether the validation set holds poisons.
 
     Returns:
-        ``peak_accuracy``: the highest accuracy; ``first_epoch``: epochs until the mean training loss of one of them is
-        below ``low_loss`` (1 is the first), absent if none is.
+        ``peak_accuracy``: the highest accuracy, and ``peak_epoch``, the first epoch that reached it (from 1).
+        ``first_epoch``: epochs until the mean training loss of one of them is below ``low_loss`` (1 is the first),
+        absent if none is. ``stopped_clean`` and ``stopped_poisoned``: the accuracy of the epoch, of those where it was
+        measured, that does best on a clean and on a poisoned validation set (the first among equals); absent without
+        such a set.
     """
-    outcome = {}
-    if measured := [record["accuracy"] for record in history if "accuracy" in record]:
-        outcome["peak_accuracy"] = max(measured)
+    outcome: dict[str, float] = {}
+    measured = [(number, record) for number, record in enumerate(history, 1) if "accuracy" in record]
+    if measured:
+        # max takes the first among equals.
+        number, record = max(measured, key=lambda each: each[1]["accuracy"])
+        outcome |= {"peak_accuracy": record["accuracy"], "peak_epoch": float(number)}
+        watched = {"stopped_clean": CLEAN_VALIDATION if poisoned_validation else "validation_accuracy"}
+        watched |= {"stopped_poisoned": "validation_accuracy"} if poisoned_validation else {}
+        for name, key in watched.items():
+            if all(key in record for _, record in measured):
+                outcome[name] = max(measured, key=lambda each: each[1][key])[1]["accuracy"]
     below = [number for number, record in enumerate(history, 1) if record["train_loss"] < low_loss]
     if below:
         outcome["first_epoch"] = float(below[0])

@@ -13,6 +13,9 @@ from poisonlab.config.measures import (
     ADVERSARIAL_CONFIDENCE,
     FIRST_EPOCH,
     PEAK_ACCURACY,
+    PEAK_EPOCH,
+    STOPPED_CLEAN,
+    STOPPED_POISONED,
     SUCCESS,
     SUCCESS_RATE,
     UNTRIGGERED_SUCCESS,
@@ -24,6 +27,7 @@ from poisonlab.config.types import (
     Fraction,
     InputPath,
     Name,
+    PositiveFloat,
     PositiveLevels,
     Settings,
     below_one_level,
@@ -48,7 +52,7 @@ TARGETED = (SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)
 """Measures of an attack on one target."""
 BACKDOOR = (SUCCESS_RATE, UNTRIGGERED_SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)
 """Measures of an attack on many images, most often with a trigger."""
-UNTARGETED = (PEAK_ACCURACY, FIRST_EPOCH, ACCURACY)
+UNTARGETED = (PEAK_ACCURACY, FIRST_EPOCH, PEAK_EPOCH, STOPPED_CLEAN, STOPPED_POISONED, ACCURACY)
 """Measures of an attack without a goal, on the accuracy as a whole."""
 LOW_LOSS = 0.5
 """The level of the training loss in "Poisons that are learned faster are more effective" (Sandoval-Segura et al.
@@ -173,6 +177,25 @@ class TargetedAttack(CraftedAttack):
     def files(self, seed: int) -> Sequence[Path]:
         """The setup file, if one is given."""
         return () if self.setup is None else (existing(self.setup, f"attack {self.name!r}: setup"),)
+
+
+class AvailabilityAttack(Attack):
+    """An attack on the accuracy as a whole, which may poison every image."""
+
+    budget: Fraction = 1.0
+    """Poisons as a fraction of the images that the victim is trained on, drawn from all classes alike."""
+    low_loss: PositiveFloat = LOW_LOSS
+    """Level of the training loss that ``first_epoch`` waits for."""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Peak accuracy, how fast the poisons are learned, and the accuracy at the end."""
+        return UNTARGETED
+
+    @property
+    def history_level(self) -> float | None:
+        """``low_loss``."""
+        return self.low_loss
 
 
 def existing(path: str, what: str) -> Path:

@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from poisonlab.config.attacks.attack import CraftedAttack
 from poisonlab.config.defenses.random_noise import RandomNoise
-from poisonlab.config.types import LATER, Name, PositiveFloat, PositiveInt, Settings
+from poisonlab.config.types import LATER, Name, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 
 
 class Adaptation(Settings):
@@ -47,5 +47,14 @@ class MatchingAttack(CraftedAttack):
     ``target_criterion`` for both. Poisons that a surrogate gives their label have no margin, and do not move."""
     crafting_precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the network's forward and backward passes while crafting."""
+    derivative: Annotated[Literal["exact", "differences"], LATER] = "exact"
+    """How the matching loss is differentiated: ``exact``, by differentiating twice, as published; or by central
+    ``differences`` of ordinary gradients at moved weights, which is faster, takes a fraction of the memory and needs no
+    second derivative of any layer. By differences, restarts at once are computed one after the other."""
+    difference: Annotated[PositiveFloat, LATER] = 0.03
+    """By differences, the step to each side as a share of the weights' norm."""
+    sharpness: Annotated[NonNegativeFloat, LATER] = 0.0
+    """Match the gradient at the worst weights within this distance, where the attacker's loss is largest to first order
+    (Sharpness-Aware Data Poisoning Attack, He et al. 2024, which takes 0.05); 0: at the surrogate's own weights."""
     adaptation: Adaptation | None = None
     """Knowledge of the defense; none if not given."""

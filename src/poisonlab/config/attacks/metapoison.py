@@ -7,20 +7,36 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from poisonlab.config.attacks.attack import TargetedAttack
-from poisonlab.config.types import NonNegativeFloat, PositiveFloat, PositiveInt, PositiveLevels, Settings, WholeLevel
+from poisonlab.config.types import (
+    LATER,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    PositiveLevels,
+    Settings,
+    WholeLevel,
+)
 
 
 class Recolor(Settings):
     """A smooth change of colours, the same for all pixels of one colour (ReColorAdv, Laidlaw and Feizi 2019)."""
 
     bound: PositiveFloat = 0.04
-    """Bound on the change of each CIELUV coordinate, scaled to [0, 1]."""
+    """Bound on the change of each coordinate of the colour space, scaled to [0, 1]: CIELUV, or YUV where the attack's
+    ``convention`` is ``released``."""
     grid: Annotated[int, Field(ge=2, le=32)] = 10
     """Points along each axis of the grid of colours."""
     smoothness: NonNegativeFloat = 1.0
-    """Weight of the penalty on differences between neighbouring colours."""
+    """Weight of the penalty on differences between neighbouring colours, which each unrolling adds to its outer loss:
+    their mean length, summed over the poisons of its batch. ``convention: released``: the mean of squared slopes, over
+    all poisons."""
     lr: PositiveFloat = 0.02
-    """Step of Adam on the grid, in the units of ``bound``."""
+    """Step of Adam on the grid, in the units of ``bound``. The release: 200, so that the first step reaches it."""
+
+    @property
+    def points(self) -> tuple[int, int, int]:
+        """Of the grid, along L, u and v."""
+        return (self.grid,) * 3
 
 
 class MetaPoison(TargetedAttack):
@@ -40,8 +56,9 @@ class MetaPoison(TargetedAttack):
     batch_size: PositiveInt = 125
     """Images per unrolled step, poisons among them."""
     poisons_per_batch: PositiveInt | None = None
-    """Poisons in an unrolled batch; their share of the training set (at least one) if not given, as in training. Clean
-    images fill the batch so that the adversarial class has its share of it, as far as the poisons leave room."""
+    """Poisons in an unrolled batch; as many as an epoch of training deals to it if not given, and batches without any
+    are not unrolled. Clean images fill the batch so that the adversarial class has its share of it, as far as the
+    poisons leave room."""
     sweep: Literal["epoch", "batch"] = "epoch"
     """``epoch``: a crafting step unrolls from every batch of the poisons in every surrogate (the paper); ``batch``:
     from one."""
@@ -62,6 +79,18 @@ class MetaPoison(TargetedAttack):
     """The perturbation starts uniform in [-init, init] levels, cut at the bound."""
     crafting_precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the networks' forward and backward passes while crafting."""
+    derivative: Annotated[Literal["exact", "differences"], LATER] = "exact"
+    """How the gradient goes back through the unrolled steps: through their own gradients (``exact``), or by central
+    differences of gradients at moved weights, which need no second derivative and cost half."""
+    difference: Annotated[PositiveFloat, LATER] = 0.03
+    """Step of the differences to each side, as a share of the weights' norm."""
+    convention: Annotated[Literal["ours", "released"], LATER] = "ours"
+    """``released``: as MetaPoison's code. Later unrolled batches hold the poisons as well, as constants; the target is
+    judged inside the next batch, by its statistics; zero is one of the logits that the margin compares; the unrolled
+    rate follows the surrogate's; surrogates start anew after ``first_epoch`` + ``ensemble`` x ``stagger`` epochs; the
+    perturbation starts uniform in +-``eps``, whatever ``init`` is; ``recolor`` works in YUV. Unless
+    ``poisons_per_batch`` or ``clean_batches`` is given, unrollings also begin at the batches of the surrogate's own
+    epoch, and their clean images are that epoch's."""
     recolor: Recolor | None = None
     """Change colours as well, before the additive perturbation; its effect counts towards no bound of ``eps``."""
 

@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from poisonlab.config.attacks.attack import LOW_LOSS, UNTARGETED, Attack
-from poisonlab.config.measures import Measure
-from poisonlab.config.types import Fraction, PositiveFloat, from_text
+from poisonlab.config.attacks.attack import AvailabilityAttack
+from poisonlab.config.types import LATER, from_text
 
 
 def grid_of(regions: int) -> tuple[int, int]:
@@ -32,32 +31,21 @@ def _check_grid(regions: int) -> int:
     return regions
 
 
-class Regions(Attack):
+class Regions(AvailabilityAttack):
     """Class-wise noise of patches of random colours, which is learned before the images are: an attack on the accuracy
     as a whole (Sandoval-Segura et al. 2022, "Poisons that are learned faster are more effective")."""
 
     method: Literal["regions"] = "regions"
     regions: Annotated[int, Field(ge=1, le=1 << 20), AfterValidator(_check_grid)] = 16
     """Patches of the noise: a square number or twice one that tiles the image. RN has one per pixel, 1024 in all."""
-    budget: Fraction = 1.0
-    """Poisons as a fraction of the images that the victim is trained on, drawn from all classes alike."""
     eps: Annotated[int, Field(ge=1, le=255), BeforeValidator(from_text)] = 8
     """Every channel of a patch changes by so many whole levels of 1/255."""
     signs: Literal["both", "plus"] = "both"
     """``both``: each channel of a patch changes by -eps or +eps (the paper); ``plus``: by 0 or +eps (the authors' code
     of RN)."""
-    low_loss: PositiveFloat = LOW_LOSS
-    """Level of the training loss that ``first_epoch`` waits for."""
-
-    @property
-    def measures(self) -> tuple[Measure, ...]:
-        """Peak accuracy, how fast the poisons are learned, and the accuracy at the end."""
-        return UNTARGETED
-
-    @property
-    def history_level(self) -> float | None:
-        """``low_loss``."""
-        return self.low_loss
+    patch_shape: Annotated[Literal["wide", "tall"], LATER] = "wide"
+    """Patches of twice a square number, for which the paper gives no shape: twice as wide as high (R2 has 16 x 32
+    pixels, R128 2 x 4, height x width), or as high as wide."""
 
     @property
     def bound(self) -> float | None:

@@ -1,0 +1,1 @@
+"""The sections of ``benchmarks/gpu_check.py``, how each is run, and the record of them."""

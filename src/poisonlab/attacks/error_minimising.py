@@ -1,0 +1,237 @@
+"""Error-minimising poisons, or unlearnable examples (Huang et al. 2021; Sandoval-Segura et al. 2022, section 3.2).
+
+Noise and network minimise the same loss by turns, until the network errs on almost no poison:
+
+    min over theta   min over |delta| <= eps   mean_i L(f(x_i + delta_i; theta), y_i)
+
+In each round the network takes a few steps of SGD on the poisons as they are, in train mode. Then every image's noise
+takes steps against the sign of its gradient, with the network in eval mode; class-wise noise becomes the mean over its
+class's images of each batch. The poisons leave a network that is trained on them nothing to learn from the images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.attacks.attacker import Attacker
+from poisonlab.attacks.shipping import ship
+from poisonlab.attacks.whole_set import poisoned_rows, with_class_noise
+from poisonlab.config.attacks.error_minimising import ErrorMinimising as Settings
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.training_set import pixels
+from poisonlab.errors import PoisonlabError
+from poisonlab.models.chunks import memory_for, shape_of
+from poisonlab.randomness import generator, stream_seed
+from poisonlab.training.sgd import sgd_of
+
+
+def craft(
+    dataset: ImageDataset, attacker: Attacker, settings: Settings, *, seed: int, progress: bool = False
+) -> PoisonSet:
+    """Make the noise of every image that ``seed`` draws, or of all if the budget is 1, or of their classes.
+
+    Args:
+        dataset: clean data.
+        attacker: ``fresh`` builds the network, and the recipe has its optimiser, batch size and precision.
+        settings: noise, steps, bound, budget.
+        seed: of the poisoned rows, the network, its batches, and of the subset that class-wise noise is made on.
+        progress: show rounds and the training error.
+
+    Returns:
+        Poisons without a goal, with the labels they had. ``diagnostics["errors"]`` is (rounds,) float64, the share of
+        the poisons that the network gets wrong after each round.
+
+    Raises:
+        PoisonlabError: the error does not fall to ``stop_error`` in ``rounds``, or the loss is not finite.
+        TooLittleMemoryError: memory does not suffice for a batch.
+    """
+    rows = poisoned_rows(dataset, attacker, settings.budget, seed, "error-minimising")
+    class_wise = settings.noise == "class-wise"
+    used = _subset(dataset.train_labels, rows, settings.subset, seed) if class_wise else rows
+    making = _Making(dataset, used, attacker, settings, seed)
+    errors = making.run(progress)
+    noise = making.noise.cpu() * 255
+    if settings.application == "drop_negative":
+        noise = noise.clamp(min=0)
+    if class_wise:
+        poisons = with_class_noise(dataset, rows, noise.round().to(torch.int16), settings.eps)
+        poisons.diagnostics["errors"] = errors
+        return poisons
+    bases = dataset.train_images[rows]
+    parts = zip(torch.split(bases, 1000), torch.split(noise, 1000), strict=True)
+    images = torch.cat([ship(some, change, settings.eps, "uint8") for some, change in parts])
+    return PoisonSet(rows, images, dataset.train_labels[rows], bases, diagnostics={"errors": errors})
+
+
+def descend(
+    logits_of: Callable[[Tensor], Tensor],
+    clean: Tensor,
+    noise: Tensor,
+    labels: Tensor,
+    settings: Settings,
+) -> Tensor:
+    """The noise after its steps against the sign of the gradient of the cross-entropy.
+
+    Args:
+        logits_of: images (B, C, H, W) in [0, 1] to logits (B, K).
+        clean: (B, C, H, W) in [0, 1].
+        noise: (B, C, H, W), in units of the [0, 1] range.
+        labels: (B,) int64.
+        settings: steps and bound.
+
+    Returns:
+        (B, C, H, W): within the bound, and such that the images stay in [0, 1].
+    """
+    bound = settings.eps / 255
+    for _ in range(settings.steps_each):
+        poisons = (clean + noise).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(logits_of(poisons), labels, reduction="sum"), [poisons])
+        moved = noise - settings.step / 255 * gradient.sign()
+        noise = (clean + moved.clamp(-bound, bound)).clamp(0, 1) - clean
+    return noise
+
+
+def _subset(labels: Tensor, rows: Tensor, share: float, seed: int) -> Tensor:
+    """(S,) int64 sorted: ``share`` of the ``rows`` of every class, at least one."""
+    chosen = []
+    for label in torch.unique(labels[rows]):
+        own = rows[labels[rows] == label]
+        stream = generator("cpu", seed, "error-minimising", "subset", int(label))
+        chosen.append(own[torch.randperm(len(own), generator=stream)[: max(1, round(share * len(own)))]])
+    return torch.cat(chosen).sort().values
+
+
+class _Making:
+    """Network and noise on their way.
+
+    Attributes:
+        images, labels: (P, C, H, W) uint8 and (P,) int64, on the device.
+        noise: (P, C, H, W) of each image, or (K, C, H, W) of each class, in units of the [0, 1] range.
+    """
+
+    def __init__(self, dataset: ImageDataset, rows: Tensor, attacker: Attacker, settings: Settings, seed: int) -> None:
+        self.attacker, self.settings, self.seed = attacker, settings, seed
+        self.class_wise = settings.noise == "class-wise"
+        device, kind = attacker.device, attacker.normalize.mean.dtype
+        self.images, self.labels = dataset.train_images[rows].to(device), dataset.train_labels[rows].to(device)
+        count = dataset.num_classes if self.class_wise else len(rows)
+        self.noise = torch.zeros(count, *dataset.image_shape, device=device, dtype=kind)
+        self.model = attacker.network(stream_seed(seed, "error-minimising", "network"))
+        self.optimizer = sgd_of(self.model, attacker.recipe)
+        self.optimizer.rate = attacker.recipe.lr
+        self.errors: list[float] = []
+
+    def run(self, progress: bool) -> Tensor:
+        """Rounds until the network errs on few enough; their errors, (rounds,)."""
+        checkpoint, first, inner, trained = self.attacker.checkpoint, 0, 0, False
+        if checkpoint is not None and (saved := checkpoint.load()) is not None:
+            first, inner = self._restore(*saved)
+            trained = True
+        most = self.settings.rounds
+        bar = tqdm(range(first, most), initial=first, total=most, unit="round", disable=not progress)
+        for number in bar:
+            if not trained:
+                self._train(number)
+            parts = self._parts(number)
+            for place in range(inner, len(parts)):
+                if checkpoint is not None and checkpoint.due():
+                    checkpoint.save(*self._state(number, place))
+                self._move(parts[place])
+            inner, trained = 0, False
+            self.errors.append(self._error())
+            bar.set_postfix(error=f"{self.errors[-1]:.3f}")
+            if self.errors[-1] <= self.settings.stop_error:
+                return torch.tensor(self.errors, dtype=torch.float64)
+        raise PoisonlabError(
+            f"after {most} rounds of error-minimising noise the network still errs on {100 * self.errors[-1]:.3g} % of "
+            f"the poisons, more than stop_error {self.settings.stop_error:g}: raise rounds, stop_error or eps"
+        )
+
+    def _state(self, number: int, place: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything before the batch ``place`` of the noise in round ``number``."""
+        tensors = {"noise": self.noise} | {f"model.{name}": each for name, each in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            if parameter in self.optimizer.momenta:
+                tensors[f"momentum.{name}"] = self.optimizer.momenta[parameter]
+        return tensors, {"round": number, "place": place, "errors": self.errors}
+
+    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tuple[int, int]:
+        """Put everything back as ``_state`` found it; returns round and batch."""
+        self.noise.copy_(tensors["noise"])
+        self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
+        for name, parameter in self.model.named_parameters():
+            if (momentum := tensors.get(f"momentum.{name}")) is not None:
+                self.optimizer.momenta[parameter] = torch.empty_like(parameter).copy_(momentum).detach()
+        self.errors = list(facts["errors"])
+        return int(facts["round"]), int(facts["place"])
+
+    def _train(self, number: int) -> None:
+        """The network's batches of a round: it goes on through shuffled passes, without a smaller last batch."""
+        size = min(self.attacker.recipe.batch_size, len(self.labels))
+        each = len(self.labels) // size
+        self.model.train()
+        for step in range(number * self.settings.batches, (number + 1) * self.settings.batches):
+            stream = generator("cpu", self.seed, "error-minimising", "order", step // each)
+            order = torch.randperm(len(self.labels), generator=stream)
+            chosen = order[step % each * size :][:size].to(self.labels.device)
+            torch.manual_seed(stream_seed(self.seed, "error-minimising", "dropout", step))
+            with memory_for(f"batches of {size} images of {shape_of(self.images)}", "lower the recipe's batch_size"):
+                loss = F.cross_entropy(self._logits(self._poisons(chosen)), self.labels[chosen])
+                self.optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+            if not math.isfinite(loss.item()):
+                raise PoisonlabError(f"the loss of the network is {loss.item()} in round {number}: lower its lr")
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+            self.optimizer.step()
+        self.model.eval()
+
+    def _parts(self, number: int) -> list[Tensor]:
+        """Positions of the batches whose noise moves in turn; shuffled where they share it."""
+        order = torch.arange(len(self.labels))
+        if self.class_wise:
+            stream = generator("cpu", self.seed, "error-minimising", "parts", number)
+            order = torch.randperm(len(order), generator=stream)
+        return list(torch.split(order.to(self.labels.device), self.settings.batch_size))
+
+    def _move(self, chosen: Tensor) -> None:
+        self.model.eval()
+        labels, clean = self.labels[chosen], self._clean(chosen)
+        with memory_for(f"{len(chosen)} poisons of {shape_of(self.images)} at once", "lower the attack's batch_size"):
+            moved = descend(self._logits, clean, self._noise(chosen), labels, self.settings)
+        if not self.class_wise:
+            self.noise[chosen] = moved
+            return
+        bound = self.settings.eps / 255
+        for label in torch.unique(labels).tolist():
+            self.noise[label] = moved[labels == label].mean(0).clamp(-bound, bound)
+
+    @torch.no_grad()
+    def _error(self) -> float:
+        """The share of the poisons that the network gets wrong, in eval mode."""
+        wrong = 0
+        for chosen in torch.split(torch.arange(len(self.labels), device=self.labels.device), self.settings.batch_size):
+            wrong += int((self._logits(self._poisons(chosen)).argmax(1) != self.labels[chosen]).sum())
+        return wrong / len(self.labels)
+
+    def _clean(self, chosen: Tensor) -> Tensor:
+        return pixels(self.images[chosen]).to(self.noise.dtype)
+
+    def _noise(self, chosen: Tensor) -> Tensor:
+        return self.noise[self.labels[chosen] if self.class_wise else chosen]
+
+    def _poisons(self, chosen: Tensor) -> Tensor:
+        return (self._clean(chosen) + self._noise(chosen)).clamp(0, 1)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        reduced = self.attacker.recipe.precision == "bfloat16"
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=reduced):
+            logits: Tensor = self.model(self.attacker.normalize(images))
+        return logits.to(self.noise.dtype)

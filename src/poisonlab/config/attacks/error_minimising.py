@@ -1,0 +1,59 @@
+"""Settings of error-minimising poisons."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from poisonlab.config.attacks.attack import AvailabilityAttack
+from poisonlab.config.types import Fraction, Name, PositiveFloat, PositiveInt, PositiveLevels, WholeLevel
+
+
+class ErrorMinimising(AvailabilityAttack):
+    """Noise that leaves a network nothing to learn from the images, made along with the training of a network on it
+    (Huang et al. 2021, "Unlearnable Examples"; SU and CU of Sandoval-Segura et al. 2022)."""
+
+    method: Literal["error-minimising"] = "error-minimising"
+    surrogate: Name
+    """Name of an entry of ``surrogates``: the architecture, and the recipe of the training along. Its highest rate is
+    kept throughout; epochs, schedule and augmentation are not used. Huang et al. train with ``lr: 0.1, momentum: 0.9,
+    nesterov: false, weight_decay: 5e-4, batch_size: 512``."""
+    noise: Literal["sample-wise", "class-wise"] = "sample-wise"
+    """A perturbation of each image (SU), or of each class (CU)."""
+    eps: WholeLevel = 8.0
+    """Bound on every pixel's change, in levels of 1/255."""
+    step: PositiveLevels = 0.8
+    """Length of a step of the noise, in levels."""
+    steps: PositiveInt | None = None
+    """Steps of each image's noise in a round; 20 sample-wise and 1 class-wise if not given."""
+    batches: PositiveInt = 10
+    """Batches that the network is trained on in a round, before the noise goes on."""
+    stop_error: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """The attack is done once the network errs on no more than this share of the poisons."""
+    rounds: PositiveInt = 200
+    """At most so many rounds; the attack fails if ``stop_error`` is not reached by then."""
+    subset: Fraction = 0.2
+    """Share of every class that class-wise noise is made on."""
+    clip_norm: PositiveFloat = 5.0
+    """The gradient of the network's weights is cut to this length."""
+    application: Literal["signed", "drop_negative"] = "signed"
+    """``signed``: the noise is added as it is; ``drop_negative``: only where it brightens, as the released loader does
+    by accident."""
+    batch_size: PositiveInt = 512
+    """Images at once in the steps of the noise, which bounds the memory."""
+
+    @property
+    def steps_each(self) -> int:
+        """``steps`` or its default."""
+        return self.steps or (20 if self.noise == "sample-wise" else 1)
+
+    @property
+    def surrogates(self) -> tuple[str, ...]:
+        """The name of its surrogate, which it trains itself."""
+        return (self.surrogate,)
+
+    @property
+    def bound(self) -> float | None:
+        """``eps``."""
+        return self.eps

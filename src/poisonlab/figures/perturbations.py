@@ -1,0 +1,98 @@
+"""One image and what every attack adds to it (Sandoval-Segura et al. 2022, figure 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from poisonlab.config.figures import Drawn as Spec
+from poisonlab.errors import DataError
+from poisonlab.figures.reading import Inputs, read_tensors
+from poisonlab.figures.style import PAGE_WIDTH, STYLED
+from poisonlab.figures.wording import listed, number
+
+_COLUMNS = 9
+_TITLE = 0.16
+
+Change = NDArray[np.float64]
+
+
+def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
+    """Of ``poisons.<attack>`` (poison sets of one seed)."""
+    image, changes = read_changes(inputs)
+    return perturbations(image, changes), perturbations_caption(changes)
+
+
+def read_changes(inputs: Inputs) -> tuple[Change, dict[str, Change]]:
+    """The first image that all attacks change, (C, H, W) in levels, and what each of them adds, (C, H, W) in levels.
+
+    Raises:
+        DataError: a file is missing or damaged, or the attacks have no image in common.
+    """
+    sets = {name.partition(".")[2]: path for name, paths in inputs.items() for path in paths[:1]}
+    # One set at a time in memory: each may hold the whole training set twice.
+    rows = None
+    for path in sets.values():
+        indices = read_tensors(path, "poison set", ("indices",))["indices"]
+        rows = set(indices.tolist()) if rows is None else rows & set(indices.tolist())
+    common = sorted(row for row in rows or () if row >= 0)
+    if not common:
+        raise DataError("the attacks poison no image in common: give them a larger budget")
+    image, changes = None, {}
+    for name, path in sets.items():
+        poisons = read_tensors(path, "poison set", ("indices", "images", "base_images"))
+        place = int(np.flatnonzero(poisons["indices"] == common[0])[0])
+        image = poisons["base_images"][place].astype(np.float64)
+        shipped = poisons["images"][place]
+        changes[name] = (shipped if shipped.dtype == np.uint8 else shipped * 255.0).astype(np.float64) - image
+    assert image is not None
+    return image, changes
+
+
+def stretched(change: Change) -> Change:
+    """A change (C, H, W) from its lowest value, 0, to its highest, 1; grey where it is the same everywhere."""
+    low, high = change.min(), change.max()
+    return np.full_like(change, 0.5) if high == low else (change - low) / (high - low)
+
+
+@STYLED
+def perturbations(image: Change, changes: Mapping[str, Change]) -> Figure:
+    """The image and, beside it, each attack's change, stretched from its lowest to its highest value.
+
+    Args:
+        image: (C, H, W) in levels; C is 1 or 3.
+        changes: (C, H, W) in levels, by attack.
+    """
+    cells = [("clean", image / 255), *((name, stretched(change)) for name, change in changes.items())]
+    columns = min(_COLUMNS, len(cells))
+    rows = math.ceil(len(cells) / columns)
+    side = PAGE_WIDTH / _COLUMNS
+    width, height = columns * side, rows * (side + _TITLE)
+    figure = Figure(figsize=(width, height))
+    for place, (name, cell) in enumerate(cells):
+        row, column = divmod(place, columns)
+        bottom = height - (row + 1) * (side + _TITLE)
+        box = ((column + 0.04) * side / width, bottom / height, 0.92 * side / width, 0.92 * side / height)
+        axes = figure.add_axes(box)
+        shown = np.broadcast_to(cell.transpose(1, 2, 0).clip(0, 1), (*cell.shape[1:], 3))
+        axes.imshow(shown, interpolation="nearest", aspect="auto")
+        axes.set_title(name if len(name) < 14 else f"{name[:12]}…", pad=2, fontsize=6.5)
+        axes.set_axis_off()
+    return figure
+
+
+def perturbations_caption(changes: Mapping[str, Change]) -> str:
+    """What ``perturbations`` shows, and how large the changes are.
+
+    Args:
+        changes: as drawn.
+    """
+    sizes = [f"{name} {number(float(np.abs(change).max()))}" for name, change in changes.items()]
+    return (
+        "One training image and what every attack adds to it, each change stretched from its lowest value to its "
+        f"highest. Largest change of a pixel value, in levels: {listed(sizes)}."
+    )

@@ -1,0 +1,124 @@
+"""How victims of several attacks learn: training loss and test accuracy by epoch, groups of attacks side by side
+(Sandoval-Segura et al. 2022, figure 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+from poisonlab.config.figures import Drawn
+from poisonlab.config.types import Name, PositiveFloat, Settings
+from poisonlab.errors import DataError
+from poisonlab.figures.learning_curves import History, read_history
+from poisonlab.figures.reading import Inputs
+from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
+from poisonlab.figures.wording import listed, percent
+
+CONTROL = "clean data"
+QUANTITIES = ("train_loss", "accuracy")
+
+
+class Group(Settings):
+    """Attacks that share a column."""
+
+    title: str
+    attacks: tuple[Name, ...]
+
+
+class Spec(Drawn):
+    """What the figure is told."""
+
+    groups: tuple[Group, ...]
+    low_loss: PositiveFloat
+    """The level of the training loss that is marked."""
+
+
+Curves = Mapping[str, Sequence[History]]
+"""Trainings by attack, of several seeds; those on clean data are called ``CONTROL``."""
+
+
+def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
+    """Of ``victims.<attack>`` (the metrics of its undefended victims, JSON) and ``control`` (of victims of clean
+    data)."""
+    curves: dict[str, list[History]] = {}
+    for name, paths in inputs.items():
+        kind, _, attack = name.partition(".")
+        found = [history for path in paths if (history := read_history(path, QUANTITIES)) is not None]
+        if found:
+            curves[CONTROL if kind == "control" else attack] = found
+    groups = {
+        group.title: {name: curves[name] for name in (CONTROL, *group.attacks) if name in curves}
+        for group in spec.groups
+    }
+    shown = {title: group for title, group in groups.items() if group.keys() - {CONTROL}}
+    if not shown:
+        raise DataError("the metrics hold no training to draw: have all victims diverged?")
+    return poison_curves(shown, spec.low_loss), poison_curves_caption(curves)
+
+
+@STYLED
+def poison_curves(groups: Mapping[str, Curves], low_loss: float) -> Figure:
+    """Training loss above, test accuracy below, a column per group and a line per attack, the mean over seeds.
+
+    Args:
+        groups: trainings by title of the column and name of the attack; the control is a black line in each.
+        low_loss: a dotted line at this training loss.
+    """
+    longest = max(len(group) for group in groups.values())
+    figure = Figure(figsize=(PAGE_WIDTH, 3.6 + 0.13 * longest), layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04))
+    grid = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
+    for column, (title, group) in enumerate(groups.items()):
+        handles: dict[str, Any] = {}
+        for place, (name, histories) in enumerate(group.items()):
+            colour, dashes = ("black", "solid") if name == CONTROL else nth_line(place)
+            for axes, quantity in zip(grid[:, column], QUANTITIES, strict=True):
+                epochs, values = mean_curve(histories, quantity)
+                scale = 100 if quantity == "accuracy" else 1
+                (handles[name],) = axes.plot(epochs + 1, scale * values, color=colour, linestyle=dashes, linewidth=1.0)
+        grid[0, column].axhline(low_loss, color="#555555", linewidth=0.7, linestyle=(0, (1, 1.5)), zorder=1)
+        grid[0, column].set_title(f"({chr(ord('a') + column)}) {title}", loc="left", pad=3)
+        grid[1, column].legend(
+            list(handles.values()), list(handles), loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2
+        )
+        grid[1, column].set_xlabel("epoch")
+        for axes in grid[:, column]:
+            axes.grid(axis="y")
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    grid[0, 0].set_ylabel("training loss")
+    grid[1, 0].set_ylabel("test accuracy (%)")
+    return figure
+
+
+def mean_curve(histories: Sequence[History], quantity: str) -> tuple[Any, Any]:
+    """(M,) epochs (from 0) at which every seed was measured, and the means over seeds."""
+    by_epoch: dict[int, list[float]] = {}
+    for history in histories:
+        for epoch, value in zip(history.epochs.tolist(), history.values[quantity].tolist(), strict=True):
+            if np.isfinite(value):
+                by_epoch.setdefault(epoch, []).append(value)
+    complete = sorted(epoch for epoch, values in by_epoch.items() if len(values) == len(histories))
+    return np.array(complete, dtype=np.int64), np.array([np.mean(by_epoch[epoch]) for epoch in complete])
+
+
+def poison_curves_caption(curves: Curves) -> str:
+    """What ``poison_curves`` shows: for each attack the peak of the mean accuracy, where it is, and the end.
+
+    Args:
+        curves: as drawn.
+    """
+    sentences = []
+    for name, histories in curves.items():
+        epochs, values = mean_curve(histories, "accuracy")
+        if len(values):
+            best = int(values.argmax())
+            peak, end = percent(float(values[best])), percent(float(values[-1]))
+            sentences.append(f"{name} (n = {len(histories)}) {peak} at epoch {epochs[best] + 1}, {end} at the end")
+    return (
+        "Training loss and test accuracy by epoch of undefended victims, means over n seeds. Peak of the mean test "
+        f"accuracy: {listed(sentences)}."
+    )

@@ -1,0 +1,154 @@
+"""Two measures of every attack on the accuracy as a whole, one point each (Sandoval-Segura et al. 2022, figures 1 and
+2)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from poisonlab.config.figures import Drawn
+from poisonlab.config.measures import Measure
+from poisonlab.config.types import Name
+from poisonlab.errors import DataError
+from poisonlab.evaluation.correlations import Correlation, correlation
+from poisonlab.evaluation.intervals import Interval
+from poisonlab.figures.reading import Inputs, only, read_table
+from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
+from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of
+
+_CLOSE = 0.8
+"""A rank correlation from which on one measure is said to tell the other."""
+
+
+class Spec(Drawn):
+    """What the figure is told."""
+
+    x: Measure
+    y: Measure
+    attacks: tuple[Name, ...]
+    """Those that are points, in order."""
+    victim: Name
+    """The victim whose outcomes are drawn."""
+    defense: Name
+    """The undefended row."""
+    claim: Literal["rises", "does not tell"]
+    """What the paper says: y rises with x, or x does not tell y."""
+
+
+def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
+    """Of ``results`` (the tidy table, CSV)."""
+    points = read_points(inputs, spec)
+    return scatter(points, spec.x, spec.y), scatter_caption(points, spec)
+
+
+def read_points(inputs: Inputs, spec: Spec) -> pd.DataFrame:
+    """One row per attack of the spec: ``attack``, ``n``, and each measure with its interval; nan where it has none.
+
+    Raises:
+        DataError: the table is missing, damaged or another study's.
+    """
+    path = only(inputs, "results")
+    numbers = [f"{name}{end}" for name in (spec.x.name, spec.y.name) for end in ("", "_low", "_high")]
+    table = read_table(path, ("attack", "victim", "defense"), ("n", *numbers))
+    own = table[(table["victim"] == spec.victim) & (table["defense"] == spec.defense)].set_index("attack")
+    points = own.reindex([name for name in spec.attacks if name in own.index]).reset_index()
+    if points.empty:
+        raise DataError(f"{path} has none of the attacks {', '.join(spec.attacks)}: is it another study's table?")
+    return points
+
+
+@STYLED
+def scatter(points: pd.DataFrame, x: Measure, y: Measure) -> Figure:
+    """A named point per attack, with the intervals over seeds where there are some.
+
+    Args:
+        points: see ``read_points``; attacks without a measure are left out.
+        x, y: what is drawn along the axes.
+    """
+    figure = Figure(figsize=(PAGE_WIDTH * 0.6, 2.9), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04))
+    axes = figure.subplots()
+    for place, (_, point) in enumerate(points.iterrows()):
+        if math.isnan(point[x.name]) or math.isnan(point[y.name]):
+            continue
+        colour, _ = nth_line(place)
+        at = [scale_of(each) * float(point[each.name]) for each in (x, y)]
+        errors = [_error(point, each) for each in (x, y)]
+        axes.errorbar(
+            [at[0]],
+            [at[1]],
+            xerr=errors[0],
+            yerr=errors[1],
+            fmt="o",
+            markersize=4,
+            color=colour,
+            elinewidth=0.7,
+            markeredgewidth=0,
+        )
+        axes.annotate(str(point["attack"]), (at[0], at[1]), xytext=(3, 2), textcoords="offset points", fontsize=6)
+    if points[[x.name, y.name]].dropna().empty:
+        # As where no victim's loss ever is low: no reason for a study to fail.
+        axes.text(0.5, 0.5, "no attack has both", ha="center", transform=axes.transAxes)
+    axes.set_xlabel(title_of(x))
+    axes.set_ylabel(title_of(y))
+    axes.grid()
+    axes.margins(0.08)
+    return figure
+
+
+def _error(point: Any, measure: Measure) -> list[list[float]] | None:
+    """What an interval adds below and above, in the units of the axis."""
+    low, value, high = (float(point[f"{measure.name}{end}"]) for end in ("_low", "", "_high"))
+    if not np.isfinite([low, high]).all():
+        return None
+    return [[scale_of(measure) * (value - low)], [scale_of(measure) * (high - value)]]
+
+
+def scatter_caption(points: pd.DataFrame, spec: Spec) -> str:
+    """What ``scatter`` shows: the correlations with their intervals, and what they say of the paper's claim.
+
+    Args:
+        points: as drawn.
+        spec: measures, and the claim.
+    """
+    known = points.dropna(subset=[spec.x.name, spec.y.name])
+    found = correlation(list(known[spec.x.name]), list(known[spec.y.name]))
+    absent = [str(name) for name in points["attack"] if name not in set(known["attack"])]
+    left = f" Left out, without one of the two: {listed(absent)}." if absent else ""
+    if known.empty:
+        return f"No attack under {spec.defense} has both {called(spec.x)} and {called(spec.y)}.{left}"
+    return (
+        f"{called(spec.y)[:1].upper()}{called(spec.y)[1:]} against {called(spec.x)} of {len(known)} attacks under "
+        f"{spec.defense} ({seeds(list(known['n']))} each). Over attacks, with bootstrap intervals (95 %): Pearson's "
+        f"correlation {_text(found.pearson)}, Spearman's {_text(found.spearman)}. {verdict(found, spec.claim)}{left}"
+    )
+
+
+def verdict(found: Correlation, claim: str) -> str:
+    """A sentence on whether Spearman's interval confirms or contradicts the paper's claim."""
+    low, high = found.spearman.low, found.spearman.high
+    if math.isnan(low):
+        return "Too few attacks to say more."
+    rises, falls = low > 0, high < 0
+    if claim == "rises":
+        word = "confirmed" if rises else "contradicted" if falls else "undecided"
+        return f"The paper's claim that one rises with the other is {word}: the interval lies {_where(rises, falls)}."
+    word = "confirmed" if high < _CLOSE else "contradicted" if low > _CLOSE else "undecided"
+    return (
+        f"The paper's claim that one does not tell the other is {word}: confirmed means that the interval of "
+        f"Spearman's correlation ends below {_CLOSE}."
+    )
+
+
+def _where(rises: bool, falls: bool) -> str:
+    return "above 0" if rises else "below 0" if falls else "around 0"
+
+
+def _text(interval: Interval) -> str:
+    if math.isnan(interval.estimate):
+        return "unknown"
+    return f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"

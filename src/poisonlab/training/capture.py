@@ -1,0 +1,121 @@
+"""Steps of a training as CUDA graphs: recorded once in an epoch, then started as a whole.
+
+On a GPU a step of a small network is hundreds of kernels, and Python takes longer to start them than they take to run.
+A CUDA graph starts all of them at once. It repeats the kernels with the addresses and the numbers that they were
+recorded with, so a step that is recorded
+
+- reads what changes from step to step from tensors that stay in place: the batch's positions, the learning rate, the
+  random streams' states;
+- never looks at a value, as in ``if loss > 1`` or ``loss.item()``;
+- depends on Python for nothing else that changes within an epoch. Every epoch is recorded anew.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+Step = Callable[[Tensor], Tensor]
+"""Takes a step on the examples at positions (B,) int64, which are on the device; returns the loss, a scalar."""
+
+WARM_UP = 3
+"""Steps of a training before the first that is recorded: libraries choose their kernels and the optimiser makes its
+state in them."""
+
+
+class Capture:
+    """How the steps of one training are taken.
+
+    Attributes:
+        active: whether steps are recorded. A step that cannot be is the last that is tried: from then on, all are taken
+            kernel by kernel, with the same outcome.
+    """
+
+    def __init__(self, active: bool) -> None:
+        self.active = active
+        self._taken = 0
+
+    def steps(self, step: Step, size: int, streams: Sequence[torch.Generator]) -> Step:
+        """``step``, for the batches of one epoch; those of ``size`` examples are recorded, others taken as they are.
+
+        Args:
+            step: a function of the positions and of tensors that keep their places for the epoch. The loss that it
+                returns is overwritten by the next call.
+            size: of the batches, but for odd ones.
+            streams: those that ``step`` draws from, on the device, beside torch's own.
+        """
+        if not self.active:
+            return step
+        recorded: Step | None = None
+
+        def taken(chosen: Tensor) -> Tensor:
+            nonlocal recorded
+            if self.active and len(chosen) == size:
+                if self._taken < WARM_UP:
+                    self._taken += 1
+                    return aside(step, chosen)
+                recorded = recorded or self._recorded(step, chosen, streams)
+                if recorded is not None:
+                    return recorded(chosen)
+            return step(chosen)
+
+        return taken
+
+    def _recorded(self, step: Step, chosen: Tensor, streams: Sequence[torch.Generator]) -> Step | None:
+        drawn_from = [*streams, own_stream(chosen.device)]
+        states = [stream.get_state() for stream in drawn_from]
+        try:
+            return record(step, chosen, streams)
+        except Exception as error:
+            self.active = False
+            for stream, state in zip(drawn_from, states, strict=True):
+                stream.set_state(state)
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            print(f"note: this training's step is no CUDA graph, and runs kernel by kernel: {reason}", file=sys.stderr)
+            return None
+
+
+def can_capture(device: torch.device) -> bool:
+    """Whether steps on ``device`` can be recorded."""
+    return device.type == "cuda"
+
+
+def own_stream(device: torch.device) -> torch.Generator:
+    """The random stream of torch's own on ``device``, which dropout draws from."""
+    return torch.default_generator if device.type == "cpu" else torch.cuda.default_generators[device.index]
+
+
+def record(step: Step, chosen: Tensor, streams: Sequence[torch.Generator]) -> Step:
+    """``step`` as a CUDA graph, for batches as long as ``chosen``; the recording itself changes nothing."""
+    positions, graph = chosen.clone(), torch.cuda.CUDAGraph()
+    for stream in streams:
+        graph.register_generator_state(stream)
+    with torch.cuda.graph(graph, stream=side_stream()):
+        loss = step(positions)
+
+    def replayed(chosen: Tensor) -> Tensor:
+        positions.copy_(chosen)
+        graph.replay()
+        return loss
+
+    return replayed
+
+
+def aside(step: Step, chosen: Tensor) -> Tensor:
+    """Take a step on the stream that steps are recorded on, where libraries make their workspaces."""
+    here, stream = torch.cuda.current_stream(), side_stream()
+    stream.wait_stream(here)
+    with torch.cuda.stream(stream):
+        loss = step(chosen)
+    here.wait_stream(stream)
+    return loss
+
+
+@cache
+def side_stream() -> torch.cuda.Stream:
+    """The CUDA stream of steps that are recorded, and of those before; a recording cannot be made on the first one."""
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -1,0 +1,217 @@
+"""Figures that compare attacks: points, curves and changes worked out by hand, and the paper's own correlations."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.config.measures import FIRST_EPOCH, PEAK_ACCURACY
+from poisonlab.errors import DataError
+from poisonlab.evaluation.correlations import correlation
+from poisonlab.evaluation.published import published, read_paper
+from poisonlab.figures.learning_curves import History
+from poisonlab.figures.perturbations import perturbations, perturbations_caption, read_changes, stretched
+from poisonlab.figures.poison_curves import CONTROL, mean_curve, poison_curves, poison_curves_caption
+from poisonlab.figures.scatter import Spec, read_points, scatter, scatter_caption, verdict
+
+REFERENCE = Path(__file__).resolve().parents[2] / "reference" / "learned-faster"
+
+
+def column(table: int, measure: str) -> dict[str, float]:
+    numbers = published(REFERENCE)
+    chosen = numbers[(numbers["table"] == table) & (numbers["measure"] == measure)]
+    return dict(zip(chosen["row"], chosen["value"], strict=True))
+
+
+# --- correlations, and those of the published numbers -----------------------------------------------------------------
+
+
+def test_final_accuracy_does_not_tell_the_peak_in_table_1() -> None:
+    peak, final = column(1, "peak_accuracy"), column(1, "accuracy")
+    assert len(peak) == len(final) == 25
+    found = correlation(list(peak.values()), list(final.values()))
+    assert found.pearson.estimate == pytest.approx(0.62, abs=0.005)
+    assert found.spearman.estimate == pytest.approx(0.53, abs=0.005)
+    # 57.30 / 8.15, "7x less effective".
+    assert peak["P250"] / final["P250"] == pytest.approx(7.03, abs=0.01)
+
+
+def test_transfer_does_not_tell_the_peak_in_table_2() -> None:
+    transfer, peak = column(2, "transfer_average"), column(2, "peak_accuracy")
+    found = correlation(list(transfer.values()), list(peak.values()))
+    assert found.pearson.estimate == pytest.approx(-0.17, abs=0.005)
+    assert found.spearman.estimate == pytest.approx(-0.04, abs=0.005)
+
+
+def test_table_2_is_consistent() -> None:
+    singles = [column(2, f"transfer_{name}") for name in ("resnet18", "vgg19", "mobilenet", "googlenet")]
+    for row, average in column(2, "transfer_average").items():
+        assert sum(single[row] for single in singles) / 4 == pytest.approx(average, abs=0.000051)
+    for measure in ("peak_accuracy", "accuracy"):
+        first = column(1, measure)
+        assert all(value == first[row] for row, value in column(2, measure).items())
+    assert read_paper(REFERENCE).tables.keys() == {1, 2}
+
+
+def test_coefficients_are_scipys() -> None:
+    random = np.random.default_rng(3)
+    x = random.integers(0, 6, 12).astype(float)
+    y = x + random.normal(size=12)
+    found = correlation(x, y)
+    assert found.pearson.estimate == pytest.approx(stats.pearsonr(x, y).statistic)
+    assert found.spearman.estimate == pytest.approx(stats.spearmanr(x, y).statistic)
+    for interval in (found.pearson, found.spearman):
+        assert -1 <= interval.low < interval.estimate < interval.high <= 1
+    assert correlation(x, y) == found
+    # Scipy's percentile interval of the same kind, with draws of its own.
+    other = stats.bootstrap(
+        (x, y), lambda a, b: stats.pearsonr(a, b).statistic, paired=True, vectorized=False, method="percentile",
+        n_resamples=3000, rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    assert found.pearson.low == pytest.approx(other.low, abs=0.04)
+    assert found.pearson.high == pytest.approx(other.high, abs=0.02)
+
+
+def test_what_has_no_correlation_has_none() -> None:
+    assert math.isnan(correlation([1, 2], [1, 2]).pearson.estimate)
+    constant = correlation([1.0, 2.0, 3.0], [0.1, 0.1, 0.1])
+    assert math.isnan(constant.pearson.estimate)
+    assert math.isnan(constant.spearman.low)
+    with pytest.raises(ValueError, match="one length"):
+        correlation([1, 2, 3], [1, 2])
+
+
+def test_intervals_cover_the_truth() -> None:
+    """Of 60 samples of 25 pairs with a correlation of 0.6, some 95 % of the intervals hold it."""
+    random = np.random.default_rng(1)
+    held = 0
+    for _ in range(60):
+        x = random.normal(size=25)
+        y = 0.6 * x + 0.8 * random.normal(size=25)
+        held += correlation(x, y).pearson.contains(0.6)
+    assert held >= 50
+
+
+# --- scatter ----------------------------------------------------------------------------------------------------------
+
+TABLE = (
+    "attack,victim,defense,n,first_epoch,first_epoch_low,first_epoch_high,peak_accuracy,peak_accuracy_low,"
+    "peak_accuracy_high\n"
+    "r4,net,none,2,3,2,4,0.2,0.1,0.3\n"
+    "p250,net,none,2,5,5,5,0.5,0.4,0.6\n"
+    "su,net,none,1,9,,,0.4,,\n"
+    "rn,net,none,1,20,,,0.7,,\n"
+    "slow,net,none,1,,,,0.9,,\n"
+    "r4,net,clean,2,3,2,4,0.99,0.9,1.0\n"
+    "r4,other,none,2,3,2,4,0.98,0.9,1.0\n"
+)
+
+
+def told(**changes: Any) -> Spec:
+    given = {"x": FIRST_EPOCH, "y": PEAK_ACCURACY, "victim": "net", "defense": "none", "claim": "rises"}
+    return Spec(**{**given, "attacks": ("r4", "p250", "su", "rn", "slow", "unrun"), **changes})
+
+
+def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text(TABLE)
+    points = read_points({"results": [tmp_path / "results.csv"]}, told())
+    assert points["attack"].tolist() == ["r4", "p250", "su", "rn", "slow"]
+    assert points["peak_accuracy"].tolist() == [0.2, 0.5, 0.4, 0.7, 0.9]
+    figure = scatter(points, FIRST_EPOCH, PEAK_ACCURACY)
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["r4", "p250", "su", "rn"]
+    assert [tuple(text.xy) for text in axes.texts] == [(3, 20), (5, 50), (9, 40), (20, 70)]
+    caption = scatter_caption(points, told())
+    expected = stats.spearmanr([3, 5, 9, 20], [0.2, 0.5, 0.4, 0.7]).statistic
+    assert f"Spearman's {expected:.2f} [" in caption
+    assert "of 4 attacks" in caption
+    assert "Left out, without one of the two: slow." in caption
+
+
+def test_claims_are_held_against_the_interval() -> None:
+    up = correlation(range(12), range(12))
+    down = correlation(range(12), range(12, 0, -1))
+    none = correlation([1, 2, 3, 4, 5, 6], [2, 1, 2, 1, 2, 1])
+    for found, first, second in ((up, "confirmed", "contradicted"), (down, "contradicted", "confirmed")):
+        assert first in verdict(found, "rises")
+        assert second in verdict(found, "does not tell")
+    assert "undecided" in verdict(none, "rises")
+    assert "Too few" in verdict(correlation([1, 2], [1, 2]), "rises")
+
+
+def test_a_study_in_which_no_loss_is_low_has_an_empty_figure(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text(TABLE)
+    points = read_points({"results": [tmp_path / "results.csv"]}, told(attacks=("slow",)))
+    (axes,) = scatter(points, FIRST_EPOCH, PEAK_ACCURACY).axes
+    assert [text.get_text() for text in axes.texts] == ["no attack has both"]
+    assert scatter_caption(points, told()).startswith("No attack under none has both epochs to low loss and peak")
+
+
+def test_a_table_of_other_attacks_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text(TABLE)
+    with pytest.raises(DataError, match="none of the attacks other"):
+        read_points({"results": [tmp_path / "results.csv"]}, told(attacks=("other",)))
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
+
+
+def training(attack: str, seed: int, accuracies: list[float]) -> History:
+    count = len(accuracies)
+    values = {"train_loss": np.linspace(2, 0, count), "accuracy": np.array(accuracies)}
+    return History(attack, "net", "none", seed, np.arange(count), values)
+
+
+def test_curves_are_means_where_every_seed_was_measured() -> None:
+    nan = math.nan
+    seeds = [training("r4", 0, [0.1, 0.4, nan, 0.2]), training("r4", 1, [0.3, 0.6, 0.9, 0.2])]
+    epochs, values = mean_curve(seeds, "accuracy")
+    assert epochs.tolist() == [0, 1, 3]
+    assert values.tolist() == pytest.approx([0.2, 0.5, 0.2])
+    control = [training("r4", 0, [0.5, 0.6, 0.7, 0.8])]
+    curves = {CONTROL: control, "r4": seeds}
+    figure = poison_curves({"regions": curves, "more": curves}, 0.5)
+    above, _, below, _ = figure.axes
+    loss = above.lines[1].get_xydata()
+    assert np.allclose(loss, np.column_stack([np.arange(1, 5), np.linspace(2, 0, 4)]))
+    assert np.allclose(below.lines[1].get_xydata(), [[1, 20], [2, 50], [4, 20]])
+    caption = poison_curves_caption(curves)
+    assert "r4 (n = 2) 50 % at epoch 2, 20 % at the end" in caption
+    assert f"{CONTROL} (n = 1) 80 % at epoch 4, 80 % at the end" in caption
+
+
+# --- perturbations ----------------------------------------------------------------------------------------------------
+
+
+def poison_set(path: Path, rows: list[int], change: int) -> None:
+    bases = torch.arange(len(rows) * 12, dtype=torch.uint8).view(-1, 3, 2, 2) + 50
+    images = bases.clone()
+    images[:, 0, 0, 0] += change
+    PoisonSet(torch.tensor(rows), images, torch.zeros(len(rows), dtype=torch.int64), bases).save(path)
+
+
+def test_the_first_common_image_is_shown(tmp_path: Path) -> None:
+    poison_set(tmp_path / "a", [4, 7, 9], 6)
+    poison_set(tmp_path / "b", [7, 8], 2)
+    image, changes = read_changes({"poisons.a": [tmp_path / "a"], "poisons.b": [tmp_path / "b"]})
+    assert image.ravel().tolist() == [float(value) for value in range(50, 62)]
+    assert {name: change.max() for name, change in changes.items()} == {"a": 6, "b": 2}
+    figure = perturbations(image, changes)
+    assert [axes.get_title() for axes in figure.axes] == ["clean", "a", "b"]
+    assert "a 6 and b 2" in perturbations_caption(changes)
+    poison_set(tmp_path / "c", [1], 2)
+    with pytest.raises(DataError, match="no image in common"):
+        read_changes({"poisons.a": [tmp_path / "a"], "poisons.c": [tmp_path / "c"]})
+
+
+def test_a_change_is_stretched_from_its_lowest_to_its_highest() -> None:
+    change = np.array([[[-8.0, 0.0], [4.0, 8.0]]])
+    assert stretched(change).tolist() == [[[0.0, 0.5], [0.75, 1.0]]]
+    assert stretched(np.full((1, 2, 2), 3.0)).tolist() == [[[0.5, 0.5], [0.5, 0.5]]]

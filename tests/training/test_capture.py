@@ -1,0 +1,180 @@
+"""Recorded steps, with a stand-in for CUDA graphs: the bits of plain steps, or a fall back to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from recording import replayed_on_the_cpu
+from tiny import MEAN, STD, KilledError, data_set, grouped, network, trained
+from torch import Tensor
+
+from poisonlab.config.recipe import Augmentation, Recipe
+from poisonlab.errors import DivergedError
+from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
+from poisonlab.training.checkpoint import Checkpoint
+from poisonlab.training.defense import Batch, Defense, EpochRecord
+from poisonlab.training.loop import train
+
+
+def run(
+    capture: bool, model: Classifier | None = None, defenses: tuple[Defense, ...] = (), **changes: Any
+) -> tuple[Tensor, list[EpochRecord]]:
+    """Four epochs of batches of 8, 8 and 6."""
+    model = model or network()
+    whole = {"epochs": 4, "batch_size": 8, "milestones": (2,), "augmentation": Augmentation(pixels=1), **changes}
+    normalize = Normalize(MEAN, STD)
+    ended = train(model, normalize, data_set(22), Recipe(**whole), seed=0, defenses=defenses, capture=capture)
+    return torch.cat([value.double().flatten() for value in model.state_dict().values()]), ended.history
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"momentum": 0.0, "augmentation": Augmentation(kind="none")},
+        {"bias_lr": 3.0, "label_smoothing": 0.1, "schedule": "linear", "milestones": None, "warmup_epochs": 1.5},
+        {"augmentation": Augmentation(kind="crop", pixels=2, flip="alternating")},
+        {"precision": "bfloat16", "channels_last": True, "decay_norm_and_bias": False},
+    ],
+)
+def test_recorded_steps_have_the_bits_of_plain_ones(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, history = run(False, **changes)
+    recordings = replayed_on_the_cpu(monkeypatch)
+    recorded, same_history = run(True, **changes)
+    assert torch.equal(recorded, plain)
+    assert same_history == history
+    # The first three full batches warm up, and the last batch of an epoch is smaller.
+    assert [made.replays for made in recordings] == [1, 2, 2]
+
+
+def test_a_head_on_fixed_features_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def frozen() -> Classifier:
+        start = network()
+        return FrozenFeatures(start.extract, start.head)
+
+    still = {"augmentation": Augmentation(kind="none")}
+    plain, _ = run(False, frozen(), **still)
+    recordings = replayed_on_the_cpu(monkeypatch)
+    assert torch.equal(run(True, frozen(), **still)[0], plain)
+    assert len(recordings) == 3
+
+
+def test_a_killed_run_of_recorded_steps_ends_in_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"method": "random-noise", "distribution": "bernoulli", "mu": 8}]
+    whole = trained(rows)
+    assert replayed_on_the_cpu(monkeypatch) == []
+    for epoch in (1, 2):
+        with pytest.raises(KilledError):
+            trained(rows, saved=tmp_path / f"{epoch}", kill_at=epoch + 1, capture=True)
+        resumed = trained(rows, model=network(seed=9), saved=tmp_path / f"{epoch}", capture=True)
+        assert torch.equal(resumed.weights, whole.weights)
+        assert resumed.history == whole.history
+
+
+def test_nothing_is_recorded_on_a_cpu() -> None:
+    assert torch.equal(run(True)[0], run(False)[0])
+
+
+@dataclass(frozen=True)
+class Looks(Defense):
+    """Looks at a value, though it says that its steps may be recorded; draws before that."""
+
+    captured = True
+
+    def change_batch(self, batch: Batch) -> Tensor:
+        noisy = batch.images + torch.rand(batch.images.shape, generator=batch.generator) / 9
+        return noisy if noisy.mean().item() > 0 else batch.images
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, history = run(False, defenses=(Looks(),))
+    recordings = replayed_on_the_cpu(monkeypatch)
+    fallen, same_history = run(True, defenses=(Looks(),))
+    assert torch.equal(fallen, plain)
+    assert same_history == history
+    assert recordings == []
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "kernel by kernel" in line
+    assert "_local_scalar_dense" in line
+
+
+@dataclass(frozen=True)
+class Counts(Defense):
+    """Depends on how often Python called it."""
+
+    says: bool
+    calls: list[int] = field(default_factory=list)
+
+    @property
+    def captured(self) -> bool:
+        return self.says
+
+    def change_batch(self, batch: Batch) -> Tensor:
+        self.calls.append(1)
+        return batch.images * (1 + 0.01 * len(self.calls))
+
+
+def test_a_recording_runs_no_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the tests above would notice a step that needs it."""
+    plain, _ = run(False, defenses=(Counts(says=False),))
+    recordings = replayed_on_the_cpu(monkeypatch)
+    assert torch.equal(run(True, defenses=(Counts(says=False),))[0], plain)
+    assert recordings == []
+    frozen = Counts(says=True)
+    assert not torch.equal(run(True, defenses=(frozen,))[0], plain)
+    # Four smaller batches, three warming up, three recordings.
+    assert len(frozen.calls) == 10
+
+
+def test_what_a_defense_does_within_a_step_is_recorded_only_if_it_says_so() -> None:
+    assert Defense().captured
+
+    @dataclass(frozen=True)
+    class Shifts(Defense):
+        def change_inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+            return batch.images + 1, batch.labels
+
+    assert not Shifts().captured
+
+
+def test_a_recorded_step_that_diverges_names_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rate explodes in the third epoch, whose steps are repeated."""
+
+    @dataclass(frozen=True)
+    class Explodes(Defense):
+        def learning_rate(self, recipe: Recipe, at: float) -> float:
+            return 1e30 if at > 2 else 0.01
+
+    with pytest.raises(DivergedError) as plain:
+        run(False, grouped(), defenses=(Explodes(),))
+    recordings = replayed_on_the_cpu(monkeypatch)
+    with pytest.raises(DivergedError) as recorded:
+        run(True, grouped(), defenses=(Explodes(),))
+    assert recorded.value.facts() == plain.value.facts()
+    assert len(recordings) == 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_recorded_steps_are_near_plain_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"method": "random-noise", "distribution": "bernoulli", "mu": 8}]
+    plain, recorded = (trained(rows, "cuda", model=network(dropout=0.3), capture=how).weights for how in (False, True))
+    torch.testing.assert_close(recorded, plain, rtol=1e-3, atol=1e-4)
+    assert "kernel by kernel" not in capsys.readouterr().err
+
+
+def test_saves_do_not_tell_how_steps_were_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was killed without recordings goes on with them."""
+    rows = [{"method": "random-noise", "distribution": "uniform", "mu": 8}]
+    with pytest.raises(KilledError):
+        trained(rows, saved=tmp_path / "state", kill_at=2)
+    assert Checkpoint(tmp_path / "state", "the same run").load() is not None
+    recordings = replayed_on_the_cpu(monkeypatch)
+    resumed = trained(rows, model=network(seed=9), saved=tmp_path / "state", capture=True)
+    assert torch.equal(resumed.weights, trained(rows).weights)
+    assert recordings
