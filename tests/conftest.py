@@ -1,6 +1,6 @@
 """The devices that tests run on: all there are, or those that POISONLAB_TEST_DEVICES names (``cpu``, ``cuda``).
 
-``elsewhere``, a device simulated on the CPU, is there only where it is named.
+``elsewhere`` is a device simulated on the CPU: for tests with the mark ``elsewhere``, and for all where it is named.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from simulated import NAME, simulated
+from simulated import NAME, register, simulated
 
 # cuBLAS repeats its bits only with a workspace of fixed size, which it reads when it starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+register()
 
 
 def _devices() -> list[str]:
@@ -24,7 +27,16 @@ def _devices() -> list[str]:
     return named
 
 
-@pytest.fixture(params=_devices())
+DEVICES = _devices()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "device" in metafunc.fixturenames:
+        marked = metafunc.definition.get_closest_marker(NAME) is not None and "POISONLAB_TEST_DEVICES" not in os.environ
+        metafunc.parametrize("device", [*DEVICES, *([NAME] if marked else [])], indirect=True)
+
+
+@pytest.fixture
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """The device, set up for repeated bits as the stage programs set it up."""
     if request.param == "cpu":

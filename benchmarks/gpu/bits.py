@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
+import sys
+import traceback
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from contest import Contest, markdown
@@ -26,7 +30,7 @@ Path = Callable[[torch.device], object]
 
 
 def bits(check: Check, notes: Notes) -> None:
-    """Run every path twice.
+    """Run every path twice, and note how far a captured training ends from the same one kernel by kernel.
 
     Raises:
         FaultError: bits differ, or torch warns that an operator is not deterministic.
@@ -34,15 +38,21 @@ def bits(check: Check, notes: Notes) -> None:
     device = prepare_torch(check.device, 1, jobs_per_gpu=1)
     rows, faults = [], []
     for name, path in paths(check.scale).items():
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            equal = digest(path(device)) == digest(path(device))
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                equal = digest(path(device)) == digest(path(device))
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            faults.append(f"{name}: {type(error).__name__}: {error}")
+            continue
         warned = sorted({" ".join(str(each.message).split())[:200] for each in caught if _of_determinism(each)})
         rows.append([name, "yes" if equal else "no", str(len(warned))])
         notes.fact(name, {"same_bits": equal, "warnings": warned})
         notes.table("Run twice", markdown(["what", "same bits", "warnings"], rows))
         faults += [] if equal else [f"{name}: other bits"]
         faults += [f"{name}: {line}" for line in warned]
+    notes.fact("captured against eager, largest relative difference of a tensor's length", _apart(check.scale, device))
     if faults:
         raise FaultError(f"{len(faults)} faults: {'; '.join(faults[:3])}")
 
@@ -54,30 +64,36 @@ def paths(scale: str) -> dict[str, Path]:
         **attacks.CONTESTS[scale],
         **filters.CONTESTS[scale],
     }
-    return {"training": _training(scale)} | {name: _ours(build) for name, build in contests.items()}
+    trainings = {"training": _training(scale, capture=False), "training, captured": _training(scale, capture=True)}
+    return trainings | {name: _ours(build) for name, build in contests.items()}
 
 
 def _ours(build: Callable[[torch.device], Contest]) -> Path:
     return lambda device: build(device).ours()
 
 
-def _training(scale: str) -> Path:
+def _training(scale: str, *, capture: bool) -> Path:
     task, count = (small(), 64) if scale == "tiny" else (large(), 1280)
 
     def path(device: torch.device) -> object:
         model: nn.Module = task.model(device)
-        train(
-            model,
-            normalisation(device),
-            drawn(count),
-            task.recipe(),
-            seed=0,
-            defenses=[RandomNoise(BERNOULLI)],
-            until=2,
-        )
+        said, noise = io.StringIO(), RandomNoise(BERNOULLI)
+        with contextlib.redirect_stderr(said):
+            data, normalize = drawn(count), normalisation(device)
+            train(model, normalize, data, task.recipe(), seed=0, defenses=[noise], until=2, capture=capture)
+        if "no CUDA graph" in said.getvalue():
+            raise FaultError(said.getvalue())
         return list(model.state_dict().values())
 
     return path
+
+
+def _apart(scale: str, device: torch.device) -> float:
+    """How far the tensors of a captured training are from those of the eager one, relative to their length."""
+    ends = [_training(scale, capture=capture)(device) for capture in (False, True)]
+    pairs = zip(*cast(list[list[Tensor]], ends), strict=True)
+    wide = [(first.double(), second.double()) for first, second in pairs]
+    return max(float((second - first).norm() / first.norm().clamp(min=1e-9)) for first, second in wide)
 
 
 def digest(value: Any) -> str:

@@ -4,8 +4,7 @@ Its tensors wrap tensors of the CPU and say that they are elsewhere. What raises
 
 - an operator on tensors of both devices, but for copies, indices on the CPU, and scalars on the CPU;
 - a generator of the other device;
-- ``numpy()`` of a tensor that was not brought back;
-- an operator that CUDA cannot repeat bit for bit.
+- ``numpy()`` of a tensor that was not brought back.
 
 Nothing of CUDA's kernels, memory or speed is simulated.
 """
@@ -17,29 +16,23 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+try:
+    from torch.utils.backend_registration import _setup_privateuseone_for_python_backend as set_up
+except ImportError:  # an older torch
+    set_up = None
 
 NAME = "elsewhere"
 
 _COPIES = {"aten::copy_", "aten::_to_copy"}
 _INDEXED = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index"}
-NO_DETERMINISTIC_FORM = {
-    # torch.use_deterministic_algorithms lists them, for CUDA.
-    *("aten::grid_sampler_2d_backward", "aten::grid_sampler_3d_backward", "aten::_adaptive_avg_pool2d_backward"),
-    *("aten::_adaptive_avg_pool3d_backward", "aten::adaptive_max_pool2d_backward", "aten::avg_pool3d_backward"),
-    *("aten::max_pool3d_with_indices_backward", "aten::fractional_max_pool2d_backward", "aten::histc"),
-    *("aten::upsample_bilinear2d_backward", "aten::upsample_bicubic2d_backward", "aten::upsample_linear1d_backward"),
-    *("aten::_upsample_bilinear2d_aa_backward", "aten::reflection_pad1d_backward", "aten::reflection_pad3d_backward"),
-    *("aten::replication_pad1d_backward", "aten::replication_pad2d_backward", "aten::replication_pad3d_backward"),
-    *("aten::nll_loss2d_forward", "aten::nll_loss2d_backward", "aten::_ctc_loss_backward", "aten::kthvalue"),
-    *("aten::_embedding_bag", "aten::put_", "aten::median.dim_values", "aten::max_unpool2d", "aten::max_unpool3d"),
-}
 
 
 class Elsewhere(Tensor):
@@ -75,7 +68,8 @@ class Elsewhere(Tensor):
 
     @data.setter
     def data(self, value: Elsewhere) -> None:
-        self.inner = value.inner
+        # In its place: the wrapper's strides cannot change.
+        self.inner.detach().copy_(value.inner)
 
     def tolist(self) -> Any:
         return self.inner.tolist()
@@ -128,9 +122,9 @@ class _Functions(TorchFunctionMode):
             return func(*args, **{**kwargs, "device": "cpu"}).to(NAME)  # no mode sees how torch brings it there
         found: Any = func(*args, **kwargs)
         drawn = kwargs.get("generator")
-        if drawn is not None and isinstance(found, Tensor):
-            if isinstance(drawn, ElsewhereGenerator) != (found.device.type == NAME):
-                raise RuntimeError(f"{func.__name__}: a generator on {drawn.device} for a tensor on {found.device}")
+        elsewhere = isinstance(found, Tensor) and found.device.type == NAME
+        if drawn is not None and isinstance(found, Tensor) and isinstance(drawn, ElsewhereGenerator) != elsewhere:
+            raise RuntimeError(f"{func.__name__}: a generator on {drawn.device} for a tensor on {found.device}")
         if _FAULTS and torch._C._current_graph_task_id() == -1:
             raise RuntimeError(_FAULTS.pop())
         return found
@@ -154,8 +148,6 @@ def _computed(func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _check(name: str, args: Any, tensors: list[Tensor]) -> None:
-    if name in NO_DETERMINISTIC_FORM:
-        _refuse(f"{name} has no deterministic form on CUDA")
     if name in _COPIES:
         return
     if name in _INDEXED and isinstance(args[0], Elsewhere):
@@ -182,16 +174,19 @@ def _outside(value: Any, there: bool) -> Any:
     return Elsewhere(value) if there and isinstance(value, Tensor) else value
 
 
-def _register() -> None:
-    if torch._C._get_privateuse1_backend_name() != NAME:
-        _setup_privateuseone_for_python_backend(NAME)
+def register() -> None:
+    """Make the device known; must come before the first backward pass of the process, which counts the devices."""
+    if set_up is not None and torch._C._get_privateuse1_backend_name() != NAME:
+        set_up(NAME)
 
 
 def _autocast() -> Any:
-    """Without mixed precision, which has no kernels there."""
+    """Tests of mixed precision are skipped: it has no kernels there."""
     original = torch.autocast
 
     def made(device_type: str, *args: Any, **kwargs: Any) -> torch.autocast:
+        if device_type == NAME and kwargs.get("enabled", True):
+            pytest.skip("the simulated device has no mixed precision")
         return original("cpu", enabled=False) if device_type == NAME else original(device_type, *args, **kwargs)
 
     return mock.patch.object(torch, "autocast", made)
@@ -199,8 +194,15 @@ def _autocast() -> Any:
 
 @contextmanager
 def simulated() -> Iterator[torch.device]:
-    """The device, usable inside the block."""
-    _register()
+    """The device, usable inside the block; the test is skipped where this torch cannot simulate one."""
+    if set_up is None:
+        pytest.skip("this torch has no devices in Python")
     _FAULTS.clear()
+    replaced = torch.__future__.get_overwrite_module_params_on_conversion()
+    # Layouts of parameters change in new ones, as those of a wrapper cannot.
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
     with mock.patch.object(torch, "Generator", _Generator), _autocast(), _Functions(), _Mode():
-        yield torch.device(NAME)
+        try:
+            yield torch.device(NAME)
+        finally:
+            torch.__future__.set_overwrite_module_params_on_conversion(replaced)

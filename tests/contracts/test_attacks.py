@@ -385,6 +385,7 @@ class Mortal(Checkpoint):
             raise Killed
 
 
+@pytest.mark.elsewhere
 @every_attack
 def test_a_killed_crafting_goes_on_to_the_same_bits(world: World, tmp_path: Path) -> None:
     expected = bits(world.craft())

@@ -232,6 +232,7 @@ def test_it_goes_with_another_which_without_strength_leaves_it_alone(
         assert same(trained([on(first), off(second)], device), outcome(device, first))
 
 
+@pytest.mark.elsewhere
 @every_form
 def test_killed_after_any_epoch_it_ends_in_the_same_bits(name: str, device: torch.device, tmp_path: Path) -> None:
     """Beside random noise, which draws in every step."""

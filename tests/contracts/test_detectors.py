@@ -150,6 +150,7 @@ def test_the_network_is_left_as_it_was(name: str, device: torch.device) -> None:
     assert torch.equal(torch.get_rng_state(), drawn)
 
 
+@pytest.mark.elsewhere
 @every_detector
 def test_the_same_seed_gives_the_same_findings_and_answers(name: str, device: torch.device) -> None:
     given = copy.deepcopy(planted().model).to(device)

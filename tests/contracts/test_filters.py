@@ -101,6 +101,7 @@ def test_every_filter_of_the_package_is_registered() -> None:
     assert judges == set(FILTERS), "a module and the union FilterSettings of poisonlab.config.rows differ"
 
 
+@pytest.mark.elsewhere
 @every_filter
 def test_it_finds_planted_outliers(name: str, device: torch.device) -> None:
     features, labels, outliers = planted()

@@ -331,6 +331,7 @@ def test_an_output_that_breaks_on_the_way_is_an_error() -> None:
         friendly_noise(BreaksNearby(), pictures(2, 3, 8, 8), Settings(steps=2))
 
 
+@pytest.mark.elsewhere
 def test_it_comes_back_from_every_device(device: torch.device) -> None:
     images, settings = pictures(3, 3, 8, 8), Settings(steps=3, lr=20)
     noise = friendly_noise(Smooth().to(device), images, settings, device=device)

@@ -170,6 +170,7 @@ def test_an_impossible_k_is_one_line(k: int) -> None:
         deep_knn(features, labels, k=k)
 
 
+@pytest.mark.elsewhere
 def test_the_device_does_not_matter(device: torch.device) -> None:
     features, labels = gaussian(3000, 64, seed=13)
 

@@ -56,7 +56,7 @@ from poisonlab.training.schedule import crafting_rate
 _REFERENCE_BATCH = 512
 # Images of one backward pass where a mean gradient is summed up: of targets, and of poisons.
 _CHUNK = 500
-_POISONS = 128
+_POISONS = 256
 
 Gradients = tuple[Tensor, ...]
 

@@ -1,0 +1,70 @@
+"""Say how well the poisons of a study's gradient matching match: in float32, on shipped pixels, without augmentation.
+
+The losses that crafting reports are of its own precision and of moved images; these are equal terms for all attacks. A
+row per attack: mean over the seeds and its 95 % interval (Student's t), of the surrogates that the poisons were crafted
+on. Poison sets that are not made yet are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from poisonlab.artifacts.dataset import read_dataset
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.attacks.matching import Matcher, target_gradient
+from poisonlab.config.attacks.gradient_matching import GradientMatching
+from poisonlab.config.merging import add_config_arguments, merged_config
+from poisonlab.config.study import Study, read_study
+from poisonlab.data.training_set import pixels
+from poisonlab.errors import SettingsError
+from poisonlab.evaluation.intervals import mean_t
+from poisonlab.graph.graph import Graph
+from poisonlab.graph.job import Job
+from poisonlab.models.networks import build_normalize, read_network
+from poisonlab.runtime.program import run
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_config_arguments(arguments)
+    args = arguments.parse_args(argv)
+    study = read_study(merged_config(args.configfile, args.config))
+    attacks = [attack for attack in study.attacks if isinstance(attack, GradientMatching)]
+    if not attacks:
+        raise SettingsError(f"study {study.study!r} has no attack of method gradient-matching")
+    torch.set_num_threads(study.threads)
+    graph, lines = Graph(study), ["| attack | poison sets | matching loss | 95 % interval |", "|---|---:|---:|---:|"]
+    for attack in attacks:
+        jobs = [graph.computing.craft(attack.name, seed) for seed in study.seeds_of(attack)]
+        losses = [_loss(study, attack, job) for job in jobs if Path(job.outputs["poisons"]).exists()]
+        if not losses:
+            lines.append(f"| {attack.name} | 0 | – | – |")
+            continue
+        found = mean_t(losses)
+        interval = f"{found.low:.4f} to {found.high:.4f}" if len(losses) > 1 else "–"
+        lines.append(f"| {attack.name} | {len(losses)} | {found.estimate:.4f} | {interval} |")
+    print("\n".join(lines))
+
+
+def _loss(study: Study, attack: GradientMatching, job: Job) -> float:
+    """The mean over the surrogates."""
+    dataset = read_dataset(Path(job.inputs["dataset"][0]))
+    poisons = PoisonSet.load(Path(job.outputs["poisons"]))
+    assert poisons.goal is not None
+    normalize = build_normalize(dataset)
+    targets, images = normalize(pixels(poisons.goal.targets)), normalize(pixels(poisons.images))
+    models = [study.surrogate(name).model for name in attack.surrogates for _ in range(attack.pretrained_networks)]
+    losses = []
+    for weights, model in zip(job.inputs["surrogates"], models, strict=True):
+        network = read_network(Path(weights), model, dataset).eval().requires_grad_(True)
+        goal = target_gradient(network, targets, poisons.goal.adversarial_labels, attack.target_criterion)
+        losses.append(float(Matcher(network, goal, criterion=attack.poison_criterion).loss(images, poisons.labels)))
+    return sum(losses) / len(losses)
+
+
+if __name__ == "__main__":
+    run(main)
