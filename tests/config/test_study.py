@@ -572,7 +572,7 @@ def test_every_file_of_a_folder_of_poisons_counts(tmp_path: Path) -> None:
     (inner / "b.png").touch()
     (tmp_path / "7" / "a.png").touch()
     imported = Imported(name="im", path=str(tmp_path / "{seed}"))
-    assert imported.files(7) == [tmp_path / "7" / "a.png", inner / "b.png"]
+    assert list(imported.files(7)) == [tmp_path / "7" / "a.png", inner / "b.png"]
     (tmp_path / "8").mkdir()
     for seed in (8, 9):
         with pytest.raises(SettingsError, match=rf"'im': there is no file or folder of poisons at .*/{seed}: check"):
