@@ -27,10 +27,13 @@ def _devices() -> list[str]:
     return named
 
 
+DEVICES = _devices()
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "device" in metafunc.fixturenames:
         marked = metafunc.definition.get_closest_marker(NAME) is not None and "POISONLAB_TEST_DEVICES" not in os.environ
-        metafunc.parametrize("device", [*_devices(), *([NAME] if marked else [])], indirect=True)
+        metafunc.parametrize("device", [*DEVICES, *([NAME] if marked else [])], indirect=True)
 
 
 @pytest.fixture

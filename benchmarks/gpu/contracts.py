@@ -11,7 +11,14 @@ from pathlib import Path
 from gpu.section import Check, FaultError, Notes
 
 ROOT = Path(__file__).resolve().parents[2]
-TESTS = ("tests/contracts", "tests/test_gpus.py", "tests/defenses", "tests/filters", "tests/benchmarks")
+TESTS = (
+    "tests/contracts",
+    "tests/test_gpus.py",
+    "tests/defenses",
+    "tests/filters",
+    "tests/benchmarks",
+    "tests/programs",
+)
 REHEARSED = ("tests/contracts/test_filters.py", "-k", "random-filter")
 DEVICES = "POISONLAB_TEST_DEVICES"
 _AT_ONCE = 8

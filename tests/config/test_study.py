@@ -463,6 +463,11 @@ def test_an_attack_runs_with_its_seeds_in_the_order_of_the_study() -> None:
     assert [study.seeds_of(attack) for attack in study.attacks] == [(2, 0, 1), (2, 1), (0,), (2, 0, 1)]
 
 
+def test_a_study_of_a_few_seeds_leaves_out_the_attacks_others() -> None:
+    study = read_study(seeded(None, [2, 7, 5]))
+    assert [study.seeds_of(attack) for attack in study.attacks] == [(2, 0, 1), (2,)]
+
+
 @pytest.mark.parametrize(("shown", "seeds"), [(None, [2, 2, 0]), (0, [0, 2, 0]), (1, [1, 1, 0])])
 def test_figures_show_their_seed_or_the_first_of_the_attack(shown: int | None, seeds: list[int]) -> None:
     study = read_study(seeded(None, [1, 2], [0]) | {"figures": {"seed": shown}})
@@ -472,7 +477,7 @@ def test_figures_show_their_seed_or_the_first_of_the_attack(shown: int | None, s
 @pytest.mark.parametrize(
     ("seeds", "words"),
     [
-        ([2, 7, 5], "attack 'a1': seed 5 is not one of the seeds [2, 0, 1]"),
+        ([7, 5], "attack 'a1': none of its seeds [7, 5] is one of the study's [2, 0, 1]: add one to either list"),
         ([], "attacks.1.seeds: Tuple should have at least 1 item"),
         ([-1], "attacks.1.seeds.0: Input should be greater than or equal to 0, not -1"),
     ],

@@ -12,7 +12,7 @@ import yaml
 from made import VICTIM, stage, trial
 from made import line as line_of
 
-from poisonlab.config.measures import ACCURACY, SUCCESS
+from poisonlab.config.measures import ACCURACY, PEAK_ACCURACY, SUCCESS
 from poisonlab.config.study import Study, read_study
 from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import AttackMeasures, Claim, Line, Shown
@@ -183,6 +183,24 @@ def test_a_table_may_print_other_measures() -> None:
     ]
     assert text["Published Peak accuracy"].tolist() == ["50.0 (inside)"]
     assert text["Published Epochs to low loss"].tolist() == ["3.0 (outside)"]
+
+
+def test_rows_that_are_attacks_are_called_rows() -> None:
+    numbers = pd.DataFrame(
+        [(1, row, "none", "peak_accuracy", value, math.nan, "", "") for row, value in (("R4", 0.2), ("P250", 0.6))],
+        columns=list(NUMBERS.columns),
+    )
+    some = [Trial(attack, VICTIM, "none", 0, {"peak_accuracy": 0.3}) for attack in ("none", "none2")]
+    own = Shown(
+        description="",
+        lines=[line_of(attack, "none", range(1)) for attack in ("none", "none2")],
+        measures=[AttackMeasures(attack=attack, measures=(PEAK_ACCURACY,)) for attack in ("none", "none2")],
+    )
+    compared, measures = compare_of(numbers, some, own, [claim(1, "none", row="R4"), claim(1, "none2", row="P250")])
+    text = paper_layout(compared, measures, FRIENDS)
+    assert text["Row"].tolist() == ["R4", "P250"]
+    assert set(text["Attack"]) == {""}
+    assert text["Published Peak accuracy"].tolist() == ["20.0", "60.0"]
 
 
 # --- The study of the whole paper ---

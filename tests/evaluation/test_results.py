@@ -17,10 +17,11 @@ from made import COMPARE, MEASURES, VICTIM, trial
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
+from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY, STOPPED_CLEAN
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.choosing import diverged
 from poisonlab.evaluation.detection import Detection
-from poisonlab.evaluation.layouts import Outputs, latex, markdown, timing
+from poisonlab.evaluation.layouts import Outputs, latex, markdown, parts, timing
 from poisonlab.evaluation.layouts import readable as readable_of
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.trials import Trial
@@ -295,6 +296,24 @@ def unlearnable(defense: str, peaks: list[float], epochs: list[float | None]) ->
               | ({} if epoch is None else {"first_epoch": epoch}))
         for seed, (peak, epoch) in enumerate(zip(peaks, epochs, strict=True))
     ]  # fmt: skip
+
+
+def test_measures_that_no_victim_has_have_no_column() -> None:
+    measures = {"none": (PEAK_ACCURACY, FIRST_EPOCH, STOPPED_CLEAN, ACCURACY)}
+    some = [Trial("none", VICTIM, "none", 0, {"peak_accuracy": 0.5, "stopped_clean": 0.4})]
+    titles = list(readable_of(tidy_results(some, measures), measures, ()).columns)
+    # The main measure and the last one stay, known or not.
+    shown = ("Peak accuracy", "Stopped by clean validation", "Test accuracy")
+    assert titles[3:] == [f"{title} [95 % CI]" for title in shown]
+
+
+def test_many_attacks_with_hardly_more_than_a_row_share_a_table() -> None:
+    def headings(rows: list[str]) -> list[str]:
+        return [heading for heading, _ in parts(pd.DataFrame({"Attack": rows, "Defense": "none"}))]
+
+    assert headings(["a", "b", "c", "d"]) == headings(["a", "a", "b", "c", "d"]) == [""]
+    assert headings(["a", "b"]) == ["a", "b"]
+    assert headings(["a", "a", "b", "b", "c", "c"]) == ["a", "b", "c"]
 
 
 def test_an_attack_without_a_goal_has_its_own_measures() -> None:

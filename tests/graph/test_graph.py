@@ -14,6 +14,7 @@ import yaml
 from poisonlab.config.study import read_study
 from poisonlab.errors import PoisonlabError
 from poisonlab.graph.cells import Cell
+from poisonlab.graph.figures import OF_ALL_ATTACKS
 from poisonlab.graph.graph import Graph
 from poisonlab.graph.job import Job
 from poisonlab.provenance import parse
@@ -146,3 +147,21 @@ def test_a_command_reads_as_its_arguments() -> None:
 def test_files_that_are_not_there(change: Callable[[dict[str, Any]], object], words: str) -> None:
     with pytest.raises(PoisonlabError, match=words.replace(".", r"\.")):
         graph_of(change).check()
+
+
+def test_attacks_without_a_goal_are_compared_if_there_are_three() -> None:
+    graph = graph_of(name="rooms")
+    every = graph.figures.every()
+    assert set(OF_ALL_ATTACKS) <= set(every)
+    curves = graph.figures.figure("poison-curves")
+    sources = Counter(source.partition("=")[0] for source in curves.options["from"])
+    assert sources == {"control": 2, "victims.regions": 2, "victims.pgd": 1, "victims.waves": 1}
+    sets = graph.figures.figure("perturbations").inputs["files"]
+    assert [Path(path).parts[-2:] for path in sets] == [
+        (attack, "seed0.safetensors") for attack in ("regions", "pgd", "waves")
+    ]
+    speed = parse(graph.figures.figure("speed").settings)
+    assert (speed["x"]["name"], speed["y"]["name"]) == ("first_epoch", "peak_accuracy")
+    assert (speed["attacks"], speed["victim"], speed["defense"]) == (["regions", "pgd", "waves"], "small", "none")
+    two = graph_of(lambda values: values["attacks"].pop(), name="rooms")
+    assert not set(OF_ALL_ATTACKS) & set(two.figures.every())

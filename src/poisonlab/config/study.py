@@ -205,9 +205,11 @@ class Study(Settings):
             for name in row.attacks or ():
                 _one_of(name, attacks, f"defense {row.name!r} faces attack")
         for attack in self.attacks:
-            if foreign := sorted(set(attack.seeds or ()) - set(self.seeds)):
+            # Seeds beyond the study's are none of its cells: that is how a study grows a few seeds at a time.
+            if not self.seeds_of(attack):
                 raise ValueError(
-                    f"attack {attack.name!r}: seed {foreign[0]} is not one of the seeds {list(self.seeds)}"
+                    f"attack {attack.name!r}: none of its seeds {list(attack.seeds or ())} is one of the study's "
+                    f"{list(self.seeds)}: add one to either list"
                 )
             if not any(row.faces(attack.name) for row in self.defenses):
                 raise ValueError(f"attack {attack.name!r} meets no defense: add a row, such as none")

@@ -228,7 +228,9 @@ class Figures:
         names, row = {attack.name for attack in self._compared}, self._undefended
         controls = [each.name for each in self.study.defenses if not each.poisoned and not each.apply]
         found: dict[str, list[str]] = {}
-        control = next((cell.attack for cell in self._trained if cell.defense in controls), None)
+        control = next(
+            (cell.attack for cell in self._trained if cell.attack in names and cell.defense in controls), None
+        )
         for cell in self._trained:
             if cell.attack not in names or row is None or cell.victim != self._shown(cell.attack).victim:
                 continue
