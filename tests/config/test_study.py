@@ -463,6 +463,11 @@ def test_an_attack_runs_with_its_seeds_in_the_order_of_the_study() -> None:
     assert [study.seeds_of(attack) for attack in study.attacks] == [(2, 0, 1), (2, 1), (0,), (2, 0, 1)]
 
 
+def test_a_study_of_a_few_seeds_leaves_out_the_attacks_others() -> None:
+    study = read_study(seeded(None, [2, 7, 5]))
+    assert [study.seeds_of(attack) for attack in study.attacks] == [(2, 0, 1), (2,)]
+
+
 @pytest.mark.parametrize(("shown", "seeds"), [(None, [2, 2, 0]), (0, [0, 2, 0]), (1, [1, 1, 0])])
 def test_figures_show_their_seed_or_the_first_of_the_attack(shown: int | None, seeds: list[int]) -> None:
     study = read_study(seeded(None, [1, 2], [0]) | {"figures": {"seed": shown}})
@@ -472,7 +477,7 @@ def test_figures_show_their_seed_or_the_first_of_the_attack(shown: int | None, s
 @pytest.mark.parametrize(
     ("seeds", "words"),
     [
-        ([2, 7, 5], "attack 'a1': seed 5 is not one of the seeds [2, 0, 1]"),
+        ([7, 5], "attack 'a1': none of its seeds [7, 5] is one of the study's [2, 0, 1]: add one to either list"),
         ([], "attacks.1.seeds: Tuple should have at least 1 item"),
         ([-1], "attacks.1.seeds.0: Input should be greater than or equal to 0, not -1"),
     ],
@@ -567,11 +572,18 @@ def test_every_file_of_a_folder_of_poisons_counts(tmp_path: Path) -> None:
     (inner / "b.png").touch()
     (tmp_path / "7" / "a.png").touch()
     imported = Imported(name="im", path=str(tmp_path / "{seed}"))
-    assert imported.files(7) == [tmp_path / "7" / "a.png", inner / "b.png"]
+    assert list(imported.files(7)) == [tmp_path / "7" / "a.png", inner / "b.png"]
     (tmp_path / "8").mkdir()
     for seed in (8, 9):
         with pytest.raises(SettingsError, match=rf"'im': there is no file or folder of poisons at .*/{seed}: check"):
             imported.files(seed)
+
+
+def test_a_mistake_in_a_subset_of_rows_is_named_by_its_keys() -> None:
+    attack = {"name": "im", "method": "imported", "path": "x", "rows": {"last_per_clas": 200}}
+    with pytest.raises(SettingsError) as caught:
+        read_study(changed("attacks", value=[attack]))
+    assert "unknown key 'attacks.0.rows.last_per_clas' (did you mean 'last_per_class'?)" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,8 @@ def test_the_tests_of_the_examples_pass(copy: Path) -> None:
     others = "not (test_architectures or test_attacks or test_defenses)"
     chosen = ("-k", f"perceptron or watermark or label-smoothing or registered or {others}")
     options = ("-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(copy))
-    done = in_copy(copy, "-m", "pytest", *options, *chosen, *made, *contracts)
+    beside = ("-o", f"pythonpath={copy / 'tests' / 'contracts'}")
+    done = in_copy(copy, "-m", "pytest", *options, *beside, *chosen, *made, *contracts)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -436,6 +436,7 @@ def test_targets_may_be_training_images_or_photos(tmp_path: Path) -> None:
     assert found.goal is not None
     assert torch.equal(found.goal.targets, DATA.train_images[6:7])
     assert found.goal.target_labels.tolist() == [2]
+    assert found.facts == {"target_training_row": 6}
     refused(lambda: completed(path, targeted=True, target_index=40, target_split="train"), "40 train rows")
 
     as_pil(pixels(1, 8)[0]).save(tmp_path / "a.png")

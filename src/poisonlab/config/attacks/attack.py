@@ -81,7 +81,8 @@ class Attack(Settings):
     victims: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)] | None = None
     """The entries of ``victims`` that are trained on the poisons, each by itself; the first if not given."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
-    """Which of the study's seeds it runs with; all if not given."""
+    """Which of the study's seeds it runs with; all if not given. Others that it lists are left out, so that a study can
+    grow a few seeds at a time."""
     published: tuple[Published, ...] = ()
     """Its places in the tables of the study's ``paper``. The study's own table sets its results beside the numbers of
     the first; each of those tables is also made in the paper's layout."""

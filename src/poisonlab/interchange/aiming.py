@@ -1,0 +1,200 @@
+"""What imported poisons aim at: targets of their own, rows of a split or photos, and the classes they are to get."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from poisonlab.artifacts.poison_set import Goal
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.errors import DataError, DataWarning
+from poisonlab.interchange.imported_poisons import ImportedPoisons
+from poisonlab.interchange.parts import plain_labels
+from poisonlab.interchange.placing import check_classes
+
+Split = Literal["test", "train"]
+
+
+def with_targets(
+    imported: ImportedPoisons,
+    dataset: ImageDataset,
+    target_index: int | None,
+    split: Split,
+    photos: Tensor | None,
+    allow_mismatch: bool,
+) -> ImportedPoisons:
+    """The import with targets: its own, a row of a split, or photos; and with what their rows say of them.
+
+    Raises:
+        DataError: there is none, or more than one kind, or the rows count another order of the images.
+    """
+    source = imported.source
+    if imported.targets is not None:
+        if target_index is not None or photos is not None:
+            given = "target_files" if target_index is None else "target_index"
+            raise DataError(f"{source} has targets of its own: leave out {given}")
+        return imported if imported.target_rows is None else _of_rows(imported, dataset, allow_mismatch)
+    if photos is not None:
+        return replace(imported, targets=photos)
+    if target_index is None:
+        raise DataError(
+            f"{source} has no target: give target_index, its row in the test split, target_files, or targeted: false "
+            "if the poisons are to spoil the accuracy as a whole"
+        )
+    images, labels = (
+        (dataset.test_images, dataset.test_labels) if split == "test" else (dataset.train_images, dataset.train_labels)
+    )
+    if not 0 <= target_index < len(images):
+        raise DataError(f"{source}: target_index {target_index} is not among the dataset's {len(images)} {split} rows")
+    if split == "train":
+        warnings.warn(
+            f"{source}: the target is training image {target_index}: victims that train on it learn its true class, so "
+            "leave it out of what they are fine-tuned on",
+            DataWarning,
+            stacklevel=3,
+        )
+    place = slice(target_index, target_index + 1)
+    return replace(imported, targets=images[place], target_labels=labels[place])
+
+
+def _of_rows(imported: ImportedPoisons, dataset: ImageDataset, allow_mismatch: bool) -> ImportedPoisons:
+    """Targets that are test images: their classes, and, if they bear a trigger, the images without it."""
+    source, rows, targets = imported.source, imported.target_rows, imported.targets
+    assert rows is not None
+    assert targets is not None
+    if int(rows.max()) >= len(dataset.test_images):
+        raise DataError(
+            f"{source}: target {int(rows.max())} is beyond the dataset's {len(dataset.test_images)} test rows"
+        )
+    plain, classes = dataset.test_images[rows], dataset.test_labels[rows]
+    # One level apart are a release that rounds and one that cuts off.
+    alike = bool(((targets.int() - plain.int()).abs() <= 1).all())
+    known = imported.target_labels
+    fits = alike if known is None else torch.equal(known, classes)
+    if not fits and not allow_mismatch:
+        what = "unlike the test images" if known is None else "of another class than the test images"
+        raise DataError(
+            f"{source}: targets are {what} of their rows, which count another order of the images or another dataset: "
+            "use the dataset they were made for, or set allow_mismatch: true"
+        )
+    return replace(
+        imported,
+        target_labels=classes if known is None else known,
+        unpatched_targets=None if alike else plain,
+    )
+
+
+def goal_of(
+    imported: ImportedPoisons,
+    dataset: ImageDataset,
+    labels: Tensor,
+    indices: Tensor,
+    target_label: int | None,
+    adversarial_label: int | None,
+    all_to_all: bool,
+) -> Goal:
+    """The goal of an import with targets; see ``imported.complete``.
+
+    Args:
+        imported: with targets.
+        dataset: the dataset.
+        labels: (P,) int64, of the poisons.
+        indices: (P,) int64, the rows they replace.
+        target_label: the true class of the targets, if the import does not say it.
+        adversarial_label: the class the attacker wants, likewise.
+        all_to_all: whether it is the class after that of each target.
+
+    Raises:
+        DataError: a label is missing, impossible or contradicts another, or there is nothing to attack.
+    """
+    source = imported.source
+    targets = imported.targets
+    assert targets is not None
+    target_labels = _target_labels(imported, len(targets), target_label)
+    check_classes("target label", target_labels, dataset.num_classes, source)
+    relabelled = _relabelled_as_next(labels, indices, dataset)
+    if all_to_all:
+        if adversarial_label is not None or imported.adversarial_labels is not None:
+            raise DataError(f"{source}: all_to_all and an adversarial label contradict each other: leave one out")
+        if odd := int((~relabelled).sum()):
+            raise DataError(
+                f"{source}: {odd} of {len(relabelled)} poisons that replace a training image do not have the label of "
+                "the class after its own: leave out all_to_all, and give adversarial_label"
+            )
+        aims = (target_labels + 1) % dataset.num_classes
+    else:
+        next_one = len(relabelled) > 0 and bool(relabelled.all())
+        aims = _adversarial_labels(imported, labels, adversarial_label, next_one).expand(len(targets)).clone()
+    check_classes("adversarial label", aims, dataset.num_classes, source)
+    return _attackable(Goal(targets, target_labels, aims, imported.unpatched_targets), dataset, source)
+
+
+def _relabelled_as_next(labels: Tensor, indices: Tensor, dataset: ImageDataset) -> Tensor:
+    """(R,) bool, of the poisons that replace an image: whether they are labelled with the class after its own."""
+    replaced = indices >= 0
+    return labels[replaced] == (dataset.train_labels[indices[replaced]] + 1) % dataset.num_classes
+
+
+def _target_labels(imported: ImportedPoisons, count: int, given: int | None) -> Tensor:
+    known = imported.target_labels
+    if known is None:
+        if given is None:
+            raise DataError(f"{imported.source} does not say the true class of its targets: give target_label")
+        return torch.full((count,), given, dtype=torch.int64)
+    if given is not None and bool((known != given).any()):
+        raise DataError(
+            f"{imported.source}: target_label {given} contradicts the known class {int(known[0])}: leave it out"
+        )
+    return known
+
+
+def _adversarial_labels(imported: ImportedPoisons, labels: Tensor, given: int | None, next_one: bool) -> Tensor:
+    """(1,) or (T,) int64."""
+    known = imported.adversarial_labels
+    if known is not None:
+        if given is not None and bool((known != given).any()):
+            own = plain_labels(known)
+            raise DataError(f"{imported.source}: adversarial_label {given} contradicts its own {own}: leave it out")
+        return known
+    if given is not None:
+        return torch.tensor([given])
+    found: Tensor = torch.unique(labels)
+    if len(found) > 1:
+        cure = (
+            "each is the class after that of the image it replaces, so set all_to_all: true"
+            if next_one
+            else "give adversarial_label, the class that targets are to be taken for"
+        )
+        raise DataError(f"{imported.source}: its poisons have {len(found)} different labels: {cure}")
+    return found
+
+
+def _attackable(goal: Goal, dataset: ImageDataset, source: str) -> Goal:
+    """The targets that are not of their adversarial class.
+
+    Raises:
+        DataError: there is none.
+    """
+    kept = goal.adversarial_labels != goal.target_labels
+    left_out = len(kept) - int(kept.sum())
+    if left_out == 0:
+        return goal
+    first = int(goal.adversarial_labels[~kept][0])
+    named = f"class {first} ({dataset.class_names[first]})"
+    if left_out == len(kept):
+        raise DataError(
+            f"{source}: {'the target is' if len(kept) == 1 else f'all {len(kept)} targets are'} of {named}, which is "
+            "the adversarial class: there is nothing to attack; check the targets, their labels and adversarial_label"
+        )
+    warnings.warn(
+        f"{source}: {left_out} of {len(kept)} targets are of their adversarial class, as {named}, and left out: no "
+        "attack can succeed on them",
+        DataWarning,
+        stacklevel=3,
+    )
+    untriggered = None if goal.untriggered is None else goal.untriggered[kept]
+    return Goal(goal.targets[kept], goal.target_labels[kept], goal.adversarial_labels[kept], untriggered)
