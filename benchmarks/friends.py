@@ -70,7 +70,7 @@ class Plan:
 
         def before_epoch(epoch: int) -> None:
             if epoch == self.settings.def_epoch:
-                start = start_of(self.data.images, self.device)
+                start = start_of(self.data.images)
                 pictures.noise = released(model, self.data.images, start, self.settings, self.device)
 
         return reference_training.train(

@@ -31,13 +31,13 @@ RECORDS = Path(__file__).with_name("records")
 NO_GPU = 2
 # What may be wrong comes before what is fast. Seven minutes in all.
 SECTIONS = (
-    Section("machine", 25, machine),
+    Section("machine", 15, machine),
     Section("bits", 45, bits),
     Section("workflow", 145, workflow),
     Section("contracts", 75, contracts),
     Section("training", 50, training),
     Section("friendly-noise", 25, friendly_noise),
-    Section("crafting", 35, crafting),
+    Section("crafting", 45, crafting),
     Section("deep-knn", 20, deep_knn),
 )
 

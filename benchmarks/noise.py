@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.defenses.friendly_noise import friendly_noise
 from poisonlab.models.classifier import Classifier
-from poisonlab.randomness import generator
+from poisonlab.randomness import uniform_rows
 from training import MEAN, STD, Task, drawn, large, normalisation, small
 
 
@@ -27,7 +27,7 @@ def noise(task: Task, images: int, steps: int, device: torch.device) -> Contest:
     """The noise of so many images; the network has random weights, in the memory layout that training leaves."""
     data = drawn(images).images
     theirs, mine = task.model(device), task.model(device).to(memory_format=torch.channels_last)
-    settings, start = chosen(steps, min(images, 128)), start_of(data, device)
+    settings, start = chosen(steps, min(images, 128)), start_of(data)
     network = nn.Sequential(normalisation(device), mine)
     few = min(images, 16)
 
@@ -51,11 +51,9 @@ def chosen(steps: int, batch_size: int) -> FriendlyNoise:
     return FriendlyNoise(steps=steps, lr=100.0, lam=10.0, zeta=16.0, batch_size=batch_size)
 
 
-def start_of(images: Tensor, device: torch.device) -> Tensor:
+def start_of(images: Tensor) -> Tensor:
     """The start that ours draws, so that both take the same path; on the CPU."""
-    streams = (generator(device, 0, "friendly-noise", row) for row in range(len(images)))
-    rows = [torch.rand(images.shape[1:], generator=stream, device=device) for stream in streams]
-    return (torch.stack(rows).cpu() * 2 - 1) * (8 / 255)
+    return (uniform_rows(tuple(images.shape), 0, 0, "friendly-noise") * 2 - 1) * (8 / 255)
 
 
 def released(model: Classifier, images: Tensor, start: Tensor, settings: FriendlyNoise, device: torch.device) -> Tensor:

@@ -10,10 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from simulated import NAME, simulated
+from simulated import NAME, register, simulated
 
 # cuBLAS repeats its bits only with a workspace of fixed size, which it reads when it starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+register()
 
 
 def _devices() -> list[str]:
@@ -24,10 +27,13 @@ def _devices() -> list[str]:
     return named
 
 
+DEVICES = _devices()
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "device" in metafunc.fixturenames:
         marked = metafunc.definition.get_closest_marker(NAME) is not None and "POISONLAB_TEST_DEVICES" not in os.environ
-        metafunc.parametrize("device", [*_devices(), *([NAME] if marked else [])], indirect=True)
+        metafunc.parametrize("device", [*DEVICES, *([NAME] if marked else [])], indirect=True)
 
 
 @pytest.fixture

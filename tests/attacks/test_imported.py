@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
@@ -19,7 +21,7 @@ from poisonlab.config.attacks.imported import Imported
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import training_set
-from poisonlab.errors import DataError, SettingsError
+from poisonlab.errors import DataError, DataWarning, SettingsError
 from poisonlab.interchange.benchmark import write_benchmark
 from poisonlab.interchange.png_folder import write_png_folder
 from poisonlab.interchange.tensors import write_tensors_pth
@@ -242,3 +244,83 @@ def test_a_backdoors_untriggered_images_come_along(tmp_path: Path) -> None:
     same(found, truth)
     assert found.goal.untriggered is not None
     assert torch.equal(found.goal.untriggered, pixels(3, 77))
+
+
+# --- rows, changes and photos by the config -------------------------------------------------------------------
+
+
+def crafted(chosen: Imported, data: ImageDataset, seed: int = 0) -> PoisonSet:
+    return craft(data, Attacker((), Normalize(data.mean, data.std), Recipe()), chosen, seed=seed)
+
+
+def test_positions_within_a_subset_and_a_photo_as_the_target(tmp_path: Path) -> None:
+    data = dataset()
+    # The last 4 of each class are rows 24 to 39, so position 5 is row 29.
+    images = data.train_images[[29, 37]] ^ 1
+    torch.save([[(image, 1) for image in images], [5, 13]], tmp_path / "poisons0.pth")
+    Image.fromarray(pixels(1, 9)[0].permute(1, 2, 0).numpy()).save(tmp_path / "fish0.png")
+    chosen = settings(
+        tmp_path / "poisons{seed}.pth",
+        rows={"last_per_class": 4},
+        target_files=str(tmp_path / "fish{seed}.png"),
+        target_label="c",
+    )
+    found = crafted(chosen, data)
+    assert found.indices.tolist() == [29, 37]
+    assert found.goal is not None
+    assert torch.equal(found.goal.targets, pixels(1, 9))
+    assert (found.goal.target_labels.tolist(), found.goal.adversarial_labels.tolist()) == ([2], [1])
+    assert chosen.files(0) == (tmp_path / "poisons0.pth", tmp_path / "fish0.png")
+    by_file = chosen.model_copy(update={"rows": str(tmp_path / "rows{seed}.npy")})
+    with pytest.raises(SettingsError, match=r"rows0.npy is missing: check rows and target_files"):
+        by_file.files(0)
+    np.save(tmp_path / "rows0.npy", np.arange(24, 40))
+    assert crafted(by_file, data).indices.tolist() == [29, 37]
+    assert by_file.files(0)[1] == tmp_path / "rows0.npy"
+
+
+def test_poisons_are_appended_and_changes_added_as_the_config_says(tmp_path: Path) -> None:
+    data = dataset()
+    torch.save({"poisons": pixels(2, 7), "labels": [1, 1]}, tmp_path / "a.pth")
+    found = crafted(settings(tmp_path / "a.pth", rows="appended", targeted=False), data)
+    assert found.indices.tolist() == [-1, -1]
+    torch.save(torch.full((4, 3, 5, 7), 4 / 255), tmp_path / "b.pth")
+    found = crafted(settings(tmp_path / "b.pth", holds="changes", targeted=False), data)
+    assert torch.equal(found.images.int(), (data.train_images.int() + 4).clamp(max=255))
+    torch.save(torch.full((4, 3, 5, 7), -4 / 255), tmp_path / "b.pth")
+    with pytest.raises(DataError, match="there is no poison in it"):
+        crafted(settings(tmp_path / "b.pth", signs="plus", targeted=False), data)
+
+
+def test_the_target_may_be_a_training_image(tmp_path: Path) -> None:
+    write_tensors_pth(tmp_path / "a.pth", poison_set(goal=None))
+    chosen = settings(tmp_path / "a.pth", target_index=2, target_split="train")
+    with pytest.warns(DataWarning, match="the target is training image 2"):
+        found = crafted(chosen, dataset())
+    assert found.goal is not None
+    assert torch.equal(found.goal.targets, dataset().train_images[2:3])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"target_files": "a.png"}, "has target_files: give target_label, their true class"),
+        ({"target_files": ["a.png"], "target_label": 1, "target_index": 2}, "has target_files: leave out target_index"),
+        ({"target_split": "train"}, "target_split says where target_index counts"),
+        (
+            {"target_files": "a.png", "target_label": 1, "targeted": False},
+            "is not targeted, so it takes no target_files",
+        ),
+        ({"rows": "rows{x}.npy"}, "rows must not hold braces"),
+        ({"rows": {"last_per_class": 0}}, "greater than 0"),
+        ({"holds": "noise"}, "images"),
+    ],
+)
+def test_contradictions_in_the_config(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        settings("x.pth", **options)
+
+
+def test_new_settings_are_told_only_where_they_are_given() -> None:
+    told = settings("x.pth").told()
+    assert not {"rows", "holds", "signs", "target_split", "target_files"} & told.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks import error_maximising, error_minimising, functional, low_frequency
 from poisonlab.attacks.attacker import Attacker
-from poisonlab.attacks.functional import Displacement, margins
+from poisonlab.attacks.color import Palette, luv_to_rgb, rgb_to_luv
+from poisonlab.attacks.functional import Displacement, cut_to_gamut, margins
 from poisonlab.config.attacks.error_maximising import ErrorMaximising
 from poisonlab.config.attacks.error_minimising import ErrorMinimising
 from poisonlab.config.attacks.functional import Flow, Functional
@@ -411,6 +413,35 @@ def test_the_order_of_changes_is_colour_flow_noise() -> None:
     expected = (batch.displacement(batch.palette(batch.clean)) + batch.delta).clamp(0, 1)
     assert torch.equal(batch._changed(), expected)
     assert torch.equal(batch.images(), (expected.detach() * 255).round().to(torch.uint8))
+
+
+def test_the_grid_is_cut_to_the_colours_of_srgb() -> None:
+    grid = (torch.rand(2, 3, 5, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5) * 0.2
+    before = grid.clone()
+    cut_to_gamut(grid)
+    kept = 0
+    for image, v, u, lightness in itertools.product(range(2), range(5), range(4), range(3)):
+        point = torch.tensor([lightness / 2, u / 3, v / 4], dtype=torch.float64)
+        luv = (point + before[image, :, v, u, lightness]).clamp(0, 1)
+        colour = luv_to_rgb(luv.view(1, 3, 1, 1))
+        arrived = (point + grid[image, :, v, u, lightness]).view(1, 3, 1, 1)
+        assert torch.allclose(arrived, rgb_to_luv(colour), atol=1e-12)
+        if float(colour.min()) > 0.01 and float(colour.max()) < 0.99:  # inside, where nothing is cut
+            assert torch.allclose(arrived.flatten(), luv, atol=1e-3)
+            kept += 1
+    assert kept > 5
+
+
+def test_colours_close_to_black_do_not_become_bright() -> None:
+    """A slightly darker black of another tint is a bright colour, unless the grid is cut to what sRGB has."""
+    dark = torch.tensor([[0, 1, 5], [0, 1, 1], [0, 0, 12], [1, 1, 12]], dtype=torch.float64).T[None, :, None] / 255
+    palette = Palette(Functional(name="fc", surrogate="s").color, 1, torch.device("cpu"))
+    palette.grid = palette.grid.detach().double()
+    palette.grid[:, 0], palette.grid[:, 1] = -0.003, -0.03
+    assert float((palette(dark) - dark).abs().max()) * 255 > 100
+    cut_to_gamut(palette.grid)
+    palette.project()
+    assert float((palette(dark) - dark).abs().max()) * 255 < 40
 
 
 def test_changes_of_colour_move_equal_pixels_alike() -> None:

@@ -127,7 +127,6 @@ def test_a_planted_trigger_no_longer_works_and_clean_images_still_do(name: str, 
     assert (answers(name, device, images) == labels).double().mean() > 0.75
 
 
-@pytest.mark.elsewhere
 @every_detector
 def test_its_findings_can_be_written(name: str, device: torch.device) -> None:
     deployment = deployed(name, device)
@@ -151,6 +150,7 @@ def test_the_network_is_left_as_it_was(name: str, device: torch.device) -> None:
     assert torch.equal(torch.get_rng_state(), drawn)
 
 
+@pytest.mark.elsewhere
 @every_detector
 def test_the_same_seed_gives_the_same_findings_and_answers(name: str, device: torch.device) -> None:
     given = copy.deepcopy(planted().model).to(device)

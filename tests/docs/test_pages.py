@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -101,3 +102,20 @@ def test_the_attacks_that_pages_show_are_attacks() -> None:
     found = [yaml.safe_load(body) for body in blocks("import-poisons.md", "yaml")]
     shown = [attack for block in found for attack in (block["attacks"] if isinstance(block, dict) else block)]
     assert [TypeAdapter(AttackSettings).validate_python(attack).name for attack in shown] == ["downloaded", "bullseye"]
+
+
+def test_the_queue_s_commands_name_results_that_exist() -> None:
+    """Targets come first, as Snakemake takes all that follows --configfile and --config for theirs."""
+    lines = (ROOT / "docs/gpu_runs.md").read_text("utf-8").replace("\\\n", " ").splitlines()
+    checked = 0
+    for command in (line.split(" #")[0] for line in lines if line.strip().startswith(".venv/bin/snakemake")):
+        targets, _, options = command.partition("bin/snakemake ")[2].partition(" --")
+        path = re.search(r"configfile (\S+)", options)
+        assert path is not None, command
+        graph = Graph(read_study(yaml.safe_load((ROOT / path[1]).read_text("utf-8"))))
+        made = {output for job in graph.all_jobs() for output in job.outputs.values()}
+        done = subprocess.run(["bash", "-c", f"echo {targets}"], capture_output=True, text=True, check=True)
+        named = [target for target in done.stdout.split() if target not in ("results", "so_far")]
+        assert set(named) <= made, command
+        checked += len(named)
+    assert checked > 10

@@ -146,10 +146,18 @@ def test_claims_are_held_against_the_interval() -> None:
     assert "Too few" in verdict(correlation([1, 2], [1, 2]), "rises")
 
 
-def test_a_table_without_any_point_is_refused(tmp_path: Path) -> None:
+def test_a_study_in_which_no_loss_is_low_has_an_empty_figure(tmp_path: Path) -> None:
     (tmp_path / "results.csv").write_text(TABLE)
-    with pytest.raises(DataError, match="no attack with both"):
-        read_points({"results": [tmp_path / "results.csv"]}, told(attacks=("slow",)))
+    points = read_points({"results": [tmp_path / "results.csv"]}, told(attacks=("slow",)))
+    (axes,) = scatter(points, FIRST_EPOCH, PEAK_ACCURACY).axes
+    assert [text.get_text() for text in axes.texts] == ["no attack has both"]
+    assert scatter_caption(points, told()).startswith("No attack under none has both epochs to low loss and peak")
+
+
+def test_a_table_of_other_attacks_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text(TABLE)
+    with pytest.raises(DataError, match="none of the attacks other"):
+        read_points({"results": [tmp_path / "results.csv"]}, told(attacks=("other",)))
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------

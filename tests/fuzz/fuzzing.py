@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TARGETS = (
     *("poisons.pickle", "setups", "pth", "old pth", "png folder", "npz", "parquet", "image", "png", "image folder"),
+    *("npz poisons", "npy poisons", "pickle of two", "backdoorbench", "class folders"),
     *("idx", "svhn", "tiny imagenet", "tiny imagenet zip", "webdataset"),
     *("cifar", "dataset", "poison set", "noise", "keep list", "weights", "metrics", "history", "json", "trials"),
     *("published", "paper", "results", "ablation", "figure arrays", "figure tensors", "config", "config file", "spec"),

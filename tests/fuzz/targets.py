@@ -36,7 +36,7 @@ from safetensors.torch import load, save
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow/scripts"), str(ROOT / "tests/interchange")]
 
-from made_poisons import dataset, poison_set  # noqa: E402
+from made_poisons import as_pil, dataset, poison_set  # noqa: E402
 
 import craft  # noqa: E402
 import dataset as dataset_program  # noqa: E402
@@ -144,8 +144,56 @@ def _written(folder: Path, write: Callable[[Path], object]) -> dict[str, bytes]:
 
 
 def _imported(path: Path) -> None:
-    poisons = complete(read_poisons(path), DATASET, target_index=None)
+    found = read_poisons(path)
+    aimed = found.targets is not None or found.changes or len(found.images) != len(DATASET.train_images)
+    poisons = complete(found, DATASET, targeted=aimed and path.suffix not in (".npz", ".npy", ".pickle"))
     training_set(DATASET, poisons)
+
+
+def _forms() -> dict[str, bytes]:
+    """Poisons as other programs save them, by the names of their files."""
+    images, rows, labels = SET.images.numpy(), SET.indices.numpy(), SET.labels.numpy()
+    assert SET.goal is not None
+    files = {}
+    made = io.BytesIO()
+    np.savez(made, poisons=images, indices=rows, labels=labels)
+    files["a.npz"] = made.getvalue()
+    made = io.BytesIO()
+    np.save(made, DATASET.train_images.numpy() ^ 1)
+    files["a.npy"] = made.getvalue()
+    pairs = [(as_pil(image), 1) for image in SET.images]
+    files["a.pickle"] = pickle.dumps([pairs, rows])
+    for kind, shown, at, split in (
+        ("train", SET.images, rows.tolist(), "1"),
+        ("test", DATASET.test_images[2:3], [2], "2"),
+    ):
+        told = {}
+        for image, row in zip(shown, at, strict=True):
+            made = io.BytesIO()
+            as_pil(image).save(made, "PNG")
+            files[f"bd_{kind}_dataset/{split}/{row}.png"] = made.getvalue()
+            files[f"{'train' if kind == 'train' else 'targets'}/b/{row}.png"] = made.getvalue()
+            told[np.int64(row)] = {"path": "x", "other_info": [1, int(split)]}
+        files[kind] = pickle.dumps({"bd_data_container": {"data_dict": told}, "original_index_array": rows})
+    made = io.BytesIO()
+    states = {f"bd_{kind}": pickle.loads(files.pop(kind)) for kind in ("train", "test")}
+    torch.save({**states, "model": torch.nn.Linear(2, 2).state_dict()}, made)
+    files["attack_result.pt"] = made.getvalue()
+    return files
+
+
+def _odd_operations(data: bytes, random: Random) -> bytes:
+    """An intact archive with odd operations in its pickle."""
+    if not data.startswith(b"PK"):
+        return damaged(data, random)
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(made, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("data.pkl"):
+                content = damaged_pickle(content, random) if random.random() < 0.7 else pickled(random)
+            target.writestr(zipfile.ZipInfo(name), content)
+    return made.getvalue()
 
 
 def _poison_set(path: Path) -> None:
@@ -563,18 +611,17 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
     old = io.BytesIO()
     torch.save(torch.load(io.BytesIO(zipped)), old, _use_new_zipfile_serialization=False)
 
-    def of_operations(_: bytes, random: Random) -> bytes:
-        made = io.BytesIO()
-        with zipfile.ZipFile(io.BytesIO(zipped)) as source, zipfile.ZipFile(made, "w") as target:
-            for name in source.namelist():
-                content = source.read(name)
-                if name.endswith("data.pkl"):
-                    content = damaged_pickle(content, random) if random.random() < 0.7 else pickled(random)
-                target.writestr(zipfile.ZipInfo(name), content)
-        return made.getvalue()
-
-    yield "pth", _bytes_target("a.pth", {"new": zipped}, _imported, damaged, damaged_zip, of_operations)
+    yield "pth", _bytes_target("a.pth", {"new": zipped}, _imported, damaged, damaged_zip, _odd_operations)
     yield "old pth", _bytes_target("a.pth", {"old": old.getvalue()}, _imported, damaged, damaged_pickle)
+    forms = _forms()
+    for name, files in (("npz poisons", "npz"), ("npy poisons", "npy"), ("pickle of two", "pickle")):
+        damages = (damaged, damaged_zip) if files == "npz" else (damaged, damaged_pickle, _pickled)
+        chosen = {made: content for made, content in forms.items() if made.endswith(files)}
+        yield name, _bytes_target(f"a.{files}", chosen, _imported, *(damages if files != "npy" else (damaged,)))
+    records = {name: content for name, content in forms.items() if name.startswith(("attack", "bd_"))}
+    yield "backdoorbench", _folder_target(records, _imported, damaged, _odd_operations, damaged_png)
+    classes = {name: content for name, content in forms.items() if name.startswith(("train/", "targets/"))}
+    yield "class folders", _folder_target(classes, _imported, damaged, damaged_png)
     pngs = written(lambda path: write_png_folder(path, SET))
     facts = json.loads(pngs["poisons.json"])
 

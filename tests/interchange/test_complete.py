@@ -85,7 +85,7 @@ def test_appended_poisons_are_their_own_base() -> None:
     found = complete(imported(indices=torch.tensor([-1, 5, -1]), labels=labels), dataset(), target_index=0)
     assert torch.equal(found.base_images[[0, 2]], POISONS[[0, 2]])
     assert torch.equal(found.base_images[1], dataset().train_images[5])
-    without = complete(imported(indices=None, labels=labels), dataset(), target_index=0)
+    without = complete(imported(indices=None, labels=labels), dataset(), rows="appended", target_index=0)
     assert without.indices.tolist() == [-1, -1, -1]
     assert torch.equal(without.base_images, without.images)
 
@@ -175,7 +175,10 @@ def test_an_untargeted_import_needs_no_target() -> None:
         ({"images": pixels(3)[:, :, :4]}, {}, ["(3, 4, 7)", "(3, 5, 7)"]),
         ({"indices": torch.tensor([1, 2, 40])}, {}, ["index 40", "40 training rows"]),
         ({"indices": torch.tensor([1, 5, -1])}, {}, ["appended", "labels"]),
-        ({"indices": None}, {}, ["appended", "labels"]),
+        ({"indices": None}, {"rows": "appended"}, ["appended", "labels"]),
+        ({"indices": None}, {}, ["which of the dataset's 40 training rows its 3 poisons replace", "give rows"]),
+        ({}, {"rows": "appended"}, ["says which rows", "leave out rows: appended"]),
+        ({}, {"signs": "plus"}, ["no changes", "leave out signs"]),
         ({"labels": torch.tensor([1, 1, 4])}, {}, ["label 4", "0 ... 3"]),
         (
             {"indices": torch.tensor([1, 2, 3]), "images": dataset().train_images[1:4]},
@@ -304,4 +307,4 @@ def test_some_poisons_unlike_their_images_are_counted() -> None:
 @pytest.mark.filterwarnings("error")
 def test_appended_poisons_cannot_be_in_another_order() -> None:
     labels = torch.tensor([1, 1, 1])
-    complete(imported(images=pixels(3, 8), indices=None, labels=labels), dataset(), target_index=0)
+    complete(imported(images=pixels(3, 8), indices=None, labels=labels), dataset(), rows="appended", target_index=0)

@@ -29,7 +29,7 @@ from poisonlab.interchange.imported import ImportedPoisons, complete, read_poiso
 from poisonlab.interchange.parts import to_levels
 from poisonlab.interchange.png_folder import read_png_folder, write_png_folder
 from poisonlab.interchange.setups import read_setups
-from poisonlab.interchange.tensors import read_tensors_pth, write_tensors_pth
+from poisonlab.interchange.tensors import read_tensors, write_tensors_pth
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
 
@@ -148,30 +148,6 @@ def test_unpatched_targets_must_be_those_of_the_targets(tmp_path: Path) -> None:
     write_png_folder(tmp_path / "b", poisons)
     (tmp_path / "b" / "unpatched" / "1.png").unlink()
     refused(lambda: read_png_folder(tmp_path / "b"), "unpatched targets")
-
-
-def test_other_forms_of_poisons_are_called_what_they_are(tmp_path: Path) -> None:
-    """Files that other programs write, and how to save them; none is called damaged."""
-    rows = torch.tensor([1, 2, 3])
-    stacked = {"poisons": pixels(3), "labels": rows, "indices": rows}
-    for content, words in (
-        (stacked, ["a tensor (3, 3, 5, 7)", "list(zip(poisons, labels))"]),
-        (pixels(6), ["holds a tensor (6, 3, 5, 7): save", '"indices"']),
-        ([pixels(3), rows], ["holds a list of 2 (a tensor (3, 3, 5, 7), a tensor (3,)): save"]),
-        ({"adv_inputs": pixels(3), "labels": rows}, ["a dict with 'adv_inputs', 'labels', and no poisons"]),
-        ({**tensor_dict(pixels(3)), "indices": rows.numpy()}, ["holds NumPy arrays", "nothing in it was run"]),
-    ):
-        torch.save(content, tmp_path / "p.pth")
-        message = refused(lambda: read_poisons(tmp_path / "p.pth"), "p.pth", *words)
-        assert "damaged" not in message
-    np.savez(tmp_path / "p.npz", poisons=pixels(3).numpy())
-    refused(
-        lambda: read_poisons(tmp_path / "p.npz"), "is a NumPy archive (.npz), and no format of poisons", "torch.save"
-    )
-    np.save(tmp_path / "p.npy", pixels(3).numpy())
-    refused(lambda: read_poisons(tmp_path / "p.npy"), "is a single NumPy array (.npy), and no format of poisons")
-    (tmp_path / "record" / "bd_train_dataset" / "3").mkdir(parents=True)
-    refused(lambda: read_poisons(tmp_path / "record"), "record of BackdoorBench", "poisons.json")
 
 
 def test_grey_floats_can_be_normalised(tmp_path: Path) -> None:
@@ -615,7 +591,7 @@ def test_floats_between_levels_stay_floats(tmp_path: Path) -> None:
 def test_several_files_make_one_set(tmp_path: Path, name: str) -> None:
     torch.save(tensor_dict(pixels(3))["poisons"], tmp_path / "poisons.pth")
     for path in (tmp_path, tmp_path / "poisons.pth"):
-        refused(lambda path=path: read_poisons(path), "indices.pth")
+        assert read_poisons(path).indices is None
     torch.save(torch.tensor([4, 0, 9]), tmp_path / name)
     torch.save([(image, 2) for image in pixels(2, 5)], tmp_path / "target.pth")
     for path in (tmp_path, tmp_path / "poisons.pth"):
@@ -659,7 +635,9 @@ def test_uint8_cannot_be_normalised(tmp_path: Path) -> None:
         3,
         {"poisons": 3, "indices": [1]},
         {"poisons": [], "indices": []},
-        tensor_dict(pixels(3), indices=None),
+        tensor_dict(pixels(3), labels=[1, 1, 1]),
+        tensor_dict(pixels(3), idx=[1, 2, 3]),
+        tensor_dict(pixels(3), delta=torch.zeros(3, 3, 5, 7)),
         tensor_dict(pixels(3), indices=[1, 2]),
         tensor_dict(pixels(3), indices=[1, 1, 2]),
         tensor_dict(pixels(3), adversarial_label=1.5),
@@ -676,7 +654,7 @@ def test_uint8_cannot_be_normalised(tmp_path: Path) -> None:
 )
 def test_contradictions_among_tensors(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "p.pth")
-    refused(lambda: read_tensors_pth(tmp_path / "p.pth"), tmp_path / "p.pth")
+    refused(lambda: read_tensors(tmp_path / "p.pth"), tmp_path / "p.pth")
 
 
 def test_an_image_that_claims_terabytes_is_refused(tmp_path: Path) -> None:
@@ -706,7 +684,7 @@ def test_damaged_and_packed_pth_files_are_refused(tmp_path: Path, monkeypatch: p
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data/0", b"\0" * 100_000)
     path.write_bytes(packed.getvalue())
-    monkeypatch.setattr("poisonlab.interchange.tensors.LARGEST_FILE", 50_000)
+    monkeypatch.setattr("poisonlab.interchange.file_content.LARGEST_FILE", 50_000)
     refused(lambda: read_poisons(path), "unfolds")
 
 

@@ -91,7 +91,7 @@ def test_the_same_filters_whatever_the_threads_and_the_order() -> None:
 
 def test_a_whitened_stem_is_the_images_and_is_not_trained() -> None:
     images = pictures()
-    first, other = built(images, seed=0), built(images, seed=1)
+    first, other = (built(images, seed=seed, whiten=True) for seed in (0, 1))
     (stem,) = (module for module in first.modules() if isinstance(module, Patches))
     assert torch.equal(stem.filters, whitening(images, MEAN, STD))
     assert torch.equal(first.state_dict()["extract.0.filters"], other.state_dict()["extract.0.filters"])
@@ -101,14 +101,14 @@ def test_a_whitened_stem_is_the_images_and_is_not_trained() -> None:
 
 
 def test_a_trained_stem_is_drawn() -> None:
-    first, again, other = (built(pictures(), seed=seed, whiten=False) for seed in (0, 0, 1))
+    first, again, other = (built(pictures(), seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first.extract[0].weight, again.extract[0].weight)
     assert not torch.equal(first.extract[0].weight, other.extract[0].weight)
     assert first.extract[0].weight.requires_grad
 
 
 def test_the_settings_reach_the_layers() -> None:
-    model = built(pictures(), widths=(16, 32, 48), stem_stride=1, norm="group")
+    model = built(pictures(), widths=(16, 32, 48), stem_stride=1, norm="group", whiten=True)
     shapes = [tuple(module.weight.shape[:2]) for module in model.modules() if isinstance(module, nn.Conv2d)]
     assert shapes == [(16, 24), (16, 16), (32, 16), (32, 32), (48, 32), (48, 48)]
     assert len([module for module in model.modules() if isinstance(module, nn.GroupNorm)]) == 6

@@ -92,6 +92,24 @@ def test_trials_hold_the_measures_of_every_attack(rooms: Checkout) -> None:
     assert all("success" not in trial.measures for trial in by_attack["regions"])
 
 
+def test_figures_compare_the_attacks_without_a_goal(rooms: Checkout) -> None:
+    folder = rooms.path / "results/figures/rooms"
+    curves = (folder / "poison-curves.txt").read_text(encoding="utf-8")
+    for words in ("regions (n = 2)", "pgd (n = 1)", "waves (n = 1)", "clean data (n = 2)"):
+        assert words in curves
+    assert "matching" not in curves
+    found = table(rooms).set_index(["attack", "victim", "defense"])["peak_accuracy"]
+    assert all((attack, "small", "none") in found.index for attack in ("regions", "pgd", "waves"))
+    assert "of 3 attacks under none" in (folder / "final-accuracy.txt").read_text(encoding="utf-8")
+    changes = (folder / "perturbations.txt").read_text(encoding="utf-8")
+    assert "regions 32" in changes
+    assert "waves 32" in changes
+    assert "pgd 8" in changes
+    page = (rooms.path / "results/reports/rooms.html").read_text(encoding="utf-8")
+    assert "Attacks compared" in page
+    assert len(rooms.files("poisons/rooms/pgd/*.safetensors")) == 1
+
+
 def test_the_report_tells_of_both_kinds_of_attack(rooms: Checkout) -> None:
     text = (rooms.path / "results/reports/rooms.html").read_text(encoding="utf-8")
     for words in ("Poison success", "Peak accuracy", "regions", "other", "early-stopping"):

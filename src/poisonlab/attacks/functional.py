@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.attacker import Attacker
-from poisonlab.attacks.color import Palette
+from poisonlab.attacks.color import Palette, luv_to_rgb, rgb_to_luv
 from poisonlab.attacks.shipping import ship
 from poisonlab.attacks.whole_set import Plan, frozen, optimised, poisoned_rows
 from poisonlab.config.attacks.functional import Flow
@@ -134,6 +134,7 @@ class _Batch:
             self.palette.grid = self.palette.grid.detach().to(kind).requires_grad_(True)
         self.displacement = Displacement(self.settings.flow, self.clean) if "flow" in changes else None
         self.delta = torch.zeros_like(self.clean, requires_grad=True) if "additive" in changes else None
+        self._project()
         self.optimizer = torch.optim.Adam(list(self._parameters().values()), lr=self.settings.lr)
 
     def step(self, number: int) -> Tensor:
@@ -190,6 +191,8 @@ class _Batch:
         return images
 
     def _project(self) -> None:
+        if self.palette is not None and self.settings.color.gamut:
+            cut_to_gamut(self.palette.grid)
         for part in (self.palette, self.displacement):
             if part is not None:
                 part.project()
@@ -197,6 +200,20 @@ class _Batch:
             bound = self.settings.eps / 255
             with torch.no_grad():
                 self.delta.clamp_(-bound, bound)
+
+
+@torch.no_grad()
+def cut_to_gamut(grid: Tensor) -> None:
+    """Change displacements in place, so that every point of the grid arrives at a colour of sRGB.
+
+    Args:
+        grid: (P, 3, v, u, L), see ``Palette``; its points are spread evenly over scaled CIELUV, [0, 1] along each axis.
+    """
+    axes = [torch.linspace(0, 1, size, device=grid.device, dtype=grid.dtype) for size in grid.shape[2:]]
+    v, u, lightness = torch.meshgrid(*axes, indexing="ij")
+    points = torch.stack([lightness, u, v])
+    moved = (points + grid).clamp(0, 1).flatten(3)
+    grid.copy_(rgb_to_luv(luv_to_rgb(moved)).view_as(grid) - points)
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:

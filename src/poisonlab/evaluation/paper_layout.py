@@ -188,11 +188,12 @@ def _one_below_another(compared: pd.DataFrame, measures: Sequence[Measure], pape
     rows = zip(compared["row"], compared["defense"], strict=True)
     lines = compared["attack"][compared["attack"] != ""]
     # Where each row of the paper is an attack, the row's name says it all.
-    attacks = lines.nunique() if bool(lines.duplicated().any()) else 0
+    single = lines.nunique() > 1 and not bool(lines.duplicated().any())
+    attacks = 0 if single else lines.nunique()
     compared_with = [name for name in compared.columns if name.startswith("p_") and name.endswith("_holm")]
     columns: dict[str, Any] = {
         "Attack": compared["attack"] if attacks > 1 else "",
-        "Defense": [_plain(row) if row else f"{mine} (ours)" for row, mine in rows],
+        "Row" if single else "Defense": [_plain(row) if row else f"{mine} (ours)" for row, mine in rows],
         "n": compared["n"].astype(str),
         **_numbers(compared, measures, paper),
         **{

@@ -50,15 +50,15 @@ def read_points(inputs: Inputs, spec: Spec) -> pd.DataFrame:
     """One row per attack of the spec: ``attack``, ``n``, and each measure with its interval; nan where it has none.
 
     Raises:
-        DataError: the table is missing, damaged or another, or no attack has both measures.
+        DataError: the table is missing, damaged or another study's.
     """
     path = only(inputs, "results")
     numbers = [f"{name}{end}" for name in (spec.x.name, spec.y.name) for end in ("", "_low", "_high")]
     table = read_table(path, ("attack", "victim", "defense"), ("n", *numbers))
     own = table[(table["victim"] == spec.victim) & (table["defense"] == spec.defense)].set_index("attack")
     points = own.reindex([name for name in spec.attacks if name in own.index]).reset_index()
-    if points[[spec.x.name, spec.y.name]].dropna().empty:
-        raise DataError(f"{path} has no attack with both {spec.x.name} and {spec.y.name}: was any victim trained?")
+    if points.empty:
+        raise DataError(f"{path} has none of the attacks {', '.join(spec.attacks)}: is it another study's table?")
     return points
 
 
@@ -90,6 +90,9 @@ def scatter(points: pd.DataFrame, x: Measure, y: Measure) -> Figure:
             markeredgewidth=0,
         )
         axes.annotate(str(point["attack"]), (at[0], at[1]), xytext=(3, 2), textcoords="offset points", fontsize=6)
+    if points[[x.name, y.name]].dropna().empty:
+        # As where no victim's loss ever is low: no reason for a study to fail.
+        axes.text(0.5, 0.5, "no attack has both", ha="center", transform=axes.transAxes)
     axes.set_xlabel(title_of(x))
     axes.set_ylabel(title_of(y))
     axes.grid()
@@ -116,6 +119,8 @@ def scatter_caption(points: pd.DataFrame, spec: Spec) -> str:
     found = correlation(list(known[spec.x.name]), list(known[spec.y.name]))
     absent = [str(name) for name in points["attack"] if name not in set(known["attack"])]
     left = f" Left out, without one of the two: {listed(absent)}." if absent else ""
+    if known.empty:
+        return f"No attack under {spec.defense} has both {called(spec.x)} and {called(spec.y)}.{left}"
     return (
         f"{called(spec.y)[:1].upper()}{called(spec.y)[1:]} against {called(spec.x)} of {len(known)} attacks under "
         f"{spec.defense} ({seeds(list(known['n']))} each). Over attacks, with bootstrap intervals (95 %): Pearson's "

@@ -11,15 +11,16 @@ import io
 import pickle
 import pickletools
 import warnings
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from poisonlab.errors import DataError
-from poisonlab.interchange.stand_ins import ALLOWED, Inert, RefusedError, RgbImage
+from poisonlab.interchange.stand_ins import ALLOWED, Inert, RefusedError, RgbImage, storage
 
-__all__ = ["LARGEST_FILE", "RgbImage", "load", "read_bytes"]
+__all__ = ["LARGEST_FILE", "RgbImage", "load", "load_zipped", "read_bytes"]
 
 LARGEST_FILE = 1 << 31
 _MOST_OPERATIONS = 10_000_000
@@ -47,18 +48,43 @@ def load(path: Path) -> Any:
     Raises:
         DataError: the file is missing, damaged or too large, or asks for anything else.
     """
-    data = read_bytes(path)
+    return _loaded(_Unpickler, read_bytes(path), path, "get a plain file from its author")
+
+
+def load_zipped(data: bytes, path: Path) -> Any:
+    """As ``load``, of the content of a file that torch.save wrote since version 1.6: a zip archive of a pickle and of
+    the memory of tensors.
+
+    Args:
+        data: the content.
+        path: the file, for messages.
+    """
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        [name] = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        folder = name.removesuffix("data.pkl")
+        order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in archive.namelist() else b"little"
+        pickled = archive.read(name)
+    except Exception as error:
+        raise DataError(f"{path} is damaged; nothing in it was run: copy it again") from error
+    if order != b"little":
+        raise DataError(f"{path} was written on a machine of another byte order; save it again on this one")
+    reading = partial(_ZippedUnpickler, memory=lambda key: archive.read(f"{folder}data/{key}"))
+    return _loaded(reading, pickled, path, "save it again from plain tensors")
+
+
+def _loaded(unpickler: Callable[[io.BytesIO], _Unpickler], data: bytes, path: Path, cure: str) -> Any:
     try:
         with warnings.catch_warnings():
             # Damaged text warns of its escape sequences before anything is known to be wrong.
             warnings.simplefilter("ignore")
             file = io.BytesIO(data)
-            content = _Unpickler(file).load()
+            content = unpickler(file).load()
             if file.read(1):
                 raise RefusedError("goes on after the end of its pickle")
             return _decoded(content, {}, 0)
     except RefusedError as error:
-        raise DataError(f"{path} {error}; nothing in it was run: get a plain file from its author") from error
+        raise DataError(f"{path} {error}; nothing in it was run: {cure}") from error
     # A damaged pickle can end in any exception: RecursionError, MemoryError, OverflowError, ...
     except Exception as error:
         raise DataError(f"{path} is damaged or not a pickle; nothing in it was run: copy it again") from error
@@ -128,6 +154,26 @@ class _Unpickler(pickle._Unpickler):
         except KeyError:
             shown = f"{module}.{name}".encode("unicode_escape").decode("ascii")[:100]
             raise RefusedError(f"asks for {shown}, which no file of images needs") from None
+
+
+class _ZippedUnpickler(_Unpickler):
+    """Also reads what stands outside the pickle: the memory of tensors."""
+
+    def __init__(self, file: io.BytesIO, memory: Callable[[str], bytes]) -> None:
+        super().__init__(file)
+        self.dispatch[_code("BINPERSID")] = _STANDARD[_code("BINPERSID")]
+        self._memory = memory
+        self._read: dict[str, Any] = {}
+
+    def persistent_load(self, pid: Any) -> Any:
+        if not isinstance(pid, tuple) or len(pid) != 5 or pid[0] != "storage":
+            raise RefusedError("asks for something else than the memory of a tensor")
+        _, kind, key, _, count = pid
+        if not isinstance(key, str) or not key.isalnum() or type(count) is not int:
+            raise RefusedError("describes the memory of a tensor oddly")
+        if key not in self._read:
+            self._read[key] = storage(kind, self._memory(key), count)
+        return self._read[key]
 
 
 def _decoded(node: Any, done: dict[int, Any], depth: int) -> Any:

@@ -16,13 +16,18 @@ class ImportedPoisons:
     """Poisons as read from a file; None is what the file does not say.
 
     Attributes:
-        images: (P, C, H, W) uint8, or float32 in [0, 1].
+        images: (P, C, H, W) uint8, or float32 in [0, 1]; of ``changes``, float32 in [-1, 1].
         labels: (P,) int64, as the victim sees them.
         indices: (P,) int64: the training row each poison replaces; -1 is appended to the training set.
+        changes: whether ``images`` are added to the images of the rows, and not in their place.
+        label_names: P names or numbers of classes, in place of ``labels``.
+        original_labels: (P,) int64, the classes of the images that are replaced, if the file knows them.
         targets: (T, C, H, W) uint8; a backdoor's patch is already on them.
         target_labels: (T,) int64, the true classes.
         unpatched_targets: (T, C, H, W) uint8: the targets without the patch, if a patch came beside them.
+        target_rows: (T,) int64, the test rows of the targets, if the file knows them.
         adversarial_labels: (T,) int64, the class the attacker wants each target to get; (1,) stands for all targets.
+        adversarial_names: T names or numbers of classes, in place of ``adversarial_labels``.
         source: where they come from, for messages.
 
     Raises:
@@ -32,22 +37,29 @@ class ImportedPoisons:
     images: Tensor
     labels: Tensor | None
     indices: Tensor | None
+    changes: bool = False
+    label_names: tuple[str, ...] | None = None
+    original_labels: Tensor | None = None
     targets: Tensor | None = None
     target_labels: Tensor | None = None
     unpatched_targets: Tensor | None = None
+    target_rows: Tensor | None = None
     adversarial_labels: Tensor | None = None
+    adversarial_names: tuple[str, ...] | None = None
     source: str = "the import"
 
     def __post_init__(self) -> None:
         self._check_images()
         self._check_numbers("labels", self.labels, len(self.images))
         self._check_numbers("indices", self.indices, len(self.images))
+        self._check_numbers("original labels", self.original_labels, len(self.images))
         self._check_duplicates()
         if self.targets is not None:
             self._check_targets("targets", self.targets, len(self.targets))
         if self.unpatched_targets is not None:
             self._check_targets("unpatched targets", self.unpatched_targets, self._target_count())
         self._check_numbers("target labels", self.target_labels, self._target_count())
+        self._check_numbers("target rows", self.target_rows, self._target_count())
         if self.adversarial_labels is not None and len(self.adversarial_labels) != 1:
             self._check_numbers("adversarial labels", self.adversarial_labels, self._target_count())
 
@@ -60,8 +72,11 @@ class ImportedPoisons:
             raise DataError(
                 f"{self.source}: poisons must be (P, C, H, W) uint8, or float32 in [0, 1], and at least one"
             )
+        if self.changes and images.dtype != torch.float32:
+            raise DataError(f"{self.source}: changes of images must be float32 in [-1, 1]")
         # Written so that a NaN fails as well.
-        if images.dtype == torch.float32 and not (float(images.min()) >= 0 and float(images.max()) <= 1):
+        lowest = -1 if self.changes else 0
+        if images.dtype == torch.float32 and not (float(images.min()) >= lowest and float(images.max()) <= 1):
             raise DataError(f"{self.source}: float poisons must lie in [0, 1]: undo their normalisation")
 
     def _check_targets(self, name: str, images: Tensor, count: int) -> None:

@@ -44,7 +44,7 @@ def read_png_folder(folder: Path) -> ImportedPoisons:
             or of another size than the first, or ``poisons.json`` contradicts the images.
     """
     rows = _poison_files(folder)
-    images = _decoded(list(rows.values()))
+    images = decoded(list(rows.values()))
     target_files = _files_of(folder, _TARGET, _TARGETS)
     unpatched_files = _files_of(folder, f"{_UNPATCHED}.png", _UNPATCHED)
     facts = _facts(folder / FACTS)
@@ -52,8 +52,8 @@ def read_png_folder(folder: Path) -> ImportedPoisons:
         images=images,
         labels=_labels(facts.get("labels"), list(rows), str(folder / FACTS)),
         indices=torch.tensor(list(rows), dtype=torch.int64),
-        targets=_decoded(target_files) if target_files else None,
-        unpatched_targets=_decoded(unpatched_files) if unpatched_files else None,
+        targets=decoded(target_files) if target_files else None,
+        unpatched_targets=decoded(unpatched_files) if unpatched_files else None,
         target_labels=_target_labels(facts.get("target_labels"), str(folder / FACTS)),
         adversarial_labels=_adversarial_labels(facts.get("adversarial_label"), str(folder / FACTS)),
         source=str(folder),
@@ -99,8 +99,12 @@ def _files_of(folder: Path, one: str, many: str) -> list[Path]:
     return [single] if single.exists() else []
 
 
-def _decoded(files: list[Path]) -> Tensor:
-    """(P, 3, H, W) uint8."""
+def decoded(files: list[Path]) -> Tensor:
+    """Image files of one size as (P, 3, H, W) uint8.
+
+    Raises:
+        DataError: one is damaged, too large or of another size than the first, or they are too many.
+    """
     first = decode(files[0], str(files[0]))
     # A PNG of one colour is a thousand times smaller than its pixels.
     if first.nbytes * len(files) > LARGEST_FILE:

@@ -32,6 +32,7 @@ _STORAGES = {
     "HalfStorage": torch.float16,
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
+    "BFloat16Storage": torch.bfloat16,
 }
 
 
@@ -172,6 +173,40 @@ class _Storage(Inert):
         self.elements = elements
 
 
+class _StorageType(_Function):
+    """torch.FloatStorage and its like."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, function: Callable[..., Any], dtype: torch.dtype) -> None:
+        super().__init__(function)
+        self.dtype = dtype
+
+
+def storage(kind: object, data: bytes, count: int) -> Inert:
+    """The memory of a tensor that stands outside the pickle.
+
+    Args:
+        kind: the stand-in of the storage's class.
+        data: its bytes.
+        count: how many elements the pickle claims.
+
+    Raises:
+        RefusedError: the kind is none, or the bytes are not so many elements.
+    """
+    if not isinstance(kind, _StorageType) or count * kind.dtype.itemsize != len(data):
+        raise RefusedError("holds the memory of a tensor that is not what it claims")
+    # A copy, because bytes are read-only; torch refuses to look at none.
+    return _Storage(torch.frombuffer(bytearray(data), dtype=kind.dtype) if data else torch.empty(0, dtype=kind.dtype))
+
+
+class _Ordered(dict[str, object]):
+    """collections.OrderedDict; attributes, such as the versions of a network's layers, are passed over."""
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
 class _Held(Inert):
     """A decoded tensor; wrapped, because a pickle could set a bare one's state."""
 
@@ -216,10 +251,10 @@ def _empty_bytes(*arguments: object) -> bytes:
 
 
 def _ordered_dict(*arguments: object) -> dict[str, object]:
-    """collections.OrderedDict, which holds a tensor's hooks: none."""
+    """collections.OrderedDict: a tensor's hooks, which are none, or the weights of a network, filled in afterwards."""
     if arguments not in ((), ([],)):
         raise RefusedError("holds a filled OrderedDict")
-    return {}
+    return _Ordered()
 
 
 def _reconstructor(made: object, base: object, state: object) -> Picture:
@@ -271,7 +306,7 @@ def _storage_from_bytes(data: object) -> _Storage:
     return _Storage(elements)
 
 
-def _typed_storage(dtype: torch.dtype) -> _Function:
+def _typed_storage(dtype: torch.dtype) -> _StorageType:
     """torch.LongStorage and its like, which the first versions of torch made from a list."""
 
     def build(values: object = ()) -> _Storage:
@@ -279,7 +314,7 @@ def _typed_storage(dtype: torch.dtype) -> _Function:
             raise RefusedError("holds a tensor that is not of plain numbers")
         return _Storage(torch.tensor(values, dtype=dtype))
 
-    return _Function(build)
+    return _StorageType(build, dtype)
 
 
 def _tensor(storage: object, offset: Any, size: Any, stride: Any, *_: object) -> _Held:

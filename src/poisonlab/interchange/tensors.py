@@ -1,16 +1,18 @@
-"""Plain tensors saved with torch.save.
+"""Arrays of images with labels and rows in a single file, in each of the forms that programs save them.
 
-Either one file with a dict ``{"poisons": [(image, label), ...], "indices": ..., "target": ...,
-"adversarial_label": ...}``, of which the last two may be missing, or a folder with ``poisons.pth``, ``indices.pth``
-(or ``base_indices.pth``) and perhaps ``target.pth``. A target is (image, label) or a list of such pairs; the
-adversarial label is one for all, or a list. Images are (3, H, W) uint8, or floats in [0, 1], or normalised floats.
+A dict ``{"poisons": ..., "labels": ..., "indices": ..., "target": ..., "adversarial_label": ...}``, of which all but
+the poisons may be missing; a list of (image, label); a list of two, such pairs or stacked images and their rows; or one
+array for the whole training set. ``forms`` tells them apart. Also a folder with ``poisons.pth``, ``indices.pth`` (or
+``base_indices.pth``) and perhaps ``target.pth``, and the two ``.npy`` files of Witches' Brew. A target is (image,
+label) or a list of such pairs; the adversarial label is one for all, or a list. Images are (3, H, W) uint8, or floats
+in [0, 1], or normalised floats; stacked ones may have their channels last. Changes of images are in place of
+``poisons`` under ``delta``, ``perturbation`` or the like.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,58 +21,76 @@ import torch
 from torch import Tensor
 
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, DataWarning
 from poisonlab.files import atomic_path
 from poisonlab.interchange import parts
-from poisonlab.interchange.allowed_pickle import LARGEST_FILE, read_bytes
+from poisonlab.interchange.file_content import SUFFIXES, read_content
+from poisonlab.interchange.forms import Holds, as_content
 from poisonlab.interchange.imported_poisons import ImportedPoisons
 from poisonlab.interchange.new_folder import check_channels
 
 POISONS = "poisons.pth"
+WHOLE, WHOLE_LABELS = "poisoned_training_data.npy", "poisoned_training_labels.npy"
 _INDICES = ("indices.pth", "base_indices.pth")
 _TARGET = "target.pth"
-EXPECTED = (
-    'save {"poisons": [(image, label), ...], "indices": [training row of each, ...]}, and "target": (image, label) '
-    "where there is one"
-)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _OUTSIDE = 1e-3
-_TENSORS = (Tensor, torch.nn.Parameter)
-_LARGEST_VIEW = 1 << 28
+_LEVELS = 255
+# The largest bound of the papers is 0.1 of the range, convex polytope's.
+_USUAL = 32
 
 
-def read_tensors_pth(
-    path: Path, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+def holds_tensors(path: Path) -> bool:
+    """Whether a path is a file of arrays, or a folder with one of this module's names."""
+    if path.is_file():
+        return path.suffix in SUFFIXES
+    return (path / POISONS).is_file() or (path / WHOLE).is_file()
+
+
+def read_tensors(
+    path: Path,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    holds: Holds | None = None,
 ) -> ImportedPoisons:
-    """Read poisons saved with torch.save; no code in the files is run.
+    """Read poisons from a file of arrays; no code in it is run.
 
     Args:
-        path: the ``.pth`` file, or the folder with ``poisons.pth``.
+        path: the file, or the folder with ``poisons.pth`` or ``poisoned_training_data.npy``.
         mean: three values in units of pixels in [0, 1], if the float images are normalised; undone.
-        std: likewise.
+        std: likewise, and of changes.
+        holds: what a bare array means, where its values leave it open.
 
     Returns:
-        Poisons in uint8 if the file has uint8, or floats that all are whole levels of 255; else in float32.
+        Poisons in uint8 if the file has uint8, or floats that all are whole levels of 255; else in float32. Changes in
+        float32, in units of pixels in [0, 1].
 
     Raises:
         DataError: a file is missing, damaged, hostile, or its content contradicts the rest; or floats leave [0, 1],
             so that mean and std are missing or wrong.
     """
     undo = parts.normalisation(mean, std)
-    path = path / POISONS if path.is_dir() else path
-    found = _load(path)
-    content = _content(path, found)
-    images, labels = parts.pairs(content.get("poisons"), _pair, f"{path}: poisons")
-    if undo is not None and images.dtype == torch.uint8:
-        raise DataError(f"{path}: poisons are uint8, so they cannot be normalised: leave out mean and std")
-    rows = content.get("indices", content.get("base_indices"))
-    aim = content.get("adversarial_label")
+    path, content = _content(path, holds)
+    where = f"{path}: poisons"
+    changes, labels = "changes" in content, content.get("labels")
+    if changes:
+        images = _changes(content["changes"], undo, bool(content.get("normalised")), f"{path}: changes")
+    else:
+        images, paired = _images(content["poisons"], where)
+        if paired is not None and labels is not None:
+            raise DataError(f"{path} has labels beside poisons that are pairs of image and label: keep one of them")
+        labels = paired if labels is None else labels
+        if undo is not None and images.dtype == torch.uint8:
+            raise DataError(f"{where} are uint8, so they cannot be normalised: leave out mean and std")
+        images = _pixels(images, undo, where)
+    rows, aim = content.get("indices"), content.get("adversarial_label")
     targets, target_labels = _targets(content.get("target"), undo, f"{path}: target")
     unpatched, _ = _targets(content.get("unpatched_target"), undo, f"{path}: unpatched_target")
     return ImportedPoisons(
-        images=_pixels(images, undo, f"{path}: poisons"),
-        labels=labels,
-        indices=parts.indices(rows, f"{path}: indices"),
+        images=images,
+        labels=None if labels is None else parts.indices(_whole(labels), f"{path}: labels"),
+        indices=None if rows is None else parts.indices(_whole(rows), f"{path}: indices"),
+        changes=changes,
         targets=targets,
         target_labels=target_labels,
         unpatched_targets=unpatched,
@@ -79,103 +99,88 @@ def read_tensors_pth(
     )
 
 
-def _content(path: Path, found: Any) -> dict[str, Any]:
-    """The dict of poisons, indices and targets.
+def _content(path: Path, holds: Holds | None) -> tuple[Path, dict[str, Any]]:
+    """The file and its parts, those that stand in files beside it among them."""
+    if (path / WHOLE).is_file():
+        content = {"poisons": read_content(path / WHOLE)}
+        if (path / WHOLE_LABELS).is_file():
+            content["labels"] = read_content(path / WHOLE_LABELS)
+        return path / WHOLE, content
+    path = path / POISONS if path.is_dir() else path
+    content = as_content(read_content(path), path, holds)
+    if "indices" not in content and path.name == POISONS:
+        for name in _INDICES:
+            if (path.parent / name).exists():
+                content["indices"] = read_content(path.parent / name)
+        if (path.parent / _TARGET).exists():
+            content.setdefault("target", read_content(path.parent / _TARGET))
+    return path, content
 
-    Raises:
-        DataError: the file holds another thing, or poisons in another form.
-    """
-    if not isinstance(found, dict) and not _are_pairs(found):
-        raise DataError(f"{path} holds {parts.described(found)}: {EXPECTED}")
-    content = found if isinstance(found, dict) else _beside(path, found)
-    poisons = content.get("poisons")
-    if poisons is None:
-        raise DataError(f"{path} holds {parts.described(found)}, and no poisons: {EXPECTED}")
-    if isinstance(poisons, Tensor):
+
+def _whole(numbers: Any) -> Any:
+    """Integers that were saved as floats, as numpy.zeros makes them."""
+    if isinstance(numbers, Tensor) and numbers.is_floating_point() and bool((numbers == numbers.round()).all()):
+        return numbers.long()
+    return numbers
+
+
+def _images(poisons: Any, where: str) -> tuple[Tensor, Tensor | None]:
+    """Images (P, C, H, W), and labels (P,) int64 where they stand beside each."""
+    if not isinstance(poisons, Tensor):
+        return parts.pairs(poisons, _pair, where)
+    return _stacked(poisons, where), None
+
+
+def _stacked(images: Tensor, where: str) -> Tensor:
+    """Stacked images or changes with their channels first."""
+    if images.ndim != 4 or images.numel() == 0:
+        raise DataError(f"{where} are {parts.described(images)}, not (P, 3, H, W) and at least one")
+    first, last = images.shape[1] in (1, 3), images.shape[3] in (1, 3)
+    if first == last:
+        problem = "could have its channels first or last" if first else "has not 1 or 3 channels"
+        raise DataError(f"{where}: {parts.described(images)} {problem}: save (P, 3, H, W)")
+    return images.detach() if first else images.detach().permute(0, 3, 1, 2).contiguous()
+
+
+def _changes(values: Any, undo: tuple[Tensor, Tensor] | None, normalised: bool, where: str) -> Tensor:
+    """Changes of pixels in [0, 1], float32 in [-1, 1], from integers in levels, floats, or normalised floats."""
+    if not isinstance(values, Tensor):
+        raise DataError(f"{where} are {parts.described(values)}, not a tensor (P, 3, H, W)")
+    found = _stacked(values, where)
+    if not found.is_floating_point():
+        if undo is not None or found.dtype == torch.bool:
+            raise DataError(f"{where} are integers, so in levels of 1/255: leave out mean and std")
+        return (found / _LEVELS).float()
+    if undo is None and normalised:
         raise DataError(
-            f"{path}: poisons is not a list of (image, label) but {parts.described(poisons)}: save "
-            "list(zip(poisons, labels)) in its place"
+            f"{where} and their rows are packed, so the changes are of normalised pixels: give mean and std (0 and 1 "
+            "in each channel, if they are of pixels in [0, 1])"
         )
-    return content
-
-
-def _are_pairs(found: Any) -> bool:
-    return isinstance(found, list | tuple) and all(isinstance(each, list | tuple) for each in found)
-
-
-def _beside(path: Path, poisons: Any) -> dict[str, Any]:
-    """The dict that a list of poisons and the files beside it amount to."""
-    content = {"poisons": poisons}
-    present = [path.parent / name for name in _INDICES if (path.parent / name).exists()]
-    if not present:
-        raise DataError(f"{path} holds no indices, and there is no {_INDICES[0]} beside it: save the training rows")
-    content["indices"] = _load(present[0])
-    if (path.parent / _TARGET).exists():
-        content["target"] = _load(path.parent / _TARGET)
-    return content
-
-
-def _load(path: Path) -> Any:
-    data = read_bytes(path)
-    try:
-        with warnings.catch_warnings():
-            # Reading old files warns about storage types that are on their way out.
-            warnings.simplefilter("ignore")
-            _check_unfolded(data, path)
-            found = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-            _check_plain(found, path)
-            return found
-    except DataError:
-        raise
-    # Which exception comes depends on the damaged byte, and torch's own messages have many lines.
-    except Exception as error:
-        if "GLOBAL numpy" in str(error):
-            raise DataError(
-                f"{path} holds NumPy arrays or numbers, which may hold code; nothing in it was run: save them as "
-                "tensors (torch.as_tensor) or lists"
-            ) from error
-        raise DataError(
-            f"{path} is damaged or holds more than tensors, numbers, lists and dicts; nothing in it was run: "
-            "save it again with torch.save from plain ones"
-        ) from error
-
-
-def _check_plain(content: Any, path: Path) -> None:
-    """Check that every tensor is plain memory: torch.load also makes sparse, nested and quantized ones, ones without
-    content, and views that repeat a few numbers without end."""
-    waiting, seen = [content], set()
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, Tensor):
-            plain = value.layout is torch.strided and value.device.type == "cpu"
-            if type(value) not in _TENSORS or not plain or value.is_nested or value.is_quantized:
-                raise DataError(f"{path} holds a tensor that is not dense: save it with .to_dense() or .clone()")
-            size = value.numel() * value.element_size()
-            if size > max(_LARGEST_VIEW, value.untyped_storage().nbytes()):
-                raise DataError(f"{path} holds a tensor that unfolds to {size} bytes: save it with .clone()")
-        elif isinstance(value, dict):
-            waiting += [*value.keys(), *value.values()]
-        elif isinstance(value, list | tuple | set):
-            waiting += value
-
-
-def _check_unfolded(data: bytes, path: Path) -> None:
-    """Check that the entries of a zip archive are not compressed to a tiny fraction."""
-    content = io.BytesIO(data)
-    if not zipfile.is_zipfile(content):
-        return
-    with zipfile.ZipFile(content) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > LARGEST_FILE:
-            raise DataError(f"{path} unfolds to more than {LARGEST_FILE} bytes: split it")
+    if undo is not None:
+        found = found.double() * undo[1]
+    largest = float(found.abs().max())
+    if undo is None and largest > 1 + _OUTSIDE and largest <= _LEVELS and bool((found == found.round()).all()):
+        return (found / _LEVELS).float()
+    # Written so that a NaN fails as well.
+    if not largest <= 1 + _OUTSIDE:
+        cure = "check std" if undo else "if they are of normalised pixels, give mean and std"
+        raise DataError(f"{where} are as large as {largest:.3g}, beyond the range of pixels: {cure}")
+    if undo is None and largest * _LEVELS > _USUAL:
+        warnings.warn(
+            f"{where} reach {largest * _LEVELS:.0f} levels of 255, more than the bounds of known attacks: if they are "
+            "of normalised pixels, give mean and std; with eps the bound is checked",
+            DataWarning,
+            stacklevel=3,
+        )
+    return found.clamp(-1, 1).float()
 
 
 def _pair(entry: Any, where: str) -> tuple[Tensor, int]:
     if not isinstance(entry, list | tuple) or len(entry) != 2 or not isinstance(entry[0], Tensor):
         raise DataError(f"{where} is not a pair of image tensor and label: save a list of (image, label)")
     image = entry[0].detach()
+    if image.ndim == 4 and len(image) == 1:
+        image = image[0]
     plain = image.layout is torch.strided and image.device.type == "cpu"
     if not plain or image.ndim != 3 or image.shape[0] not in (1, 3) or image.numel() == 0:
         raise DataError(f"{where}: the image is not a dense (3, H, W) or (1, H, W) tensor: save it with channels first")
@@ -204,7 +209,11 @@ def _pixels(images: Tensor, undo: tuple[Tensor, Tensor] | None, where: str) -> T
                 f"{where} have {images.shape[1]} channels, but mean and std {len(mean)} values: give one each"
             )
         images = images.double() * std + mean
+    if not images.is_floating_point():
+        raise DataError(f"{where} are neither uint8 nor float: save uint8, or floats in [0, 1]")
     lowest, highest = float(images.min()), float(images.max())
+    if undo is None and lowest >= 0 and 1 + _OUTSIDE < highest <= _LEVELS and bool((images == images.round()).all()):
+        return images.to(torch.uint8)
     # Written so that a NaN fails as well.
     if not (lowest >= -_OUTSIDE and highest <= 1 + _OUTSIDE):
         cure = "check mean and std" if undo else "if they are normalised, give mean and std"

@@ -71,7 +71,7 @@ def build(
     image_shape: tuple[int, int, int],
     widths: tuple[int, ...] = (32, 128, 256),
     stem_stride: int = 2,
-    whiten: bool = True,
+    whiten: bool = False,
     norm: str = "batch",
 ) -> Classifier:
     """A stem of 2x2 patches, eight filters for each channel of the image (C, H, W); three groups; the largest value of

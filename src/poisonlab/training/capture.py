@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -93,7 +94,7 @@ def record(step: Step, chosen: Tensor, streams: Sequence[torch.Generator]) -> St
     positions, graph = chosen.clone(), torch.cuda.CUDAGraph()
     for stream in streams:
         graph.register_generator_state(stream)
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=side_stream()):
         loss = step(positions)
 
     def replayed(chosen: Tensor) -> Tensor:
@@ -105,10 +106,16 @@ def record(step: Step, chosen: Tensor, streams: Sequence[torch.Generator]) -> St
 
 
 def aside(step: Step, chosen: Tensor) -> Tensor:
-    """Take a step on a CUDA stream of its own, as steps must be before one is recorded."""
-    here, stream = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    """Take a step on the stream that steps are recorded on, where libraries make their workspaces."""
+    here, stream = torch.cuda.current_stream(), side_stream()
     stream.wait_stream(here)
     with torch.cuda.stream(stream):
         loss = step(chosen)
     here.wait_stream(stream)
     return loss
+
+
+@cache
+def side_stream() -> torch.cuda.Stream:
+    """The CUDA stream of steps that are recorded, and of those before; a recording cannot be made on the first one."""
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]

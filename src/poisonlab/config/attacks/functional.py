@@ -28,6 +28,9 @@ class Colors(Settings):
     """Points of the grid of colours along L, u and v."""
     smoothness: NonNegativeFloat = 0.05
     """Weight of the penalty on differences between neighbours on the grid, each pair counted twice."""
+    gamut: bool = True
+    """Cut the grid to the colours of sRGB, as released: else some colours close to black, whose tint is hardly
+    determined, become bright. The cut alone changes images, by 1.3 levels on average, and takes half of the time."""
 
     @property
     def points(self) -> tuple[int, int, int]:

@@ -6,13 +6,43 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from poisonlab.config.attacks.attack import BACKDOOR, LOW_LOSS, UNTARGETED, Attack
 from poisonlab.config.data.source import ChannelValues
 from poisonlab.config.measures import Measure
-from poisonlab.config.types import LATER, ClassLabel, FilePath, PositiveFloat, WholeLevel
+from poisonlab.config.types import (
+    LATER,
+    ONE,
+    SEVERAL,
+    ClassLabel,
+    FilePath,
+    PositiveFloat,
+    PositiveInt,
+    Settings,
+    WholeLevel,
+    one_or_several,
+)
 from poisonlab.errors import SettingsError
+
+
+class LastPerClass(Settings):
+    """The last training images of each class, in the order of the training set."""
+
+    last_per_class: PositiveInt
+    """How many of each class; 200 for the releases of convex polytope, Bullseye Polytope and deep k-NN."""
+
+
+_A_FILE, _A_SUBSET = "a file", "a subset"
+Rows = Annotated[
+    Annotated[FilePath, Tag(_A_FILE)] | Annotated[LastPerClass, Tag(_A_SUBSET)],
+    Discriminator(lambda value: _A_FILE if isinstance(value, str) else _A_SUBSET),
+]
+Files = Annotated[
+    Annotated[FilePath, Tag(ONE)] | Annotated[tuple[FilePath, ...], Field(min_length=1), Tag(SEVERAL)],
+    Discriminator(one_or_several),
+]
+APPENDED = "appended"
 
 
 class Imported(Attack):
@@ -26,7 +56,14 @@ class Imported(Attack):
     mean: ChannelValues | None = None
     """Mean that float images were normalised with, to undo it."""
     std: ChannelValues | None = None
-    """Standard deviation that float images were normalised with."""
+    """Standard deviation that float images, or changes of images, were normalised with."""
+    holds: Annotated[Literal["images", "changes"] | None, LATER] = None
+    """What a file of one array holds, where its values leave it open: images, or changes that are added to them."""
+    signs: Annotated[Literal["both", "plus"], LATER] = "both"
+    """Which part of changes is added; plus leaves out the negative one, as the loader of Unlearnable Examples does."""
+    rows: Annotated[Rows | None, LATER] = None
+    """Which training rows the positions in the file mean, or its poisons in turn, if it has no positions: a file of row
+    numbers (.npy, .pth, .pickle), or a subset. ``appended`` if the poisons are added to the training set."""
     targeted: Annotated[bool, LATER] = True
     """Whether single images or a trigger are the goal; false for poisons that are to spoil the accuracy as a whole, and
     then the files hold no target."""
@@ -34,6 +71,11 @@ class Imported(Attack):
     """Level of the training loss that ``first_epoch`` waits for, if the poisons are not targeted."""
     target_index: Annotated[int, Field(ge=0)] | None = None
     """Row of the test split that is the target, where the files hold none."""
+    target_split: Annotated[Literal["test", "train"], LATER] = "test"
+    """Split that ``target_index`` counts in."""
+    target_files: Annotated[Files | None, LATER] = None
+    """Image files that are the targets, where the files of the poisons hold none; resized to the dataset's images. They
+    need a ``target_label``."""
     target_label: ClassLabel | None = None
     """True class of the targets, by name or number, where the files hold targets without it."""
     adversarial_label: ClassLabel | None = None
@@ -46,15 +88,25 @@ class Imported(Attack):
 
     @model_validator(mode="after")
     def _check_path(self) -> Imported:
-        if set("{}") & set(self.path.replace("{seed}", "")):
-            raise ValueError(f"attack {self.name!r}: path must not hold braces but for {{seed}}")
+        for name, path in (
+            ("path", self.path),
+            ("rows", self.rows),
+            *(("target_files", file) for file in self._photos),
+        ):
+            if isinstance(path, str) and set("{}") & set(path.replace("{seed}", "")):
+                raise ValueError(f"attack {self.name!r}: {name} must not hold braces but for {{seed}}")
         return self
 
     @model_validator(mode="after")
     def _check_goal(self) -> Imported:
-        for name in ("target_index", "target_label", "adversarial_label"):
+        for name in ("target_index", "target_files", "target_label", "adversarial_label"):
             if not self.targeted and getattr(self, name) is not None:
                 raise ValueError(f"attack {self.name!r} is not targeted, so it takes no {name}")
+        if self.target_files is not None and (self.target_index is not None or self.target_label is None):
+            cure = "leave out target_index" if self.target_label is not None else "give target_label, their true class"
+            raise ValueError(f"attack {self.name!r} has target_files: {cure}")
+        if self.target_split == "train" and self.target_index is None:
+            raise ValueError(f"attack {self.name!r}: target_split says where target_index counts: give target_index")
         if self.all_to_all and (not self.targeted or self.adversarial_label is not None):
             other = "adversarial_label" if self.targeted else "targeted: false"
             raise ValueError(f"attack {self.name!r}: all_to_all and {other} contradict each other: leave one out")
@@ -85,12 +137,31 @@ class Imported(Attack):
         """The file or folder of one seed."""
         return Path(self.path.replace("{seed}", str(seed)))
 
+    def rows_at(self, seed: int) -> Path | None:
+        """The file of row numbers of one seed, if ``rows`` is one."""
+        if not isinstance(self.rows, str) or self.rows == APPENDED:
+            return None
+        return Path(self.rows.replace("{seed}", str(seed)))
+
+    def photos_at(self, seed: int) -> tuple[Path, ...]:
+        """The files of ``target_files`` of one seed."""
+        return tuple(Path(file.replace("{seed}", str(seed))) for file in self._photos)
+
+    @property
+    def _photos(self) -> tuple[str, ...]:
+        if self.target_files is None:
+            return ()
+        return (self.target_files,) if isinstance(self.target_files, str) else self.target_files
+
     def files(self, seed: int) -> Sequence[Path]:
-        """The file, or every file of the folder."""
-        path = self.at(seed)
+        """The file, or every file of the folder, and the files of rows and targets."""
+        path, rows = self.at(seed), self.rows_at(seed)
+        others = (*([] if rows is None else [rows]), *self.photos_at(seed))
         try:
+            if missing := [file for file in others if not file.is_file()]:
+                raise SettingsError(f"attack {self.name!r}: {missing[0]} is missing: check rows and target_files")
             if path.is_file():
-                return (path,)
+                return (path, *others)
             found = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
         except OSError as error:  # a folder that may not be entered, or a name too long
             raise SettingsError(f"attack {self.name!r}: {path} cannot be read ({error.strerror})") from error
@@ -104,4 +175,4 @@ class Imported(Attack):
                 f"attack {self.name!r}: there is no file or folder of poisons at {path}: check path, which counts from "
                 f"{Path.cwd()}, and {{seed}} in it"
             )
-        return found
+        return (*found, *others)
