@@ -117,7 +117,7 @@ def differences(
     model: Classifier, poisons: int, steps: int, device: torch.device, *, against: str = "float32"
 ) -> Contest:
     """Steps of gradient matching by differences in bfloat16, and by our own double backward in the precision
-    ``against``. The difference is that of the losses in float32 of images as they are: the gradients differ on purpose."""
+    ``against``. The difference is that of unaugmented losses in float32: gradients differ on purpose."""
     stream = generator("cpu", 0, "benchmark", "images")
     images = torch.randint(0, 256, (poisons, 3, 32, 32), generator=stream, dtype=torch.uint8)
     labels = torch.full((poisons,), 3)
