@@ -8,11 +8,12 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from torchvision.transforms import v2
 
-from poisonlab import save_noise
+from poisonlab import load_noise, save_noise
 from poisonlab.provenance import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -47,6 +48,26 @@ def test_the_plain_loop_is_short_and_is_the_one_on_the_page() -> None:
     text = (EXAMPLES / "plain_pytorch.py").read_text("utf-8")
     assert len(text.splitlines()) <= 25
     assert f"```python\n{text}```" in (ROOT / "docs" / "defend-my-pipeline.md").read_text("utf-8")
+
+
+def test_the_notebook_s_cells_run_in_order(folder: Path, tmp_path: Path) -> None:
+    """Without Jupyter: the cells are plain Python, and run as one program on the tiny folder."""
+    notebook = nbformat.read(EXAMPLES / "from_folder_to_model.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs for cell in notebook.cells if cell.cell_type == "code")
+    first = 'folder, size, epochs, noise_epoch = "photos", 32, 20, 5'
+    assert cells[0] == first
+    (tmp_path / "photos").symlink_to(folder / "train")
+    program = "\n".join([first.replace("20, 5", "2, 1"), *cells[1:]])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, env=environment, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "12 images to train on, 4 held out" in done.stdout or "13 images to train on, 3 held out" in done.stdout
+    assert "accuracy on the held-out images" in done.stdout
+    assert len(load_noise(tmp_path / "noise.safetensors").names) == 16
 
 
 @pytest.mark.parametrize("name", OTHERS)

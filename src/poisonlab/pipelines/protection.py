@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,7 +22,7 @@ from poisonlab.training.loop import train
 
 def protect(
     dataset: ImageDataset, settings: Protection, *, device: torch.device | str = "cpu", progress: bool = False
-) -> tuple[Tensor, dict[str, Any]]:
+) -> tuple[Tensor, dict[str, float]]:
     """Make friendly noise (FRIENDS, algorithm 1) for the training images.
 
     Args:
@@ -53,12 +52,7 @@ def protect(
         precision=torch.bfloat16 if reduced else torch.float32,
         progress=progress,
     )
-    levels = noise.abs() * 255
-    facts = {
-        "mean_levels": round(float(levels.mean()), 4),
-        "saturated": round(float((levels > 0.99 * settings.friendly.zeta).float().mean()), 4),
-        "unchanged": round(_unchanged(classifier, images, noise, torch.device(device)), 4),
-    }
+    facts = _facts(classifier, images, noise, settings.friendly.zeta, torch.device(device))
     return noise, facts
 
 
@@ -120,11 +114,18 @@ def _load(path: Path, network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _unchanged(classifier: nn.Module, images: Tensor, noise: Tensor, device: torch.device) -> float:
-    def same(part: slice) -> Tensor:
-        clean = pixels(images[part].to(device))
-        noisy = (clean + noise[part].to(device)).clamp(0, 1)
-        equal: Tensor = classifier(clean).argmax(1) == classifier(noisy).argmax(1)
-        return equal.float().cpu()
+def _facts(classifier: nn.Module, images: Tensor, noise: Tensor, zeta: float, device: torch.device) -> dict[str, float]:
+    """See ``protect``; in parts, as a copy of the noise would take as much memory as all else."""
 
-    return float(torch.cat(list(in_chunks(same, len(images), images_at_once(images, 500)))).mean())
+    def sums(part: slice) -> Tensor:
+        clean, added = pixels(images[part].to(device)), noise[part].to(device)
+        levels = added.abs() * 255
+        same = classifier(clean).argmax(1) == classifier((clean + added).clamp(0, 1)).argmax(1)
+        return torch.stack([levels.double().sum(), (levels > 0.99 * zeta).double().sum(), same.double().sum()]).cpu()
+
+    size, saturated, same = sum(in_chunks(sums, len(images), images_at_once(images, 500)), torch.zeros(3)).tolist()
+    return {
+        "mean_levels": round(size / noise.numel(), 4),
+        "saturated": round(saturated / noise.numel(), 4),
+        "unchanged": round(same / len(images), 4),
+    }
