@@ -139,7 +139,13 @@ def test_claims_are_held_against_the_interval() -> None:
     up = correlation(range(12), range(12))
     down = correlation(range(12), range(12, 0, -1))
     none = correlation([1, 2, 3, 4, 5, 6], [2, 1, 2, 1, 2, 1])
-    for found, first, second in ((up, "confirmed", "contradicted"), (down, "contradicted", "confirmed")):
+    apart = correlation(range(40), [17 * place % 40 for place in range(40)])
+    for found, first, second in (
+        (up, "confirmed", "contradicted"),
+        # One tells the other by falling, too.
+        (down, "contradicted", "contradicted"),
+        (apart, "undecided", "confirmed"),
+    ):
         assert first in verdict(found, "rises")
         assert second in verdict(found, "does not tell")
     assert "undecided" in verdict(none, "rises")

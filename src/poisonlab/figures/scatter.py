@@ -22,7 +22,7 @@ from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
 from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of
 
 _CLOSE = 0.8
-"""A rank correlation from which on one measure is said to tell the other."""
+"""The size of a rank correlation, of either sign, from which on one measure is said to tell the other."""
 
 
 class Spec(Drawn):
@@ -137,10 +137,11 @@ def verdict(found: Correlation, claim: str) -> str:
     if claim == "rises":
         word = "confirmed" if rises else "contradicted" if falls else "undecided"
         return f"The paper's claim that one rises with the other is {word}: the interval lies {_where(rises, falls)}."
-    word = "confirmed" if high < _CLOSE else "contradicted" if low > _CLOSE else "undecided"
+    tells = low > _CLOSE or high < -_CLOSE
+    word = "confirmed" if low > -_CLOSE and high < _CLOSE else "contradicted" if tells else "undecided"
     return (
         f"The paper's claim that one does not tell the other is {word}: confirmed means that the interval of "
-        f"Spearman's correlation ends below {_CLOSE}."
+        f"Spearman's correlation lies between {-_CLOSE} and {_CLOSE}."
     )
 
 
