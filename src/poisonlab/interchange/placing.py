@@ -104,8 +104,8 @@ def _labels(imported: ImportedPoisons, indices: Tensor, dataset: ImageDataset) -
     if imported.labels is not None:
         if len(imported.labels) != len(indices):
             raise DataError(
-                f"{imported.source}: changes of classes are in the order of the classes, and poisons keep the labels of "
-                "their rows: leave out the labels"
+                f"{imported.source}: changes of classes are in the order of the classes, and poisons keep the labels "
+                "of their rows: leave out the labels"
             )
         return imported.labels
     if bool((indices < 0).any()):
