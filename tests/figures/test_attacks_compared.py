@@ -122,8 +122,8 @@ def told(**changes: Any) -> Spec:
 def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> None:
     (tmp_path / "results.csv").write_text(TABLE)
     points = read_points({"results": [tmp_path / "results.csv"]}, told())
-    assert points["attack"].tolist() == ["r4", "p250", "su", "rn", "slow"]
-    assert points["peak_accuracy"].tolist() == [0.2, 0.5, 0.4, 0.7, 0.9]
+    assert points["attack"].tolist() == ["r4", "p250", "su", "rn", "slow", "unrun"]
+    assert points["peak_accuracy"].tolist()[:-1] == [0.2, 0.5, 0.4, 0.7, 0.9]
     figure = scatter(points, FIRST_EPOCH, PEAK_ACCURACY)
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.texts] == ["r4", "p250", "su", "rn"]
@@ -132,7 +132,7 @@ def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> Non
     expected = stats.spearmanr([3, 5, 9, 20], [0.2, 0.5, 0.4, 0.7]).statistic
     assert f"Spearman's {expected:.2f} [" in caption
     assert "of 4 attacks" in caption
-    assert "Left out, without one of the two: slow." in caption
+    assert "Left out, without one of the two: slow and unrun." in caption
 
 
 def test_claims_are_held_against_the_interval() -> None:

@@ -56,10 +56,9 @@ def read_points(inputs: Inputs, spec: Spec) -> pd.DataFrame:
     numbers = [f"{name}{end}" for name in (spec.x.name, spec.y.name) for end in ("", "_low", "_high")]
     table = read_table(path, ("attack", "victim", "defense"), ("n", *numbers))
     own = table[(table["victim"] == spec.victim) & (table["defense"] == spec.defense)].set_index("attack")
-    points = own.reindex([name for name in spec.attacks if name in own.index]).reset_index()
-    if points.empty:
+    if own.index.isin(spec.attacks).sum() == 0:
         raise DataError(f"{path} has none of the attacks {', '.join(spec.attacks)}: is it another study's table?")
-    return points
+    return own.reindex(list(spec.attacks)).rename_axis("attack").reset_index()
 
 
 @STYLED
