@@ -579,6 +579,13 @@ def test_every_file_of_a_folder_of_poisons_counts(tmp_path: Path) -> None:
             imported.files(seed)
 
 
+def test_a_mistake_in_a_subset_of_rows_is_named_by_its_keys() -> None:
+    attack = {"name": "im", "method": "imported", "path": "x", "rows": {"last_per_clas": 200}}
+    with pytest.raises(SettingsError) as caught:
+        read_study(changed("attacks", value=[attack]))
+    assert "unknown key 'attacks.0.rows.last_per_clas' (did you mean 'last_per_class'?)" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("attack", "key"),
     [({**GM, "setup": "{place}"}, "setup"), ({**SLEEPER, "patch": {"image": "{place}"}}, "patch.image")],

@@ -38,7 +38,18 @@ from poisonlab.config.figures import Figures
 from poisonlab.config.plain_values import plain_values
 from poisonlab.config.recipes import NamedRecipe
 from poisonlab.config.rows import Row
-from poisonlab.config.types import CLASS_NAME, CLASS_NUMBER, ONE, SEVERAL, InputPath, Name, PositiveInt, Settings
+from poisonlab.config.types import (
+    A_FILE,
+    A_SUBSET,
+    CLASS_NAME,
+    CLASS_NUMBER,
+    ONE,
+    SEVERAL,
+    InputPath,
+    Name,
+    PositiveInt,
+    Settings,
+)
 from poisonlab.config.victims import Victim
 from poisonlab.errors import SettingsError
 
@@ -516,7 +527,7 @@ def _is_tag(part: str) -> bool:
 @cache
 def _tags() -> frozenset[str]:
     """Every value of a field that tells the members of a union apart."""
-    found = {ONE, SEVERAL, CLASS_NUMBER, CLASS_NAME}
+    found = {ONE, SEVERAL, CLASS_NUMBER, CLASS_NAME, A_FILE, A_SUBSET}
     for definition in _schema().get("$defs", {}).values():
         for field in ("source", "name", "method"):
             values = definition.get("properties", {}).get(field, {})
@@ -560,4 +571,4 @@ def _inside(node: Mapping[str, Any], part: str | int) -> list[Mapping[str, Any]]
     if part in properties:
         return _alternatives(properties[part])
     tagged = any(part == field.get("const") or part in field.get("enum", ()) for field in properties.values())
-    return [node] if tagged or part in (ONE, SEVERAL) else []
+    return [node] if tagged or part in (ONE, SEVERAL, A_FILE, A_SUBSET) else []

@@ -159,6 +159,7 @@ def one_or_several(value: object) -> str:
 
 
 CLASS_NUMBER, CLASS_NAME = "class number", "class name"
+A_FILE, A_SUBSET = "a file", "a subset"
 
 
 def _number_or_name(value: object) -> str:

@@ -12,6 +12,8 @@ from poisonlab.config.attacks.attack import BACKDOOR, LOW_LOSS, UNTARGETED, Atta
 from poisonlab.config.data.source import ChannelValues
 from poisonlab.config.measures import Measure
 from poisonlab.config.types import (
+    A_FILE,
+    A_SUBSET,
     LATER,
     ONE,
     SEVERAL,
@@ -33,10 +35,9 @@ class LastPerClass(Settings):
     """How many of each class; 200 for the releases of convex polytope, Bullseye Polytope and deep k-NN."""
 
 
-_A_FILE, _A_SUBSET = "a file", "a subset"
 Rows = Annotated[
-    Annotated[FilePath, Tag(_A_FILE)] | Annotated[LastPerClass, Tag(_A_SUBSET)],
-    Discriminator(lambda value: _A_FILE if isinstance(value, str) else _A_SUBSET),
+    Annotated[FilePath, Tag(A_FILE)] | Annotated[LastPerClass, Tag(A_SUBSET)],
+    Discriminator(lambda value: A_FILE if isinstance(value, str) else A_SUBSET),
 ]
 Files = Annotated[
     Annotated[FilePath, Tag(ONE)] | Annotated[tuple[FilePath, ...], Field(min_length=1), Tag(SEVERAL)],
