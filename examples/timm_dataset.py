@@ -15,14 +15,14 @@ from poisonlab import BernoulliNoise, FriendlyDataset
 
 
 def main(folder: str, noise: str, epochs: str) -> None:
-    data = timm.data.create_dataset("", root=folder)
+    data = timm.data.create_dataset("", root=folder, split="train")
     protected = FriendlyDataset(data, noise, names=data.filenames(absolute=True), output="pil")
     options = {"is_training": True, "no_aug": False, "scale": (0.8, 1.0), "use_prefetcher": False, "num_workers": 0}
     loader = timm.data.create_loader(protected, (3, 32, 32), batch_size=8, persistent_workers=False, **options)
     steps = protected.transform.transforms
     place = next(number for number, step in enumerate(steps) if type(step).__name__ == "Normalize")
     steps.insert(place, BernoulliNoise(16))
-    model = timm.create_model("resnet18", num_classes=len({label for _, label in data}))
+    model = timm.create_model("resnet18", num_classes=len(data.reader.class_to_idx))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     for _epoch in range(int(epochs)):
         for images, labels in loader:

@@ -92,7 +92,7 @@ class FriendlyDataset(Dataset[Any]):
                 f"{where} has shape {tuple(image.shape)}, its noise {tuple(noise.shape)}: make the noise for images "
                 "as the dataset gives them, and crop or resize in transform="
             )
-        return (image + noise.float()).clamp_(0, 1)
+        return (image + noise.detach().to(image.device, torch.float32)).clamp_(0, 1)
 
 
 def _rows_of(dataset: MapStyle, noise: Tensor | StoredNoise, names: Sequence[str | Path] | None) -> Tensor | None:

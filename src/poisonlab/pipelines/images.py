@@ -72,8 +72,8 @@ def images_of(dataset: MapStyle, key: int | str = 0) -> Tensor:
     """All images of a dataset in one tensor, as ``friendly_noise`` takes them.
 
     Args:
-        dataset: map-style; it gives (image, label), or a mapping, with the image as a PIL image (grey or RGB) or a
-            tensor (C, H, W), uint8 or float in [0, 1]. All images have one shape. It must not augment them.
+        dataset: map-style; it gives (image, label), or a mapping. An image is a PIL image (grey or RGB) or a tensor
+            (C, H, W), uint8 or float in [0, 1]. All images have one shape. The dataset must not augment them.
         key: the image's place in an example: a position, or a name such as "image" in a mapping.
 
     Returns:

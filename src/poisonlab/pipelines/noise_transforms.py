@@ -54,8 +54,8 @@ class _Noise(v2.Transform):  # type: ignore[misc]
             )
         image = inpt.as_subclass(Tensor)
         check_images(image, f"images for {name}, which stands before Normalize,")
-        noise = random_noise(image.shape, self._settings, _global_stream(image.device), image.device)
-        noisy = image + noise.to(image.dtype)
+        stream = _global_stream(image.device)
+        noisy = image + random_noise(image.shape, self._settings, stream, stream.device).to(image)
         noisy = noisy.clamp(0, 1) if self.clip else noisy
         return tv_tensors.wrap(noisy, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else noisy
 

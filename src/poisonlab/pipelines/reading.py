@@ -29,9 +29,9 @@ _CIFAR = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}
 def source_at(path: Path) -> FileDataset:
     """Settings of the data source that reads a path, by the names of files.
 
-    A folder is one of class folders (or has them in ``train``), of Parquet files or tar archives, or one of the layouts
-    in which CIFAR, MNIST, SVHN and TinyImageNet are published. A file is ``.npz``, ``.parquet``, ``.tar`` or
-    TinyImageNet's ``.zip``. A file that is one split is both splits.
+    A folder is one of class folders (or has them in ``train``), of Parquet files or of tar archives. The layouts in
+    which CIFAR, MNIST, SVHN and TinyImageNet are published are known, too. A file is ``.npz``, ``.parquet``, ``.tar``
+    or TinyImageNet's ``.zip``. A file that is one split is both splits.
 
     Raises:
         DataError: the path is missing, or none of these.
