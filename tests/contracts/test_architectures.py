@@ -61,7 +61,7 @@ CASES: dict[str, Case] = {
     # Stem 928; pairs 2528, 9152, 18048, 34688, 68864, 134912, five of 268800, 531968, 1061888; head 10250.
     "mobilenet-v1": Case(3_217_226),
     # Stem 928; stages 2528, 14400, 39696, 183872, 309504, 795264, 525760; last 412160, head 12810.
-    "mobilenet-v2": Case(2_296_922, {"dropout": DROPOUT}),
+    "mobilenet-v2": Case(2_296_922),
     # The usual ResNet-18 for CIFAR-10.
     "resnet18": Case(11_173_962, {"group": GROUP, "dropout": DROPOUT}),
     # The usual ResNet-50 for CIFAR-10.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch import Tensor
 
 from poisonlab.errors import SettingsError
@@ -17,7 +17,8 @@ from poisonlab.filters.deep_knn import deep_knn, released_k
 from poisonlab.filters.neighbours import Neighbours
 from poisonlab.filters.verdict import Verdict
 
-Rule = Literal["released", "paper"]
+Rule = Literal["released", "paper", "smallest-label"]
+RULES: tuple[Rule, ...] = ("released", "paper", "smallest-label")
 
 
 def gaussian(count: int, width: int, seed: int = 0, classes: int = 4) -> tuple[Tensor, Tensor]:
@@ -43,6 +44,8 @@ def slow_keep(features: Tensor, labels: Tensor, k: int, rule: Rule, self_counts:
         same = votes.count(label)
         if rule == "released":
             keep.append(same - (len(votes) - same) >= 0)
+        elif rule == "smallest-label":
+            keep.append(label == min(other for other in votes if votes.count(other) == max(map(votes.count, votes))))
         else:
             keep.append(same == max(votes.count(other) for other in set(votes) | {label}))
     return keep
@@ -53,10 +56,10 @@ def chosen_sets(found: tuple[Tensor, Tensor]) -> list[set[int]]:
     return [set(row[mask].tolist()) for row, mask in zip(candidates, chosen, strict=True)]
 
 
-@pytest.mark.parametrize("rule", ["released", "paper"])
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("self_counts", [False, True])
 @pytest.mark.parametrize("k", [1, 2, 5, 40])
-def test_both_rules_are_the_row_by_row_ones(rule: Rule, self_counts: bool, k: int) -> None:
+def test_every_rule_is_the_row_by_row_one(rule: Rule, self_counts: bool, k: int) -> None:
     features, labels = gaussian(60, 5)
     ours = deep_knn(features, labels, k=k, rule=rule, self_counts=self_counts)
     assert ours.keep.tolist() == slow_keep(features, labels, k, rule, self_counts)
@@ -74,7 +77,7 @@ def test_ties_and_chunks(data: st.DataObject) -> None:
     features = torch.tensor(data.draw(cells), dtype=torch.float32).view(count, width)
     labels = torch.tensor(data.draw(st.lists(st.integers(-1, 1), min_size=count, max_size=count)))
     k = data.draw(st.integers(1, count - 1))
-    rule: Rule = data.draw(st.sampled_from(["released", "paper"]))
+    rule: Rule = data.draw(st.sampled_from(RULES))
     self_counts = data.draw(st.booleans())
     rows, columns = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 30))
     ours = deep_knn(features, labels, k=k, rule=rule, self_counts=self_counts, rows=rows, columns=columns)
@@ -157,6 +160,18 @@ def test_an_example_is_outvoted_unless_it_counts_itself() -> None:
     assert not bool(deep_knn(features, labels, k=1, rule="paper").keep[0])
     assert bool(deep_knn(features, labels, k=1, rule="paper", self_counts=True).keep[0])
     assert bool(deep_knn(features, labels, k=2, rule="paper", self_counts=True).keep[0])
+
+
+@pytest.mark.parametrize("k", [2, 4, 10])
+def test_the_smallest_label_is_scikit_learn_s_classifier(k: int) -> None:
+    """Fitted and asked on the same points, as in the code released with the paper: each is its own nearest."""
+    features, labels = gaussian(300, 3, seed=8)
+    classifier = KNeighborsClassifier(n_neighbors=k, algorithm="brute").fit(features.double().numpy(), labels.numpy())
+    expected = classifier.predict(features.double().numpy()) == labels.numpy()
+    ours = deep_knn(features, labels, k=k, rule="smallest-label", self_counts=True)
+    assert ours.keep.tolist() == expected.tolist()
+    ties = deep_knn(features, labels, k=k, rule="paper", self_counts=True).keep & ~ours.keep
+    assert 0 < ties.sum() < 100, "no tie makes a difference"
 
 
 def test_the_released_k() -> None:

@@ -1,10 +1,12 @@
 """Deep k-NN: drop an example whose nearest neighbours in feature space mostly carry other labels.
 
-Peri et al. 2020, "Deep k-NN Defense against Clean-label Data Poisoning Attacks", algorithm 1. Two rules:
+Peri et al. 2020, "Deep k-NN Defense against Clean-label Data Poisoning Attacks", algorithm 1. Three rules:
 
-released  keep if at least as many of the k neighbours share the example's label as do not (the k-NN filter that was
-          released along with gradient matching and Sleeper Agent)
-paper     keep if no label is more frequent among the k neighbours than the example's own; a tie keeps it
+released        keep if at least as many of the k neighbours share the example's label as do not (the k-NN filter that
+                was released along with gradient matching and Sleeper Agent)
+paper           keep if no label is more frequent among the k neighbours than the example's own; a tie keeps it
+smallest-label  keep if the example's label is the most frequent, and the smallest of those that are (code released with
+                the paper, which calls a classifier of scikit-learn)
 
 An example is not its own neighbour; the paper's counts (k = 2p + 1 against p poisons) hold only so. Code released
 with the paper does count it, as its nearest: ``self_counts``.
@@ -35,7 +37,7 @@ def deep_knn(
     labels: Tensor,
     *,
     k: int,
-    rule: Literal["released", "paper"] = "released",
+    rule: Literal["released", "paper", "smallest-label"] = "released",
     self_counts: bool = False,
     rows: int = 512,
     columns: int = 65536,
@@ -55,7 +57,8 @@ def deep_knn(
 
     Returns:
         keep (N,) bool, and score (N,) int64, kept up to 0 and comparable between classes: votes of other labels less
-        those of the own (released), or votes of the most frequent label less those of the own (paper).
+        those of the own (released), or votes of the most frequent label less those of the own (paper). Of
+        smallest-label it is one more where a smaller label has the most votes.
 
     Raises:
         DataError: features and labels do not fit.
@@ -75,7 +78,12 @@ def deep_knn(
         if self_counts:
             votes.scatter_add_(1, own, torch.ones_like(own))
         same = votes.gather(1, own)[:, 0]
-        scores.append(k - 2 * same if rule == "released" else votes.amax(1) - same)
+        if rule == "released":
+            scores.append(k - 2 * same)
+        else:
+            # Of several maxima argmax gives the first.
+            lost = (rule == "smallest-label") & (votes.argmax(1) < own[:, 0])
+            scores.append(votes.amax(1) - same + lost)
     score = torch.cat(scores)
     return Verdict(score <= 0, score)
 

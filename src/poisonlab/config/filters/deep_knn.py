@@ -19,8 +19,9 @@ class DeepKnn(Filter):
     """Poisons expected, as a fraction of the training set."""
     factor: PositiveFloat = 2.0
     """Neighbours per expected poison."""
-    rule: Literal["released", "paper"] = "released"
+    rule: Literal["released", "paper", "smallest-label"] = "released"
     """``released``: at least half of the neighbours must share the label; ``paper``: no other label may be more
-    frequent among them."""
+    frequent among them; ``smallest-label``: the most frequent label among them, the smallest of several, must be the
+    example's, as in the code released with the paper (with ``self_counts``)."""
     self_counts: bool = False
     """Whether an example is the nearest of its own neighbours, as in code released with the paper."""

@@ -1,0 +1,83 @@
+"""The study of the deep k-NN paper states what its sources state, and the smoke study has the same rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from poisonlab.config.study import Study, read_study
+from poisonlab.evaluation.published import published
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def read(name: str) -> Study:
+    return read_study(yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+def test_both_tables_are_claimed_with_every_defense_of_theirs() -> None:
+    numbers = published(ROOT / "reference" / "deep-knn")
+    for study in (read("deep-knn"), read("deep-knn-smoke")):
+        for number, name in ((1, "feature-collision"), (2, "convex-polytope")):
+            (place,) = study.attack(name).published
+            assert place.table == number
+            called = [row.published for row in study.defenses if row.published is not None and row.faces(name)]
+            assert called == list(numbers[numbers["table"] == number]["defense"].unique())
+
+
+def test_the_smoke_study_has_the_same_rows() -> None:
+    def rows(study: Study) -> list[Any]:
+        return [(row.name, row.attacks, [each.method for each in row.apply]) for row in study.defenses]
+
+    def attacks(study: Study) -> list[Any]:
+        return [(each.name, each.method, each.published) for each in study.attacks]
+
+    paper, smoke = read("deep-knn"), read("deep-knn-smoke")
+    assert rows(smoke) == rows(paper)
+    assert attacks(smoke) == attacks(paper)
+
+
+def test_feature_collision_is_the_authors() -> None:
+    collision: Any = read("deep-knn").attack("feature-collision")
+    assert (collision.watermark, collision.beta, collision.lr, collision.decay) == (0.3, 0.1, 0.01, 0.2)
+    assert (collision.steps, collision.tolerance, collision.bases) == (12_000, 1e-5, "test")
+    assert (collision.target_label, collision.adversarial_label, collision.target) == ("bird", "dog", "recognised")
+    assert round(collision.budget * 50_000) == 50
+    assert len(collision.seeds) == 30
+
+
+def test_convex_polytope_is_the_authors() -> None:
+    study = read("deep-knn")
+    polytope: Any = study.attack("convex-polytope")
+    crafted = [next(each for each in study.surrogates if each.name == name) for name in polytope.surrogates]
+    grey = {"dpn92", "googlenet", "mobilenet-v2", "resnet50", "resnext29", "senet18"}
+    found = [(each.model.name, each.model.model_dump()["dropout"]) for each in crafted]
+    assert sorted(found) == sorted((name, rate) for name in grey for rate in (0.2, 0.25, 0.3))
+    assert (polytope.steps, polytope.lr, polytope.space, polytope.dropout) == (4000, 0.04, "normalised", True)
+    assert polytope.eps == 25.5
+    victims = [study.victim(name) for name in polytope.victims]
+    own = [next(each for each in study.surrogates if each.name == victim.pretrained) for victim in victims]
+    assert {each.model.name for each in own} == grey | {"densenet121", "resnet18"}
+    assert all(each.model.model_dump().get("dropout", 0) == 0 for each in own)
+    for each in (*crafted, *own):
+        recipe = each.recipe
+        assert (recipe.epochs, recipe.milestones, recipe.lr, recipe.weight_decay) == (300, (150, 225), 0.1, 5e-4)
+        assert each.held_out_per_class == 200
+    for victim in victims:
+        assert (victim.fine_tune_per_class, victim.head, victim.scenario) == (50, "kept", "transfer")
+        assert (victim.recipe.epochs, victim.recipe.milestones, victim.recipe.batch_size) == (60, (30, 45), 64)
+    assert round(polytope.budget * 500) == 5
+
+
+def test_filters_have_the_class_size_and_the_fitted_shares() -> None:
+    rows = {row.name: row.filters for row in read("deep-knn").defenses if len(row.filters) == 1}
+    first: dict[str, Any] = {name: filters[0] for name, filters in rows.items()}
+    assert (first["deep-knn-collision"].k, first["deep-knn-polytope"].k) == (5000, 50)
+    assert {first[name].rule for name in ("deep-knn-collision", "deep-knn-polytope")} == {"paper"}
+    assert (first["l2-collision"].fraction, first["l2-polytope"].fraction) == (0.01, 0.1)
+    assert (first["random-collision"].fraction, first["random-polytope"].fraction) == (0.1, 0.1)
+    assert (first["svm-collision"].nu, first["svm-polytope"].nu) == (0.01, 0.01)
+    # Feature collision is filtered before the retraining, at the network as it was.
+    assert {first[name].surrogate for name in ("deep-knn-collision", "l2-collision", "svm-collision")} == {"alexnet"}
