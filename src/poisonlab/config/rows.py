@@ -14,6 +14,8 @@ from poisonlab.config.defenses.early_stopping import EarlyStopping
 from poisonlab.config.defenses.epic import Epic
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.defenses.gradient_shaping import GradientShaping
+from poisonlab.config.defenses.grayscale import Grayscale
+from poisonlab.config.defenses.jpeg import Jpeg
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.defenses.strong_augmentation import StrongAugmentation
 from poisonlab.config.detection.detector import Detector
@@ -40,6 +42,8 @@ TrainingSettings = (
     | Epic
     | FriendlyNoise
     | GradientShaping
+    | Grayscale
+    | Jpeg
     | RandomNoise
     | StrongAugmentation
 )
@@ -151,5 +155,7 @@ CLASHES = (
     ("abl", "epic", "both decide which examples are left"),
     ("abl", "early-stopping", "its phases must come to their ends"),
     ("abl", "strong-augmentation", "its losses need whole labels"),
+    ("friendly-noise", "grayscale", "friendly noise is made for the images as they were"),
+    ("friendly-noise", "jpeg", "friendly noise is made for the images as they were"),
 )
 """Pairs of defenses that cannot share a training, and why."""
