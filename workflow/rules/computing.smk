@@ -71,6 +71,24 @@ rule poisons:
         graph.poisons(),
 
 
+# Dilution: poison sets of rows whose defenders have some of the images clean.
+rule dilute:
+    input:
+        unpack(inputs("dilute")),
+    output:
+        **outputs("dilute"),
+    log:
+        log_of("dilute"),
+    conda:
+        "../../envs/conda.yaml"
+    params:
+        settings=settings("dilute"),
+        code=code("dilute"),
+        command=command("dilute"),
+    shell:
+        "{params.command} > {log:q} 2>&1"
+
+
 # Filters: they choose the examples that a row keeps, by the features of a network that another job trained.
 rule filter:
     input:

@@ -92,6 +92,20 @@ class Computing:
             seed=seed,
         )
 
+    def dilute(self, attack: str, victim: str, defense: str, seed: int) -> Job:
+        """Take some poisons out of a set."""
+        cell, row = Cell(attack, victim, defense, seed), self.study.defense(defense)
+        assert row.dilution is not None, "only rows with dilution have such a job"
+        return Job(
+            "dilute",
+            "dilute.py",
+            {"poisons": [self.poisons(attack, seed)]},
+            {"diluted": self._of(self.places.diluted, cell, ".safetensors")},
+            numbered(self._settings("dilute", *cell[:3]), seed=seed),
+            method=row.dilution.method,
+            name="/".join(map(str, cell)),
+        )
+
     def filter(self, attack: str, victim: str, defense: str, seed: int) -> Job:
         """Decide which training examples a row's filters keep."""
         cell, row = Cell(attack, victim, defense, seed), self.study.defense(defense)
@@ -136,7 +150,7 @@ class Computing:
         return self._job(
             "train",
             {
-                "poisons": [self.poisons(attack, seed)],
+                "poisons": [self._poisons_of(cell)],
                 "pretrained": self._pretrained(cell),
                 "keep": self._keep(cell),
                 "noise": [self._of(self.places.noise, cell, ".safetensors")] if row.friendly else [],
@@ -213,7 +227,13 @@ class Computing:
 
     def _trained_poisons(self, cell: Cell) -> list[str]:
         """The poisons, unless the row is a control."""
-        return [self.poisons(cell.attack, cell.seed)] if self.study.defense(cell.defense).poisoned else []
+        return [self._poisons_of(cell)] if self.study.defense(cell.defense).poisoned else []
+
+    def _poisons_of(self, cell: Cell) -> str:
+        """The poisons of a row, which may be diluted."""
+        if self.study.defense(cell.defense).dilution is not None:
+            return self._of(self.places.diluted, cell, ".safetensors")
+        return self.poisons(cell.attack, cell.seed)
 
     def _pretrained(self, cell: Cell) -> list[str]:
         """The weights the victim begins from, if it does not begin from scratch."""
@@ -283,6 +303,11 @@ class Computing:
         chosen = self.study.victim(victim)
         return dict(**_training(self.study.model_of(chosen, row), chosen.recipe), start=_start(chosen))
 
+    def _dilute_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:
+        dilution = self.study.defense(defense).dilution
+        assert dilution is not None
+        return dilution.told()
+
     def _filter_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:
         row = self.study.defense(defense)
         return {
@@ -348,6 +373,7 @@ class Computing:
             "outcome": [string for string in told if not string.startswith("victim=")],
             "start": [] if row.detector else [f"pretrained={network.pretrained},{network.member}"],
             "noise": self._settings("noise", *names) if row.friendly else [],
+            "dilute": self._settings("dilute", *names) if row.dilution else [],
             "filter": self._settings("filter", *names) if row.filters else [],
         }
         for name in [*chosen.surrogates, *([network.pretrained] if network.pretrained else [])]:

@@ -54,6 +54,7 @@ class Graph:
             "dataset": self.computing.dataset,
             "pretrain": self.computing.pretrain,
             "craft": self.computing.craft,
+            "dilute": self.computing.dilute,
             "filter": self.computing.filter,
             "noise": self.computing.noise,
             "train": self.computing.train,
@@ -113,6 +114,7 @@ class Graph:
     def _stages(self, row: Row) -> list[str]:
         """The stages that a row's cells pass through."""
         return [
+            *(["dilute"] if row.dilution is not None else []),
             *(["filter"] if row.filters else []),
             *(["noise"] if row.friendly is not None else []),
             "train" if row.detector is None else "detect",

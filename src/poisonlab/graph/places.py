@@ -23,6 +23,7 @@ class Places:
         self.folders = {kind: place(kind) for kind in ("victims", "detections", "noise", "filters")}
         """Where the victims of a row stand."""
         self.victim, self.detection, self.noise, self.keep = (f"{folder}/{_CELL}" for folder in self.folders.values())
+        self.diluted = f"{place('diluted')}/{_CELL}"
         self.table = place("tables")
         self.figure = place("figures")
         self.report = place("reports")
@@ -33,6 +34,7 @@ class Places:
             "dataset": place("data"),
             "pretrain": self.surrogate,
             "craft": self.poisons,
+            "dilute": self.diluted,
             "filter": self.keep,
             "noise": self.noise,
             "train": self.victim,
@@ -55,7 +57,7 @@ class Places:
 
     def remade(self) -> list[str]:
         """What the workflow makes anew where it is missing: files, and folders with a slash at their end."""
-        folders = ("surrogates", "poisons", *self.folders, "figures")
+        folders = ("surrogates", "poisons", "diluted", *self.folders, "figures")
         tables = [f"{self.table}{scope}-trials.csv" for scope in SCOPES]
         return [self.dataset, *tables, *(f"{self._results}/{kind}/{self._study}/" for kind in folders)]
 
@@ -91,6 +93,7 @@ _OUTPUTS = {
     "dataset": {"dataset": ".safetensors"},
     "pretrain": _TRAINED,
     "craft": {"poisons": ".safetensors", **_CARD},
+    "dilute": {"diluted": ".safetensors"},
     "filter": {"keep": ".safetensors", **_CARD},
     "noise": {"noise": ".safetensors", **_CARD},
     "train": _TRAINED,
