@@ -188,6 +188,27 @@ rule detect:
         "{params.command} > {log:q} 2>&1"
 
 
+# Clean networks that are shown poisons.
+rule transfer:
+    input:
+        unpack(inputs("transfer")),
+    output:
+        **outputs("transfer"),
+    log:
+        log_of("transfer"),
+    conda:
+        "../../envs/conda.yaml"
+    threads: study.threads
+    resources:
+        gpu=int(ON_GPU),
+    params:
+        settings=settings("transfer"),
+        code=code("transfer"),
+        command=command("transfer"),
+    shell:
+        "{params.command} > {log:q} 2>&1"
+
+
 rule detections:
     input:
         graph.paths("detect", "metrics"),

@@ -43,7 +43,7 @@ FORMAT = 2
 SHOWN = 3
 LOCKS, LOCK = Path(".snakemake", "locks"), Path("envs", "requirements.lock")
 KINDS = (
-    *("data", "surrogates", "poisons", "diluted", "noise", "filters", "victims", "detections"),
+    *("data", "surrogates", "poisons", "diluted", "transfer", "noise", "filters", "victims", "detections"),
     *("tables", "figures", "reports"),
 )
 ENDINGS = (".safetensors", ".json", ".csv", ".md", ".tex", ".pdf", ".png", ".txt", ".npz", ".html")

@@ -177,6 +177,23 @@ class Computing:
             **cell._asdict(),
         )
 
+    def transfer(self, attack: str, seed: int) -> Job:
+        """Show the poisons to networks that were trained on clean data."""
+        assert self.study.transfer is not None, "only studies that ask for it have such a job"
+        networks = self.study.transfer.networks
+        return self._job(
+            "transfer",
+            {
+                "poisons": [self.poisons(attack, seed)],
+                "networks": [self.weights(name, seed) for name in networks],
+            },
+            numbered(self._settings("transfer", attack), seed=seed),
+            _models(*(self.study.surrogate(name).model for name in networks)),
+            "transfer",
+            attack=attack,
+            seed=seed,
+        )
+
     def _job(
         self,
         stage: str,
@@ -351,6 +368,15 @@ class Computing:
             "model": self._inspected_model(Cell(attack, victim, defense, 0)).told(),
             "detector": detector.told("network", "clean_share"),
             "clean_share": detector.clean_share,
+        }
+
+    def _transfer_sections(self, attack: str) -> dict[str, Any]:
+        assert self.study.transfer is not None
+        networks = map(self.study.surrogate, self.study.transfer.networks)
+        return {
+            "attack": attack,
+            "networks": [{"name": network.name, "model": network.model.told()} for network in networks],
+            "score": self.study.transfer.score,
         }
 
     # --- What an outcome depends on ---
