@@ -21,7 +21,7 @@ FLOORS = (
     ("evaluation",),
     ("figures",),
     ("graph",),
-    ("determinism",),
+    ("determinism", "pipelines"),
 )
 """From the lowest up. A package imports from floors below and from its own; programs stand above all."""
 

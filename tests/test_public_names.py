@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import shutil
 import subprocess
@@ -32,6 +33,16 @@ def test_a_name_is_the_object_that_its_module_defines(name: str) -> None:
     found = getattr(poisonlab, name)
     assert found is getattr(import_module(read_by_type_checkers()[name]), name)
     assert found.__module__ == read_by_type_checkers()[name]
+
+
+@pytest.mark.parametrize("name", poisonlab.__all__)
+def test_a_name_is_documented_and_typed(name: str) -> None:
+    found = getattr(poisonlab, name)
+    assert len(inspect.getdoc(found) or "") > 20
+    call = found.__init__ if inspect.isclass(found) and "__init__" in vars(found) else found
+    if inspect.isfunction(call):
+        parameters = [each for each in inspect.signature(call).parameters if each != "self"]
+        assert {*parameters, "return"} <= set(call.__annotations__)
 
 
 def test_all_lists_are_of_the_same_names() -> None:

@@ -20,26 +20,49 @@ if TYPE_CHECKING:
     from poisonlab.defenses.random_noise import random_noise
     from poisonlab.errors import PoisonlabError
     from poisonlab.evaluation.intervals import holm, mcnemar_exact, mean_t, wilson
+    from poisonlab.filters.activation_clustering import activation_clustering
+    from poisonlab.filters.deep_knn import deep_knn
+    from poisonlab.filters.l2_centroid import l2_centroid
+    from poisonlab.filters.one_class_svm import one_class_svm
+    from poisonlab.filters.spectral_signatures import spectral_signatures
     from poisonlab.models.networks import build_network, build_normalize
     from poisonlab.models.wrapping import wrap
+    from poisonlab.pipelines.crafting import craft
+    from poisonlab.pipelines.friendly_dataset import FriendlyDataset
+    from poisonlab.pipelines.images import images_of
+    from poisonlab.pipelines.noise_file import load_noise, save_noise
+    from poisonlab.pipelines.noise_transforms import BernoulliNoise, GaussianNoise, UniformNoise
     from poisonlab.training.loop import train
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BernoulliNoise",
+    "FriendlyDataset",
+    "GaussianNoise",
     "ImageDataset",
     "PoisonSet",
     "PoisonlabError",
     "TrainingSet",
+    "UniformNoise",
+    "activation_clustering",
     "build_defenses",
     "build_network",
     "build_normalize",
+    "craft",
+    "deep_knn",
     "friendly_noise",
     "holm",
+    "images_of",
+    "l2_centroid",
     "load_dataset",
+    "load_noise",
     "mcnemar_exact",
     "mean_t",
+    "one_class_svm",
     "random_noise",
+    "save_noise",
+    "spectral_signatures",
     "train",
     "training_set",
     "wilson",
@@ -56,8 +79,18 @@ _MODULES = {
     "defenses.random_noise": ("random_noise",),
     "errors": ("PoisonlabError",),
     "evaluation.intervals": ("holm", "mcnemar_exact", "mean_t", "wilson"),
+    "filters.activation_clustering": ("activation_clustering",),
+    "filters.deep_knn": ("deep_knn",),
+    "filters.l2_centroid": ("l2_centroid",),
+    "filters.one_class_svm": ("one_class_svm",),
+    "filters.spectral_signatures": ("spectral_signatures",),
     "models.networks": ("build_network", "build_normalize"),
     "models.wrapping": ("wrap",),
+    "pipelines.crafting": ("craft",),
+    "pipelines.friendly_dataset": ("FriendlyDataset",),
+    "pipelines.images": ("images_of",),
+    "pipelines.noise_file": ("load_noise", "save_noise"),
+    "pipelines.noise_transforms": ("BernoulliNoise", "GaussianNoise", "UniformNoise"),
     "training.loop": ("train",),
 }
 """Where each name is defined."""

@@ -313,7 +313,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
 
     def recorded(
         model: nn.Module, normalize: Normalize, data: TrainingSet, recipe: Recipe, *, seed: int,
-        defenses: Sequence[Defense] = (), checkpoint: Checkpoint | None = None,
+        defenses: Sequence[Defense] = (), checkpoint: Checkpoint | None = None, capture: str = "auto",
     ) -> list[dict[str, float]]:  # fmt: skip
         assert checkpoint is None
         weights = {name: value.clone() for name, value in model.state_dict().items()}

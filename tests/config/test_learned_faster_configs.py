@@ -54,7 +54,7 @@ def test_poisons_are_the_papers() -> None:
         momentum = attack(name)
         assert (momentum.steps, momentum.surrogate, momentum.algorithm) == (steps, "clean18", "mi-fgsm")
         assert (momentum.step_length, momentum.starts, momentum.augments) == (8 / steps, "zero", False)
-        assert (momentum.momentum, momentum.decay) == ("textbook", 1)
+        assert (momentum.momentum, momentum.decay) == ("as_run", 1)
     for name, changes in (("fc", 1), ("fcs", 2), ("fcsd", 3)):
         assert attack(name).changes == ("color", "flow", "additive")[:changes]
         assert (attack(name).steps, attack(name).lr, attack(name).bound) == (100, 0.001, None)

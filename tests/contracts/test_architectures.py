@@ -43,21 +43,39 @@ GROUP, DROPOUT = {"norm": "group"}, {"dropout": 0.25}
 CASES: dict[str, Case] = {
     # Convolutions 1792, 110784, 663936, 884992, 590080; linear layers 4198400, 16781312, 40970.
     "alexnet": Case(23_272_266, smallest=16),
+    # Convolutions 4864, 102464; linear layers 1573248, 73920, 1930.
+    "alexnet-lrn": Case(1_756_426),
+    # Stem 1728; blocks 335040, 919680, 2837760, 2158080 with transitions 33280, 132096, 526336; norm 2048, head 10250.
+    "densenet121": Case(6_956_298),
+    # Stem 1856; stages 169824, 1053504, 19312368, 13673472; head 25610.
+    "dpn92": Case(34_236_634),
     # Convolutions 288, 6912, 9216, 36864, 147456, 294912, 589824; norms 128, 512, 1024; head 2570.
     "fast-cifar": Case(
         1_089_706,
         {"group": GROUP, "whitened": {"whiten": True, "stem_stride": 1}, "narrow": {"widths": (8, 4, 16)}},
     ),
+    # Stem 5760; blocks 589648, 2936640, 2623952; head 10250.
+    "googlenet": Case(6_166_250),
     # 450 + 6, 2400 + 16, 48000 + 120, 10080 + 84, 840 + 10.
     "lenet": Case(62_006, smallest=16),
+    # Stem 928; pairs 2528, 9152, 18048, 34688, 68864, 134912, five of 268800, 531968, 1061888; head 10250.
+    "mobilenet-v1": Case(3_217_226),
+    # Stem 928; stages 2528, 14400, 39696, 183872, 309504, 795264, 525760; last 412160, head 12810.
+    "mobilenet-v2": Case(2_296_922, {"dropout": DROPOUT}),
     # The usual ResNet-18 for CIFAR-10.
     "resnet18": Case(11_173_962, {"group": GROUP, "dropout": DROPOUT}),
     # The usual ResNet-50 for CIFAR-10.
     "resnet50": Case(23_520_842, {"group": GROUP, "dropout": DROPOUT}),
+    # Stem 320; stages 413184, 1743872, 6961152; head 10250.
+    "resnext29": Case(9_128_778),
+    # Stem 1856; stages 149128, 529552, 2115872, 8458816; head 5130.
+    "senet18": Case(11_260_354),
     # Stem 464, blocks 4672, 14528 and 57728, head 650.
     "small-resnet": Case(
         78_042, {"group": GROUP, "dropout": DROPOUT, "narrow": {"width": 4, "stem_stride": 1}, "wide": {"width": 40}}
     ),
+    # Convolutions 20018880 and 5504 biases, norms 11008, head 5130.
+    "vgg19": Case(20_040_522),
 }
 NAMES = architectures()
 FORMS = [(name, form) for name in NAMES for form in ("default", *(CASES[name].forms if name in CASES else ()))]

@@ -74,6 +74,27 @@ TINY: dict[str, dict[str, Tiny]] = {
             {**WHOLE, "noise": "class-wise", "subset": 0.6, "batches": 2, "eps": 40, "step": 8, "stop_error": 0.3}
         ),
     },
+    "feature-collision": {
+        "of test images": Tiny(
+            {**CRAFTED, "steps": 5, "budget": 0.05, "target": "random"},
+            (
+                ({"budget": 0.2}, "only 4 test images"),
+                ({"target_label": 9, "adversarial_label": 0}, "3 classes: 0 to 2"),
+                ({"target_label": 0, "adversarial_label": "a"}, "both class 'a'"),
+            ),
+        ),
+        "of training images": Tiny(
+            {
+                **CRAFTED,
+                "steps": 4,
+                "bases": "train",
+                "target_label": "b",
+                "adversarial_label": 2,
+                "target": "random",
+            },
+            (TOO_MANY,),
+        ),
+    },
     "functional": {
         "all": Tiny(
             {**WHOLE, "steps": 3, "color": {"grid": [3, 4, 5]}, "lr": 0.01, "budget": 0.9},
@@ -351,7 +372,8 @@ BUDGETED = [case for case in CASES if "budget" in registered()[case[0]].Settings
 def test_only_the_victims_rows_are_poisoned(world: World) -> None:
     rows = torch.arange(15, 60)
     poisons = world.craft(rows=rows)
-    assert bool(torch.isin(poisons.indices, rows).all())
+    # Appended ones replace none.
+    assert bool(torch.isin(poisons.indices, torch.cat([rows, torch.tensor([-1])])).all())
     assert len(poisons.indices) == pytest.approx(45 * world.settings().budget, abs=1)
 
 

@@ -342,6 +342,12 @@ def test_webdataset_class_names(tmp_path: Path) -> None:
     refused(shards_of(tmp_path, [*example(2, "yak"), *example(3, 0)]), "0002.cls", "no label", "class_names")
 
 
+@pytest.mark.parametrize("told", [b'{"caption": "a cat"}', b'{"label": 1}'])
+def test_webdataset_takes_the_label_from_cls_and_not_from_what_else_json_says(tmp_path: Path, told: bytes) -> None:
+    members = [("a/0002.json", told), *example(2, 2), *example(3, 0), ("a/0003.json", told)]
+    assert load_dataset(shards_of(tmp_path, members)).train_labels.tolist() == [0, 1, 2, 0]
+
+
 def shards_of(root: Path, members: Members, **changes: Any) -> WebDataset:
     settings = shards(root, **changes)
     tar(root / "train-000001.tar", members)
@@ -360,7 +366,8 @@ def shards_of(root: Path, members: Members, **changes: Any) -> WebDataset:
         ([("1.png", b"x"), ("1.cls", b"-1")], "holds no label 0, 1, 2"),
         ([("1.png", b"x"), ("1.cls", b"\xff")], "is damaged (not cls)"),
         ([("1.png", b"x"), ("1.json", b"[" * 9000)], "is damaged (not json)"),
-        ([("1.png", b"x"), ("1.json", b"{}")], "holds no label 0, 1, 2, ... as label"),
+        ([("1.png", b"x"), ("1.json", b"{}")], "example '1' has no label (.cls, or .json with label)"),
+        ([("1.png", b"x"), ("1.json", b'{"label": null}')], "holds no label 0, 1, 2, ... as label"),
         ([("1.png", b"x"), ("1.cls", b"0" * (1 << 21))], "more than any image or label"),
         ([("1.png", png(pixels(5, 6, 3))), ("1.cls", b"0")], "images of (3, 5, 6) but"),
         ([*example(2, 2), *example(3, 900)], "renumber"),

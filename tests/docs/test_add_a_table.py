@@ -25,9 +25,9 @@ def test_the_ablations_become_the_rows_that_the_page_names() -> None:
     study = with_block(0)
     names = [row.name for row in study.rows]
     assert {"begin-1", "begin-10", "search-20-10"} <= set(names)
-    # 5, and 100 with 30, are the study's own.
+    # 4, and 200 with 30, are the study's own.
     assert [name for name in names if name.startswith(("begin", "search"))] == [
-        *("begin-1", "begin-10", "search-20-1", "search-20-10", "search-20-30", "search-100-1", "search-100-10")
+        *("begin-1", "begin-10", "search-20-1", "search-20-10", "search-20-30", "search-200-1", "search-200-10")
     ]
 
 

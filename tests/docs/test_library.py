@@ -54,6 +54,12 @@ def test_the_lab_s_loop_measures(ran: tuple[dict[str, Any], str]) -> None:
     assert set(names["outcome"]) == {"success", "adversarial_confidence", "target_accuracy"}
 
 
+def test_an_attack_by_its_name_is_the_attack(ran: tuple[dict[str, Any], str]) -> None:
+    names = ran[0]
+    assert torch.equal(names["in_short"].images, names["poisons"].images)
+    assert torch.equal(names["in_short"].indices, names["poisons"].indices)
+
+
 def test_the_filter_keeps_what_its_score_allows(ran: tuple[dict[str, Any], str]) -> None:
     names = ran[0]
     keep, score = names["verdict"].keep, names["verdict"].score

@@ -122,8 +122,8 @@ def told(**changes: Any) -> Spec:
 def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> None:
     (tmp_path / "results.csv").write_text(TABLE)
     points = read_points({"results": [tmp_path / "results.csv"]}, told())
-    assert points["attack"].tolist() == ["r4", "p250", "su", "rn", "slow"]
-    assert points["peak_accuracy"].tolist() == [0.2, 0.5, 0.4, 0.7, 0.9]
+    assert points["attack"].tolist() == ["r4", "p250", "su", "rn", "slow", "unrun"]
+    assert points["peak_accuracy"].tolist()[:-1] == [0.2, 0.5, 0.4, 0.7, 0.9]
     figure = scatter(points, FIRST_EPOCH, PEAK_ACCURACY)
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.texts] == ["r4", "p250", "su", "rn"]
@@ -132,14 +132,20 @@ def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> Non
     expected = stats.spearmanr([3, 5, 9, 20], [0.2, 0.5, 0.4, 0.7]).statistic
     assert f"Spearman's {expected:.2f} [" in caption
     assert "of 4 attacks" in caption
-    assert "Left out, without one of the two: slow." in caption
+    assert "Left out, without one of the two: slow and unrun." in caption
 
 
 def test_claims_are_held_against_the_interval() -> None:
     up = correlation(range(12), range(12))
     down = correlation(range(12), range(12, 0, -1))
     none = correlation([1, 2, 3, 4, 5, 6], [2, 1, 2, 1, 2, 1])
-    for found, first, second in ((up, "confirmed", "contradicted"), (down, "contradicted", "confirmed")):
+    apart = correlation(range(40), [17 * place % 40 for place in range(40)])
+    for found, first, second in (
+        (up, "confirmed", "contradicted"),
+        # One tells the other by falling, too.
+        (down, "contradicted", "contradicted"),
+        (apart, "undecided", "confirmed"),
+    ):
         assert first in verdict(found, "rises")
         assert second in verdict(found, "does not tell")
     assert "undecided" in verdict(none, "rises")

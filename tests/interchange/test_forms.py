@@ -273,6 +273,11 @@ def test_changes_with_labels_of_another_order_are_refused(tmp_path: Path) -> Non
     completed(path, data=other, allow_mismatch=True)
 
 
+def test_changes_of_classes_take_no_labels(tmp_path: Path) -> None:
+    path = saved(tmp_path / "p.pth", {"delta": BY_CLASS / 255, "labels": torch.arange(len(BY_CLASS))})
+    refused(lambda: completed(path), path, "in the order of the classes", "leave out the labels")
+
+
 def test_changes_cannot_be_appended(tmp_path: Path) -> None:
     path = saved(tmp_path / "p.pth", {"delta": WHOLE[:3] / 255, "labels": LABELS})
     refused(lambda: completed(path, rows="appended"), path, "cannot be appended", "give rows")

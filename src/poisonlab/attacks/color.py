@@ -95,9 +95,9 @@ class Palette:
     def penalty(self, which: Tensor | slice = slice(None)) -> Tensor:
         """What the maps of the images ``which`` add to the outer loss of an unrolling that holds these.
 
-        ``ours``: the mean length of the differences between neighbours on the grid, summed over images, so that the
-        weight of each image's own does not depend on how many others there are. ``released``: the mean over all images,
-        whichever the unrolling holds, of squared differences times the grid's size squared.
+        ``ours``: the mean length of the differences between neighbours on the grid, summed over images. An image's
+        weight does not depend on how many others there are. ``released``: the mean over all images, whichever the
+        unrolling holds, of squared differences times the grid's size squared.
         """
         if self.released:
             slopes = [self.grid.diff(dim=axis).flatten() * self.grid.shape[axis] for axis in (2, 3, 4)]

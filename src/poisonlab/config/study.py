@@ -20,6 +20,7 @@ from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.convex_polytope import ConvexPolytope
 from poisonlab.config.attacks.error_maximising import ErrorMaximising
 from poisonlab.config.attacks.error_minimising import ErrorMinimising
+from poisonlab.config.attacks.feature_collision import FeatureCollision
 from poisonlab.config.attacks.functional import Functional
 from poisonlab.config.attacks.gradient_matching import GradientMatching
 from poisonlab.config.attacks.imported import Imported
@@ -63,6 +64,7 @@ AttackSettings = Annotated[
     | SleeperAgent
     | ErrorMaximising
     | ErrorMinimising
+    | FeatureCollision
     | Functional
     | Regions
     | LowFrequency

@@ -63,8 +63,8 @@ def translate(images: Tensor, offsets: Tensor, flips: Tensor | None = None, outs
     """Move each image by its offset, bilinearly, then mirror those in ``flips``.
 
     Output pixel (i, j) is the input at (i + dy, j + dx) (FRIENDS and Witches' Brew, released transform). Along each
-    axis that is a product with a matrix of two diagonals per image, whose backward pass repeats its bits on a GPU,
-    unlike those of ``grid_sample`` and of indexing. Whole offsets copy pixels exactly. The products are in float32 at
+    axis that is a product with a matrix of two diagonals per image. Its backward pass repeats its bits on a GPU, unlike
+    those of ``grid_sample`` and of indexing. Whole offsets copy pixels exactly. The products are in float32 at
     least, also inside autocast.
 
     Args:

@@ -104,18 +104,24 @@ def _note(
         return
     place = file.tell()
     file.seek(member.offset_data)
-    example.labels[kind] = _label(file.read(member.size), kind, class_names, where)
+    label = _label(file.read(member.size), kind, class_names, where)
+    if label is not None:
+        example.labels[kind] = label
     file.seek(place)
 
 
-def _label(content: bytes, kind: str, class_names: ClassNames, where: str) -> int:
-    """A label from the text of a ``.cls`` file, or from a number or a mapping in a ``.json`` file."""
+def _label(content: bytes, kind: str, class_names: ClassNames, where: str) -> int | None:
+    """A label from the text of a ``.cls`` file, or from a number or a mapping in a ``.json`` file; None for a mapping
+    that says other things of the image."""
     try:
         value: Any = content.decode("utf-8").strip()
         if kind == "json":
             value = json.loads(value)
             if isinstance(value, dict):
-                value = next((value[key] for key in _LABEL_KEYS if key in value), None)
+                keys = [key for key in _LABEL_KEYS if key in value]
+                if not keys:
+                    return None
+                value = value[keys[0]]
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is damaged (not {kind}): write the archive again") from error
     if isinstance(value, str) and class_names is not None and value in class_names:
@@ -133,7 +139,7 @@ def _label(content: bytes, kind: str, class_names: ClassNames, where: str) -> in
 def _label_of(key: str, example: _Example, path: Path) -> int:
     """The label of an example that is whole; of two, that of the ``.cls`` file."""
     if example.image is None or not example.labels:
-        missing = "label (.cls or .json)" if not example.labels else "image"
+        missing = "label (.cls, or .json with label)" if not example.labels else "image"
         raise DataError(f"{path}: example {key.lstrip('/')!a} has no {missing}: add it, or remove the example")
     return example.labels.get("cls", next(iter(example.labels.values())))
 

@@ -22,7 +22,7 @@ from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
 from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of
 
 _CLOSE = 0.8
-"""A rank correlation from which on one measure is said to tell the other."""
+"""The size of a rank correlation, of either sign, from which on one measure is said to tell the other."""
 
 
 class Spec(Drawn):
@@ -56,10 +56,9 @@ def read_points(inputs: Inputs, spec: Spec) -> pd.DataFrame:
     numbers = [f"{name}{end}" for name in (spec.x.name, spec.y.name) for end in ("", "_low", "_high")]
     table = read_table(path, ("attack", "victim", "defense"), ("n", *numbers))
     own = table[(table["victim"] == spec.victim) & (table["defense"] == spec.defense)].set_index("attack")
-    points = own.reindex([name for name in spec.attacks if name in own.index]).reset_index()
-    if points.empty:
+    if own.index.isin(spec.attacks).sum() == 0:
         raise DataError(f"{path} has none of the attacks {', '.join(spec.attacks)}: is it another study's table?")
-    return points
+    return own.reindex(list(spec.attacks)).rename_axis("attack").reset_index()
 
 
 @STYLED
@@ -137,10 +136,11 @@ def verdict(found: Correlation, claim: str) -> str:
     if claim == "rises":
         word = "confirmed" if rises else "contradicted" if falls else "undecided"
         return f"The paper's claim that one rises with the other is {word}: the interval lies {_where(rises, falls)}."
-    word = "confirmed" if high < _CLOSE else "contradicted" if low > _CLOSE else "undecided"
+    tells = low > _CLOSE or high < -_CLOSE
+    word = "confirmed" if low > -_CLOSE and high < _CLOSE else "contradicted" if tells else "undecided"
     return (
         f"The paper's claim that one does not tell the other is {word}: confirmed means that the interval of "
-        f"Spearman's correlation ends below {_CLOSE}."
+        f"Spearman's correlation lies between {-_CLOSE} and {_CLOSE}."
     )
 
 

@@ -102,6 +102,11 @@ def _rows_of_positions(imported: ImportedPoisons, rows: Tensor, total: int) -> T
 
 def _labels(imported: ImportedPoisons, indices: Tensor, dataset: ImageDataset) -> Tensor:
     if imported.labels is not None:
+        if len(imported.labels) != len(indices):
+            raise DataError(
+                f"{imported.source}: changes of classes are in the order of the classes, and poisons keep the labels "
+                "of their rows: leave out the labels"
+            )
         return imported.labels
     if bool((indices < 0).any()):
         raise DataError(

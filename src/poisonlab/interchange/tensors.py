@@ -109,9 +109,10 @@ def _content(path: Path, holds: Holds | None) -> tuple[Path, dict[str, Any]]:
     path = path / POISONS if path.is_dir() else path
     content = as_content(read_content(path), path, holds)
     if "indices" not in content and path.name == POISONS:
-        for name in _INDICES:
-            if (path.parent / name).exists():
-                content["indices"] = read_content(path.parent / name)
+        if (
+            found := next((path.parent / name for name in _INDICES if (path.parent / name).exists()), None)
+        ) is not None:
+            content["indices"] = read_content(found)
         if (path.parent / _TARGET).exists():
             content.setdefault("target", read_content(path.parent / _TARGET))
     return path, content

@@ -10,7 +10,7 @@ from poisonlab.config.types import LATER, InputPaths, ShortText
 
 
 class Parquet(FileDataset):
-    """Parquet files in the Hugging Face layout: an image column (struct with ``bytes``) and a label column."""
+    """Parquet files in the Hugging Face layout: a column of images (bytes or structs with ``bytes``), one of labels."""
 
     source: Literal["parquet"]
     train: InputPaths

@@ -1,0 +1,16 @@
+"""Settings of DenseNet-121."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from poisonlab.config.models.model import Model
+
+
+class DenseNet121(Model):
+    """DenseNet-121 with the CIFAR stem."""
+
+    name: Literal["densenet121"] = "densenet121"
+
+
+SETTINGS = DenseNet121

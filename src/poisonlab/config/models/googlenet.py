@@ -1,0 +1,18 @@
+"""Settings of GoogLeNet."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from poisonlab.config.models.model import Dropout, Model
+
+
+class GoogLeNet(Model):
+    """GoogLeNet with batch norm, for small images."""
+
+    name: Literal["googlenet"] = "googlenet"
+    dropout: Dropout = 0.0
+    """Dropped share of the values of each inception block's output (convex polytope's substitutes)."""
+
+
+SETTINGS = GoogLeNet

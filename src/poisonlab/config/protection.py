@@ -1,0 +1,67 @@
+"""Settings of friendly noise that is made for a training program of the user's own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.datasets import DatasetSettings
+from poisonlab.config.defenses.friendly_noise import FriendlyNoise
+from poisonlab.config.defenses.random_noise import RandomNoise
+from poisonlab.config.models.fast_cifar import FastCifar
+from poisonlab.config.recipe import Augmentation
+from poisonlab.config.recipes import NamedRecipe
+from poisonlab.config.stages import Seed
+from poisonlab.config.types import FilePath, Settings
+
+FAST = NamedRecipe(
+    epochs=8,
+    batch_size=128,
+    lr=0.1,
+    schedule="linear",
+    warmup_epochs=1,
+    decay_norm_and_bias=False,
+    bias_lr=16,
+    label_smoothing=0.1,
+    precision="bfloat16",
+    augmentation=Augmentation(kind="crop", pixels=2, flip="alternating"),
+)
+"""The recipe of config/cifar10-fast.yaml."""
+
+
+class Protection(Settings):
+    """Which images get noise, and which network makes it."""
+
+    dataset: DatasetSettings | None = None
+    """The images, by the keys of a study's ``dataset``; its test split is not used."""
+    model: ModelSettings = FastCifar()
+    """Architecture of the network that makes the noise."""
+    recipe: NamedRecipe = FAST
+    """How the network is trained, up to ``friendly.def_epoch``."""
+    random: RandomNoise | None = RandomNoise(distribution="bernoulli")
+    """Random noise in that training, as FRIENDS has it; null for none."""
+    friendly: FriendlyNoise = FriendlyNoise(lam=10)
+    """How the noise is made; after ``def_epoch`` epochs of training."""
+    weights: FilePath | None = None
+    """Safetensors file of a trained network's weights; nothing is trained then."""
+    network: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    """A network of your own in place of ``model``, as ``module:function``. Called without arguments, the function
+    returns a network from pixels in [0, 1] to logits, and ``weights`` are loaded into it."""
+    seed: Seed = 0
+    """Of the initial weights, the training and the noise's start."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Protection:
+        if self.network is not None and self.weights is None:
+            raise ValueError("network needs weights: the lab trains only architectures that model names")
+        if self.friendly.donor is not None:
+            raise ValueError("friendly.donor is the network of model here: set model")
+        if self.weights is None and not 1 <= self.friendly.def_epoch <= self.recipe.epochs:
+            raise ValueError(
+                f"friendly.def_epoch is {self.friendly.def_epoch}: choose 1 to recipe.epochs ({self.recipe.epochs})"
+            )
+        if getattr(self.dataset, "train_limit", None) is not None:
+            raise ValueError("dataset.train_limit leaves images without noise: take it out")
+        return self

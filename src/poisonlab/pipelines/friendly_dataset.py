@@ -1,0 +1,133 @@
+"""A dataset with friendly noise on its images, for the training loops of other libraries."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as transforms
+
+from poisonlab.data.training_set import pixels
+from poisonlab.errors import DataError
+from poisonlab.pipelines.images import MapStyle, image_of, with_image
+from poisonlab.pipelines.noise_file import StoredNoise, load_noise
+
+_DRAWS = 4
+
+
+class FriendlyDataset(Dataset[Any]):
+    """Any map-style dataset, its images with their friendly noise (FRIENDS: Liu, Yang, Mirzasoleiman 2022).
+
+    Example i is the dataset's, with ``transform(clip(image + noise[i]))`` for its image. Noise belongs to the pixels
+    that it was made for, so augmentation and normalisation go into ``transform``, which follows it; the dataset itself
+    may resize and convert. Fresh random noise, the other half of FRIENDS, is a transform: ``BernoulliNoise``.
+
+    Works with ``Subset``, samplers (``DistributedSampler``), and workers of a ``DataLoader``, which share one copy of
+    the noise.
+
+    Args:
+        dataset: gives (image, label, ...), or a mapping; the image is a PIL image (grey or RGB) or a tensor (C, H, W),
+            uint8 or float in [0, 1].
+        noise: (N, C, H, W) float in units of the [0, 1] pixel range, row i for example i; or the path of a file, or
+            what ``load_noise`` gives.
+        transform: applied to the noisy image; may be replaced later, as an attribute.
+        names: paths of the dataset's image files, to find the rows of a file that has names. Taken from
+            ``dataset.samples`` (torchvision's ``ImageFolder``) if not given: its classes may be in another order.
+        key: the image's place in an example: a position, or a name such as "image" in a mapping.
+        output: what ``transform`` (or the user) gets: ``tensor``, float32 (C, H, W) in [0, 1]; or ``pil``, an image of
+            8 bits, for transforms that begin with one. It rounds the noise to whole levels.
+
+    Raises:
+        DataError: dataset and noise do not fit, or the dataset augments its images; later, an image of another shape
+            or range.
+    """
+
+    def __init__(
+        self,
+        dataset: MapStyle,
+        noise: Tensor | StoredNoise | str | Path,
+        transform: Callable[[Any], Any] | None = None,
+        *,
+        names: Sequence[str | Path] | None = None,
+        key: int | str = 0,
+        output: Literal["tensor", "pil"] = "tensor",
+    ) -> None:
+        self.dataset = dataset
+        self.transform = transform
+        self.key = key
+        self.output = output
+        self.noise = load_noise(noise) if isinstance(noise, str | Path) else noise
+        self._rows = _rows_of(dataset, self.noise, names)
+        _check_noise(self._values)
+        _check_still(dataset, key)
+        self._pixels(0, dataset[0])
+
+    @property
+    def _values(self) -> Tensor:
+        return self.noise.values if isinstance(self.noise, StoredNoise) else self.noise
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        position = range(len(self))[operator.index(index)]
+        item = self.dataset[position]
+        image: Any = self._pixels(position, item)
+        if self.output == "pil":
+            image = transforms.to_pil_image((image * 255).round().to(torch.uint8))
+        return with_image(item, self.key, image if self.transform is None else self.transform(image))
+
+    def _pixels(self, position: int, item: Any) -> Tensor:
+        """(C, H, W) float32 in [0, 1]: the noisy image."""
+        where = f"image {position} of the dataset"
+        image = pixels(image_of(item, self.key, where))
+        noise = self._values[position if self._rows is None else int(self._rows[position])]
+        if image.shape != noise.shape:
+            raise DataError(
+                f"{where} has shape {tuple(image.shape)}, its noise {tuple(noise.shape)}: make the noise for images "
+                "as the dataset gives them, and crop or resize in transform="
+            )
+        return (image + noise.detach().to(image.device, torch.float32)).clamp_(0, 1)
+
+
+def _rows_of(dataset: MapStyle, noise: Tensor | StoredNoise, names: Sequence[str | Path] | None) -> Tensor | None:
+    """(N,) int64: each example's row of the noise; None if they are numbered alike."""
+    if len(dataset) == 0:
+        raise DataError("the dataset is empty: there is nothing to add noise to")
+    if names is None and isinstance(noise, StoredNoise) and noise.names:
+        samples = getattr(dataset, "samples", None)
+        names = None if samples is None else [sample[0] for sample in samples]
+    if names is None:
+        if len(noise) != len(dataset):
+            raise DataError(
+                f"the noise of {len(noise)} images does not fit a dataset of {len(dataset)}: take a Subset of the "
+                "FriendlyDataset, not the other way round, or pass noise[subset.indices]"
+            )
+        return None
+    if not isinstance(noise, StoredNoise):
+        raise DataError("names find rows of a file of noise: pass its path, or what load_noise gives")
+    if len(names) != len(dataset):
+        raise DataError(f"{len(names)} names do not fit a dataset of {len(dataset)}: give one for each example")
+    return noise.rows(names)
+
+
+def _check_noise(values: Tensor) -> None:
+    if values.ndim != 4 or not values.is_floating_point():
+        raise DataError(f"noise must be float of shape (N, C, H, W), not {values.dtype} of {tuple(values.shape)}")
+    if not bool((values[:1].abs() <= 1).all()):
+        raise DataError("noise must be in units of the [0, 1] pixel range: divide levels by 255")
+
+
+def _check_still(dataset: MapStyle, key: int | str) -> None:
+    """Refuse a dataset whose first image differs from draw to draw."""
+    first, *others = (image_of(dataset[0], key, "image 0 of the dataset") for _ in range(_DRAWS))
+    if not all(torch.equal(first, other) for other in others):
+        raise DataError(
+            "the dataset gives another image each time it is asked for row 0: pass its random augmentation as "
+            "transform=, after the noise, which belongs to the pixels that it was made for"
+        )

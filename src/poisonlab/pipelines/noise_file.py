@@ -1,0 +1,123 @@
+"""Friendly noise in a file, for training programs: an array that is mapped into memory, and whose noise each row is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from poisonlab.artifacts.noise import KIND
+from poisonlab.artifacts.noise import save_noise as write_noise
+from poisonlab.artifacts.tensors import read_tensors
+from poisonlab.errors import DataError
+
+_NOISE, _NAMES = "noise", "names"
+
+
+@dataclass(frozen=True, eq=False)
+class StoredNoise:
+    """Noise as a file holds it. Worker processes that are handed it open the file again and copy nothing.
+
+    Attributes:
+        values: (N, C, H, W) float16 in units of the [0, 1] pixel range, mapped from the file: a row is read when it is
+            asked for, and memory is shared between processes.
+        names: of N image files, ``class/file``; empty if the images came from no such files.
+        facts: how the noise was made.
+        path: the file.
+    """
+
+    values: Tensor
+    names: tuple[str, ...]
+    facts: Mapping[str, Any]
+    path: Path
+    _places: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.path, self.names, dict(self.facts))
+
+    def rows(self, paths: Sequence[str | Path]) -> Tensor:
+        """(M,) int64: the rows of the images at ``paths``, known by class folder and file name.
+
+        Raises:
+            DataError: the file has no names, or lacks one of the images.
+        """
+        if not self.names:
+            raise DataError(f"{self.path} has no names of images: its rows are in the order of the dataset")
+        if not self._places:
+            self._places.update((name, row) for row, name in enumerate(self.names))
+        keys = [_key(path) for path in paths]
+        missing = [key for key in keys if key not in self._places]
+        if missing:
+            raise DataError(
+                f"{self.path} has no noise for {len(missing)} of {len(keys)} images, {missing[0]!r} first: make it "
+                "for the images that are trained on"
+            )
+        return torch.tensor([self._places[key] for key in keys], dtype=torch.int64)
+
+
+def _key(path: str | Path) -> str:
+    return "/".join(Path(path).parts[-2:])
+
+
+def _reopened(path: Path, names: tuple[str, ...], facts: dict[str, Any]) -> StoredNoise:
+    """The noise in another process; its file was checked by the first."""
+    with safe_open(path, framework="pt") as file:
+        return StoredNoise(file.get_tensor(_NOISE), names, facts, path)
+
+
+def load_noise(path: str | Path) -> StoredNoise:
+    """Open a file of friendly noise: of ``make protect``, of ``save_noise``, or of a study's ``noise/`` folder.
+
+    The whole file is read once, to compare its checksum; afterwards rows are read when they are asked for.
+
+    Raises:
+        DataError: the file is missing, damaged, or no friendly noise.
+    """
+    path = Path(path)
+    tensors, facts = read_tensors(path, KIND)
+    values, names = tensors.get(_NOISE), facts.pop(_NAMES, [])
+    if values is None or values.ndim != 4 or len(names) not in (0, len(values)):
+        raise DataError(f"{path} lacks the noise: make it anew")
+    return StoredNoise(values, tuple(map(str, names)), facts, path)
+
+
+def save_noise(
+    path: str | Path,
+    noise: Tensor,
+    names: Sequence[str | Path] = (),
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Write friendly noise; equal content gives equal bytes, and nothing is left of a write that fails.
+
+    Args:
+        path: of the file (.safetensors).
+        noise: (N, C, H, W) float, in units of the [0, 1] pixel range, within [-1, 1]. It is stored as float16: exact
+            to 1/32 of a level.
+        names: paths of the N image files, in the order of the noise; their last two parts are stored, ``class/file``.
+        facts: JSON-like facts about how it was made.
+
+    Raises:
+        DataError: the noise has another shape or range, or names do not fit it.
+    """
+    if noise.ndim != 4 or not noise.is_floating_point():
+        raise DataError(f"noise must be float of shape (N, C, H, W), not {noise.dtype} of {tuple(noise.shape)}")
+    lowest, highest = (0.0, 0.0) if noise.numel() == 0 else map(float, torch.aminmax(noise))
+    # Written so that a NaN fails as well.
+    if not (lowest >= -1 and highest <= 1):
+        raise DataError("noise must lie within [-1, 1], in units of the [0, 1] pixel range: divide levels by 255")
+    keys = [_key(name) for name in names]
+    if keys and len(keys) != len(noise):
+        raise DataError(f"{len(keys)} names do not fit the noise of {len(noise)} images: give one for each")
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise DataError(f"two images are called {twice!r}: files must differ in class folder or file name")
+    told = {**(facts or {}), **({_NAMES: keys} if keys else {})}
+    write_noise(Path(path), noise, torch.arange(len(noise)), told)

@@ -1,0 +1,131 @@
+"""Friendly noise for all training images of a dataset, from a network that is trained for it or given."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from poisonlab.config.protection import Protection
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.training_set import pixels, training_set
+from poisonlab.defenses.build import build_defenses
+from poisonlab.defenses.friendly_noise import friendly_noise
+from poisonlab.errors import DataError, SettingsError
+from poisonlab.models.chunks import images_at_once, in_chunks
+from poisonlab.models.networks import build_network, build_normalize, load_weights
+from poisonlab.training.loop import train
+
+
+def protect(
+    dataset: ImageDataset, settings: Protection, *, device: torch.device | str = "cpu", progress: bool = False
+) -> tuple[Tensor, dict[str, float]]:
+    """Make friendly noise (FRIENDS, algorithm 1) for the training images.
+
+    Args:
+        dataset: its training split counts.
+        settings: the network, and how noise is made; its ``dataset`` is not looked at.
+        device: where to compute.
+        progress: show progress bars.
+
+    Returns:
+        (N, C, H, W) float32 on the CPU, in units of the [0, 1] pixel range; and what is to be known of it:
+        ``mean_levels``, the mean size; ``saturated``, the share of values at the bound; ``unchanged``, the share of
+        images whose prediction the noise leaves as it was.
+
+    Raises:
+        DivergedError: the training did.
+        DataError, SettingsError: weights or network cannot be had.
+    """
+    classifier = _classifier(dataset, settings, torch.device(device), progress)
+    images = dataset.train_images
+    reduced = settings.weights is None and settings.recipe.precision == "bfloat16"
+    noise = friendly_noise(
+        classifier,
+        images,
+        settings.friendly,
+        seed=settings.seed,
+        device=device,
+        precision=torch.bfloat16 if reduced else torch.float32,
+        progress=progress,
+    )
+    facts = _facts(classifier, images, noise, settings.friendly.zeta, torch.device(device))
+    return noise, facts
+
+
+def _classifier(dataset: ImageDataset, settings: Protection, device: torch.device, progress: bool) -> nn.Module:
+    """A network from pixels in [0, 1] to logits, in eval mode."""
+    if settings.network is not None:
+        own = _of_the_user(settings.network).to(device)
+        assert settings.weights is not None
+        _load(Path(settings.weights), own)
+        return own.eval()
+    network = build_network(settings.model, dataset, seed=settings.seed, device=device)
+    normalize = build_normalize(dataset, device)
+    if settings.weights is not None:
+        _load(Path(settings.weights), network)
+    else:
+        random = [] if settings.random is None else [settings.random.told()]
+        train(
+            network,
+            normalize,
+            training_set(dataset),
+            settings.recipe,
+            seed=settings.seed,
+            defenses=build_defenses(random, noise=None),
+            until=settings.friendly.def_epoch,
+            capture=True,
+            progress=progress,
+        )
+    return nn.Sequential(normalize, network).eval()
+
+
+def _of_the_user(named: str) -> nn.Module:
+    module, _, function = named.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(f"network: {named} cannot be imported ({error}): correct it, or PYTHONPATH") from error
+    if not isinstance(made, nn.Module):
+        raise SettingsError(f"network: {named} returns a {type(made).__name__}: it must return a torch.nn.Module")
+    return made
+
+
+def _load(path: Path, network: nn.Module) -> None:
+    """Read weights of the lab's own file, or of any safetensors file with the names of ``network``'s state_dict."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing: correct weights")
+    try:
+        with safe_open(path, framework="pt") as file:
+            ours = "poisonlab" in (file.metadata() or {})
+            tensors = {} if ours else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} is no intact safetensors file: write it with safetensors.torch.save_file") from error
+    if ours:
+        load_weights(path, network)
+        return
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise DataError(f"{path} holds the weights of another architecture: {str(error)[:300]}") from error
+
+
+@torch.no_grad()
+def _facts(classifier: nn.Module, images: Tensor, noise: Tensor, zeta: float, device: torch.device) -> dict[str, float]:
+    """See ``protect``; in parts, as a copy of the noise would take as much memory as all else."""
+
+    def sums(part: slice) -> Tensor:
+        clean, added = pixels(images[part].to(device)), noise[part].to(device)
+        levels = added.abs() * 255
+        same = classifier(clean).argmax(1) == classifier((clean + added).clamp(0, 1)).argmax(1)
+        return torch.stack([levels.double().sum(), (levels > 0.99 * zeta).double().sum(), same.double().sum()]).cpu()
+
+    size, saturated, same = sum(in_chunks(sums, len(images), images_at_once(images, 500)), torch.zeros(3)).tolist()
+    return {
+        "mean_levels": round(size / noise.numel(), 4),
+        "saturated": round(saturated / noise.numel(), 4),
+        "unchanged": round(same / len(images), 4),
+    }

@@ -1,0 +1,173 @@
+"""The larger architectures: what the image is at each stage, where dropout acts, and parts against torchvision's."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models.mobilenetv2 import InvertedResidual
+from torchvision.ops import SqueezeExcitation
+
+from poisonlab import modules
+from poisonlab.models import dpn92, mobilenet_v2, senet18
+from poisonlab.models.alexnet_lrn import ResponseNorm
+from poisonlab.models.blocks import blocks_of
+from poisonlab.models.classifier import Classifier
+
+
+def built(name: str, **options: float) -> Classifier:
+    torch.manual_seed(0)
+    network: Classifier = modules.load("models", name).build(10, (3, 32, 32), **options)
+    return network.eval()
+
+
+def unrolled(module: nn.Module) -> list[nn.Module]:
+    """The parts of a sequence, and of sequences in it."""
+    if not isinstance(module, nn.Sequential):
+        return [module]
+    return [part for child in module for part in unrolled(child)]
+
+
+def stages(parts: list[nn.Module], image: Tensor) -> list[tuple[int, int]]:
+    """Channels and side of the last map of each side."""
+    found: list[tuple[int, int]] = []
+    with torch.no_grad():
+        for part in parts:
+            image = part(image)
+            if image.ndim < 4 or image.shape[-1] == 1:
+                break
+            now = image.shape[1], image.shape[-1]
+            found[-1 if found and found[-1][1] == now[1] else len(found) :] = [now]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("alexnet-lrn", [(64, 32), (64, 16), (64, 8)]),
+        ("densenet121", [(128, 32), (256, 16), (512, 8), (1024, 4)]),
+        ("dpn92", [(256 + 4 * 16, 32), (512 + 5 * 32, 16), (1024 + 21 * 24, 8), (2048 + 4 * 128, 4)]),
+        ("googlenet", [(480, 32), (832, 16), (1024, 8)]),
+        ("mobilenet-v1", [(64, 32), (128, 16), (256, 8), (512, 4), (1024, 2)]),
+        ("mobilenet-v2", [(24, 32), (32, 16), (96, 8), (1280, 4)]),
+        ("resnext29", [(256, 32), (512, 16), (1024, 8)]),
+        ("senet18", [(64, 32), (128, 16), (256, 8), (512, 4)]),
+        ("vgg19", [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)]),
+    ],
+)
+def test_the_maps_of_each_side(name: str, expected: list[tuple[int, int]]) -> None:
+    parts = [part for child in built(name).extract.children() for part in unrolled(child)]
+    assert stages(parts, torch.randn(1, 3, 32, 32)) == expected
+
+
+@pytest.mark.parametrize("name", ["dpn92", "mobilenet-v2", "resnext29", "senet18"])
+def test_dropout_acts_before_the_last_convolution_of_each_block(name: str) -> None:
+    network = built(name, dropout=0.5)
+    called: list[nn.Module] = []
+    for module in network.modules():
+        if not [*module.children()] and not isinstance(module, nn.Identity):
+            module.register_forward_hook(lambda module, _inputs, _output: called.append(module))
+    with torch.no_grad():
+        network(torch.randn(1, 3, 8, 8))
+    places = [place for place, module in enumerate(called) if isinstance(module, nn.Dropout)]
+    blocks = {"dpn92": 30, "mobilenet-v2": 17, "resnext29": 9, "senet18": 8}
+    assert len(places) == blocks[name]
+    kernel = 3 if name == "senet18" else 1
+    for place in places:
+        convolution = called[place + 1]
+        assert isinstance(convolution, nn.Conv2d)
+        assert convolution.kernel_size == (kernel, kernel)
+        assert convolution.stride == (1, 1)
+
+
+def test_dropout_of_googlenet_acts_on_the_output_of_each_block() -> None:
+    network, images = built("googlenet", dropout=0.5), torch.rand(1, 3, 8, 8)
+    blocks = [block for block in network.extract if hasattr(block, "one")]
+    assert len(blocks) == 9
+    zeros: list[float] = []
+    for block in blocks:
+        block.dropout.train()
+        block.register_forward_hook(lambda _block, _inputs, output: zeros.append(float((output == 0).float().mean())))
+    with torch.no_grad():
+        network(images)
+        kept = built("googlenet")(images)
+        for block in blocks:
+            block.dropout.eval()
+        assert torch.equal(network(images), kept)
+    # ReLU alone leaves about a half of zeros.
+    assert min(zeros[:9]) > 0.6
+
+
+def test_response_normalisation_by_loops() -> None:
+    x = torch.randn(2, 12, 3, 2, dtype=torch.float64)
+    expected = torch.empty_like(x)
+    for channel in range(12):
+        near = x[:, max(0, channel - 4) : channel + 5]
+        expected[:, channel] = x[:, channel] / (1 + 1e-3 / 9 * near.square().sum(1)) ** 0.75
+    torch.testing.assert_close(ResponseNorm()(x), expected)
+    torch.testing.assert_close(ResponseNorm()(x), nn.LocalResponseNorm(9, alpha=1e-3, beta=0.75, k=1.0)(x))
+
+
+@pytest.mark.parametrize("side", [8, 9, 32, 3])
+def test_pooling_pads_as_same_does(side: int) -> None:
+    """TensorFlow: ceil(side / 2) outputs; the padding that they need is shared out, the odd pixel at the end."""
+    network: Classifier = modules.load("models", "alexnet-lrn").build(10, (1, side, side))
+    pool, x = network.extract[2], torch.rand(side)
+    outputs = math.ceil(side / 2)
+    before = max((outputs - 1) * 2 + 3 - side, 0) // 2
+    expected = [x[max(0, 2 * at - before) : 2 * at - before + 3].max() for at in range(outputs)]
+    assert pool(x.expand(1, 1, side, side))[0, 0, 0].tolist() == torch.stack(expected).tolist()
+
+
+def test_the_two_paths_of_a_dual_path_block() -> None:
+    block = dpn92.Block(48 + 2 * 8, 32, 48, 8, 1, False, 0.0).eval()
+    norm = block.expand[1]
+    nn.init.zeros_(norm.weight)
+    nn.init.constant_(norm.bias, 2.0)
+    x = torch.rand(1, 64, 4, 4)
+    with torch.no_grad():
+        out = block(x)
+    # Added to the residual channels, appended to the dense ones.
+    assert torch.equal(out, torch.cat([x[:, :48] + 2, x[:, 48:], torch.full((1, 8, 4, 4), 2.0)], 1))
+
+
+def test_the_gate_is_torchvision_s_squeeze_and_excitation() -> None:
+    torch.manual_seed(0)
+    block, reference = senet18.Block(64, 64, 1, 0.0).eval(), SqueezeExcitation(64, 4)
+    copy_in_order(block.squeeze, reference.fc1)
+    copy_in_order(block.excite, reference.fc2)
+    inner: list[Tensor] = []
+    block.conv2.register_forward_hook(lambda _module, _inputs, output: inner.append(output))
+    x = torch.randn(2, 64, 5, 5)
+    with torch.no_grad():
+        out = block(x)
+        torch.testing.assert_close(out, x + reference(inner[0]))
+
+
+def test_a_block_of_mobilenet_v2_is_torchvision_s() -> None:
+    torch.manual_seed(0)
+    block, reference = mobilenet_v2.Block(24, 24, 6, 1, 0.0).eval(), InvertedResidual(24, 24, 1, 6).eval()
+    copy_in_order(block, reference)
+    x = torch.randn(2, 24, 7, 7)
+    with torch.no_grad():
+        # Far below 6, where torchvision's ReLU ends.
+        torch.testing.assert_close(block(x), reference(x))
+    projected = mobilenet_v2.Block(16, 24, 6, 1, 0.0)
+    assert isinstance(projected.shortcut, nn.Sequential)
+    assert mobilenet_v2.Block(24, 24, 6, 2, 0.0).shortcut is None
+
+
+def copy_in_order(ours: nn.Module, theirs: nn.Module) -> None:
+    """Weights and buffers of ``ours`` into ``theirs``, in the order of their registration."""
+    values = list(ours.state_dict().values())
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), values, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("googlenet", 9), ("dpn92", 30), ("mobilenet-v2", 17), ("senet18", 8), ("densenet121", 4), ("resnext29", 9)],
+)
+def test_attacks_in_features_find_the_blocks(name: str, count: int) -> None:
+    assert len(blocks_of(built(name).extract)) == count

@@ -1,0 +1,69 @@
+"""Files of noise: what is saved is loaded, by row and by name; damage is told in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from poisonlab import load_noise, save_noise
+from poisonlab.artifacts.noise import load_noise as load_in_a_job
+from poisonlab.artifacts.noise import save_noise as save_in_a_job
+from poisonlab.errors import DataError
+
+NOISE = (torch.rand(4, 1, 2, 3, generator=torch.Generator().manual_seed(0)) - 0.5) / 8
+NAMES = ("/data/train/cat/1.png", "/data/train/cat/2.png", "/data/train/dog/1.png", "/data/train/dog/2.png")
+
+
+def test_it_comes_back_within_a_thirty_second_of_a_level(tmp_path: Path) -> None:
+    path = tmp_path / "noise.safetensors"
+    save_noise(path, NOISE, NAMES, {"seed": 3})
+    found = load_noise(str(path))
+    assert ((found.values.float() - NOISE).abs() * 255).max() <= 1 / 32
+    assert found.names == ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png")
+    assert found.facts == {"seed": 3}
+    assert len(found) == 4
+    assert found.rows(["dog/1.png", Path("elsewhere/cat/2.png")]).tolist() == [2, 1]
+    before = path.read_bytes()
+    save_noise(path, NOISE, NAMES, {"seed": 3})
+    assert path.read_bytes() == before
+
+
+def test_jobs_and_pipelines_read_each_other_s_files(tmp_path: Path) -> None:
+    save_noise(tmp_path / "ours", NOISE)
+    assert torch.equal(load_in_a_job(tmp_path / "ours"), NOISE.half())
+    save_in_a_job(tmp_path / "theirs", NOISE, torch.arange(4), {"mean_levels": 1.0})
+    assert torch.equal(load_noise(tmp_path / "theirs").values, NOISE.half())
+    with pytest.raises(DataError, match="no names"):
+        load_noise(tmp_path / "theirs").rows(["a/b"])
+
+
+@pytest.mark.parametrize(
+    ("noise", "names", "message"),
+    [
+        (NOISE[0], (), r"float of shape \(N, C, H, W\)"),
+        (NOISE.int(), (), "not torch.int32"),
+        (NOISE * 255, (), "divide levels by 255"),
+        (NOISE / 0, (), "divide levels by 255"),
+        (NOISE, NAMES[:3], "3 names do not fit the noise of 4"),
+        (NOISE, (*NAMES[:3], "/test/dog/1.png"), "two images are called 'dog/1.png'"),
+    ],
+)
+def test_what_is_no_noise_is_refused_and_leaves_no_file(noise: Any, names: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        save_noise(tmp_path / "noise.safetensors", noise, names)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damage_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "noise.safetensors"
+    with pytest.raises(DataError, match="missing"):
+        load_noise(path)
+    save_noise(path, NOISE)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="checksum differs"):
+        load_noise(path)

@@ -1,0 +1,110 @@
+"""What others take up: the wheel, its version, the citation, the catalogue's entry, the public tests."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+import poisonlab
+from poisonlab.provenance import ROOT
+
+BUILD = "from setuptools import build_meta; print(build_meta.build_wheel('out'))"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built by the backend that pyproject.toml names, from a copy of what a source distribution holds."""
+    place = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, place)
+    shutil.copytree(ROOT / "src", place / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    done = subprocess.run([sys.executable, "-c", BUILD], cwd=place, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return place / "out" / done.stdout.split()[-1]
+
+
+def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    sources = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "poisonlab").rglob("*.py")}
+    assert names == sources | {"poisonlab/py.typed"}
+
+
+def test_the_wheel_is_of_the_package_s_version_and_needs_what_the_package_imports(wheel: Path) -> None:
+    assert wheel.name == f"poisonlab-{poisonlab.__version__}-py3-none-any.whl"
+    archive = zipfile.ZipFile(wheel)
+    (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    needed = set(re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", archive.read(metadata).decode(), re.MULTILINE))
+    modules = {"pillow": "PIL", "scikit-learn": "sklearn", "pyyaml": "yaml"}
+    trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "src" / "poisonlab").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    dotted = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    dotted += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
+    roots = {name.partition(".")[0] for name in dotted}
+    foreign = roots - set(sys.stdlib_module_names) - {"poisonlab"}
+    imported = {name for name in needed if modules.get(name, name) in foreign}
+    # pandas' to_markdown imports tabulate.
+    assert needed - imported <= {"tabulate"}
+    # The workflow's own; without it these functions are not called.
+    assert foreign - {modules.get(name, name) for name in needed} <= {"snakemake"}
+
+
+def test_the_wheel_imports_where_nothing_else_is_installed(wheel: Path, tmp_path: Path) -> None:
+    """A wheel of Python alone is installed by unpacking it."""
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import poisonlab\n"
+        f"assert poisonlab.__file__.startswith({str(tmp_path)!r}), poisonlab.__file__\n"
+        "import poisonlab.errors, poisonlab.modules\n"
+        f"assert poisonlab.__version__ == {poisonlab.__version__!r}\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_citation_is_of_this_version_and_names_the_papers() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == poisonlab.__version__
+    assert {"title", "message", "authors"} <= set(citation)
+    titles = [reference["title"] for reference in citation["references"]]
+    for paper in ("Friendly Noise against Adversarial Noise", "Poisons that are learned faster", "Deep k-NN Defense"):
+        assert sum(title.startswith(paper) for title in titles) == 1
+    for reference in citation["references"]:
+        assert reference["type"] == "conference-paper"
+        assert reference["conference"]["name"].startswith(
+            {2020: "ECCV", 2021: "ICLR", 2022: ("NeurIPS", "CVPR")}[reference["year"]]
+        )
+        assert all(set(author) == {"family-names", "given-names"} for author in reference["authors"])
+
+
+def test_the_catalogue_finds_what_it_asks_for() -> None:
+    """Standardised usage: the workflow, its configuration's page, the entry with its keys."""
+    assert (ROOT / "workflow" / "Snakefile").is_file()
+    assert (ROOT / "config" / "README.md").is_file()
+    readme = (ROOT / "README.md").read_text("utf-8").lower()
+    assert "snakemake" in readme
+    assert "workflow" in readme
+    entry = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text("utf-8"))["usage"]
+    assert set(entry) == {"mandatory-flags", "software-stack-deployment"}
+    assert set(entry["mandatory-flags"]) == {"desc", "flags"}
+    untested = "`--sdm conda`" in (ROOT / "docs" / "cluster.md").read_text("utf-8")
+    assert entry["software-stack-deployment"]["conda"] is not untested
+
+
+def test_the_public_tests_run_on_every_python_that_is_promised() -> None:
+    (job,) = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text("utf-8"))["jobs"].values()
+    pythons = job["strategy"]["matrix"]["python"]
+    assert pythons == ["3.11", "3.12", "3.13"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["requires-python"] == f">={pythons[0]}"
+    assert any(step.get("run", "").startswith("make test") for step in job["steps"])

@@ -1,0 +1,229 @@
+"""make protect: from a path to a file of noise; formats are found out, bits repeat, mistakes are one line."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from loading import program
+from safetensors.torch import save_file
+from torch import Tensor
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from poisonlab import FriendlyDataset, friendly_noise, load_noise
+from poisonlab.config.defenses.friendly_noise import FriendlyNoise
+from poisonlab.config.protection import FAST, Protection
+from poisonlab.config.recipes import NamedRecipe
+from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.pipelines.protection import protect
+from poisonlab.pipelines.reading import read_images, source_at
+from poisonlab.provenance import ROOT
+
+PROGRAM = ROOT / "workflow" / "scripts" / "protect.py"
+QUICK: dict[str, Any] = {
+    "model": {"name": "lenet"},
+    "recipe": {"epochs": 2, "batch_size": 8, "schedule": "linear", "lr": 0.05},
+    "friendly": {"def_epoch": 1, "steps": 3, "zeta": 12},
+    "seed": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return torch.randint(0, 256, (24, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders without splits, in two orders: 2 before 10, and as text 10 before 2."""
+    place = tmp_path_factory.mktemp("photos") / "photos"
+    for row, image in enumerate(images):
+        path = place / ("2", "10")[row % 2] / f"{row:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        v2.functional.to_pil_image(image).save(path)
+    return place
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(PROGRAM), "--device", "cpu", "--threads", "1", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd)
+
+
+def test_a_folder_becomes_noise_that_torchvision_s_dataset_finds_by_name(
+    folder: Path, images: Tensor, tmp_path: Path
+) -> None:
+    (tmp_path / "quick.yaml").write_text(yaml.safe_dump(QUICK), "utf-8")
+    outs = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
+    for out in outs:
+        done = run("--data", str(folder), "--configfile", str(tmp_path / "quick.yaml"), "--out", str(out))
+        assert done.returncode == 0, done.stderr
+        assert "24 images of 3 x 32 x 32, 2 classes (image-folder)" in done.stdout
+        assert "levels on average" in done.stdout
+        assert "100%" in done.stderr  # of the progress
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+    found = load_noise(outs[0])
+    assert found.names[:2] == ("2/00.png", "2/02.png")
+    assert found.names[-1] == "10/23.png"
+    assert found.facts["class_names"] == ["2", "10"]
+    assert found.facts["mean_levels"] == pytest.approx(float(found.values.float().abs().mean()) * 255, abs=0.02)
+    assert 0 < float(found.values.abs().max()) * 255 <= 12.01
+    plain = ImageFolder(str(folder), v2.ToImage())
+    made = FriendlyDataset(plain, outs[0])
+    assert plain.classes == ["10", "2"]
+    for place, (path, label) in enumerate(plain.samples):
+        row = found.names.index("/".join(Path(path).parts[-2:]))
+        wanted = (images[int(Path(path).stem)] / 255 + found.values[row].float()).clamp(0, 1)
+        assert torch.equal(made[place][0], wanted)
+        assert made[place][1] == label
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.safetensors", "quick.yaml", "second.safetensors"]
+
+
+def test_a_given_network_makes_its_own_noise(folder: Path, tmp_path: Path) -> None:
+    own = "import torch\ndef make():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 2))\n"
+    (tmp_path / "ownnetwork.py").write_text(own, "utf-8")
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 2))
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    settings = Protection(
+        network="ownnetwork:make", weights=str(tmp_path / "w.safetensors"), friendly=FriendlyNoise(steps=3), seed=5
+    )
+    dataset, _ = read_images(source_at(folder))
+    sys.path.insert(0, str(tmp_path))
+    try:
+        made, facts = protect(dataset, settings)
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert torch.equal(made, friendly_noise(network, dataset.train_images, FriendlyNoise(steps=3), seed=5))
+    clean = network(dataset.train_images / 255).argmax(1)
+    noisy = network((dataset.train_images / 255 + made).clamp(0, 1)).argmax(1)
+    assert facts["unchanged"] == pytest.approx(float((clean == noisy).float().mean()), abs=1e-4)
+    save_file({"0.weight": torch.zeros(2)}, tmp_path / "w.safetensors")
+    with pytest.raises(DataError, match="another architecture"):
+        protect(dataset, Protection(weights=settings.weights))
+    (tmp_path / "w.safetensors").write_bytes(b"PK")
+    with pytest.raises(DataError, match="no intact safetensors file"):
+        protect(dataset, Protection(weights=settings.weights))
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("files", "named", "source"),
+    [
+        (["a.npz"], "a.npz", "npz"),
+        (["a.parquet"], "a.parquet", "parquet"),
+        (["a.tar"], "a.tar", "webdataset"),
+        (["t.zip"], "t.zip", "tiny-imagenet"),
+        (["d/train-0.parquet", "d/test-0.parquet"], "d", "parquet"),
+        (["d/train-0.tar"], "d", "webdataset"),
+        (["d/train_32x32.mat", "d/test_32x32.mat"], "d", "svhn"),
+        (["d/train-images-idx3-ubyte.gz"], "d", "idx"),
+        (["d/cifar-10-batches-py/data_batch_1"], "d", "cifar10"),
+        (["d/cifar-10-batches-py/data_batch_1"], "d/cifar-10-batches-py", "cifar10"),
+        (["d/cifar-100-python/train"], "d", "cifar100"),
+        (["d/wnids.txt", "d/train/n1/images/a.JPEG"], "d", "tiny-imagenet"),
+        (["d/train/cat/a.png", "d/val/cat/a.png"], "d", "image-folder"),
+        (["d/cat/a.png"], "d", "image-folder"),
+    ],
+)
+def test_formats_are_found_out(files: list[str], named: str, source: str, tmp_path: Path) -> None:
+    for file in files:
+        touch(tmp_path / file)
+    found = source_at(tmp_path / named)
+    assert found.source == source
+    if source.startswith("cifar"):
+        assert found.told()["root"] == str(tmp_path / "d")
+
+
+def test_a_split_folder_counts_where_there_is_one(folder: Path, images: Tensor, tmp_path: Path) -> None:
+    (tmp_path / "train").symlink_to(folder)
+    dataset, names = read_images(source_at(tmp_path))
+    assert torch.equal(dataset.train_images, torch.cat([images[::2], images[1::2]]))
+    assert dataset.train_labels.tolist() == [0] * 12 + [1] * 12
+    assert names[12] == "10/01.png"
+
+
+def test_noise_is_made_for_the_pixels_that_torchvision_gives(folder: Path) -> None:
+    settings = source_at(folder).model_copy(update={"size": 20})
+    dataset, names = read_images(settings)
+    theirs = ImageFolder(str(folder), v2.Compose([v2.Resize((20, 20)), v2.ToImage()]))
+    for (path, _), (image, _) in zip(theirs.samples, theirs, strict=True):
+        assert torch.equal(image, dataset.train_images[names.index("/".join(Path(path).parts[-2:]))])
+
+
+def test_an_archive_s_noise_is_by_row(images: Tensor, tmp_path: Path) -> None:
+    labels = np.arange(24) % 3
+    arrays = {"x_train": images.numpy(), "y_train": labels, "x_test": images.numpy()[:3], "y_test": labels[:3]}
+    np.savez(tmp_path / "a.npz", **arrays)
+    dataset, names = read_images(source_at(tmp_path / "a.npz"))
+    assert names == ()
+    assert torch.equal(dataset.train_images, images)
+
+
+MISTAKES: tuple[tuple[list[str], str, str], ...] = (
+    (["--data", "none"], "", "none is missing"),
+    ([], "", "name the images once"),
+    (["--data", "photos", "--configfile", "s.yaml"], "dataset: {source: npz, path: a.npz}", "name the images once"),
+    (
+        ["--configfile", "s.yaml"],
+        "dataset: {source: parquet, train: a}",
+        "s.yaml: dataset.parquet.test: Field required",
+    ),
+    (["--data", "photos", "--configfile", "s.yaml"], "colour: red", "s.yaml: colour: Extra inputs are not permitted"),
+    (["--data", "photos", "--configfile", "s.yaml"], "friendly: {def_epoch: 9}", "def_epoch is 9: choose 1 to"),
+    (["--data", "photos", "--configfile", "s.yaml"], "network: a:b", "network needs weights"),
+    (["--data", "photos", "--configfile", "s.yaml"], "[1, 2]", "must hold keys and values"),
+    (["--data", "photos", "--configfile", "s.yaml"], "seed: 1\nseed: 2", "is given twice"),
+    (["--data", "photos", "--configfile", "none.yaml"], "", "none.yaml is missing"),
+    (["--data", "a.txt"], "", "no dataset that is read by its path"),
+    (["--data", "empty"], "", "no class folders with images"),
+)
+
+
+@pytest.mark.parametrize(("arguments", "text", "message"), MISTAKES)
+def test_mistakes_are_one_line_and_leave_nothing(
+    arguments: list[str],
+    text: str,
+    message: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "photos").symlink_to(folder)
+    (tmp_path / "empty").mkdir()
+    touch(tmp_path / "a.txt")
+    if text:
+        (tmp_path / "s.yaml").write_text(text, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PoisonlabError) as caught:
+        program("protect").main(["--device", "cpu", "--threads", "1", *arguments, "--out", "made/noise.safetensors"])
+    assert message in str(caught.value)
+    assert not (tmp_path / "made").exists()
+
+
+def test_the_quick_recipe_is_that_of_the_fast_study() -> None:
+    study = yaml.safe_load((ROOT / "config" / "cifar10-fast.yaml").read_text("utf-8"))
+    recipe = NamedRecipe.model_validate(study["victims"][0]["recipe"])
+    assert recipe.model_copy(update={"evaluate_every": 1}) == FAST
+
+
+def test_the_settings_on_the_page_are_settings() -> None:
+    page = (ROOT / "docs" / "defend-my-pipeline.md").read_text("utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    first, second = (Protection.model_validate(yaml.safe_load(block)) for block in blocks)
+    assert first.model_copy(update={"dataset": None, "model": Protection().model, "recipe": FAST}) == Protection()
+    assert second.network == "my_module:make_network"
+    keys = set(re.findall(r"^(\w+):", "".join(blocks), re.MULTILINE))
+    assert keys == set(Protection.model_fields)

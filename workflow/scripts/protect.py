@@ -1,0 +1,91 @@
+"""Make friendly noise for the training images of a dataset, for training programs of your own.
+
+A small network is trained for a few epochs, unless weights are given, and makes the noise. The file holds it by row
+and, where images are files, by name. poisonlab.FriendlyDataset adds it to the images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from poisonlab.config.files import check_config_file
+from poisonlab.config.protection import Protection
+from poisonlab.determinism import prepare_torch
+from poisonlab.errors import SettingsError
+from poisonlab.files import read_text
+from poisonlab.pipelines.noise_file import save_noise
+from poisonlab.pipelines.protection import protect
+from poisonlab.pipelines.reading import read_images, source_at
+from poisonlab.runtime.program import run
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--data", type=Path, help="folder or file of images and labels; its format is found out")
+    arguments.add_argument("--size", type=int, help="resize the images of a folder to size x size")
+    arguments.add_argument("--configfile", type=Path, help="settings (.yaml): docs/defend-my-pipeline.md has the keys")
+    arguments.add_argument("--out", type=Path, required=True, help="output: the noise (.safetensors)")
+    arguments.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    arguments.add_argument(
+        "--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads (default: all cores)"
+    )
+    args = arguments.parse_args(argv)
+    if args.out.is_dir():
+        raise SettingsError(f"{args.out} is a folder: name the file to write, such as OUT=noise.safetensors")
+    settings = _settings(args.configfile, args.data, args.size)
+    device = prepare_torch(args.device, args.threads)
+    assert settings.dataset is not None
+    dataset, names = read_images(settings.dataset)
+    shape = " x ".join(map(str, dataset.image_shape))
+    print(f"{len(dataset.train_labels):,} images of {shape}, {dataset.num_classes} classes ({settings.dataset.source})")
+    noise, facts = protect(dataset, settings, device=device, progress=True)
+    told = {"class_names": list(dataset.class_names), "settings": settings.told("dataset", "weights"), **facts}
+    save_noise(args.out, noise, names, told)
+    print(
+        f"{args.out}: noise of {facts['mean_levels']:.1f} levels on average, {facts['saturated']:.0%} of it at the "
+        f"bound of {settings.friendly.zeta:g}; {facts['unchanged']:.1%} of the network's predictions are unchanged"
+    )
+
+
+def _settings(configfile: Path | None, data: Path | None, size: int | None) -> Protection:
+    """The settings of a file, with the dataset at ``data`` if it is given.
+
+    Raises:
+        SettingsError: one line that names the file and the first problem.
+    """
+    values: Any = {}
+    if configfile is not None:
+        if not configfile.is_file():
+            raise SettingsError(f"{configfile} is missing: correct the path of the settings")
+        check_config_file(configfile)
+        try:
+            values = yaml.safe_load(read_text(configfile)) or {}
+        except yaml.YAMLError as error:
+            raise SettingsError(f"{configfile} is no YAML: {error}") from error
+        if not isinstance(values, dict):
+            raise SettingsError(f"{configfile} must hold keys and values, such as seed: 1")
+    if (data is None) == ("dataset" not in values):
+        raise SettingsError("name the images once: DATA=folder-or-file, or dataset: in the settings file")
+    if data is not None:
+        values["dataset"] = source_at(data).told()
+    if size is not None:
+        if not isinstance(values["dataset"], dict) or values["dataset"].get("source") != "image-folder":
+            raise SettingsError("size resizes folders of images only: other formats hold images of one size")
+        values["dataset"] = {**values["dataset"], "size": size}
+    try:
+        return Protection.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise SettingsError(f"{configfile or 'settings'}: {f'{place}: ' if place else ''}{problem['msg']}") from error
+
+
+if __name__ == "__main__":
+    run(main)
