@@ -548,6 +548,7 @@ DEFENSES: list[dict[str, Any]] = [
     {"name": "others", "apply": [{"method": "epic", "stop_after": 9}, {"method": "gradient-shaping"},
      {"method": "adversarial-poisoning"}, {"method": "strong-augmentation", "kind": "mixup", "ways": 3},
      {"method": "early-stopping"}]},
+    {"name": "squeezed", "apply": [{"method": "dilution", "share": 0.3}, {"method": "grayscale"}, {"method": "jpeg"}]},
 ]  # fmt: skip
 
 

@@ -71,6 +71,24 @@ rule poisons:
         graph.poisons(),
 
 
+# Dilution: poison sets of rows whose defenders have some of the images clean.
+rule dilute:
+    input:
+        unpack(inputs("dilute")),
+    output:
+        **outputs("dilute"),
+    log:
+        log_of("dilute"),
+    conda:
+        "../../envs/conda.yaml"
+    params:
+        settings=settings("dilute"),
+        code=code("dilute"),
+        command=command("dilute"),
+    shell:
+        "{params.command} > {log:q} 2>&1"
+
+
 # Filters: they choose the examples that a row keeps, by the features of a network that another job trained.
 rule filter:
     input:
@@ -166,6 +184,27 @@ rule detect:
         settings=settings("detect"),
         code=code("detect"),
         command=command("detect"),
+    shell:
+        "{params.command} > {log:q} 2>&1"
+
+
+# Clean networks that are shown poisons.
+rule transfer:
+    input:
+        unpack(inputs("transfer")),
+    output:
+        **outputs("transfer"),
+    log:
+        log_of("transfer"),
+    conda:
+        "../../envs/conda.yaml"
+    threads: study.threads
+    resources:
+        gpu=int(ON_GPU),
+    params:
+        settings=settings("transfer"),
+        code=code("transfer"),
+        command=command("transfer"),
     shell:
         "{params.command} > {log:q} 2>&1"
 

@@ -73,6 +73,24 @@ rule ablation:
         "{params.command} > {log:q} 2>&1"
 
 
+rule transfer_table:
+    input:
+        unpack(inputs("transfer_table")),
+    output:
+        **outputs("transfer_table"),
+    log:
+        log_of("transfer_table"),
+    localrule: True
+    conda:
+        "../../envs/conda.yaml"
+    params:
+        settings=settings("transfer_table"),
+        code=code("transfer_table"),
+        command=command("transfer_table"),
+    shell:
+        "{params.command} > {log:q} 2>&1"
+
+
 rule results:
     input:
         graph.tables.every(""),

@@ -42,7 +42,10 @@ MANIFEST = "manifest.json"
 FORMAT = 2
 SHOWN = 3
 LOCKS, LOCK = Path(".snakemake", "locks"), Path("envs", "requirements.lock")
-KINDS = ("data", "surrogates", "poisons", "noise", "filters", "victims", "detections", "tables", "figures", "reports")
+KINDS = (
+    *("data", "surrogates", "poisons", "diluted", "transfer", "noise", "filters", "victims", "detections"),
+    *("tables", "figures", "reports"),
+)
 ENDINGS = (".safetensors", ".json", ".csv", ".md", ".tex", ".pdf", ".png", ".txt", ".npz", ".html")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 FIRST = 315532800

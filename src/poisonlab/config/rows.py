@@ -9,11 +9,14 @@ from pydantic import Field, model_validator
 from poisonlab.config.defenses.abl import Abl
 from poisonlab.config.defenses.adversarial_poisoning import AdversarialPoisoning
 from poisonlab.config.defenses.adversarial_training import AdversarialTraining
+from poisonlab.config.defenses.dilution import Dilution
 from poisonlab.config.defenses.dp_sgd import DpSgd
 from poisonlab.config.defenses.early_stopping import EarlyStopping
 from poisonlab.config.defenses.epic import Epic
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.defenses.gradient_shaping import GradientShaping
+from poisonlab.config.defenses.grayscale import Grayscale
+from poisonlab.config.defenses.jpeg import Jpeg
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.defenses.strong_augmentation import StrongAugmentation
 from poisonlab.config.detection.detector import Detector
@@ -40,12 +43,16 @@ TrainingSettings = (
     | Epic
     | FriendlyNoise
     | GradientShaping
+    | Grayscale
+    | Jpeg
     | RandomNoise
     | StrongAugmentation
 )
 FilterSettings = ActivationClustering | DeepKnn | L2Centroid | OneClassSvm | RandomFilter | SpectralSignatures
 DetectorSettings = NeuralCleanse | Strip
-DefenseSettings = Annotated[TrainingSettings | FilterSettings | DetectorSettings, Field(discriminator="method")]
+DefenseSettings = Annotated[
+    Dilution | TrainingSettings | FilterSettings | DetectorSettings, Field(discriminator="method")
+]
 
 
 class Row(Settings):
@@ -60,8 +67,13 @@ class Row(Settings):
     published: Name | None = None
     """What ``reference/<paper>/*.csv`` calls the defense that its numbers are set beside; its own name if not given."""
     apply: tuple[DefenseSettings, ...] = ()
-    """The defenses, applied in order: filters first, then what acts on the training; or one detector. None for
-    undefended training."""
+    """The defenses, applied in order: dilution first, then filters, then what acts on the training; or one detector.
+    None for undefended training."""
+
+    @property
+    def dilution(self) -> Dilution | None:
+        """What gives some of the poisoned images back clean."""
+        return next((defense for defense in self.apply if isinstance(defense, Dilution)), None)
 
     @property
     def filters(self) -> tuple[Filter, ...]:
@@ -71,7 +83,7 @@ class Row(Settings):
     @property
     def training(self) -> tuple[TrainingSettings, ...]:
         """What acts on the training."""
-        return tuple(defense for defense in self.apply if not isinstance(defense, Inspection))
+        return tuple(defense for defense in self.apply if not isinstance(defense, Inspection | Dilution))
 
     @property
     def detector(self) -> Detector | None:
@@ -126,7 +138,12 @@ class Row(Settings):
                 f"{where}: {self.detector.method} examines the finished victim of another row, so it stands alone; "
                 "name that row in its network"
             )
-        if self.apply[: len(self.filters)] != self.filters:
+        if "dilution" in methods[1:]:
+            raise ValueError(f"{where}: dilution acts before all others, so list it first, and once")
+        if self.dilution is not None and not self.poisoned:
+            raise ValueError(f"{where}: dilution changes nothing in a row that is trained on clean data")
+        begin = int(self.dilution is not None)
+        if self.apply[begin : begin + len(self.filters)] != self.filters:
             raise ValueError(f"{where}: filters act before the training, so list them first")
         if len({(defense.network, defense.surrogate) for defense in self.filters}) > 1:
             raise ValueError(f"{where}: its filters must look at one and the same network")
@@ -151,5 +168,7 @@ CLASHES = (
     ("abl", "epic", "both decide which examples are left"),
     ("abl", "early-stopping", "its phases must come to their ends"),
     ("abl", "strong-augmentation", "its losses need whole labels"),
+    ("friendly-noise", "grayscale", "friendly noise is made for the images as they were"),
+    ("friendly-noise", "jpeg", "friendly noise is made for the images as they were"),
 )
 """Pairs of defenses that cannot share a training, and why."""

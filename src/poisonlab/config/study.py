@@ -38,6 +38,7 @@ from poisonlab.config.figures import Figures
 from poisonlab.config.plain_values import plain_values
 from poisonlab.config.recipes import NamedRecipe
 from poisonlab.config.rows import Row
+from poisonlab.config.transfer import Transfer
 from poisonlab.config.types import (
     A_FILE,
     A_SUBSET,
@@ -138,6 +139,8 @@ class Study(Settings):
     """The paper that ``published`` places are in: the name of a folder of ``reference/``."""
     ablations: tuple[Ablation, ...] = ()
     """Rows again with some settings varied, each with a table and a figure of its own."""
+    transfer: Transfer | None = None
+    """Which clean networks are shown the poisons of which attacks, in a table of its own."""
     figures: Figures = Figures()
     """What is drawn."""
     merge: tuple[InputPath, ...] = ()
@@ -158,7 +161,7 @@ class Study(Settings):
             raise ValueError(f"ablation {wrong[0]!r} must not end in '-so-far': tables of what there is are called so")
         if wrong := [each.name for each in self.attacks if re.search(r"\.(pdf|png|txt)$", each.name)]:
             raise ValueError(f"attack {wrong[0]!r} must not be called like a figure's file")
-        if ending := re.search(r"-(time|trials|so-far|table[0-9]+|ablation-.*)$", self.study):
+        if ending := re.search(r"-(time|trials|so-far|transfer|table[0-9]+|ablation-.*)$", self.study):
             raise ValueError(
                 f"study {self.study!r} must not end in {ending[0]!r}: its tables would overwrite another study's"
             )
@@ -198,6 +201,18 @@ class Study(Settings):
         for victim in self.victims:
             if victim.pretrained is not None:
                 _one_of(victim.pretrained, surrogates, f"victim {victim.name!r} names pretrained")
+        return self
+
+    @model_validator(mode="after")
+    def _check_transfer(self) -> Study:
+        if self.transfer is None:
+            return self
+        for name in self.transfer.networks:
+            _one_of(name, [surrogate.name for surrogate in self.surrogates], "transfer names network")
+        for name in self.transfer.attacks:
+            _one_of(name, [attack.name for attack in self.attacks], "transfer names attack")
+        if self.transfer.table is not None and self.paper is None:
+            raise ValueError("transfer names a table: name the paper, a folder of reference/")
         return self
 
     @model_validator(mode="after")
@@ -434,7 +449,14 @@ class Study(Settings):
             for row in self.rows
             if row.inspected_surrogate == surrogate and row.faces(attack.name)
         ]
-        return max([0, *crafted, *begun, *inspected])
+        judging = [
+            1
+            for attack in attacks
+            if self.transfer is not None
+            and surrogate in self.transfer.networks
+            and attack.name in self.transfer.attacks
+        ]
+        return max([0, *crafted, *begun, *inspected, *judging])
 
     def defense(self, name: str) -> Row:
         """The row called ``name``, one of an ablation's, too."""

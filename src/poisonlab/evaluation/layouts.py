@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +162,7 @@ def _escape(value: object) -> str:
     text = str(value)
     for mark in ("%", "_", "&", "#"):
         text = text.replace(mark, "\\" + mark)
-    return text.replace("<", "$<$")
+    return re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text.replace("<", "$<$"))
 
 
 def with_interval(table: pd.DataFrame, measure: Measure) -> list[str]:

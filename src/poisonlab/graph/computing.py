@@ -92,6 +92,20 @@ class Computing:
             seed=seed,
         )
 
+    def dilute(self, attack: str, victim: str, defense: str, seed: int) -> Job:
+        """Take some poisons out of a set."""
+        cell, row = Cell(attack, victim, defense, seed), self.study.defense(defense)
+        assert row.dilution is not None, "only rows with dilution have such a job"
+        return Job(
+            "dilute",
+            "dilute.py",
+            {"poisons": [self.poisons(attack, seed)]},
+            {"diluted": self._of(self.places.diluted, cell, ".safetensors")},
+            numbered(self._settings("dilute", *cell[:3]), seed=seed),
+            method=row.dilution.method,
+            name="/".join(map(str, cell)),
+        )
+
     def filter(self, attack: str, victim: str, defense: str, seed: int) -> Job:
         """Decide which training examples a row's filters keep."""
         cell, row = Cell(attack, victim, defense, seed), self.study.defense(defense)
@@ -136,7 +150,7 @@ class Computing:
         return self._job(
             "train",
             {
-                "poisons": [self.poisons(attack, seed)],
+                "poisons": [self._poisons_of(cell)],
                 "pretrained": self._pretrained(cell),
                 "keep": self._keep(cell),
                 "noise": [self._of(self.places.noise, cell, ".safetensors")] if row.friendly else [],
@@ -161,6 +175,23 @@ class Computing:
             row.detector.method,
             options={"settings": [self.outcome(cell)]},
             **cell._asdict(),
+        )
+
+    def transfer(self, attack: str, seed: int) -> Job:
+        """Show the poisons to networks that were trained on clean data."""
+        assert self.study.transfer is not None, "only studies that ask for it have such a job"
+        networks = self.study.transfer.networks
+        return self._job(
+            "transfer",
+            {
+                "poisons": [self.poisons(attack, seed)],
+                "networks": [self.weights(name, seed) for name in networks],
+            },
+            numbered(self._settings("transfer", attack), seed=seed),
+            _models(*(self.study.surrogate(name).model for name in networks)),
+            "transfer",
+            attack=attack,
+            seed=seed,
         )
 
     def _job(
@@ -213,7 +244,13 @@ class Computing:
 
     def _trained_poisons(self, cell: Cell) -> list[str]:
         """The poisons, unless the row is a control."""
-        return [self.poisons(cell.attack, cell.seed)] if self.study.defense(cell.defense).poisoned else []
+        return [self._poisons_of(cell)] if self.study.defense(cell.defense).poisoned else []
+
+    def _poisons_of(self, cell: Cell) -> str:
+        """The poisons of a row, which may be diluted."""
+        if self.study.defense(cell.defense).dilution is not None:
+            return self._of(self.places.diluted, cell, ".safetensors")
+        return self.poisons(cell.attack, cell.seed)
 
     def _pretrained(self, cell: Cell) -> list[str]:
         """The weights the victim begins from, if it does not begin from scratch."""
@@ -283,6 +320,11 @@ class Computing:
         chosen = self.study.victim(victim)
         return dict(**_training(self.study.model_of(chosen, row), chosen.recipe), start=_start(chosen))
 
+    def _dilute_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:
+        dilution = self.study.defense(defense).dilution
+        assert dilution is not None
+        return dilution.told()
+
     def _filter_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:
         row = self.study.defense(defense)
         return {
@@ -328,6 +370,15 @@ class Computing:
             "clean_share": detector.clean_share,
         }
 
+    def _transfer_sections(self, attack: str) -> dict[str, Any]:
+        assert self.study.transfer is not None
+        networks = map(self.study.surrogate, self.study.transfer.networks)
+        return {
+            "attack": attack,
+            "networks": [{"name": network.name, "model": network.model.told()} for network in networks],
+            "score": self.study.transfer.score,
+        }
+
     # --- What an outcome depends on ---
 
     def outcome(self, cell: Cell) -> str:
@@ -348,6 +399,7 @@ class Computing:
             "outcome": [string for string in told if not string.startswith("victim=")],
             "start": [] if row.detector else [f"pretrained={network.pretrained},{network.member}"],
             "noise": self._settings("noise", *names) if row.friendly else [],
+            "dilute": self._settings("dilute", *names) if row.dilution else [],
             "filter": self._settings("filter", *names) if row.filters else [],
         }
         for name in [*chosen.surrogates, *([network.pretrained] if network.pretrained else [])]:

@@ -54,10 +54,13 @@ class Graph:
             "dataset": self.computing.dataset,
             "pretrain": self.computing.pretrain,
             "craft": self.computing.craft,
+            "dilute": self.computing.dilute,
             "filter": self.computing.filter,
             "noise": self.computing.noise,
             "train": self.computing.train,
             "detect": self.computing.detect,
+            "transfer": self.computing.transfer,
+            "transfer_table": self.tables.transfer_table,
             "trials": self.tables.trials,
             "tables": self.tables.tables,
             "paper_table": self.tables.paper_table,
@@ -81,7 +84,9 @@ class Graph:
         for attack in self.study.attacks:
             for seed in self.study.seeds_of(attack):
                 attack.files(seed)
-        for number in self.tables.numbers:
+        transfer = self.study.transfer
+        tables = self.tables.numbers + ([transfer.table] if transfer is not None and transfer.table is not None else [])
+        for number in tables:
             if not (table := self.tables.published / f"table{number}.csv").is_file():
                 raise SettingsError(f"published: there is no {table}: name another table, or another paper")
         try:
@@ -113,6 +118,7 @@ class Graph:
     def _stages(self, row: Row) -> list[str]:
         """The stages that a row's cells pass through."""
         return [
+            *(["dilute"] if row.dilution is not None else []),
             *(["filter"] if row.filters else []),
             *(["noise"] if row.friendly is not None else []),
             "train" if row.detector is None else "detect",
@@ -195,4 +201,8 @@ class Graph:
             yield self.tables.paper_table("", number)
         for ablation in self.study.ablations:
             yield self.tables.ablation("", ablation.name)
+        if self.study.transfer is not None:
+            for name, seed in self.tables.transferred:
+                yield self.computing.transfer(name, seed)
+            yield self.tables.transfer_table()
         yield self._report.page("")

@@ -23,6 +23,8 @@ class Places:
         self.folders = {kind: place(kind) for kind in ("victims", "detections", "noise", "filters")}
         """Where the victims of a row stand."""
         self.victim, self.detection, self.noise, self.keep = (f"{folder}/{_CELL}" for folder in self.folders.values())
+        self.diluted = f"{place('diluted')}/{_CELL}"
+        self.transfer = f"{place('transfer')}/{{attack}}/seed{{seed}}"
         self.table = place("tables")
         self.figure = place("figures")
         self.report = place("reports")
@@ -33,10 +35,13 @@ class Places:
             "dataset": place("data"),
             "pretrain": self.surrogate,
             "craft": self.poisons,
+            "dilute": self.diluted,
             "filter": self.keep,
             "noise": self.noise,
             "train": self.victim,
             "detect": self.detection,
+            "transfer": self.transfer,
+            "transfer_table": f"{self.table}-transfer",
             "trials": f"{self.table}{{scope}}-trials",
             "tables": f"{self.table}{{scope}}",
             "paper_table": f"{self.table}{{scope}}-table{{number}}",
@@ -55,7 +60,7 @@ class Places:
 
     def remade(self) -> list[str]:
         """What the workflow makes anew where it is missing: files, and folders with a slash at their end."""
-        folders = ("surrogates", "poisons", *self.folders, "figures")
+        folders = ("surrogates", "poisons", "diluted", "transfer", *self.folders, "figures")
         tables = [f"{self.table}{scope}-trials.csv" for scope in SCOPES]
         return [self.dataset, *tables, *(f"{self._results}/{kind}/{self._study}/" for kind in folders)]
 
@@ -74,6 +79,8 @@ _LOGS = {
     "dataset": "",
     "pretrain": "/{surrogate}/seed{seed}-{member}",
     "craft": "/{attack}/seed{seed}",
+    "transfer": "/{attack}/seed{seed}",
+    "transfer_table": "",
     "trials": "{scope}",
     "tables": "{scope}",
     "paper_table": "{number}{scope}",
@@ -91,10 +98,13 @@ _OUTPUTS = {
     "dataset": {"dataset": ".safetensors"},
     "pretrain": _TRAINED,
     "craft": {"poisons": ".safetensors", **_CARD},
+    "dilute": {"diluted": ".safetensors"},
     "filter": {"keep": ".safetensors", **_CARD},
     "noise": {"noise": ".safetensors", **_CARD},
     "train": _TRAINED,
     "detect": {"found": ".safetensors", "metrics": ".metrics.json", **_CARD},
+    "transfer": {"measured": ".json"},
+    "transfer_table": _TEXTS,
     "trials": {"trials": ".csv"},
     "tables": {**_TEXTS, "time": "-time.md"},
     "paper_table": _TEXTS,

@@ -90,7 +90,10 @@ class Report:
         return [self._figure(TITLES[figure], figure) for figure in self.figures.of_all_attacks]
 
     def _paper(self, scope: str) -> list[Block]:
-        return [self._table(f"Table {n}", "paper_table", scope, number=n) for n in self.tables.numbers]
+        tables = [self._table(f"Table {n}", "paper_table", scope, number=n) for n in self.tables.numbers]
+        if self.study.transfer is not None and not scope:
+            tables.append(self._table("Transfer to clean networks", "transfer_table", scope))
+        return tables
 
     def _attack(self, attack: str) -> list[Block]:
         drawn = self.figures.of_attack(self.study.attack(attack))

@@ -162,6 +162,45 @@ class Tables:
             ablation=ablation,
         )
 
+    @property
+    def transferred(self) -> list[tuple[str, int]]:
+        """The poison sets, by attack and seed, that clean networks are shown."""
+        transfer = self.study.transfer
+        attacks = [] if transfer is None else map(self.study.attack, transfer.attacks)
+        return [(attack.name, seed) for attack in attacks for seed in self.study.seeds_of(attack)]
+
+    def transfer_table(self) -> Job:
+        """Make the table of the transfer to clean networks."""
+        transfer = self.study.transfer
+        assert transfer is not None, "only studies that ask for it have such a job"
+        attacks = [self.study.attack(name) for name in transfer.attacks]
+        undefended = next((row.name for row in self.study.defenses if row.poisoned and not row.apply), None)
+        claimed = transfer.table is not None
+        return Job(
+            "transfer_table",
+            "transfer_table.py",
+            {
+                "measured": [f"{self.places.transfer.format(attack=a, seed=s)}.json" for a, s in self.transferred],
+                "results": [self.path("tables", "csv")],
+                "files": sorted(map(str, self.published.glob("*"))) if claimed else [],
+            },
+            self._outputs("transfer_table"),
+            spec(
+                **self._described(attacks),
+                **transfer.told("attacks"),
+                rows=[
+                    {
+                        "attack": attack.name,
+                        "victim": self.study.victims_of(attack)[0].name,
+                        "called": (attack.published[0].row if attack.published else None) or attack.name,
+                    }
+                    for attack in attacks
+                ],
+                defense=undefended,
+            ),
+            options={"reference": [str(self.published)]} if claimed else {},
+        )
+
     def _table(
         self, stage: str, scope: str, described: dict[str, Any], told: dict[str, Any], published: bool, **wildcards: Any
     ) -> Job:
@@ -192,6 +231,8 @@ class Tables:
         outputs = [self._outputs("tables", scope=scope)]
         outputs += [self._outputs("paper_table", scope=scope, number=number) for number in self.numbers]
         outputs += [self._outputs("ablation", scope=scope, ablation=each.name) for each in self.study.ablations]
+        # Of the whole study only: its networks and poisons take no part in any victim.
+        outputs += [self._outputs("transfer_table")] if self.study.transfer is not None and not scope else []
         return [path for found in outputs for path in found.values()]
 
     def _outputs(self, stage: str, **wildcards: Any) -> dict[str, str]:

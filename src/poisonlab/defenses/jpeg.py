@@ -1,0 +1,32 @@
+"""Compressed training images: fine detail of poisons is gone (Liu, Zhao, Larson 2023, "Image Shortcut Squeezing").
+
+Each image is encoded as JPEG and decoded again, by Pillow, as in the release. By its default test images are not, and
+so they are not here, nor are validation images. The release compresses in every epoch, before it augments; as this
+draws nothing, it is done once, before the first epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from poisonlab.config.defenses.jpeg import Jpeg as Settings
+from poisonlab.data.squeezing import in_bytes, through_jpeg
+from poisonlab.data.training_set import TrainingSet
+from poisonlab.training.defense import Defense
+
+
+@dataclass(frozen=True)
+class Jpeg(Defense):
+    """Train on images of JPEG quality ``settings.quality``."""
+
+    settings: Settings
+
+    def prepare(self, data: TrainingSet) -> TrainingSet:
+        return replace(data, images=through_jpeg(in_bytes(data.images), self.settings.quality))
+
+
+def build(settings: Settings, noise: Tensor | None = None) -> Jpeg:
+    """The defense that ``settings`` describes."""
+    return Jpeg(settings)

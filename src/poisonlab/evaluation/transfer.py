@@ -1,0 +1,94 @@
+"""The table of how many poisons clean networks misclassify (Sandoval-Segura et al. 2022, table 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from poisonlab.config.measures import ACCURACY, PEAK_ACCURACY, Measure
+from poisonlab.evaluation.correlations import correlation
+from poisonlab.evaluation.layouts import number
+from poisonlab.evaluation.published import Paper
+
+AVERAGE = "average"
+CLOSE = 0.01
+"""As far from the best of its column, a value is in bold (the paper's 1 %)."""
+_OUTCOMES = (PEAK_ACCURACY, ACCURACY)
+"""What undefended victims make of the poisons."""
+
+
+def measures_of(networks: Sequence[str]) -> list[Measure]:
+    """One measure per network and their unweighted mean."""
+    return [
+        Measure(name=f"transfer_{name.replace('-', '_').lower()}", label=name, kind="rate", better="lower")
+        for name in (*networks, AVERAGE)
+    ]
+
+
+def transfer_table(
+    shares: pd.DataFrame, outcomes: pd.DataFrame, published: pd.DataFrame, rows: Mapping[str, str]
+) -> pd.DataFrame:
+    """One line per attack, in the order of ``rows``.
+
+    Args:
+        shares: a line per attack and seed: ``attack`` and a share for each network, columns in the networks' order.
+        outcomes: of undefended victims, ``attack``, ``peak_accuracy`` and ``accuracy``; attacks may be missing.
+        published: the numbers of one table (see ``evaluation.published``); may be empty.
+        rows: what the paper calls each attack.
+
+    Returns:
+        Columns ``row, attack, n`` (seeds) and, for each measure m, ``m`` (mean over seeds; nan without any) and
+        ``published_m``.
+    """
+    networks = [name for name in shares.columns if name != "attack"]
+    known = published.set_index(["row", "measure"])["value"].to_dict()
+    lines = []
+    for attack, row in rows.items():
+        own = shares[shares["attack"] == attack][networks]
+        means = list(own.mean()) if len(own) else [np.nan] * len(networks)
+        values = dict(zip(measures_of(networks), [*means, float(np.mean(means))], strict=True))
+        found = outcomes[outcomes["attack"] == attack]
+        values |= {each: float(found[each.name].iloc[0]) if len(found) else np.nan for each in _OUTCOMES}
+        line = {"row": row, "attack": attack, "n": len(own)}
+        for measure, value in values.items():
+            line |= {measure.name: value, f"published_{measure.name}": known.get((row, measure.name), np.nan)}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def transfer_layout(table: pd.DataFrame, networks: Sequence[str], paper: Paper | None) -> pd.DataFrame:
+    """The table as text, in Markdown's bold what is within 1 % of the best of its column: for transfer the highest, for
+    a victim's accuracy the lowest."""
+    columns: dict[str, list[str]] = {"Attack": [""] * len(table), "Row": list(table["row"])}
+    columns["n"] = [str(count) for count in table["n"]]
+    headings = {} if paper is None else paper.headings
+    for measure in (*measures_of(networks), *_OUTCOMES):
+        title = headings.get(measure.name, measure.label)
+        columns[title] = _marked(table[measure.name], measure, "–")
+        columns[f"Published {title}"] = _marked(table[f"published_{measure.name}"], measure, "")
+    return pd.DataFrame(columns)
+
+
+def _marked(values: pd.Series[float], measure: Measure, missing: str) -> list[str]:
+    strength = -values if measure in _OUTCOMES else values
+    # Against rounding of what was printed with two digits.
+    best = strength >= strength.max() - CLOSE - 1e-9
+    texts = [missing if np.isnan(value) else number(value, measure) for value in values]
+    return [f"**{text}**" if mark else text for text, mark in zip(texts, best, strict=True)]
+
+
+def transfer_findings(table: pd.DataFrame) -> list[str]:
+    """Whether poisons that transfer better leave a lower peak: rank correlations of the average, ours and published."""
+    found = []
+    for whose, prefix in (("Ours", ""), ("Published", "published_")):
+        pairs = table[[f"{prefix}transfer_{AVERAGE}", f"{prefix}{PEAK_ACCURACY.name}"]].dropna().to_numpy()
+        if len(pairs) < 3:
+            continue
+        ranks = correlation(pairs[:, 0], pairs[:, 1]).spearman
+        found.append(
+            f"{whose}: over {len(pairs)} poisons, average transfer and peak accuracy have a rank correlation of "
+            f"{ranks.estimate:.2f} [{ranks.low:.2f}, {ranks.high:.2f}]."
+        )
+    return found
