@@ -37,7 +37,7 @@ def test_settings_that_are_checked_already_are_taken() -> None:
 @pytest.mark.parametrize(
     ("values", "place", "words"),
     [
-        ({"name": "vgg"}, ("model",), "no architecture 'vgg': choose one of alexnet, lenet"),
+        ({"name": "vgg"}, ("model",), "no architecture 'vgg': choose one of alexnet,"),
         ({"name": "model"}, ("model",), "no architecture 'model'"),
         ({"name": "../lenet"}, ("model",), "no architecture"),
         ({"name": ["lenet"]}, ("model",), "no architecture"),
