@@ -109,7 +109,7 @@ def test_the_graph_of_the_papers_study(name: str) -> None:
     jobs = graph.all_jobs()
     judged = [job for job in jobs if job.stage == "transfer"]
     assert len(judged) == 10 * len(study.seeds)
-    assert graph.job("transfer", {"attack": "p10", "seed": "0"}).inputs["networks"] == [
+    assert graph.job("transfer", {"attack": "p10", "seed": "0"}).inputs["networks"][:1] == [
         f"results/surrogates/{name}/resnet18/seed0-0.safetensors"
     ]
     (table,) = [job for job in jobs if job.stage == "transfer_table"]
