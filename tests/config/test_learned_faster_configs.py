@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from poisonlab.config.scale import scale_of
 from poisonlab.config.study import Study, read_study
 from poisonlab.evaluation.published import published
 
@@ -86,3 +87,13 @@ def test_victims_and_surrogates_are_the_papers() -> None:
 
 def test_a_network_that_is_trained_along_is_not_trained_before() -> None:
     assert all(read(scale).members("along", 0) == 0 for scale in SCALES)
+
+
+def test_three_poisons_meet_a_victim_without_augmentation_too() -> None:
+    study = read("learned-faster")
+    assert [each.name for each in study.attacks if len(study.victims_of(each)) == 2] == ["p10", "fc", "rn"]
+    first, plain = study.victims
+    assert plain.recipe.model_copy(update={"augmentation": first.recipe.augmentation}) == first.recipe
+    victims = "Victims: resnet18, 100 epochs, from-scratch; resnet18, 100 epochs, from-scratch, no augmentation."
+    assert victims in scale_of(study, [study.attack("rn")])
+    assert plain.recipe.augmentation.kind == "none"

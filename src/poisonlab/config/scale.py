@@ -61,7 +61,8 @@ def _place(dataset: DatasetSettings) -> str:
 
 
 def _victim(study: Study, victim: Victim) -> str:
-    return f"{_model(study.model_of(victim))}, {victim.recipe.epochs} epochs, {victim.scenario}"
+    still = ", no augmentation" if victim.recipe.augmentation.kind == "none" else ""
+    return f"{_model(study.model_of(victim))}, {victim.recipe.epochs} epochs, {victim.scenario}{still}"
 
 
 def _model(model: ModelSettings) -> str:
