@@ -86,7 +86,7 @@ def test_trials_hold_the_measures_of_every_attack(rooms: Checkout) -> None:
     trials = read_trials(rooms.path / "results/tables/rooms-trials.csv")
     by_attack = {attack: [trial for trial in trials if trial.attack == attack] for attack in ("matching", "regions")}
     assert len(by_attack["matching"]) == 2 * 4 * 2
-    assert len(by_attack["regions"]) == 3 * 2
+    assert len(by_attack["regions"]) == 4 * 2
     assert {trial.targets for trial in by_attack["matching"]} == {1}
     assert {trial.targets for trial in by_attack["regions"]} == {None}
     assert all("success" not in trial.measures for trial in by_attack["regions"])
@@ -108,6 +108,19 @@ def test_figures_compare_the_attacks_without_a_goal(rooms: Checkout) -> None:
     page = (rooms.path / "results/reports/rooms.html").read_text(encoding="utf-8")
     assert "Attacks compared" in page
     assert len(rooms.files("poisons/rooms/pgd/*.safetensors")) == 1
+
+
+def test_a_diluted_row_trains_on_half_of_the_poisons(rooms: Checkout) -> None:
+    diluted = PoisonSet.load(rooms.path / "results/diluted/rooms/regions/small/half-clean/seed0.safetensors")
+    whole = PoisonSet.load(rooms.path / "results/poisons/rooms/regions/seed0.safetensors")
+    assert len(diluted.indices) == len(whole.indices) / 2
+    assert set(diluted.indices.tolist()) < set(whole.indices.tolist())
+
+
+def test_clean_networks_judge_the_poisons_of_each_attack(rooms: Checkout) -> None:
+    found = pd.read_csv(rooms.path / "results/tables/rooms-transfer.csv")
+    assert list(found["attack"]) == ["regions", "pgd", "waves"]
+    assert found.filter(like="base").iloc[:, 0].between(0, 1).all()
 
 
 def test_the_report_tells_of_both_kinds_of_attack(rooms: Checkout) -> None:
