@@ -24,7 +24,6 @@ FAST = NamedRecipe(
     warmup_epochs=1,
     decay_norm_and_bias=False,
     bias_lr=16,
-    label_smoothing=0.1,
     precision="bfloat16",
     augmentation=Augmentation(kind="crop", pixels=2, flip="alternating"),
 )
