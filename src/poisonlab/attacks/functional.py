@@ -34,6 +34,7 @@ from poisonlab.config.attacks.functional import Functional as Settings
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels
 from poisonlab.errors import SettingsError
+from poisonlab.models.margins import margins
 from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
 
 _TINY = 1e-10
@@ -214,9 +215,3 @@ def cut_to_gamut(grid: Tensor) -> None:
     points = torch.stack([lightness, u, v])
     moved = (points + grid).clamp(0, 1).flatten(3)
     grid.copy_(rgb_to_luv(luv_to_rgb(moved)).view_as(grid) - points)
-
-
-def margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B,): z_y - max_{j != y} z_j of logits (B, K) and labels (B,); negative where another class is preferred."""
-    own = logits.gather(1, labels[:, None])[:, 0]
-    return own - logits.scatter(1, labels[:, None], -torch.inf).amax(1)

@@ -49,6 +49,7 @@ from poisonlab.models.chunks import images_at_once, in_chunks, memory_for
 from poisonlab.models.differences import Loss, directional, norm
 from poisonlab.models.double_backward import check_twice_differentiable, twice_differentiable
 from poisonlab.models.gradient_angle import matching_loss
+from poisonlab.models.margins import margins
 from poisonlab.randomness import generator
 from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
 from poisonlab.training.schedule import crafting_rate
@@ -150,9 +151,7 @@ def adversarial_loss(logits: Tensor, label: Tensor, criterion: str) -> Tensor:
     logits = logits if logits.dtype == torch.float64 else logits.float()
     if criterion == "cross-entropy":
         return F.cross_entropy(logits, label)
-    own = logits.gather(1, label[:, None])[:, 0]
-    others = logits.scatter(1, label[:, None], -torch.inf).amax(1)
-    return (others - own).clamp(min=0).mean()
+    return (-margins(logits, label)).clamp(min=0).mean()
 
 
 @dataclass(frozen=True)

@@ -11,23 +11,9 @@ from poisonlab.config.datasets import DatasetSettings
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.models.fast_cifar import FastCifar
-from poisonlab.config.recipe import Augmentation
 from poisonlab.config.recipes import NamedRecipe
 from poisonlab.config.stages import Seed
 from poisonlab.config.types import FilePath, Settings
-
-FAST = NamedRecipe(
-    epochs=8,
-    batch_size=128,
-    lr=0.1,
-    schedule="linear",
-    warmup_epochs=1,
-    decay_norm_and_bias=False,
-    bias_lr=16,
-    precision="bfloat16",
-    augmentation=Augmentation(kind="crop", pixels=2, flip="alternating"),
-)
-"""The recipe of config/cifar10-fast.yaml."""
 
 
 class Protection(Settings):
@@ -37,7 +23,7 @@ class Protection(Settings):
     """The images, by the keys of a study's ``dataset``; its test split is not used."""
     model: ModelSettings = FastCifar()
     """Architecture of the network that makes the noise."""
-    recipe: NamedRecipe = FAST
+    recipe: NamedRecipe = NamedRecipe(base="fast")
     """How the network is trained, up to ``friendly.def_epoch``."""
     random: RandomNoise | None = RandomNoise(distribution="bernoulli")
     """Random noise in that training, as FRIENDS has it; null for none."""

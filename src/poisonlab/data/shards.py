@@ -45,7 +45,7 @@ def read_split(files: Sequence[str], read: Callable[[Path], Part]) -> Part:
     parts = []
     for file in files:
         if Path(file).is_dir():
-            raise DataError(f"{file} is a folder without such files: correct the path in the config")
+            raise DataError(f"{file} is a folder without such files of this split: correct the path in the config")
         if not Path(file).is_file():
             raise DataError(f"{file} is missing: correct the path in the config, or put the file there")
         parts.append(read(Path(file)))

@@ -199,6 +199,23 @@ class AvailabilityAttack(Attack):
         return self.low_loss
 
 
+class AdversarialAvailabilityAttack(AvailabilityAttack):
+    """An availability attack by adversarial examples of networks that were trained on clean data."""
+
+    surrogate: Names
+    """Name of an entry of ``surrogates``, trained on clean data; of several the mean loss counts."""
+
+    @property
+    def surrogates(self) -> tuple[str, ...]:
+        """The names of its surrogates."""
+        return (self.surrogate,) if isinstance(self.surrogate, str) else self.surrogate
+
+    @property
+    def pretrained_networks(self) -> int:
+        """One of each surrogate."""
+        return 1
+
+
 def existing(path: str, what: str) -> Path:
     """``path`` of a file.
 

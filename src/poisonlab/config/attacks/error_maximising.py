@@ -6,18 +6,16 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from poisonlab.config.attacks.attack import AvailabilityAttack, Names
+from poisonlab.config.attacks.attack import AdversarialAvailabilityAttack
 from poisonlab.config.types import NonNegativeFloat, PositiveInt, PositiveLevels, WholeLevel
 
 
-class ErrorMaximising(AvailabilityAttack):
+class ErrorMaximising(AdversarialAvailabilityAttack):
     """Adversarial examples of the whole training set, which keep their labels (Fowl et al. 2021, "Adversarial Examples
     Make Strong Poisons"; P10 to M250 of Sandoval-Segura et al. 2022). A step costs one forward and one backward pass of
     every poison in each surrogate."""
 
     method: Literal["error-maximising"] = "error-maximising"
-    surrogate: Names
-    """Name of an entry of ``surrogates``, trained on clean data; of several the mean loss counts."""
     eps: WholeLevel = 8.0
     """Bound on every pixel's change, in levels of 1/255."""
     algorithm: Literal["pgd", "mi-fgsm"] = "pgd"
@@ -73,16 +71,6 @@ class ErrorMaximising(AvailabilityAttack):
     def augments(self) -> bool:
         """``augment`` or its default."""
         return self.algorithm == "pgd" if self.augment is None else self.augment
-
-    @property
-    def surrogates(self) -> tuple[str, ...]:
-        """The names of its surrogates."""
-        return (self.surrogate,) if isinstance(self.surrogate, str) else self.surrogate
-
-    @property
-    def pretrained_networks(self) -> int:
-        """One of each surrogate."""
-        return 1
 
     @property
     def bound(self) -> float | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from poisonlab.config.attacks.attack import AvailabilityAttack, Names
+from poisonlab.config.attacks.attack import AdversarialAvailabilityAttack
 from poisonlab.config.types import NonNegativeFloat, PositiveFloat, PositiveInt, PositiveLevels, Settings
 
 Change = Literal["color", "flow", "additive"]
@@ -48,14 +48,12 @@ class Flow(Settings):
     """Weight of the penalty on differences between the displacements of neighbours, each pair counted twice."""
 
 
-class Functional(AvailabilityAttack):
+class Functional(AdversarialAvailabilityAttack):
     """Untargeted adversarial examples of the whole training set by changes of colour, displacements of pixels and
     additive noise (FC, FCS and FCSD of Sandoval-Segura et al. 2022). Without a change of colours or a flow it is an
     additive attack; with one there is no bound on single pixels."""
 
     method: Literal["functional"] = "functional"
-    surrogate: Names
-    """Name of an entry of ``surrogates``, trained on clean data; of several the mean loss counts."""
     changes: Annotated[tuple[Change, ...], Field(min_length=1), AfterValidator(_ordered)] = _ORDER
     """Which changes are made, in this order: ``[color]`` is FC, ``[color, flow]`` FCS, all three FCSD."""
     eps: PositiveLevels = 8.0
@@ -73,16 +71,6 @@ class Functional(AvailabilityAttack):
     and Adam's state of it."""
     crafting_precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the surrogates' forward and backward passes."""
-
-    @property
-    def surrogates(self) -> tuple[str, ...]:
-        """The names of its surrogates."""
-        return (self.surrogate,) if isinstance(self.surrogate, str) else self.surrogate
-
-    @property
-    def pretrained_networks(self) -> int:
-        """One of each surrogate."""
-        return 1
 
     @property
     def bound(self) -> float | None:

@@ -16,7 +16,8 @@ def shard_files(given: str | Sequence[str], split: SplitName, suffix: str) -> tu
 
     Args:
         given: paths; ``*`` in a name stands for any text, and a folder for its files that end in ``suffix``. If names
-            in a folder begin with that of the split, the others are left out.
+            in a folder begin with the split's, the others are left out, and those that begin with the other split's
+            always are.
         split: which split.
         suffix: with its dot.
 
@@ -39,4 +40,5 @@ def _inside(folder: Path, split: SplitName, suffix: str) -> list[str]:
     for beginning in _BEGINNINGS[split]:
         if own := [file for file in found if Path(file).name.startswith(beginning)]:
             return own
-    return found
+    others = tuple(beginning for other, some in _BEGINNINGS.items() if other != split for beginning in some)
+    return [file for file in found if not Path(file).name.startswith(others)]

@@ -1,0 +1,15 @@
+"""How far a network prefers a class to all others."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """(B,): z_y - max_{j != y} z_j of logits (B, K) and labels (B,) int64; negative where another class is preferred.
+
+    Cut at 0, its negative is Carlini and Wagner's loss (2017).
+    """
+    own = logits.gather(1, labels[:, None])[:, 0]
+    return own - logits.scatter(1, labels[:, None], -torch.inf).amax(1)
