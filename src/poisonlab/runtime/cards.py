@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from poisonlab.errors import DivergedError
 from poisonlab.files import write_sealed
 
+_CHECKOUT = Path(__file__).resolve().parents[3]
+
 # Only the names of devices and the amounts of memory are asked of torch, and only by who writes a card.
 if TYPE_CHECKING:
     import torch
@@ -75,13 +77,15 @@ def processor() -> str:
 
 
 def commit() -> str | None:
-    """The checkout's commit, ``-dirty`` if there are changes; None without git."""
+    """Commit of the checkout that the code is from, ``-dirty`` if it was changed; None without one or without git."""
     try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        if Path(_git("rev-parse", "--show-toplevel")).resolve() != _CHECKOUT:
+            return None  # an installed package, in a folder below another repository
+        return _git("describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(_CHECKOUT), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
