@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= config.yaml
 
-.PHONY: demo protect verify archive unpack estimate fuzz test test-faults test-slurm quick-test lint bench gpu-check lock clean-venv
+.PHONY: demo protect verify archive unpack estimate fuzz docs test test-faults test-slurm quick-test lint bench gpu-check lock clean-venv
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores all
@@ -35,6 +35,11 @@ quick-test: .venv/ready
 # Random and hostile inputs for every reader, ten minutes; a part of it is in `make test`.
 fuzz: .venv/ready
 	$(BIN)/python tests/fuzz/fuzzing.py --seconds 600
+
+# The pages as a site, with the Python API; a warning of Sphinx is an error.
+docs: .venv/ready
+	PYTHONPATH=src $(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/docs
+	@echo "Open build/docs/index.html in a browser"
 
 # Says of every result of the study whether it is current, stale, damaged or of unknown origin; reads every artifact.
 verify: .venv/ready

@@ -123,13 +123,13 @@ def test_a_command_reads_as_its_arguments() -> None:
     odd = 'it\'s $HOME; `ls` {braces} "quotes"'
     graph = graph_of(lambda values: values.update(description=odd))
     job = graph.job("tables", {"scope": ""})
-    printed, _, program = job.command("workflow/scripts", {}).partition(" | ")
+    printed, _, program = job.command("python", "workflow/scripts", {}).partition(" | ")
     strings = shlex.split(printed)[2:]
     assert parse(strings)["description"] == odd
     assert shlex.split(program)[:4] == ["python", "workflow/scripts/tables.py", "--spec", "-"]
 
     job = graph.job("craft", {"attack": "strong", "seed": "1"})
-    words = shlex.split(job.command("workflow/scripts", {"device": ["cpu"]}))
+    words = shlex.split(job.command("python", "workflow/scripts", {"device": ["cpu"]}))
     assert words[:3] == ["python", "workflow/scripts/craft.py", "--spec"]
     assert words[3 : 3 + len(job.settings)] == job.settings
     assert words[-2:] == ["--device", "cpu"]

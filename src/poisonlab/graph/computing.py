@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.datasets import source_of
 from poisonlab.config.library_model import LibraryModel
 from poisonlab.config.models.model import Model
 from poisonlab.config.rows import Row
@@ -37,13 +38,14 @@ class Computing:
     def dataset(self) -> Job:
         """Read or draw the dataset: no other job depends on where it came from."""
         dataset = self.study.dataset
+        sources = dict.fromkeys([dataset.source, source_of(dataset).source])
         return Job(
             "dataset",
             "dataset.py",
             {"files": list(dataset.files)},
             {"dataset": self.places.dataset},
             spec(dataset=dataset.told()),
-            tuple(roots("data", dataset.source)),
+            tuple(root for source in sources for root in roots("data", source)),
             dataset.source,
             watched=(*dataset.files, *dataset.folder_files),
         )
@@ -229,7 +231,9 @@ class Computing:
     # --- Paths ---
 
     def weights(self, surrogate: str, seed: int, member: int = 0) -> str:
-        """The weights of a surrogate."""
+        """The weights of a surrogate, which one seed or all may share."""
+        shared = self.study.surrogate(surrogate).seed
+        seed = seed if shared is None else shared
         return f"{self.places.surrogate.format(surrogate=surrogate, seed=seed, member=member)}.safetensors"
 
     def poisons(self, attack: str, seed: int) -> str:
@@ -256,7 +260,8 @@ class Computing:
     def _pretrained(self, cell: Cell) -> list[str]:
         """The weights the victim begins from, if it does not begin from scratch."""
         victim = self.study.victim(cell.victim)
-        return [] if victim.pretrained is None else [self.weights(victim.pretrained, cell.seed, victim.member)]
+        name = self.study.pretrained_of(victim, self.study.defense(cell.defense))
+        return [] if name is None else [self.weights(name, cell.seed, victim.member)]
 
     def _keep(self, cell: Cell) -> list[str]:
         """The examples that a row's filters leave, if it has any."""
@@ -392,26 +397,31 @@ class Computing:
 
     def _outcome_strings(self, attack: str, victim: str, defense: str) -> Strings:
         chosen, row, network = self.study.attack(attack), self.study.defense(defense), self.study.victim(victim)
-        names = (attack, victim, defense)
+        names, begins = (attack, victim, defense), self.study.pretrained_of(network, row)
         told = self._settings("detect" if row.detector else "train", *names)
         specs = {
             "dataset": self.dataset().settings,
             "craft": self._settings("craft", attack),
             "outcome": [string for string in told if not string.startswith("victim=")],
-            "start": [] if row.detector else [f"pretrained={network.pretrained},{network.member}"],
+            "start": [] if row.detector else [f"pretrained={begins},{network.member}"],
             "noise": self._settings("noise", *names) if row.friendly else [],
             "dilute": self._settings("dilute", *names) if row.dilution else [],
             "filter": self._settings("filter", *names) if row.filters else [],
         }
-        for name in [*chosen.surrogates, *([network.pretrained] if network.pretrained else [])]:
-            specs[f"pretrain {name}"] = self._settings("pretrain", name)
+        for name in [*chosen.surrogates, *([begins] if begins else [])]:
+            specs[f"pretrain {name}"] = self._network_strings(name)
         if row.inspected_surrogate is not None:
-            specs["inspected"] = self._settings("pretrain", row.inspected_surrogate)
+            specs["inspected"] = self._network_strings(row.inspected_surrogate)
         if (looked_at := self.study.network_of(row)) is not None:
             specs["network"] = self._outcome_strings(attack, victim, looked_at)
         if (known := _earlier(self.study, chosen)) is not None:
             specs["adaptation"] = self._outcome_strings(*known)
         return [f"{stage} {string}" for stage, strings in specs.items() for string in strings]
+
+    def _network_strings(self, surrogate: str) -> Strings:
+        """What a surrogate's weights depend on, whatever the study's seed."""
+        shared = self.study.surrogate(surrogate).seed
+        return self._settings("pretrain", surrogate) + ([] if shared is None else [f"shared={shared}"])
 
 
 def numbered(strings: Sequence[str], **numbers: int) -> Strings:

@@ -150,7 +150,7 @@ class Graph:
 
     def _networks(self) -> Iterator[tuple[str, int, int]]:
         for surrogate in self.study.surrogates:
-            for seed in self.study.seeds:
+            for seed in self.study.network_seeds(surrogate.name):
                 for member in range(self.study.members(surrogate.name, seed)):
                     yield surrogate.name, seed, member
 

@@ -11,6 +11,7 @@ from typing import Any
 from poisonlab.config.ablations import Ablation
 from poisonlab.config.class_folders import count_images
 from poisonlab.config.data.image_folder import ImageFolder
+from poisonlab.config.datasets import source_of
 from poisonlab.config.rows import Row
 from poisonlab.config.scale import scale_of
 from poisonlab.config.study import AttackSettings, Study
@@ -249,7 +250,7 @@ class Tables:
 
     @cached_property
     def _images(self) -> int | None:
-        dataset = self.study.dataset
+        dataset = source_of(self.study.dataset)
         if not isinstance(dataset, ImageFolder) or dataset.train_limit is not None:
             return None
         return count_images(Path(dataset.root) / "train")

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _COMMAND = re.compile(r"Command '.*' (returned non-zero exit status|died with)", re.DOTALL)
+_PROGRAM = re.compile(r"[^\s']*workflow/scripts/\w+\.py")
 _LONGEST = 200
+_SHOWN = 40
 _ERROR = re.compile(r"error: |[\w.]+(Error|Exception|Interrupt)\b")
 _TAIL = 1 << 14
 
@@ -31,11 +33,11 @@ class ShortCommands(logging.Filter):
 
 
 def short(command: str) -> str:
-    """The beginning of a long command."""
+    """The program of a long command."""
     if len(command) <= _LONGEST:
         return command
-    program = " ".join(command.split()[:2])
-    return f"{program} ... ({len(command):,} characters; snakemake --printshellcmds shows them)"
+    program = _PROGRAM.search(command)
+    return f"{program[0] if program else command[:_SHOWN]} ... ({len(command):,} characters; snakemake --printshellcmds shows them)"
 
 
 def last_errors(logs: Iterable[Path], since: float) -> list[str]:
