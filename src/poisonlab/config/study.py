@@ -36,6 +36,7 @@ from poisonlab.config.defenses.adversarial_training import AdversarialTraining
 from poisonlab.config.defenses.early_stopping import EarlyStopping
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.figures import Figures
+from poisonlab.config.filter_claim import FilterClaim
 from poisonlab.config.plain_values import plain_values
 from poisonlab.config.recipes import NamedRecipe
 from poisonlab.config.rows import Row
@@ -140,6 +141,11 @@ class Study(Settings):
     first, and filters and detectors look at its victims unless they name another row."""
     mean_over_victims: bool = False
     """Whether tables also show each defense's unweighted mean over the victims of an attack that has several."""
+    only_successes: bool = False
+    """Whether tables also count the seeds alone on which an attack succeeds against the first row of ``compare``, as
+    the deep k-NN paper does. Published numbers then stand beside these."""
+    filter_claim: FilterClaim | None = None
+    """What findings hold each filter's results against, attack by attack."""
     paper: Name | None = None
     """The paper that ``published`` places are in: the name of a folder of ``reference/``."""
     ablations: tuple[Ablation, ...] = ()
@@ -287,6 +293,10 @@ class Study(Settings):
         for name in self.compare:
             if name not in (known := [row.name for row in self.defenses]):
                 raise ValueError(f"compare names defense {name!r}: name one of {known}, or none with compare: []")
+        if self.only_successes and not self.compare:
+            raise ValueError(
+                "only_successes counts where the first row of compare is hit: name undefended training there"
+            )
         for row in self.rows:
             if row.inspected_surrogate is not None:
                 surrogates = [surrogate.name for surrogate in self.surrogates]
