@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= config.yaml
 
-.PHONY: demo protect verify progress archive unpack estimate fuzz docs test test-faults test-slurm quick-test lint bench gpu-check lock clean-venv
+.PHONY: demo protect scan verify progress archive unpack estimate fuzz docs test test-faults test-slurm quick-test lint bench gpu-check lock clean-venv
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores all

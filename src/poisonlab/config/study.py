@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from poisonlab.config.ablations import Ablation, Variant, variants
 from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.attacks.attack import CraftedAttack
+from poisonlab.config.attacks.badnets import BadNets
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.convex_polytope import ConvexPolytope
 from poisonlab.config.attacks.error_maximising import ErrorMaximising
@@ -36,6 +37,7 @@ from poisonlab.config.defenses.adversarial_training import AdversarialTraining
 from poisonlab.config.defenses.early_stopping import EarlyStopping
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.figures import Figures
+from poisonlab.config.filter_claim import FilterClaim
 from poisonlab.config.plain_values import plain_values
 from poisonlab.config.recipes import NamedRecipe
 from poisonlab.config.rows import Row
@@ -63,6 +65,7 @@ AttackSettings = Annotated[
     | ConvexPolytope
     | MetaPoison
     | SleeperAgent
+    | BadNets
     | ErrorMaximising
     | ErrorMinimising
     | FeatureCollision
@@ -140,6 +143,11 @@ class Study(Settings):
     first, and filters and detectors look at its victims unless they name another row."""
     mean_over_victims: bool = False
     """Whether tables also show each defense's unweighted mean over the victims of an attack that has several."""
+    only_successes: bool = False
+    """Whether tables also count the seeds alone on which an attack succeeds against the first row of ``compare``, as
+    the deep k-NN paper does. Published numbers then stand beside these."""
+    filter_claim: FilterClaim | None = None
+    """What findings hold each filter's results against, attack by attack."""
     paper: Name | None = None
     """The paper that ``published`` places are in: the name of a folder of ``reference/``."""
     ablations: tuple[Ablation, ...] = ()
@@ -163,7 +171,9 @@ class Study(Settings):
         # Rules and logs are called after ablations, figures after attacks.
         _unique("ablations but for dots and dashes", [ablation.name.replace(".", "-") for ablation in self.ablations])
         if wrong := [each.name for each in self.ablations if re.search(r"[.-]so[.-]far$", each.name)]:
-            raise ValueError(f"ablation {wrong[0]!r} must not end in '-so-far': tables of what there is are called so")
+            raise ValueError(
+                f"ablation {wrong[0]!r} must not end in '-so-far', as tables of finished victims do: rename it"
+            )
         if wrong := [each.name for each in self.attacks if re.search(r"\.(pdf|png|txt)$", each.name)]:
             raise ValueError(f"attack {wrong[0]!r} must not be called like a figure's file")
         if ending := re.search(r"-(time|trials|so-far|transfer|table[0-9]+|ablation-.*)$", self.study):
@@ -287,6 +297,10 @@ class Study(Settings):
         for name in self.compare:
             if name not in (known := [row.name for row in self.defenses]):
                 raise ValueError(f"compare names defense {name!r}: name one of {known}, or none with compare: []")
+        if self.only_successes and not self.compare:
+            raise ValueError(
+                "only_successes counts where the first row of compare is hit: name undefended training there"
+            )
         for row in self.rows:
             if row.inspected_surrogate is not None:
                 surrogates = [surrogate.name for surrogate in self.surrogates]

@@ -97,7 +97,9 @@ def sizes(settings: Iterable[str]) -> frozenset[str]:
 
 def methods(settings: Iterable[str]) -> frozenset[str]:
     """The methods and architectures among a job's settings."""
-    return frozenset(string for string in settings if f".{_key(string)}".endswith((".method", ".model.name")))
+    return frozenset(
+        string for string in settings if f".{_key(string)}".endswith((".method", ".model.name", ".model.model"))
+    )
 
 
 def names(settings: Iterable[str]) -> frozenset[str]:

@@ -113,6 +113,8 @@ class Tables:
                 "measures": self.measures(attacks),
                 "compare": list(self.study.compare),
                 "mean_over_victims": self.study.mean_over_victims,
+                **self._successes,
+                **({} if (claim := self.study.filter_claim) is None else {"filter_claim": claim.told()}),
                 "claims": claims,
             },
             published=bool(claims),
@@ -130,6 +132,7 @@ class Tables:
                 "measures": self.measures(self.study.attacks),
                 "compare": list(self.study.compare),
                 "mean_over_victims": self.study.mean_over_victims,
+                **self._successes,
                 "claims": [
                     _claim(attack, place) for attack in attacks for place in attack.published if place.table == number
                 ],
@@ -254,6 +257,10 @@ class Tables:
         if not isinstance(dataset, ImageFolder) or dataset.train_limit is not None:
             return None
         return count_images(Path(dataset.root) / "train")
+
+    @property
+    def _successes(self) -> dict[str, bool]:
+        return {"only_successes": True} if self.study.only_successes else {}
 
     @property
     def _listed(self) -> list[Meeting]:
