@@ -36,8 +36,9 @@ def short(command: str) -> str:
     """The program of a long command."""
     if len(command) <= _LONGEST:
         return command
-    program = _PROGRAM.search(command)
-    return f"{program[0] if program else command[:_SHOWN]} ... ({len(command):,} characters; snakemake --printshellcmds shows them)"
+    found = _PROGRAM.search(command)
+    program = found[0] if found else command[:_SHOWN]
+    return f"{program} ... ({len(command):,} characters; snakemake --printshellcmds shows them)"
 
 
 def last_errors(logs: Iterable[Path], since: float) -> list[str]:
