@@ -88,7 +88,8 @@ class Listing:
             stage = drawn.replace("-", "_")
             jobs = [job, *([self._job(stage, {"attack": attack})] if attack and stage in _MEASURING else [])]
             met = self._met(path for each in jobs for paths in each.inputs.values() for path in paths)
-            names |= {name: found for name, found in met.items() if found}
+            # A figure of the tables shows all that they do.
+            names = met if any(met.values()) else names
         return {name: _told(found) for name, found in names.items()}
 
     def _met(self, paths: Iterable[str]) -> dict[str, set[str]]:
