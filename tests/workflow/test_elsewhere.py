@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from harness import REPOSITORY, STUDY, Checkout
 from listed import listed
 
@@ -40,9 +42,6 @@ shell.prefix("set -eu; ")
 rule both:
     default_target: True
     input: rules.plain_all.input, rules.moved_all.input, rules.default_pretrained.input
-
-onsuccess:
-    moved.tell_of_damage()
 """
 
 
@@ -62,16 +61,11 @@ def test_from_another_folder(planned: Checkout, tmp_path: Path) -> None:
 # --- As a module ---
 
 
-@pytest.fixture
-def host(fresh: Checkout, warm: str, tmp_path: Path) -> Checkout:
-    """A workflow that uses this one as a module: as it is, with a prefix, and for a study laid over the default one."""
+def test_a_module_has_the_jobs_of_a_direct_run(fresh: Checkout, tmp_path: Path) -> None:
+    host = Checkout(tmp_path)
     shutil.copy(HERE / "real.yaml", tmp_path / STUDY)
     text = HOST.format(snakefile=fresh.path / "workflow/Snakefile")
     (tmp_path / "Snakefile").write_text(text, encoding="utf-8")
-    return Checkout(tmp_path, warm)
-
-
-def test_a_module_has_the_jobs_of_a_direct_run(fresh: Checkout, host: Checkout) -> None:
     direct = host.commands("all", "--snakefile", str(fresh.path / "Snakefile"), "--configfile", STUDY)
     assert {"dataset", "craft", "train", "tables", "figure", "page"} <= {rule for rule, _ in direct}
     of_modules = host.commands()
@@ -88,16 +82,28 @@ def test_a_module_has_the_jobs_of_a_direct_run(fresh: Checkout, host: Checkout) 
     assert surrogates == {("default_pretrain", "base/3/0"), ("default_pretrain", "base/3/1")}
 
 
-def test_a_module_makes_the_same_bytes(finished: Checkout, host: Checkout) -> None:
+def test_the_documented_module_makes_the_same_bytes(
+    fresh: Checkout, finished: Checkout, warm: str, tmp_path: Path
+) -> None:
+    page = (REPOSITORY / "config/README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```snakemake\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    here, found = re.subn(r"github\(.*?\)", repr(str(fresh.path / "workflow/Snakefile")), block)
+    assert found == 1
+    host = Checkout(tmp_path, warm)
+    text = f"configfile: {STUDY!r}\n\n{here.replace('digits.csv', 'real.csv')}"
+    (tmp_path / "Snakefile").write_text(text, encoding="utf-8")
+    study = yaml.safe_load((HERE / "real.yaml").read_text(encoding="utf-8"))
+    (tmp_path / STUDY).write_text(yaml.safe_dump({"poisonlab": study, "mine": 1}), encoding="utf-8")
+    tables = tmp_path / "poisoning/results/tables"
+    tables.mkdir(parents=True)
+    shutil.copy(finished.path / "results/tables/real-trials.csv", tables)
+    outcome = host.run(warm, "-m", "snakemake", "--cores", "1", "mine")
+    assert outcome.code == 0, outcome.output
     made = [path for path in finished.files("real.*") if "/tables/" in path]
     assert len(made) == 4
-    (host.path / "lab/results/tables").mkdir(parents=True)
-    shutil.copy(finished.path / "results/tables/real-trials.csv", host.path / "lab/results/tables")
-    outcome = host.run(host.python, "-m", "snakemake", "--cores", "1", "lab/results/tables/real.csv")
-    assert outcome.code == 0, outcome.output
     for path in made:
-        assert (host.path / "lab" / path).read_bytes() == (finished.path / path).read_bytes(), path
-        assert host.record(f"lab/{path}")["params"] == finished.record(path)["params"]
+        assert (tmp_path / "poisoning" / path).read_bytes() == (finished.path / path).read_bytes(), path
+        assert host.record(f"poisoning/{path}")["params"] == finished.record(path)["params"]
 
 
 # --- From a Git host ---

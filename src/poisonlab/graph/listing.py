@@ -21,13 +21,18 @@ LISTED = {
     "transfer_table": _TABLE,
     "figure": {"png": "figure"},
     "page": {"html": "page"},
+    "scan_page": {"html": "scan", "csv": "scan"},
 }
 """The outputs of a stage that the report holds, and which caption they have there."""
 
-CATEGORIES = {"trials": "Study", "figure": "Figures", "page": "Report"}
+CATEGORIES = {"trials": "Study", "figure": "Figures", "page": "Report", "scan_page": "Scan"}
 """Of the stages that make no table."""
 
-_TITLES = {"trials": "All victims, a line each", "page": "Tables, figures and victims on one page"}
+_TITLES = {
+    "trials": "All victims, a line each",
+    "page": "Tables, figures and victims on one page",
+    "scan_page": "Images by suspicion",
+}
 _MEASURING = ("landscape_poison", "landscape_victims", "output_std")
 _MOST = 3
 """As many names are spelled out in a label."""
@@ -65,7 +70,7 @@ class Listing:
         """The entry of an output that is ``LISTED``."""
         job = self._job(stage, wildcards)
         stem, _, ending = job.outputs[output].rpartition(".")
-        section, title = self._titles.get(stem) or (self._study.study, _TITLES[stage])
+        section, title = (self._study.study, _TITLES[stage]) if stage in _TITLES else self._titles[stem]
         kind = CATEGORIES.get(stage, "Tables").lower().removesuffix("s")
         return Entry(section.removeprefix("Figures: "), {kind: title, **self._shown(job, wildcards), "format": ending})
 
