@@ -86,7 +86,7 @@ def test_the_documented_module_makes_the_same_bytes(
     fresh: Checkout, finished: Checkout, warm: str, tmp_path: Path
 ) -> None:
     page = (REPOSITORY / "config/README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```snakemake\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    (block,) = re.findall(r"^```text\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
     here, found = re.subn(r"github\(.*?\)", repr(str(fresh.path / "workflow/Snakefile")), block)
     assert found == 1
     host = Checkout(tmp_path, warm)

@@ -25,6 +25,7 @@ PROFILES = {
     "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
 }
+BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 _FORMATS = {".safetensors": "application/x-safetensors", ".npz": "application/x-npz", ".smk": "text/x-python"}
 
 
@@ -85,7 +86,7 @@ def metadata(run: Run, members: Mapping[str, bytes]) -> bytes:
         )
 
     license_ = named("CreativeWork", f"https://spdx.org/licenses/{cited['license']}", name=cited["license"])
-    authors = [_author(named, author) for author in cited["authors"]]
+    authors = _one([_author(named, author) for author in cited["authors"]])
     papers = [_paper(named, paper) for paper in cited["references"]]
     workflow = crate.add_workflow(
         dest_path=WORKFLOW,
@@ -105,7 +106,8 @@ def metadata(run: Run, members: Mapping[str, bytes]) -> bytes:
     workflow["hasPart"] = [part for part in parts if part.id.endswith(".smk")]
     config = file(run.config, _digest(members[run.config]), description=SETTINGS, encodingFormat="application/yaml")
     parameter = crate.add_formal_parameter("config", "File", identifier="#config", valueRequired=True)
-    parameter["workExample"], config["exampleOfWork"], workflow["input"] = config, parameter, [parameter]
+    parameter["workExample"], config["exampleOfWork"], workflow["input"] = config, parameter, parameter
+    workflow["conformsTo"] = named("CreativeWork", BIOSCHEMAS, name="ComputationalWorkflow", version="1.0-RELEASE")
 
     given = [
         named("CreativeWork", f"#input/{quote(path)}", name=path, description=OUTSIDE) for path in sorted(run.inputs)
@@ -119,6 +121,7 @@ def metadata(run: Run, members: Mapping[str, bytes]) -> bytes:
         result=results,
         properties={
             "name": f"Run of the study {run.study}",
+            "description": f"Snakemake made the results of the study {run.study} from its config",
             "startTime": began,
             "endTime": ended,
             "actionStatus": "http://schema.org/CompletedActionStatus",
@@ -128,7 +131,7 @@ def metadata(run: Run, members: Mapping[str, bytes]) -> bytes:
     root["name"] = f"poisonlab study {run.study}"
     root["description"] = run.description or f"Results of the study {run.study}"
     root["datePublished"], root["license"], root["author"], root["citation"] = ended, license_, authors, papers
-    root["mentions"] = [action]
+    root["mentions"] = action
     root["conformsTo"] = [
         named("CreativeWork", identifier, name=name, version=version)
         for identifier, (name, version) in PROFILES.items()
@@ -152,9 +155,14 @@ def _paper(named: Any, paper: Mapping[str, Any]) -> Any:
         "ScholarlyArticle",
         paper.get("url") or f"#{quote(paper['title'])}",
         name=paper["title"],
-        author=[_author(named, author) for author in paper["authors"]],
+        author=_one([_author(named, author) for author in paper["authors"]]),
         datePublished=str(paper["year"]),
     )
+
+
+def _one(entities: list[Any]) -> Any:
+    """RO-Crate recommends a single value where there is one."""
+    return entities[0] if len(entities) == 1 else entities
 
 
 def _digest(content: bytes) -> str:
