@@ -68,6 +68,16 @@ class Report:
             name=scope,
         )
 
+    def titles(self, scope: str) -> dict[str, tuple[str, str]]:
+        """Section and title of every table and figure, by the path of its files without their endings."""
+        return {
+            path.rpartition(".")[0]: (section["title"], block["title"])
+            for section in self._sections(scope)
+            for block in section["blocks"]
+            for key, path in block.items()
+            if key != "title"
+        }
+
     def _sections(self, scope: str) -> list[dict[str, Any]]:
         sections = [
             ("Outcome", self._outcome(scope)),
