@@ -48,7 +48,7 @@ class Graph:
         self.computing = Computing(study, self.places)
         self.tables = Tables(study, self.places, self.computing, below("reference"))
         self.figures = Figures(study, self.places, self.computing, self.tables)
-        self._report = Report(study, self.places, self.tables, self.figures, below("workflow/report/report.html"))
+        self._report = Report(study, self.places, self.tables, self.figures, below("workflow/report"))
         self._lock = Path(below("envs/requirements.lock"))
         self._makers: Mapping[str, Callable[..., Job]] = {
             "dataset": self.computing.dataset,
