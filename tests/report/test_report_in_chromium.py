@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from browsing import Opened
 from made_report import MadeReport
 from PIL import Image
 from playwright.sync_api import Locator, Page
 
-from conftest import Opened
 from poisonlab.artifacts.poison_set import PoisonSet
 
 SUCCESS = "Poison success [95 % CI]"
