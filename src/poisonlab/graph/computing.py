@@ -8,6 +8,7 @@ from typing import Any
 
 from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.datasets import source_of
+from poisonlab.config.library_model import LibraryModel
 from poisonlab.config.models.model import Model
 from poisonlab.config.rows import Row
 from poisonlab.config.study import AttackSettings, Study
@@ -56,7 +57,8 @@ class Computing:
             "pretrain",
             {},
             numbered(self._settings("pretrain", surrogate), seed=seed, member=member),
-            (*_models(chosen.model), *_methods("defenses", *chosen.apply)),
+            [chosen.model],
+            _methods("defenses", *chosen.apply),
             chosen.model.name,
             saves=True,
             surrogate=surrogate,
@@ -82,11 +84,8 @@ class Computing:
                 "files": files,
             },
             numbered(self._settings("craft", attack), seed=seed),
-            (
-                *_models(*models),
-                *_methods("attacks", chosen),
-                *(["poisonlab.defenses.friendly_noise"] if known is not None else []),
-            ),
+            models,
+            (*_methods("attacks", chosen), *(["poisonlab.defenses.friendly_noise"] if known is not None else [])),
             chosen.method,
             saves=True,
             watched=files,
@@ -115,7 +114,8 @@ class Computing:
             "filter",
             {"poisons": self._trained_poisons(cell), "network": [self._inspected(cell)]},
             numbered(self._settings("filter", *cell[:3]), seed=seed),
-            (*_models(self._inspected_model(cell)), *_methods("filters", *row.filters)),
+            [self._inspected_model(cell)],
+            _methods("filters", *row.filters),
             "+".join(chosen.method for chosen in row.filters),
             **cell._asdict(),
         )
@@ -134,12 +134,9 @@ class Computing:
                 "keep": self._keep(cell),
             },
             numbered(self._settings("noise", *cell[:3]), seed=seed),
-            (
-                *_models(donor),
-                # It checks the settings of the victim's architecture, whichever makes the noise.
-                module_name("config.models", model.name),
-                *_methods("defenses", *row.training),
-            ),
+            [donor],
+            # It checks the settings of the victim's architecture, whichever makes the noise.
+            (module_name("config.models", model.name), *_methods("defenses", *row.training)),
             donor.name,
             saves=True,
             **cell._asdict(),
@@ -158,7 +155,8 @@ class Computing:
                 "noise": [self._of(self.places.noise, cell, ".safetensors")] if row.friendly else [],
             },
             numbered(self._settings("train", *cell[:3]), seed=seed),
-            (*_models(model), *_methods("defenses", *row.training)),
+            [model],
+            _methods("defenses", *row.training),
             "+".join([model.name, *(defense.method for defense in row.training)]),
             saves=True,
             options={"settings": [self.outcome(cell)]},
@@ -173,7 +171,8 @@ class Computing:
             "detect",
             {"poisons": [self.poisons(attack, seed)], "network": [self._inspected(cell)]},
             numbered(self._settings("detect", *cell[:3]), seed=seed),
-            (*_models(self._inspected_model(cell)), *_methods("detection", row.detector)),
+            [self._inspected_model(cell)],
+            _methods("detection", row.detector),
             row.detector.method,
             options={"settings": [self.outcome(cell)]},
             **cell._asdict(),
@@ -190,7 +189,8 @@ class Computing:
                 "networks": [self.weights(name, seed) for name in networks],
             },
             numbered(self._settings("transfer", attack), seed=seed),
-            _models(*(self.study.surrogate(name).model for name in networks)),
+            [self.study.surrogate(name).model for name in networks],
+            (),
             "transfer",
             attack=attack,
             seed=seed,
@@ -201,7 +201,8 @@ class Computing:
         stage: str,
         inputs: Mapping[str, Sequence[str]],
         settings: Sequence[str],
-        roots: tuple[str, ...],
+        models: Sequence[Model],
+        methods: tuple[str, ...],
         method: str,
         saves: bool = False,
         watched: tuple[str, ...] = (),
@@ -218,12 +219,12 @@ class Computing:
             {"dataset": [self.places.dataset], **inputs},
             outputs,
             settings,
-            roots,
+            (*model_roots(*models), *methods),
             method,
             more,
             computes=True,
             saves=saves,
-            watched=watched,
+            watched=(*watched, *pretrained_files(*models)),
             name=name,
         )
 
@@ -457,9 +458,15 @@ def _earlier(study: Study, attack: AttackSettings) -> tuple[str, str, str] | Non
     return adaptation.friendly_attack, victim, adaptation.friendly_defense
 
 
-def _models(*models: Model) -> tuple[str, ...]:
+def model_roots(*models: Model) -> tuple[str, ...]:
     """The modules of some architectures."""
     return tuple(root for model in models for root in roots("models", model.name))
+
+
+def pretrained_files(*models: Model) -> tuple[str, ...]:
+    """The files of weights that some architectures begin with."""
+    found = {model.pretrained for model in models if isinstance(model, LibraryModel) and model.pretrained is not None}
+    return tuple(sorted(found))
 
 
 def _methods(kind: str, *chosen: Any) -> tuple[str, ...]:
