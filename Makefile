@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= config.yaml
 
-.PHONY: demo protect verify archive unpack estimate fuzz test test-faults test-slurm quick-test lint bench gpu-check lock clean-venv
+.PHONY: demo protect scan verify archive unpack estimate fuzz test test-faults test-slurm quick-test lint bench gpu-check lock clean-venv
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores all
@@ -45,6 +45,12 @@ verify: .venv/ready
 protect: .venv/ready
 	@PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/protect.py --out "$(OUT)" $(if $(DATA),--data "$(DATA)") \
 		$(if $(SIZE),--size $(SIZE)) $(if $(SETTINGS),--configfile "$(SETTINGS)") $(if $(THREADS),--threads $(THREADS))
+
+# Which images look poisoned: make scan DATA=folder-or-file, for images of a folder also SIZE=pixels; SETTINGS=scan.yaml has what
+# docs/scan-my-data.md lists. The page is results/scans/<name>/scan.html.
+scan: .venv/ready
+	@$(BIN)/snakemake scan --cores all $(if $(SETTINGS),--configfile "$(SETTINGS)") \
+		$(if $(DATA)$(SIZE),--config $(if $(DATA),data="$(DATA)") $(if $(SIZE),size=$(SIZE)))
 
 # The study's results with Snakemake's records of them, as <study>.tar.gz; `make unpack FROM=<study>.tar.gz` in another checkout.
 archive: .venv/ready
