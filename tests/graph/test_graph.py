@@ -123,13 +123,13 @@ def test_a_command_reads_as_its_arguments() -> None:
     odd = 'it\'s $HOME; `ls` {braces} "quotes"'
     graph = graph_of(lambda values: values.update(description=odd))
     job = graph.job("tables", {"scope": ""})
-    printed, _, program = job.command("workflow/scripts", {}).partition(" | ")
+    printed, _, program = job.command("python", "workflow/scripts", {}).partition(" | ")
     strings = shlex.split(printed)[2:]
     assert parse(strings)["description"] == odd
     assert shlex.split(program)[:4] == ["python", "workflow/scripts/tables.py", "--spec", "-"]
 
     job = graph.job("craft", {"attack": "strong", "seed": "1"})
-    words = shlex.split(job.command("workflow/scripts", {"device": ["cpu"]}))
+    words = shlex.split(job.command("python", "workflow/scripts", {"device": ["cpu"]}))
     assert words[:3] == ["python", "workflow/scripts/craft.py", "--spec"]
     assert words[3 : 3 + len(job.settings)] == job.settings
     assert words[-2:] == ["--device", "cpu"]
@@ -165,3 +165,31 @@ def test_attacks_without_a_goal_are_compared_if_there_are_three() -> None:
     assert (speed["attacks"], speed["victim"], speed["defense"]) == (["regions", "pgd", "waves"], "small", "none")
     two = graph_of(lambda values: values["attacks"].pop(), name="rooms")
     assert not set(OF_ALL_ATTACKS) & set(two.figures.every())
+
+
+def with_weights(path: Path) -> Callable[[dict[str, Any]], object]:
+    def change(values: dict[str, Any]) -> None:
+        values["victims"][0]["model"] = {"name": "timm", "model": "test_resnet", "pretrained": str(path)}
+
+    return change
+
+
+def test_jobs_of_a_library_s_network_depend_on_its_version_and_on_its_weights(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"1")
+    graph = graph_of(with_weights(path))
+    graph.check()
+    own, other = (
+        graph.job("train", Cell("strong", "scratch", "friendly", 1)._asdict()),
+        graph.computing.craft("strong", 1),
+    )
+    assert own.watched == (str(path),)
+    assert any(string.startswith("timm==") for string in graph.code(own))
+    assert not any(string.startswith("timm==") for string in graph.code(other))
+    before = graph.code(own)
+    path.write_bytes(b"2")
+    after = graph_of(with_weights(path)).code(own)
+    assert [string.partition("@")[0] for string in set(before) - set(after)] == ["files read by train"]
+    path.unlink()
+    with pytest.raises(PoisonlabError, match=r"pretrained: there is no file .*weights\.safetensors"):
+        graph.check()

@@ -5,17 +5,13 @@ import shlex
 
 from poisonlab.runtime.gpus import visible_gpus
 
-
-# Jobs run this environment's Python on this checkout's sources, however Snakemake was called. Snakemake takes braces for its own.
-def quoted(text):
-    return shlex.quote(text).replace("{", "{{").replace("}", "}}")
-
-
 shell.executable("bash")
-shell.prefix(
-    "set -euo pipefail; "
-    f"export PATH={quoted(os.path.dirname(sys.executable))}:$PATH"
-    f" PYTHONPATH={quoted(SOURCES)}${{{{PYTHONPATH:+:$PYTHONPATH}}}} KMP_BLOCKTIME=0; "
+
+# Jobs run this environment's Python on this checkout's sources, however Snakemake was called, and whatever prefix a workflow
+# that uses this one as a module gives its own shell commands.
+PYTHON = (
+    f"PYTHONPATH={shlex.quote(SOURCES)}${{PYTHONPATH:+:$PYTHONPATH}} KMP_BLOCKTIME=0 "
+    + shlex.quote(os.path.join(os.path.dirname(sys.executable), "python"))
 )
 
 
@@ -40,19 +36,24 @@ def asked(function):
     return function
 
 
+def placed(paths):
+    """Paths that Snakemake moves no further: a module's prefix is in them already."""
+    return local(paths)
+
+
 def inputs(stage):
     """The files of a job's inputs, by name."""
-    return asked(lambda wildcards: graph.job(stage, wildcards).inputs)
+    return placed(asked(lambda wildcards: graph.job(stage, wildcards).inputs))
 
 
 def outputs(stage):
     """The patterns of a stage's outputs, by name."""
-    return graph.places.outputs(stage)
+    return {name: placed(pattern) for name, pattern in graph.places.outputs(stage).items()}
 
 
 def log_of(stage):
     """The pattern of a stage's logs."""
-    return graph.places.log(stage)
+    return placed(graph.places.log(stage))
 
 
 def settings(stage):
@@ -80,7 +81,7 @@ def command(stage):
             options["capture"] = [study.capture]
             options["checkpoint-seconds"] = [str(study.checkpoint_seconds)]
             options["code"] = graph.code(job)
-        return job.command(graph.scripts, options)
+        return job.command(PYTHON, graph.scripts, options)
 
     return of
 

@@ -82,4 +82,5 @@ rule figure:
 
 rule drawings:
     input:
-        graph.drawings(),
+        placed(graph.drawings()),
+    localrule: True

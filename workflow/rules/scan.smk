@@ -1,10 +1,13 @@
 # A scan: the features of every image by each network, the filters' joined ranking, neighbours, and the page. Networks and planted
 # poisons come from the rules that compute a study's.
 
-if not graph.scanned() and "scan" in workflow.dag_settings.targets:
-    raise WorkflowError(
-        "config: there is nothing to scan: give data: folder-or-file in a --configfile, or call make scan DATA=folder-or-file"
-    )
+
+def scanned(wildcards):
+    if not graph.scanned():
+        raise WorkflowError(
+            "config: there is nothing to scan: give data: folder-or-file in a --configfile, or call make scan DATA=folder-or-file"
+        )
+    return graph.scanned()
 
 
 rule features:
@@ -87,4 +90,5 @@ rule scan_page:
 
 rule scan:
     input:
-        graph.scanned(),
+        placed(scanned),
+    localrule: True

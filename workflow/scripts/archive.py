@@ -282,10 +282,10 @@ def report(manifest: Mapping[str, Any], new: int, lacking: Sequence[str]) -> Non
     print(f"{new} files unpacked, {old} were here; made with commit {manifest['commit']}")
     print(*(f"  {line}" for line in manifest["made_on"]), sep="\n")
     if manifest["lock"] != file_digest(LOCK):
-        print(f"{LOCK} is another one here: what depends on a version that differs is stale")
+        print(f"{LOCK} is another one here: results that depend on a changed version are stale")
     if lacking:
         print(f"not here: {_some(lacking)}.")
-        print("Snakemake takes what is made of these as given, until they are here.")
+        print("Until these files are here, Snakemake takes results made from them as given.")
     config = f"{manifest['results']}/archives/{manifest['study']}.yaml"
     print(f"Next: make verify CONFIG={config} (the config these were made with)")
 

@@ -13,6 +13,7 @@ from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged,
 from poisonlab.evaluation.findings import inside_findings
 from poisonlab.evaluation.paper_layout import compare, paper_layout, table_notes
 from poisonlab.evaluation.published import published, read_paper
+from poisonlab.evaluation.successes import HITS_NOTE
 from poisonlab.evaluation.table_program import outputs, parser
 from poisonlab.runtime.program import run, settings
 
@@ -44,6 +45,7 @@ def main(argv: Sequence[str]) -> None:
         f"{paper.name}, table {number}. Ours: {stage.description}",
         *stage.scale,
         *table_notes(paper, number, compared),
+        *([HITS_NOTE.format(undefended=stage.compare[0])] if stage.only_successes else []),
         *diverged([trial for trial in trials if trial.attack in attacks]),
         *missing([line for line in stage.lines if line.attack in attacks], trials),
         *map(refusal, refused),

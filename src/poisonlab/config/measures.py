@@ -125,5 +125,21 @@ PRIVACY_EPSILON = Measure(
     unit="",
 )
 
+POISONS_FOUND = Measure(
+    name="poisons_found",
+    label="Poisons found",
+    meaning="share of the poisons that was dropped by the end of training",
+    kind="rate",
+    better="higher",
+)
+CLEAN_DROPPED = Measure(
+    name="clean_dropped",
+    label="Clean dropped",
+    meaning="share of the clean training images that was dropped by the end of training",
+    kind="rate",
+    better="lower",
+)
+DROPPED = (POISONS_FOUND, CLEAN_DROPPED)
+"""What filters and training-time defenses drop of the training set, where a paper's table prints it."""
 REPORTED = (FALSE_ALARMS, PRIVACY_EPSILON)
 """What defenses and detectors report of a victim, whatever the attack."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -66,6 +67,10 @@ class Row(Settings):
     """The attacks it faces; all if not given."""
     published: Name | None = None
     """What ``reference/<paper>/*.csv`` calls the defense that its numbers are set beside; its own name if not given."""
+    pretrained: Mapping[Name, Name] = {}
+    """The surrogates that victims begin as under this row, each under the name of the one that it stands in for, such
+    as an adversarially trained one for its robust features. All victims that the row meets must have one; each begins
+    as its own if not given."""
     apply: tuple[DefenseSettings, ...] = ()
     """The defenses, applied in order: dilution first, then filters, then what acts on the training; or one detector.
     None for undefended training."""

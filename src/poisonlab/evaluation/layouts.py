@@ -69,6 +69,7 @@ def readable(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], c
                 for name, title in _DROPPED
                 if results[name].notna().any()
             },
+            **_of_hits(results, own[0]),
             **{
                 measure.label: ["" if math.isnan(value) else number(value, measure) for value in results[measure.name]]
                 for measure in REPORTED
@@ -77,6 +78,25 @@ def readable(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], c
             **{f"Published {_lower(measure.label)}": beside(results, measure) for measure in published},
         }
     )
+
+
+def _of_hits(results: pd.DataFrame, main: Measure) -> dict[str, list[str]]:
+    """What is counted over the seeds alone on which the attack succeeds undefended, if that was asked for."""
+    if "hit_n" not in results or f"hit_{main.name}" not in results:
+        return {}
+    # An attack whose outcome is no yes or no has none.
+    attacked = results.groupby("attack")["hit_n"].transform("sum") > 0
+    counts = zip(results["hit_poisons_dropped"], results["hit_poisons"], attacked, strict=True)
+    names = (main.name, f"{main.name}_low", f"{main.name}_high", f"{main.name}_n", "n")
+    over = results.assign(**{name: results[f"hit_{name}"] for name in names})
+    texts = zip(with_interval(over, main), attacked, strict=True)
+    return {
+        "Hits": [f"{count:.0f}" if shown else "" for count, shown in zip(results["hit_n"], attacked, strict=True)],
+        f"{main.label} of hits [95 % CI]": [text if shown else "" for text, shown in texts],
+        "Poisons found in hits": [
+            f"{dropped:.0f} of {whole:.0f}" if shown and whole == whole else "" for dropped, whole, shown in counts
+        ],
+    }
 
 
 def shared_measures(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]]) -> list[Measure]:

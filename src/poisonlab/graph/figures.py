@@ -11,11 +11,11 @@ from poisonlab.config.rows import Row
 from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.types import Settings
 from poisonlab.graph.cells import Cell
-from poisonlab.graph.computing import Computing
+from poisonlab.graph.computing import Computing, model_roots, pretrained_files
 from poisonlab.graph.job import Job
 from poisonlab.graph.places import Places
 from poisonlab.graph.tables import Tables
-from poisonlab.modules import module_name, roots
+from poisonlab.modules import module_name
 from poisonlab.provenance import spec
 
 OF_ALL_ATTACKS = ("speed", "final-accuracy", "perturbations", "poison-curves")
@@ -152,9 +152,10 @@ class Figures:
             {"dataset": [self.places.dataset], "poisons": [self.computing.poisons(attack, seed)], **networks},
             {name: pattern.format(attack=attack) for name, pattern in self.places.outputs(stage).items()},
             spec(**told, seed=seed),
-            tuple(sorted({root for model in models for root in roots("models", model.name)})),
+            tuple(sorted(set(model_roots(*models)))),
             stage,
             computes=True,
+            watched=pretrained_files(*models),
             name=attack,
         )
 

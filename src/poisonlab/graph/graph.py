@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from pathlib import Path
 
+from poisonlab.config.attacks.attack import existing
+from poisonlab.config.models.model import Model
 from poisonlab.config.rows import Row
 from poisonlab.config.scan import Scan
 from poisonlab.config.study import Study
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.graph.cells import Cell, cells_of
-from poisonlab.graph.computing import Computing
+from poisonlab.graph.computing import Computing, pretrained_files
 from poisonlab.graph.contents import Contents
 from poisonlab.graph.figures import Figures
 from poisonlab.graph.job import Job
@@ -23,6 +25,8 @@ from poisonlab.provenance import code_digests, locked_versions
 
 SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn")
 """Packages whose version changes results."""
+SOFTWARE_OF = {"poisonlab.models.timm": "timm"}
+"""Packages whose version changes the results of jobs that have this root."""
 
 _NUMBERS = ("seed", "member", "number")
 
@@ -86,6 +90,7 @@ class Graph:
         self._contents = Contents()
         self._job = cache(self._made)
         self._digests = cache(partial(code_digests, base=Path(root).resolve()))
+        self._versions = cache(lambda packages: locked_versions(self._lock, *packages))
 
     def check(self) -> None:
         """Look at the files that the study is told to read besides its dataset.
@@ -96,6 +101,8 @@ class Graph:
         for attack in self.study.attacks:
             for seed in self.study.seeds_of(attack):
                 attack.files(seed)
+        for file in pretrained_files(*self._models()):
+            existing(file, "pretrained")
         transfer = self.study.transfer
         tables = self.tables.numbers + ([transfer.table] if transfer is not None and transfer.table is not None else [])
         for number in tables:
@@ -116,14 +123,18 @@ class Graph:
     def code(self, job: Job) -> list[str]:
         """Digests of all code that a job runs and of the files that it reads from outside, and the locked versions of
         the packages that change results."""
-        software = self._software if job.computes or job.stage == "dataset" else []
+        packages = SOFTWARE if job.computes or job.stage == "dataset" else ()
+        software = self._versions((*packages, *(own for root, own in SOFTWARE_OF.items() if root in job.roots)))
         contents = [f"files read by {job.stage}@{self._contents.digest(job.watched)}"] if job.watched else []
         sources = self._digests(f"workflow/scripts/{job.program}", *sorted(set(job.roots)))
         return [*software, *sources, *contents, *job.depends]
 
-    @cached_property
-    def _software(self) -> list[str]:
-        return locked_versions(self._lock, *SOFTWARE)
+    def _models(self) -> Iterator[Model]:
+        """The architectures of the study."""
+        yield from (surrogate.model for surrogate in self.study.surrogates)
+        yield from (victim.model for victim in self.study.victims if victim.model is not None)
+        friendly = (row.friendly for row in self.study.rows)
+        yield from (noise.donor for noise in friendly if noise is not None and noise.donor is not None)
 
     # --- Which jobs there are ---
 
@@ -151,7 +162,7 @@ class Graph:
 
     def _networks(self) -> Iterator[tuple[str, int, int]]:
         for surrogate in self.study.surrogates:
-            for seed in self.study.seeds:
+            for seed in self.study.network_seeds(surrogate.name):
                 for member in range(self.study.members(surrogate.name, seed)):
                     yield surrogate.name, seed, member
 

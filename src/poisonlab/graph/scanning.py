@@ -13,10 +13,9 @@ from poisonlab.config.study import Study
 from poisonlab.data.source_at import source_at
 from poisonlab.errors import SettingsError
 from poisonlab.graph.cells import Cell
-from poisonlab.graph.computing import Computing
+from poisonlab.graph.computing import Computing, model_roots
 from poisonlab.graph.job import Job
 from poisonlab.graph.places import Places
-from poisonlab.modules import roots
 from poisonlab.provenance import spec
 
 NEIGHBOURS = 5
@@ -74,7 +73,7 @@ class Scanning(Computing):
             program="adopt.py",
             inputs={**trained.inputs, "own": [self.scan.weights]},
             settings=spec(model=self.scan.model.told()),
-            roots=_model(self.scan),
+            roots=model_roots(self.scan.model),
             options={},
             saves=False,
             watched=(self.scan.weights,),
@@ -95,7 +94,8 @@ class Scanning(Computing):
             "features",
             {"network": [self._network(scanned)], "poisons": self._poisons_in(scanned)},
             spec(model=self.scan.model.told()) if own is None else spec(network=own),
-            _model(self.scan) if own is None else (),
+            [self.scan.model] if own is None else [],
+            (),
             self.scan.model.name if own is None else own,
             scanned=scanned,
         )
@@ -106,6 +106,7 @@ class Scanning(Computing):
             "suspects",
             {"features": [self._path("features", scanned)], "poisons": self._poisons_in(scanned)},
             spec(filters=list(self.scan.filters), neighbours=self.scan.neighbours, seed=self.scan.seed),
+            (),
             (),
             "+".join(self.scan.filters),
             options={"memory": [str(self.scan.memory_mb)]},
@@ -118,6 +119,7 @@ class Scanning(Computing):
             "neighbours",
             {"features": [self._path("features", self.own[0])]},
             spec(neighbours=NEIGHBOURS, near=self.scan.near),
+            (),
             (),
             "neighbours",
             options={"memory": [str(self.scan.memory_mb)]},
@@ -170,7 +172,3 @@ class Scanning(Computing):
 
     def _poisons_in(self, scanned: str) -> list[str]:
         return [self.poisons(self.planted[scanned], self.scan.seed)] if scanned in self.planted else []
-
-
-def _model(scan: Scan) -> tuple[str, ...]:
-    return tuple(roots("models", scan.model.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.decoding import decode_all
 from poisonlab.data.source_at import training_folder
 from poisonlab.data.sources import load_dataset
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, DataWarning
 
 
 def read_images(settings: Source) -> tuple[ImageDataset, tuple[str, ...]]:
@@ -27,7 +28,10 @@ def read_images(settings: Source) -> tuple[ImageDataset, tuple[str, ...]]:
         DataError: a file is missing, damaged or of the wrong shape.
     """
     if not isinstance(settings, ImageFolder):
-        return load_dataset(settings), ()
+        with warnings.catch_warnings():
+            # A file that is one split is named as both, and only its training images are looked at.
+            warnings.filterwarnings("ignore", ".* is a file of both splits", DataWarning)
+            return load_dataset(settings), ()
     folder = training_folder(Path(settings.root))
     classes = class_folders(folder)
     files: list[Path] = []
