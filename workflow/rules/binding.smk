@@ -97,6 +97,7 @@ wildcard_constraints:
     figure=one_of(graph.figures.every()),
     member=r"\d+",
     number=one_of(map(str, graph.tables.numbers)),
+    scanned=one_of([*graph.scanning.own, *graph.scanning.planted] if graph.scanning else []),
     scope="|-so-far",
     seed=r"\d+",
     surrogate=one_of(surrogate.name for surrogate in study.surrogates),

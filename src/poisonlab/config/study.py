@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from poisonlab.config.ablations import Ablation, Variant, variants
 from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.attacks.attack import CraftedAttack
+from poisonlab.config.attacks.badnets import BadNets
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.convex_polytope import ConvexPolytope
 from poisonlab.config.attacks.error_maximising import ErrorMaximising
@@ -64,6 +65,7 @@ AttackSettings = Annotated[
     | ConvexPolytope
     | MetaPoison
     | SleeperAgent
+    | BadNets
     | ErrorMaximising
     | ErrorMinimising
     | FeatureCollision

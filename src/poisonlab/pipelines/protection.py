@@ -83,12 +83,12 @@ def _classifier(
     if settings.network is not None:
         own = _of_the_user(settings.network).to(device)
         assert settings.weights is not None
-        _load(Path(settings.weights), own)
+        load_foreign(Path(settings.weights), own)
         return own.eval()
     network = build_network(settings.model, dataset, seed=settings.seed, device=device)
     normalize = build_normalize(dataset, device)
     if settings.weights is not None:
-        _load(Path(settings.weights), network)
+        load_foreign(Path(settings.weights), network)
     else:
         _train(network, normalize, dataset, settings, checkpoint, progress)
     return nn.Sequential(normalize, network).eval()
@@ -186,7 +186,7 @@ def _of_the_user(named: str) -> nn.Module:
     return made
 
 
-def _load(path: Path, network: nn.Module) -> None:
+def load_foreign(path: Path, network: nn.Module) -> None:
     """Read weights of the lab's own file, or of any safetensors file with the names of ``network``'s state_dict."""
     if not path.is_file():
         raise DataError(f"{path} is missing: correct weights")
