@@ -125,5 +125,31 @@ PRIVACY_EPSILON = Measure(
     unit="",
 )
 
+POISONS_FOUND = Measure(
+    name="poisons_found",
+    label="Poisons found",
+    meaning="share of the poisons that were dropped",
+    kind="value",
+    better="higher",
+)
+CLEAN_DROPPED = Measure(
+    name="clean_dropped",
+    label="Clean images dropped",
+    meaning="share of the clean training images that were dropped",
+    kind="value",
+    better="lower",
+)
+MATTHEWS = Measure(
+    name="matthews",
+    label="Correlation (Matthews)",
+    meaning="of dropped and poisoned, over all training images",
+    kind="value",
+    better="higher",
+    unit="",
+)
+
+OF_FILTERS = (POISONS_FOUND, CLEAN_DROPPED, MATTHEWS)
+"""What is counted of a row that drops training images, means over seeds without intervals."""
+
 REPORTED = (FALSE_ALARMS, PRIVACY_EPSILON)
 """What defenses and detectors report of a victim, whatever the attack."""

@@ -49,6 +49,7 @@ class Places:
             "landscape_poison": f"{self.figure}/{{attack}}/landscape-poison",
             "landscape_victims": f"{self.figure}/{{attack}}/landscape-victims",
             "output_std": f"{self.figure}/{{attack}}/output-std",
+            "feature_view": f"{self.figure}/{{attack}}/features-{{view}}",
             "figure": f"{self.figure}/{{figure}}",
             "page": f"{self.report}{{scope}}",
         }
@@ -88,6 +89,7 @@ _LOGS = {
     "landscape_poison": "/{attack}",
     "landscape_victims": "/{attack}",
     "output_std": "/{attack}",
+    "feature_view": "/{attack}/{view}",
     "figure": "/{figure}",
     "page": "{scope}",
 }
@@ -112,6 +114,7 @@ _OUTPUTS = {
     "landscape_poison": {"landscape": ".npz"},
     "landscape_victims": {"landscape": ".npz"},
     "output_std": {"std": ".npz"},
+    "feature_view": {"view": ".npz"},
     "figure": {"pdf": ".pdf", "png": ".png", "caption": ".txt"},
     "page": {"html": ".html"},
 }
