@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= config.yaml
 
-.PHONY: demo protect verify archive unpack estimate fuzz test test-faults test-slurm quick-test lint bench gpu-check lock clean-venv
+.PHONY: demo protect scan verify progress archive unpack estimate fuzz docs test test-faults test-slurm quick-test lint bench gpu-check lock clean-venv
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores all
@@ -36,15 +36,30 @@ quick-test: .venv/ready
 fuzz: .venv/ready
 	$(BIN)/python tests/fuzz/fuzzing.py --seconds 600
 
+# The pages as a site, with the Python API; a warning of Sphinx is an error.
+docs: .venv/ready
+	PYTHONPATH=src $(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/docs
+	@echo "Open build/docs/index.html in a browser"
+
 # Says of every result of the study whether it is current, stale, damaged or of unknown origin; reads every artifact.
 verify: .venv/ready
 	PYTHONPATH=src $(BIN)/python workflow/scripts/verify.py --deep --configfile $(CONFIG)
+
+# Jobs of the study that are done, running, failed and left, with the hours left; WATCH=1 stays. Also while Snakemake runs.
+progress: .venv/ready
+	@PYTHONPATH=src $(BIN)/python workflow/scripts/progress.py --configfile $(CONFIG) $(if $(WATCH),--watch)
 
 # Friendly noise for a training program of your own: make protect DATA=folder-or-file OUT=noise.safetensors, for images of a
 # folder also SIZE=pixels; SETTINGS=protect.yaml has what docs/defend-my-pipeline.md lists. THREADS (all cores) decide the bits, too.
 protect: .venv/ready
 	@PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/protect.py --out "$(OUT)" $(if $(DATA),--data "$(DATA)") \
 		$(if $(SIZE),--size $(SIZE)) $(if $(SETTINGS),--configfile "$(SETTINGS)") $(if $(THREADS),--threads $(THREADS))
+
+# Which images look poisoned: make scan DATA=folder-or-file, for images of a folder also SIZE=pixels; SETTINGS=scan.yaml has what
+# docs/scan-my-data.md lists. The page is results/scans/<name>/scan.html.
+scan: .venv/ready
+	@$(BIN)/snakemake scan --cores all $(if $(SETTINGS),--configfile "$(SETTINGS)") \
+		$(if $(DATA)$(SIZE),--config $(if $(DATA),data="$(DATA)") $(if $(SIZE),size=$(SIZE)))
 
 # The study's results with Snakemake's records of them, as <study>.tar.gz; `make unpack FROM=<study>.tar.gz` in another checkout.
 archive: .venv/ready

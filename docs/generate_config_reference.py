@@ -22,7 +22,7 @@ INTRODUCTION = """\
 <!-- Made by docs/generate_config_reference.py from src/poisonlab/config; edit the docstrings there. -->
 
 A config is a YAML file with the keys of [Study](#study). A file with `study:` and `dataset:` stands alone. Any other is
-laid over `config.yaml`: mappings are merged key by key, lists are replaced as a whole, and a key set to `null` is taken
+laid over `config.yaml`. Mappings are merged key by key, lists are replaced as a whole, and a key set to `null` is taken
 out. A `dataset` with another `source` replaces the one below it. `~` in a path is the home folder.
 Unknown keys are errors, and so is a key given twice.
 
@@ -31,7 +31,7 @@ Unknown keys are errors, and so is a key given twice.
 below one level is refused: 0.0314 was most likely meant as 8/255.
 
 The ranges below hold for single keys. Rules between keys, such as "an attack names an existing surrogate", are checked
-when Snakemake reads the config; a breach stops it before any job, with one line that names the key.
+when Snakemake reads the config. A breach stops it before any job, with one line that names the key.
 """
 
 RECIPES = """\

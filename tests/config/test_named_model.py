@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.library_model import LibraryModel
 from poisonlab.config.models.model import NamedModel
 from poisonlab.config.models.small_resnet import SmallResNet
 from poisonlab.config.types import Settings
@@ -24,7 +25,7 @@ class Job(Settings):
 
 @pytest.mark.parametrize("kind", get_args(get_args(ModelSettings)[0]))
 def test_every_architecture_is_found_by_its_name(kind: type[Any]) -> None:
-    chosen = kind()
+    chosen = kind(model="resnet18") if issubclass(kind, LibraryModel) else kind()
     assert Job.model_validate({"model": chosen.told()}).model == chosen
     assert load("config.models", chosen.name).SETTINGS is kind
 

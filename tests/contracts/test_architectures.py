@@ -32,11 +32,13 @@ class Case:
         parameters: of the network with default settings, for ten classes of 3 x 32 x 32 images, counted by hand.
         forms: settings beside the default ones under which it must work, too.
         smallest: side of the smallest images that it is tested with.
+        needed: settings without a default, in every form.
     """
 
     parameters: int
     forms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     smallest: int = 8
+    needed: Mapping[str, Any] = field(default_factory=dict)
 
 
 GROUP, DROPOUT = {"norm": "group"}, {"dropout": 0.25}
@@ -74,6 +76,18 @@ CASES: dict[str, Case] = {
     "small-resnet": Case(
         78_042, {"group": GROUP, "dropout": DROPOUT, "narrow": {"width": 4, "stem_stride": 1}, "wide": {"width": 40}}
     ),
+    # Of its test_resnet: stem 7472, blocks 18560, 36384, 42432, 267840, head 970.
+    "timm": Case(
+        373_658,
+        {
+            "another": {"model": "test_efficientnet", "options": {}},
+            "dropout": {"options": {"drop_rate": 0.25, "zero_init_last": False}},
+        },
+        # By default a block's last norm begins at 0, and its convolutions do not learn in the first step.
+        needed={"model": "test_resnet", "options": {"zero_init_last": False}},
+    ),
+    # Of its smallest ShuffleNet: stem 696, stages 6936, 45552, 89952, last convolution 198656, head 10250.
+    "torchvision": Case(352_042, needed={"model": "shufflenet_v2_x0_5"}),
     # Convolutions 20018880 and 5504 biases, norms 11008, head 5130.
     "vgg19": Case(20_040_522),
 }
@@ -96,7 +110,7 @@ def dataset(shape: Shape, classes: int) -> ImageDataset:
 def built(name: str, form: str = "default", shape: Shape | None = None, classes: int = 5, seed: int = 0) -> Classifier:
     """The network for small images, in eval mode."""
     options = {} if form == "default" else case(name).forms[form]
-    settings = architecture_settings(name).model_validate({"name": name, **options})
+    settings = architecture_settings(name).model_validate({"name": name, **case(name).needed, **options})
     chosen = shape or (3, case(name).smallest, case(name).smallest)
     return build_network(settings, dataset(chosen, classes), seed=seed).eval()  # type: ignore[arg-type]
 

@@ -172,5 +172,5 @@ def test_variants_of_a_filter_have_what_they_drop() -> None:
     assert math.isnan(table["friends"]["matthews"])
     assert math.isnan(table["none"]["poisons_found"])
     shown = readable(compare(done, LINES[:3], VARIANTS[:2], "friends", ["lr"]), ["lr"])
-    assert shown["Clean images dropped"].tolist()[0] == ""
-    assert shown["Clean images dropped"].tolist()[2] == "0 %"
+    assert shown["Clean dropped"].tolist()[0] == ""
+    assert shown["Clean dropped"].tolist()[2] == "0 %"

@@ -86,7 +86,7 @@ BARS: dict[str, Any] = {
     "measures": [{"attack": "polytope", "measures": [SUCCESS.told(), ACCURACY.told()]}],
     "compare": ["none"],
     "defenses": ["knn-of-mine", "svm-of-mine"],
-    "successes": True,
+    "only_successes": True,
     "table": 3,
     "rows": [{"victim": "on-a", "row": "Net A"}, {"victim": "on-b", "row": "Net B"}],
     "beside": "figure 3 of the paper",

@@ -148,7 +148,7 @@ def test_only_seeds_on_which_the_attack_succeeds_undefended_count(tmp_path: Path
         ("on-b", "knn-of-mine"): (2, 0.0),
         ("on-b", "svm-of-mine"): (2, 0.5),
     }
-    whole = read_bars(inputs(tmp_path), Spec.model_validate({**BARS, "successes": False}))
+    whole = read_bars(inputs(tmp_path), Spec.model_validate({**BARS, "only_successes": False}))
     assert numbers(whole.results)["on-a", "svm-of-mine"] == (8, 0.5)
     assert numbers(whole.results)["on-b", "knn-of-mine"] == (8, 0.125)
 
@@ -225,7 +225,7 @@ def test_a_filter_s_ablation_shows_what_it_drops_beside_the_published_numbers(tm
     figure = ablation(table, settings, measures, "none", known)
     panels = {axes.get_ylabel(): axes for axes in figure.axes if axes.get_ylabel()}
     assert list(panels) == [
-        *("poison success (%)", "test accuracy (%)", "poisons found (%)", "clean images dropped (%)"),
+        *("poison success (%)", "test accuracy (%)", "poisons found (%)", "clean dropped (%)"),
         "correlation (Matthews)",
     ]
     assert {axes.get_xscale() for axes in panels.values()} == {"log"}
@@ -234,14 +234,14 @@ def test_a_filter_s_ablation_shows_what_it_drops_beside_the_published_numbers(tm
         return next(each.get_xydata().tolist() for each in axes.lines if len(each.get_xydata()) == 3)
 
     assert np.allclose(line(panels["poisons found (%)"]), [[3, 0], [50, 90], [5000, 100]])
-    assert np.allclose(line(panels["clean images dropped (%)"]), [[3, 0.004], [50, 0.4], [5000, 0.6]])
+    assert np.allclose(line(panels["clean dropped (%)"]), [[3, 0.004], [50, 0.4], [5000, 0.6]])
     of_matthews = np.array(line(panels["correlation (Matthews)"]))
     assert np.allclose(of_matthews[1:], [[50, 0.8], [5000, 0.75]])
     assert np.isnan(of_matthews[0, 1])
     diamonds = [each for axes in panels.values() for each in axes.lines if each.get_marker() == "D"]
     assert [each.get_xydata().tolist() for each in diamonds] == [[[3, pytest.approx(0.004)]]]
     caption = ablation_caption(table, settings, measures, "none")
-    assert "poisons found from 0 % (k 3) to 100 % (k 5000), clean images dropped from 0.004 % (k 3) to 0.6 %" in caption
+    assert "poisons found from 0 % (k 3) to 100 % (k 5000), clean dropped from 0.004 % (k 3) to 0.6 %" in caption
     assert "correlation (Matthews) from 0.75 (k 5000) to 0.8 (k 50)" in caption
     with pytest.raises(DataError, match="no row of table 4 that is called 'lr = …'"):
         read_published(tmp_path / "published.csv", 4, "lr")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import yaml
 
 from poisonlab.config.study import read_study
 from poisonlab.errors import PoisonlabError
+from poisonlab.evaluation.trials import Trial, write_trials
 from poisonlab.graph.cells import Cell
 from poisonlab.graph.figures import OF_ALL_ATTACKS
 from poisonlab.graph.graph import Graph
@@ -123,17 +125,68 @@ def test_a_command_reads_as_its_arguments() -> None:
     odd = 'it\'s $HOME; `ls` {braces} "quotes"'
     graph = graph_of(lambda values: values.update(description=odd))
     job = graph.job("tables", {"scope": ""})
-    printed, _, program = job.command("workflow/scripts", {}).partition(" | ")
+    printed, _, program = job.command("python", "workflow/scripts", {}).partition(" | ")
     strings = shlex.split(printed)[2:]
     assert parse(strings)["description"] == odd
     assert shlex.split(program)[:4] == ["python", "workflow/scripts/tables.py", "--spec", "-"]
 
     job = graph.job("craft", {"attack": "strong", "seed": "1"})
-    words = shlex.split(job.command("workflow/scripts", {"device": ["cpu"]}))
+    words = shlex.split(job.command("python", "workflow/scripts", {"device": ["cpu"]}))
     assert words[:3] == ["python", "workflow/scripts/craft.py", "--spec"]
     assert words[3 : 3 + len(job.settings)] == job.settings
     assert words[-2:] == ["--device", "cpu"]
     assert "--files" not in words
+
+
+def of_report(graph: Graph, scope: str = "") -> tuple[Job, list[str], list[str]]:
+    """The report's job, the poison sets that it is told of, and those that it waits for."""
+    job = graph.job("page", {"scope": scope})
+    told = [each["path"] for each in parse(job.settings).get("poisons", [])]
+    return job, told, [path for path in job.inputs["files"] if "/poisons/" in path]
+
+
+def test_the_report_waits_for_the_poisons_whose_targets_it_shows() -> None:
+    _, told, awaited = of_report(graph_of())
+    sets = [f"results/poisons/tiny/{attack}/seed{seed}.safetensors" for attack in ("strong", "weak") for seed in (0, 1)]
+    assert told == awaited == sets
+
+
+def test_attacks_without_a_goal_have_no_targets_to_show() -> None:
+    graph = graph_of(name="rooms")
+    goals = {attack.name for attack in graph.study.attacks if attack.has_goal}
+    _, told, awaited = of_report(graph)
+    assert {Path(path).parent.name for path in told} == goals
+    assert told == awaited
+    assert 0 < len(goals) < len(graph.study.attacks)
+
+
+def test_the_report_of_merged_trials_crafts_nothing(tmp_path: Path) -> None:
+    known = graph_of()
+    cells = [cell for cell in known.tables.local if cell.attack == "weak" or cell.seed == 1]
+    trials = [Trial(*cell, {"success": 1.0, "accuracy": 0.5}, settings=known.computing.outcome(cell)) for cell in cells]
+    path = tmp_path / "their-trials.csv"
+    write_trials(path, trials, [{}] * len(trials))
+    _, told, awaited = of_report(graph_of(lambda values: values.update(merge=[str(path)])))
+    assert told == awaited == ["results/poisons/tiny/strong/seed0.safetensors"]
+
+
+def test_the_report_so_far_shows_the_targets_that_are_there_and_waits_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = graph_of()
+    monkeypatch.chdir(tmp_path)
+    cells = first.tables.local[:3]
+    made = [path for cell in cells for path in first.computing.gathered(cell)]
+    poisons = first.computing.poisons(cells[0].attack, cells[0].seed)
+    for path in [*made, poisons]:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    assert [cell.seed for cell in cells] == [0, 1, 0]
+    job, told, awaited = of_report(graph_of(), "-so-far")
+    assert (told, awaited) == ([poisons], [])
+    assert job.depends == of_report(graph_of(), "-so-far")[0].depends
+    os.utime(poisons, (1, 1))
+    assert job.depends != of_report(graph_of(), "-so-far")[0].depends
 
 
 @pytest.mark.parametrize(
@@ -222,3 +275,31 @@ def test_figures_of_views_and_bars_are_drawn_whatever_attacks_have_figures_of_th
 def test_attacks_are_compared_each_on_its_first_victim() -> None:
     graph = graph_of(lambda values: values["attacks"][3].update(victims=["other", "small"]), name="rooms")
     assert parse(graph.figures.figure("speed").settings)["victims"] == ["small", "small", "other"]
+
+
+def with_weights(path: Path) -> Callable[[dict[str, Any]], object]:
+    def change(values: dict[str, Any]) -> None:
+        values["victims"][0]["model"] = {"name": "timm", "model": "test_resnet", "pretrained": str(path)}
+
+    return change
+
+
+def test_jobs_of_a_library_s_network_depend_on_its_version_and_on_its_weights(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"1")
+    graph = graph_of(with_weights(path))
+    graph.check()
+    own, other = (
+        graph.job("train", Cell("strong", "scratch", "friendly", 1)._asdict()),
+        graph.computing.craft("strong", 1),
+    )
+    assert own.watched == (str(path),)
+    assert any(string.startswith("timm==") for string in graph.code(own))
+    assert not any(string.startswith("timm==") for string in graph.code(other))
+    before = graph.code(own)
+    path.write_bytes(b"2")
+    after = graph_of(with_weights(path)).code(own)
+    assert [string.partition("@")[0] for string in set(before) - set(after)] == ["files read by train"]
+    path.unlink()
+    with pytest.raises(PoisonlabError, match=r"pretrained: there is no file .*weights\.safetensors"):
+        graph.check()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
-from torchvision.ops import SqueezeExcitation
 
 from poisonlab import modules
 from poisonlab.models import dpn92, mobilenet_v2, senet18
@@ -62,7 +62,7 @@ def test_the_maps_of_each_side(name: str, expected: list[tuple[int, int]]) -> No
     assert stages(parts, torch.randn(1, 3, 32, 32)) == expected
 
 
-@pytest.mark.parametrize("name", ["dpn92", "mobilenet-v2", "resnext29", "senet18"])
+@pytest.mark.parametrize("name", ["dpn92", "mobilenet-v2", "resnet18", "resnet50", "resnext29", "senet18"])
 def test_dropout_acts_before_the_last_convolution_of_each_block(name: str) -> None:
     network = built(name, dropout=0.5)
     called: list[nn.Module] = []
@@ -74,9 +74,9 @@ def test_dropout_acts_before_the_last_convolution_of_each_block(name: str) -> No
         # In eval mode it does nothing, and it draws no weight.
         assert torch.equal(network(images), built(name)(images))
     places = [place for place, module in enumerate(called) if isinstance(module, nn.Dropout)]
-    blocks = {"dpn92": 30, "mobilenet-v2": 17, "resnext29": 9, "senet18": 8}
+    blocks = {"dpn92": 30, "mobilenet-v2": 17, "resnet18": 8, "resnet50": 16, "resnext29": 9, "senet18": 8}
     assert len(places) == blocks[name]
-    kernel = 3 if name == "senet18" else 1
+    kernel = 3 if name in ("resnet18", "senet18") else 1
     for place in places:
         convolution = called[place + 1]
         assert isinstance(convolution, nn.Conv2d)
@@ -135,17 +135,30 @@ def test_the_two_paths_of_a_dual_path_block() -> None:
     assert torch.equal(out, torch.cat([x[:, :48] + 2, x[:, 48:], torch.full((1, 8, 4, 4), 2.0)], 1))
 
 
-def test_the_gate_is_torchvision_s_squeeze_and_excitation() -> None:
+def test_the_gate_of_senet_by_hand() -> None:
     torch.manual_seed(0)
-    block, reference = senet18.Block(64, 64, 1, 0.0).eval(), SqueezeExcitation(64, 4)
-    copy_in_order(block.squeeze, reference.fc1)
-    copy_in_order(block.excite, reference.fc2)
+    block = senet18.Block(64, 64, 1, 0.0).eval()
     inner: list[Tensor] = []
     block.conv2.register_forward_hook(lambda _module, _inputs, output: inner.append(output))
     x = torch.randn(2, 64, 5, 5)
     with torch.no_grad():
         out = block(x)
-        torch.testing.assert_close(out, x + reference(inner[0]))
+        squeeze, excite = (layer.weight.flatten(1) for layer in (block.gate.fc1, block.gate.fc2))
+        assert squeeze.shape == (4, 64)
+        hidden = (inner[0].mean((2, 3)) @ squeeze.T + block.gate.fc1.bias).relu()
+        gate = 1 / (1 + (-(hidden @ excite.T + block.gate.fc2.bias)).exp())
+        torch.testing.assert_close(out, x + inner[0] * gate[:, :, None, None])
+
+
+def test_mobilenet_v1_is_timm_s() -> None:
+    """With ReLU without a ceiling and a stem of stride 1."""
+    ours = built("mobilenet-v1")
+    theirs = timm.create_model("mobilenetv1_100", num_classes=10, act_layer=nn.ReLU).eval()
+    theirs.conv_stem = nn.Conv2d(3, 32, 3, padding=1, bias=False)
+    copy_in_order(ours, theirs)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x))
 
 
 def test_a_block_of_mobilenet_v2_is_torchvision_s() -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -21,10 +25,15 @@ from torchvision.transforms import v2
 from poisonlab import FriendlyDataset, friendly_noise, load_noise
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.protection import Protection
+from poisonlab.data.source_at import source_at
+from poisonlab.defenses import friendly_noise as making
 from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.pipelines import protection
 from poisonlab.pipelines.protection import protect
-from poisonlab.pipelines.reading import read_images, source_at
+from poisonlab.pipelines.reading import read_images
 from poisonlab.provenance import ROOT
+from poisonlab.training import loop
+from poisonlab.training.checkpoint import Checkpoint
 
 PROGRAM = ROOT / "workflow" / "scripts" / "protect.py"
 QUICK: dict[str, Any] = {
@@ -169,6 +178,101 @@ def test_an_archive_s_noise_is_by_row(images: Tensor, tmp_path: Path) -> None:
     dataset, names = read_images(source_at(tmp_path / "a.npz"))
     assert names == ()
     assert torch.equal(dataset.train_images, images)
+
+
+def test_an_interrupted_call_goes_on_and_ends_in_the_same_bytes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every call dies right after its first save, until none is left to make."""
+    # Three passes; the network has batch norm, whose statistics must be saved, too.
+    monkeypatch.setattr(protection, "images_at_once", lambda images, most=0: 10)
+    done: list[str] = []
+    for place, name in ((loop._Training, "epoch"), (making, "_optimise")):
+        original = getattr(place, name)
+        monkeypatch.setattr(place, name, lambda *args, _o=original, _n=name: (done.append(_n), _o(*args))[1])
+    friendly = {**QUICK["friendly"], "def_epoch": 2}
+    settings = {**QUICK, "model": {"name": "small-resnet", "width": 4}, "friendly": friendly}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(settings), "utf-8")
+
+    def call(out: str, *arguments: str) -> None:
+        whole = ["--data", str(folder), "--configfile", str(tmp_path / "s.yaml"), "--out", str(tmp_path / out)]
+        program("protect").main(["--device", "cpu", "--threads", "1", *whole, *arguments])
+
+    call("whole.safetensors")
+    assert done == ["epoch"] * 2 + ["_optimise"] * 3
+    done.clear()
+    save, deaths = Checkpoint.save, 0
+
+    def dying(self: Checkpoint, *args: Any) -> None:
+        save(self, *args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", dying)
+        while not (tmp_path / "killed.safetensors").exists():
+            try:
+                call("killed.safetensors", "--checkpoint-seconds", "0")
+            except KeyboardInterrupt:
+                deaths += 1
+            assert deaths < 9
+    # After the first epoch, after the training, and after each pass; nothing is done twice.
+    assert deaths == 5
+    assert done == ["epoch"] * 2 + ["_optimise"] * 3
+    assert (tmp_path / "killed.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"s.yaml", "whole.safetensors", "killed.safetensors"}
+
+
+def test_a_save_of_other_images_is_ignored(images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(QUICK), "utf-8")
+
+    def call(out: str, shown: Tensor, *arguments: str) -> bytes:
+        labels = np.arange(24) % 3
+        arrays = {"x_train": shown.numpy(), "y_train": labels, "x_test": images.numpy()[:3], "y_test": labels[:3]}
+        np.savez(tmp_path / "a.npz", **arrays)
+        whole = ["--data", str(tmp_path / "a.npz"), "--configfile", str(tmp_path / "s.yaml")]
+        program("protect").main(["--device", "cpu", "--threads", "1", *whole, "--out", str(tmp_path / out), *arguments])
+        return (tmp_path / out).read_bytes()
+
+    def die(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(making, "_optimise", die)
+    with pytest.raises(KeyboardInterrupt):
+        call("other.safetensors", images, "--checkpoint-seconds", "0")
+    monkeypatch.undo()
+    assert (tmp_path / "other.unfinished.trained.safetensors").exists()
+    assert call("other.safetensors", 255 - images) == call("fresh.safetensors", 255 - images)
+    assert not list(tmp_path.glob("*unfinished*"))
+
+
+def test_noise_in_parts_is_the_noise_of_the_whole(images: Tensor, tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 2))
+    settings = Protection.model_validate(QUICK)
+    whole = friendly_noise(network, images, settings.friendly, seed=settings.seed, chunk=10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protection, "images_at_once", lambda images, most=0: 10)
+        saves = Checkpoint(tmp_path / "c.safetensors", "own", 0)
+        found = protection._in_parts(
+            network, images, settings, torch.device("cpu"), torch.float32, saves, progress=False
+        )
+    assert torch.equal(found, whole)
+    assert len(list(tmp_path.glob("c.noise*.safetensors"))) == 3
+
+
+def test_a_file_that_is_read_for_its_training_images_alone_warns_of_no_test(images: Tensor, tmp_path: Path) -> None:
+    rows = [{"image": {"bytes": image_bytes(image)}, "label": row % 2} for row, image in enumerate(images[:4])]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset, _ = read_images(source_at(tmp_path / "a.parquet"))
+    assert torch.equal(dataset.train_images, images[:4])
+
+
+def image_bytes(image: Tensor) -> bytes:
+    file = BytesIO()
+    v2.functional.to_pil_image(image).save(file, "PNG")
+    return file.getvalue()
 
 
 MISTAKES: tuple[tuple[list[str], str, str], ...] = (

@@ -10,7 +10,9 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from poisonlab.runtime.failures import ShortCommands, last_errors, short
 
-COMMAND = "python workflow/scripts/craft.py " + " ".join(f"--spec key{place}='it''s {place}'" for place in range(200))
+COMMAND = "PYTHONPATH=src bin/python workflow/scripts/craft.py " + " ".join(
+    f"--spec key{place}='it''s {place}'" for place in range(200)
+)
 
 
 def record(message: str, **more: object) -> logging.LogRecord:
@@ -27,7 +29,7 @@ def test_long_commands_are_shortened_where_a_job_failed() -> None:
     ShortCommands().filter(told)
     assert vars(told)["shellcmd"] == short(COMMAND)
     assert len(short(COMMAND)) < 200
-    assert short(COMMAND).startswith("python workflow/scripts/craft.py ... (")
+    assert short(COMMAND).startswith("workflow/scripts/craft.py ... (")
     assert f"({len(COMMAND):,} characters" in short(COMMAND)
     assert short("python a.py") == "python a.py"
 

@@ -37,7 +37,7 @@ def test_all_of_a_study(device: torch.device, tmp_path: Path, monkeypatch: pytes
             monkeypatch.setattr(stage, "prepare_torch", lambda *arguments: device)
         for path in job.outputs.values():
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        stage.main(shlex.split(job.command("scripts", options))[2:])
+        stage.main(shlex.split(job.command("python", "scripts", options))[2:])
         assert all(Path(path).is_file() for name, path in job.outputs.items() if name != "checkpoint")
         done.append(job.stage)
     assert set(done) > STAGES | LANDSCAPES

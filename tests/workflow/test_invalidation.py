@@ -694,6 +694,18 @@ SCENARIOS = [
         landscapes=True,
     ),
     Case(
+        "one network for all seeds, trained with another one",
+        setting("surrogates", 1, "seed", to=7),
+        direct={("pretrain", "features/7/0")} | noises(MOVED) | trains(MOVED) | TABLES,
+        landscapes=True,
+    ),
+    Case(
+        "one network for all seeds, that of the first",
+        setting("surrogates", 1, "seed", to=0),
+        direct=TABLES,
+        figures=True,
+    ),
+    Case(
         "another surrogate for the victim to begin as",
         setting("victims", 1, "pretrained", to="base"),
         direct=noises(MOVED) | trains(MOVED) | TABLES,

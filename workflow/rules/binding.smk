@@ -3,19 +3,16 @@
 import inspect
 import shlex
 
+from poisonlab.graph.listing import CATEGORIES, LISTED
 from poisonlab.runtime.gpus import visible_gpus
 
-
-# Jobs run this environment's Python on this checkout's sources, however Snakemake was called. Snakemake takes braces for its own.
-def quoted(text):
-    return shlex.quote(text).replace("{", "{{").replace("}", "}}")
-
-
 shell.executable("bash")
-shell.prefix(
-    "set -euo pipefail; "
-    f"export PATH={quoted(os.path.dirname(sys.executable))}:$PATH"
-    f" PYTHONPATH={quoted(SOURCES)}${{{{PYTHONPATH:+:$PYTHONPATH}}}} KMP_BLOCKTIME=0; "
+
+# Jobs run this environment's Python on this checkout's sources, however Snakemake was called, and whatever prefix a workflow
+# that uses this one as a module gives its own shell commands.
+PYTHON = (
+    f"PYTHONPATH={shlex.quote(SOURCES)}${{PYTHONPATH:+:$PYTHONPATH}} KMP_BLOCKTIME=0 "
+    + shlex.quote(os.path.join(os.path.dirname(sys.executable), "python"))
 )
 
 
@@ -40,19 +37,49 @@ def asked(function):
     return function
 
 
+def placed(paths):
+    """Paths that Snakemake moves no further: a module's prefix is in them already."""
+    return local(paths)
+
+
 def inputs(stage):
     """The files of a job's inputs, by name."""
-    return asked(lambda wildcards: graph.job(stage, wildcards).inputs)
+
+    @asked
+    def of(wildcards):
+        return {name: placed(paths) for name, paths in graph.job(stage, wildcards).inputs.items()}
+
+    return of
 
 
 def outputs(stage):
-    """The patterns of a stage's outputs, by name."""
-    return graph.places.outputs(stage)
+    """The patterns of a stage's outputs, by name, with marks on those that Snakemake's report holds."""
+    patterns = graph.places.outputs(stage)
+    listed = LISTED.get(stage, {})
+    return {
+        name: placed(in_report(stage, name, path) if name in listed else path)
+        for name, path in patterns.items()
+    }
+
+
+def in_report(stage, output, pattern):
+    """A pattern with its caption, category and labels in Snakemake's report."""
+
+    def entry(wildcards):
+        return graph.listing.entry(stage, wildcards, output)
+
+    return report(
+        pattern,
+        caption=f"../report/{LISTED[stage][output]}.rst",
+        category=CATEGORIES.get(stage, "Tables"),
+        subcategory=lambda wildcards: entry(wildcards).section,
+        labels=lambda wildcards: entry(wildcards).labels,
+    )
 
 
 def log_of(stage):
     """The pattern of a stage's logs."""
-    return graph.places.log(stage)
+    return placed(graph.places.log(stage))
 
 
 def settings(stage):
@@ -80,7 +107,7 @@ def command(stage):
             options["capture"] = [study.capture]
             options["checkpoint-seconds"] = [str(study.checkpoint_seconds)]
             options["code"] = graph.code(job)
-        return job.command(graph.scripts, options)
+        return job.command(PYTHON, graph.scripts, options)
 
     return of
 
@@ -96,6 +123,7 @@ wildcard_constraints:
     figure=one_of(graph.figures.every()),
     member=r"\d+",
     number=one_of(map(str, graph.tables.numbers)),
+    scanned=one_of([*graph.scanning.own, *graph.scanning.planted] if graph.scanning else []),
     scope="|-so-far",
     seed=r"\d+",
     surrogate=one_of(surrogate.name for surrogate in study.surrogates),

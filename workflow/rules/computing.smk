@@ -42,7 +42,8 @@ rule pretrain:
 
 rule pretrained:
     input:
-        graph.pretrained(),
+        placed(graph.pretrained()),
+    localrule: True
 
 
 # Poisons: one set per attack and seed.
@@ -68,7 +69,8 @@ rule craft:
 
 rule poisons:
     input:
-        graph.poisons(),
+        placed(graph.poisons()),
+    localrule: True
 
 
 # Dilution: poison sets of rows whose defenders have some of the images clean.
@@ -112,7 +114,8 @@ rule filter:
 
 rule filters:
     input:
-        graph.paths("filter", "keep"),
+        placed(graph.paths("filter", "keep")),
+    localrule: True
 
 
 # Friendly noise: one file per cell that uses it.
@@ -138,7 +141,8 @@ rule noise:
 
 rule noises:
     input:
-        graph.paths("noise", "noise"),
+        placed(graph.paths("noise", "noise")),
+    localrule: True
 
 
 # Victims: one per cell.
@@ -164,7 +168,8 @@ rule train:
 
 rule victims:
     input:
-        graph.paths("train", "weights"),
+        placed(graph.paths("train", "weights")),
+    localrule: True
 
 
 # Detectors: they examine the finished victim of another row.
@@ -211,4 +216,5 @@ rule transfer:
 
 rule detections:
     input:
-        graph.paths("detect", "metrics"),
+        placed(graph.paths("detect", "metrics")),
+    localrule: True

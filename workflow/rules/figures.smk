@@ -102,4 +102,5 @@ rule figure:
 
 rule drawings:
     input:
-        graph.drawings(),
+        placed(graph.drawings()),
+    localrule: True

@@ -21,10 +21,12 @@ rule page:
 
 rule report:
     input:
-        graph.report(),
+        placed(graph.report()),
+    localrule: True
 
 
 rule so_far:
     input:
-        graph.tables.every("-so-far"),
-        graph.report("-so-far"),
+        placed(graph.tables.every("-so-far")),
+        placed(graph.report("-so-far")),
+    localrule: True

@@ -93,4 +93,5 @@ rule transfer_table:
 
 rule results:
     input:
-        graph.tables.every(""),
+        placed(graph.tables.every("")),
+    localrule: True

@@ -1,14 +1,18 @@
 """Make friendly noise for the training images of a dataset, for training programs of your own.
 
 A small network is trained for a few epochs, unless weights are given, and makes the noise. The file holds it by row
-and, where images are files, by name. poisonlab.FriendlyDataset adds it to the images.
+and, where images are files, by name. poisonlab.FriendlyDataset adds it to the images. An interrupted call goes on where
+it was if it is made again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +21,19 @@ from pydantic import ValidationError
 
 from poisonlab.config.files import check_config_file
 from poisonlab.config.protection import Protection
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.source_at import source_at
 from poisonlab.determinism import prepare_torch
 from poisonlab.errors import SettingsError
 from poisonlab.files import read_text
+from poisonlab.modules import roots
 from poisonlab.pipelines.noise_file import save_noise
 from poisonlab.pipelines.protection import protect
-from poisonlab.pipelines.reading import read_images, source_at
+from poisonlab.pipelines.reading import read_images
+from poisonlab.provenance import code_digests, spec
 from poisonlab.runtime.program import run
+from poisonlab.training.checkpoint import Checkpoint
+from poisonlab.training.job import job_checkpoint
 
 
 def main(argv: Sequence[str]) -> None:
@@ -36,6 +46,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument(
         "--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads (default: all cores)"
     )
+    arguments.add_argument("--checkpoint-seconds", type=float, default=120.0, help="time between two saves")
     args = arguments.parse_args(argv)
     if args.out.is_dir():
         raise SettingsError(f"{args.out} is a folder: name the file to write, such as OUT=noise.safetensors")
@@ -45,13 +56,39 @@ def main(argv: Sequence[str]) -> None:
     dataset, names = read_images(settings.dataset)
     shape = " x ".join(map(str, dataset.image_shape))
     print(f"{len(dataset.train_labels):,} images of {shape}, {dataset.num_classes} classes ({settings.dataset.source})")
-    noise, facts = protect(dataset, settings, device=device, progress=True)
+    checkpoint = _checkpoint(args, settings, dataset)
+    noise, facts = protect(dataset, settings, device=device, checkpoint=checkpoint, progress=True)
     told = {"class_names": list(dataset.class_names), "settings": settings.told("dataset", "weights"), **facts}
     save_noise(args.out, noise, names, told)
+    checkpoint.clear()
     print(
         f"{args.out}: noise of {facts['mean_levels']:.1f} levels on average, {facts['saturated']:.0%} of it at the "
         f"bound of {settings.friendly.zeta:g}; {facts['unchanged']:.1%} of the network's predictions are unchanged"
     )
+
+
+def _checkpoint(args: argparse.Namespace, settings: Protection, dataset: ImageDataset) -> Checkpoint:
+    """Where a call with these images, settings and code saves, beside its output."""
+    images = hashlib.sha256(dataset.train_images.contiguous().numpy().data)
+    images.update(dataset.train_labels.contiguous().numpy().data)
+    methods = roots("models", settings.model.name)
+    if settings.random is not None:
+        methods += roots("defenses", settings.random.method)
+    args.spec = spec(protection=settings.told("dataset"), images=images.hexdigest())
+    args.code = code_digests("workflow/scripts/protect.py", *methods)
+    args.capture = "auto"
+    args.checkpoint = args.out.with_name(f"{args.out.stem}.unfinished.safetensors")
+    return job_checkpoint(args, _own_files(settings))
+
+
+def _own_files(settings: Protection) -> list[Path]:
+    """The user's files that a network of theirs comes from; one that is missing is reported when it is needed."""
+    files = [] if settings.weights is None else [Path(settings.weights)]
+    if settings.network is not None:
+        with contextlib.suppress(ImportError):
+            found = find_spec(settings.network.partition(":")[0])
+            files += [] if found is None or found.origin is None else [Path(found.origin)]
+    return [file for file in files if file.is_file()]
 
 
 def _settings(configfile: Path | None, data: Path | None, size: int | None) -> Protection:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from poisonlab.config.filter_claim import FilterClaim
 from poisonlab.config.stages import read_stage
 from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal
+from poisonlab.evaluation.filtering import filter_findings
 from poisonlab.evaluation.findings import results_findings
 from poisonlab.evaluation.layouts import markdown, readable, timing
 from poisonlab.evaluation.notes import method_notes
 from poisonlab.evaluation.paper_layout import published_by_row
 from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.results import tidy_results
+from poisonlab.evaluation.successes import HITS_NOTE, beside, over_hits
 from poisonlab.evaluation.table_program import outputs, parser
 from poisonlab.evaluation.trials import Row
 from poisonlab.files import write_text
@@ -25,6 +28,8 @@ class Tables(Shown):
 
     claims: tuple[Claim, ...] = ()
     """The published lines that an attack's results are set beside."""
+    filter_claim: FilterClaim | None = None
+    """What the findings hold filters against."""
 
 
 TIME_NOTE = (
@@ -46,26 +51,32 @@ def main(argv: Sequence[str]) -> None:
     trials, refused = choose_trials(stage, args.trials)
     for reason in refused:
         print(f"refused: {reason}")
-    beside: dict[Row, Mapping[str, float]] = {}
+    known: dict[Row, Mapping[str, float]] = {}
     published_notes: list[str] = []
     if stage.claims:
         if args.reference is None:
             raise SettingsError("--reference is missing: some attacks claim published numbers")
-        beside = published_by_row(published(args.reference), stage.claims, stage)
+        known = published_by_row(published(args.reference), stage.claims, stage)
         published_notes = _published_notes(args.reference, sorted({claim.table for claim in stage.claims}))
     rows = [line.row for line in stage.lines]
-    results = tidy_results(trials, stage.by_attack, stage.compare, beside, rows, stage.mean_over_victims)
+    results = tidy_results(trials, stage.by_attack, stage.compare, known, rows, stage.mean_over_victims)
+    if stage.only_successes:
+        over = over_hits(trials, stage.by_attack, stage.compare[0], known, rows, stage.mean_over_victims)
+        results = beside(results, over, stage.by_attack)
     notes = [
         stage.description,
         *stage.scale,
         *method_notes(stage, trials),
+        *([HITS_NOTE.format(undefended=stage.compare[0])] if stage.only_successes else []),
         *published_notes,
         *diverged(trials),
         *missing(stage.lines, trials),
         *map(refusal, refused),
     ]
     findings = results_findings(results, stage.by_attack, stage.compare)
-    outputs(args).write(results, readable(results, stage.by_attack, stage.compare), findings, notes)
+    findings += filter_findings(trials, next(iter(stage.compare), None), stage.filter_claim)
+    counted = [[row] for row in zip(results["attack"], results["victim"], results["defense"], strict=True)]
+    outputs(args).write(results, readable(results, stage.by_attack, stage.compare), findings, notes, counted)
     write_text(args.time, markdown(timing(results, stage.compare[0] if stage.compare else None), [TIME_NOTE]))
 
 

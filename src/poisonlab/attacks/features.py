@@ -1,4 +1,4 @@
-"""Poisons that move in feature space: what Poison Frogs, convex polytope and Bullseye Polytope share.
+"""Poisons that move in feature space: the loop of Poison Frogs, convex polytope and Bullseye Polytope.
 
 Perturb base images of the adversarial class so that the penultimate features of trained surrogates carry them to the
 target:
@@ -26,6 +26,7 @@ from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.attacker import Attacker
 from poisonlab.attacks.shipping import ship
 from poisonlab.attacks.threat import choose_threat
+from poisonlab.attacks.unseen_targets import unseen_threat
 from poisonlab.config.attacks.features import FeatureAttack
 from poisonlab.data.augmentation import augment
 from poisonlab.data.dataset import ImageDataset
@@ -93,9 +94,13 @@ def craft_in_features(
             fewer blocks.
         PoisonlabError: features or loss are not finite, or the target's features are zero and the distance is relative.
     """
-    threat = choose_threat(dataset, attacker, settings, seed)
-    bases = dataset.train_images[threat.base_indices]
-    target = dataset.test_images[threat.target_index][None]
+    unseen = settings.unseen_target
+    if unseen is None:
+        threat = choose_threat(dataset, attacker, settings, seed)
+    else:
+        threat = unseen_threat(dataset, attacker, unseen, settings.budget, seed)
+    goal = threat.goal(dataset)
+    bases, target = dataset.train_images[threat.base_indices], goal.targets
     change, losses = _Crafting(attacker, settings, measure, bases, target, seed, beta).run(progress)
     images = ship(bases, change, settings.eps, settings.precision)
     distance = feature_distance(attacker, images, target, measure, settings.blocks)
@@ -104,9 +109,12 @@ def craft_in_features(
         images=images,
         labels=dataset.train_labels[threat.base_indices],
         base_images=bases,
-        goal=threat.goal(dataset),
+        goal=goal,
         diagnostics={"feature_loss": losses},
-        facts={"target_index": threat.target_index, "final_distance": float(f"{distance:.6g}")},
+        facts={
+            "target_index" if unseen is None else "target_training_row": threat.target_index,
+            "final_distance": float(f"{distance:.6g}"),
+        },
     )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.attacker import Attacker
+from poisonlab.attacks.unseen_targets import unseen_row
 from poisonlab.config.attacks.imported import APPENDED, LastPerClass
 from poisonlab.config.attacks.imported import Imported as Settings
 from poisonlab.data.dataset import ImageDataset
@@ -31,7 +32,7 @@ def craft(
         targeted=settings.targeted,
         target_index=settings.target_index,
         target_split=settings.target_split,
-        photos=read_photos(photos, dataset) if (photos := settings.photos_at(seed)) else None,
+        photos=_targets(settings, dataset, attacker, seed),
         target_label=settings.target_label,
         adversarial_label=settings.adversarial_label,
         all_to_all=settings.all_to_all,
@@ -39,9 +40,20 @@ def craft(
     )
 
 
+def _targets(settings: Settings, dataset: ImageDataset, attacker: Attacker, seed: int) -> Tensor | None:
+    """Images (T, C, H, W) uint8 that are targets beside the files of the poisons, if the settings name some."""
+    if settings.target_among_last is None:
+        photos = settings.photos_at(seed)
+        return read_photos(photos, dataset) if photos else None
+    assert settings.target_label is not None, "the settings check that"
+    label = dataset.class_number(settings.target_label, "target_label")
+    row = unseen_row(dataset, attacker, label, settings.target_among_last, seed)
+    return dataset.train_images[row : row + 1]
+
+
 def _rows(settings: Settings, dataset: ImageDataset, seed: int) -> Tensor | Literal["appended"] | None:
     """The training rows that positions mean, see ``complete``."""
     if isinstance(settings.rows, LastPerClass):
-        return last_per_class(dataset.train_labels, settings.rows.last_per_class)
+        return last_per_class(dataset.train_labels, settings.rows.last_per_class, settings.rows.moved)
     file = settings.rows_at(seed)
     return read_rows(file) if file is not None else "appended" if settings.rows == APPENDED else None

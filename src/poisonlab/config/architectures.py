@@ -20,6 +20,8 @@ from poisonlab.config.models.resnet50 import ResNet50
 from poisonlab.config.models.resnext29 import ResNeXt29
 from poisonlab.config.models.senet18 import SENet18
 from poisonlab.config.models.small_resnet import SmallResNet
+from poisonlab.config.models.timm import Timm
+from poisonlab.config.models.torchvision import Torchvision
 from poisonlab.config.models.vgg19 import VGG19
 
 # A new architecture joins this union.
@@ -38,6 +40,8 @@ ModelSettings = Annotated[
     | ResNeXt29
     | SENet18
     | SmallResNet
+    | Timm
+    | Torchvision
     | VGG19,
     Field(discriminator="name"),
 ]

@@ -41,15 +41,13 @@ class FeatureView(Settings):
 
 
 class ByVictim(Settings):
-    """An attack's success by victim and row, as bars."""
+    """An attack's success by victim and row, as bars; with ``only_successes`` of the study over the seeds on which it
+    succeeds undefended with the same victim."""
 
     attack: Name
     """An attack; it gives the figure its name, ``<attack>/by-victim``."""
     defenses: Annotated[tuple[Name, ...], Field(min_length=1, max_length=7)]
     """The rows that have a bar for each victim."""
-    successes: bool = True
-    """Count only the seeds on which the attack succeeds undefended (first of ``compare``) with the same victim, as
-    papers on filters do; of attacks whose success is yes or no."""
     table: PositiveInt | None = None
     """The table in ``reference/<paper>`` with the published bars; none are drawn if not given."""
     rows: Mapping[Name, str] = {}

@@ -128,17 +128,19 @@ PRIVACY_EPSILON = Measure(
 POISONS_FOUND = Measure(
     name="poisons_found",
     label="Poisons found",
-    meaning="share of the poisons that were dropped",
-    kind="value",
+    meaning="share of the poisons that was dropped by the end of training",
+    kind="rate",
     better="higher",
 )
 CLEAN_DROPPED = Measure(
     name="clean_dropped",
-    label="Clean images dropped",
-    meaning="share of the clean training images that were dropped",
-    kind="value",
+    label="Clean dropped",
+    meaning="share of the clean training images that was dropped by the end of training",
+    kind="rate",
     better="lower",
 )
+DROPPED = (POISONS_FOUND, CLEAN_DROPPED)
+"""What filters and training-time defenses drop of the training set, where a paper's table prints it."""
 MATTHEWS = Measure(
     name="matthews",
     label="Correlation (Matthews)",
@@ -147,9 +149,7 @@ MATTHEWS = Measure(
     better="higher",
     unit="",
 )
-
-OF_FILTERS = (POISONS_FOUND, CLEAN_DROPPED, MATTHEWS)
-"""What is counted of a row that drops training images, means over seeds without intervals."""
-
+OF_FILTERS = (*DROPPED, MATTHEWS)
+"""What an ablation of a filter shows besides outcomes."""
 REPORTED = (FALSE_ALARMS, PRIVACY_EPSILON)
 """What defenses and detectors report of a victim, whatever the attack."""

@@ -12,7 +12,7 @@ from poisonlab.config.data.image_folder import ImageFolder
 from poisonlab.config.data.npz import Npz
 from poisonlab.config.data.parquet import Parquet
 from poisonlab.config.data.webdataset import WebDataset
-from poisonlab.config.datasets import DatasetSettings
+from poisonlab.config.datasets import OneSource, source_of
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.study import AttackSettings, Study
@@ -32,23 +32,24 @@ def scale_of(study: Study, attacks: Sequence[AttackSettings], images: int | None
     friendly = [defense for row in faced for defense in row.apply if isinstance(defense, FriendlyNoise)]
     random = [defense for row in faced for defense in row.apply if isinstance(defense, RandomNoise)]
     sentences = [
-        f"Data: {_data(study.dataset, images)}.",
+        f"Data: {_data(source_of(study.dataset), images)}.",
         f"Victims: {'; '.join(_victim(study, victim) for victim in study.victims if victim.name in victims)}.",
         f"Poisons: {'; '.join(_poisons(attack) for attack in attacks)}.",
+        _shared(study, attacks),
         f"Friendly noise: {_each(map(_friendly, friendly))}." if friendly else "",
         f"Random noise: mu {_each(f'{noise.mu:g}' for noise in random)}." if random else "",
     ]
     return [sentence for sentence in sentences if sentence]
 
 
-def _data(dataset: DatasetSettings, images: int | None) -> str:
+def _data(dataset: OneSource, images: int | None) -> str:
     # Made data has a size, files may be cut to one, a new source may have neither.
     count = getattr(dataset, "train_size", None) or getattr(dataset, "train_limit", None)
     known = f"{count:,}" if count else "all" if images is None else f"all {images:,}"
     return f"{dataset.source}{_place(dataset)}, {known} training images"
 
 
-def _place(dataset: DatasetSettings) -> str:
+def _place(dataset: OneSource) -> str:
     """Where the files lie, unless the source's name says what they are."""
     if isinstance(dataset, ImageFolder | Idx):
         return f" {dataset.root}"
@@ -58,6 +59,21 @@ def _place(dataset: DatasetSettings) -> str:
         first, *more = dataset.split("train")
         return f" {first}" + (f" and {len(more)} more files" if more else "")
     return ""
+
+
+def _shared(study: Study, attacks: Sequence[AttackSettings]) -> str:
+    """That seeds are no independent draws of the networks that all of them have; nothing where each has its own."""
+    used = {name for attack in attacks for name in attack.surrogates}
+    for attack, victim, row in study.meetings():
+        if attack in attacks:
+            used |= {str(name) for name in (study.pretrained_of(victim, row), row.inspected_surrogate)}
+    shared = [each.name for each in study.surrogates if each.seed is not None and each.name in used]
+    if not shared:
+        return ""
+    return (
+        f"Shared networks: {', '.join(shared)}. All seeds have the same one, so n counts targets and poisons, and "
+        "intervals do not say how results vary from network to network."
+    )
 
 
 def _victim(study: Study, victim: Victim) -> str:

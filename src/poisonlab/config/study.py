@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from poisonlab.config.ablations import Ablation, Variant, variants
 from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.attacks.attack import CraftedAttack
+from poisonlab.config.attacks.badnets import BadNets
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.convex_polytope import ConvexPolytope
 from poisonlab.config.attacks.error_maximising import ErrorMaximising
@@ -31,10 +32,12 @@ from poisonlab.config.attacks.poison_frogs import PoisonFrogs
 from poisonlab.config.attacks.regions import Regions
 from poisonlab.config.attacks.sleeper_agent import SleeperAgent
 from poisonlab.config.data.digits_on_photos import DigitsOnPhotos
-from poisonlab.config.datasets import DatasetSettings
+from poisonlab.config.datasets import DatasetSettings, source_of
+from poisonlab.config.defenses.adversarial_training import AdversarialTraining
 from poisonlab.config.defenses.early_stopping import EarlyStopping
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.figures_of_filters import AllFigures
+from poisonlab.config.filter_claim import FilterClaim
 from poisonlab.config.plain_values import plain_values
 from poisonlab.config.recipes import NamedRecipe
 from poisonlab.config.rows import Row
@@ -62,6 +65,7 @@ AttackSettings = Annotated[
     | ConvexPolytope
     | MetaPoison
     | SleeperAgent
+    | BadNets
     | ErrorMaximising
     | ErrorMinimising
     | FeatureCollision
@@ -79,7 +83,7 @@ _LONGEST = 100
 
 
 class Surrogate(Settings):
-    """A network the attacker trains on clean data, one (or an ensemble) per seed."""
+    """A network that is trained on clean data, one (or an ensemble) per seed."""
 
     name: Name
     """What attacks call it."""
@@ -87,10 +91,14 @@ class Surrogate(Settings):
     """Its architecture."""
     recipe: NamedRecipe = NamedRecipe()
     """How it is trained."""
-    apply: tuple[RandomNoise, ...] = ()
-    """Random noise in its training: the attacker's who knows of the defense."""
+    apply: tuple[Annotated[RandomNoise | AdversarialTraining, Field(discriminator="method")], ...] = ()
+    """What acts on its training: random noise, of an attacker who knows of the defense; adversarial training, for
+    robust features that filters look at or victims begin with."""
     held_out_per_class: Annotated[int, Field(ge=0)] = 0
     """The last so many training images of each class are kept from it: for victims that are fine-tuned on them."""
+    seed: Annotated[int, Field(ge=0)] | None = None
+    """One network, trained with this seed, serves all seeds of the study, which then differ in target and poisons but
+    not in it. Each seed has a network of its own if not given."""
 
 
 def _off(value: object) -> object:
@@ -135,6 +143,11 @@ class Study(Settings):
     first, and filters and detectors look at its victims unless they name another row."""
     mean_over_victims: bool = False
     """Whether tables also show each defense's unweighted mean over the victims of an attack that has several."""
+    only_successes: bool = False
+    """Whether tables also count the seeds alone on which an attack succeeds against the first row of ``compare``, as
+    the deep k-NN paper does. Published numbers then stand beside these."""
+    filter_claim: FilterClaim | None = None
+    """What findings hold each filter's results against, attack by attack."""
     paper: Name | None = None
     """The paper that ``published`` places are in: the name of a folder of ``reference/``."""
     ablations: tuple[Ablation, ...] = ()
@@ -158,7 +171,9 @@ class Study(Settings):
         # Rules and logs are called after ablations, figures after attacks.
         _unique("ablations but for dots and dashes", [ablation.name.replace(".", "-") for ablation in self.ablations])
         if wrong := [each.name for each in self.ablations if re.search(r"[.-]so[.-]far$", each.name)]:
-            raise ValueError(f"ablation {wrong[0]!r} must not end in '-so-far': tables of what there is are called so")
+            raise ValueError(
+                f"ablation {wrong[0]!r} must not end in '-so-far', as tables of finished victims do: rename it"
+            )
         if wrong := [each.name for each in self.attacks if re.search(r"\.(pdf|png|txt)$", each.name)]:
             raise ValueError(f"attack {wrong[0]!r} must not be called like a figure's file")
         if ending := re.search(r"-(time|trials|so-far|transfer|table[0-9]+|ablation-.*)$", self.study):
@@ -204,6 +219,50 @@ class Study(Settings):
         return self
 
     @model_validator(mode="after")
+    def _check_stand_ins(self) -> Study:
+        surrogates = [surrogate.name for surrogate in self.surrogates]
+        for row in self.defenses:
+            where = f"defense {row.name!r} names pretrained"
+            for own, other in row.pretrained.items():
+                _one_of(own, surrogates, where)
+                _one_of(other, surrogates, where)
+                for field in ("model", "held_out_per_class"):
+                    if getattr(self.surrogate(own), field) != getattr(self.surrogate(other), field):
+                        raise ValueError(f"{where} {other!r} in place of {own!r}: give both the same {field}")
+        for _, victim, row in self.meetings():
+            if row.pretrained and victim.pretrained not in row.pretrained:
+                begins = "from scratch" if victim.pretrained is None else f"as {victim.pretrained!r}"
+                raise ValueError(
+                    f"defense {row.name!r} has no network for victim {victim.name!r}, which begins {begins}: add one "
+                    "to its pretrained, or name only attacks on other victims in its attacks"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_unseen_targets(self) -> Study:
+        for attack in self.attacks:
+            unseen = getattr(attack, "unseen_target", None)
+            among = unseen.among_last if unseen is not None else getattr(attack, "target_among_last", None)
+            if among is None:
+                continue
+            where = f"attack {attack.name!r}: targets are among the last {among} training images of their class"
+            for victim in self.victims_of(attack):
+                if victim.fine_tune_per_class is None or victim.fine_tune_per_class >= among:
+                    raise ValueError(
+                        f"{where}, but victim {victim.name!r} is fine-tuned on all of them: set its "
+                        f"fine_tune_per_class below {among}"
+                    )
+            begun = [
+                str(self.pretrained_of(victim, row))
+                for other, victim, row in self.meetings()
+                if other.name == attack.name
+            ]
+            for name in dict.fromkeys([*attack.surrogates, *begun]):
+                if self.surrogate(name).held_out_per_class < among:
+                    raise ValueError(f"{where}, but surrogate {name!r} is trained on them: set its held_out_per_class")
+        return self
+
+    @model_validator(mode="after")
     def _check_transfer(self) -> Study:
         if self.transfer is None:
             return self
@@ -238,6 +297,10 @@ class Study(Settings):
         for name in self.compare:
             if name not in (known := [row.name for row in self.defenses]):
                 raise ValueError(f"compare names defense {name!r}: name one of {known}, or none with compare: []")
+        if self.only_successes and not self.compare:
+            raise ValueError(
+                "only_successes counts where the first row of compare is hit: name undefended training there"
+            )
         for row in self.rows:
             if row.inspected_surrogate is not None:
                 surrogates = [surrogate.name for surrogate in self.surrogates]
@@ -342,19 +405,20 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _check_budget(self) -> Study:
-        if not isinstance(self.dataset, DigitsOnPhotos):
+        source = source_of(self.dataset)
+        if not isinstance(source, DigitsOnPhotos):
             return self
         for attack in self.attacks:
             if not isinstance(attack, CraftedAttack) or getattr(attack, "setup", None) is not None:
                 continue
-            victim, whole = self.victims_of(attack)[0], self.dataset.train_size // 10
+            victim, whole = self.victims_of(attack)[0], source.train_size // 10
             if (victim.fine_tune_per_class or 0) > whole:
                 raise ValueError(
                     f"victim {victim.name!r}: fine_tune_per_class {victim.fine_tune_per_class} exceeds the {whole} "
                     "training images of a class"
                 )
             class_size = victim.fine_tune_per_class or whole
-            size = 10 * class_size if victim.fine_tune_per_class else self.dataset.train_size
+            size = 10 * class_size if victim.fine_tune_per_class else source.train_size
             count = max(1, math.ceil(round(attack.budget * size, 6)))
             if count > class_size:
                 raise ValueError(
@@ -453,6 +517,11 @@ class Study(Settings):
         regroup = row is not None and row.per_example and victim.scenario == "from-scratch" and hasattr(model, "norm")
         return model.model_copy(update={"norm": "group"}) if regroup else model
 
+    def pretrained_of(self, victim: Victim, row: Row | None = None) -> str | None:
+        """The surrogate that a victim begins as under a ``row``; None from scratch."""
+        own = victim.pretrained
+        return own if own is None or row is None else row.pretrained.get(own, own)
+
     def seeds_of(self, attack: AttackSettings) -> tuple[int, ...]:
         """The seeds that an attack runs with, in the study's order."""
         return tuple(seed for seed in self.seeds if attack.seeds is None or seed in attack.seeds)
@@ -479,22 +548,24 @@ class Study(Settings):
             if row.faces(attack.name)
         ]
 
+    def network_seeds(self, surrogate: str) -> tuple[int, ...]:
+        """The seeds that a surrogate is trained with: the study's, or the one that serves all of them."""
+        shared = self.surrogate(surrogate).seed
+        return self.seeds if shared is None else (shared,)
+
     def members(self, surrogate: str, seed: int) -> int:
-        """How many networks of a surrogate a seed needs."""
-        attacks = [attack for attack in self.attacks if seed in self.seeds_of(attack)]
+        """How many networks of a surrogate the study needs that are trained with ``seed``."""
+        shared = self.surrogate(surrogate).seed is not None
+        attacks = [attack for attack in self.attacks if shared or seed in self.seeds_of(attack)]
         crafted = [attack.pretrained_networks for attack in attacks if surrogate in attack.surrogates]
-        begun = [
-            victim.member + 1
-            for attack in attacks
-            for victim in self.victims_of(attack)
-            if victim.pretrained == surrogate
-        ]
-        inspected = [
-            1
-            for attack in attacks
-            for row in self.rows
-            if row.inspected_surrogate == surrogate and row.faces(attack.name)
-        ]
+        begun, inspected = [], []
+        for attack in attacks:
+            for row in self.rows:
+                if not row.faces(attack.name):
+                    continue
+                victims = self.victims_of(attack)
+                begun += [each.member + 1 for each in victims if self.pretrained_of(each, row) == surrogate]
+                inspected += [1] if row.inspected_surrogate == surrogate else []
         judging = [
             1
             for attack in attacks

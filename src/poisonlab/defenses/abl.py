@@ -3,10 +3,10 @@
 Li et al. 2021, "Anti-Backdoor Learning: Training Clean Models on Poisoned Data", section 3, in the order of its
 release, which fine-tunes between the paper's two stages. One training has three phases:
 
-isolation    all examples; the loss turns round at gamma, so that only what is learned very easily falls below. At its
-             end the share with the lowest losses (eval mode, no augmentation, float32) is isolated.
-fine-tuning  the other examples; cross-entropy, the recipe's schedule without its warm-up
-unlearning   the isolated examples; gradient ascent on the cross-entropy
+    isolation    all examples; the loss turns round at gamma, so that only what is learned very easily falls below. At
+                 its end the share with the lowest losses (eval mode, no augmentation, float32) is isolated.
+    fine-tuning  the other examples; cross-entropy, the recipe's schedule without its warm-up
+    unlearning   the isolated examples; gradient ascent on the cross-entropy
 
 Isolation loss: with batch-mean loss L, the release's |L - gamma| + gamma (flooding) and its sign(L - gamma) L have one
 gradient. ``lga`` takes the sign example by example, as the paper's expectation over examples reads; it pushes back what

@@ -3,10 +3,11 @@
 FRIENDS (Liu, Yang, Mirzasoleiman 2022), equation 3 and algorithm 1. Two conventions, because the paper and its released
 code minimise different things; with x the image, e the noise, p(.) the softmax output and B the batch:
 
-paper     per example    KL(p(x + e) || p(x)) - lambda * ||e||, SGD, then projection on |e| <= zeta and on valid pixels
-released  per batch      mean over B of KL(p(x) || p(x + e)) - lambda * mean over B and pixels of e^2 (or |e|, max |e|),
-                         clamped to +-zeta inside the forward pass, so that a value beyond zeta has no gradient; the
-                         noise is clamped once at the end
+    paper     per example    KL(p(x + e) || p(x)) - lambda * ||e||, SGD, then projection on |e| <= zeta and on valid
+                             pixels
+    released  per batch      mean over B of KL(p(x) || p(x + e)) - lambda * mean over B and pixels of e^2 (or |e|, max
+                             |e|), clamped to +-zeta inside the forward pass, so that a value beyond zeta has no
+                             gradient; the noise is clamped once at the end
 """
 
 from __future__ import annotations

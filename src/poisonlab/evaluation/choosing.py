@@ -70,11 +70,15 @@ class Shown(Settings):
     """The rows that the others are tested against, on the same seeds; the first is the undefended one."""
     mean_over_victims: bool = False
     """Whether attacks with several victims get rows with the unweighted mean over them, too."""
+    only_successes: bool = False
+    """Whether the seeds on which the attack succeeds against the first of ``compare`` are also counted alone."""
 
     @model_validator(mode="after")
     def _lines_can_be_shown(self) -> Shown:
         if bare := {line.attack for line in self.lines} - self.by_attack.keys():
             raise ValueError(f"attack {min(bare)!r} of the lines has no measures")
+        if self.only_successes and not self.compare:
+            raise ValueError("only_successes needs compare, whose first row says which attacks succeed")
         if self.mean_over_victims and any(line.victim == MEAN for line in self.lines):
             raise ValueError(f"a victim is called {MEAN!r}, as the mean over victims is: rename it")
         return self

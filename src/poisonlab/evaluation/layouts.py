@@ -13,6 +13,7 @@ import pandas as pd
 
 from poisonlab.config.measures import REPORTED, Measure, Unit
 from poisonlab.evaluation.choosing import MEAN
+from poisonlab.evaluation.trials import Row
 from poisonlab.files import atomic_path, write_sealed, write_text
 
 _DROPPED = (
@@ -32,19 +33,39 @@ class Outputs:
     tex: Path
     json: Path
 
-    def write(self, numbers: pd.DataFrame, table: pd.DataFrame, findings: Sequence[str], notes: Sequence[str]) -> None:
+    def write(
+        self,
+        numbers: pd.DataFrame,
+        table: pd.DataFrame,
+        findings: Sequence[str],
+        notes: Sequence[str],
+        victims: Sequence[Sequence[Row]] = (),
+    ) -> None:
         """Write the numbers as CSV, and the table as text with what it says and what a reader must know.
 
         The JSON holds ``findings``, ``notes``, and as ``tables`` one mapping per attack with ``heading`` ("" if there
-        is one attack only), ``columns`` and ``rows``, all of them text.
+        is one attack only), ``columns`` and ``rows``, all of them text, and ``victims``, a list for each row.
+
+        Args:
+            numbers: for the CSV.
+            table: as text, one line per row.
+            findings: sentences that the numbers prove.
+            notes: sentences below the table.
+            victims: attack, victim and defense of the study that each row of the table counts, perhaps several.
         """
         # A study without a description has an empty note.
         notes = [note for note in notes if note]
         below = [*(f"Finding: {finding}" for finding in findings), *notes]
         write_text(self.md, markdown(table, below))
         write_text(self.tex, latex(table, below))
+        counted = dict(zip(table.index, victims, strict=True)) if victims else {}
         shown = [
-            {"heading": heading, "columns": list(part.columns), "rows": part.to_numpy().tolist()}
+            {
+                "heading": heading,
+                "columns": list(part.columns),
+                "rows": part.to_numpy().tolist(),
+                "victims": [list(counted.get(row, ())) for row in part.index],
+            }
             for heading, part in parts(table)
         ]
         write_sealed(self.json, {"findings": list(findings), "notes": list(notes), "tables": shown})
@@ -69,6 +90,7 @@ def readable(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], c
                 for name, title in _DROPPED
                 if results[name].notna().any()
             },
+            **_of_hits(results, own[0]),
             **{
                 measure.label: ["" if math.isnan(value) else number(value, measure) for value in results[measure.name]]
                 for measure in REPORTED
@@ -77,6 +99,25 @@ def readable(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], c
             **{f"Published {_lower(measure.label)}": beside(results, measure) for measure in published},
         }
     )
+
+
+def _of_hits(results: pd.DataFrame, main: Measure) -> dict[str, list[str]]:
+    """What is counted over the seeds alone on which the attack succeeds undefended, if that was asked for."""
+    if "hit_n" not in results or f"hit_{main.name}" not in results:
+        return {}
+    # An attack whose outcome is no yes or no has none.
+    attacked = results.groupby("attack")["hit_n"].transform("sum") > 0
+    counts = zip(results["hit_poisons_dropped"], results["hit_poisons"], attacked, strict=True)
+    names = (main.name, f"{main.name}_low", f"{main.name}_high", f"{main.name}_n", "n")
+    over = results.assign(**{name: results[f"hit_{name}"] for name in names})
+    texts = zip(with_interval(over, main), attacked, strict=True)
+    return {
+        "Hits": [f"{count:.0f}" if shown else "" for count, shown in zip(results["hit_n"], attacked, strict=True)],
+        f"{main.label} of hits [95 % CI]": [text if shown else "" for text, shown in texts],
+        "Poisons found in hits": [
+            f"{dropped:.0f} of {whole:.0f}" if shown and whole == whole else "" for dropped, whole, shown in counts
+        ],
+    }
 
 
 def shared_measures(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]]) -> list[Measure]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from poisonlab.config.measures import REPORTED, Measure
+from poisonlab.config.measures import DROPPED, REPORTED, Measure
 from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import MEAN, Claim, Shown, first_victims
 from poisonlab.evaluation.layouts import beside, p_text, with_interval
 from poisonlab.evaluation.published import TIME, Paper
 from poisonlab.evaluation.results import tidy_results
+from poisonlab.evaluation.successes import over_hits
 from poisonlab.evaluation.trials import Row, Trial
 
 Numbers = Mapping[str, float]
@@ -105,8 +106,12 @@ def compare(
     results = tidy_results(
         trials, stage.by_attack, stage.compare, expected=rows, mean_over_victims=stage.mean_over_victims
     )
-    own = {(line["attack"], line["victim"], line["defense"]): line for line in results.to_dict("records")}
     measures = _printed(published, stage)
+    own = _by_row(results)
+    if stage.only_successes:
+        means = [row for row in own if row[1] == MEAN]
+        over = over_hits(trials, stage.by_attack, stage.compare[0], {}, [*rows, *means], stage.mean_over_victims)
+        own = {row: _with_all(line, own[row], measures) for row, line in _by_row(over).items()}
     victims = {claim.attack: claimed_victim(claim, stage) for claim in reversed(claims)}
     result = []
     used = set()
@@ -136,18 +141,38 @@ def compare(
     )
     columns = [
         *("row", "defense", "attack", "victim", "our_defense", "n"),
-        *(f"{m.name}{end}" for m in measures for end in ("", "_low", "_high", "_n")),
+        *(f"{m.name}{end}" for m in measures for end in ENDS),
         *(f"published_{m.name}{end}" for m in measures for end in ("", "_inside")),
         *(f"p_{name}_holm" for name in stage.compare),
+        *(["all_n", *(f"all_{m.name}{end}" for m in measures for end in ENDS)] if stage.only_successes else []),
         *("relative_time", "published_minutes"),
     ]
     return _inside(pd.DataFrame(result, columns=columns), measures), measures
 
 
+ENDS = ("", "_low", "_high", "_n")
+
+
+def _by_row(results: pd.DataFrame) -> dict[Row, dict[Any, Any]]:
+    """The lines of tidy results; what they say of dropped examples has no interval, and is known of all seeds."""
+    found: dict[Row, dict[Any, Any]] = {}
+    for line in results.to_dict("records"):
+        known = {f"{each.name}_n": 0 if math.isnan(line[each.name]) else line["n"] for each in DROPPED}
+        found[line["attack"], line["victim"], line["defense"]] = {**line, **known}
+    return found
+
+
+def _with_all(line: Mapping[Any, Any], everything: Mapping[Any, Any], measures: Sequence[Measure]) -> dict[Any, Any]:
+    """A line of the hits with the numbers of all seeds beside it, and their tests."""
+    names = ["n", *(f"{measure.name}{end}" for measure in measures for end in ENDS)]
+    tests = {name: value for name, value in everything.items() if str(name).startswith("p_")}
+    return {**line, **tests, **{f"all_{name}": everything.get(name, math.nan) for name in names}}
+
+
 def _printed(published: pd.DataFrame, stage: Shown) -> list[Measure]:
     """The measures that the table prints and some attack of ours has, in the table's order."""
     ours = {measure.name: measure for each in stage.measures for measure in each.measures}
-    ours |= {measure.name: measure for measure in REPORTED}
+    ours |= {measure.name: measure for measure in (*REPORTED, *DROPPED)}
     return [ours[name] for name in dict.fromkeys(published["measure"]) if name in ours]
 
 
@@ -159,7 +184,8 @@ def _ours(
         nothing = {f"{measure.name}_n": 0 for measure in measures}
         return {"attack": attack, "victim": victim, "our_defense": "", "n": 0, **nothing}
     base = own.get((attack, victim, stage.compare[0]), {}) if stage.compare else {}
-    numbers = [f"{measure.name}{end}" for measure in measures for end in ("", "_low", "_high", "_n")]
+    numbers = [f"{measure.name}{end}" for measure in measures for end in ENDS]
+    numbers += [name for name in line if str(name).startswith("all_")]
     return {
         "attack": attack,
         "victim": victim,
@@ -180,8 +206,24 @@ def _inside(table: pd.DataFrame, measures: Sequence[Measure]) -> pd.DataFrame:
 
 def paper_layout(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) -> pd.DataFrame:
     """The comparison as text; defenses stand side by side where the paper has several in a row."""
-    side_by_side = compared[compared["row"] != ""].duplicated("row").any()
-    return (_side_by_side if side_by_side else _one_below_another)(compared, measures, paper)
+    return (_side_by_side if _several_in_a_row(compared) else _one_below_another)(compared, measures, paper)
+
+
+def counted_victims(compared: pd.DataFrame) -> list[list[Row]]:
+    """Attack, victim and defense of ours that each row of ``paper_layout`` counts; none where nothing is ours."""
+    rows = zip(compared["attack"], compared["victim"], compared["our_defense"], strict=True)
+    ours = [[row] if row[2] else [] for row in rows]
+    if not _several_in_a_row(compared):
+        return ours
+    places: dict[str, list[Row]] = {row: [] for row in compared["row"] if row}
+    for name, own in zip(compared["row"], ours, strict=True):
+        if name:
+            places[name] += own
+    return list(places.values())
+
+
+def _several_in_a_row(compared: pd.DataFrame) -> bool:
+    return bool(compared[compared["row"] != ""].duplicated("row").any())
 
 
 def _one_below_another(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) -> pd.DataFrame:
@@ -196,6 +238,7 @@ def _one_below_another(compared: pd.DataFrame, measures: Sequence[Measure], pape
         "Row" if single else "Defense": [_plain(row) if row else f"{mine} (ours)" for row, mine in rows],
         "n": compared["n"].astype(str),
         **_numbers(compared, measures, paper),
+        **_of_all(compared, measures, paper),
         **{
             f"p against {name.removeprefix('p_').removesuffix('_holm')}": [p_text(value) for value in compared[name]]
             for name in compared_with
@@ -233,6 +276,19 @@ def _numbers(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) 
         columns[title] = with_interval(compared, measure)
         columns[f"Published {title}"] = beside(compared, measure)
     return columns
+
+
+def _of_all(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) -> dict[str, list[str]]:
+    """The main measure over all seeds, where the others are over the hits."""
+    if "all_n" not in compared:
+        return {}
+    main = next(measure for measure in measures if measure not in DROPPED)
+    names = [*(f"{main.name}{end}" for end in ENDS), "n"]
+    over_all = compared.assign(**{name: compared[f"all_{name}"] for name in names})
+    return {
+        "n of all": ["" if math.isnan(count) else f"{count:.0f}" for count in compared["all_n"]],
+        f"{paper.headings.get(main.name, main.label)} of all": with_interval(over_all, main),
+    }
 
 
 def _hours(minutes: float) -> str:

@@ -107,23 +107,6 @@ def tidy_results(
     return _corrected(pd.DataFrame(records, columns=_columns(rows, measures, compare)), compare)
 
 
-def of_successes(trials: Sequence[Trial], measure: Measure, undefended: str) -> list[Trial]:
-    """The trials of the seeds on which an attack succeeds undefended with the same victim: papers on filters count no
-    others.
-
-    Args:
-        trials: of any attacks and victims.
-        measure: the success, 1 or 0.
-        undefended: the row without a defense.
-    """
-    succeeded = {
-        (trial.attack, trial.victim, trial.seed)
-        for trial in trials
-        if trial.defense == undefended and trial.measures.get(measure.name) == 1.0
-    }
-    return [trial for trial in trials if (trial.attack, trial.victim, trial.seed) in succeeded]
-
-
 def _columns(rows: Sequence[Row], measures: Mapping[str, Sequence[Measure]], compare: Sequence[str]) -> list[str]:
     """Every attack's measures before those that defenses report."""
     own = [measure.name for attack in dict.fromkeys(row[0] for row in rows) for measure in measures[attack]]

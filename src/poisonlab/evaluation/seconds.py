@@ -36,6 +36,7 @@ class Measured:
         device: model and number of threads.
         host_mib, device_mib: highest use of memory; nan where it is unknown or there is no such device.
         outcome: of a committed trial, the digest of all settings that its outcome depends on.
+        diverged: whether it left no result, because its training diverged.
     """
 
     stage: str
@@ -46,6 +47,7 @@ class Measured:
     host_mib: float = math.nan
     device_mib: float = math.nan
     outcome: str | None = None
+    diverged: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,9 @@ def sizes(settings: Iterable[str]) -> frozenset[str]:
 
 def methods(settings: Iterable[str]) -> frozenset[str]:
     """The methods and architectures among a job's settings."""
-    return frozenset(string for string in settings if f".{_key(string)}".endswith((".method", ".model.name")))
+    return frozenset(
+        string for string in settings if f".{_key(string)}".endswith((".method", ".model.name", ".model.model"))
+    )
 
 
 def names(settings: Iterable[str]) -> frozenset[str]:
@@ -132,6 +136,7 @@ def _of_card(stage: str, study: str, card: Any, path: Path) -> Measured:
             float(card["seconds"]),
             float(card["peak_host_mib"]),
             math.nan if on_device is None else float(on_device),
+            diverged="failed" in card,
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path} is no run card: delete it and run the workflow again") from error

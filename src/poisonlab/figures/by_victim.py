@@ -20,7 +20,8 @@ from poisonlab.config.types import Name, PositiveInt, Settings
 from poisonlab.errors import DataError
 from poisonlab.evaluation.choosing import Shown, choose_trials, counts_events
 from poisonlab.evaluation.published import published
-from poisonlab.evaluation.results import of_successes, tidy_results
+from poisonlab.evaluation.results import tidy_results
+from poisonlab.evaluation.successes import hits
 from poisonlab.figures.reading import Inputs, only
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, label_of
 from poisonlab.figures.wording import called, scale_of, seeds, shown, title_of
@@ -45,8 +46,6 @@ class Spec(Shown, Drawn):
 
     defenses: tuple[Name, ...]
     """The bars of each victim."""
-    successes: bool
-    """Whether only seeds count on which the undefended attack succeeds."""
     table: PositiveInt | None = None
     rows: tuple[RowOf, ...] = ()
     beside: str | None = None
@@ -91,9 +90,9 @@ def read_bars(inputs: Inputs, spec: Spec) -> Bars:
         raise DataError("there is nothing to draw: no victim was trained, or all have diverged")
     measure = spec.measures[0].measures[0]
     targets = max((trial.targets for trial in trials if trial.targets is not None), default=None)
-    of_some = spec.successes and bool(spec.compare) and counts_events(measure, targets)
+    of_some = spec.only_successes and counts_events(measure, targets)
     if of_some:
-        trials = of_successes(trials, measure, spec.compare[0])
+        trials = hits(trials, spec.by_attack, spec.compare[0])
     results = tidy_results(trials, spec.by_attack, expected=[line.row for line in spec.lines])
     known = {line.defense: line.called for line in spec.lines}
     names = {name: label_of(known.get(name, name)) for name in spec.defenses}

@@ -2,11 +2,11 @@
 
 Peri et al. 2020, "Deep k-NN Defense against Clean-label Data Poisoning Attacks", algorithm 1. Three rules:
 
-released        keep if at least as many of the k neighbours share the example's label as do not (the k-NN filter that
-                was released along with gradient matching and Sleeper Agent)
-paper           keep if no label is more frequent among the k neighbours than the example's own; a tie keeps it
-smallest-label  keep if the example's label is the most frequent, and the smallest of those that are (code released with
-                the paper, which calls a classifier of scikit-learn)
+    released        keep if at least as many of the k neighbours share the example's label as do not (the k-NN filter
+                    that was released along with gradient matching and Sleeper Agent)
+    paper           keep if no label is more frequent among the k neighbours than the example's own; a tie keeps it
+    smallest-label  keep if the example's label is the most frequent, and the smallest of those that are (code released
+                    with the paper, which calls a classifier of scikit-learn)
 
 An example is not its own neighbour; the paper's counts (k = 2p + 1 against p poisons) hold only so. Code released
 with the paper does count it, as its nearest: ``self_counts``.

@@ -7,6 +7,8 @@ from functools import cache
 from typing import Any
 
 from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.datasets import source_of
+from poisonlab.config.library_model import LibraryModel
 from poisonlab.config.models.model import Model
 from poisonlab.config.rows import Row
 from poisonlab.config.study import AttackSettings, Study
@@ -36,13 +38,14 @@ class Computing:
     def dataset(self) -> Job:
         """Read or draw the dataset: no other job depends on where it came from."""
         dataset = self.study.dataset
+        sources = dict.fromkeys([dataset.source, source_of(dataset).source])
         return Job(
             "dataset",
             "dataset.py",
             {"files": list(dataset.files)},
             {"dataset": self.places.dataset},
             spec(dataset=dataset.told()),
-            tuple(roots("data", dataset.source)),
+            tuple(root for source in sources for root in roots("data", source)),
             dataset.source,
             watched=(*dataset.files, *dataset.folder_files),
         )
@@ -54,7 +57,8 @@ class Computing:
             "pretrain",
             {},
             numbered(self._settings("pretrain", surrogate), seed=seed, member=member),
-            (*_models(chosen.model), *_methods("defenses", *chosen.apply)),
+            [chosen.model],
+            _methods("defenses", *chosen.apply),
             chosen.model.name,
             saves=True,
             surrogate=surrogate,
@@ -80,11 +84,8 @@ class Computing:
                 "files": files,
             },
             numbered(self._settings("craft", attack), seed=seed),
-            (
-                *_models(*models),
-                *_methods("attacks", chosen),
-                *(["poisonlab.defenses.friendly_noise"] if known is not None else []),
-            ),
+            models,
+            (*_methods("attacks", chosen), *(["poisonlab.defenses.friendly_noise"] if known is not None else [])),
             chosen.method,
             saves=True,
             watched=files,
@@ -113,7 +114,8 @@ class Computing:
             "filter",
             {"poisons": self._trained_poisons(cell), "network": [self._inspected(cell)]},
             numbered(self._settings("filter", *cell[:3]), seed=seed),
-            (*_models(self.inspected_model(cell)), *_methods("filters", *row.filters)),
+            [self.inspected_model(cell)],
+            _methods("filters", *row.filters),
             "+".join(chosen.method for chosen in row.filters),
             **cell._asdict(),
         )
@@ -124,6 +126,8 @@ class Computing:
         assert row.friendly is not None, "only rows with friendly noise have such a job"
         model = self.study.model_of(self.study.victim(victim), row)
         donor = row.friendly.donor or model
+        # noise.py is called on images that were squeezed before; nothing changes for the other rows.
+        squeezes = spec(squeezes=[own.told() for own in row.squeezing]) if row.squeezing else []
         return self._job(
             "noise",
             {
@@ -132,14 +136,18 @@ class Computing:
                 "keep": self._keep(cell),
             },
             numbered(self._settings("noise", *cell[:3]), seed=seed),
+            [donor],
             (
-                *_models(donor),
                 # It checks the settings of the victim's architecture, whichever makes the noise.
                 module_name("config.models", model.name),
                 *_methods("defenses", *row.training),
+                *(["workflow/scripts/noise.py"] if squeezes else []),
             ),
             donor.name,
             saves=True,
+            program="squeezed_noise.py" if squeezes else "noise.py",
+            options={"squeezes": squeezes} if squeezes else {},
+            depends=tuple(squeezes),
             **cell._asdict(),
         )
 
@@ -156,7 +164,8 @@ class Computing:
                 "noise": [self._of(self.places.noise, cell, ".safetensors")] if row.friendly else [],
             },
             numbered(self._settings("train", *cell[:3]), seed=seed),
-            (*_models(model), *_methods("defenses", *row.training)),
+            [model],
+            _methods("defenses", *row.training),
             "+".join([model.name, *(defense.method for defense in row.training)]),
             saves=True,
             options={"settings": [self.outcome(cell)]},
@@ -171,7 +180,8 @@ class Computing:
             "detect",
             {"poisons": [self.poisons(attack, seed)], "network": [self._inspected(cell)]},
             numbered(self._settings("detect", *cell[:3]), seed=seed),
-            (*_models(self.inspected_model(cell)), *_methods("detection", row.detector)),
+            [self.inspected_model(cell)],
+            _methods("detection", row.detector),
             row.detector.method,
             options={"settings": [self.outcome(cell)]},
             **cell._asdict(),
@@ -188,7 +198,8 @@ class Computing:
                 "networks": [self.weights(name, seed) for name in networks],
             },
             numbered(self._settings("transfer", attack), seed=seed),
-            _models(*(self.study.surrogate(name).model for name in networks)),
+            [self.study.surrogate(name).model for name in networks],
+            (),
             "transfer",
             attack=attack,
             seed=seed,
@@ -199,10 +210,13 @@ class Computing:
         stage: str,
         inputs: Mapping[str, Sequence[str]],
         settings: Sequence[str],
-        roots: tuple[str, ...],
+        models: Sequence[Model],
+        methods: tuple[str, ...],
         method: str,
         saves: bool = False,
+        program: str = "",
         watched: tuple[str, ...] = (),
+        depends: tuple[str, ...] = (),
         options: Mapping[str, Sequence[str]] | None = None,
         **wildcards: str | int,
     ) -> Job:
@@ -212,23 +226,26 @@ class Computing:
             more["checkpoint"] = [f"{self.places.checkpoint}/{stage}/{name}.safetensors"]
         return Job(
             stage,
-            f"{stage}.py",
+            program or f"{stage}.py",
             {"dataset": [self.places.dataset], **inputs},
             outputs,
             settings,
-            roots,
+            (*model_roots(*models), *methods),
             method,
             more,
             computes=True,
             saves=saves,
-            watched=watched,
+            watched=(*watched, *pretrained_files(*models)),
+            depends=depends,
             name=name,
         )
 
     # --- Paths ---
 
     def weights(self, surrogate: str, seed: int, member: int = 0) -> str:
-        """The weights of a surrogate."""
+        """The weights of a surrogate, which one seed or all may share."""
+        shared = self.study.surrogate(surrogate).seed
+        seed = seed if shared is None else shared
         return f"{self.places.surrogate.format(surrogate=surrogate, seed=seed, member=member)}.safetensors"
 
     def poisons(self, attack: str, seed: int) -> str:
@@ -255,7 +272,8 @@ class Computing:
     def _pretrained(self, cell: Cell) -> list[str]:
         """The weights the victim begins from, if it does not begin from scratch."""
         victim = self.study.victim(cell.victim)
-        return [] if victim.pretrained is None else [self.weights(victim.pretrained, cell.seed, victim.member)]
+        name = self.study.pretrained_of(victim, self.study.defense(cell.defense))
+        return [] if name is None else [self.weights(name, cell.seed, victim.member)]
 
     def _keep(self, cell: Cell) -> list[str]:
         """The examples that a row's filters leave, if it has any."""
@@ -338,7 +356,7 @@ class Computing:
         row = self.study.defense(defense)
         return dict(
             **self._victim_sections(victim, row),
-            defenses=[_begun(own, self.study.victim(victim)) for own in row.training],
+            defenses=[_begun(own, self.study.victim(victim)) for own in row.training if own not in row.squeezing],
         )
 
     def _train_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:
@@ -392,26 +410,31 @@ class Computing:
 
     def _outcome_strings(self, attack: str, victim: str, defense: str) -> Strings:
         chosen, row, network = self.study.attack(attack), self.study.defense(defense), self.study.victim(victim)
-        names = (attack, victim, defense)
+        names, begins = (attack, victim, defense), self.study.pretrained_of(network, row)
         told = self._settings("detect" if row.detector else "train", *names)
         specs = {
             "dataset": self.dataset().settings,
             "craft": self._settings("craft", attack),
             "outcome": [string for string in told if not string.startswith("victim=")],
-            "start": [] if row.detector else [f"pretrained={network.pretrained},{network.member}"],
+            "start": [] if row.detector else [f"pretrained={begins},{network.member}"],
             "noise": self._settings("noise", *names) if row.friendly else [],
             "dilute": self._settings("dilute", *names) if row.dilution else [],
             "filter": self._settings("filter", *names) if row.filters else [],
         }
-        for name in [*chosen.surrogates, *([network.pretrained] if network.pretrained else [])]:
-            specs[f"pretrain {name}"] = self._settings("pretrain", name)
+        for name in [*chosen.surrogates, *([begins] if begins else [])]:
+            specs[f"pretrain {name}"] = self._network_strings(name)
         if row.inspected_surrogate is not None:
-            specs["inspected"] = self._settings("pretrain", row.inspected_surrogate)
+            specs["inspected"] = self._network_strings(row.inspected_surrogate)
         if (looked_at := self.study.network_of(row)) is not None:
             specs["network"] = self._outcome_strings(attack, victim, looked_at)
         if (known := _earlier(self.study, chosen)) is not None:
             specs["adaptation"] = self._outcome_strings(*known)
         return [f"{stage} {string}" for stage, strings in specs.items() for string in strings]
+
+    def _network_strings(self, surrogate: str) -> Strings:
+        """What a surrogate's weights depend on, whatever the study's seed."""
+        shared = self.study.surrogate(surrogate).seed
+        return self._settings("pretrain", surrogate) + ([] if shared is None else [f"shared={shared}"])
 
 
 def numbered(strings: Sequence[str], **numbers: int) -> Strings:
@@ -448,9 +471,15 @@ def _earlier(study: Study, attack: AttackSettings) -> tuple[str, str, str] | Non
     return adaptation.friendly_attack, victim, adaptation.friendly_defense
 
 
-def _models(*models: Model) -> tuple[str, ...]:
+def model_roots(*models: Model) -> tuple[str, ...]:
     """The modules of some architectures."""
     return tuple(root for model in models for root in roots("models", model.name))
+
+
+def pretrained_files(*models: Model) -> tuple[str, ...]:
+    """The files of weights that some architectures begin with."""
+    found = {model.pretrained for model in models if isinstance(model, LibraryModel) and model.pretrained is not None}
+    return tuple(sorted(found))
 
 
 def _methods(kind: str, *chosen: Any) -> tuple[str, ...]:

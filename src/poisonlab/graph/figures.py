@@ -13,11 +13,11 @@ from poisonlab.config.start import Start
 from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.types import Settings
 from poisonlab.graph.cells import Cell
-from poisonlab.graph.computing import Computing
+from poisonlab.graph.computing import Computing, model_roots, pretrained_files
 from poisonlab.graph.job import Job
 from poisonlab.graph.places import Places
 from poisonlab.graph.tables import Tables
-from poisonlab.modules import module_name, roots
+from poisonlab.modules import module_name
 from poisonlab.provenance import spec
 
 OF_ALL_ATTACKS = ("speed", "final-accuracy", "perturbations", "poison-curves")
@@ -191,9 +191,10 @@ class Figures:
             {"dataset": [self.places.dataset], "poisons": [self.computing.poisons(attack, seed)], **networks},
             {name: pattern.format(attack=attack, **wildcards) for name, pattern in self.places.outputs(stage).items()},
             spec(**told, seed=seed),
-            tuple(sorted({root for model in models for root in roots("models", model.name)})),
+            tuple(sorted(set(model_roots(*models)))),
             stage,
             computes=True,
+            watched=pretrained_files(*models),
             name="/".join([attack, *wildcards.values()]),
         )
 
@@ -276,7 +277,7 @@ class Figures:
             "measures": self.tables.measures([self.study.attack(attack)]),
             "compare": list(self.study.compare[:1]),
             "defenses": list(bars.defenses),
-            "successes": bars.successes,
+            "only_successes": self.study.only_successes,
             **self._beside(bars.figure),
         }
         inputs = {"trials": [self.tables.trials_path(""), *self.study.merge]}

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from pathlib import Path
 
+from poisonlab.config.attacks.attack import existing
+from poisonlab.config.models.model import Model
 from poisonlab.config.rows import Row
+from poisonlab.config.scan import Scan
 from poisonlab.config.study import Study
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.graph.cells import Cell, cells_of
-from poisonlab.graph.computing import Computing
+from poisonlab.graph.computing import Computing, pretrained_files
 from poisonlab.graph.contents import Contents
 from poisonlab.graph.figures import Figures
 from poisonlab.graph.job import Job
+from poisonlab.graph.listing import Listing
 from poisonlab.graph.places import Places
 from poisonlab.graph.report import Report
+from poisonlab.graph.scanning import Scanning
 from poisonlab.graph.tables import Tables
 from poisonlab.provenance import code_digests, locked_versions
 
 SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn")
 """Packages whose version changes results."""
+SOFTWARE_OF = {"poisonlab.models.timm": "timm"}
+"""Packages whose version changes the results of jobs that have this root."""
 
 _NUMBERS = ("seed", "member", "number")
 
@@ -31,26 +38,31 @@ class Graph:
     Args:
         study: the study.
         root: the workflow's own folder, as seen from the folder that paths of results count from.
+        scan: the scan that the study is of, if it is one's.
 
     Attributes:
         places: where results lie.
         tables: which trials and tables there are.
         figures: which figures there are.
+        listing: how Snakemake's own report lists them.
+        scanning: the jobs of the scan, if it is one.
     """
 
-    def __init__(self, study: Study, root: str = ".") -> None:
+    def __init__(self, study: Study, root: str = ".", scan: Scan | None = None) -> None:
         def below(path: str) -> str:
             return path if root == "." else f"{root}/{path}"
 
         self.study = study
         self.scripts = below("workflow/scripts")
         self.places = Places(study)
-        self.computing = Computing(study, self.places)
+        self.scanning = None if scan is None else Scanning(scan, study, self.places, below("workflow/report/scan.html"))
+        self.computing = self.scanning or Computing(study, self.places)
         self.tables = Tables(study, self.places, self.computing, below("reference"))
         self.figures = Figures(study, self.places, self.computing, self.tables)
-        self._report = Report(study, self.places, self.tables, self.figures, below("workflow/report/report.html"))
+        self._report = Report(study, self.places, self.tables, self.figures, below("workflow/report"))
+        self.listing = Listing(study, self.places, self._report, self.job)
         self._lock = Path(below("envs/requirements.lock"))
-        self._makers: Mapping[str, Callable[..., Job]] = {
+        self._makers: dict[str, Callable[..., Job]] = {
             "dataset": self.computing.dataset,
             "pretrain": self.computing.pretrain,
             "craft": self.computing.craft,
@@ -72,9 +84,17 @@ class Graph:
             "figure": self.figures.figure,
             "page": self._report.page,
         }
+        if self.scanning is not None:
+            self._makers |= {
+                "features": self.scanning.features,
+                "suspects": self.scanning.suspects,
+                "neighbours": self.scanning.neighbours,
+                "scan_page": self.scanning.page,
+            }
         self._contents = Contents()
         self._job = cache(self._made)
         self._digests = cache(partial(code_digests, base=Path(root).resolve()))
+        self._versions = cache(lambda packages: locked_versions(self._lock, *packages))
 
     def check(self) -> None:
         """Look at the files that the study is told to read besides its dataset.
@@ -85,6 +105,8 @@ class Graph:
         for attack in self.study.attacks:
             for seed in self.study.seeds_of(attack):
                 attack.files(seed)
+        for file in pretrained_files(*self._models()):
+            existing(file, "pretrained")
         transfer = self.study.transfer
         tables = self.tables.numbers + ([transfer.table] if transfer is not None and transfer.table is not None else [])
         for number in tables:
@@ -105,14 +127,18 @@ class Graph:
     def code(self, job: Job) -> list[str]:
         """Digests of all code that a job runs and of the files that it reads from outside, and the locked versions of
         the packages that change results."""
-        software = self._software if job.computes or job.stage == "dataset" else []
+        packages = SOFTWARE if job.computes or job.stage == "dataset" else ()
+        software = self._versions((*packages, *(own for root, own in SOFTWARE_OF.items() if root in job.roots)))
         contents = [f"files read by {job.stage}@{self._contents.digest(job.watched)}"] if job.watched else []
         sources = self._digests(f"workflow/scripts/{job.program}", *sorted(set(job.roots)))
         return [*software, *sources, *contents, *job.depends]
 
-    @cached_property
-    def _software(self) -> list[str]:
-        return locked_versions(self._lock, *SOFTWARE)
+    def _models(self) -> Iterator[Model]:
+        """The architectures of the study."""
+        yield from (surrogate.model for surrogate in self.study.surrogates)
+        yield from (victim.model for victim in self.study.victims if victim.model is not None)
+        friendly = (row.friendly for row in self.study.rows)
+        yield from (noise.donor for noise in friendly if noise is not None and noise.donor is not None)
 
     # --- Which jobs there are ---
 
@@ -140,7 +166,7 @@ class Graph:
 
     def _networks(self) -> Iterator[tuple[str, int, int]]:
         for surrogate in self.study.surrogates:
-            for seed in self.study.seeds:
+            for seed in self.study.network_seeds(surrogate.name):
                 for member in range(self.study.members(surrogate.name, seed)):
                     yield surrogate.name, seed, member
 
@@ -160,6 +186,10 @@ class Graph:
     def report(self, scope: str = "") -> str:
         """The report's path."""
         return self.places.outputs("page")["html"].format(scope=scope)
+
+    def scanned(self) -> list[str]:
+        """Page, table and summary of the scan, if this is one."""
+        return [] if self.scanning is None else list(self.places.outputs("scan_page").values())
 
     def all_jobs(self) -> list[Job]:
         """Every job that the whole study needs, each after those that it waits for."""

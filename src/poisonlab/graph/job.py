@@ -45,17 +45,18 @@ class Job:
     piped: bool = False
     name: str = ""
 
-    def command(self, scripts: str, options: Mapping[str, Sequence[str]]) -> str:
+    def command(self, python: str, scripts: str, options: Mapping[str, Sequence[str]]) -> str:
         """The shell command.
 
         Args:
+            python: shell words that call the interpreter.
             scripts: folder of the programs.
             options: how the job runs rather than what it computes, such as the device.
         """
         named = {name: paths for name, paths in self.inputs.items() if name != _UNTOLD and paths}
         given = {**named, **{name: [path] for name, path in self.outputs.items()}, **self.options, **options}
         arguments = [part for name, values in given.items() for part in (f"--{name}", *values)]
-        program = f"python {shlex.quote(f'{scripts}/{self.program}')}"
+        program = f"{python} {shlex.quote(f'{scripts}/{self.program}')}"
         if self.piped:
             # NUL ends each, as it can stand in none.
             return f"printf '%s\\0' {shlex.join(self.settings)} | {program} --spec - {shlex.join(arguments)}"

@@ -11,6 +11,7 @@ from typing import Any
 from poisonlab.config.ablations import Ablation
 from poisonlab.config.class_folders import count_images
 from poisonlab.config.data.image_folder import ImageFolder
+from poisonlab.config.datasets import source_of
 from poisonlab.config.rows import Row
 from poisonlab.config.scale import scale_of
 from poisonlab.config.study import AttackSettings, Study
@@ -112,6 +113,8 @@ class Tables:
                 "measures": self.measures(attacks),
                 "compare": list(self.study.compare),
                 "mean_over_victims": self.study.mean_over_victims,
+                **self._successes,
+                **({} if (claim := self.study.filter_claim) is None else {"filter_claim": claim.told()}),
                 "claims": claims,
             },
             published=bool(claims),
@@ -129,6 +132,7 @@ class Tables:
                 "measures": self.measures(self.study.attacks),
                 "compare": list(self.study.compare),
                 "mean_over_victims": self.study.mean_over_victims,
+                **self._successes,
                 "claims": [
                     _claim(attack, place) for attack in attacks for place in attack.published if place.table == number
                 ],
@@ -249,10 +253,14 @@ class Tables:
 
     @cached_property
     def _images(self) -> int | None:
-        dataset = self.study.dataset
+        dataset = source_of(self.study.dataset)
         if not isinstance(dataset, ImageFolder) or dataset.train_limit is not None:
             return None
         return count_images(Path(dataset.root) / "train")
+
+    @property
+    def _successes(self) -> dict[str, bool]:
+        return {"only_successes": True} if self.study.only_successes else {}
 
     @property
     def _listed(self) -> list[Meeting]:

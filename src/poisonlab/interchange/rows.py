@@ -28,13 +28,15 @@ def read_rows(path: Path) -> Tensor:
     return parts.indices(read_content(path), str(path))
 
 
-def last_per_class(labels: Tensor, count: int) -> Tensor:
+def last_per_class(labels: Tensor, count: int, moved: int = 0) -> Tensor:
     """The rows of the last ``count`` images of each class, ascending: the subset "others" of convex polytope's and
     Bullseye Polytope's releases, whose positions count these rows in the order of the training set.
 
     Args:
         labels: (N,) int64.
         count: how many of each class.
+        moved: the first so many of them have gone to the end of their class (see ``data.set_apart``); the result has
+            each image's row at the place that it had before.
 
     Raises:
         DataError: a class has fewer.
@@ -45,7 +47,10 @@ def last_per_class(labels: Tensor, count: int) -> Tensor:
         if len(own) < count:
             raise DataError(f"rows: class {label} has {len(own)} images, so there are no last {count} of it")
         rows.append(own[-count:])
-    return torch.cat(rows).sort().values
+    found = torch.cat(rows).sort().values
+    for own in rows:
+        found[torch.isin(found, own)] = own.roll(moved)
+    return found
 
 
 def read_photos(files: Sequence[Path], dataset: ImageDataset) -> Tensor:

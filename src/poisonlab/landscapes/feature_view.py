@@ -85,11 +85,10 @@ def shown_examples(dataset: ImageDataset, poisons: PoisonSet, start: Start) -> S
 def view_of(network: Classifier, normalize: Normalize, shown: Shown) -> tuple[Projection, LayerDistances]:
     """Where a network puts what is shown, in its penultimate features and layer by layer."""
     extract = nn.Sequential(network.extract, nn.Flatten())
-    features = outputs_of(extract, normalize, shown.images)
-    target = outputs_of(extract, normalize, shown.target)[0]
-    group = shown.group.to(features.device)
-    weights = network.head.weight.detach()[list(shown.classes)]
-    projection = projected(features, target, group == OWN, group == ADVERSARIAL, weights)
+    features = outputs_of(extract, normalize, shown.images).cpu()
+    target = outputs_of(extract, normalize, shown.target)[0].cpu()
+    weights = network.head.weight.detach().cpu()[list(shown.classes)]
+    projection = projected(features, target, shown.group == OWN, shown.group == ADVERSARIAL, weights)
     clean = shown.images[shown.group != POISON]
     return projection, layer_distances(network, normalize, shown.target, shown.poisons, shown.bases, clean)
 

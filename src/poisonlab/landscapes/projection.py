@@ -63,8 +63,8 @@ def projected(features: Tensor, target: Tensor, own: Tensor, adversarial: Tensor
     y = across / across.norm().clamp(min=torch.finfo(across.dtype).tiny)
     plane = torch.stack([x, y], 1)
     return Projection(
-        points=((values - origin) @ plane / between).cpu(),
-        target=((at - origin) @ plane / between).cpu(),
-        to_target=((values - at).norm(dim=1) / between).cpu(),
+        points=(values - origin) @ plane / between,
+        target=(at - origin) @ plane / between,
+        to_target=(values - at).norm(dim=1) / between,
         between=float(between),
     )

@@ -12,7 +12,7 @@ from poisonlab.models.classifier import Classifier
 
 
 def blocks_of(extract: nn.Module) -> list[nn.Module]:
-    """The modules with layers of their own, in the order in which they were registered.
+    """The modules with layers of their own and weights in them, in the order in which they were registered.
 
     Sequences are no blocks but hold some. An extractor that holds a single block, as a wrapper does, is looked into.
     """
@@ -20,7 +20,7 @@ def blocks_of(extract: nn.Module) -> list[nn.Module]:
     for child in extract.children():
         if isinstance(child, nn.Sequential | nn.ModuleList):
             found += blocks_of(child)
-        elif next(child.children(), None) is not None:
+        elif next(child.children(), None) is not None and next(child.parameters(), None) is not None:
             found.append(child)
     if len(found) == 1:
         return blocks_of(found[0]) or found

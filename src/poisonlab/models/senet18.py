@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import SqueezeExcitation
 
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.convolution import convolution, pooled
@@ -26,8 +26,7 @@ class Block(nn.Module):
         self.norm2 = nn.BatchNorm2d(outputs)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.squeeze = nn.Conv2d(outputs, outputs // _REDUCTION, 1)
-        self.excite = nn.Conv2d(outputs // _REDUCTION, outputs, 1)
+        self.gate = SqueezeExcitation(outputs, outputs // _REDUCTION)
         self.shortcut: nn.Module | None = None
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
@@ -35,8 +34,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.norm1(x))
         inner = self.conv2(self.dropout(F.relu(self.norm2(self.conv1(active)))))
-        gate = torch.sigmoid(self.excite(F.relu(self.squeeze(inner.mean((2, 3), keepdim=True)))))
-        joined: Tensor = inner * gate + (x if self.shortcut is None else self.shortcut(active))
+        joined: Tensor = self.gate(inner) + (x if self.shortcut is None else self.shortcut(active))
         return joined
 
 

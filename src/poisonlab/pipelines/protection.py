@@ -8,20 +8,28 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from poisonlab.config.protection import Protection
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels, training_set
+from poisonlab.defenses import friendly_noise as making
 from poisonlab.defenses.build import build_defenses
-from poisonlab.defenses.friendly_noise import friendly_noise
-from poisonlab.errors import DataError, SettingsError
+from poisonlab.errors import DataError, DivergedError, PoisonlabError, SettingsError
 from poisonlab.models.chunks import images_at_once, in_chunks
+from poisonlab.models.classifier import Normalize
 from poisonlab.models.networks import build_network, build_normalize, load_weights
+from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.loop import train
 
 
 def protect(
-    dataset: ImageDataset, settings: Protection, *, device: torch.device | str = "cpu", progress: bool = False
+    dataset: ImageDataset,
+    settings: Protection,
+    *,
+    device: torch.device | str = "cpu",
+    checkpoint: Checkpoint | None = None,
+    progress: bool = False,
 ) -> tuple[Tensor, dict[str, float]]:
     """Make friendly noise (FRIENDS, algorithm 1) for the training images.
 
@@ -29,6 +37,8 @@ def protect(
         dataset: its training split counts.
         settings: the network, and how noise is made; its ``dataset`` is not looked at.
         device: where to compute.
+        checkpoint: where training and noise are saved, to go on from after an interruption and end in the same bits;
+            the caller clears it when the noise is safe.
         progress: show progress bars.
 
     Returns:
@@ -40,50 +50,137 @@ def protect(
         DivergedError: the training did.
         DataError, SettingsError: weights or network cannot be had.
     """
-    classifier = _classifier(dataset, settings, torch.device(device), progress)
+    try:
+        classifier = _classifier(dataset, settings, torch.device(device), checkpoint, progress)
+    except DivergedError:
+        # It would diverge again.
+        if checkpoint is not None:
+            checkpoint.clear()
+        raise
     images = dataset.train_images
     reduced = settings.weights is None and settings.recipe.precision == "bfloat16"
-    noise = friendly_noise(
-        classifier,
-        images,
-        settings.friendly,
-        seed=settings.seed,
-        device=device,
-        precision=torch.bfloat16 if reduced else torch.float32,
-        progress=progress,
-    )
+    precision = torch.bfloat16 if reduced else torch.float32
+    if checkpoint is None:
+        noise = making.friendly_noise(
+            classifier,
+            images,
+            settings.friendly,
+            seed=settings.seed,
+            device=device,
+            precision=precision,
+            progress=progress,
+        )
+    else:
+        noise = _in_parts(classifier, images, settings, torch.device(device), precision, checkpoint, progress)
     facts = _facts(classifier, images, noise, settings.friendly.zeta, torch.device(device))
     return noise, facts
 
 
-def _classifier(dataset: ImageDataset, settings: Protection, device: torch.device, progress: bool) -> nn.Module:
+def _classifier(
+    dataset: ImageDataset, settings: Protection, device: torch.device, checkpoint: Checkpoint | None, progress: bool
+) -> nn.Module:
     """A network from pixels in [0, 1] to logits, in eval mode."""
     if settings.network is not None:
-        own = _of_the_user(settings.network).to(device)
+        own = own_network(settings.network).to(device)
         assert settings.weights is not None
-        _load(Path(settings.weights), own)
+        load_foreign(Path(settings.weights), own)
         return own.eval()
     network = build_network(settings.model, dataset, seed=settings.seed, device=device)
     normalize = build_normalize(dataset, device)
     if settings.weights is not None:
-        _load(Path(settings.weights), network)
+        load_foreign(Path(settings.weights), network)
     else:
-        random = [] if settings.random is None else [settings.random.told()]
-        train(
-            network,
-            normalize,
-            training_set(dataset),
-            settings.recipe,
-            seed=settings.seed,
-            defenses=build_defenses(random, noise=None),
-            until=settings.friendly.def_epoch,
-            capture=True,
-            progress=progress,
-        )
+        _train(network, normalize, dataset, settings, checkpoint, progress)
     return nn.Sequential(normalize, network).eval()
 
 
-def _of_the_user(named: str) -> nn.Module:
+def _train(
+    network: nn.Module,
+    normalize: Normalize,
+    dataset: ImageDataset,
+    settings: Protection,
+    checkpoint: Checkpoint | None,
+    progress: bool,
+) -> None:
+    """Train the network for the epochs before the noise, unless the checkpoint has it trained."""
+    trained = None if checkpoint is None else checkpoint.part("trained")
+    if trained is not None and (saved := trained.load()) is not None:
+        if settings.recipe.channels_last:
+            # As the training leaves it: the layout chooses the kernels, and with them the last bits.
+            network.to(memory_format=torch.channels_last)
+        network.load_state_dict(saved[0])
+        return
+    random = [] if settings.random is None else [settings.random.told()]
+    train(
+        network,
+        normalize,
+        training_set(dataset),
+        settings.recipe,
+        seed=settings.seed,
+        defenses=build_defenses(random, noise=None),
+        until=settings.friendly.def_epoch,
+        checkpoint=None if checkpoint is None else checkpoint.part("training"),
+        capture=True,
+        progress=progress,
+    )
+    if trained is not None:
+        trained.save(network.state_dict(), {})
+
+
+def _in_parts(
+    classifier: nn.Module,
+    images: Tensor,
+    settings: Protection,
+    device: torch.device,
+    precision: torch.dtype,
+    checkpoint: Checkpoint,
+    progress: bool,
+) -> Tensor:
+    """The noise of ``friendly_noise``, in the same passes, with what is new in a file of its own at every save.
+
+    ``friendly_noise`` itself saves nothing: its code decides whether the noise of finished studies is current.
+    """
+    classifier.requires_grad_(False)
+    noise = torch.empty(images.shape, dtype=torch.float32)
+    start, number = 0, 0
+    # One that failed to be saved leaves a gap, behind which older parts may begin elsewhere.
+    while (saved := checkpoint.part(f"noise{number}").load()) is not None and saved[1]["first"] == start:
+        part = saved[0]["noise"]
+        noise[start : start + len(part)] = part
+        start, number = start + len(part), number + 1
+    begun, part_of = start, checkpoint.part(f"noise{number}")
+
+    def made(part: slice) -> Tensor:
+        first = begun + part.start
+        inputs = pixels(images[first : begun + part.stop].to(device))
+        begin = making._start(inputs, first, settings.seed, settings.friendly)
+        return making._optimise(classifier, inputs, begin, settings.friendly, precision).cpu()
+
+    with tqdm(total=len(images), initial=start, unit="image", desc="friendly noise", disable=not progress) as bar:
+        kept = start
+        at_once = images_at_once(images, 512)
+        passes = (
+            in_chunks(made, len(images) - begun, at_once, "images to make noise for") if begun < len(images) else ()
+        )
+        for some in passes:
+            noise[start : start + len(some)] = some
+            start += len(some)
+            bar.update(len(some))
+            if part_of.due():
+                part_of.save({"noise": noise[kept:start]}, {"first": kept})
+                kept, number = start, number + 1
+                part_of = checkpoint.part(f"noise{number}")
+    if not bool(torch.isfinite(noise).all()):
+        raise PoisonlabError("the friendly noise is not finite: lower its lr")
+    return noise
+
+
+def own_network(named: str) -> nn.Module:
+    """What the function of ``module:function`` returns.
+
+    Raises:
+        SettingsError: it cannot be imported, or returns no network.
+    """
     module, _, function = named.partition(":")
     try:
         made = getattr(importlib.import_module(module), function)()
@@ -94,8 +191,12 @@ def _of_the_user(named: str) -> nn.Module:
     return made
 
 
-def _load(path: Path, network: nn.Module) -> None:
-    """Read weights of the lab's own file, or of any safetensors file with the names of ``network``'s state_dict."""
+def load_foreign(path: Path, network: nn.Module) -> None:
+    """Read weights of the lab's own file, or of any safetensors file with the names of ``network``'s state_dict.
+
+    Raises:
+        DataError: the file is missing, damaged, or holds another architecture.
+    """
     if not path.is_file():
         raise DataError(f"{path} is missing: correct weights")
     try:

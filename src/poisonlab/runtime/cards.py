@@ -60,12 +60,16 @@ class RunCard:
                 "threads": torch.get_num_threads(),
                 "peak_host_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
                 "peak_device_mib": torch.cuda.max_memory_allocated() // 2**20 if on_gpu else None,
-                "software": {name: version(name) for name in ("torch", "torchvision", "numpy")}
-                | {"python": platform.python_version()},
+                "software": {name: version(name) for name in _software()} | {"python": platform.python_version()},
                 "commit": commit(),
                 **more,
             },
         )
+
+
+def _software() -> list[str]:
+    """Packages that results depend on; timm where the job has used it."""
+    return ["torch", "torchvision", "numpy", *(["timm"] if "timm" in sys.modules else [])]
 
 
 def processor() -> str:

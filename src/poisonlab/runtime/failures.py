@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _COMMAND = re.compile(r"Command '.*' (returned non-zero exit status|died with)", re.DOTALL)
+_PROGRAM = re.compile(r"[^\s']*workflow/scripts/\w+\.py")
 _LONGEST = 200
+_SHOWN = 40
 _ERROR = re.compile(r"error: |[\w.]+(Error|Exception|Interrupt)\b")
 _TAIL = 1 << 14
 
@@ -31,11 +33,12 @@ class ShortCommands(logging.Filter):
 
 
 def short(command: str) -> str:
-    """The beginning of a long command."""
+    """The program of a long command."""
     if len(command) <= _LONGEST:
         return command
-    program = " ".join(command.split()[:2])
-    return f"{program} ... ({len(command):,} characters; snakemake --printshellcmds shows them)"
+    program = _PROGRAM.search(command)
+    shown = program[0] if program else command[:_SHOWN]
+    return f"{shown} ... ({len(command):,} characters; snakemake --printshellcmds shows them)"
 
 
 def last_errors(logs: Iterable[Path], since: float) -> list[str]:
@@ -50,12 +53,26 @@ def last_errors(logs: Iterable[Path], since: float) -> list[str]:
         try:
             if log.stat().st_mtime < since:
                 continue
-            with log.open("rb") as file:
-                file.seek(max(0, log.stat().st_size - _TAIL))
-                lines = file.read().decode("utf-8", "replace").split("\n")
+            last = last_line(log)
         except OSError:
             continue
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        if _ERROR.match(last):
+        if is_error(last):
             found.append(f"{log}: {last}")
     return found
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that is not blank; of a progress bar, its last state.
+
+    Raises:
+        OSError: the log cannot be read.
+    """
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL))
+        lines = re.split(r"[\r\n]", file.read().decode("utf-8", "replace"))
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def is_error(line: str) -> bool:
+    """Whether a program that ends with this line has failed."""
+    return _ERROR.match(line) is not None

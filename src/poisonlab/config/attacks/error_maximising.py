@@ -11,8 +11,8 @@ from poisonlab.config.types import NonNegativeFloat, PositiveInt, PositiveLevels
 
 
 class ErrorMaximising(AdversarialAvailabilityAttack):
-    """Adversarial examples of the whole training set, which keep their labels (Fowl et al. 2021, "Adversarial Examples
-    Make Strong Poisons"; P10 to M250 of Sandoval-Segura et al. 2022). A step costs one forward and one backward pass of
+    """Adversarial examples of the whole training set, which keep their labels. Fowl et al. 2021, "Adversarial Examples
+    Make Strong Poisons"; P10 to M250 of Sandoval-Segura et al. 2022. A step costs one forward and one backward pass of
     every poison in each surrogate."""
 
     method: Literal["error-maximising"] = "error-maximising"

@@ -11,8 +11,8 @@ from poisonlab.config.types import Fraction, Name, PositiveFloat, PositiveInt, P
 
 
 class ErrorMinimising(AvailabilityAttack):
-    """Noise that leaves a network nothing to learn from the images, made along with the training of a network on it
-    (Huang et al. 2021, "Unlearnable Examples"; SU and CU of Sandoval-Segura et al. 2022)."""
+    """Noise that leaves a network nothing to learn from the images, made along with the training of a network on it.
+    Huang et al. 2021, "Unlearnable Examples"; SU and CU of Sandoval-Segura et al. 2022."""
 
     method: Literal["error-minimising"] = "error-minimising"
     surrogate: Name

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from poisonlab.config.attacks.attack import TargetedAttack
+from poisonlab.config.attacks.unseen_target import UnseenTarget
 from poisonlab.config.types import LATER, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
@@ -36,3 +37,12 @@ class FeatureAttack(TargetedAttack):
     Polytope 1 block in residual networks, every one in DenseNet."""
     watermark: NonNegativeFloat = 0.0
     """Opacity of a faint copy of the target in every base before crafting (Poison Frogs); the bound still holds."""
+    unseen_target: Annotated[UnseenTarget | None, LATER] = None
+    """Attack a training image that no network was trained on, in place of a test image."""
+
+    @model_validator(mode="after")
+    def _check_target(self) -> FeatureAttack:
+        if self.unseen_target is not None and (self.setup is not None or self.target == "recognised"):
+            other = "target: recognised" if self.setup is None else "setup"
+            raise ValueError(f"attack {self.name!r}: unseen_target says which image is attacked: leave out {other}")
+        return self

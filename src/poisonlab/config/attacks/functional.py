@@ -50,7 +50,7 @@ class Flow(Settings):
 
 class Functional(AdversarialAvailabilityAttack):
     """Untargeted adversarial examples of the whole training set by changes of colour, displacements of pixels and
-    additive noise (FC, FCS and FCSD of Sandoval-Segura et al. 2022). Without a change of colours or a flow it is an
+    additive noise. FC, FCS and FCSD of Sandoval-Segura et al. 2022. Without a change of colours or a flow it is an
     additive attack; with one there is no bound on single pixels."""
 
     method: Literal["functional"] = "functional"

@@ -33,6 +33,15 @@ class LastPerClass(Settings):
 
     last_per_class: PositiveInt
     """How many of each class; 200 for the releases of convex polytope, Bullseye Polytope and deep k-NN."""
+    moved: Annotated[int, Field(ge=0), LATER] = 0
+    """``first`` of a dataset of source ``set-apart``: so many of these images have gone to the end of their class,
+    while positions count them where they were."""
+
+    @model_validator(mode="after")
+    def _check_moved(self) -> LastPerClass:
+        if self.moved > self.last_per_class:
+            raise ValueError(f"moved {self.moved} of the last {self.last_per_class} images: lower moved")
+        return self
 
 
 Rows = Annotated[
@@ -74,6 +83,9 @@ class Imported(Attack):
     """Row of the test split that is the target, where the files hold none."""
     target_split: Annotated[Literal["test", "train"], LATER] = "test"
     """Split that ``target_index`` counts in."""
+    target_among_last: Annotated[PositiveInt | None, LATER] = None
+    """The target of seed t is the t-th image of class ``target_label``, from 0, among the last so many training images
+    of the class without those that victims are fine-tuned on: the targets of convex polytope and deep k-NN."""
     target_files: Annotated[Files | None, LATER] = None
     """Image files that are the targets, where the files of the poisons hold none; resized to the dataset's images. They
     need a ``target_label``."""
@@ -100,12 +112,18 @@ class Imported(Attack):
 
     @model_validator(mode="after")
     def _check_goal(self) -> Imported:
-        for name in ("target_index", "target_files", "target_label", "adversarial_label"):
+        for name in ("target_index", "target_among_last", "target_files", "target_label", "adversarial_label"):
             if not self.targeted and getattr(self, name) is not None:
                 raise ValueError(f"attack {self.name!r} is not targeted, so it takes no {name}")
         if self.target_files is not None and (self.target_index is not None or self.target_label is None):
             cure = "leave out target_index" if self.target_label is not None else "give target_label, their true class"
             raise ValueError(f"attack {self.name!r} has target_files: {cure}")
+        if self.target_among_last is not None:
+            for name in ("target_index", "target_files"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"attack {self.name!r} has target_among_last: leave out {name}")
+            if self.target_label is None:
+                raise ValueError(f"attack {self.name!r} has target_among_last: give target_label, the targets' class")
         if self.target_split == "train" and self.target_index is None:
             raise ValueError(f"attack {self.name!r}: target_split says where target_index counts: give target_index")
         if self.all_to_all and (not self.targeted or self.adversarial_label is not None):

@@ -12,7 +12,7 @@ from poisonlab.config.types import PositiveInt, from_text
 
 class LowFrequency(AvailabilityAttack):
     """Class-wise noise of few low frequencies, which is learned before the images are: an attack on the accuracy as a
-    whole (LF2 to LF8 of Sandoval-Segura et al. 2022)."""
+    whole. LF2 to LF8 of Sandoval-Segura et al. 2022."""
 
     method: Literal["low-frequency"] = "low-frequency"
     frequencies: PositiveInt = 4

@@ -33,7 +33,7 @@ def _check_grid(regions: int) -> int:
 
 class Regions(AvailabilityAttack):
     """Class-wise noise of patches of random colours, which is learned before the images are: an attack on the accuracy
-    as a whole (Sandoval-Segura et al. 2022, "Poisons that are learned faster are more effective")."""
+    as a whole. Sandoval-Segura et al. 2022, "Poisons that are learned faster are more effective"."""
 
     method: Literal["regions"] = "regions"
     regions: Annotated[int, Field(ge=1, le=1 << 20), AfterValidator(_check_grid)] = 16

@@ -1,0 +1,88 @@
+"""Targets that no network has seen although they are training images, as convex polytope's authors take them.
+
+Of the last images of each class, victims are fine-tuned on some. The others are in no training set, and the seed says
+which one of them is the target: seed t takes the t-th of its class (Zhu et al. 2019, section 5; their released code).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from poisonlab.artifacts.poison_set import Goal
+from poisonlab.attacks.attacker import Attacker
+from poisonlab.attacks.threat import Threat, affordable, class_rows
+from poisonlab.config.attacks.unseen_target import UnseenTarget
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class UnseenThreat(Threat):
+    """A threat whose ``target_index`` is a row of the training split."""
+
+    def goal(self, dataset: ImageDataset) -> Goal:
+        """The one target of ``dataset`` and the class it is to get."""
+        return Goal(
+            targets=dataset.train_images[self.target_index][None],
+            target_labels=torch.tensor([self.target_label]),
+            adversarial_labels=torch.tensor([self.adversarial_label]),
+        )
+
+
+def unseen_row(dataset: ImageDataset, attacker: Attacker, label: int, among_last: int, seed: int) -> int:
+    """The training row of the target of ``seed``.
+
+    Args:
+        dataset: clean data.
+        attacker: its ``rows`` are those that the victim is fine-tuned on.
+        label: class of the target.
+        among_last: how many images at the end of each class are kept from the networks.
+        seed: which one of those that victims are not fine-tuned on either, from 0.
+
+    Raises:
+        SettingsError: there are not so many.
+    """
+    own = class_rows(dataset, label, None)[-among_last:]
+    left = own[~np.isin(own, attacker.pool(dataset).numpy())]
+    if seed >= len(left):
+        raise SettingsError(
+            f"seed {seed} has no target: of the last {among_last} training images of class "
+            f"{dataset.class_names[label]!r}, victims leave {len(left)}: use smaller seeds, raise among_last, or "
+            "fine-tune on fewer images"
+        )
+    return int(left[seed])
+
+
+def unseen_threat(
+    dataset: ImageDataset, attacker: Attacker, settings: UnseenTarget, budget: float, seed: int
+) -> UnseenThreat:
+    """Target, classes and bases of a seed.
+
+    Args:
+        dataset: clean data.
+        attacker: its ``rows`` are those that the victim is fine-tuned on and bases are taken from.
+        settings: which images can be targets, and which become bases.
+        budget: poisons as a fraction of the images that the victim is fine-tuned on.
+        seed: of the target, and of whatever the settings leave to be drawn.
+
+    Raises:
+        SettingsError: a class is unknown, both are the same, or there are too few images for target or bases.
+    """
+    rng = np.random.default_rng([seed, 2])
+    # In the order of ``draw_threat``: without given classes, a seed has those that it has in other attacks.
+    true = int(rng.integers(dataset.num_classes))
+    wanted = int((true + 1 + rng.integers(dataset.num_classes - 1)) % dataset.num_classes)
+    if settings.target_label is not None and settings.adversarial_label is not None:
+        true = dataset.class_number(settings.target_label, "target_label")
+        wanted = dataset.class_number(settings.adversarial_label, "adversarial_label")
+    if true == wanted:
+        raise SettingsError(f"target_label and adversarial_label are both class {dataset.class_names[true]!r}")
+    rows = attacker.pool(dataset)
+    pool = class_rows(dataset, wanted, rows)
+    count = affordable(dataset, budget, len(rows), wanted, pool)
+    bases = pool[:count] if settings.bases == "first" else np.sort(rng.choice(pool, size=count, replace=False))
+    target = unseen_row(dataset, attacker, true, settings.among_last, seed)
+    return UnseenThreat(target, true, wanted, torch.from_numpy(bases.astype(np.int64)))

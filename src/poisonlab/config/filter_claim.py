@@ -1,0 +1,22 @@
+"""Settings of a claim on filters, which findings hold results against."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from poisonlab.config.types import Fraction, Settings
+
+
+class FilterClaim(Settings):
+    """A filter finds almost all poisons and costs hardly any accuracy.
+
+    It is confirmed where the intervals of both lie within it, contradicted where one lies beyond it, and otherwise
+    undecided.
+    """
+
+    found: Fraction = 0.99
+    """Share of the poisons that it finds; 0.99 in the deep k-NN paper."""
+    cost: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The most test accuracy that it may cost, as a share; the paper says no compromise, without a number."""

@@ -1,0 +1,96 @@
+"""What filters find, at what cost, as findings: each attack's numbers, and what they say of a claim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from poisonlab.config.filter_claim import FilterClaim
+from poisonlab.config.measures import ACCURACY
+from poisonlab.evaluation.intervals import Interval, mean_of_shares, mean_t
+from poisonlab.evaluation.layouts import interval_text
+from poisonlab.evaluation.trials import Trial
+
+
+def filter_findings(trials: Sequence[Trial], undefended: str | None, claim: FilterClaim | None = None) -> list[str]:
+    """One sentence per attack: what each row that dropped anything found, dropped and cost.
+
+    Seeds are the units: what several victims of one seed dropped counts together, as their poisons are the same.
+
+    Args:
+        trials: of all rows.
+        undefended: the row that accuracies are compared with, seed by seed and victim by victim; not compared if None.
+        claim: what the numbers are held against, row by row; nothing if not given.
+    """
+    sentences = []
+    for attack in dict.fromkeys(trial.attack for trial in trials):
+        own = [trial for trial in trials if trial.attack == attack and not trial.failed]
+        rows = dict.fromkeys(each.defense for each in own if each.found is not None and each.found.dropped)
+        texts = [_row(own, row, undefended, claim) for row in rows if not _unpoisoned(own, row)]
+        if texts:
+            sentences.append(f"{attack}: {'; '.join(texts)}.")
+    return sentences
+
+
+def _unpoisoned(trials: Sequence[Trial], row: str) -> bool:
+    found = [trial.found for trial in trials if trial.defense == row and trial.found is not None]
+    return not any(each.poisons_dropped + each.poisons_kept for each in found)
+
+
+def _row(trials: Sequence[Trial], row: str, undefended: str | None, claim: FilterClaim | None) -> str:
+    own = [trial for trial in trials if trial.defense == row and trial.found is not None]
+    recall, lost = _shares(own, "poisons"), _shares(own, "clean")
+    dropped = sum(trial.found.poisons_dropped for trial in own if trial.found is not None)
+    kept = sum(trial.found.poisons_kept for trial in own if trial.found is not None)
+    found = interval_text(recall.estimate, recall.low, recall.high)
+    text = (
+        f"{row} finds {found} % of the poisons ({dropped} of {dropped + kept}, n = {recall.n}) and drops "
+        f"{interval_text(lost.estimate, lost.low, lost.high)} % of the clean images"
+    )
+    change = None if undefended is None else _change(trials, row, undefended)
+    if change is not None:
+        text += f", test accuracy {_signed(change)} points"
+    if claim is not None:
+        text += f": {_verdict(recall, change, claim)}"
+    return text
+
+
+def _shares(trials: Sequence[Trial], kind: str) -> Interval:
+    """The share of the poisons, or of the clean images, that each seed's victims dropped."""
+    shares = []
+    for seed in sorted({trial.seed for trial in trials}):
+        found = [trial.found for trial in trials if trial.seed == seed and trial.found is not None]
+        dropped, kept = (sum(getattr(each, f"{kind}_{what}") for each in found) for what in ("dropped", "kept"))
+        shares += [dropped / (dropped + kept)] if dropped + kept else []
+    return mean_of_shares(shares)
+
+
+def _change(trials: Sequence[Trial], row: str, undefended: str) -> Interval | None:
+    """The paired change of accuracy, by seed, as a mean over victims; None where no pair is there."""
+    accuracies: dict[str, Mapping[tuple[int, str], float]] = {
+        name: {
+            (trial.seed, trial.victim): trial.measures[ACCURACY.name]
+            for trial in trials
+            if trial.defense == name and ACCURACY.name in trial.measures
+        }
+        for name in (row, undefended)
+    }
+    pairs: dict[int, list[float]] = {}
+    for (seed, victim), value in accuracies[row].items():
+        if (other := accuracies[undefended].get((seed, victim))) is not None:
+            pairs.setdefault(seed, []).append(value - other)
+    return mean_t([sum(each) / len(each) for each in pairs.values()]) if pairs else None
+
+
+def _signed(change: Interval) -> str:
+    low, high = f"{100 * change.low:+.1f}", f"{100 * change.high:+.1f}"
+    return f"{100 * change.estimate:+.1f}" + (f" [{low}, {high}]" if change.n > 1 else "")
+
+
+def _verdict(recall: Interval, change: Interval | None, claim: FilterClaim) -> str:
+    """Whether the intervals settle the claim."""
+    what = f"{100 * claim.found:g} % found for at most {100 * claim.cost:g} points"
+    if recall.high < claim.found or (change is not None and change.high < -claim.cost):
+        return f"{what} contradicted"
+    if recall.low >= claim.found and change is not None and change.low >= -claim.cost:
+        return f"{what} confirmed"
+    return f"{what} undecided"

@@ -1,0 +1,135 @@
+"""Results over the seeds on which an attack succeeds undefended, as the deep k-NN paper counts them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from poisonlab.config.measures import REPORTED, Measure
+from poisonlab.evaluation.choosing import MEAN, counts_events
+from poisonlab.evaluation.results import tidy_results
+from poisonlab.evaluation.trials import Row, Trial
+
+HITS_NOTE = (
+    "Hits: the seeds on which the attack succeeds against '{undefended}'; success and poisons of hits are of these "
+    "alone, poisons by number. Hits are chosen by that outcome, so no test compares them with it. Of victim 'mean', "
+    "hits and poisons are sums over victims, and success is the unweighted mean over victims, without an interval."
+)
+
+
+def hits(trials: Sequence[Trial], measures: Mapping[str, Sequence[Measure]], undefended: str) -> list[Trial]:
+    """The trials of each attack, victim and seed whose undefended trial is a success.
+
+    Args:
+        trials: of all rows.
+        measures: of each attack; the first must be a yes or no for the attack to have hits.
+        undefended: the row that says what is a hit.
+    """
+    found = {
+        (trial.attack, trial.victim, trial.seed)
+        for trial in trials
+        if trial.defense == undefended
+        and counts_events(main := measures[trial.attack][0], trial.targets)
+        and main.better == "lower"
+        and trial.measures.get(main.name) == 1
+    }
+    return [trial for trial in trials if (trial.attack, trial.victim, trial.seed) in found]
+
+
+def over_hits(
+    trials: Sequence[Trial],
+    measures: Mapping[str, Sequence[Measure]],
+    undefended: str,
+    published: Mapping[Row, Mapping[str, float]] | None = None,
+    expected: Sequence[Row] = (),
+    mean_over_victims: bool = False,
+) -> pd.DataFrame:
+    """The tidy results of the hits, without tests.
+
+    Columns are those of ``tidy_results``, and ``poisons_dropped`` of ``poisons``: counts summed over the hits. A row of
+    victim ``MEAN`` has the sums of its victims' hits and counts, and the unweighted means of their measures, without
+    intervals.
+
+    Args:
+        undefended: the row that says what is a hit; other arguments as in ``tidy_results``.
+    """
+    counted = hits(trials, measures, undefended)
+    plain = [row for row in expected if row[1] != MEAN]
+    results = tidy_results(counted, measures, (), published, plain)
+    names = [name for name in results.columns if name != "seconds"]
+    records: list[dict[str, Any]] = [
+        {str(key): value for key, value in line.items()} for line in results.to_dict("records")
+    ]
+    if mean_over_victims:
+        records += _means(results, measures, published or {})
+    for record in records:
+        record |= _counts(record, counted)
+    return pd.DataFrame(records, columns=[*names, "poisons_dropped", "poisons", "seconds"])
+
+
+def _means(
+    results: pd.DataFrame,
+    measures: Mapping[str, Sequence[Measure]],
+    published: Mapping[Row, Mapping[str, float]],
+) -> list[dict[str, Any]]:
+    means = []
+    for (attack, defense), lines in results.groupby(["attack", "defense"], sort=False):
+        if len(lines) < 2:
+            continue
+        row = (str(attack), MEAN, str(defense))
+        record: dict[str, Any] = dict(zip(("attack", "victim", "defense"), row, strict=True))
+        record |= {"control": bool(lines["control"].any()), "seconds": lines["seconds"].mean()}
+        record |= {name: int(lines[name].sum()) for name in ("n", "diverged")}
+        for measure in (*measures[row[0]], *REPORTED):
+            record |= {
+                measure.name: lines[measure.name].mean(),
+                f"{measure.name}_n": int(lines[f"{measure.name}_n"].sum()),
+            }
+            record[f"published_{measure.name}"] = published.get(row, {}).get(measure.name, math.nan)
+        means.append(record)
+    return means
+
+
+def _counts(record: Mapping[str, Any], counted: Sequence[Trial]) -> dict[str, Any]:
+    """Poisons and clean examples that were dropped, summed over the hits; means over victims have those of all."""
+    found = [
+        trial.found
+        for trial in counted
+        if (trial.attack, trial.defense) == (record["attack"], record["defense"])
+        and record["victim"] in (MEAN, trial.victim)
+        and trial.found is not None
+    ]
+    if not any(each.dropped for each in found):
+        return {"poisons_dropped": math.nan, "poisons": math.nan}
+    dropped, kept = sum(each.poisons_dropped for each in found), sum(each.poisons_kept for each in found)
+    lost, clean = sum(each.clean_dropped for each in found), sum(each.clean_kept for each in found)
+    return {
+        "poisons_dropped": dropped,
+        "poisons": dropped + kept,
+        "poisons_found": dropped / (dropped + kept) if dropped + kept else math.nan,
+        "clean_dropped": lost / (lost + clean) if lost + clean else math.nan,
+    }
+
+
+def beside(results: pd.DataFrame, over: pd.DataFrame, measures: Mapping[str, Sequence[Measure]]) -> pd.DataFrame:
+    """The tidy results of all seeds with those of the hits beside them, in columns that begin with ``hit_``.
+
+    Args:
+        results: of all seeds, see ``tidy_results``.
+        over: of the hits, see ``over_hits``. Its published values and verdicts take the place of theirs.
+        measures: of each attack; of each, the first and the last one are set beside.
+    """
+    ends = dict.fromkeys(measure.name for own in measures.values() for measure in (own[0], own[-1]))
+    names = ["n", *(f"{name}{end}" for name in ends for end in ("", "_low", "_high", "_n"))]
+    names += ["poisons_found", "clean_dropped", "poisons_dropped", "poisons"]
+    published = [name for name in over.columns if name.startswith("published_")]
+    key = ["attack", "victim", "defense"]
+    renamed = over[[*key, *names, *published]].rename(columns={name: f"hit_{name}" for name in names})
+    joined = results.drop(columns=published).merge(renamed, on=key, how="left")
+    for name in published:
+        if name.endswith("_inside"):
+            joined[name] = joined[name].astype(object).where(joined[name].notna(), None)
+    return joined[[*(name for name in joined.columns if name != "seconds"), "seconds"]]

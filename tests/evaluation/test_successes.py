@@ -1,0 +1,212 @@
+"""Only attacks that succeed undefended: counts of a made-up study against counts by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loading import program
+from made import MEASURES, put, stage, told, trial
+from made import line as line_of
+
+from poisonlab.config.filter_claim import FilterClaim
+from poisonlab.evaluation.choosing import Claim
+from poisonlab.evaluation.detection import Detection
+from poisonlab.evaluation.filtering import filter_findings
+from poisonlab.evaluation.intervals import mean_of_shares, wilson
+from poisonlab.evaluation.layouts import readable
+from poisonlab.evaluation.paper_layout import compare, paper_layout, published_by_row
+from poisonlab.evaluation.published import published, read_paper
+from poisonlab.evaluation.results import tidy_results
+from poisonlab.evaluation.successes import beside, hits, over_hits
+from poisonlab.evaluation.trials import Trial
+from poisonlab.provenance import spec
+
+REFERENCE = Path(__file__).resolve().parents[2] / "reference" / "deep-knn"
+SEEDS = range(4)
+# Undefended successes of four seeds, on two victims: three hits and one.
+UNDEFENDED = {"one": (1, 1, 1, 0), "two": (0, 1, 0, 0)}
+# What is left of them after the filter, and how many of five poisons it found.
+FILTERED = {"one": (1, 0, 0, 1), "two": (0, 0, 1, 0)}
+FOUND = {"one": (3, 5, 5, 0), "two": (0, 4, 1, 5)}
+
+
+def trials() -> list[Trial]:
+    made = []
+    for victim in ("one", "two"):
+        for seed in SEEDS:
+            found = FOUND[victim][seed]
+            dropped = Detection(found, 5 - found, 10 * seed, 100 - 10 * seed)
+            more: dict[str, Any] = {"victim": victim, "targets": 1}
+            made.append(trial("a", "none", seed, UNDEFENDED[victim][seed], 0.9, **more))
+            made.append(trial("a", "knn", seed, FILTERED[victim][seed], 0.88, found=dropped, **more))
+    return made
+
+
+def line(victim: str, defense: str, called: str = "") -> dict[str, Any]:
+    return line_of("a", defense, tuple(SEEDS), victim, called=called or defense)
+
+
+LINES = [line(victim, *row) for victim in ("one", "two") for row in (("none",), ("knn", "deep-knn"))]
+ROWS = [(each["attack"], each["victim"], each["defense"]) for each in LINES]
+OVER = over_hits(trials(), MEASURES, "none", {}, ROWS, mean_over_victims=True)
+
+
+def of(victim: str, defense: str) -> dict[str, Any]:
+    (found,) = OVER[(OVER["victim"] == victim) & (OVER["defense"] == defense)].to_dict("records")
+    return {str(name): value for name, value in found.items()}
+
+
+def test_hits_are_told_by_the_undefended_victim_of_the_same_seed() -> None:
+    assert sorted((each.victim, each.seed) for each in hits(trials(), MEASURES, "none") if each.defense == "knn") == [
+        ("one", 0),
+        ("one", 1),
+        ("one", 2),
+        ("two", 1),
+    ]
+
+
+def test_a_victim_s_success_and_counts_are_of_its_hits() -> None:
+    found = of("one", "knn")
+    by_wilson = wilson(1, 3)
+    assert (found["n"], found["success"]) == (3, pytest.approx(1 / 3))
+    assert (found["success_low"], found["success_high"]) == (by_wilson.low, by_wilson.high)
+    assert (found["poisons_dropped"], found["poisons"]) == (13, 15)
+    # 0, 10 and 20 of 100 clean images each.
+    assert found["clean_dropped"] == pytest.approx(30 / 300)
+    assert (of("one", "none")["success"], of("two", "none")["n"]) == (1, 1)
+
+
+def test_the_mean_is_over_victims_and_the_counts_are_sums() -> None:
+    found = of("mean", "knn")
+    # 1 of 3 and 0 of 1: not 1 of 4.
+    assert (found["n"], found["success"]) == (4, pytest.approx((1 / 3 + 0) / 2))
+    assert (found["poisons_dropped"], found["poisons"]) == (17, 20)
+    assert math.isnan(found["success_low"])
+
+
+def test_an_attack_without_hits_has_none() -> None:
+    nothing = [each for each in trials() if each.defense == "none" and each.measures["success"] == 0]
+    assert over_hits(nothing, MEASURES, "none", {}, ROWS)["n"].tolist() == [0, 0, 0, 0]
+    # A rate of many targets is no yes or no.
+    rates = [trial("sa", "none", seed, 1.0, targets=50) for seed in SEEDS]
+    assert hits(rates, MEASURES, "none") == []
+
+
+def test_the_study_s_table_has_all_seeds_and_the_hits_beside() -> None:
+    results = tidy_results(trials(), MEASURES, ("none",), {}, ROWS, mean_over_victims=True)
+    both = beside(results, OVER, {"a": MEASURES["a"]})
+    assert both["n"].tolist() == [4] * 6
+    assert list(both.columns)[-1] == "seconds"
+    text = readable(both, {"a": MEASURES["a"]}, ("none",))
+    row = text[(text["Victim"] == "one") & (text["Defense"] == "knn")].iloc[0]
+    assert (row["n"], row["Hits"], row["Poisons found in hits"]) == ("4", "3", "13 of 15")
+    assert row["Poison success of hits [95 % CI]"].startswith("33.3 [")
+    assert row["Poison success [95 % CI]"].startswith("50.0 [")
+    assert text[text["Victim"] == "mean"].iloc[1]["Poisons found in hits"] == "17 of 20"
+
+
+def test_the_paper_s_table_counts_hits_and_shows_all_beside() -> None:
+    numbers = published(REFERENCE)
+    told = stage(LINES, compare=("none",), mean_over_victims=True, only_successes=True)
+    compared, measures = compare(numbers[numbers["table"] == 2], trials(), told, [Claim(attack="a", table=2)])
+    ours = compared[compared["our_defense"] == "knn"].iloc[0]
+    assert (ours["n"], ours["all_n"]) == (4, 4)
+    assert (ours["success"], ours["all_success"]) == (pytest.approx(1 / 6), pytest.approx(0.375))
+    assert ours["poisons_found"] == pytest.approx(17 / 20)
+    assert ours["published_poisons_found"] == 1
+    assert [each.name for each in measures] == ["poisons_found", "clean_dropped", "success", "accuracy"]
+    shown = paper_layout(compared, measures, read_paper(REFERENCE))
+    row = shown.iloc[0]
+    assert (row["Poisons found"], row["Published Poisons found"]) == ("85.0", "100.0")
+    assert (row["Attack success"], row["n of all"]) == ("16.7", "4")
+    assert row["Attack success of all"].startswith("37.5 [")
+
+
+def test_published_numbers_stand_beside_the_hits() -> None:
+    one = [each for each in trials() if each.victim == "one"]
+    told = stage([each for each in LINES if each["victim"] == "one"], compare=("none",), only_successes=True)
+    known = published_by_row(published(REFERENCE), [Claim(attack="a", table=1)], told)
+    rows = [line.row for line in told.lines]
+    results = tidy_results(one, MEASURES, ("none",), known, rows)
+    both = beside(results, over_hits(one, MEASURES, "none", known, rows), {"a": MEASURES["a"]})
+    row = both[both["defense"] == "knn"].iloc[0]
+    assert (row["published_success"], row["published_success_inside"]) == (0, wilson(1, 3).contains(0))
+    assert both["hit_n"].tolist() == [3, 3]
+
+
+def test_the_programs_write_hits_findings_and_what_they_mean(tmp_path: Path) -> None:
+    put(tmp_path / "trials.csv", [replace(each, settings=f"settings of a/{each.defense}") for each in trials()])
+    shared = ("--trials", str(tmp_path / "trials.csv"), "--reference", str(REFERENCE))
+    more = {"mean_over_victims": True, "only_successes": True, "claims": [{"attack": "a", "table": 2}]}
+    texts = {}
+    for name, own in (("tables", {"filter_claim": {"found": 0.99, "cost": 0.01}}), ("paper_table", {})):
+        kinds = ("csv", "md", "tex", "json", *(("time",) if name == "tables" else ()))
+        outputs = [part for kind in kinds for part in (f"--{kind}", str(tmp_path / f"{name}.{kind}"))]
+        program(name).main(["--spec", *spec(**told(LINES, ("none",), **more, **own)), *shared, *outputs])
+        texts[name] = (tmp_path / f"{name}.md").read_text("utf-8")
+        assert "Hits: the seeds on which the attack succeeds against 'none'" in texts[name]
+    assert "knn finds 57.5 [" in texts["tables"]
+    assert "99 % found for at most 1 points" in texts["tables"]
+    assert "17 of 20" in texts["tables"]
+    assert "Attack success of all" in texts["paper_table"]
+    with pytest.raises(ValueError, match="only_successes needs compare"):
+        stage(LINES, compare=(), only_successes=True)
+
+
+# --- findings on filters ----------------------------------------------------------------------------------------
+
+
+def filtered(row: str, found: tuple[int, ...], accuracy: float, attack: str = "a") -> list[Trial]:
+    return [
+        trial(attack, row, seed, 0, accuracy + 0.001 * seed, found=Detection(count, 50 - count, 2, 198))
+        for seed, count in enumerate(found)
+    ]
+
+
+NONE = [trial("a", "none", seed, 1, 0.9) for seed in range(3)]
+
+
+def test_each_attack_has_a_sentence_on_what_its_filters_find_and_cost() -> None:
+    recall, lost = mean_of_shares([1.0, 0.9, 0.5]), mean_of_shares([0.01] * 3)
+    both, few = (f"{100 * each.low:.1f}, {100 * each.high:.1f}" for each in (recall, lost))
+    assert filter_findings([*NONE, *filtered("knn", (50, 45, 25), 0.88)], "none") == [
+        f"a: knn finds 80.0 [{both}] % of the poisons (120 of 150, n = 3) and drops 1.0 [{few}] % of the clean images, "
+        # Student's t of -2.0, -1.9 and -1.8 points.
+        "test accuracy -1.9 [-2.1, -1.7] points."
+    ]
+
+
+def test_victims_of_one_seed_count_together() -> None:
+    (text,) = filter_findings(trials(), "none")
+    # By seed 3, 9, 6 and 5 of ten poisons.
+    interval = mean_of_shares([0.3, 0.9, 0.6, 0.5])
+    both = f"{100 * interval.low:.1f}, {100 * interval.high:.1f}"
+    assert f"knn finds 57.5 [{both}] % of the poisons (23 of 40, n = 4)" in text
+    assert "test accuracy -2.0 [-2.0, -2.0] points" in text
+
+
+@pytest.mark.parametrize(
+    ("found", "accuracy", "claim", "verdict"),
+    [
+        ((50, 50, 50), 0.9, FilterClaim(), "99 % found for at most 1 points undecided"),
+        ((50, 50, 50), 0.9, FilterClaim(found=0.25), "25 % found for at most 1 points confirmed"),
+        ((20, 20, 20), 0.9, FilterClaim(), "99 % found for at most 1 points contradicted"),
+        ((50, 50, 50), 0.8, FilterClaim(found=0.25), "25 % found for at most 1 points contradicted"),
+    ],
+)
+def test_a_claim_is_settled_by_intervals(
+    found: tuple[int, ...], accuracy: float, claim: FilterClaim, verdict: str
+) -> None:
+    (text,) = filter_findings([*NONE, *filtered("knn", found, accuracy)], "none", claim)
+    assert text.endswith(f"points: {verdict}.")
+
+
+def test_rows_that_drop_nothing_or_meet_no_poisons_have_no_sentence() -> None:
+    nothing = [trial("a", "f", 0, 0, found=Detection(0, 5, 0, 95)), trial("a", "g", 0, 0, found=Detection(0, 0, 5, 95))]
+    assert filter_findings([*NONE, *nothing], "none") == []
+    (alone,) = filter_findings(filtered("knn", (50,), 0.9), None)
+    assert "accuracy" not in alone

@@ -1,0 +1,215 @@
+"""Say how far a study is: jobs done, running and failed, hours left, and the errors that logs end in.
+
+Only files are read, so a study may be running meanwhile, here or on a cluster that shares the file system. Call it in
+the folder in which Snakemake was called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from poisonlab.config.merging import add_config_arguments, merged_config
+from poisonlab.config.study import Study, read_study
+from poisonlab.errors import SettingsError
+from poisonlab.evaluation.seconds import Measured, read_cards, read_committed
+from poisonlab.graph.graph import Graph
+from poisonlab.graph.progress import Left, Records, Standing, State, bar, left, look
+from poisonlab.runtime.program import run
+
+COMMITTED = Path("results", "reference")
+OUTCOMES = ("train", "detect")
+"""The stages whose jobs become trials."""
+
+MOST = 10
+"""Jobs that are named: running ones, and failed ones."""
+_STYLES = {State.DONE: "green", State.RUNNING: "cyan", State.FAILED: "bold red", State.STOPPED: "yellow"}
+_QUIET = 600
+"""Seconds after which it is said that a log has been silent."""
+
+
+class Watch:
+    """One study, looked at again and again.
+
+    Args:
+        study: the study, whose paths count from the working folder.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._graph = Graph(study)
+        self._jobs = self._graph.all_jobs()
+        self._records = Records()
+        carded = [job for job in self._jobs if "card" in job.outputs]
+        self._folders = {Path(job.outputs["card"]).relative_to(study.results).parts[0]: job.stage for job in carded}
+        self._ran: list[Measured] = []
+        self._read_at = -1
+
+    def look(self, now: float) -> tuple[list[Standing], Left]:
+        """How far every job is, and what they will still take.
+
+        Args:
+            now: seconds since the epoch.
+
+        Raises:
+            DataError: a run card is damaged.
+        """
+        found = look(self._graph, self._jobs, self._records)
+        # Cards come with results: as long as there are no new ones, none is read again.
+        done = sum(each.state is State.DONE for each in found)
+        if done != self._read_at:
+            results = Path(self._study.results)
+            committed = read_committed(COMMITTED, self._study.study, OUTCOMES)
+            self._ran, self._read_at = [*read_cards(results, self._folders), *committed], done
+        return found, left(found, self._ran, self._study.study, now)
+
+    def page(self) -> tuple[RenderableType, bool]:
+        """What is shown now, and whether every job is done."""
+        now = time.time()
+        found, rest = self.look(now)
+        diverged = sum(job.diverged for job in self._ran if job.study == self._study.study)
+        return page(self._study.study, found, rest, diverged, now), all(each.state is State.DONE for each in found)
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_config_arguments(arguments)
+    arguments.add_argument("--watch", action="store_true", help="stay and look again, until all is done or Control-C")
+    arguments.add_argument("--every", type=float, default=5.0, help="seconds between two looks (default: 5)")
+    args = arguments.parse_args(argv)
+    if not 0.1 <= args.every <= 3600:
+        raise SettingsError(f"--every {args.every:g}: choose 0.1 to 3600 seconds")
+    console = Console()
+    if args.watch and not console.is_terminal:
+        raise SettingsError("--watch (WATCH=1) needs a terminal: leave it out to print the state once")
+    watch = Watch(read_study(merged_config(args.configfile, args.config)))
+    shown, done = watch.page()
+    if not args.watch:
+        console.print(shown)
+        return
+    with contextlib.suppress(KeyboardInterrupt), Live(shown, console=console, auto_refresh=False) as live:
+        while not done:
+            time.sleep(args.every)
+            shown, done = watch.page()
+            live.update(shown, refresh=True)
+
+
+def page(study: str, found: Sequence[Standing], rest: Left, diverged: int, now: float) -> Group:
+    """The whole state of a study.
+
+    Args:
+        study: its name.
+        found: every job.
+        rest: what they will still take.
+        diverged: jobs that are done without a result, because their training diverged.
+        now: seconds since the epoch.
+    """
+    parts: list[RenderableType] = [summary(study, found, rest)]
+    parts.append(stages(found, rest))
+    parts += [Text(note, style="dim") for note in notes(found, rest, diverged)]
+    parts += running([each for each in found if each.state is State.RUNNING], now)
+    parts += failed([each for each in found if each.state is State.FAILED])
+    return Group(*parts)
+
+
+def summary(study: str, found: Sequence[Standing], rest: Left) -> Text:
+    """Everything in one line."""
+    counts = {state: sum(each.state is state for each in found) for state in State}
+    text = Text(f"{study}: {counts[State.DONE]:,} of {len(found):,} jobs done")
+    for state in (State.RUNNING, State.SUBMITTED, State.FAILED, State.STOPPED, State.WAITING):
+        if counts[state] or state in (State.RUNNING, State.FAILED):
+            text.append(f", {counts[state]:,} {state}", _STYLES.get(state, "") if counts[state] else "")
+    if counts[State.DONE] < len(found):
+        unknown = "nothing like the jobs left has been measured"
+        hours = unknown if math.isnan(rest.hours) else f"{short(rest.hours)} left, {rest.at_once} at a time"
+        text.append(f"; {hours}")
+    return text.append(".")
+
+
+def stages(found: Sequence[Standing], rest: Left) -> Table:
+    """A row per stage."""
+    shown = [state for state in State if any(each.state is state for each in found) or state is not State.SUBMITTED]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("stage")
+    for name in ("jobs", *shown, "work left"):
+        table.add_column(name, justify="right")
+    for stage in dict.fromkeys(each.job.stage for each in found):
+        own = [each.state for each in found if each.job.stage == stage]
+        cells = [Text(f"{own.count(state):,}", _STYLES.get(state, "")) if state in own else "" for state in shown]
+        table.add_row(stage, f"{len(own):,}", *cells, short(rest.work[stage]) if stage in rest.work else "")
+    return table
+
+
+def notes(found: Sequence[Standing], rest: Left, diverged: int) -> list[str]:
+    """What must be known to read the numbers, a sentence each."""
+    stale = sum(each.stale for each in found)
+    stopped = any(each.state is State.STOPPED for each in found)
+    said = [
+        f"Seconds are medians on {rest.device}." if rest.work and rest.device else "",
+        f"Not in the hours: {rest.unmeasured:,} jobs like none that ran." if rest.unmeasured else "",
+        f"{stale:,} of those that wait have results of other settings or code (make verify)." if stale else "",
+        "Stopped: begun, but without results or error: interrupted, killed, or deleted later." if stopped else "",
+        f"{diverged:,} jobs are done without a result, because their training diverged." if diverged else "",
+    ]
+    return [note for note in said if note]
+
+
+def running(found: Sequence[Standing], now: float) -> list[RenderableType]:
+    """The running jobs with their progress, the longest first; nothing if there are none."""
+    if not found:
+        return []
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="running", title_justify="left")
+    table.add_column("job", overflow="fold")
+    table.add_column("since", justify="right", no_wrap=True)
+    table.add_column("progress", overflow="fold")
+    for each in sorted(found, key=lambda one: one.since or now)[:MOST]:
+        silent = now - (each.heard or now)
+        said = bar(each.said) or "starting"
+        quiet = f" (log silent for {spoken(silent)})" if silent > _QUIET else ""
+        table.add_row(Text(named(each)), spoken(now - (each.since or now)), Text(said + quiet))
+    return [Text(), table, *more(len(found) - MOST)]
+
+
+def failed(found: Sequence[Standing]) -> list[RenderableType]:
+    """The error of each failed job in one line, the newest first; nothing if there are none."""
+    if not found:
+        return []
+    newest = sorted(found, key=lambda one: one.heard or 0, reverse=True)[:MOST]
+    lines = [Text.assemble((named(each), "bold"), f": {each.said}", f" ({each.log})") for each in newest]
+    return [Text("\nfailed, the newest first", style="bold red"), *lines, *more(len(found) - MOST)]
+
+
+def more(count: int) -> list[RenderableType]:
+    return [Text(f"and {count:,} more", style="dim")] if count > 0 else []
+
+
+def named(each: Standing) -> str:
+    return f"{each.job.stage} {each.job.name}".rstrip()
+
+
+def short(hours: float) -> str:
+    """Hours with two significant digits below ten, or whole minutes."""
+    if hours < 1:
+        return f"{math.ceil(60 * hours)} min"
+    return f"{hours:,.0f} h" if hours >= 10 else f"{hours:.1f} h"
+
+
+def spoken(seconds: float) -> str:
+    """Hours and minutes, or minutes and seconds."""
+    whole = max(0, round(seconds))
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours}:{minutes:02} h" if hours else f"{minutes}:{whole % 60:02} min"
+
+
+if __name__ == "__main__":
+    run(main)
