@@ -21,6 +21,7 @@ JOBS = {
     "train": [*MODEL, *roots("defenses", "random-noise")],
     "detect": [*MODEL, *roots("detection", "strip")],
     "output_std": MODEL,
+    "feature_view": MODEL,
 }
 """The roots of one job of each stage that computes."""
 COMPUTING = set(JOBS) - {"dataset"}

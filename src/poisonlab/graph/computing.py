@@ -114,7 +114,7 @@ class Computing:
             "filter",
             {"poisons": self._trained_poisons(cell), "network": [self._inspected(cell)]},
             numbered(self._settings("filter", *cell[:3]), seed=seed),
-            [self._inspected_model(cell)],
+            [self.inspected_model(cell)],
             _methods("filters", *row.filters),
             "+".join(chosen.method for chosen in row.filters),
             **cell._asdict(),
@@ -180,7 +180,7 @@ class Computing:
             "detect",
             {"poisons": [self.poisons(attack, seed)], "network": [self._inspected(cell)]},
             numbered(self._settings("detect", *cell[:3]), seed=seed),
-            [self._inspected_model(cell)],
+            [self.inspected_model(cell)],
             _methods("detection", row.detector),
             row.detector.method,
             options={"settings": [self.outcome(cell)]},
@@ -286,7 +286,8 @@ class Computing:
             return self.weights(row.inspected_surrogate, cell.seed)
         return self.victim(cell._replace(defense=str(self.study.network_of(row))))
 
-    def _inspected_model(self, cell: Cell) -> ModelSettings:
+    def inspected_model(self, cell: Cell) -> ModelSettings:
+        """The architecture that a row's filters or detector look at."""
         row = self.study.defense(cell.defense)
         if row.inspected_surrogate is not None:
             return self.study.surrogate(row.inspected_surrogate).model
@@ -346,7 +347,7 @@ class Computing:
     def _filter_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:
         row = self.study.defense(defense)
         return {
-            "model": self._inspected_model(Cell(attack, victim, defense, 0)).told(),
+            "model": self.inspected_model(Cell(attack, victim, defense, 0)).told(),
             "start": _start(self.study.victim(victim)),
             "filters": [chosen.told("network", "surrogate") for chosen in row.filters],
         }
@@ -383,7 +384,7 @@ class Computing:
             "attack": attack,
             "victim": victim,
             "defense": defense,
-            "model": self._inspected_model(Cell(attack, victim, defense, 0)).told(),
+            "model": self.inspected_model(Cell(attack, victim, defense, 0)).told(),
             "detector": detector.told("network", "clean_share"),
             "clean_share": detector.clean_share,
         }
