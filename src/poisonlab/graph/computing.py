@@ -201,6 +201,7 @@ class Computing:
             [self.study.surrogate(name).model for name in networks],
             (),
             "transfer",
+            options={"settings": [self.transferred(attack)]},
             attack=attack,
             seed=seed,
         )
@@ -430,6 +431,14 @@ class Computing:
         if (known := _earlier(self.study, chosen)) is not None:
             specs["adaptation"] = self._outcome_strings(*known)
         return [f"{stage} {string}" for stage, strings in specs.items() for string in strings]
+
+    def transferred(self, attack: str) -> str:
+        """Digest of all settings that the transfer of an attack's poisons depends on, whatever their seed."""
+        assert self.study.transfer is not None, "only studies that ask for it have such a job"
+        names = dict.fromkeys([*self.study.attack(attack).surrogates, *self.study.transfer.networks])
+        own = {stage: self._settings(stage, attack) for stage in ("craft", "transfer")}
+        specs = {"dataset": self.dataset().settings, **own, **{name: self._network_strings(name) for name in names}}
+        return digest_of([f"{part} {string}" for part, strings in specs.items() for string in strings])
 
     def _network_strings(self, surrogate: str) -> Strings:
         """What a surrogate's weights depend on, whatever the study's seed."""

@@ -136,7 +136,7 @@ class Report:
 
     def _paper(self, scope: str) -> list[Block]:
         tables = [self._table(f"Table {n}", "paper_table", scope, number=n) for n in self.tables.numbers]
-        if self.study.transfer is not None and not scope:
+        if self.study.transfer is not None:
             tables.append(self._table("Transfer to clean networks", "transfer_table", scope))
         return tables
 
