@@ -10,7 +10,9 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from poisonlab.runtime.failures import ShortCommands, last_errors, short
 
-COMMAND = "PYTHONPATH=src bin/python workflow/scripts/craft.py " + " ".join(f"--spec key{place}='it''s {place}'" for place in range(200))
+COMMAND = "PYTHONPATH=src bin/python workflow/scripts/craft.py " + " ".join(
+    f"--spec key{place}='it''s {place}'" for place in range(200)
+)
 
 
 def record(message: str, **more: object) -> logging.LogRecord:
