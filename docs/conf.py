@@ -35,6 +35,8 @@ add_module_names = False
 html_theme = "furo"
 html_title = f"poisonlab {version}"
 html_extra_path = ["site/index.html"]
+html_static_path = ["site/pages.css"]
+html_css_files = ["pages.css"]
 html_show_copyright = False
 
 

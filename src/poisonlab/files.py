@@ -84,7 +84,9 @@ def read_sealed(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DamagedError(path, "not JSON") from error
     if not isinstance(content, dict) or CHECKSUM not in content:
-        raise DataError(f"{path} has no checksum, as those of this version have: delete it and run the workflow again")
+        raise DataError(
+            f"{path} has no checksum, but files of this version have one: delete it and run the workflow again"
+        )
     if content.pop(CHECKSUM) != _seal(content):
         raise DamagedError(path, "checksum differs")
     return content

@@ -52,6 +52,18 @@ class Tiny:
 
 
 TINY: dict[str, dict[str, Tiny]] = {
+    "badnets": {
+        "corner": Tiny(
+            {"budget": 0.1, "patch_size": 2, "targets": 5},
+            (
+                ({"budget": 0.9}, "lower the budget"),
+                ({"target_class": 9}, "3 classes: 0 to 2"),
+                ({"patch_size": 9}, "9 x 9"),
+            ),
+            saves=False,
+        ),
+        "anywhere": Tiny({"budget": 0.2, "place": "random", "target_class": "b"}, saves=False),
+    },
     "bullseye-polytope": {
         "dropout": Tiny({**CRAFTED, "steps": 4, "dropout": True, "augment": True}, (TOO_MANY,)),
         "normalised": Tiny({**CRAFTED, "steps": 4, "space": "normalised"}),

@@ -31,6 +31,7 @@ TESTED_BY = {
     "docs/defend-my-pipeline.md": "pipelines/test_protect_program.py",
     "docs/import-poisons.md": "docs/test_pages.py",
     "docs/library.md": "docs/test_library.py",
+    "docs/reproduce-table-4.md": HERE,
 }
 """Who runs the blocks of Python and checks those of YAML. Commands are checked on all pages (test_commands.py)."""
 
@@ -72,6 +73,12 @@ def test_the_attacks_that_match_by_differences_are_attacks() -> None:
     default = yaml.safe_load((ROOT / "config.yaml").read_text("utf-8"))
     (block,) = blocks("crafting.md", "yaml")
     assert read_study(laid_over([default, yaml.safe_load(block)])).attacks[0].method == "gradient-matching"
+
+
+def test_the_committed_trials_of_table_4_are_there() -> None:
+    (block,) = map(yaml.safe_load, blocks("reproduce-table-4.md", "yaml"))
+    mini = yaml.safe_load((ROOT / "config" / "paper-mini.yaml").read_text("utf-8"))
+    assert all((ROOT / path).is_file() for path in read_study(laid_over([mini, block])).merge)
 
 
 def test_the_lines_of_profiles_are_options_and_the_others_keys() -> None:

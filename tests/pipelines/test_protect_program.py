@@ -25,11 +25,12 @@ from torchvision.transforms import v2
 from poisonlab import FriendlyDataset, friendly_noise, load_noise
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.protection import Protection
+from poisonlab.data.source_at import source_at
 from poisonlab.defenses import friendly_noise as making
 from poisonlab.errors import DataError, PoisonlabError
 from poisonlab.pipelines import protection
 from poisonlab.pipelines.protection import protect
-from poisonlab.pipelines.reading import read_images, source_at
+from poisonlab.pipelines.reading import read_images
 from poisonlab.provenance import ROOT
 from poisonlab.training import loop
 from poisonlab.training.checkpoint import Checkpoint

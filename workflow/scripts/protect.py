@@ -22,13 +22,14 @@ from pydantic import ValidationError
 from poisonlab.config.files import check_config_file
 from poisonlab.config.protection import Protection
 from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.source_at import source_at
 from poisonlab.determinism import prepare_torch
 from poisonlab.errors import SettingsError
 from poisonlab.files import read_text
 from poisonlab.modules import roots
 from poisonlab.pipelines.noise_file import save_noise
 from poisonlab.pipelines.protection import protect
-from poisonlab.pipelines.reading import read_images, source_at
+from poisonlab.pipelines.reading import read_images
 from poisonlab.provenance import code_digests, spec
 from poisonlab.runtime.program import run
 from poisonlab.training.checkpoint import Checkpoint

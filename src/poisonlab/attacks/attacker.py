@@ -1,4 +1,4 @@
-"""What an attacker has to craft with."""
+"""The attacker's knowledge and means: surrogates, normalisation, recipe, training rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Poisons that move in feature space: what Poison Frogs, convex polytope and Bullseye Polytope share.
+"""Poisons that move in feature space: the loop of Poison Frogs, convex polytope and Bullseye Polytope.
 
 Perturb base images of the adversarial class so that the penultimate features of trained surrogates carry them to the
 target:

@@ -1,4 +1,4 @@
-"""Gradient matching's machinery: what gradient matching and Sleeper Agent share.
+"""The machinery that gradient matching and Sleeper Agent share.
 
 Perturb images so that the gradient they give a trained network points where the attacker's gradient points:
 

@@ -1,4 +1,4 @@
-"""Who is attacked with what: targets, adversarial label and base images, drawn by seed or read from a setup file."""
+"""The threat of one run: targets, adversarial label and base images, drawn by seed or read from a setup file."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from poisonlab.config.ablations import Ablation, Variant, variants
 from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.attacks.attack import CraftedAttack
+from poisonlab.config.attacks.badnets import BadNets
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.convex_polytope import ConvexPolytope
 from poisonlab.config.attacks.error_maximising import ErrorMaximising
@@ -64,6 +65,7 @@ AttackSettings = Annotated[
     | ConvexPolytope
     | MetaPoison
     | SleeperAgent
+    | BadNets
     | ErrorMaximising
     | ErrorMinimising
     | FeatureCollision
@@ -169,7 +171,9 @@ class Study(Settings):
         # Rules and logs are called after ablations, figures after attacks.
         _unique("ablations but for dots and dashes", [ablation.name.replace(".", "-") for ablation in self.ablations])
         if wrong := [each.name for each in self.ablations if re.search(r"[.-]so[.-]far$", each.name)]:
-            raise ValueError(f"ablation {wrong[0]!r} must not end in '-so-far': tables of what there is are called so")
+            raise ValueError(
+                f"ablation {wrong[0]!r} must not end in '-so-far', as tables of finished victims do: rename it"
+            )
         if wrong := [each.name for each in self.attacks if re.search(r"\.(pdf|png|txt)$", each.name)]:
             raise ValueError(f"attack {wrong[0]!r} must not be called like a figure's file")
         if ending := re.search(r"-(time|trials|so-far|transfer|table[0-9]+|ablation-.*)$", self.study):

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files, split_folders
+from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files
 from poisonlab.config.data.image_folder import ImageFolder as Settings
 from poisonlab.data.assembly import assemble
 from poisonlab.data.dataset import ImageDataset
@@ -29,14 +29,15 @@ def load(settings: Settings) -> ImageDataset:
     """
     root = Path(settings.root)
     _check_layout(root)
-    splits = split_folders(root)
+    splits = settings.folders
     train_classes, test_classes = map(class_folders, splits)
     if train_classes != test_classes:
         odd = sorted(set(train_classes) ^ set(test_classes))[0]
         present, absent = splits if odd in train_classes else reversed(splits)
         raise DataError(f"{present / odd} has no counterpart in {absent}: give both splits the same class folders")
     others: Counter[str] = Counter()
-    train, test = (_split(folder, train_classes, settings.size, others) for folder in splits)
+    train = _split(splits[0], train_classes, settings.size, others)
+    test = _split(splits[1], train_classes, settings.size, others) if settings.splits else train
     if others:
         counted = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in others.most_common(8))
         warnings.warn(

@@ -1,4 +1,4 @@
-"""A few steps of signed Adam on a bounded perturbation: what the defenses share that attack their own batch.
+"""A few steps of signed Adam on a bounded perturbation, for defenses that attack their own batch.
 
 Everything happens in normalised pixels, as in the toolbox of Witches' Brew: a step of ``lr`` moves a pixel by about
 ``lr`` standard deviations of its channel.

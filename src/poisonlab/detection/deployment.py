@@ -1,4 +1,4 @@
-"""What a detector makes of a trained network: the network as it is used from then on."""
+"""A detector's outcome on a trained network: the network as it is used from then on."""
 
 from __future__ import annotations
 

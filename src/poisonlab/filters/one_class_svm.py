@@ -1,4 +1,4 @@
-"""One-class SVM: drop what a support vector machine of each class takes for outliers.
+"""One-class SVM: drop the outliers that a support vector machine finds in each class.
 
 One of the baselines of Peri et al. 2020, "Deep k-NN Defense against Clean-label Data Poisoning Attacks", section 4:
 RBF kernel, nu = 0.01. The paper does not give gamma; scikit-learn's default then was "auto" (1 / D), now it is "scale".

@@ -1,4 +1,4 @@
-"""What the filters that work class by class share: the checks, the classes' rows and dropping the highest scores."""
+"""Shared by filters that work class by class: checks, the classes' rows, dropping the highest scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spectral signatures: drop from every class what lies farthest along its direction of largest variance.
+"""Spectral signatures: drop from every class the examples farthest along its direction of largest variance.
 
 Tran, Li, Madry 2018, "Spectral Signatures in Backdoor Attacks", algorithm 1, as the releases of gradient matching and
 Sleeper Agent use it: int(1.5 * expected) examples go from every class, also from clean ones.

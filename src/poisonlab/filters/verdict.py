@@ -1,4 +1,4 @@
-"""What every filter returns."""
+"""The verdict that every filter returns."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from poisonlab.config.attacks.attack import existing
 from poisonlab.config.models.model import Model
 from poisonlab.config.rows import Row
+from poisonlab.config.scan import Scan
 from poisonlab.config.study import Study
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.graph.cells import Cell, cells_of
@@ -16,8 +17,10 @@ from poisonlab.graph.computing import Computing, pretrained_files
 from poisonlab.graph.contents import Contents
 from poisonlab.graph.figures import Figures
 from poisonlab.graph.job import Job
+from poisonlab.graph.listing import Listing
 from poisonlab.graph.places import Places
 from poisonlab.graph.report import Report
+from poisonlab.graph.scanning import Scanning
 from poisonlab.graph.tables import Tables
 from poisonlab.provenance import code_digests, locked_versions
 
@@ -35,26 +38,31 @@ class Graph:
     Args:
         study: the study.
         root: the workflow's own folder, as seen from the folder that paths of results count from.
+        scan: the scan that the study is of, if it is one's.
 
     Attributes:
         places: where results lie.
         tables: which trials and tables there are.
         figures: which figures there are.
+        listing: how Snakemake's own report lists them.
+        scanning: the jobs of the scan, if it is one.
     """
 
-    def __init__(self, study: Study, root: str = ".") -> None:
+    def __init__(self, study: Study, root: str = ".", scan: Scan | None = None) -> None:
         def below(path: str) -> str:
             return path if root == "." else f"{root}/{path}"
 
         self.study = study
         self.scripts = below("workflow/scripts")
         self.places = Places(study)
-        self.computing = Computing(study, self.places)
+        self.scanning = None if scan is None else Scanning(scan, study, self.places, below("workflow/report/scan.html"))
+        self.computing = self.scanning or Computing(study, self.places)
         self.tables = Tables(study, self.places, self.computing, below("reference"))
         self.figures = Figures(study, self.places, self.computing, self.tables)
-        self._report = Report(study, self.places, self.tables, self.figures, below("workflow/report/report.html"))
+        self._report = Report(study, self.places, self.tables, self.figures, below("workflow/report"))
+        self.listing = Listing(study, self.places, self._report, self.job)
         self._lock = Path(below("envs/requirements.lock"))
-        self._makers: Mapping[str, Callable[..., Job]] = {
+        self._makers: dict[str, Callable[..., Job]] = {
             "dataset": self.computing.dataset,
             "pretrain": self.computing.pretrain,
             "craft": self.computing.craft,
@@ -75,6 +83,13 @@ class Graph:
             "figure": self.figures.figure,
             "page": self._report.page,
         }
+        if self.scanning is not None:
+            self._makers |= {
+                "features": self.scanning.features,
+                "suspects": self.scanning.suspects,
+                "neighbours": self.scanning.neighbours,
+                "scan_page": self.scanning.page,
+            }
         self._contents = Contents()
         self._job = cache(self._made)
         self._digests = cache(partial(code_digests, base=Path(root).resolve()))
@@ -170,6 +185,10 @@ class Graph:
     def report(self, scope: str = "") -> str:
         """The report's path."""
         return self.places.outputs("page")["html"].format(scope=scope)
+
+    def scanned(self) -> list[str]:
+        """Page, table and summary of the scan, if this is one."""
+        return [] if self.scanning is None else list(self.places.outputs("scan_page").values())
 
     def all_jobs(self) -> list[Job]:
         """Every job that the whole study needs, each after those that it waits for."""

@@ -51,6 +51,10 @@ class Places:
             "output_std": f"{self.figure}/{{attack}}/output-std",
             "figure": f"{self.figure}/{{figure}}",
             "page": f"{self.report}{{scope}}",
+            "features": f"{place('features')}/{{scanned}}",
+            "suspects": f"{place('suspects')}/{{scanned}}",
+            "neighbours": f"{place('neighbours')}",
+            "scan_page": f"{study.results}/{study.study}",
         }
 
     def log(self, stage: str) -> str:
@@ -60,9 +64,14 @@ class Places:
 
     def remade(self) -> list[str]:
         """What the workflow makes anew where it is missing: files, and folders with a slash at their end."""
-        folders = ("surrogates", "poisons", "diluted", "transfer", *self.folders, "figures")
+        folders = ("surrogates", "poisons", "diluted", "transfer", *self.folders, "figures", "features", "suspects")
         tables = [f"{self.table}{scope}-trials.csv" for scope in SCOPES]
-        return [self.dataset, *tables, *(f"{self._results}/{kind}/{self._study}/" for kind in folders)]
+        return [
+            self.dataset,
+            f"{self._stems['neighbours']}.safetensors",
+            *tables,
+            *(f"{self._results}/{kind}/{self._study}/" for kind in folders),
+        ]
 
     def outputs(self, stage: str) -> dict[str, str]:
         """The output patterns of a stage, by the option of its program."""
@@ -90,6 +99,10 @@ _LOGS = {
     "output_std": "/{attack}",
     "figure": "/{figure}",
     "page": "{scope}",
+    "features": "/{scanned}",
+    "suspects": "/{scanned}",
+    "neighbours": "",
+    "scan_page": "",
 }
 _CARD = {"card": ".card.json"}
 _TEXTS = {kind: f".{kind}" for kind in ("csv", "md", "tex", "json")}
@@ -114,4 +127,8 @@ _OUTPUTS = {
     "output_std": {"std": ".npz"},
     "figure": {"pdf": ".pdf", "png": ".png", "caption": ".txt"},
     "page": {"html": ".html"},
+    "features": {"features": ".safetensors", **_CARD},
+    "suspects": {"suspects": ".safetensors", **_CARD},
+    "neighbours": {"neighbours": ".safetensors", **_CARD},
+    "scan_page": {"html": ".html", "csv": ".csv", "json": ".json"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -68,15 +69,15 @@ def _global_stream(device: torch.device) -> torch.Generator:
 
 
 class BernoulliNoise(_Noise):
-    __doc__ = "Noise of -mu or mu levels with equal chance: FRIENDS-B.\n\n" + str(_Noise.__doc__)
+    __doc__ = "Noise of -mu or mu levels with equal chance: FRIENDS-B.\n\n" + cleandoc(str(_Noise.__doc__))
     _distribution = "bernoulli"
 
 
 class UniformNoise(_Noise):
-    __doc__ = "Noise uniform between -mu and mu levels: FRIENDS-U.\n\n" + str(_Noise.__doc__)
+    __doc__ = "Noise uniform between -mu and mu levels: FRIENDS-U.\n\n" + cleandoc(str(_Noise.__doc__))
     _distribution = "uniform"
 
 
 class GaussianNoise(_Noise):
-    __doc__ = "Normal noise with a standard deviation of mu levels: FRIENDS-G.\n\n" + str(_Noise.__doc__)
+    __doc__ = "Normal noise with a standard deviation of mu levels: FRIENDS-G.\n\n" + cleandoc(str(_Noise.__doc__))
     _distribution = "gaussian"

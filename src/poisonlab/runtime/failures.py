@@ -37,7 +37,8 @@ def short(command: str) -> str:
     if len(command) <= _LONGEST:
         return command
     program = _PROGRAM.search(command)
-    return f"{program[0] if program else command[:_SHOWN]} ... ({len(command):,} characters; snakemake --printshellcmds shows them)"
+    shown = program[0] if program else command[:_SHOWN]
+    return f"{shown} ... ({len(command):,} characters; snakemake --printshellcmds shows them)"
 
 
 def last_errors(logs: Iterable[Path], since: float) -> list[str]:

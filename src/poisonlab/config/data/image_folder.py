@@ -10,7 +10,7 @@ from pydantic import Field
 
 from poisonlab.config.class_folders import class_folders, image_files, split_folders
 from poisonlab.config.data.source import FileDataset
-from poisonlab.config.types import InputPath
+from poisonlab.config.types import LATER, InputPath
 from poisonlab.errors import DataError
 
 
@@ -24,13 +24,22 @@ class ImageFolder(FileDataset):
     size: Annotated[int, Field(ge=8, le=4096)] | None = None
     """Resize so that the image is size x size; without it all images must have one shape."""
 
+    splits: Annotated[bool, LATER] = True
+    """Whether ``root`` holds the folders of two splits. If not, it holds class folders, and their images are both."""
+
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """Where the class folders of the training and of the test split lie."""
+        root = Path(self.root)
+        return split_folders(root) if self.splits else (root, root)
+
     @property
     def folder_files(self) -> tuple[str, ...]:
         """Every image file."""
         return tuple(self._found())
 
     def _found(self) -> Iterator[str]:
-        for split in split_folders(Path(self.root)):
+        for split in dict.fromkeys(self.folders):
             try:
                 for name in class_folders(split):
                     images, _ = image_files(split / name)

@@ -1,0 +1,86 @@
+"""Which data source reads a path that a user names. No torch: the workflow asks before any job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files, split_folders
+from poisonlab.config.data.cifar import Cifar
+from poisonlab.config.data.idx import Idx
+from poisonlab.config.data.image_folder import ImageFolder
+from poisonlab.config.data.npz import Npz
+from poisonlab.config.data.parquet import Parquet
+from poisonlab.config.data.source import FileDataset
+from poisonlab.config.data.svhn import Svhn
+from poisonlab.config.data.tiny_imagenet import WNIDS, TinyImageNet
+from poisonlab.config.data.webdataset import WebDataset
+from poisonlab.data.file_kinds import other_kind
+from poisonlab.errors import DataError
+
+_CIFAR = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}
+
+
+def source_at(path: Path) -> FileDataset:
+    """Settings of the data source that reads a path, by the names of files.
+
+    A folder is one of class folders (or has them in ``train``), of Parquet files or of tar archives. The layouts in
+    which CIFAR, MNIST, SVHN and TinyImageNet are published are known, too. A file is ``.npz``, ``.parquet``, ``.tar``
+    or TinyImageNet's ``.zip``. What is one split, file or folder, is both splits.
+
+    Raises:
+        DataError: the path is missing, or none of these.
+    """
+    where = str(path)
+    if path.is_dir():
+        return _folder(path)
+    if not path.is_file():
+        raise DataError(f"{path} is missing: name a folder of class folders, or a file of images and labels")
+    match path.suffix.lower():
+        case ".npz":
+            return Npz(source="npz", path=where)
+        case ".parquet":
+            return Parquet(source="parquet", train=where, test=where)
+        case ".tar":
+            return WebDataset(source="webdataset", train=where, test=where)
+        case ".zip":
+            return TinyImageNet(source="tiny-imagenet", root=where)
+    kind = other_kind(path)
+    raise DataError(f"{path} is no dataset that is read by its path" + (f" but {kind}" if kind else _CURE))
+
+
+_CURE = ": name a .npz, .parquet or .tar file or a folder, or write its keys under dataset in a settings file"
+
+
+def _folder(path: Path) -> FileDataset:
+    where, names = str(path), [entry.name for entry in path.iterdir()]
+    for name, source in _CIFAR.items():
+        if name in (path.name, *names):
+            root = path if name in names else path.parent
+            return Cifar.model_validate({"source": source, "root": str(root)})
+    if WNIDS in names:
+        return TinyImageNet(source="tiny-imagenet", root=where)
+    if "train_32x32.mat" in names:
+        return Svhn(source="svhn", root=where)
+    if any("idx3-ubyte" in name for name in names):
+        return Idx(source="idx", root=where)
+    if any(name.endswith(".parquet") for name in names):
+        return Parquet(source="parquet", train=where, test=where)
+    if any(name.endswith(".tar") for name in names):
+        return WebDataset(source="webdataset", train=where, test=where)
+    training = training_folder(path)
+    if _has_images(training):
+        apart = training != path and _has_images(split_folders(path)[1])
+        return ImageFolder(source="image-folder", root=where if apart else str(training), splits=apart)
+    raise DataError(f"{path} has no class folders with images ({', '.join(sorted(SUFFIXES))}){_CURE}")
+
+
+def training_folder(root: Path) -> Path:
+    """``train`` where it has class folders, else the folder itself."""
+    return root / "train" if _has_images(root / "train") else root
+
+
+def _has_images(folder: Path) -> bool:
+    try:
+        return any(image_files(folder / name)[0] for name in class_folders(folder))
+    except DataError:
+        return False

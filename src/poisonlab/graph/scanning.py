@@ -1,0 +1,174 @@
+"""The jobs of a scan: those of its study that read, train and plant, and its own that look at the outcome."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from poisonlab.config.scan import NETWORK, Scan, read_scan
+from poisonlab.config.study import Study
+from poisonlab.data.source_at import source_at
+from poisonlab.errors import SettingsError
+from poisonlab.graph.cells import Cell
+from poisonlab.graph.computing import Computing, model_roots
+from poisonlab.graph.job import Job
+from poisonlab.graph.places import Places
+from poisonlab.provenance import spec
+
+NEIGHBOURS = 5
+"""Neighbours of each image that the page shows, and among which near-duplicates are looked for."""
+
+
+def is_scan(config: Mapping[str, Any]) -> bool:
+    """Whether a config describes a scan rather than a study."""
+    return "scan" in config or "data" in config
+
+
+def scan_from(config: Mapping[str, Any]) -> Scan:
+    """The scan that a config describes; ``data`` is a path whose format is found out, ``size`` resizes its images.
+
+    Raises:
+        PoisonlabError: one line that names the first problem.
+    """
+    values = dict(config)
+    data, size = values.pop("data", None), values.pop("size", None)
+    if (data is None) == (values.get("dataset") is None):
+        raise SettingsError("scan: name the images once, by data: folder-or-file or by dataset: with its keys")
+    if data is not None:
+        path = Path(str(data)).expanduser()
+        values["dataset"] = source_at(path).told()
+        values.setdefault("scan", _name_of(path))
+    if size is not None:
+        if not isinstance(values["dataset"], Mapping) or values["dataset"].get("source") != "image-folder":
+            raise SettingsError("scan: size resizes folders of images only: other formats hold images of one size")
+        values["dataset"] = {**values["dataset"], "size": size}
+    return read_scan(values)
+
+
+def _name_of(path: Path) -> str:
+    name = re.sub(r"[^a-z0-9.]+", "-", path.resolve().stem.lower()).strip("-.")
+    return name[:60] or "images"
+
+
+class Scanning(Computing):
+    """The computing jobs of a scan's study, in which poisons are planted by number, and those that make the page."""
+
+    def __init__(self, scan: Scan, study: Study, places: Places, template: str) -> None:
+        super().__init__(study, places)
+        self.scan = scan
+        self.template = template
+        self.own = [f"own-{seed}" for seed in scan.seeds]
+        self.planted = {f"planted-{attack.name}": attack.name for attack in scan.attacks}
+
+    def pretrain(self, surrogate: str, seed: int, member: int) -> Job:
+        """Train one network on the data, or take the user's."""
+        trained = super().pretrain(surrogate, seed, member)
+        if self.scan.weights is None or self.scan.network is not None:
+            return trained
+        return replace(
+            trained,
+            program="adopt.py",
+            inputs={**trained.inputs, "own": [self.scan.weights]},
+            settings=spec(model=self.scan.model.told()),
+            roots=model_roots(self.scan.model),
+            options={},
+            saves=False,
+            watched=(self.scan.weights,),
+        )
+
+    def craft(self, attack: str, seed: int) -> Job:
+        """Plant the poisons of one attack."""
+        job = super().craft(attack, seed)
+        settings = [string for string in job.settings if not string.startswith("attack.budget=")]
+        return replace(
+            job, program="plant.py", settings=sorted([*settings, *spec(planted={"poisons": self.scan.poisons})])
+        )
+
+    def features(self, scanned: str) -> Job:
+        """Compute the features of every image by one network."""
+        own = self.scan.network
+        return self._job(
+            "features",
+            {"network": [self._network(scanned)], "poisons": self._poisons_in(scanned)},
+            spec(model=self.scan.model.told()) if own is None else spec(network=own),
+            [self.scan.model] if own is None else [],
+            (),
+            self.scan.model.name if own is None else own,
+            scanned=scanned,
+        )
+
+    def suspects(self, scanned: str) -> Job:
+        """Rank the training images by every filter."""
+        return self._job(
+            "suspects",
+            {"features": [self._path("features", scanned)], "poisons": self._poisons_in(scanned)},
+            spec(filters=list(self.scan.filters), neighbours=self.scan.neighbours, seed=self.scan.seed),
+            (),
+            (),
+            "+".join(self.scan.filters),
+            options={"memory": [str(self.scan.memory_mb)]},
+            scanned=scanned,
+        )
+
+    def neighbours(self) -> Job:
+        """Find every image's nearest ones, and the duplicates."""
+        return self._job(
+            "neighbours",
+            {"features": [self._path("features", self.own[0])]},
+            spec(neighbours=NEIGHBOURS, near=self.scan.near),
+            (),
+            (),
+            "neighbours",
+            options={"memory": [str(self.scan.memory_mb)]},
+        )
+
+    def page(self) -> Job:
+        """Write the page, the table of all images, and the summary."""
+        return Job(
+            "scan_page",
+            "scan_page.py",
+            {
+                "dataset": [self.places.dataset],
+                "features": [self._path("features", self.own[0])],
+                "suspects": [self._path("suspects", name) for name in self.own],
+                "neighbours": [self.places.outputs("neighbours")["neighbours"]],
+                "planted": [self._path("suspects", name) for name in self.planted],
+                "poisons": [path for name in self.planted for path in self._poisons_in(name)],
+                "victims": []
+                if self.scan.weights
+                else [self.victim(self._cell(n), ".metrics.json") for n in self.planted],
+                "template": [self.template],
+            },
+            self.places.outputs("scan_page"),
+            spec(
+                scan=self.scan.scan,
+                dataset=self.scan.dataset.told(),
+                suspects=self.scan.suspects,
+                neighbours=self.scan.neighbours,
+                near=self.scan.near,
+                weights=self.scan.weights is not None,
+                attacks=[{"name": attack.name, "method": attack.method} for attack in self.scan.attacks],
+            ),
+            watched=self.scan.dataset.folder_files,
+        )
+
+    def _path(self, stage: str, scanned: str) -> str:
+        return self.places.outputs(stage)[stage].format(scanned=scanned)
+
+    def _cell(self, scanned: str) -> Cell:
+        return Cell(self.planted[scanned], NETWORK, "none", self.scan.seed)
+
+    def _network(self, scanned: str) -> str:
+        """The network that is looked at: trained on what is scanned, unless the user gave one."""
+        if self.scan.network is not None:
+            return str(self.scan.weights)
+        if scanned in self.planted and self.scan.weights is None:
+            return self.victim(self._cell(scanned))
+        seed = self.scan.seed if scanned in self.planted else self.scan.seeds[self.own.index(scanned)]
+        return self.weights(NETWORK, seed)
+
+    def _poisons_in(self, scanned: str) -> list[str]:
+        return [self.poisons(self.planted[scanned], self.scan.seed)] if scanned in self.planted else []

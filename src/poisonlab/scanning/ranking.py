@@ -1,0 +1,96 @@
+"""One ranking from the scores of several filters: reciprocal rank fusion.
+
+Cormack, Clarke, Buettcher 2009, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods":
+an image that filter f ranks at place r_f has the joined score sum_f 1 / (60 + r_f). First places count for much and
+late ones for next to nothing. So images lead that several filters agree on, and a filter that cannot tell does no harm.
+Images of equal score share the mean of their places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from torch import Tensor
+
+from poisonlab.artifacts.tensors import read_tensors, write_tensors
+from poisonlab.errors import DataError
+
+KIND = "ranking of suspects"
+CONSTANT = 60
+"""The paper's."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The filters' scores of every training image, and their joined order.
+
+    Attributes:
+        filters: F names.
+        scores: (F, N) float64, see ``poisonlab.scanning.scores``; higher is more suspicious.
+        places: (F, N) float64, from 1; equal scores share the mean of their places.
+        joined: (N,) float64, up to F / 61.
+        order: (N,) int64, rows by joined score, the most suspicious first; of equals the lower row comes first.
+    """
+
+    filters: tuple[str, ...]
+    scores: Tensor
+    places: Tensor
+    joined: Tensor
+    order: Tensor
+
+    def first(self, count: int) -> Tensor:
+        """(count,) int64, the rows of the first suspects."""
+        return self.order[:count]
+
+    def first_of(self, name: str, count: int) -> Tensor:
+        """(count,) int64: the rows that one filter alone ranks first; of equals the lower rows."""
+        return torch.sort(self.places[self.filters.index(name)], stable=True).indices[:count]
+
+    def agreement(self, count: int) -> Tensor:
+        """(N,) int64: how many filters rank each image at place ``count`` or before."""
+        return (self.places <= count).sum(0)
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file."""
+        tensors = {name: getattr(self, name) for name in ("scores", "places", "joined", "order")}
+        write_tensors(path, KIND, tensors, {"filters": list(self.filters)})
+
+    @classmethod
+    def load(cls, path: Path) -> Ranking:
+        """Read what ``save`` wrote.
+
+        Raises:
+            DataError: the file is missing, damaged, or of another kind.
+        """
+        tensors, facts = read_tensors(path, KIND)
+        try:
+            return cls(tuple(facts["filters"]), **tensors)
+        except (TypeError, KeyError) as error:
+            raise DataError(f"{path} lacks parts of a ranking: delete it and run the workflow again") from error
+
+
+def join(filters: Sequence[str], scores: Tensor) -> Ranking:
+    """Join the rankings of ``filters`` by their ``scores`` (F, N) float64, higher is more suspicious."""
+    values: NDArray[Any] = -scores.cpu().numpy()
+    places = torch.from_numpy(np.stack([rankdata(each, method="average") for each in values]))
+    joined = (1 / (CONSTANT + places)).sum(0)
+    return Ranking(
+        tuple(filters), scores.cpu(), places, joined, torch.sort(joined, descending=True, stable=True).indices
+    )
+
+
+def held(flagged: Tensor, wanted: Tensor) -> int:
+    """How many of the ``wanted`` rows (N,) bool are among the ``flagged`` ones (S,) int64."""
+    return int(wanted[flagged].sum())
+
+
+def still_flagged(first: Tensor, others: Sequence[Tensor]) -> float:
+    """Share of the rows ``first`` (S,) int64 that another scan flags as well: the mean over the ``others``."""
+    return float(np.mean([torch.isin(first, other).double().mean() for other in others]))

@@ -1,0 +1,154 @@
+"""How suspicious each filter finds every image: scores that can be compared between classes.
+
+A filter's verdict drops as many images as its settings say. A ranking asks for its scores instead:
+
+deep-knn                 votes of the most frequent label among the neighbours less those of the image's own
+spectral-signatures      squared projection on the class's direction of largest variance, by modified z-score
+l2-centroid              distance from the class's mean, by modified z-score
+one-class-svm            depth outside the class's boundary, by modified z-score
+activation-clustering    of the smaller of a class's two clusters, one less its share of the class; of the larger, 0
+epic                     less the size of the cluster in gradient space: small clusters are suspicious
+
+Three of them measure in units of the class. The modified z-score of Iglewicz and Hoaglin 1993 ("How to Detect and
+Handle Outliers", section 3) takes the class's median off and divides by its median absolute deviation, which outliers
+leave as it is; where that is 0, by the mean absolute deviation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from poisonlab.errors import SettingsError
+from poisonlab.filters.activation_clustering import activation_clustering
+from poisonlab.filters.deep_knn import deep_knn
+from poisonlab.filters.epic import facility_location, gradient_proxies, quotas
+from poisonlab.filters.l2_centroid import l2_centroid
+from poisonlab.filters.one_class_svm import one_class_svm
+from poisonlab.filters.per_class import class_rows
+from poisonlab.filters.spectral_signatures import spectral_signatures
+
+COLUMNS = 65536
+"""Images that one block of rows is compared with at a time."""
+_COPIES = 3
+"""Matrices of distances, candidates and places that the search holds at once."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What the filters look at.
+
+    Attributes:
+        features: (N, D) float32.
+        logits: (N, K) float32.
+        labels: (N,) int64.
+        neighbours: that vote in deep k-NN, at most; N - 1 if there are fewer images.
+        memory: bytes that distances may take.
+        seed: of the starts of activation clustering.
+    """
+
+    features: Tensor
+    logits: Tensor
+    labels: Tensor
+    neighbours: int = 50
+    memory: int = 2**29
+    seed: int = 0
+
+
+def rows_at_once(memory: int, images: int) -> int:
+    """How many rows of a search for neighbours among ``images`` fit into ``memory`` bytes; at least 1."""
+    return max(1, min(4096, memory // (4 * _COPIES * min(images, COLUMNS))))
+
+
+def score(method: str, examples: Examples) -> Tensor:
+    """(N,) float64: how suspicious the filter ``method`` finds each image, higher is more; see the module's text.
+
+    Raises:
+        DataError: features and labels do not fit, or are not finite.
+        SettingsError: there is no such filter, or there are fewer than two images.
+    """
+    if method not in _FILTERS:
+        raise SettingsError(f"filters: there is no {method!r}: choose from {', '.join(_FILTERS)}")
+    return _FILTERS[method](examples).double().cpu()
+
+
+def _deep_knn(examples: Examples) -> Tensor:
+    k = min(examples.neighbours, len(examples.labels) - 1)
+    rows = rows_at_once(examples.memory, len(examples.labels))
+    found = deep_knn(examples.features, examples.labels, k=k, rule="paper", rows=rows, columns=COLUMNS).score
+    assert found is not None
+    return found
+
+
+def _spectral_signatures(examples: Examples) -> Tensor:
+    found = spectral_signatures(examples.features, examples.labels, expected=0).score
+    assert found is not None
+    return modified_z(found, examples.labels)
+
+
+def _l2_centroid(examples: Examples) -> Tensor:
+    found = l2_centroid(examples.features, examples.labels, fraction=0).score
+    assert found is not None
+    return modified_z(found, examples.labels)
+
+
+def _one_class_svm(examples: Examples) -> Tensor:
+    found = one_class_svm(examples.features, examples.labels).score
+    assert found is not None
+    return modified_z(found, examples.labels)
+
+
+def _activation_clustering(examples: Examples) -> Tensor:
+    smaller = ~activation_clustering(examples.features, examples.labels, reduce="pca", seed=examples.seed).keep
+    found = torch.zeros(len(smaller), dtype=torch.float64, device=smaller.device)
+    for _, rows in class_rows(examples.labels):
+        found[rows] = smaller[rows] * (1 - smaller[rows].double().mean())
+    return found
+
+
+def _epic(examples: Examples, fraction: float = 0.1) -> Tensor:
+    gradients = gradient_proxies(examples.logits, examples.labels)
+    classes = class_rows(examples.labels)
+    counts = quotas([len(rows) for _, rows in classes], fraction)
+    found = torch.empty(len(examples.labels), dtype=torch.float64, device=gradients.device)
+    for (_, rows), count in zip(classes, counts, strict=True):
+        if count == 0:
+            found[rows] = -float(len(rows))
+            continue
+        cover = facility_location(gradients[rows], count, cache=examples.memory)
+        # Owner -1, without a similar medoid, is the last entry.
+        sizes = torch.cat([cover.sizes, cover.sizes.new_zeros(1)])
+        found[rows] = -sizes[cover.owner].double()
+    return found
+
+
+_FILTERS: dict[str, Callable[[Examples], Tensor]] = {
+    "deep-knn": _deep_knn,
+    "spectral-signatures": _spectral_signatures,
+    "activation-clustering": _activation_clustering,
+    "epic": _epic,
+    "l2-centroid": _l2_centroid,
+    "one-class-svm": _one_class_svm,
+}
+
+
+def modified_z(values: Tensor, labels: Tensor) -> Tensor:
+    """The modified z-score of every value within its class; 0 for all values of a class that are equal.
+
+    Args:
+        values: (N,) float64.
+        labels: (N,) int64.
+    """
+    found = torch.zeros_like(values)
+    for _, rows in class_rows(labels):
+        # Of an even number the mean of the middle two, which torch's median is not.
+        away = values[rows] - values[rows].quantile(0.5)
+        scale = 1.4826 * away.abs().quantile(0.5)
+        if scale == 0:
+            scale = 1.2533 * away.abs().mean()
+        if scale > 0:
+            found[rows] = away / scale
+    return found

@@ -1,0 +1,36 @@
+"""BadNets: the patch and nothing else changes, labels are the target's, and bases are of other classes."""
+
+from __future__ import annotations
+
+import torch
+
+from poisonlab.attacks import badnets
+from poisonlab.attacks.attacker import Attacker
+from poisonlab.attacks.trigger import own_pattern
+from poisonlab.config.attacks.badnets import BadNets
+from poisonlab.config.recipe import Recipe
+from poisonlab.data.dataset import ImageDataset
+from poisonlab.models.classifier import Normalize
+
+
+def test_the_patch_and_the_label_are_all_that_changes() -> None:
+    stream = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (52, 3, 8, 8), generator=stream, dtype=torch.uint8)
+    labels = torch.arange(52) % 4
+    data = ImageDataset(images[:40], labels[:40], images[40:], labels[40:], tuple("abcd"), (0.5,) * 3, (0.2,) * 3)
+    attacker = Attacker([], Normalize(data.mean, data.std), Recipe())
+    settings = BadNets(name="patch", budget=0.2, target_class="c", patch_size=3, targets=4)
+    poisons = badnets.craft(data, attacker, settings, seed=1)
+    assert len(poisons.indices) == 8
+    assert poisons.goal is not None
+    assert poisons.goal.untriggered is not None
+    assert poisons.labels.tolist() == [2] * 8
+    assert 2 not in data.train_labels[poisons.indices].tolist()
+    for made, base in ((poisons.images, images[poisons.indices]), (poisons.goal.targets, poisons.goal.untriggered)):
+        assert torch.equal(made[:, :, 5:, 5:], own_pattern(3).expand(len(made), 3, 3, 3))
+        outside = torch.ones(8, 8, dtype=torch.bool)
+        outside[5:, 5:] = False
+        assert torch.equal(made[:, :, outside], base[:, :, outside])
+    assert len(poisons.goal) == 4
+    assert 2 not in poisons.goal.target_labels.tolist()
+    assert poisons.goal.adversarial_labels.tolist() == [2] * 4

@@ -1,0 +1,129 @@
+"""What a scan's config may say; a mistake is one line that names the key and the cure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from poisonlab.config.recipes import NamedRecipe
+from poisonlab.errors import PoisonlabError
+from poisonlab.graph.graph import Graph
+from poisonlab.graph.scanning import scan_from
+from poisonlab.scanning.amounts import usual_poisons
+
+DIGITS = {"source": "digits-on-photos"}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for name in ("cat", "dog"):
+        (tmp_path / "My Photos" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "My Photos" / name / "1.png")
+    return tmp_path / "My Photos"
+
+
+def test_a_path_is_enough(photos: Path) -> None:
+    scan = scan_from({"data": str(photos), "size": 32})
+    assert scan.scan == "my-photos"
+    assert scan.dataset.told()["root"] == str(photos)
+    assert scan.dataset.told()["splits"] is False
+    assert scan.dataset.told()["size"] == 32
+    study = scan.study()
+    assert study.results == "results/scans/my-photos"
+    assert study.seeds == (0, 1)
+
+
+def test_given_keys_of_a_recipe_leave_the_others_as_in_fast() -> None:
+    scan = scan_from({"scan": "a", "dataset": DIGITS, "recipe": {"epochs": 20}})
+    assert scan.recipe == NamedRecipe.model_validate({"base": "fast", "evaluate_every": 8, "epochs": 20})
+
+
+def test_own_weights_train_nothing() -> None:
+    scan = scan_from({"scan": "a", "dataset": DIGITS, "weights": "mine.safetensors"})
+    graph = Graph(scan.study(), ".", scan)
+    stages, waiting = set(), graph.scanned()[:1]
+    made = {path: job for job in _every(graph) for path in job.outputs.values()}
+    while waiting:
+        job = made[waiting.pop()]
+        stages.add((job.stage, job.program))
+        waiting += [path for paths in job.inputs.values() for path in paths if path in made]
+    assert ("pretrain", "adopt.py") in stages
+    assert "train" not in {stage for stage, _ in stages}
+
+
+def _every(graph: Graph) -> list[Any]:
+    scanning = graph.scanning
+    assert scanning is not None
+    names = [*scanning.own, *scanning.planted]
+    return [
+        graph.job("dataset"),
+        scanning.pretrain("network", 0, 0),
+        *(scanning.craft(attack.name, 0) for attack in scanning.scan.attacks),
+        *(scanning.train(attack.name, "network", "none", 0) for attack in scanning.scan.attacks),
+        *(made(name) for name in names for made in (scanning.features, scanning.suspects)),
+        scanning.neighbours(),
+        scanning.page(),
+    ]
+
+
+def test_how_jobs_run_is_no_setting_of_theirs() -> None:
+    """Memory and cores change no result, so changing them reruns nothing."""
+    few, many = (
+        _every(Graph(scan.study(), ".", scan))
+        for scan in (
+            scan_from({"scan": "a", "dataset": DIGITS, "memory_mb": memory, "threads": threads})
+            for memory, threads in ((64, 1), (4096, 8))
+        )
+    )
+    assert [job.settings for job in few] == [job.settings for job in many]
+    assert [job.depends for job in few] == [job.depends for job in many]
+
+
+MISTAKES: tuple[tuple[dict[str, Any], str], ...] = (
+    ({}, "name the images once, by data: folder-or-file or by dataset"),
+    ({"data": "here", "dataset": DIGITS}, "name the images once"),
+    ({"data": "nowhere"}, "nowhere is missing"),
+    ({"dataset": DIGITS}, "'scan' is missing"),
+    ({"scan": "a", "dataset": {**DIGITS, "train_size": 0}}, "train_size"),
+    ({"scan": "a", "dataset": DIGITS, "size": 32}, "size resizes folders of images only"),
+    ({"scan": "a", "dataset": DIGITS, "netwroks": 3}, "unknown key 'netwroks' (did you mean 'networks'?)"),
+    ({"scan": "a", "dataset": DIGITS, "filters": ["knn"]}, "filters.0"),
+    ({"scan": "a", "dataset": DIGITS, "filters": ["epic", "epic"]}, "filters names one twice"),
+    ({"scan": "a", "dataset": DIGITS, "results": "../else"}, "results"),
+    ({"scan": "a", "dataset": DIGITS, "weights": "w.safetensors", "networks": 3}, "take one away"),
+    ({"scan": "a", "dataset": DIGITS, "network": "mine:make"}, "network needs weights"),
+    (
+        {"scan": "a", "dataset": {"source": "cifar10", "root": "data", "train_limit": 100}},
+        "dataset.train_limit leaves images out of the scan",
+    ),
+    (
+        {"scan": "a", "dataset": DIGITS, "attacks": [{"name": "p", "method": "poison-frogs", "surrogate": "base"}]},
+        "surrogate 'base' must be called 'network'",
+    ),
+    (
+        {"scan": "a", "dataset": DIGITS, "attacks": [{"name": "p", "method": "imported", "path": "x"}]},
+        "has no budget",
+    ),
+    (
+        {"scan": "a", "dataset": DIGITS, "attacks": [{"name": "p", "method": "badnets"}] * 2},
+        "attacks repeats p",
+    ),
+)
+
+
+@pytest.mark.parametrize(("config", "word"), MISTAKES, ids=[word[:30] for _, word in MISTAKES])
+def test_mistakes_are_one_line(config: dict[str, Any], word: str) -> None:
+    with pytest.raises(PoisonlabError) as caught:
+        scan_from(config).study()
+    assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("classes", "number"), [([3000, 3000], 25), ([30, 500], 5), ([100, 6], 3), ([1, 1], 1)])
+def test_the_usual_number_of_poisons_leaves_small_classes_whole(classes: list[int], number: int) -> None:
+    labels = torch.repeat_interleave(torch.arange(2), torch.tensor(classes))
+    assert usual_poisons(labels) == number

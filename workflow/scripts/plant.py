@@ -1,0 +1,41 @@
+"""Craft one attack's poisons by their number, which data of any size can hold, rather than by their share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import craft
+from poisonlab.artifacts.dataset import read_dataset
+from poisonlab.config.stages import read_stage
+from poisonlab.config.types import PositiveInt, Settings
+from poisonlab.errors import SettingsError
+from poisonlab.provenance import spec
+from poisonlab.runtime.program import run, settings
+from poisonlab.scanning.amounts import usual_poisons
+
+
+class Planting(Settings):
+    """How many poisons."""
+
+    poisons: PositiveInt | None = None
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, add_help=False, allow_abbrev=False)
+    arguments.add_argument("--spec", nargs="+", required=True)
+    arguments.add_argument("--dataset", type=Path, required=True)
+    args, others = arguments.parse_known_args(argv)
+    values = settings(args.spec)
+    planting = read_stage(Planting, values.pop("planted", {}))
+    labels = read_dataset(args.dataset).train_labels
+    count = planting.poisons or usual_poisons(labels)
+    if count > len(labels):
+        raise SettingsError(f"poisons: {count} cannot be planted in {len(labels)} training images: plant fewer")
+    values["attack"]["budget"] = count / len(labels)
+    craft.main(["--spec", *spec(**values), "--dataset", str(args.dataset), *others])
+
+
+if __name__ == "__main__":
+    run(main)
