@@ -414,6 +414,14 @@ def test_impossible_attacks_are_one_line(attacks: list[dict[str, Any]], words: l
     assert ";" not in text
 
 
+@pytest.mark.parametrize("method", ["metapoison", "error-minimising"])
+def test_an_attack_that_trains_by_sgd_takes_no_other_recipe(method: str) -> None:
+    values = changed("attacks", value=[{"name": "own", "method": method, "surrogate": "base"}])
+    read_study(values)
+    values["surrogates"][0]["recipe"] |= {"optimizer": "adam", "lr": 0.01}
+    assert "attack 'own' trains surrogate 'base' itself, by SGD and not by adam" in complaint(values)
+
+
 def test_adaptation_to_the_noise_of_another_victim_is_refused() -> None:
     study = changed("victims", value=[*BASE["victims"], TRANSFER])
     study["attacks"] = [GM, adaptive("b", victims=["transfer"])]

@@ -303,3 +303,23 @@ def test_jobs_of_a_library_s_network_depend_on_its_version_and_on_its_weights(tm
     path.unlink()
     with pytest.raises(PoisonlabError, match=r"pretrained: there is no file .*weights\.safetensors"):
         graph.check()
+
+
+def by_adam(values: dict[str, Any]) -> None:
+    values["victims"][0]["recipe"] |= {"optimizer": "adamw", "lr": 0.01}
+
+
+def test_only_jobs_that_train_by_adam_depend_on_it() -> None:
+    def code(graph: Graph, stage: str, **names: Any) -> str:
+        return " ".join(graph.code(graph.job(stage, names)))
+
+    before, after = graph_of(), graph_of(by_adam)
+    cell = Cell("strong", "scratch", "friendly", 1)._asdict()
+    for stage in ("noise", "train"):
+        assert "training/adam" not in code(before, stage, **cell)
+        own = code(after, stage, **cell)
+        assert "training/adamw.py@" in own
+        assert "training/adam.py@" in own
+    surrogate = {"surrogate": "base", "seed": 1, "member": 0}
+    assert code(after, "pretrain", **surrogate) == code(before, "pretrain", **surrogate)
+    assert "training/sgd.py@" in code(before, "pretrain", **surrogate)

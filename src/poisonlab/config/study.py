@@ -360,6 +360,17 @@ class Study(Settings):
         return self
 
     @model_validator(mode="after")
+    def _check_optimizers(self) -> Study:
+        for attack in self.attacks:
+            for name in attack.surrogates if isinstance(attack, MetaPoison | ErrorMinimising) else ():
+                if (optimizer := self.surrogate(name).recipe.optimizer) != "sgd":
+                    raise ValueError(
+                        f"attack {attack.name!r} trains surrogate {name!r} itself, by SGD and not by {optimizer}: name "
+                        "a surrogate whose recipe has optimizer: sgd"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _check_adaptations(self) -> Study:
         for attack in self.attacks:
             adaptation = attack.adaptation if isinstance(attack, MatchingAttack) else None

@@ -10,6 +10,7 @@ from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.datasets import source_of
 from poisonlab.config.library_model import LibraryModel
 from poisonlab.config.models.model import Model
+from poisonlab.config.recipe import Recipe
 from poisonlab.config.rows import Row
 from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.types import Settings
@@ -58,7 +59,7 @@ class Computing:
             {},
             numbered(self._settings("pretrain", surrogate), seed=seed, member=member),
             [chosen.model],
-            _methods("defenses", *chosen.apply),
+            (*_optimizers(chosen.recipe), *_methods("defenses", *chosen.apply)),
             chosen.model.name,
             saves=True,
             surrogate=surrogate,
@@ -70,7 +71,7 @@ class Computing:
         """Craft one poison set."""
         chosen = self.study.attack(attack)
         known = _earlier(self.study, chosen)
-        models = [self.study.surrogate(name).model for name in chosen.surrogates]
+        surrogates = [self.study.surrogate(name) for name in chosen.surrogates]
         files = tuple(str(path) for path in chosen.files(seed))
         return self._job(
             "craft",
@@ -84,8 +85,12 @@ class Computing:
                 "files": files,
             },
             numbered(self._settings("craft", attack), seed=seed),
-            models,
-            (*_methods("attacks", chosen), *(["poisonlab.defenses.friendly_noise"] if known is not None else [])),
+            [surrogate.model for surrogate in surrogates],
+            (
+                *_optimizers(*(surrogate.recipe for surrogate in surrogates)),
+                *_methods("attacks", chosen),
+                *(["poisonlab.defenses.friendly_noise"] if known is not None else []),
+            ),
             chosen.method,
             saves=True,
             watched=files,
@@ -140,6 +145,7 @@ class Computing:
             (
                 # It checks the settings of the victim's architecture, whichever makes the noise.
                 module_name("config.models", model.name),
+                *_optimizers(self.study.victim(victim).recipe),
                 *_methods("defenses", *row.training),
                 *(["workflow/scripts/noise.py"] if squeezes else []),
             ),
@@ -165,7 +171,7 @@ class Computing:
             },
             numbered(self._settings("train", *cell[:3]), seed=seed),
             [model],
-            _methods("defenses", *row.training),
+            (*_optimizers(self.study.victim(victim).recipe), *_methods("defenses", *row.training)),
             "+".join([model.name, *(defense.method for defense in row.training)]),
             saves=True,
             options={"settings": [self.outcome(cell)]},
@@ -483,6 +489,11 @@ def _earlier(study: Study, attack: AttackSettings) -> tuple[str, str, str] | Non
 def model_roots(*models: Model) -> tuple[str, ...]:
     """The modules of some architectures."""
     return tuple(root for model in models for root in roots("models", model.name))
+
+
+def _optimizers(*recipes: Recipe) -> tuple[str, ...]:
+    """The modules of the recipes' optimisers, but for SGD, which the training loop imports."""
+    return tuple(module_name("training", recipe.optimizer) for recipe in recipes if recipe.optimizer != "sgd")
 
 
 def pretrained_files(*models: Model) -> tuple[str, ...]:
