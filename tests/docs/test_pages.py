@@ -51,6 +51,10 @@ def test_links_to_elsewhere_are_few_and_safe() -> None:
     assert {url.netloc for url in elsewhere} == {"docs.python.org", "github.com"}
 
 
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 120
+
+
 def floors() -> ModuleType:
     spec = importlib.util.spec_from_file_location("floors", ROOT / "tests" / "test_floors.py")
     assert spec is not None
