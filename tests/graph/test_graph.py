@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import yaml
 
 from poisonlab.config.study import read_study
 from poisonlab.errors import PoisonlabError
+from poisonlab.evaluation.trials import Trial, write_trials
 from poisonlab.graph.cells import Cell
 from poisonlab.graph.figures import OF_ALL_ATTACKS
 from poisonlab.graph.graph import Graph
@@ -134,6 +136,57 @@ def test_a_command_reads_as_its_arguments() -> None:
     assert words[3 : 3 + len(job.settings)] == job.settings
     assert words[-2:] == ["--device", "cpu"]
     assert "--files" not in words
+
+
+def of_report(graph: Graph, scope: str = "") -> tuple[Job, list[str], list[str]]:
+    """The report's job, the poison sets that it is told of, and those that it waits for."""
+    job = graph.job("page", {"scope": scope})
+    told = [each["path"] for each in parse(job.settings).get("poisons", [])]
+    return job, told, [path for path in job.inputs["files"] if "/poisons/" in path]
+
+
+def test_the_report_waits_for_the_poisons_whose_targets_it_shows() -> None:
+    _, told, awaited = of_report(graph_of())
+    sets = [f"results/poisons/tiny/{attack}/seed{seed}.safetensors" for attack in ("strong", "weak") for seed in (0, 1)]
+    assert told == awaited == sets
+
+
+def test_attacks_without_a_goal_have_no_targets_to_show() -> None:
+    graph = graph_of(name="rooms")
+    goals = {attack.name for attack in graph.study.attacks if attack.has_goal}
+    _, told, awaited = of_report(graph)
+    assert {Path(path).parent.name for path in told} == goals
+    assert told == awaited
+    assert 0 < len(goals) < len(graph.study.attacks)
+
+
+def test_the_report_of_merged_trials_crafts_nothing(tmp_path: Path) -> None:
+    known = graph_of()
+    cells = [cell for cell in known.tables.local if cell.attack == "weak" or cell.seed == 1]
+    trials = [Trial(*cell, {"success": 1.0, "accuracy": 0.5}, settings=known.computing.outcome(cell)) for cell in cells]
+    path = tmp_path / "their-trials.csv"
+    write_trials(path, trials, [{}] * len(trials))
+    _, told, awaited = of_report(graph_of(lambda values: values.update(merge=[str(path)])))
+    assert told == awaited == ["results/poisons/tiny/strong/seed0.safetensors"]
+
+
+def test_the_report_so_far_shows_the_targets_that_are_there_and_waits_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = graph_of()
+    monkeypatch.chdir(tmp_path)
+    cells = first.tables.local[:3]
+    made = [path for cell in cells for path in first.computing.gathered(cell)]
+    poisons = first.computing.poisons(cells[0].attack, cells[0].seed)
+    for path in [*made, poisons]:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    assert [cell.seed for cell in cells] == [0, 1, 0]
+    job, told, awaited = of_report(graph_of(), "-so-far")
+    assert (told, awaited) == ([poisons], [])
+    assert job.depends == of_report(graph_of(), "-so-far")[0].depends
+    os.utime(poisons, (1, 1))
+    assert job.depends != of_report(graph_of(), "-so-far")[0].depends
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,8 @@ class Computing:
         assert row.friendly is not None, "only rows with friendly noise have such a job"
         model = self.study.model_of(self.study.victim(victim), row)
         donor = row.friendly.donor or model
+        # noise.py is called on images that were squeezed before; nothing changes for the other rows.
+        squeezes = spec(squeezes=[own.told() for own in row.squeezing]) if row.squeezing else []
         return self._job(
             "noise",
             {
@@ -135,10 +137,17 @@ class Computing:
             },
             numbered(self._settings("noise", *cell[:3]), seed=seed),
             [donor],
-            # It checks the settings of the victim's architecture, whichever makes the noise.
-            (module_name("config.models", model.name), *_methods("defenses", *row.training)),
+            (
+                # It checks the settings of the victim's architecture, whichever makes the noise.
+                module_name("config.models", model.name),
+                *_methods("defenses", *row.training),
+                *(["workflow/scripts/noise.py"] if squeezes else []),
+            ),
             donor.name,
             saves=True,
+            program="squeezed_noise.py" if squeezes else "noise.py",
+            options={"squeezes": squeezes} if squeezes else {},
+            depends=tuple(squeezes),
             **cell._asdict(),
         )
 
@@ -205,7 +214,9 @@ class Computing:
         methods: tuple[str, ...],
         method: str,
         saves: bool = False,
+        program: str = "",
         watched: tuple[str, ...] = (),
+        depends: tuple[str, ...] = (),
         options: Mapping[str, Sequence[str]] | None = None,
         **wildcards: str | int,
     ) -> Job:
@@ -215,7 +226,7 @@ class Computing:
             more["checkpoint"] = [f"{self.places.checkpoint}/{stage}/{name}.safetensors"]
         return Job(
             stage,
-            f"{stage}.py",
+            program or f"{stage}.py",
             {"dataset": [self.places.dataset], **inputs},
             outputs,
             settings,
@@ -225,6 +236,7 @@ class Computing:
             computes=True,
             saves=saves,
             watched=(*watched, *pretrained_files(*models)),
+            depends=depends,
             name=name,
         )
 
@@ -343,7 +355,7 @@ class Computing:
         row = self.study.defense(defense)
         return dict(
             **self._victim_sections(victim, row),
-            defenses=[_begun(own, self.study.victim(victim)) for own in row.training],
+            defenses=[_begun(own, self.study.victim(victim)) for own in row.training if own not in row.squeezing],
         )
 
     def _train_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:

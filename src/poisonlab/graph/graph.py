@@ -17,6 +17,7 @@ from poisonlab.graph.computing import Computing, pretrained_files
 from poisonlab.graph.contents import Contents
 from poisonlab.graph.figures import Figures
 from poisonlab.graph.job import Job
+from poisonlab.graph.listing import Listing
 from poisonlab.graph.places import Places
 from poisonlab.graph.report import Report
 from poisonlab.graph.scanning import Scanning
@@ -43,6 +44,7 @@ class Graph:
         places: where results lie.
         tables: which trials and tables there are.
         figures: which figures there are.
+        listing: how Snakemake's own report lists them.
         scanning: the jobs of the scan, if it is one.
     """
 
@@ -57,7 +59,8 @@ class Graph:
         self.computing = self.scanning or Computing(study, self.places)
         self.tables = Tables(study, self.places, self.computing, below("reference"))
         self.figures = Figures(study, self.places, self.computing, self.tables)
-        self._report = Report(study, self.places, self.tables, self.figures, below("workflow/report/report.html"))
+        self._report = Report(study, self.places, self.tables, self.figures, below("workflow/report"))
+        self.listing = Listing(study, self.places, self._report, self.job)
         self._lock = Path(below("envs/requirements.lock"))
         self._makers: dict[str, Callable[..., Job]] = {
             "dataset": self.computing.dataset,
