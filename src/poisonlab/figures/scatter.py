@@ -123,6 +123,9 @@ def scatter_caption(points: pd.DataFrame, spec: Spec) -> str:
     found = correlation(list(known[spec.x.name]), list(known[spec.y.name]))
     absent = [str(name) for name in points["attack"] if name not in set(known["attack"])]
     left = f" Left out, without one of the two: {listed(absent)}." if absent else ""
+    several = list(dict.fromkeys(spec.victims))
+    if len(several) > 1:
+        left += f" Attacks differ in their victims, too: each is shown with its first of {listed(several)}."
     if known.empty:
         return f"No attack under {spec.defense} has both {called(spec.x)} and {called(spec.y)}.{left}"
     return (
