@@ -33,7 +33,6 @@ _TITLES = {
     "page": "Tables, figures and victims on one page",
     "scan_page": "Images by suspicion",
 }
-_MEASURING = ("landscape_poison", "landscape_victims", "output_std")
 _MOST = 3
 """As many names are spelled out in a label."""
 
@@ -89,13 +88,19 @@ class Listing:
             ablation = next(each for each in study.ablations if each.name == wildcards["ablation"])
             names |= {"defense": {ablation.defense}, "attack": set(ablation.attacks or names["attack"])}
         elif job.stage == "figure":
-            attack, _, drawn = wildcards["figure"].rpartition("/")
-            stage = drawn.replace("-", "_")
-            jobs = [job, *([self._job(stage, {"attack": attack})] if attack and stage in _MEASURING else [])]
-            met = self._met(path for each in jobs for paths in each.inputs.values() for path in paths)
+            met = self._met(self._read(job, wildcards["figure"]))
             # A figure of the tables shows all that they do.
             names = met if any(met.values()) else names
         return {name: _told(found) for name, found in names.items()}
+
+    def _read(self, job: Job, figure: str) -> list[str]:
+        """What a figure is drawn from, and what was read to measure that: the job that measures is called like it."""
+        read = [path for paths in job.inputs.values() for path in paths]
+        attack, _, drawn = figure.rpartition("/")
+        if any(path.endswith(".npz") for path in read):
+            measuring = self._job(drawn.replace("-", "_"), {"attack": attack})
+            read += [path for paths in measuring.inputs.values() for path in paths]
+        return read
 
     def _met(self, paths: Iterable[str]) -> dict[str, set[str]]:
         """The attacks, victims and defenses that some files are of."""
