@@ -55,6 +55,12 @@ protect: .venv/ready
 	@PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/protect.py --out "$(OUT)" $(if $(DATA),--data "$(DATA)") \
 		$(if $(SIZE),--size $(SIZE)) $(if $(SETTINGS),--configfile "$(SETTINGS)") $(if $(THREADS),--threads $(THREADS))
 
+# Which images look poisoned: make scan DATA=folder-or-file, for images of a folder also SIZE=pixels; SETTINGS=scan.yaml has what
+# docs/scan-my-data.md lists. The page is results/scans/<name>/scan.html.
+scan: .venv/ready
+	@$(BIN)/snakemake scan --cores all $(if $(SETTINGS),--configfile "$(SETTINGS)") \
+		$(if $(DATA)$(SIZE),--config $(if $(DATA),data="$(DATA)") $(if $(SIZE),size=$(SIZE)))
+
 # The study's results with Snakemake's records of them, as <study>.tar.gz; `make unpack FROM=<study>.tar.gz` in another checkout.
 archive: .venv/ready
 	PYTHONPATH=src $(BIN)/python workflow/scripts/archive.py pack --configfile $(CONFIG)

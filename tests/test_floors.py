@@ -17,7 +17,7 @@ FLOORS = (
     ("config",),
     ("artifacts", "data", "interchange", "models"),
     ("training",),
-    ("attacks", "defenses", "detection", "filters", "landscapes", "purify"),
+    ("attacks", "defenses", "detection", "filters", "landscapes", "purify", "scanning"),
     ("evaluation",),
     ("figures",),
     ("graph",),

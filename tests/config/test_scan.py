@@ -95,6 +95,7 @@ MISTAKES: tuple[tuple[dict[str, Any], str], ...] = (
     ({"scan": "a", "dataset": DIGITS, "filters": ["epic", "epic"]}, "filters names one twice"),
     ({"scan": "a", "dataset": DIGITS, "results": "../else"}, "results"),
     ({"scan": "a", "dataset": DIGITS, "weights": "w.safetensors", "networks": 3}, "take one away"),
+    ({"scan": "a", "dataset": DIGITS, "network": "mine:make"}, "network needs weights"),
     (
         {"scan": "a", "dataset": {"source": "cifar10", "root": "data", "train_limit": 100}},
         "dataset.train_limit leaves images out of the scan",

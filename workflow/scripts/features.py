@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.config.models.model import NamedModel
@@ -12,16 +14,20 @@ from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Settings
 from poisonlab.data.training_set import training_set
 from poisonlab.determinism import prepare_torch
+from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.networks import build_normalize, read_network
+from poisonlab.models.wrapping import wrap
+from poisonlab.pipelines.protection import load_foreign, own_network
 from poisonlab.runtime.cards import RunCard
 from poisonlab.runtime.program import parser, run, settings
 from poisonlab.scanning.features import features_of, has_test_split
 
 
 class Featuring(Settings):
-    """The network's architecture."""
+    """The network's architecture: one of the lab's, or a function of the user's that returns it."""
 
-    model: NamedModel
+    model: NamedModel | None = None
+    network: str | None = None
 
 
 def main(argv: Sequence[str]) -> None:
@@ -36,11 +42,24 @@ def main(argv: Sequence[str]) -> None:
     card = RunCard(device, args.spec)
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons) if args.poisons else None
-    network = read_network(args.network, stage.model, dataset, device)
-    tests = dataset.test_images if poisons is None and has_test_split(dataset) else dataset.test_images[:0]
-    found = features_of(network, build_normalize(dataset, device), training_set(dataset, poisons), tests)
+    if stage.model is not None:
+        network = read_network(args.network, stage.model, dataset, device)
+        normalize = build_normalize(dataset, device)
+    else:
+        network, normalize = _own(str(stage.network), args.network, dataset.image_shape[0], device)
+    tests = len(dataset.test_labels) if poisons is None and has_test_split(dataset) else 0
+    found = features_of(
+        network, normalize, training_set(dataset, poisons), dataset.test_images[:tests], dataset.test_labels[:tests]
+    )
     card.write(args.card, fitted=found.fitted)
     found.save(args.features)
+
+
+def _own(named: str, weights: Path, channels: int, device: torch.device) -> tuple[Classifier, Normalize]:
+    """The user's network, which takes pixels in [0, 1] as they are."""
+    network = own_network(named).to(device)
+    load_foreign(weights, network)
+    return wrap(network.eval()), Normalize((0.0,) * channels, (1.0,) * channels).to(device)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,6 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--dataset", type=Path, required=True, help="the dataset (.safetensors)")
     arguments.add_argument("--template", type=Path, required=True, help="jinja template of the page")
     arguments.add_argument("--features", type=Path, required=True, help="of the first network (.safetensors)")
-    arguments.add_argument("--networks", type=Path, nargs="+", required=True, help="metrics of the networks (.json)")
     arguments.add_argument("--suspects", type=Path, nargs="+", required=True, help="rankings, one per network")
     arguments.add_argument("--neighbours", type=Path, required=True, help="neighbours and duplicates")
     arguments.add_argument("--planted", type=Path, nargs="*", default=[], help="rankings of data with planted poisons")
@@ -80,7 +79,7 @@ def main(argv: Sequence[str]) -> None:
         "images": {"train": scan.training, "test": tests},
         "flagged": scan.suspects,
         "fitted": round(features.fitted, 4),
-        "accuracy": [round(read_sealed(path)["final"]["accuracy"], 4) for path in args.networks] if tests else [],
+        "accuracy": None if features.accuracy is None else round(features.accuracy, 4),
         "filters": list(scan.rankings[0].filters),
         "power": page.power(scan),
         "stability": page.stability(scan),
@@ -89,7 +88,7 @@ def main(argv: Sequence[str]) -> None:
     }
     looks = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     shown = looks.from_string(read_text(args.template)).render(
-        stage=stage, scan=scan, **summary | {"suspects": page.suspects(scan)}, classes=page.classes(scan), pairs=pairs
+        stage=stage, **summary | {"suspects": page.suspects(scan)}, classes=page.classes(scan), pairs=pairs
     )
     write_text(args.csv, _csv(scan))
     write_sealed(args.json, summary)

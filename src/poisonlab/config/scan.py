@@ -29,7 +29,7 @@ NETWORK = "network"
 _RECIPE = NamedRecipe.model_validate({"base": "fast", "evaluate_every": 8})
 _ATTACKS = (
     BadNets(name="badnets"),
-    BullseyePolytope(name="bullseye-polytope", surrogate=NETWORK),
+    BullseyePolytope(name="bullseye-polytope", surrogate=NETWORK, steps=250),
     GradientMatching(
         name="gradient-matching",
         surrogate=NETWORK,
@@ -65,7 +65,11 @@ class Scan(Settings):
     recipe: NamedRecipe = _RECIPE
     """How the network is trained; keys that are not given are those of ``fast``."""
     weights: InputPath | None = None
-    """Safetensors file of a trained network's weights; no network is trained then, and the filters look at this one."""
+    """Safetensors file of a trained network's weights; filters look at this one, and none is trained for them."""
+    network: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    """A network of your own in place of ``model``, as ``module:function``. Called without arguments, the function
+    returns a network from pixels in [0, 1] to logits, whose last layer is linear; ``weights`` are loaded into it.
+    Attacks that need a surrogate craft on one of ``model`` then."""
     seed: Seed = 0
     """Of the network, the filters' draws and the planted poisons."""
     networks: Annotated[int, Field(ge=1, le=20)] = 2
@@ -108,6 +112,8 @@ class Scan(Settings):
                 raise ValueError(f"dataset.{limit} leaves images out of the scan: take it away")
         if self.weights is not None and "networks" in self.model_fields_set and self.networks > 1:
             raise ValueError("networks differ by the seed of their training, but weights are given: take one away")
+        if self.network is not None and self.weights is None:
+            raise ValueError("network needs weights: the lab trains only architectures that model names")
         if len(set(self.filters)) < len(self.filters):
             raise ValueError("filters names one twice")
         for attack in self.attacks:
@@ -115,7 +121,7 @@ class Scan(Settings):
                 raise ValueError(f"attack {attack.name!r}: surrogate {wrong[0]!r} must be called {NETWORK!r} in a scan")
             if "budget" not in type(attack).model_fields or getattr(attack, "setup", None) is not None:
                 raise ValueError(f"attack {attack.name!r} has no budget, so no number of its poisons can be planted")
-            if self.weights is not None and attack.pretrained_networks > 1:
+            if self.weights is not None and self.network is None and attack.pretrained_networks > 1:
                 raise ValueError(f"attack {attack.name!r} asks for an ensemble, but weights are of one network")
         return self
 

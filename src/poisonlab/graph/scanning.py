@@ -66,7 +66,7 @@ class Scanning(Computing):
     def pretrain(self, surrogate: str, seed: int, member: int) -> Job:
         """Train one network on the data, or take the user's."""
         trained = super().pretrain(surrogate, seed, member)
-        if self.scan.weights is None:
+        if self.scan.weights is None or self.scan.network is not None:
             return trained
         return replace(
             trained,
@@ -89,13 +89,14 @@ class Scanning(Computing):
 
     def features(self, scanned: str) -> Job:
         """Compute the features of every image by one network."""
+        own = self.scan.network
         return self._job(
             "features",
             {"network": [self._network(scanned)], "poisons": self._poisons_in(scanned)},
-            spec(model=self.scan.model.told()),
-            (self.scan.model,),
+            spec(model=self.scan.model.told()) if own is None else spec(network=own),
+            [self.scan.model] if own is None else [],
             (),
-            self.scan.model.name,
+            self.scan.model.name if own is None else own,
             scanned=scanned,
         )
 
@@ -132,10 +133,6 @@ class Scanning(Computing):
             {
                 "dataset": [self.places.dataset],
                 "features": [self._path("features", self.own[0])],
-                "networks": [
-                    self.places.outputs("pretrain")["metrics"].format(surrogate=NETWORK, seed=seed, member=0)
-                    for seed in self.scan.seeds
-                ],
                 "suspects": [self._path("suspects", name) for name in self.own],
                 "neighbours": [self.places.outputs("neighbours")["neighbours"]],
                 "planted": [self._path("suspects", name) for name in self.planted],
@@ -166,6 +163,8 @@ class Scanning(Computing):
 
     def _network(self, scanned: str) -> str:
         """The network that is looked at: trained on what is scanned, unless the user gave one."""
+        if self.scan.network is not None:
+            return str(self.scan.weights)
         if scanned in self.planted and self.scan.weights is None:
             return self.victim(self._cell(scanned))
         seed = self.scan.seed if scanned in self.planted else self.scan.seeds[self.own.index(scanned)]

@@ -81,7 +81,7 @@ def _classifier(
 ) -> nn.Module:
     """A network from pixels in [0, 1] to logits, in eval mode."""
     if settings.network is not None:
-        own = _of_the_user(settings.network).to(device)
+        own = own_network(settings.network).to(device)
         assert settings.weights is not None
         load_foreign(Path(settings.weights), own)
         return own.eval()
@@ -175,7 +175,12 @@ def _in_parts(
     return noise
 
 
-def _of_the_user(named: str) -> nn.Module:
+def own_network(named: str) -> nn.Module:
+    """What the function of ``module:function`` returns.
+
+    Raises:
+        SettingsError: it cannot be imported, or returns no network.
+    """
     module, _, function = named.partition(":")
     try:
         made = getattr(importlib.import_module(module), function)()
@@ -187,7 +192,11 @@ def _of_the_user(named: str) -> nn.Module:
 
 
 def load_foreign(path: Path, network: nn.Module) -> None:
-    """Read weights of the lab's own file, or of any safetensors file with the names of ``network``'s state_dict."""
+    """Read weights of the lab's own file, or of any safetensors file with the names of ``network``'s state_dict.
+
+    Raises:
+        DataError: the file is missing, damaged, or holds another architecture.
+    """
     if not path.is_file():
         raise DataError(f"{path} is missing: correct weights")
     try:

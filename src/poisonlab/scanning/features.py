@@ -28,17 +28,19 @@ class Features:
         logits: (N, K) float32.
         test_features: (M, D) float32; (0, D) where there is no test split, or none was asked for.
         fitted: share of the training images that the network gives their label.
+        accuracy: the same of the test images; None without any.
     """
 
     features: Tensor
     logits: Tensor
     test_features: Tensor
     fitted: float
+    accuracy: float | None
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
         tensors = {name: getattr(self, name) for name in ("features", "logits", "test_features")}
-        write_tensors(path, KIND, tensors, {"fitted": self.fitted})
+        write_tensors(path, KIND, tensors, {"fitted": self.fitted, "accuracy": self.accuracy})
 
     @classmethod
     def load(cls, path: Path) -> Features:
@@ -49,7 +51,7 @@ class Features:
         """
         tensors, facts = read_tensors(path, KIND)
         try:
-            return cls(**tensors, fitted=facts["fitted"])
+            return cls(fitted=facts["fitted"], accuracy=facts["accuracy"], **tensors)
         except (TypeError, KeyError) as error:
             raise DataError(f"{path} lacks parts of features: delete it and run the workflow again") from error
 
@@ -63,7 +65,9 @@ def has_test_split(dataset: ImageDataset) -> bool:
 
 
 @torch.no_grad()
-def features_of(network: Classifier, normalize: Normalize, data: TrainingSet, test_images: Tensor) -> Features:
+def features_of(
+    network: Classifier, normalize: Normalize, data: TrainingSet, test_images: Tensor, test_labels: Tensor
+) -> Features:
     """The features of a training set and of test images.
 
     Args:
@@ -71,11 +75,20 @@ def features_of(network: Classifier, normalize: Normalize, data: TrainingSet, te
         normalize: the dataset's, on the same device.
         data: images (N, C, H, W) and labels.
         test_images: (M, C, H, W) uint8; M may be 0.
+        test_labels: (M,) int64.
     """
     extract = nn.Sequential(network.extract, nn.Flatten())
     features = outputs_of(extract, normalize, data.images)
-    head = network.head
-    logits = F.linear(features, head.weight.float(), None if head.bias is None else head.bias.float())
+    logits = _logits(network, features)
     tests = outputs_of(extract, normalize, test_images) if len(test_images) else features[:0]
-    fitted = float((logits.argmax(1).cpu() == data.labels).double().mean())
-    return Features(features.cpu(), logits.cpu(), tests.cpu(), fitted)
+    accuracy = _right(_logits(network, tests), test_labels) if len(tests) else None
+    return Features(features.cpu(), logits.cpu(), tests.cpu(), _right(logits, data.labels), accuracy)
+
+
+def _logits(network: Classifier, features: Tensor) -> Tensor:
+    head = network.head
+    return F.linear(features, head.weight.float(), None if head.bias is None else head.bias.float())
+
+
+def _right(logits: Tensor, labels: Tensor) -> float:
+    return float((logits.argmax(1).cpu() == labels).double().mean())
