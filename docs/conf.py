@@ -5,6 +5,7 @@ Links between pages and to other files of the repository therefore lead to the s
 
 from __future__ import annotations
 
+import gc
 import inspect
 from importlib import import_module
 from pkgutil import iter_modules
@@ -12,6 +13,9 @@ from pkgutil import iter_modules
 from sphinx.application import Sphinx
 
 import poisonlab
+
+# Pages are trees of many objects: looking for garbage as often as usual takes a part of the time.
+gc.set_threshold(100_000, 50, 100)
 
 project = "poisonlab"
 version = release = poisonlab.__version__
@@ -38,6 +42,7 @@ html_extra_path = ["site/index.html"]
 html_static_path = ["site/pages.css"]
 html_css_files = ["pages.css"]
 html_show_copyright = False
+html_copy_source = False
 
 
 def names() -> str:

@@ -14,6 +14,7 @@ from torch import nn, rand
 
 from poisonlab.config.datasets import DatasetSettings
 from poisonlab.config.merging import laid_over
+from poisonlab.config.scan import read_scan
 from poisonlab.config.study import read_study
 from poisonlab.config.types import Settings
 
@@ -32,6 +33,7 @@ TESTED_BY = {
     "docs/import-poisons.md": "docs/test_pages.py",
     "docs/library.md": "docs/test_library.py",
     "docs/reproduce-table-4.md": HERE,
+    "docs/scan-my-data.md": HERE,
 }
 """Who runs the blocks of Python and checks those of YAML. Commands are checked on all pages (test_commands.py)."""
 
@@ -73,6 +75,16 @@ def test_the_attacks_that_match_by_differences_are_attacks() -> None:
     default = yaml.safe_load((ROOT / "config.yaml").read_text("utf-8"))
     (block,) = blocks("crafting.md", "yaml")
     assert read_study(laid_over([default, yaml.safe_load(block)])).attacks[0].method == "gradient-matching"
+
+
+def test_the_settings_of_a_scan_are_its_defaults() -> None:
+    (block,) = map(yaml.safe_load, blocks("scan-my-data.md", "yaml"))
+    own = {"scan": block.pop("scan"), "dataset": {"source": "image-folder", "root": block.pop("data"), "size": 32}}
+    assert block.pop("size") == own["dataset"]["size"]
+    shown, default = read_scan(own | block), read_scan(own)
+    # These depend on the size of the data by default.
+    assert (shown.suspects, shown.poisons, default.suspects, default.poisons) == (200, 25, None, None)
+    assert shown.model_copy(update={"suspects": None, "poisons": None}) == default
 
 
 def test_the_committed_trials_of_table_4_are_there() -> None:

@@ -13,6 +13,7 @@ import yaml
 from doc_pages import PAGES, ROOT, blocks, called
 from pydantic import TypeAdapter
 
+from poisonlab.config.datasets import DatasetSettings
 from poisonlab.config.study import AttackSettings, Study, read_study
 from poisonlab.graph.graph import Graph
 
@@ -48,7 +49,11 @@ def test_links_to_elsewhere_are_few_and_safe() -> None:
     """They are not fetched: whoever adds one looks at it, and writes its host here."""
     elsewhere = [urlsplit(link) for page in PAGES for link in links(page) if "://" in link]
     assert {url.scheme for url in elsewhere} == {"https"}
-    assert {url.netloc for url in elsewhere} == {"docs.python.org", "github.com"}
+    assert {url.netloc for url in elsewhere} == {"docs.python.org", "github.com", "www.researchobject.org"}
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 120
 
 
 def floors() -> ModuleType:
@@ -71,7 +76,11 @@ def test_the_house_stands_as_it_is_told() -> None:
 
 def test_each_config_and_each_key_is_listed() -> None:
     page = (ROOT / "config" / "README.md").read_text("utf-8")
-    shipped = {path.relative_to(ROOT / "config").as_posix() for path in (ROOT / "config").rglob("*.yaml")}
+    shipped = {
+        path.relative_to(ROOT / "config").as_posix()
+        for path in (ROOT / "config").rglob("*.yaml")
+        if not path.is_symlink()
+    }
     assert set(re.findall(r"\]\(([\w./-]+\.yaml)\)", page)) == shipped | {"../config.yaml"}
     rows = re.findall(r"^\| (`.+?) \|", page.partition("## Keys")[2], re.MULTILINE)
     assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == set(Study.model_fields)
@@ -101,5 +110,14 @@ def test_the_graph_is_told_as_it_is() -> None:
 def test_the_attacks_that_pages_show_are_attacks() -> None:
     """Keys that no attack has any more would be refused; other blocks of these pages are tested by their examples."""
     found = [yaml.safe_load(body) for body in blocks("import-poisons.md", "yaml")]
+    for dataset in (block["dataset"] for block in found if "dataset" in block):
+        TypeAdapter(DatasetSettings).validate_python(dataset)
     shown = [attack for block in found for attack in (block["attacks"] if isinstance(block, dict) else block)]
-    assert [TypeAdapter(AttackSettings).validate_python(attack).name for attack in shown] == ["downloaded", "bullseye"]
+<<<<<<< HEAD
+    names = [TypeAdapter(AttackSettings).validate_python(attack).name for attack in shown]
+    assert names == ["downloaded", "published-polytope", "bullseye"]
+=======
+    assert [TypeAdapter(AttackSettings).validate_python(attack).name for attack in shown] == [
+        *("downloaded", "published-polytope", "bullseye")
+    ]
+>>>>>>> site

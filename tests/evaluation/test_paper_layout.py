@@ -18,7 +18,7 @@ from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import AttackMeasures, Claim, Line, Shown
 from poisonlab.evaluation.layouts import markdown
 from poisonlab.evaluation.paper_layout import compare as compare_of
-from poisonlab.evaluation.paper_layout import paper_layout, published_by_row, table_notes
+from poisonlab.evaluation.paper_layout import counted_victims, paper_layout, published_by_row, table_notes
 from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.trials import Trial
 
@@ -109,6 +109,22 @@ def test_a_table_with_several_attacks_has_its_defenses_side_by_side() -> None:
     others = text[text["Row"] != ours.name]
     assert set(others["Undefended: Poison Acc."]) == {"–"}
     assert "|" not in "".join(text["Row"])
+
+
+def test_each_row_knows_the_victims_that_it_counts() -> None:
+    first = counted_victims(compare(1, TRIALS, LINES, claim(1)))
+    text = shown(1, claim(1))
+    assert len(first) == len(text)
+    found = dict(zip(text["Defense"], first, strict=True))
+    assert found["AP-0.5"] == [("gm", VICTIM, "half")]
+    assert found["AP-0.75"] == []
+    assert found["mine (ours)"] == [("gm", VICTIM, "mine")]
+    row = "Gradient Matching (xi = 16) | From-scratch"
+    third = counted_victims(compare(3, TRIALS, LINES, claim(3, row=row)))
+    both = [("gm", VICTIM, "none"), ("gm", VICTIM, "friends-bernoulli")]
+    named = dict(zip(shown(3, claim(3, row=row))["Row"], third, strict=True))
+    assert named.pop("Gradient Matching (xi = 16), From-scratch") == both
+    assert set(map(len, named.values())) == {0}
 
 
 def test_times_stand_only_where_the_paper_has_some() -> None:

@@ -653,6 +653,17 @@ def test_any_study_can_be_shown(cells: list[tuple[str, int, bool]]) -> None:
         assert "nan" not in text
 
 
+def test_the_rows_of_each_attack_s_table_know_their_victims(tmp_path: Path) -> None:
+    results = tidy([*NONE, *DEFENDED, *triggered("none", [1.0])])
+    paths = {kind: tmp_path / f"table.{kind}" for kind in ("csv", "md", "tex", "json")}
+    rows = list(zip(results["attack"], results["victim"], results["defense"], strict=True))
+    Outputs(**paths).write(results, readable(results), [], [], [[row] for row in rows])
+    for table in json.loads(paths["json"].read_text("utf-8"))["tables"]:
+        place = table["columns"].index("Defense")
+        found = [(row[place], counted) for row, counted in zip(table["rows"], table["victims"], strict=True)]
+        assert found == [(row[2], [list(row)]) for row in rows if row[0] == table["heading"]]
+
+
 def test_a_table_is_written_for_people_and_for_programs(tmp_path: Path) -> None:
     results = tidy([*NONE, *DEFENDED, *triggered("none", [1.0])])
     paths = {kind: tmp_path / f"table.{kind}" for kind in ("csv", "md", "tex", "json")}
@@ -663,5 +674,6 @@ def test_a_table_is_written_for_people_and_for_programs(tmp_path: Path) -> None:
     assert [table["heading"] for table in content["tables"]] == list(shown) == ["gm", "sa"]
     for table in content["tables"]:
         assert [table["columns"], *table["rows"]] == shown[table["heading"]]
+        assert table["victims"] == [[]] * len(table["rows"])
     assert "- Finding: It works.\n- One note.\n" in paths["md"].read_text("utf-8")
     pd.testing.assert_frame_equal(pd.read_csv(paths["csv"])[["n", "success"]], results[["n", "success"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 from loading import program
+from made import VICTIM, put, told, trial
 from made import line as line_of
-from made import put, told, trial
 
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.trials import Trial
@@ -83,6 +84,8 @@ def test_the_table_of_an_ablation(tmp_path: Path) -> None:
     # Against friends 4, 2 and 1 of the seeds differ, all one way: 2 / 2^k, of which Holm triples the smallest.
     assert table["p"].tolist() == [str(2 / 16), str(2 / 4), "", str(2 / 2)]
     assert table["p_holm"].tolist() == [str(6 / 16), "1.0", "", "1.0"]
+    (told_to_report,) = json.loads(texts["json"])["tables"]
+    assert told_to_report["victims"] == [[["gm", VICTIM, row]] for row in table["row"]]
     shown = cells(texts["md"])
     assert shown[0] == ["lr", "n", *(f"{title} [95 % CI]" for title in TITLES), "p (Holm)", ""]
     assert [each[0] for each in shown[1:]] == ["(no defense)", "10", "100", "50"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from loading import program
-from made import line, put, told, trial
+from made import VICTIM, line, put, told, trial
 
 from poisonlab.errors import DataError
 from poisonlab.evaluation.trials import Trial
@@ -50,6 +51,10 @@ def notes(texts: dict[str, str]) -> list[str]:
 
 def test_findings_and_scale_stand_before_what_the_numbers_are(tmp_path: Path) -> None:
     texts = run(tmp_path, *trials("none", 3, 0.9), *trials("friends-bernoulli", 4, 0.9152))
+    (table,) = json.loads(texts["json"])["tables"]
+    named = dict(zip((row[0] for row in table["rows"]), table["victims"], strict=True))
+    assert named["No Def."] == [["gm", VICTIM, "none"]]
+    assert named["Friendly Noise"] == []
     # FRIENDS, table 4: 75 % at 93.5 % and 0 % at 91.52 %; of four seeds 3 and 4 successes.
     assert notes(texts)[:5] == [
         "Finding: 1 of 2 published values of poison success lie in our intervals.",

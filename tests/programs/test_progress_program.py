@@ -205,6 +205,13 @@ def test_cards_tell_of_diverged_trainings(tree: Tree) -> None:
     assert [job.diverged for job in tree.watch._ran] == [True]
 
 
+def test_times_are_short(progress: ModuleType) -> None:
+    hours = {0.0: "0 min", 0.011: "1 min", 0.99: "60 min", 1.04: "1.0 h", 9.96: "10.0 h", 1234.5: "1,234 h"}
+    assert {value: progress.short(value) for value in hours} == hours
+    seconds = {0.4: "0:00 min", 61: "1:01 min", 3660: "1:01 h"}
+    assert {value: progress.spoken(value) for value in seconds} == seconds
+
+
 @pytest.mark.parametrize(
     ("line", "text", "seconds"),
     [

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -13,24 +17,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from loading import program
 from made import VICTIM
 from made import line as line_of
 from made import trial as made_trial
 from PIL import Image
 
-from poisonlab.errors import DataError, SettingsError
+from poisonlab.artifacts.poison_set import Goal, PoisonSet
+from poisonlab.artifacts.tensors import write_diverged
+from poisonlab.errors import DataError, DivergedError, SettingsError
+from poisonlab.evaluation.choosing import MEAN
 from poisonlab.evaluation.trials import Trial, write_trials
 from poisonlab.files import write_sealed
 from poisonlab.provenance import spec
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATE = ROOT / "workflow" / "report" / "report.html"
+LOOKS = ROOT / "workflow" / "report"
+TEMPLATE = LOOKS / "report.html"
 
 report_script = program("report")
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "base", "col"}
-LOADED = {"script", "iframe", "object", "embed", "link", "base", "form", "audio", "video", "source"}
+LOADED = {"iframe", "object", "embed", "link", "base", "form", "audio", "video", "source"}
 
 
 @dataclass
@@ -64,7 +73,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "style":
+        if self.open and self.open[-1] in ("style", "script"):
             return
         self.texts.append(data)
         if any(tag in self.open for tag in ("td", "th")):
@@ -88,7 +97,14 @@ ROWS = [["gm", "none", "2", "61.8 [5.5, 94.5]"], ["gm", "friends", "1", "–"]]
 TABLE = {
     "findings": ["gm: 61.8 % and 33.125."],
     "notes": ["A note."],
-    "tables": [{"heading": "", "columns": ["Attack", "Defense", "n", "Poison success"], "rows": ROWS}],
+    "tables": [
+        {
+            "heading": "",
+            "columns": ["Attack", "Defense", "n", "Poison success"],
+            "rows": ROWS,
+            "victims": [[["gm", VICTIM, "none"]], []],
+        }
+    ],
 }
 TIMES = """\
 | Defense   | Seconds   |
@@ -177,7 +193,9 @@ class Made:
 
     def page(self, *files: Path, template: Path = TEMPLATE, **changes: Any) -> Page:
         inputs = files or (self.folder / "own.csv",)
-        options = ["--template", template, "--trials", *inputs, "--html", self.html]
+        looks = {"template": template, "style": LOOKS / "report.css", "script": LOOKS / "report.js"}
+        options = [each for name, path in looks.items() for each in (f"--{name}", path)]
+        options += ["--trials", *inputs, "--html", self.html]
         report_script.main(["--spec", *spec(**self.spec(**changes)), *map(str, options)])
         return Page(self.html.read_text("utf-8"))
 
@@ -217,7 +235,7 @@ def test_every_number_is_in_it(made: Made) -> None:
     # What a table says stands above it, once.
     assert page.text.index("gm: 61.8 % and 33.125.") < page.text.index("61.8 [5.5, 94.5]")
     assert page.text.count("33.125") == 1
-    assert [tuple(each.values())[:-1] for each in page.victims] == [
+    assert [tuple(each[name] for name in each if name not in ("prediction", "card")) for each in page.victims] == [
         (
             "gm",
             VICTIM,
@@ -253,6 +271,135 @@ def test_the_classes_of_every_seed_are_in_it(made: Made) -> None:
     assert rows[place + 1 : place + 3] == [["gm", "0", "dog", "<b>cat", "dog"], ["gm", "1", "10 classes", "–", "–"]]
     made.trials("own", trial("none", 0, classes=both), trial("none", 1, classes=both))
     assert ["gm", "0, 1", "dog", "<b>cat", "dog"] in made.page().rows
+
+
+WHOM = {"true_class": "cat", "adversarial_class": "dog"}
+PREDICTED = [
+    ({"success": 1.0, "targets": 1}, "dog at 75.0 %"),
+    ({"success": 0.0, "targets": 1, "target_accuracy": 1.0}, "cat (right), adversarial class at 75.0 %"),
+    ({"success": 0.0, "targets": 1, "target_accuracy": 0.0}, "a third class, adversarial class at 75.0 %"),
+    ({"success": 0.0, "targets": 1}, "not the adversarial class, adversarial class at 75.0 %"),
+    (
+        {"success": 0.0, "targets": 1, "target_accuracy": 0.0, "targets_rejected": 1.0},
+        "turned away, adversarial class at 75.0 %",
+    ),
+    (
+        {"success": 0.25, "targets": 8, "target_accuracy": 0.5},
+        "25.0 % of 8 targets as dog, 50.0 % right, adversarial class at 75.0 %",
+    ),
+    ({"success": 1.0, "targets": 8}, "100.0 % of 8 targets as dog, adversarial class at 75.0 %"),
+    ({"success": 0.0}, "0.0 % of the targets as dog, adversarial class at 75.0 %"),
+]
+
+
+def test_the_measures_say_what_each_victim_predicts(made: Made) -> None:
+    rows = [
+        trial("none", seed, classes=WHOM, adversarial_confidence=0.75, **measures)
+        for seed, (measures, _) in enumerate(PREDICTED)
+    ]
+    rows.append(trial("none", len(rows), float("nan"), adversarial_confidence=float("nan")))
+    made.trials("own", *rows)
+    page = made.page(lines=[line("none", range(len(rows)))])
+    assert [row["prediction"] for row in page.victims] == [*(words for _, words in PREDICTED), "–"]
+
+
+def poison_set(path: Path, colours: Sequence[int], size: int = 32, channels: int = 3) -> dict[str, Any]:
+    """A poison set with targets of one grey each."""
+    images = torch.zeros(1, channels, size, size, dtype=torch.uint8)
+    targets = torch.stack([torch.full_like(images[0], colour) for colour in colours]) if colours else None
+    labels = torch.zeros(len(colours), dtype=torch.int64)
+    goal = None if targets is None else Goal(targets, labels, labels)
+    PoisonSet(torch.tensor([0]), images, torch.tensor([0]), images, goal).save(path)
+    return {"attack": "gm", "seed": int(path.stem), "path": str(path)}
+
+
+def targets_of(page: Page) -> list[list[Image.Image]]:
+    """The images of the targets in each line of the table of all victims."""
+    coded = dict(re.findall(r"[.](t\d+) { background-image: url\(data:image/png;base64,([^)]*)\)", page.html))
+    lines: list[list[Image.Image]] = []
+    for tag, values in page.elements:
+        if tag == "tr" and "data-of" in values:
+            lines.append([])
+        if tag == "span" and values.get("role") == "img":
+            name = values["class"].removeprefix("target ")
+            lines[-1].append(Image.open(io.BytesIO(base64.b64decode(coded[name]))))
+    return lines
+
+
+def test_each_victim_has_its_targets_and_each_image_is_in_it_once(made: Made) -> None:
+    sets = [
+        poison_set(made.folder / f"{seed}.safetensors", colours) for seed, colours in enumerate(([7], [7, 8, 9, 10]))
+    ]
+    page = made.page(poisons=sets)
+    found = [[image.getpixel((3, 4)) for image in images] for images in targets_of(page)[-3:]]
+    # The table's row that opens has no targets of its own; of more than three the first are shown.
+    assert found == [[(7, 7, 7)], [(7, 7, 7), (8, 8, 8), (9, 9, 9)], [(7, 7, 7)]]
+    assert page.html.count("background-image: url(") == 3
+    assert [row["target"] for row in page.victims] == ["", "", ""]
+    assert "target" not in made.page().victims[0]
+
+
+def test_large_targets_are_made_smaller_and_grey_ones_stay_grey(made: Made) -> None:
+    sets = [
+        poison_set(made.folder / "0.safetensors", [7], size=224),
+        poison_set(made.folder / "1.safetensors", [9], channels=1),
+    ]
+    (large,), (grey,), _ = targets_of(made.page(poisons=sets))[-3:]
+    assert (large.size, large.mode, grey.size, grey.mode) == ((64, 64), "RGB", (32, 32), "L")
+
+
+def test_a_set_without_goal_and_one_that_diverged_have_no_target(made: Made) -> None:
+    diverged = made.folder / "1.safetensors"
+    write_diverged(diverged, DivergedError("crafting", 1, 2))
+    sets = [poison_set(made.folder / "0.safetensors", []), {"attack": "gm", "seed": 1, "path": str(diverged)}]
+    assert "target" not in made.page(poisons=sets).victims[0]
+
+
+def test_trials_from_elsewhere_have_no_target_here(made: Made) -> None:
+    sets = [poison_set(made.folder / "0.safetensors", [7])]
+    page = made.page(made.trials("nothing"), made.trials("there", trial("none", 0)), poisons=sets)
+    assert "target" not in page.victims[0]
+
+
+@pytest.mark.parametrize("broken", [b"", b"no safetensors", None])
+def test_a_poison_set_that_cannot_be_read_is_one_line(made: Made, broken: bytes | None) -> None:
+    path = made.folder / "0.safetensors"
+    if broken is not None:
+        path.write_bytes(broken)
+    with pytest.raises(DataError, match=r"0\.safetensors is (damaged|missing)[^\n]*$"):
+        made.page(poisons=[{"attack": "gm", "seed": 0, "path": str(path)}])
+    assert not made.html.parent.exists()
+
+
+def test_rows_know_their_victims_and_a_mean_knows_all(made: Made) -> None:
+    table = {**TABLE["tables"][0], "rows": [["a"], ["b"], ["c"]], "columns": ["x"]}
+    table["victims"] = [[["gm", MEAN, "none"]], [["gm", "deep", "none"], ["gm", "gone", "none"]], []]
+    write_sealed(made.folder / "table.json", {**TABLE, "tables": [table]})
+    lines = [line("none"), {**line("none"), "victim": "deep"}]
+    keys = [values.get("data-of") for tag, values in made.page(lines=lines).elements if tag == "tr"]
+    assert f"gm/{VICTIM}/none gm/deep/none" in keys
+    assert "gm/deep/none" in keys
+
+
+def test_findings_and_tables_of_time_know_their_attack(made: Made) -> None:
+    (made.folder / "time.md").write_text(f"### gm\n\n{TIMES}\n### <b>\n\n{TIMES}", encoding="utf-8")
+    page = made.page()
+    marked = [tag for tag, values in page.elements if values.get("data-attack") == "gm"]
+    assert marked == ["p", "div"]
+    assert page.text.count("17.5") == 2
+
+
+def test_the_program_starts_without_torch(made: Made) -> None:
+    code = "import sys, report; print('torch' in sys.modules)"
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "workflow/scripts")])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
 
 
 def test_images_are_in_it_bit_for_bit(made: Made) -> None:
@@ -307,8 +454,25 @@ def test_only_run_cards_lie_outside(made: Made) -> None:
     ]
     assert {tag for tag, _ in page.elements} & LOADED == set()
     style = page.html[page.html.index("<style>") : page.html.index("</style>")]
-    assert "url(" not in style
+    assert style.count("url(") == style.count("url(data:image/png;base64,")
     assert "@import" not in style
+
+
+def test_one_script_runs_and_only_if_it_is_the_page_s_own(made: Made) -> None:
+    page = made.page()
+    assert [values for tag, values in page.elements if tag == "script"] == [{}]
+    script = (LOOKS / "report.js").read_bytes()
+    assert f"<script>{script.decode()}</script>" in page.html
+    (policy,) = (values["content"] for tag, values in page.elements if tag == "meta" and "http-equiv" in values)
+    digest = base64.b64encode(hashlib.sha256(script).digest()).decode()
+    assert [part.strip() for part in policy.split(";")] == [
+        "default-src 'none'",
+        "img-src data:",
+        "style-src 'unsafe-inline'",
+        f"script-src 'sha256-{digest}'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
 
 
 def test_links_lead_to_the_cards_that_are_there(made: Made) -> None:
@@ -351,7 +515,7 @@ def test_markup_is_shown_and_not_run(made: Made) -> None:
     made.trials("own", trial("none", 0), device=BAD, commit=BAD, finished=BAD)
     page = made.page(sections=sections, description=BAD, scale=[BAD])
     tags = [tag for tag, _ in page.elements]
-    assert "script" not in tags
+    assert tags.count("script") == 1
     assert tags.count("img") == 2
     assert not [name for _, values in page.elements for name in values if name.startswith("on")]
     # Heading, contents twice, block, caption, cell, note, description, scale, machine and card; alt is no text.

@@ -230,6 +230,7 @@ def test_victims_stand_apart_and_in_the_mean(tmp_path: Path) -> None:
     rows = json.loads(texts["json"])["tables"][0]
     assert rows["columns"][:3] == ["Attack", "Victim", "Defense"]
     assert [row[1:3] for row in rows["rows"]] == [["one", "none"], ["two", "none"], ["mean", "none"]]
+    assert rows["victims"] == [[["a", victim, "none"]] for victim in ("one", "two", "mean")]
     # FRIENDS, table 4: 75 % undefended.
     place = rows["columns"].index("Published poison success")
     assert [row[place] for row in rows["rows"]] == ["", "", "75.0 (inside)"]

@@ -25,7 +25,18 @@ import yaml
 from warm import CLIENT
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SOURCES = ("Snakefile", "config.yaml", "config", "workflow", "src", "envs", "reference", "profiles")
+SOURCES = (
+    "Snakefile",
+    "config.yaml",
+    "config",
+    "workflow",
+    "src",
+    "envs",
+    "reference",
+    "profiles",
+    "LICENSE",
+    "CITATION.cff",
+)
 STAGES = ("dataset", "pretrain", "craft", "filter", "noise", "train", "detect", "trials", "tables")
 STUDY = "study.yaml"
 
@@ -123,6 +134,18 @@ class Checkout:
         assert outcome.code == 0, outcome.output
         return Plan(dict(_blocks(outcome.output)))
 
+    def commands(self, *arguments: str) -> dict[Job, str]:
+        """The shell commands of the jobs that a dry run would run; the study is what the arguments or the Snakefile
+        say."""
+        outcome = self.run(self.python, "-m", "snakemake", "-n", "-p", "--cores", "2", *arguments)
+        assert outcome.code == 0, outcome.output
+        found = {}
+        for job, block in _jobs(outcome.output):
+            command = re.search(r"^Shell command: (?!None$)(.*)$", block, flags=re.MULTILINE)
+            if command is not None:
+                found[job] = command[1]
+        return found
+
     def has_record(self, output: str) -> bool:
         """Whether Snakemake recorded a job that made ``output``."""
         return (self.path / ".snakemake/metadata" / base64.b64encode(output.encode()).decode()).is_file()
@@ -170,17 +193,22 @@ class Checkout:
         return {str(path.relative_to(self.path)): path.read_bytes() for path in sorted(found)}
 
 
-def _blocks(output: str) -> Iterable[tuple[Job, str]]:
-    """Job and reason of every job that a dry run prints."""
+def _jobs(output: str) -> Iterable[tuple[Job, str]]:
+    """Every job that a dry run prints, and all that it prints of it."""
     for block in re.split(r"^\[.+\]\n", output, flags=re.MULTILINE)[1:]:
         rule = re.match(r"(?:local)?(?:rule|checkpoint) (\w+):$", block, flags=re.MULTILINE)
-        if rule is None:
-            continue
+        if rule is not None:
+            wildcards = re.search(r"^    wildcards: (.*)$", block, flags=re.MULTILINE)
+            values = re.findall(r"=([^,\n]+)", wildcards[1]) if wildcards else []
+            yield (rule[1], "/".join(values)), block
+
+
+def _blocks(output: str) -> Iterable[tuple[Job, str]]:
+    """Job and reason of every job that a dry run prints."""
+    for job, block in _jobs(output):
         reason = re.search(r"^    reason: (.*)$", block, flags=re.MULTILINE)
-        wildcards = re.search(r"^    wildcards: (.*)$", block, flags=re.MULTILINE)
-        values = re.findall(r"=([^,\n]+)", wildcards[1]) if wildcards else []
         assert reason is not None, block
-        yield (rule[1], "/".join(values)), reason[1]
+        yield job, reason[1]
 
 
 def environment() -> dict[str, str]:

@@ -15,7 +15,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import requests
 from harness import REPOSITORY, STUDY, Checkout, Outcome, check_out
+from rocrate.vocabs import RO_CRATE
+from rocrate_validator import services
+from rocrate_validator.models import Severity, ValidationSettings
+from rocrate_validator.utils.http import HttpRequester
 from test_invalidation import TABLES, crafts, edited, noise, setting, train
 from test_verify import verdicts, verify
 
@@ -66,6 +71,9 @@ def test_unpacked_results_are_current(unpacked: Checkout, planned: Checkout) -> 
     made = {path: content for path, content in planned.files("*.*").items() if "/logs/" not in path}
     assert own == made
     assert set(manifest["files"]) == set(made)
+    # What makes the archive an RO-Crate is not put into a checkout.
+    assert {"ro-crate-metadata.json", "workflow/Snakefile"} <= set(manifest["crate"])
+    assert not (unpacked.path / "ro-crate-metadata.json").exists()
     # The config says the same without the overlays and options it came from.
     (unpacked.path / STUDY).write_bytes(config)
     outcome = verify(unpacked)
@@ -168,6 +176,78 @@ def tree(folder: Path) -> dict[str, tuple[float, bytes]]:
     }
 
 
+# --- As an RO-Crate ---
+
+
+@pytest.fixture(scope="module")
+def crate(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive as any program unpacks it."""
+    folder = tmp_path_factory.mktemp("crate")
+    with tarfile.open(packed) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+def test_a_crate_describes_every_file(crate: Path, planned: Checkout) -> None:
+    told = json.loads((crate / "ro-crate-metadata.json").read_text(encoding="utf-8"))["@graph"]
+    entities = {entity["@id"]: entity for entity in told}
+    files = {name: entity for name, entity in entities.items() if "File" in entity["@type"]}
+    there = {str(path.relative_to(crate)): path for path in crate.rglob("*") if path.is_file()}
+    assert set(there) - set(files) == {"manifest.json", "ro-crate-metadata.json"}
+    assert {name: entity["sha256"] for name, entity in files.items()} == {
+        name: digest(there[name].read_bytes()) for name in files
+    }
+    run = entities["#run"]
+    assert run["instrument"] == entities["./"]["mainEntity"] == {"@id": "workflow/Snakefile"}
+    made = {path for path in planned.files("*.*") if "/logs/" not in path}
+    assert {result["@id"] for result in run["result"]} == made
+    assert {"@id": "results/archives/tiny.yaml"} in run["object"]
+    papers = [entity["name"] for entity in told if entity["@type"] == "ScholarlyArticle"]
+    assert entities["./"]["license"] == {"@id": "https://spdx.org/licenses/MIT"}
+    assert len(papers) == 4
+    assert any(paper.startswith("Friendly Noise") for paper in papers)
+
+
+OF_1_1 = {
+    "ComputationalWorkflow": "https://bioschemas.org/ComputationalWorkflow",
+    "FormalParameter": "https://bioschemas.org/FormalParameter",
+    "input": "https://bioschemas.org/ComputationalWorkflow#input",
+    "output": "https://bioschemas.org/ComputationalWorkflow#output",
+}
+"""The terms that RO-Crate 1.3, whose context the library brings, has under other addresses."""
+
+
+def test_a_crate_keeps_the_profile_of_workflow_runs(
+    crate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the validator of the RO-Crate community, with the library's context in the place of the one it would fetch."""
+    monkeypatch.setattr(HttpRequester, "get", lambda self, address, **more: Answer(address))
+    settings = ValidationSettings(
+        rocrate_uri=str(crate),
+        profile_identifier="workflow-run-crate",
+        requirement_severity=Severity.REQUIRED,
+        offline=True,
+        cache_path=tmp_path / "cache",
+    )
+    outcome = services.validate(settings)
+    assert outcome.passed(), [(issue.check.identifier, issue.message) for issue in outcome.get_issues()]
+    # It does find faults.
+    (crate / "workflow/Snakefile").rename(tmp_path / "Snakefile")
+    assert not services.validate(settings).passed()
+    (tmp_path / "Snakefile").rename(crate / "workflow/Snakefile")
+
+
+class Answer(requests.Response):
+    """What the address of a context answers."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        assert address == "https://w3id.org/ro/crate/1.1/context"
+        self.status_code, self.url = 200, address
+        self.headers["Content-Type"] = "application/ld+json"
+        self._content = json.dumps({"@context": RO_CRATE["@context"] | OF_1_1}).encode()
+
+
 # --- Archives that were damaged or made to do harm ---
 
 GOOD = "results/victims/tiny/strong/scratch/none/seed0.safetensors"
@@ -251,6 +331,23 @@ def test_files_outside_a_study_are_refused(name: str, program: ModuleType, tmp_p
     assert not (tmp_path / "outside.json").exists()
 
 
+@pytest.mark.parametrize("name", ["src/poisonlab/errors.py", "../LICENSE", "workflow/scripts/archive.py"])
+def test_nothing_else_passes_as_part_of_the_crate(name: str, program: ModuleType, tmp_path: Path) -> None:
+    def announce(manifest: Any) -> None:
+        manifest["crate"] = {name: manifest["files"].pop(name)}
+
+    path = forged(tmp_path / ARCHIVE, {GOOD: CONTENT, name: b"code"})
+    with pytest.raises(program.PoisonlabError):
+        program.main(["unpack", "--from", str(path)])
+    assert f"names '{name}'" in refused(program, forged(path, {GOOD: CONTENT, name: b"code"}, change=announce))
+
+
+@pytest.mark.parametrize("results", ["..", "/tmp", ".", ".git", "a/../.."])
+def test_an_archive_without_files_has_a_place_all_the_same(results: str, program: ModuleType, tmp_path: Path) -> None:
+    path = forged(tmp_path / ARCHIVE, {}, change=lambda manifest: manifest.update(results=results))
+    assert "no place for a result" in refused(program, path)
+
+
 @pytest.mark.parametrize("results", ["..", "/tmp", ".", ".git", "a/../.."])
 def test_folders_outside_the_checkout_are_refused(results: str, program: ModuleType, tmp_path: Path) -> None:
     files = {f"{results}/victims/a.json": CONTENT}
@@ -291,6 +388,9 @@ def test_names_that_are_paths_are_refused(study: str, program: ModuleType, tmp_p
         {"made_on": 5},
         {"commit": None},
         {"results": 5},
+        {"crate": 5},
+        {"crate": {"LICENSE": 5}},
+        {"crate": [5]},
     ],
     ids=str,
 )

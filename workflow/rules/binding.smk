@@ -3,6 +3,7 @@
 import inspect
 import shlex
 
+from poisonlab.graph.listing import CATEGORIES, LISTED
 from poisonlab.runtime.gpus import visible_gpus
 
 shell.executable("bash")
@@ -43,12 +44,37 @@ def placed(paths):
 
 def inputs(stage):
     """The files of a job's inputs, by name."""
-    return placed(asked(lambda wildcards: graph.job(stage, wildcards).inputs))
+
+    @asked
+    def of(wildcards):
+        return {name: placed(paths) for name, paths in graph.job(stage, wildcards).inputs.items()}
+
+    return of
 
 
 def outputs(stage):
-    """The patterns of a stage's outputs, by name."""
-    return {name: placed(pattern) for name, pattern in graph.places.outputs(stage).items()}
+    """The patterns of a stage's outputs, by name, with marks on those that Snakemake's report holds."""
+    patterns = graph.places.outputs(stage)
+    listed = LISTED.get(stage, {})
+    return {
+        name: placed(in_report(stage, name, path) if name in listed else path)
+        for name, path in patterns.items()
+    }
+
+
+def in_report(stage, output, pattern):
+    """A pattern with its caption, category and labels in Snakemake's report."""
+
+    def entry(wildcards):
+        return graph.listing.entry(stage, wildcards, output)
+
+    return report(
+        pattern,
+        caption=f"../report/{LISTED[stage][output]}.rst",
+        category=CATEGORIES.get(stage, "Tables"),
+        subcategory=lambda wildcards: entry(wildcards).section,
+        labels=lambda wildcards: entry(wildcards).labels,
+    )
 
 
 def log_of(stage):
@@ -102,3 +128,4 @@ wildcard_constraints:
     seed=r"\d+",
     surrogate=one_of(surrogate.name for surrogate in study.surrogates),
     victim=one_of(victim.name for victim in study.victims),
+    view=one_of(view.name for view in study.figures.features),

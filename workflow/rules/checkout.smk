@@ -34,10 +34,11 @@ def cloned(repository, ref):
     clone = CLONES / commit
     if not clone.is_dir():
         CLONES.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CLONES) as beside:
-            repository.clone(f"{beside}/clone", no_checkout=True).git.checkout(commit)
+        with tempfile.TemporaryDirectory(dir=CLONES.resolve()) as beside:
+            new = repository.clone(f"{beside}/clone", no_checkout=True)
+            new.git.checkout(commit)
             try:
-                os.rename(f"{beside}/clone", clone)
+                os.rename(new.working_dir, clone)
             except OSError:
                 if not clone.is_dir():  # else another Snakemake was faster
                     raise

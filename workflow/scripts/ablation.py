@@ -52,7 +52,8 @@ def main(argv: Sequence[str]) -> None:
     ]
     findings = ablation_finding(compared, stage.by_attack, stage.settings, undefended)
     table = readable_variants(compared, stage.by_attack, stage.settings, undefended)
-    outputs(args).write(compared, table, findings, notes)
+    counted = [[row] for row in zip(compared["attack"], compared["victim"], compared["row"], strict=True)]
+    outputs(args).write(compared, table, findings, notes, counted)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,16 @@ There they are what they were: current if code and settings are the same, stale 
 overwrites nothing that differs, and puts nothing in its place before every checksum is compared. The files get times
 before all others (1980), in the order in which they were made: so Snakemake compares every input that comes from
 elsewhere, such as the files of a dataset, with the checksum in its records, however old the file is.
+
+An archive is also an RO-Crate: it describes its files in ro-crate-metadata.json, and holds the workflow's Snakefiles,
+its license and the study's config besides. Unpacking here leaves these aside.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -30,6 +34,7 @@ import yaml
 from snakemake.persistence import MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
+from crate import METADATA, Run, metadata, sources
 from poisonlab.config.merging import add_config_arguments, merged_config
 from poisonlab.config.study import read_study
 from poisonlab.errors import DataError, PoisonlabError
@@ -47,6 +52,8 @@ KINDS = (
     *("tables", "figures", "reports"),
 )
 ENDINGS = (".safetensors", ".json", ".csv", ".md", ".tex", ".pdf", ".png", ".txt", ".npz", ".html")
+CRATE = re.compile(rf"{re.escape(METADATA)}|workflow/(Snakefile|rules/\w+\.smk)|LICENSE|CITATION\.cff")
+"""What an archive holds besides results and config, for those who read it without the lab."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 FIRST = 315532800
 """The first second of 1980, before any file that a checkout or a download leaves."""
@@ -106,12 +113,39 @@ def pack(archive: Path | None, configfiles: Sequence[str], entries: Sequence[str
         "files": {path: file_digest(Path(path)) for path in paths},
         "records": {path: record.model_dump() for path, record in records.items()},
     }
-    write(archive, manifest, sorted(paths, key=lambda path: os.stat(path).st_mtime_ns))
+    described = crate_of(manifest, records)
+    manifest["crate"] = {path: hashlib.sha256(content).hexdigest() for path, content in described.items()}
+    write(archive, manifest, described, sorted(paths, key=lambda path: os.stat(path).st_mtime_ns))
     current = sum(lines[path]["plan"] == "no update" for path in records)
     print(
         f"{archive}: {len(paths)} files, {current} of them current here, {archive.stat().st_size / 2**20:.1f} MiB, "
         f"sha256 {file_digest(archive)}"
     )
+
+
+def crate_of(manifest: Mapping[str, Any], records: Mapping[str, MetadataRecord]) -> dict[str, bytes]:
+    """What makes an archive an RO-Crate, by path: its description, the workflow, and the config."""
+    study, files = read_study(manifest["config"]), manifest["files"]
+    told = Run(
+        study=study.study,
+        description=study.description,
+        config=_archived_config(manifest),
+        files=files,
+        inputs={path for record in records.values() for path in record.input or ()} - set(files),
+        began=min((record.starttime for record in records.values() if record.starttime), default=0.0),
+        ended=max((record.endtime for record in records.values() if record.endtime), default=0.0),
+        commit=manifest["commit"],
+    )
+    members = sources() | {told.config: _yaml(manifest["config"]).encode()}
+    return {METADATA: metadata(told, members), **members}
+
+
+def _archived_config(manifest: Mapping[str, Any]) -> str:
+    return f"{manifest['results']}/archives/{manifest['study']}.yaml"
+
+
+def _yaml(config: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
 
 
 def made_on(paths: Sequence[str]) -> list[str]:
@@ -125,8 +159,9 @@ def made_on(paths: Sequence[str]) -> list[str]:
     return [f"{count} by {kind}" for kind, count in sorted(kinds.items())]
 
 
-def write(archive: Path, manifest: Mapping[str, Any], paths: Sequence[str]) -> None:
-    """Write an archive: the manifest, then the files in the order given. Nothing says who packed it and when."""
+def write(archive: Path, manifest: Mapping[str, Any], crate: Mapping[str, bytes], paths: Sequence[str]) -> None:
+    """Write an archive: the manifest, what describes it, then the files in the order given. Nothing says who packed it
+    and when."""
     with (
         atomic_path(archive) as temporary,
         temporary.open("wb") as raw,
@@ -134,10 +169,11 @@ def write(archive: Path, manifest: Mapping[str, Any], paths: Sequence[str]) -> N
         gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as compressed,
         tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
-        content = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
-        entry = tarfile.TarInfo(MANIFEST)
-        entry.size = len(content)
-        tar.addfile(entry, io.BytesIO(content))
+        first = {MANIFEST: (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()}
+        for name, content in {**first, **crate}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
         for path in paths:
             entry = tarfile.TarInfo(path)
             with open(path, "rb") as file:
@@ -174,11 +210,11 @@ def unpack(archive: Path) -> None:
                 known._write_record(path, records[path])
         for path in new:
             _place(folder / path, Path(path))
-    own = f"{manifest['results']}/archives/{manifest['study']}"
-    write_json(Path(f"{own}.json"), manifest)
-    write_text(Path(f"{own}.yaml"), yaml.safe_dump(manifest["config"], sort_keys=False, allow_unicode=True))
-    for kind in ("json", "yaml"):
-        os.utime(f"{own}.{kind}", (FIRST, FIRST))
+    config = Path(_archived_config(manifest))
+    write_json(config.with_suffix(".json"), manifest)
+    write_text(config, _yaml(manifest["config"]))
+    for kind in (".json", ".yaml"):
+        os.utime(config.with_suffix(kind), (FIRST, FIRST))
     inputs = {path for record in records.values() for path in record.input or ()}
     report(manifest, len(new), sorted(path for path in inputs - set(files) if not Path(path).exists()))
 
@@ -199,7 +235,7 @@ def extract(archive: Path, folder: Path) -> dict[str, Any]:
             if first is None or first.name != MANIFEST or not first.isreg():
                 raise DataError(f"{archive} is no archive of results: make one with make archive")
             manifest = read_manifest(archive, _content(tar, first).read())
-            expected = dict(manifest["files"])
+            expected = dict(manifest["files"]) | manifest["crate"]
             for place, entry in enumerate(entries):
                 digest = expected.pop(entry.name, None)
                 if digest is None or not entry.isreg():
@@ -229,9 +265,13 @@ def read_manifest(archive: Path, content: bytes) -> dict[str, Any]:
         for path in manifest["files"]:
             check_place(path, manifest["results"])
         foreign = sorted(set(manifest["records"]) - set(manifest["files"]))
+        config, crate = _archived_config(manifest), dict(manifest.get("crate", {}))
+        foreign += [path for path in crate if path != config and not CRATE.fullmatch(path)]
         if foreign or not _NAME.fullmatch(manifest["study"]):
             named = (foreign or [manifest["study"]])[0]
             raise DataError(f"{archive} has a manifest that names {named!r}: do not use it")
+        check_place(config, manifest["results"], ("archives",), (".yaml",))
+        manifest["crate"] = crate
         if not all(text.isprintable() for text in (manifest["commit"], *manifest["made_on"])):
             raise ValueError("text with control characters")
         manifest["records"] = {path: MetadataRecord.model_validate(told) for path, told in manifest["records"].items()}
@@ -241,7 +281,7 @@ def read_manifest(archive: Path, content: bytes) -> dict[str, Any]:
     return manifest
 
 
-def check_place(path: str, results: str) -> None:
+def check_place(path: str, results: str, kinds: Sequence[str] = KINDS, endings: Sequence[str] = ENDINGS) -> None:
     """Refuse what is no result below the study's folder.
 
     Raises:
@@ -251,7 +291,7 @@ def check_place(path: str, results: str) -> None:
     plain = place.as_posix() == path and top.as_posix() == results and "\0" not in path
     hidden = place.is_absolute() or any(part.startswith(".") for part in place.parts)
     parts = place.relative_to(top).parts if plain and not hidden and place.is_relative_to(top) else ()
-    if len(parts) < 2 or parts[0] not in KINDS or place.suffix not in ENDINGS:
+    if len(parts) < 2 or parts[0] not in kinds or place.suffix not in endings:
         raise DataError(
             f"{path!r} is no place for a result below {results!r}: archives hold only results of a checkout"
         )
@@ -286,8 +326,7 @@ def report(manifest: Mapping[str, Any], new: int, lacking: Sequence[str]) -> Non
     if lacking:
         print(f"not here: {_some(lacking)}.")
         print("Until these files are here, Snakemake takes results made from them as given.")
-    config = f"{manifest['results']}/archives/{manifest['study']}.yaml"
-    print(f"Next: make verify CONFIG={config} (the config these were made with)")
+    print(f"Next: make verify CONFIG={_archived_config(manifest)} (the config these were made with)")
 
 
 def _some(paths: Sequence[str]) -> str:

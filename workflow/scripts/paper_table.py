@@ -11,7 +11,7 @@ from pydantic import Field
 from poisonlab.config.stages import read_stage
 from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.findings import inside_findings
-from poisonlab.evaluation.paper_layout import compare, paper_layout, table_notes
+from poisonlab.evaluation.paper_layout import compare, counted_victims, paper_layout, table_notes
 from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.successes import HITS_NOTE
 from poisonlab.evaluation.table_program import outputs, parser
@@ -50,7 +50,8 @@ def main(argv: Sequence[str]) -> None:
         *missing([line for line in stage.lines if line.attack in attacks], trials),
         *map(refusal, refused),
     ]
-    outputs(args).write(compared, paper_layout(compared, measures, paper), findings, notes)
+    table = paper_layout(compared, measures, paper)
+    outputs(args).write(compared, table, findings, notes, counted_victims(compared))
 
 
 if __name__ == "__main__":

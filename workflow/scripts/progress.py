@@ -131,7 +131,7 @@ def summary(study: str, found: Sequence[Standing], rest: Left) -> Text:
             text.append(f", {counts[state]:,} {state}", _STYLES.get(state, "") if counts[state] else "")
     if counts[State.DONE] < len(found):
         unknown = "nothing like the jobs left has been measured"
-        hours = unknown if math.isnan(rest.hours) else f"{short(rest.hours)} hours left, {rest.at_once} at a time"
+        hours = unknown if math.isnan(rest.hours) else f"{short(rest.hours)} left, {rest.at_once} at a time"
         text.append(f"; {hours}")
     return text.append(".")
 
@@ -141,7 +141,7 @@ def stages(found: Sequence[Standing], rest: Left) -> Table:
     shown = [state for state in State if any(each.state is state for each in found) or state is not State.SUBMITTED]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("stage")
-    for name in ("jobs", *shown, "hours of work left"):
+    for name in ("jobs", *shown, "work left"):
         table.add_column(name, justify="right")
     for stage in dict.fromkeys(each.job.stage for each in found):
         own = [each.state for each in found if each.job.stage == stage]
@@ -198,8 +198,10 @@ def named(each: Standing) -> str:
 
 
 def short(hours: float) -> str:
-    """Two significant digits below a hundred."""
-    return f"{hours:,.0f}" if hours >= 10 or hours == 0 else f"{hours:#.2g}"
+    """Hours with two significant digits below ten, or whole minutes."""
+    if hours < 1:
+        return f"{math.ceil(60 * hours)} min"
+    return f"{hours:,.0f} h" if hours >= 10 else f"{hours:.1f} h"
 
 
 def spoken(seconds: float) -> str:

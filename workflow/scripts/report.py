@@ -1,27 +1,34 @@
-"""Write the report of a study: one HTML file with its tables, its figures, and where every victim was trained."""
+"""Write the report of a study: one HTML file with its tables, its figures, and every victim with its target."""
 
 from __future__ import annotations
 
 import argparse
 import base64
 import csv
+import hashlib
+import io
 import math
 import os
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import jinja2
 from markdown_it import MarkdownIt
-from markupsafe import Markup
+from markupsafe import Markup, escape
+from numpy.typing import NDArray
+from PIL import Image
 from pydantic import Field, ValidationError
 
+from poisonlab.artifacts.targets import read_targets
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import FilePath, Name, Settings
 from poisonlab.errors import DamagedError, DataError
-from poisonlab.evaluation.choosing import AttackMeasures, Line, first_victims
-from poisonlab.evaluation.trials import CLASSES, PROVENANCE, Key, Trial, at_first_victim, read_trials
+from poisonlab.evaluation.choosing import MEAN, AttackMeasures, Line, first_victims
+from poisonlab.evaluation.trials import CLASSES, PROVENANCE, Key, Row, Trial, at_first_victim, read_trials
 from poisonlab.files import read_sealed, write_text
 from poisonlab.runtime.program import run, settings
 
@@ -43,6 +50,8 @@ class Section(Settings):
     """A part of the report."""
 
     title: str
+    attack: Name | None = None
+    """The one that it is about."""
     blocks: Annotated[tuple[Block, ...], Field(min_length=1)]
 
 
@@ -52,6 +61,7 @@ class _Table(Settings):
     heading: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    victims: tuple[tuple[Row, ...], ...]
 
 
 class _Findings(Settings):
@@ -60,6 +70,14 @@ class _Findings(Settings):
     findings: tuple[str, ...]
     notes: tuple[str, ...]
     tables: tuple[_Table, ...]
+
+
+class Poisons(Settings):
+    """A poison set with targets."""
+
+    attack: Name
+    seed: int
+    path: FilePath
 
 
 class Report(Settings):
@@ -78,6 +96,8 @@ class Report(Settings):
     """The same of rows that examine another row's victim."""
     detectors: tuple[Name, ...] = ()
     """Those rows."""
+    poisons: tuple[Poisons, ...] = ()
+    """Where the targets of own victims are."""
 
 
 class _Victim(TypedDict):
@@ -90,52 +110,99 @@ class _Victim(TypedDict):
     """The file that a trial from elsewhere stands in."""
     place: dict[str, str]
     """What its run card says."""
+    predicted: str
+    """What it takes its targets for."""
+    targets: Sequence[int]
+    """Images of its targets, by number."""
+
+
+_SHOWN = 3
+"""Targets per victim."""
+_PIXELS = 64
+"""Longest side of a target's image; longer ones are made smaller."""
 
 
 def main(argv: Sequence[str]) -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
-    arguments.add_argument("--template", type=Path, required=True, help="jinja template of the page")
+    for part in ("template", "style", "script"):
+        arguments.add_argument(f"--{part}", required=True, help=f"{part} of the page (jinja2, CSS, JavaScript)")
     arguments.add_argument("--trials", type=Path, nargs="+", required=True, help="own trials, then merged ones (CSV)")
     arguments.add_argument("--html", type=Path, required=True, help="output")
     args = arguments.parse_args(argv)
     stage = read_stage(Report, settings(args.spec))
 
-    victims = _victims(stage, args.trials, args.html.parent)
+    targets, images = _targets(stage.poisons)
+    keys = _keys(stage.lines)
+    victims = _victims(stage, args.trials, args.html.parent, targets)
     trials = [victim["trial"] for victim in victims]
-    looks = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    page = looks.from_string(_text(str(args.template)))
+    looks = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page, style, script = (_text(path) for path in (args.template, args.style, args.script))
     write_text(
         args.html,
-        page.render(
+        looks.from_string(page).render(
             stage=stage,
+            style=Markup(style),
+            script=Markup(script),
+            script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            images=images,
             asked=sum(len(line.seeds) for line in stage.lines),
             victims=victims,
             measures=_measures(stage, trials),
             diverged=sum(bool(trial.failed) for trial in trials),
             attacked=_attacked(trials),
+            about=partial(_about, {line.attack for line in stage.lines}),
             places=_places(victims),
             hours=sum(trial.seconds for trial in trials if not math.isnan(trial.seconds)) / 3600,
             sections=[
-                {"title": section.title, "blocks": list(map(_block, section.blocks))} for section in stage.sections
+                {
+                    "title": section.title,
+                    "attack": section.attack,
+                    "blocks": [_block(block, keys) for block in section.blocks],
+                }
+                for section in stage.sections
             ],
         ),
     )
 
 
-def _block(block: Block) -> dict[str, object]:
+def _block(block: Block, keys: Mapping[Row, str]) -> dict[str, object]:
     shown: dict[str, object] = {"title": block.title, "table": None, "findings": None, "image": None, "caption": ""}
     if block.findings is not None:
-        shown["findings"] = _findings(block.findings)
+        found = _findings(block.findings)
+        shown["findings"] = found
+        shown["keys"] = [
+            [" ".join(keys[row] for row in rows if row in keys) for rows in table.victims] for table in found.tables
+        ]
     elif block.table is not None:
-        # HTML in names or descriptions is shown, not interpreted, and nothing is loaded from elsewhere.
-        markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "link", "autolink"])
-        shown["table"] = Markup(markdown.render(_text(block.table)))
+        shown["table"] = _markdown(block.title, _text(block.table), {row[0] for row in keys})
     if block.png is not None:
         shown["image"] = base64.b64encode(_bytes(block.png)).decode()
     if block.caption is not None:
         shown["caption"] = _text(block.caption).strip()
     return shown
+
+
+def _about(attacks: Collection[str], finding: str) -> str:
+    """The attack that a finding begins with, as in "gm on resnet: ..." or "gm, mean over victims: ..."; "" if none."""
+    first = re.match("[a-z0-9.-]+(?=:| on |, )", finding)
+    return first[0] if first and first[0] in attacks else ""
+
+
+def _markdown(title: str, text: str, attacks: Collection[str]) -> Markup:
+    """Markdown as HTML; what stands below the heading of an attack is marked as about it."""
+    # HTML in names or descriptions is shown, not interpreted, and nothing is loaded from elsewhere.
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "link", "autolink"])
+    markdown.add_render_rule("table_close", lambda *_: "</table>\n</div>\n")
+    parts = []
+    for part in re.split("^(?=### )", text, flags=re.MULTILINE):
+        attack = next((name for name in attacks if part.startswith(f"### {name}\n")), "")
+        label = escape(f"{title}: {attack}" if attack else title)
+        box = f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n<table>\n'
+        markdown.add_render_rule("table_open", lambda *_, box=box: box)
+        marked = f' data-attack="{attack}"' if attack else ""
+        parts.append(f"<div{marked}>\n{markdown.render(part)}</div>\n")
+    return Markup("".join(parts))
 
 
 def _findings(path: str) -> _Findings:
@@ -145,7 +212,58 @@ def _findings(path: str) -> _Findings:
         raise DamagedError(Path(path), "it holds no table") from error
 
 
-def _victims(stage: Report, files: Sequence[Path], folder: Path) -> list[_Victim]:
+def _keys(lines: Sequence[Line]) -> dict[Row, str]:
+    """What marks the victims of each row, ``attack/victim/defense``; of a mean over victims those of all of them."""
+    of_all: dict[Row, list[str]] = {}
+    for line in lines:
+        of_all.setdefault((line.attack, MEAN, line.defense), []).append("/".join(line.row))
+    return {row: " ".join(keys) for row, keys in of_all.items()} | {line.row: "/".join(line.row) for line in lines}
+
+
+def _targets(sets: Sequence[Poisons]) -> tuple[dict[tuple[str, int], list[int]], list[str]]:
+    """The first targets of each attack and seed, by their numbers; and all images, each once, as PNG in base 64."""
+    numbers: dict[str, int] = {}
+    targets = {}
+    for poisons in sets:
+        found = read_targets(Path(poisons.path), _SHOWN)
+        images = [] if found is None else [base64.b64encode(_png(image)).decode() for image in found]
+        targets[poisons.attack, poisons.seed] = [numbers.setdefault(image, len(numbers)) for image in images]
+    return targets, list(numbers)
+
+
+def _png(image: NDArray[Any]) -> bytes:
+    """An image of (C, H, W) uint8; of neither one nor three channels the first is shown."""
+    shown = Image.fromarray(image.transpose(1, 2, 0) if len(image) == 3 else image[0])
+    shown.thumbnail((_PIXELS, _PIXELS))
+    file = io.BytesIO()
+    shown.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _predicted(trial: Trial) -> str:
+    """What a victim takes its targets for, by its measures; "" where these do not say."""
+    measures = trial.measures
+    if "success" not in measures:
+        return ""
+    wanted, right = (trial.classes.get(name, "") for name in ("adversarial_class", "true_class"))
+    sure, correct = (measures.get(name, math.nan) for name in ("adversarial_confidence", "target_accuracy"))
+    at = "" if math.isnan(sure) else f", adversarial class at {100 * sure:.1f} %"
+    if trial.targets != 1:
+        of = "the targets" if trial.targets is None else f"{trial.targets} targets"
+        more = "" if math.isnan(correct) else f", {100 * correct:.1f} % right"
+        return f"{100 * measures['success']:.1f} % of {of} as {wanted or 'adversarial class'}{more}{at}"
+    if measures["success"] == 1:
+        return (wanted or "adversarial class") + ("" if math.isnan(sure) else f" at {100 * sure:.1f} %")
+    if correct == 1:
+        return f"{right or 'true class'} (right){at}"
+    if measures.get("targets_rejected") == 1:
+        return f"turned away{at}"
+    return f"{'not the adversarial class' if math.isnan(correct) else 'a third class'}{at}"
+
+
+def _victims(
+    stage: Report, files: Sequence[Path], folder: Path, targets: Mapping[tuple[str, int], Sequence[int]]
+) -> list[_Victim]:
     """The trials that the tables are made of, with what their run cards say and where those lie."""
     wanted = {(*line.row, seed): line for line in stage.lines for seed in line.seeds}
     first = first_victims([line.row for line in stage.lines])
@@ -163,6 +281,8 @@ def _victims(stage: Report, files: Sequence[Path], folder: Path) -> list[_Victim
                         "place": {name: row[name] for name in PROVENANCE},
                         "card": _card(stage, trial, folder) if own else "",
                         "source": "" if own else str(path),
+                        "predicted": _predicted(trial),
+                        "targets": targets.get((trial.attack, trial.seed), ()) if own else (),
                     }
     return [found[key] for key in wanted if key in found]
 

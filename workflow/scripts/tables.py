@@ -75,7 +75,8 @@ def main(argv: Sequence[str]) -> None:
     ]
     findings = results_findings(results, stage.by_attack, stage.compare)
     findings += filter_findings(trials, next(iter(stage.compare), None), stage.filter_claim)
-    outputs(args).write(results, readable(results, stage.by_attack, stage.compare), findings, notes)
+    counted = [[row] for row in zip(results["attack"], results["victim"], results["defense"], strict=True)]
+    outputs(args).write(results, readable(results, stage.by_attack, stage.compare), findings, notes, counted)
     write_text(args.time, markdown(timing(results, stage.compare[0] if stage.compare else None), [TIME_NOTE]))
 
 

@@ -52,8 +52,14 @@ def dataset_of(files: Sequence[Path | str], entries: Mapping[str, Any]) -> Any:
     return laid_over([*map(load_configfile, files), entries]).get("dataset")
 
 
-def _another_source(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
-    return "source" in above and above["source"] != below.get("source")
+def _from_elsewhere(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """What is left of a ``dataset`` below another: all of it, unless that one names another source."""
+    if "source" in above and above["source"] != below.get("source"):
+        return {}
+    inner = below.get("of"), above.get("of")
+    if isinstance(inner[0], Mapping) and isinstance(inner[1], Mapping):
+        return {**below, "of": _from_elsewhere(inner[0], inner[1])}
+    return dict(below)
 
 
 def laid_over(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -63,7 +69,7 @@ def laid_over(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     config: dict[str, Any] = {}
     for layer in layers:
         below, above = config.get("dataset"), layer.get("dataset")
-        if isinstance(below, Mapping) and isinstance(above, Mapping) and _another_source(below, above):
-            del config["dataset"]
+        if isinstance(below, Mapping) and isinstance(above, Mapping):
+            config["dataset"] = _from_elsewhere(below, above)
         update_config(config, copy.deepcopy(dict(layer)))
     return config

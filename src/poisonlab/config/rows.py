@@ -49,6 +49,7 @@ TrainingSettings = (
     | RandomNoise
     | StrongAugmentation
 )
+Squeezing = Grayscale | Jpeg
 FilterSettings = ActivationClustering | DeepKnn | L2Centroid | OneClassSvm | RandomFilter | SpectralSignatures
 DetectorSettings = NeuralCleanse | Strip
 DefenseSettings = Annotated[
@@ -72,8 +73,8 @@ class Row(Settings):
     as an adversarially trained one for its robust features. All victims that the row meets must have one; each begins
     as its own if not given."""
     apply: tuple[DefenseSettings, ...] = ()
-    """The defenses, applied in order: dilution first, then filters, then what acts on the training; or one detector.
-    None for undefended training."""
+    """The defenses, applied in order: dilution first, then filters, then what acts on the training, of which grayscale
+    and jpeg come before friendly noise; or one detector. None for undefended training."""
 
     @property
     def dilution(self) -> Dilution | None:
@@ -116,6 +117,11 @@ class Row(Settings):
         return next((defense for defense in self.apply if isinstance(defense, FriendlyNoise)), None)
 
     @property
+    def squeezing(self) -> tuple[Squeezing, ...]:
+        """What changes the training images before the training, whatever else is applied, in order."""
+        return tuple(defense for defense in self.apply if isinstance(defense, Squeezing))
+
+    @property
     def per_example(self) -> bool:
         """Whether its training needs a gradient per example, so that examples must not meet in batch norm."""
         return any(isinstance(defense, DpSgd) for defense in self.apply)
@@ -143,6 +149,10 @@ class Row(Settings):
                 f"{where}: {self.detector.method} examines the finished victim of another row, so it stands alone; "
                 "name that row in its network"
             )
+        if self.detector is not None and self.pretrained:
+            raise ValueError(
+                f"{where}: {self.detector.method} trains no victim, so no network can stand in: name its row"
+            )
         if "dilution" in methods[1:]:
             raise ValueError(f"{where}: dilution acts before all others, so list it first, and once")
         if self.dilution is not None and not self.poisoned:
@@ -152,6 +162,13 @@ class Row(Settings):
             raise ValueError(f"{where}: filters act before the training, so list them first")
         if len({(defense.network, defense.surrogate) for defense in self.filters}) > 1:
             raise ValueError(f"{where}: its filters must look at one and the same network")
+        if self.friendly is not None and self.squeezing:
+            late = [own.method for own in self.apply[self.apply.index(self.friendly) :] if isinstance(own, Squeezing)]
+            if late:
+                raise ValueError(
+                    f"{where}: {late[0]} changes the training set before the training, and friendly noise is made for "
+                    "the images that it leaves: list it before friendly-noise"
+                )
         for first, second, why in CLASHES:
             if first in methods and second in methods:
                 raise ValueError(f"{where}: {first} does not go with {second}: {why}")
@@ -173,7 +190,5 @@ CLASHES = (
     ("abl", "epic", "both decide which examples are left"),
     ("abl", "early-stopping", "its phases must come to their ends"),
     ("abl", "strong-augmentation", "its losses need whole labels"),
-    ("friendly-noise", "grayscale", "friendly noise is made for the images as they were"),
-    ("friendly-noise", "jpeg", "friendly noise is made for the images as they were"),
 )
 """Pairs of defenses that cannot share a training, and why."""

@@ -13,6 +13,7 @@ import pandas as pd
 
 from poisonlab.config.measures import REPORTED, Measure, Unit
 from poisonlab.evaluation.choosing import MEAN
+from poisonlab.evaluation.trials import Row
 from poisonlab.files import atomic_path, write_sealed, write_text
 
 _DROPPED = (
@@ -32,19 +33,39 @@ class Outputs:
     tex: Path
     json: Path
 
-    def write(self, numbers: pd.DataFrame, table: pd.DataFrame, findings: Sequence[str], notes: Sequence[str]) -> None:
+    def write(
+        self,
+        numbers: pd.DataFrame,
+        table: pd.DataFrame,
+        findings: Sequence[str],
+        notes: Sequence[str],
+        victims: Sequence[Sequence[Row]] = (),
+    ) -> None:
         """Write the numbers as CSV, and the table as text with what it says and what a reader must know.
 
         The JSON holds ``findings``, ``notes``, and as ``tables`` one mapping per attack with ``heading`` ("" if there
-        is one attack only), ``columns`` and ``rows``, all of them text.
+        is one attack only), ``columns`` and ``rows``, all of them text, and ``victims``, a list for each row.
+
+        Args:
+            numbers: for the CSV.
+            table: as text, one line per row.
+            findings: sentences that the numbers prove.
+            notes: sentences below the table.
+            victims: attack, victim and defense of the study that each row of the table counts, perhaps several.
         """
         # A study without a description has an empty note.
         notes = [note for note in notes if note]
         below = [*(f"Finding: {finding}" for finding in findings), *notes]
         write_text(self.md, markdown(table, below))
         write_text(self.tex, latex(table, below))
+        counted = dict(zip(table.index, victims, strict=True)) if victims else {}
         shown = [
-            {"heading": heading, "columns": list(part.columns), "rows": part.to_numpy().tolist()}
+            {
+                "heading": heading,
+                "columns": list(part.columns),
+                "rows": part.to_numpy().tolist(),
+                "victims": [list(counted.get(row, ())) for row in part.index],
+            }
             for heading, part in parts(table)
         ]
         write_sealed(self.json, {"findings": list(findings), "notes": list(notes), "tables": shown})

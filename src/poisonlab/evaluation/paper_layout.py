@@ -206,8 +206,24 @@ def _inside(table: pd.DataFrame, measures: Sequence[Measure]) -> pd.DataFrame:
 
 def paper_layout(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) -> pd.DataFrame:
     """The comparison as text; defenses stand side by side where the paper has several in a row."""
-    side_by_side = compared[compared["row"] != ""].duplicated("row").any()
-    return (_side_by_side if side_by_side else _one_below_another)(compared, measures, paper)
+    return (_side_by_side if _several_in_a_row(compared) else _one_below_another)(compared, measures, paper)
+
+
+def counted_victims(compared: pd.DataFrame) -> list[list[Row]]:
+    """Attack, victim and defense of ours that each row of ``paper_layout`` counts; none where nothing is ours."""
+    rows = zip(compared["attack"], compared["victim"], compared["our_defense"], strict=True)
+    ours = [[row] if row[2] else [] for row in rows]
+    if not _several_in_a_row(compared):
+        return ours
+    places: dict[str, list[Row]] = {row: [] for row in compared["row"] if row}
+    for name, own in zip(compared["row"], ours, strict=True):
+        if name:
+            places[name] += own
+    return list(places.values())
+
+
+def _several_in_a_row(compared: pd.DataFrame) -> bool:
+    return bool(compared[compared["row"] != ""].duplicated("row").any())
 
 
 def _one_below_another(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from poisonlab.graph.computing import Computing, pretrained_files
 from poisonlab.graph.contents import Contents
 from poisonlab.graph.figures import Figures
 from poisonlab.graph.job import Job
+from poisonlab.graph.listing import Listing
 from poisonlab.graph.places import Places
 from poisonlab.graph.report import Report
 from poisonlab.graph.scanning import Scanning
@@ -43,6 +44,7 @@ class Graph:
         places: where results lie.
         tables: which trials and tables there are.
         figures: which figures there are.
+        listing: how Snakemake's own report lists them.
         scanning: the jobs of the scan, if it is one.
     """
 
@@ -57,7 +59,8 @@ class Graph:
         self.computing = self.scanning or Computing(study, self.places)
         self.tables = Tables(study, self.places, self.computing, below("reference"))
         self.figures = Figures(study, self.places, self.computing, self.tables)
-        self._report = Report(study, self.places, self.tables, self.figures, below("workflow/report/report.html"))
+        self._report = Report(study, self.places, self.tables, self.figures, below("workflow/report"))
+        self.listing = Listing(study, self.places, self._report, self.job)
         self._lock = Path(below("envs/requirements.lock"))
         self._makers: dict[str, Callable[..., Job]] = {
             "dataset": self.computing.dataset,
@@ -77,6 +80,7 @@ class Graph:
             "landscape_poison": self.figures.landscape_poison,
             "landscape_victims": self.figures.landscape_victims,
             "output_std": self.figures.output_std,
+            "feature_view": self.figures.feature_view,
             "figure": self.figures.figure,
             "page": self._report.page,
         }
@@ -217,6 +221,8 @@ class Graph:
         for cell in cells_of(self.study):
             for stage in self._stages(self.study.defense(cell.defense)):
                 yield self._makers[stage](**cell._asdict())
+        for view in self.study.figures.features:
+            yield self.figures.feature_view(view.attack, view.name)
         for figure in self.figures.every():
             of, _, kind = figure.rpartition("/")
             if of and (stage := kind.replace("-", "_")) in self._makers:

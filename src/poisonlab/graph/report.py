@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from poisonlab.config.study import Study
-from poisonlab.graph.figures import Figures
+from poisonlab.graph.figures import BY_VICTIM, Figures
 from poisonlab.graph.job import Job
 from poisonlab.graph.places import Places
 from poisonlab.graph.tables import Tables
-from poisonlab.provenance import spec
+from poisonlab.provenance import digest_of, spec
 
 TITLES = {
     "speed": "Peak accuracy against how fast poisons are learned",
@@ -23,34 +25,52 @@ TITLES = {
     "noise-histogram": "Histograms of the noise",
     "output-std": "Spread of the output",
     "learning-curves": "Learning curves",
+    "by-victim": "Success by victim",
+    "projection": "Features on the plane of the two classes",
+    "layer-distances": "Distance from the target, layer by layer",
+    "filtered-images": "Images that a filter dropped and kept",
 }
 
 Block = dict[str, Any]
 
 
 class Report:
-    """The page with every table and figure of a study; of victims so far it has tables only."""
+    """The page with every table and figure of a study; of victims so far it has tables only.
 
-    def __init__(self, study: Study, places: Places, tables: Tables, figures: Figures, template: str) -> None:
+    Args:
+        study: the study.
+        places: where its results lie.
+        tables: its tables.
+        figures: its figures.
+        looks: folder of the page's template, style and script.
+    """
+
+    def __init__(self, study: Study, places: Places, tables: Tables, figures: Figures, looks: str) -> None:
         self.study = study
         self.places = places
         self.tables = tables
         self.figures = figures
-        self.template = template
+        self.looks = looks
 
     def page(self, scope: str) -> Job:
         """Write it."""
         sections = self._sections(scope)
-        files = [
-            path for section in sections for block in section["blocks"] for key, path in block.items() if key != "title"
-        ]
+        blocks = [block for section in sections for block in section["blocks"]]
+        poisons = self._poisons(scope)
+        sets = [self.tables.computing.poisons(attack, seed) for attack, seed in poisons]
+        made = digest_of([f"{path}@{os.stat(path).st_mtime_ns}" for path in sets]) if scope else ""
         return Job(
             "page",
             "report.py",
             {
-                "files": files,
+                "files": [
+                    *(path for block in blocks for key, path in block.items() if key != "title"),
+                    *([] if scope else sets),
+                ],
                 "trials": [self.tables.trials_path(scope), *self.study.merge],
-                "template": [self.template],
+                "template": [f"{self.looks}/report.html"],
+                "style": [f"{self.looks}/report.css"],
+                "script": [f"{self.looks}/report.js"],
             },
             {"html": self.places.outputs("page")["html"].format(scope=scope)},
             spec(
@@ -63,20 +83,45 @@ class Report:
                 cards=f"{self.places.victim}.card.json",
                 detections=f"{self.places.detection}.card.json",
                 detectors=[row.name for row in self.study.rows if row.detector is not None],
+                poisons=[
+                    {"attack": attack, "seed": seed, "path": path}
+                    for (attack, seed), path in zip(poisons, sets, strict=True)
+                ],
             ),
+            depends=(made,) if scope else (),
             piped=True,
             name=scope,
         )
 
+    def titles(self, scope: str) -> dict[str, tuple[str, str]]:
+        """Section and title of every table and figure, by the path of its files without their endings."""
+        return {
+            path.rpartition(".")[0]: (section["title"], block["title"])
+            for section in self._sections(scope)
+            for block in section["blocks"]
+            for key, path in block.items()
+            if key != "title"
+        }
+
+    def _poisons(self, scope: str) -> list[tuple[str, int]]:
+        """Attack and seed of the poison sets with targets, of victims that are trained here and need them anyway.
+
+        Of the victims so far a set is no input, so none is made or remade, and one that is gone is not shown.
+        """
+        cells = self.tables.standing if scope else self.tables.local
+        sets = dict.fromkeys((cell.attack, cell.seed) for cell in cells if self.study.attack(cell.attack).has_goal)
+        return [each for each in sets if not scope or Path(self.tables.computing.poisons(*each)).is_file()]
+
     def _sections(self, scope: str) -> list[dict[str, Any]]:
         sections = [
-            ("Outcome", self._outcome(scope)),
-            ("Attacks compared", [] if scope else self._compared()),
-            ("Tables of the paper", self._paper(scope)),
-            *((f"Figures: {attack.name}", self._attack(attack.name)) for attack in self._drawn(scope)),
-            ("Ablations", self._ablations(scope)),
+            ("Outcome", None, self._outcome(scope)),
+            ("Attacks compared", None, [] if scope else self._compared()),
+            ("Tables of the paper", None, self._paper(scope)),
+            *((f"Figures: {attack.name}", attack.name, self._attack(attack.name)) for attack in self._drawn(scope)),
+            ("Filters and features", None, [] if scope else self._filters()),
+            ("Ablations", None, self._ablations(scope)),
         ]
-        return [{"title": title, "blocks": blocks} for title, blocks in sections if blocks]
+        return [{"title": title, "attack": attack, "blocks": blocks} for title, attack, blocks in sections if blocks]
 
     def _drawn(self, scope: str) -> Sequence[Any]:
         return () if scope else self.study.drawn_attacks
@@ -91,13 +136,25 @@ class Report:
 
     def _paper(self, scope: str) -> list[Block]:
         tables = [self._table(f"Table {n}", "paper_table", scope, number=n) for n in self.tables.numbers]
-        if self.study.transfer is not None and not scope:
+        if self.study.transfer is not None:
             tables.append(self._table("Transfer to clean networks", "transfer_table", scope))
         return tables
 
     def _attack(self, attack: str) -> list[Block]:
         drawn = self.figures.of_attack(self.study.attack(attack))
         return [self._figure(TITLES[figure], f"{attack}/{figure}") for figure in drawn]
+
+    def _filters(self) -> list[Block]:
+        bars = [
+            self._figure(f"{TITLES[BY_VICTIM]}: {each.attack}", f"{each.attack}/{BY_VICTIM}")
+            for each in self.study.figures.by_victim
+        ]
+        views = [
+            self._figure(f"{TITLES[kind]}: {view.name}", figure)
+            for view in self.study.figures.features
+            for figure, kind in self.figures.of_view(view).items()
+        ]
+        return [*bars, *views]
 
     def _ablations(self, scope: str) -> list[Block]:
         blocks = []

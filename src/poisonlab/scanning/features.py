@@ -51,7 +51,7 @@ class Features:
         """
         tensors, facts = read_tensors(path, KIND)
         try:
-            return cls(**tensors, **{name: facts[name] for name in ("fitted", "accuracy")})
+            return cls(fitted=facts["fitted"], accuracy=facts["accuracy"], **tensors)
         except (TypeError, KeyError) as error:
             raise DataError(f"{path} lacks parts of features: delete it and run the workflow again") from error
 

@@ -1,0 +1,43 @@
+"""Entries of Snakemake's report, of whole studies."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from poisonlab.config.merging import merged_config
+from poisonlab.config.study import read_study
+from poisonlab.graph.graph import Graph
+from poisonlab.graph.listing import CATEGORIES, LISTED
+
+
+@pytest.mark.parametrize("config", ["smoke", "learned-faster-smoke"])
+def test_every_table_and_figure_has_a_title_and_a_section(config: str) -> None:
+    graph = Graph(read_study(merged_config([f"config/{config}.yaml"], [])))
+    titles = set()
+    for job in graph.all_jobs():
+        for output in LISTED.get(job.stage, ()):
+            pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.*)", re.escape(graph.places.outputs(job.stage)[output]))
+            found = re.fullmatch(pattern, job.outputs[output])
+            assert found is not None
+            section, labels = graph.listing.entry(job.stage, found.groupdict(), output)
+            kind, *more = labels
+            assert kind == CATEGORIES.get(job.stage, "Tables").lower().removesuffix("s")
+            assert more == ["attack", "victim", "defense", "format"]
+            assert section
+            assert labels[kind]
+            assert all(labels[name] for name in ("attack", "format"))
+            titles.add((section, *labels.values()))
+    # No two files are called the same.
+    assert len(titles) == sum(len(LISTED.get(job.stage, ())) for job in graph.all_jobs())
+
+
+def test_labels_name_what_a_figure_shows() -> None:
+    graph = Graph(read_study(merged_config(["config/smoke.yaml"], [])))
+    for figure in graph.figures.every():
+        attack = figure.rpartition("/")[0]
+        if attack:
+            section, labels = graph.listing.entry("figure", {"figure": figure}, "png")
+            assert section == labels["attack"] == attack
+            assert labels["victim"] in {"", *(victim.name for victim in graph.study.victims)}

@@ -1,0 +1,173 @@
+"""What an archive of results is, in the terms of RO-Crate: workflow, config, inputs, outputs, authors and papers.
+
+The profile is Workflow Run Crate 0.5, https://w3id.org/ro/wfrun/workflow/0.5, on RO-Crate 1.1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mimetypes
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+METADATA = "ro-crate-metadata.json"
+WORKFLOW = "workflow/Snakefile"
+VERSION = "1.1"
+PROFILES = {
+    "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),
+    "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
+    "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
+}
+BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
+_FORMATS = {".safetensors": "application/x-safetensors", ".npz": "application/x-npz", ".smk": "text/x-python"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished study.
+
+    Attributes:
+        study: its name.
+        description: its description.
+        config: the place of its config in the archive.
+        files: the results: their SHA-256 by path.
+        inputs: paths of files that results are made of and that the archive does not hold.
+        began: seconds since the epoch, of the first job.
+        ended: likewise, of the last one.
+        commit: of the code.
+    """
+
+    study: str
+    description: str
+    config: str
+    files: Mapping[str, str]
+    inputs: Iterable[str]
+    began: float
+    ended: float
+    commit: str
+
+
+def sources() -> dict[str, bytes]:
+    """What a crate has of the checkout in this folder: the workflow's Snakefiles, its license, and how to cite it."""
+    paths = [Path(WORKFLOW), *sorted(Path("workflow/rules").glob("*.smk")), Path("LICENSE"), Path("CITATION.cff")]
+    return {path.as_posix(): path.read_bytes() for path in paths}
+
+
+def metadata(run: Run, members: Mapping[str, bytes]) -> bytes:
+    """The crate's description as JSON-LD. Equal results give equal bytes.
+
+    Args:
+        run: the study.
+        members: the other files of the crate by path: ``sources`` and the study's config.
+    """
+    # Only here, as unpacking needs nothing of it.
+    from rocrate.model.contextentity import ContextEntity
+    from rocrate.rocrate import ROCrate
+
+    cited = yaml.safe_load(members["CITATION.cff"])
+    crate = ROCrate(version=VERSION)
+
+    def named(kind: str, identifier: str, **properties: Any) -> Any:
+        return crate.add(ContextEntity(crate, identifier, properties={"@type": kind, **properties}))
+
+    def file(path: str, sha256: str, **properties: Any) -> Any:
+        ending = Path(path).suffix
+        known = _FORMATS.get(ending) or mimetypes.guess_type(path)[0] or "text/plain"
+        return crate.add_file(
+            dest_path=path,
+            properties={"name": Path(path).name, "sha256": sha256, "encodingFormat": known, **properties},
+        )
+
+    license_ = named("CreativeWork", f"https://spdx.org/licenses/{cited['license']}", name=cited["license"])
+    authors = _one([_author(named, author) for author in cited["authors"]])
+    papers = [_paper(named, paper) for paper in cited["references"]]
+    workflow = crate.add_workflow(
+        dest_path=WORKFLOW,
+        main=True,
+        lang="snakemake",
+        properties={
+            "name": cited["title"],
+            "version": cited["version"],
+            "sha256": _digest(members[WORKFLOW]),
+            "license": license_,
+            "creator": authors,
+            "citation": papers,
+            **({} if run.commit == "unknown" else {"identifier": run.commit}),
+        },
+    )
+    parts = [file(path, _digest(content)) for path, content in members.items() if path not in (WORKFLOW, run.config)]
+    workflow["hasPart"] = [part for part in parts if part.id.endswith(".smk")]
+    config = file(run.config, _digest(members[run.config]), description=SETTINGS, encodingFormat="application/yaml")
+    parameter = crate.add_formal_parameter("config", "File", identifier="#config", valueRequired=True)
+    parameter["workExample"], config["exampleOfWork"], workflow["input"] = config, parameter, parameter
+    workflow["conformsTo"] = named("CreativeWork", BIOSCHEMAS, name="ComputationalWorkflow", version="1.0-RELEASE")
+
+    given = [
+        named("CreativeWork", f"#input/{quote(path)}", name=path, description=OUTSIDE) for path in sorted(run.inputs)
+    ]
+    results = [file(path, digest) for path, digest in sorted(run.files.items())]
+    began, ended = map(_time, (run.began, run.ended))
+    action = crate.add_action(
+        workflow,
+        identifier="#run",
+        object=[config, *given],
+        result=results,
+        properties={
+            "name": f"Run of the study {run.study}",
+            "description": f"Snakemake made the results of the study {run.study} from its config",
+            "startTime": began,
+            "endTime": ended,
+            "actionStatus": "http://schema.org/CompletedActionStatus",
+        },
+    )
+    root = crate.root_dataset
+    root["name"] = f"poisonlab study {run.study}"
+    root["description"] = run.description or f"Results of the study {run.study}"
+    root["datePublished"], root["license"], root["author"], root["citation"] = ended, license_, authors, papers
+    root["mentions"] = action
+    root["conformsTo"] = [
+        named("CreativeWork", identifier, name=name, version=version)
+        for identifier, (name, version) in PROFILES.items()
+    ]
+    return (json.dumps(crate.metadata.generate(), indent=1, ensure_ascii=False) + "\n").encode()
+
+
+SETTINGS = "The settings of the study"
+OUTSIDE = "A file that was read and is not part of this archive"
+
+
+def _author(named: Any, author: Mapping[str, str]) -> Any:
+    if "name" in author:
+        return named("Organization", f"#{quote(author['name'])}", name=author["name"])
+    name = f"{author['given-names']} {author['family-names']}"
+    return named("Person", author.get("orcid") or f"#{quote(name)}", name=name)
+
+
+def _paper(named: Any, paper: Mapping[str, Any]) -> Any:
+    return named(
+        "ScholarlyArticle",
+        paper.get("url") or f"#{quote(paper['title'])}",
+        name=paper["title"],
+        author=_one([_author(named, author) for author in paper["authors"]]),
+        datePublished=str(paper["year"]),
+    )
+
+
+def _one(entities: list[Any]) -> Any:
+    """RO-Crate recommends a single value where there is one."""
+    return entities[0] if len(entities) == 1 else entities
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat()
