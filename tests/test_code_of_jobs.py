@@ -21,6 +21,7 @@ JOBS = {
     "train": [*MODEL, *roots("defenses", "random-noise")],
     "detect": [*MODEL, *roots("detection", "strip")],
     "output_std": MODEL,
+    "feature_view": MODEL,
 }
 """The roots of one job of each stage that computes."""
 COMPUTING = set(JOBS) - {"dataset"}
@@ -104,6 +105,7 @@ def replaced(file: str, before: str, after: str) -> Change:
         (appended("randomness.py"), COMPUTING),
         (appended("models/resnet18.py"), COMPUTING),
         (appended("models/lenet.py"), set()),
+        (appended("training/adam.py", "training/adamw.py"), set()),
         (appended("data/digits_on_photos.py"), {"dataset"}),
         (appended("attacks/gradient_matching.py"), {"craft"}),
         (appended("filters/deep_knn.py"), {"filter"}),

@@ -11,6 +11,7 @@ from poisonlab.config.study import Study, read_study
 from poisonlab.evaluation.published import published
 
 ROOT = Path(__file__).resolve().parents[2]
+SCALES = ("deep-knn", "deep-knn-mini", "deep-knn-smoke")
 
 
 def read(name: str) -> Study:
@@ -19,7 +20,7 @@ def read(name: str) -> Study:
 
 def test_both_tables_are_claimed_with_every_defense_of_theirs() -> None:
     numbers = published(ROOT / "reference" / "deep-knn")
-    for study in (read("deep-knn"), read("deep-knn-smoke")):
+    for study in map(read, SCALES):
         for number, name in ((1, "feature-collision"), (2, "convex-polytope")):
             (place,) = study.attack(name).published
             assert place.table == number
@@ -69,6 +70,54 @@ def test_convex_polytope_is_the_authors() -> None:
         assert (victim.fine_tune_per_class, victim.head, victim.scenario) == (50, "kept", "transfer")
         assert (victim.recipe.epochs, victim.recipe.milestones, victim.recipe.batch_size) == (60, (30, 45), 64)
     assert round(polytope.budget * 500) == 5
+    unseen = polytope.unseen_target
+    assert (unseen.among_last, unseen.target_label, unseen.adversarial_label, unseen.bases) == (
+        *(200, "frog", "ship"),
+        "first",
+    )
+    dataset: Any = study.dataset
+    assert (dataset.source, dataset.last_per_class, dataset.first) == ("set-apart", 200, 50)
+
+
+def test_networks_are_the_same_for_all_targets_and_each_has_a_robust_one() -> None:
+    for study in map(read, SCALES):
+        assert {each.seed for each in study.surrogates} == {0}
+        (row,) = [each for each in study.defenses if each.pretrained]
+        begun = {victim.pretrained for name in row.attacks or () for victim in study.victims_of(study.attack(name))}
+        assert begun <= row.pretrained.keys()
+        for name in row.pretrained.values():
+            (training,) = study.surrogate(name).apply
+            assert training.method == "adversarial-training"
+    (robust,) = read("deep-knn").surrogate("resnet18-robust").apply
+    assert (robust.eps, robust.steps) == (8, 8)
+
+
+def test_attacks_that_fail_undefended_are_also_left_out_and_the_claim_is_judged() -> None:
+    for study in map(read, SCALES):
+        assert (study.only_successes, study.compare, study.mean_over_victims) == (True, ("none",), True)
+        assert study.filter_claim is not None
+        assert study.filter_claim.found == 0.99
+
+
+def test_the_small_study_has_four_networks_and_four_attacks_each_filtered_at_its_class_size() -> None:
+    study = read("deep-knn-mini")
+    assert [each.method for each in study.attacks] == [
+        "feature-collision",
+        "convex-polytope",
+        "bullseye-polytope",
+        "gradient-matching",
+    ]
+    polytope: Any = study.attack("convex-polytope")
+    networks = [study.surrogate(str(victim.pretrained)) for victim in study.victims_of(polytope)]
+    assert len({each.model.name for each in networks}) == 4
+    # White boxes: poisons are made on the victims' own networks, which have not seen the targets.
+    assert {each.name for each in networks} == set(polytope.surrogates)
+    assert {each.held_out_per_class for each in networks} == {polytope.unseen_target.among_last}
+    for attack in study.attacks:
+        rows = [row.filters[0] for row in study.defenses if row.faces(attack.name) and row.filters]
+        victim = study.victims_of(attack)[0]
+        first: Any = next(each for each in rows if each.method == "deep-knn")
+        assert (first.rule, first.k) == ("paper", victim.fine_tune_per_class or 2000)
 
 
 def test_filters_have_the_class_size_and_the_fitted_shares() -> None:

@@ -13,6 +13,7 @@ from poisonlab.config.study import read_study
 DEFAULT = Path(__file__).resolve().parents[2] / "config.yaml"
 DIGITS = {"source": "digits-on-photos", "train_size": 100, "contrast": 0.4}
 FOLDER = {"source": "image-folder", "root": "photos"}
+APART = {"source": "set-apart", "first": 20, "of": DIGITS}
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,10 @@ FOLDER = {"source": "image-folder", "root": "photos"}
         ([DIGITS, FOLDER, DIGITS], DIGITS),
         ([DIGITS, {"contrast": 0.1}, FOLDER, {"size": 32}, {"source": "npz"}], {"source": "npz"}),
         ([DIGITS, "no mapping"], "no mapping"),
+        # A source within another one likewise.
+        ([APART, {"source": "set-apart", "of": FOLDER}], {**APART, "of": FOLDER}),
+        ([APART, {"of": {"train_size": 50}}], {**APART, "of": {**DIGITS, "train_size": 50}}),
+        ([APART, FOLDER], FOLDER),
         ([{"train_size": 5}, FOLDER], FOLDER),
     ],
 )

@@ -414,6 +414,14 @@ def test_impossible_attacks_are_one_line(attacks: list[dict[str, Any]], words: l
     assert ";" not in text
 
 
+@pytest.mark.parametrize("method", ["metapoison", "error-minimising"])
+def test_an_attack_that_trains_by_sgd_takes_no_other_recipe(method: str) -> None:
+    values = changed("attacks", value=[{"name": "own", "method": method, "surrogate": "base"}])
+    read_study(values)
+    values["surrogates"][0]["recipe"] |= {"optimizer": "adam", "lr": 0.01}
+    assert "attack 'own' trains surrogate 'base' itself, by SGD and not by adam" in complaint(values)
+
+
 def test_adaptation_to_the_noise_of_another_victim_is_refused() -> None:
     study = changed("victims", value=[*BASE["victims"], TRANSFER])
     study["attacks"] = [GM, adaptive("b", victims=["transfer"])]
@@ -967,6 +975,66 @@ def test_landscapes_of_an_attack_compare_the_rows_that_face_it() -> None:
     study["figures"] = {"landscape": {"victims": ["bernoulli", "none"]}}
     drawn = {attack: read_study(study).landscape_victims(attack) for attack in ("gm", "other")}
     assert drawn == {"gm": ["bernoulli", "none"], "other": ["none"]}
+
+
+# --- figures of filters ---------------------------------------------------------------------------------------------
+
+
+def view(defense: str = "row", **changes: Any) -> dict[str, Any]:
+    networks = [{"victim": "scratch", "defense": defense}]
+    return {"name": "near", "attack": "gm", "networks": networks, **changes}
+
+
+def bars(**changes: Any) -> dict[str, Any]:
+    return {"attack": "gm", "defenses": ["none", "row"], **changes}
+
+
+OF_K = {"ablations": [{"name": "of-k", "defense": "row", "method": "deep-knn", "vary": {"k": [3, 5]}}]}
+
+
+def test_views_and_bars_of_rows_that_face_the_attack() -> None:
+    figures = {"features": [view(), view("none", name="other")], "by_victim": [bars(table=3, rows={"scratch": "Net"})]}
+    figures["ablations"] = [{"name": "of-k", "table": 4}]
+    study = read_study(with_rows(NONE, applying(KNN), figures=figures, **OF_K))
+    assert [each.networks[0].defense for each in study.figures.features] == ["row", "none"]
+    # A variant of an ablation is a row, too.
+    read_study(with_rows(NONE, applying(KNN), figures={"features": [view("of-k-3")]}, **OF_K))
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        ({"features": [view(attack="magic")]}, "features 'near' names attack 'magic', which is not one of ['gm']"),
+        ({"features": [view("magic")]}, "features 'near' names defense 'magic', which is not one of ['none', 'row',"),
+        ({"features": [view(networks=[{"victim": "x", "defense": "none"}])]}, "names victim 'x', which is not one of"),
+        ({"features": [view("strip")]}, "defense 'strip', whose network is another row's: name a row that trains on"),
+        ({"features": [view("clean")]}, "defense 'clean', which is trained on clean data: name a row"),
+        ({"features": [view("private")]}, "defense 'private', whose network is built in another way: name a row"),
+        ({"features": [view("diluted")]}, "defense 'diluted', which gives some poisons back clean: name a row"),
+        ({"features": [view("none", draw=["filtered-images"])]}, "no row with a filter: filtered-images has nothing"),
+        ({"features": [view(), view()]}, "figures.features repeats near"),
+        ({"features": [view(draw=["map"])]}, "figures.features.0.draw.0"),
+        ({"by_victim": [bars(defenses=["magic"])]}, "by_victim of attack 'gm' names defense 'magic'"),
+        ({"by_victim": [bars(attack="magic")]}, "figures.by_victim names attack 'magic'"),
+        ({"by_victim": [bars(rows={"x": "Net"})]}, "by_victim of attack 'gm' names victim 'x'"),
+        ({"by_victim": [bars(), bars()]}, "figures.by_victim repeats gm"),
+        ({"ablations": [{"name": "magic", "table": 4}]}, "figures.ablations names ablation 'magic'"),
+    ],
+)
+def test_impossible_figures_of_filters_are_one_line(figures: dict[str, Any], words: str) -> None:
+    others = [
+        {"name": "strip", "apply": [STRIP]},
+        {"name": "clean", "poisoned": False},
+        {"name": "private", "apply": [DP]},
+        {"name": "diluted", "apply": [{"method": "dilution", "share": 0.5}]},
+    ]
+    assert words in complaint(with_rows(NONE, applying(KNN), *others, figures=figures, **OF_K))
+
+
+def test_published_bars_need_a_paper() -> None:
+    study = with_rows(NONE, applying(KNN), figures={"by_victim": [bars(table=3)]})
+    del study["paper"]
+    assert "figures name a published table: name the paper, a folder of reference/" in complaint(study)
 
 
 # --- any rule --------------------------------------------------------------------------------------------------------

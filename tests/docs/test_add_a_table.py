@@ -10,6 +10,7 @@ import yaml
 from doc_pages import ROOT, blocks
 
 from poisonlab.config.study import Study, read_study
+from poisonlab.graph.graph import Graph
 
 PAGE = "add-a-table.md"
 
@@ -34,6 +35,13 @@ def test_the_ablations_become_the_rows_that_the_page_names() -> None:
 def test_the_published_places_are_read() -> None:
     (attack,) = with_block(1).attacks
     assert [place.table for place in attack.published] == [4, 3]
+
+
+def test_the_figures_of_filters_are_drawn() -> None:
+    figures = Graph(with_block(2)).figures.every()
+    assert {f"gradient-matching/{name}" for name in ("projection-near", "layer-distances-near", "by-victim")} < set(
+        figures
+    )
 
 
 def test_the_program_prints_the_chosen_rows(

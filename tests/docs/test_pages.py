@@ -113,6 +113,5 @@ def test_the_attacks_that_pages_show_are_attacks() -> None:
     for dataset in (block["dataset"] for block in found if "dataset" in block):
         TypeAdapter(DatasetSettings).validate_python(dataset)
     shown = [attack for block in found for attack in (block["attacks"] if isinstance(block, dict) else block)]
-    assert [TypeAdapter(AttackSettings).validate_python(attack).name for attack in shown] == [
-        *("downloaded", "published-polytope", "bullseye")
-    ]
+    names = [TypeAdapter(AttackSettings).validate_python(attack).name for attack in shown]
+    assert names == ["downloaded", "published-polytope", "bullseye"]

@@ -6,12 +6,15 @@ import math
 from io import StringIO
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from made import MEASURES, stage, trial
 from made import line as line_of
+from sklearn.metrics import matthews_corrcoef
 
 from poisonlab.evaluation.ablation_layout import VariantOf, compare_variants, readable_variants
+from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.layouts import latex, markdown, value_text
 from poisonlab.evaluation.trials import Trial
 
@@ -143,3 +146,31 @@ def test_two_settings_have_a_column_each() -> None:
 
 def test_nothing_is_written_for_no_value() -> None:
     assert [value_text(value) for value in (None, math.nan, 0, 0.0, False, "")] == ["", "", "0", "0", "false", ""]
+
+
+def test_variants_of_a_filter_have_what_they_drop() -> None:
+    random = np.random.default_rng(0)
+    poisoned = np.arange(60) < 12
+    masks = {
+        ("lr-10", seed): random.random(60) < np.where(poisoned, 0.7, 0.2) for seed in range(3)
+    } | {("friends", seed): np.zeros(60, dtype=bool) for seed in range(3)}  # fmt: skip
+    done = []
+    for (row, seed), dropped in masks.items():
+        counts = [int((a & b).sum()) for a in (dropped, ~dropped) for b in (poisoned, ~poisoned)]
+        found = Detection(
+            poisons_dropped=counts[0], clean_dropped=counts[1], poisons_kept=counts[2], clean_kept=counts[3]
+        )
+        done.append(trial("gm", row, seed, 0.0, found=found))
+    table = by_row(compare(done, LINES[:3], VARIANTS[:2], "friends", ["lr"]))
+    filtered = [masks["lr-10", seed] for seed in range(3)]
+    expected = np.mean([matthews_corrcoef(poisoned, dropped) for dropped in filtered])
+    assert table["lr-10"]["matthews"] == pytest.approx(expected)
+    assert table["lr-10"]["poisons_found"] == pytest.approx(np.mean([each[:12].mean() for each in filtered]))
+    assert table["lr-10"]["clean_dropped"] == pytest.approx(np.mean([each[12:].mean() for each in filtered]))
+    # A variant that drops nothing has found nothing, which is not unknown.
+    assert (table["friends"]["poisons_found"], table["friends"]["clean_dropped"]) == (0, 0)
+    assert math.isnan(table["friends"]["matthews"])
+    assert math.isnan(table["none"]["poisons_found"])
+    shown = readable(compare(done, LINES[:3], VARIANTS[:2], "friends", ["lr"]), ["lr"])
+    assert shown["Clean dropped"].tolist()[0] == ""
+    assert shown["Clean dropped"].tolist()[2] == "0 %"

@@ -19,6 +19,7 @@ from poisonlab.evaluation.layouts import latex
 from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.transfer import transfer_findings, transfer_layout, transfer_table
 from poisonlab.graph.graph import Graph
+from poisonlab.graph.job import Job
 from poisonlab.models.classifier import Normalize
 from poisonlab.provenance import parse
 
@@ -115,3 +116,39 @@ def test_the_graph_of_the_papers_study(name: str) -> None:
     (table,) = [job for job in jobs if job.stage == "transfer_table"]
     assert [row["called"] for row in parse(table.settings)["rows"]] == rows
     assert table.options["reference"]
+
+
+def test_tables_so_far_take_the_shares_that_stand_and_ask_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = yaml.safe_load((ROOT / "config/learned-faster-smoke.yaml").read_text(encoding="utf-8"))
+    monkeypatch.chdir(tmp_path)
+
+    def table(**changes: object) -> Job:
+        graph = Graph(read_study({**values, **changes}), str(ROOT))
+        assert {f"results/tables/learned-faster-smoke{scope}-transfer.csv" for scope in ("", "-so-far")} <= {
+            path for scope in ("", "-so-far") for path in graph.tables.every(scope)
+        }
+        assert (
+            "results/tables/learned-faster-smoke-so-far-transfer.md"
+            in graph.job("page", {"scope": "-so-far"}).inputs["files"]
+        )
+        return graph.job("transfer_table", {"scope": "-so-far"})
+
+    nothing = table()
+    assert (nothing.inputs["measured"], "measured" in nothing.options) == ([], False)
+    assert nothing.inputs["results"] == ["results/tables/learned-faster-smoke-so-far.csv"]
+    path = Path("results/transfer/learned-faster-smoke/p10/seed0.json")
+    path.parent.mkdir(parents=True)
+    path.touch()
+    now = table()
+    assert (now.inputs["measured"], now.options["measured"]) == ([], [str(path)])
+    assert now.depends != nothing.depends
+
+    # What the shares must be of follows the settings of the poisons and of the networks, but not of the victims.
+    def expected(job: Job) -> dict[str, str]:
+        return {row["attack"]: row["settings"] for row in parse(job.settings)["rows"]}
+
+    attacks = [{**attack, "eps": 3} if attack["name"] == "p10" else attack for attack in values["attacks"]]
+    changed = expected(table(attacks=attacks))
+    assert {name for name, digest in expected(now).items() if changed[name] != digest} == {"p10"}

@@ -13,7 +13,7 @@ from scipy import stats
 
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.config.measures import FIRST_EPOCH, PEAK_ACCURACY
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.correlations import correlation
 from poisonlab.evaluation.published import published, read_paper
 from poisonlab.figures.learning_curves import History
@@ -115,8 +115,9 @@ TABLE = (
 
 
 def told(**changes: Any) -> Spec:
-    given = {"x": FIRST_EPOCH, "y": PEAK_ACCURACY, "victim": "net", "defense": "none", "claim": "rises"}
-    return Spec(**{**given, "attacks": ("r4", "p250", "su", "rn", "slow", "unrun"), **changes})
+    given = {"x": FIRST_EPOCH, "y": PEAK_ACCURACY, "defense": "none", "claim": "rises"}
+    given |= {"attacks": ("r4", "p250", "su", "rn", "slow", "unrun"), **changes}
+    return Spec(**{"victims": ("net",) * len(given["attacks"]), **given})
 
 
 def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> None:
@@ -133,6 +134,15 @@ def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> Non
     assert f"Spearman's {expected:.2f} [" in caption
     assert "of 4 attacks" in caption
     assert "Left out, without one of the two: slow and unrun." in caption
+
+
+def test_each_attack_has_the_outcome_of_its_own_victim(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text(TABLE)
+    chosen = told(attacks=("r4", "p250"), victims=("other", "net"))
+    points = read_points({"results": [tmp_path / "results.csv"]}, chosen)
+    assert points["peak_accuracy"].tolist() == [0.98, 0.5]
+    with pytest.raises(SettingsError, match="1 victims of 2 attacks"):
+        read_points({"results": [tmp_path / "results.csv"]}, told(attacks=("r4", "p250"), victims=("net",)))
 
 
 def test_claims_are_held_against_the_interval() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filters_shown import BARS, PUBLISHED, write_bars, write_view
 from loading import program
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -117,6 +118,9 @@ def inputs(tmp_path: Path) -> dict[str, list[str]]:
         std=np.random.default_rng(1).uniform(0, 0.3, (2, 3, 5, 2)),
         draws=np.array(8),
     )
+    write_view(tmp_path / "view.npz")
+    write_bars(tmp_path / "trials.csv")
+    (tmp_path / "published.csv").write_text(PUBLISHED)
     (tmp_path / "ablation.csv").write_text(ABLATION)
     (tmp_path / "compared.csv").write_text(COMPARED)
     return {
@@ -134,6 +138,8 @@ def inputs(tmp_path: Path) -> dict[str, list[str]]:
         "ablation": [f"table={tmp_path}/ablation.csv"],
         "scatter": [f"results={tmp_path}/compared.csv"],
         "perturbations": [f"poisons.{name}={tmp_path}/poisons.safetensors" for name in ("p250", "r4")],
+        "by-victim": [f"trials={tmp_path}/trials.csv", f"published={tmp_path}/published.csv"],
+        **{kind: [f"view={tmp_path}/view.npz"] for kind in ("projection", "layer-distances", "filtered-images")},
         "poison-curves": [f"victims.{name}={tmp_path}/none{seed}.json" for name in ("p250", "r4") for seed in range(2)],
     }
 
@@ -178,10 +184,11 @@ SPECS: dict[str, dict[str, Any]] = {
         "x": FIRST_EPOCH.told(),
         "y": PEAK_ACCURACY.told(),
         "attacks": POINTS,
-        "victim": "net",
+        "victims": ["net"] * len(POINTS),
         "defense": "none",
         "claim": "rises",
     },
+    "by-victim": BARS,
     "poison-curves": {"groups": [{"title": "some", "attacks": ["p250", "r4"]}], "low_loss": 0.5},
 }
 NAMES = program("figure").FIGURES
@@ -250,7 +257,7 @@ def test_missing_input_is_one_line_and_leaves_nothing(
     assert exit_.value.code == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert "absent is missing" in message
+    assert "absent is missing" in message or "absent: cannot be read" in message
     assert not (tmp_path / "out").exists()
 
 

@@ -215,9 +215,66 @@ def test_attacks_without_a_goal_are_compared_if_there_are_three() -> None:
     ]
     speed = parse(graph.figures.figure("speed").settings)
     assert (speed["x"]["name"], speed["y"]["name"]) == ("first_epoch", "peak_accuracy")
-    assert (speed["attacks"], speed["victim"], speed["defense"]) == (["regions", "pgd", "waves"], "small", "none")
+    assert (speed["attacks"], speed["victims"], speed["defense"]) == (
+        ["regions", "pgd", "waves"],
+        ["small"] * 3,
+        "none",
+    )
     two = graph_of(lambda values: values["attacks"].pop(), name="rooms")
     assert not set(OF_ALL_ATTACKS) & set(two.figures.every())
+
+
+def with_views(values: dict[str, Any]) -> None:
+    networks = [{"victim": victim, "defense": row} for victim, row in (("small", "surrogate-knn"), ("other", "none"))]
+    draw = ["projection", "filtered-images"]
+    figures = values["figures"]
+    figures["attacks"] = []
+    figures["features"] = [{"name": "near", "attack": "matching", "networks": networks, "draw": draw}]
+    figures["features"][0]["published"] = {"projection": 4}
+    figures["by_victim"] = [{"attack": "matching", "defenses": ["surrogate-knn"], "figure": 3}]
+
+
+def test_a_view_looks_at_the_filter_s_network_or_at_the_row_s_own_victim() -> None:
+    graph = graph_of(with_views, name="rooms")
+    made = graph.job("feature_view", {"attack": "matching", "view": "near"})
+    assert made.inputs["networks"] == [
+        "results/surrogates/rooms/base/seed0-0.safetensors",
+        "results/victims/rooms/matching/other/none/seed0.safetensors",
+    ]
+    assert made.inputs["keep"] == ["results/filters/rooms/matching/small/surrogate-knn/seed0.safetensors"]
+    told = parse(made.settings)["networks"]
+    assert [(each["victim"], each["filtered"], each["model"]["name"]) for each in told] == [
+        ("small", True, "small-resnet"),
+        ("other", False, "lenet"),
+    ]
+    assert told[0]["start"] == {
+        "scenario": "from-scratch",
+        "head": "fresh",
+        "batch_norm": "eval",
+        "fine_tune_per_class": None,
+    }
+    assert "poisonlab.models.lenet" in made.roots
+    assert made.outputs == {"view": "results/figures/rooms/matching/features-near.npz"}
+
+
+def test_figures_of_views_and_bars_are_drawn_whatever_attacks_have_figures_of_their_own() -> None:
+    graph = graph_of(with_views, name="rooms")
+    of_filters = ["matching/by-victim", "matching/projection-near", "matching/filtered-images-near"]
+    assert graph.figures.every()[-3:] == of_filters
+    drawn = graph.figures.figure("matching/projection-near")
+    assert drawn.options["from"] == ["view=results/figures/rooms/matching/features-near.npz"]
+    assert parse(drawn.settings)["beside"] == "figure 4 of the paper"
+    assert "beside" not in parse(graph.figures.figure("matching/filtered-images-near").settings)
+    told = parse(graph.figures.figure("matching/by-victim").settings)
+    assert {(line["victim"], line["defense"]) for line in told["lines"]} == {
+        (victim, row) for victim in ("small", "other") for row in ("none", "surrogate-knn")
+    }
+    assert "projection-near.png" in " ".join(graph.job("page", {"scope": ""}).inputs["files"])
+
+
+def test_attacks_are_compared_each_on_its_first_victim() -> None:
+    graph = graph_of(lambda values: values["attacks"][3].update(victims=["other", "small"]), name="rooms")
+    assert parse(graph.figures.figure("speed").settings)["victims"] == ["small", "small", "other"]
 
 
 def with_weights(path: Path) -> Callable[[dict[str, Any]], object]:
@@ -246,3 +303,23 @@ def test_jobs_of_a_library_s_network_depend_on_its_version_and_on_its_weights(tm
     path.unlink()
     with pytest.raises(PoisonlabError, match=r"pretrained: there is no file .*weights\.safetensors"):
         graph.check()
+
+
+def by_adam(values: dict[str, Any]) -> None:
+    values["victims"][0]["recipe"] |= {"optimizer": "adamw", "lr": 0.01}
+
+
+def test_only_jobs_that_train_by_adam_depend_on_it() -> None:
+    def code(graph: Graph, stage: str, **names: Any) -> str:
+        return " ".join(graph.code(graph.job(stage, names)))
+
+    before, after = graph_of(), graph_of(by_adam)
+    cell = Cell("strong", "scratch", "friendly", 1)._asdict()
+    for stage in ("noise", "train"):
+        assert "training/adam" not in code(before, stage, **cell)
+        own = code(after, stage, **cell)
+        assert "training/adamw.py@" in own
+        assert "training/adam.py@" in own
+    surrogate = {"surrogate": "base", "seed": 1, "member": 0}
+    assert code(after, "pretrain", **surrogate) == code(before, "pretrain", **surrogate)
+    assert "training/sgd.py@" in code(before, "pretrain", **surrogate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -71,13 +72,74 @@ def test_the_wheel_imports_where_nothing_else_is_installed(wheel: Path, tmp_path
     assert done.returncode == 0, done.stderr
 
 
+USE = f"""
+import poisonlab, torch
+from importlib.metadata import version
+
+assert poisonlab.__version__ == version("poisonlab") == {poisonlab.__version__!r}
+network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+noise = poisonlab.friendly_noise(network, torch.rand(2, 3, 2, 2))
+print(tuple(noise.shape), poisonlab.__file__)
+"""
+
+
+def run(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A program that sees nothing of this environment."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    return subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True)
+
+
+def test_the_wheel_works_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
+    """With its declared dependencies alone, in the locked versions, which uv keeps since it made this environment."""
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if uv is None:
+        pytest.skip("uv is not installed")
+    python = str(tmp_path / "clean/bin/python")
+    install = (
+        uv,
+        "pip",
+        "install",
+        "--python",
+        python,
+        "--constraint",
+        str(ROOT / "envs/requirements.lock"),
+        str(wheel),
+    )
+    made = run(uv, "venv", "--python", sys.executable, "clean", folder=tmp_path)
+    assert made.returncode == 0, made.stderr
+    if run(*install, "--offline", folder=tmp_path).returncode != 0:
+        installed = run(*install, folder=tmp_path)
+        assert installed.returncode == 0, installed.stderr
+    (tmp_path / "use.py").write_text(USE, encoding="utf-8")
+    used = run(python, "-I", "use.py", folder=tmp_path)
+    assert used.returncode == 0, used.stderr
+    assert used.stdout.startswith("(2, 3, 2, 2)")
+    assert str(tmp_path / "clean/lib") in used.stdout
+
+
+def test_the_version_has_one_place() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    assert settings["project"]["dynamic"] == ["version"]
+    assert settings["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "poisonlab.__version__"}
+
+
+def test_the_lock_has_all_that_the_package_and_its_extras_name() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    locked = set(re.findall(r"^([\w.-]+)==", (ROOT / "envs/requirements.lock").read_text("utf-8"), re.MULTILINE))
+    extras = project["optional-dependencies"]
+    assert {"workflow", "examples", "docs"} == set(extras)
+    named = [package for packages in (project["dependencies"], *extras.values()) for package in packages]
+    assert {re.split(r"[<>=]", package)[0] for package in named} <= locked
+
+
 def test_the_citation_is_of_this_version_and_names_the_papers() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert citation["cff-version"] == "1.2.0"
     assert citation["version"] == poisonlab.__version__
     assert {"title", "message", "authors"} <= set(citation)
     titles = [reference["title"] for reference in citation["references"]]
-    for paper in ("Friendly Noise against Adversarial Noise", "Poisons that are learned faster", "Deep k-NN Defense"):
+    papers = ("Friendly Noise against", "Witches' Brew", "Poisons that are learned faster", "Deep k-NN Defense")
+    for paper in papers:
         assert sum(title.startswith(paper) for title in titles) == 1
     for reference in citation["references"]:
         assert reference["type"] == "conference-paper"
@@ -85,6 +147,7 @@ def test_the_citation_is_of_this_version_and_names_the_papers() -> None:
             {2020: "ECCV", 2021: "ICLR", 2022: ("NeurIPS", "CVPR")}[reference["year"]]
         )
         assert all(set(author) == {"family-names", "given-names"} for author in reference["authors"])
+        assert re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{5}", reference["url"])
 
 
 def test_the_catalogue_finds_what_it_asks_for() -> None:
@@ -95,7 +158,8 @@ def test_the_catalogue_finds_what_it_asks_for() -> None:
     assert "snakemake" in readme
     assert "workflow" in readme
     entry = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text("utf-8"))["usage"]
-    assert set(entry) == {"mandatory-flags", "software-stack-deployment"}
+    assert set(entry) == {"mandatory-flags", "software-stack-deployment", "report"}
+    assert entry["report"] is True
     assert set(entry["mandatory-flags"]) == {"desc", "flags"}
     untested = "`--sdm conda`" in (ROOT / "docs" / "cluster.md").read_text("utf-8")
     assert entry["software-stack-deployment"]["conda"] is not untested

@@ -17,7 +17,7 @@ from poisonlab.graph.graph import Graph
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = {"pretrain", "craft", "filter", "noise", "train", "detect"}
-LANDSCAPES = {"landscape_poison", "landscape_victims", "output_std"}
+LANDSCAPES = {"landscape_poison", "landscape_victims", "output_std", "feature_view"}
 
 
 @pytest.mark.elsewhere

@@ -16,7 +16,7 @@ from poisonlab.attacks.transfer import transfer
 from poisonlab.config.models.small_resnet import SmallResNet
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import SettingsError
-from poisonlab.files import read_sealed
+from poisonlab.files import read_sealed, write_sealed
 from poisonlab.models.networks import build_network, build_normalize, save_weights
 from poisonlab.provenance import spec
 
@@ -46,10 +46,10 @@ def measured(folder: Path, attack: str, *networks: str) -> Path:
             *("--spec", *spec(attack=attack, networks=told, score="misclassified", seed=0)),
             *("--dataset", str(folder / "data.safetensors"), "--poisons", str(folder / "poisons.safetensors")),
             *("--networks", *(str(folder / f"{name}.safetensors") for name in networks)),
-            *("--measured", str(out), "--device", "cpu"),
+            *("--measured", str(out), "--device", "cpu", "--settings", f"of {attack}"),
         ]
     )
-    assert read_sealed(out) == {"attack": attack, "seed": 0, "shares": expected}
+    assert read_sealed(out) == {"attack": attack, "seed": 0, "shares": expected, "settings": f"of {attack}"}
     return out
 
 
@@ -87,6 +87,41 @@ def test_from_weights_to_the_table(tmp_path: Path) -> None:
         *("ResNet-18", "Published ResNet-18", "VGG-19", "Published VGG-19")
     ]
     assert "- Learned faster, table 2. Ours: Made up." in lines
+
+
+def so_far(folder: Path, *found: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The table and the notes of an unfinished study of p250 and fc with two seeds each."""
+    (folder / "results.csv").write_text("attack,victim,defense,peak_accuracy,accuracy\n", "utf-8")
+    rows = [
+        {"attack": attack, "victim": "net", "called": attack, "settings": f"of {attack}", "seeds": [0, 1]}
+        for attack in ("p250", "fc")
+    ]
+    told = spec(description="Made up.", rows=rows, defense="none", networks=list(MODELS), score="misclassified")
+    texts = {kind: folder / f"table.{kind}" for kind in ("csv", "md", "tex", "json")}
+    given = ["--measured", *map(str, found)] if found else []
+    written = [part for kind, path in texts.items() for part in (f"--{kind}", str(path))]
+    program("transfer_table").main(["--spec", *told, *given, "--results", str(folder / "results.csv"), *written])
+    notes = [line.removeprefix("- ") for line in texts["md"].read_text("utf-8").splitlines() if line.startswith("- ")]
+    return pd.read_csv(texts["csv"]).set_index("row"), notes
+
+
+def test_a_table_so_far_counts_what_is_missing_and_refuses_other_settings(tmp_path: Path) -> None:
+    first = measured(tmp_path, "p250", *MODELS)
+    other = read_sealed(measured(tmp_path, "fc", *MODELS))
+    write_sealed(tmp_path / "fc.json", {**other, "settings": "of another eps", "seed": 1})
+    table, notes = so_far(tmp_path, first, tmp_path / "fc.json")
+    assert table["n"].to_dict() == {"p250": 1, "fc": 0}
+    assert table.loc["p250", "transfer_vgg19"] == read_sealed(first)["shares"]["vgg19"]
+    assert notes[-2:] == [
+        "Not measured yet: 3 of 4 poison sets.",
+        "Refused, because made with other settings than this study's: fc (seeds 1).",
+    ]
+
+
+def test_a_table_so_far_of_nothing_is_empty(tmp_path: Path) -> None:
+    table, notes = so_far(tmp_path)
+    assert table["n"].to_dict() == {"p250": 0, "fc": 0}
+    assert notes[-1] == "Not measured yet: 4 of 4 poison sets."
 
 
 def test_a_network_too_few_is_one_line(tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Headless Chromium; without one the tests are skipped."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("there is no Chromium on the path")
+    """Headless Chromium, the system's or Playwright's own; without one the tests are skipped."""
     with sync_playwright() as playwright:
+        names = ("chromium", "chromium-browser", "google-chrome", playwright.chromium.executable_path)
+        path = next(filter(None, map(shutil.which, names)), None)
+        if path is None:
+            pytest.skip("there is no Chromium: install it, or call `.venv/bin/playwright install --with-deps chromium`")
         started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield started
         started.close()

@@ -41,6 +41,7 @@ ON_A_GPU = {
     "landscape_poison",
     "landscape_victims",
     "output_std",
+    "feature_view",
 }
 RESULTS = ("*.safetensors", "*.metrics.json", "*.npz")
 VICTIM = "results/victims/slurm/strong/scratch/none/seed0"

@@ -39,6 +39,15 @@ def run(
         {"bias_lr": 3.0, "label_smoothing": 0.1, "schedule": "linear", "milestones": None, "warmup_epochs": 1.5},
         {"augmentation": Augmentation(kind="crop", pixels=2, flip="alternating")},
         {"precision": "bfloat16", "channels_last": True, "decay_norm_and_bias": False},
+        {
+            "optimizer": "adam",
+            "lr": 0.01,
+            "bias_lr": 3.0,
+            "schedule": "linear",
+            "milestones": None,
+            "warmup_epochs": 1.5,
+        },
+        {"optimizer": "adamw", "lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-4, "decay_norm_and_bias": False},
     ],
 )
 def test_recorded_steps_have_the_bits_of_plain_ones(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,14 +72,17 @@ def test_a_head_on_fixed_features_is_recorded(monkeypatch: pytest.MonkeyPatch) -
     assert len(recordings) == 3
 
 
-def test_a_killed_run_of_recorded_steps_ends_in_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by", [{}, {"optimizer": "adam", "lr": 0.01}])
+def test_a_killed_run_of_recorded_steps_ends_in_the_same_bits(
+    by: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [{"method": "random-noise", "distribution": "bernoulli", "mu": 8}]
-    whole = trained(rows)
+    whole = trained(rows, **by)
     assert replayed_on_the_cpu(monkeypatch) == []
     for epoch in (1, 2):
         with pytest.raises(KilledError):
-            trained(rows, saved=tmp_path / f"{epoch}", kill_at=epoch + 1, capture=True)
-        resumed = trained(rows, model=network(seed=9), saved=tmp_path / f"{epoch}", capture=True)
+            trained(rows, saved=tmp_path / f"{epoch}", kill_at=epoch + 1, capture=True, **by)
+        resumed = trained(rows, model=network(seed=9), saved=tmp_path / f"{epoch}", capture=True, **by)
         assert torch.equal(resumed.weights, whole.weights)
         assert resumed.history == whole.history
 
@@ -161,9 +173,13 @@ def test_a_recorded_step_that_diverges_names_its_batch(monkeypatch: pytest.Monke
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_recorded_steps_are_near_plain_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"method": "random-noise", "distribution": "bernoulli", "mu": 8}]
-    plain, recorded = (trained(rows, "cuda", model=network(dropout=0.3), capture=how).weights for how in (False, True))
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_on_a_gpu_recorded_steps_are_near_plain_ones(optimizer: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, rate = [{"method": "random-noise", "distribution": "bernoulli", "mu": 8}], 0.1 if optimizer == "sgd" else 1e-3
+    plain, recorded = (
+        trained(rows, "cuda", model=network(dropout=0.3), capture=how, optimizer=optimizer, lr=rate).weights
+        for how in (False, True)
+    )
     torch.testing.assert_close(recorded, plain, rtol=1e-3, atol=1e-4)
     assert "kernel by kernel" not in capsys.readouterr().err
 

@@ -101,7 +101,9 @@ def test_training_does_not_wait_for_the_compiler() -> None:
         "from poisonlab.training.loop import train\n"
         "data = TrainingSet(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4), torch.arange(4))\n"
         "model = small_resnet.build(4, (3, 8, 8), width=2)\n"
-        "train(model, Normalize((0.5,) * 3, (0.5,) * 3), data, Recipe(epochs=1, precision='bfloat16'), seed=0)\n"
+        "for optimizer in ('sgd', 'adam', 'adamw'):\n"
+        "    recipe = Recipe(epochs=1, precision='bfloat16', optimizer=optimizer)\n"
+        "    train(model, Normalize((0.5,) * 3, (0.5,) * 3), data, recipe, seed=0)\n"
         "print('torch._dynamo' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -128,3 +128,4 @@ wildcard_constraints:
     seed=r"\d+",
     surrogate=one_of(surrogate.name for surrogate in study.surrogates),
     victim=one_of(victim.name for victim in study.victims),
+    view=one_of(view.name for view in study.figures.features),

@@ -62,6 +62,26 @@ rule output_std:
         "{params.command} > {log:q} 2>&1"
 
 
+rule feature_view:
+    input:
+        unpack(inputs("feature_view")),
+    output:
+        **outputs("feature_view"),
+    log:
+        log_of("feature_view"),
+    conda:
+        "../../envs/conda.yaml"
+    threads: study.threads
+    resources:
+        gpu=int(ON_GPU),
+    params:
+        settings=settings("feature_view"),
+        code=code("feature_view"),
+        command=command("feature_view"),
+    shell:
+        "{params.command} > {log:q} 2>&1"
+
+
 rule figure:
     input:
         unpack(inputs("figure")),

@@ -16,6 +16,7 @@ FIGURES = (
     *("examples", "landscape-poison", "landscape-victims", "output-std"),
     *("noise-histogram", "learning-curves", "outcome", "ablation"),
     *("scatter", "perturbations", "poison-curves"),
+    *("by-victim", "projection", "layer-distances", "filtered-images"),
 )
 
 

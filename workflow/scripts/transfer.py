@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--poisons", type=Path, required=True, help="the poison set")
     arguments.add_argument("--networks", type=Path, nargs="+", required=True, help="weights, in the settings' order")
     arguments.add_argument("--measured", type=Path, required=True, help="output: a share for each network (.json)")
+    arguments.add_argument("--settings", help="digest of all settings that the shares depend on, for the output")
     args = arguments.parse_args(argv)
     stage = read_stage(TransferMeasurement, settings(args.spec))
     if len(args.networks) != len(stage.networks):
@@ -51,7 +52,8 @@ def main(argv: Sequence[str]) -> None:
     for path, judge in zip(args.networks, stage.networks, strict=True):
         network = read_network(path, judge.model, dataset, device)
         shares[judge.name] = transfer(network, normalize, poisons, dataset.train_labels, stage.score)
-    write_sealed(args.measured, {"attack": stage.attack, "seed": stage.seed, "shares": shares})
+    found = {"attack": stage.attack, "seed": stage.seed, "shares": shares, "settings": args.settings}
+    write_sealed(args.measured, found)
 
 
 if __name__ == "__main__":

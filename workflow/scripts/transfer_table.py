@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -31,6 +32,10 @@ class Shown(Settings):
     attack: Name
     victim: Name
     called: str
+    settings: str | None = None
+    """Digest of the settings that its shares must be of; not compared if not given."""
+    seeds: tuple[int, ...] = ()
+    """Those that are expected; not looked for if there are none."""
 
 
 class TransferTable(Settings):
@@ -49,7 +54,7 @@ class TransferTable(Settings):
 def main(argv: Sequence[str]) -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
-    arguments.add_argument("--measured", type=Path, nargs="+", required=True, help="shares of every poison set (JSON)")
+    arguments.add_argument("--measured", type=Path, nargs="*", default=[], help="shares of each poison set (JSON)")
     arguments.add_argument("--results", type=Path, required=True, help="the study's own table (CSV)")
     arguments.add_argument("--reference", type=Path, help="folder of the paper")
     for kind in _KINDS:
@@ -57,9 +62,10 @@ def main(argv: Sequence[str]) -> None:
     args = arguments.parse_args(argv)
     stage = read_stage(TransferTable, settings(args.spec))
 
-    found = [read_sealed(path) for path in args.measured]
+    found, refused = sorted_out([read_sealed(path) for path in args.measured], stage.rows)
     shares = pd.DataFrame(
-        [{"attack": each["attack"], **{name: each["shares"][name] for name in stage.networks}} for each in found]
+        [{"attack": each["attack"], **{name: each["shares"][name] for name in stage.networks}} for each in found],
+        columns=["attack", *stage.networks],
     )
     results = pd.read_csv(args.results)
     first = results["attack"].map({row.attack: row.victim for row in stage.rows})
@@ -76,9 +82,35 @@ def main(argv: Sequence[str]) -> None:
         "n: seeds, each with its own networks and poisons; transfer is their mean. Bold: within 1 % of the best, which "
         "is the highest transfer and the lowest accuracy.",
         *([] if paper is None else [f"Published: {paper.setting}, {paper.table(stage.table or 0).setting}."]),
+        *missing(stage.rows, found),
+        *refused,
     ]
     outputs = Outputs(**{kind: getattr(args, kind) for kind in _KINDS})
     outputs.write(table, transfer_layout(table, stage.networks, paper), transfer_findings(table), notes)
+
+
+Shares = Mapping[str, Any]
+"""What the program ``transfer.py`` writes."""
+
+
+def sorted_out(found: Sequence[Shares], rows: Sequence[Shown]) -> tuple[list[Shares], list[str]]:
+    """What was measured with the expected settings, and a sentence about each attack that has others."""
+    expected = {row.attack: row.settings for row in rows}
+    kept = [each for each in found if expected[each["attack"]] in (None, each.get("settings"))]
+    others: dict[str, list[int]] = {}
+    for each in found:
+        if each not in kept:
+            others.setdefault(each["attack"], []).append(each["seed"])
+    told = [f"{attack} (seeds {', '.join(map(str, sorted(seeds)))})" for attack, seeds in others.items()]
+    return kept, [f"Refused, because made with other settings than this study's: {each}." for each in told]
+
+
+def missing(rows: Sequence[Shown], found: Sequence[Shares]) -> list[str]:
+    """How many of the expected poison sets are not measured yet; nothing if none are."""
+    known = {(each["attack"], each["seed"]) for each in found}
+    expected = [(row.attack, seed) for row in rows for seed in row.seeds]
+    count = sum(pair not in known for pair in expected)
+    return [f"Not measured yet: {count} of {len(expected)} poison sets."] if count else []
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ class Reordered(SetApart):
     """The images of another source, with those last in each class that victims are fine-tuned on.
 
     Of the last ``last_per_class`` training images of a class, the first ``first`` go behind the others, within the rows
-    of their class. So ``held_out_per_class: 200`` and ``fine_tune_per_class: 50`` are the split of convex polytope (Zhu
-    et al. 2019) and of the deep k-NN paper. Of CIFAR-10, images 0 to 4,799 of a class are to pretrain on, 4,800 to
-    4,849 to fine-tune on, 4,850 to 4,999 are targets.
+    of their class. With ``held_out_per_class: 200`` and ``fine_tune_per_class: 50`` that is the split of convex
+    polytope (Zhu et al. 2019) and of the deep k-NN paper. Networks are pretrained on images 0 to 4,799 of a class and
+    fine-tuned on 4,800 to 4,849; 4,850 to 4,999 are targets.
     """
 
     of: Annotated[OneSource, Field(discriminator="source")]

@@ -141,5 +141,15 @@ CLEAN_DROPPED = Measure(
 )
 DROPPED = (POISONS_FOUND, CLEAN_DROPPED)
 """What filters and training-time defenses drop of the training set, where a paper's table prints it."""
+MATTHEWS = Measure(
+    name="matthews",
+    label="Correlation (Matthews)",
+    meaning="of dropped and poisoned, over all training images",
+    kind="value",
+    better="higher",
+    unit="",
+)
+OF_FILTERS = (*DROPPED, MATTHEWS)
+"""What an ablation of a filter shows besides outcomes."""
 REPORTED = (FALSE_ALARMS, PRIVACY_EPSILON)
 """What defenses and detectors report of a victim, whatever the attack."""

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from poisonlab.config.types import LATER, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class Augmentation(Settings):
     """Random augmentation of each image of a batch."""
@@ -26,24 +28,31 @@ class Augmentation(Settings):
 
 
 class Recipe(Settings):
-    """How a network is trained: SGD on the cross-entropy."""
+    """How a network is trained on the cross-entropy."""
 
     epochs: PositiveInt = 40
     """Passes over the training set."""
     batch_size: PositiveInt = 128
     """Examples per step; the last batch of an epoch may be smaller."""
     lr: PositiveFloat = 0.1
-    """Highest learning rate."""
+    """Highest learning rate. The default is SGD's; another optimiser must be given one."""
+    optimizer: Annotated[Literal["sgd", "adam", "adamw"], LATER] = "sgd"
+    """``adam``: Kingma & Ba 2015; ``adamw``: Loshchilov & Hutter 2019."""
+    betas: Annotated[tuple[Beta, Beta], LATER] = (0.9, 0.999)
+    """Decay of Adam's running means of the gradient and of its square."""
+    eps: Annotated[PositiveFloat, LATER] = 1e-8
+    """Added to the root of Adam's second moment; no intensity."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD."""
     nesterov: bool = True
     """Nesterov's form of momentum."""
     weight_decay: NonNegativeFloat = 5e-4
-    """L2 penalty, as torch.optim.SGD takes it."""
+    """L2 penalty, as torch.optim.SGD and Adam take it; of ``adamw``, the decay beside the gradient, times the rate."""
     decay_norm_and_bias: bool = True
     """Whether weight decay also acts on biases and on normalisation weights."""
     bias_lr: Annotated[PositiveFloat, LATER] = 1.0
-    """Factor of the learning rate of biases; where biases are decayed, their decay per step stays as it is."""
+    """Factor of the learning rate of biases; where biases are decayed, their decay per step stays as it is, or their
+    penalty by ``adam``."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1), LATER] = 0.0
     """Share of each label that is spread evenly over all classes (Szegedy et al. 2016), where cross-entropy is the
     training loss and no defense's own."""

@@ -8,9 +8,12 @@ from pydantic import model_validator
 
 from poisonlab.config.recipe import Recipe
 
+_OF_SGD = ("momentum", "nesterov")
+_OF_ADAM = ("betas", "eps")
+
 
 class NamedRecipe(Recipe):
-    """How a network is trained: SGD on the cross-entropy, filled from a published recipe if it names one."""
+    """How a network is trained on the cross-entropy, filled from a published recipe if it names one."""
 
     base: str | None = None
     """Name of the published recipe that the other fields were filled from."""
@@ -26,6 +29,22 @@ class NamedRecipe(Recipe):
         if isinstance(values.get("augmentation"), dict):
             filled["augmentation"] = {**PUBLISHED[values["base"]].get("augmentation", {}), **values["augmentation"]}
         return filled
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_optimizer(cls, values: Any) -> Any:
+        """A setting that would do nothing is a mistake. Here and not in ``Recipe``, as jobs are told all settings; and
+        before the base has filled it."""
+        if not isinstance(values, dict):
+            return values
+        optimizer = values.get("optimizer", "sgd")
+        others = [name for name in (_OF_ADAM if optimizer == "sgd" else _OF_SGD) if name in values]
+        if others:
+            cure = "set optimizer: adam" if optimizer == "sgd" else "leave it out"
+            raise ValueError(f"{others[0]} is no setting of optimizer {optimizer!s:.20}: {cure}")
+        if optimizer != "sgd" and "lr" not in values:
+            raise ValueError(f"optimizer {optimizer!s:.20} needs an lr: the default is SGD's")
+        return values
 
 
 PUBLISHED: dict[str, dict[str, Any]] = {

@@ -149,6 +149,10 @@ class Row(Settings):
                 f"{where}: {self.detector.method} examines the finished victim of another row, so it stands alone; "
                 "name that row in its network"
             )
+        if self.detector is not None and self.pretrained:
+            raise ValueError(
+                f"{where}: {self.detector.method} trains no victim, so no network can stand in: name its row"
+            )
         if "dilution" in methods[1:]:
             raise ValueError(f"{where}: dilution acts before all others, so list it first, and once")
         if self.dilution is not None and not self.poisoned:

@@ -18,6 +18,9 @@ from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.victims import Victim
 
+_NAMED = 8
+"""Shared networks that are named; of more, the number is given."""
+
 
 def scale_of(study: Study, attacks: Sequence[AttackSettings], images: int | None = None) -> list[str]:
     """A sentence each on the data, the victims, the poisons and the noises of some attacks' results.
@@ -66,13 +69,15 @@ def _shared(study: Study, attacks: Sequence[AttackSettings]) -> str:
     used = {name for attack in attacks for name in attack.surrogates}
     for attack, victim, row in study.meetings():
         if attack in attacks:
-            used |= {str(name) for name in (study.pretrained_of(victim, row), row.inspected_surrogate)}
+            names = study.pretrained_of(victim, row), row.inspected_surrogate
+            used |= {name for name in names if name is not None}
     shared = [each.name for each in study.surrogates if each.seed is not None and each.name in used]
     if not shared:
         return ""
+    each = ", ".join(shared) if len(shared) <= _NAMED else f"{len(shared)} of {len(used)}"
     return (
-        f"Shared networks: {', '.join(shared)}. All seeds have the same one, so n counts targets and poisons, and "
-        "intervals do not say how results vary from network to network."
+        f"Shared networks: {each}. All seeds have the same one, so n counts targets and poisons, and intervals do not "
+        "say how results vary from network to network."
     )
 
 

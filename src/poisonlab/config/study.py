@@ -36,7 +36,7 @@ from poisonlab.config.datasets import DatasetSettings, source_of
 from poisonlab.config.defenses.adversarial_training import AdversarialTraining
 from poisonlab.config.defenses.early_stopping import EarlyStopping
 from poisonlab.config.defenses.random_noise import RandomNoise
-from poisonlab.config.figures import Figures
+from poisonlab.config.figures_of_filters import AllFigures
 from poisonlab.config.filter_claim import FilterClaim
 from poisonlab.config.plain_values import plain_values
 from poisonlab.config.recipes import NamedRecipe
@@ -154,7 +154,7 @@ class Study(Settings):
     """Rows again with some settings varied, each with a table and a figure of its own."""
     transfer: Transfer | None = None
     """Which clean networks are shown the poisons of which attacks, in a table of its own."""
-    figures: Figures = Figures()
+    figures: AllFigures = AllFigures()
     """What is drawn."""
     merge: tuple[InputPath, ...] = ()
     """Files of trials (``<study>-trials.csv``) from other runs or machines: a victim that one of them answers for, with
@@ -360,6 +360,17 @@ class Study(Settings):
         return self
 
     @model_validator(mode="after")
+    def _check_optimizers(self) -> Study:
+        for attack in self.attacks:
+            for name in attack.surrogates if isinstance(attack, MetaPoison | ErrorMinimising) else ():
+                if (optimizer := self.surrogate(name).recipe.optimizer) != "sgd":
+                    raise ValueError(
+                        f"attack {attack.name!r} trains surrogate {name!r} itself, by SGD and not by {optimizer}: name "
+                        "a surrogate whose recipe has optimizer: sgd"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _check_adaptations(self) -> Study:
         for attack in self.attacks:
             adaptation = attack.adaptation if isinstance(attack, MatchingAttack) else None
@@ -444,6 +455,52 @@ class Study(Settings):
         if self.figures.seed is not None and self.figures.seed not in self.seeds:
             raise ValueError(f"figures.seed {self.figures.seed} is not one of the seeds {list(self.seeds)}")
         return self
+
+    @model_validator(mode="after")
+    def _check_figures_of_filters(self) -> Study:
+        attacks, rows = [attack.name for attack in self.attacks], [row.name for row in self.rows]
+        _unique("figures.features", [view.name for view in self.figures.features])
+        _unique("figures.by_victim", [bars.attack for bars in self.figures.by_victim])
+        _unique("figures.ablations", [each.name for each in self.figures.ablations])
+        for view in self.figures.features:
+            where = f"figures.features {view.name!r} names"
+            _one_of(view.attack, attacks, f"{where} attack")
+            attack = self.attack(view.attack)
+            if not attack.has_goal:
+                raise ValueError(f"{where} attack {view.attack!r}, which has no target that poisons could be near")
+            for network in view.networks:
+                _one_of(network.victim, [victim.name for victim in self.victims_of(attack)], f"{where} victim")
+                _one_of(network.defense, rows, f"{where} defense")
+                self._check_shown(self.defense(network.defense), view.attack, f"{where} defense")
+            shown = [self.defense(network.defense) for network in view.networks]
+            if "filtered-images" in view.draw and not any(row.filters for row in shown):
+                raise ValueError(f"{where} no row with a filter: filtered-images has nothing to show")
+        for bars in self.figures.by_victim:
+            where = f"figures.by_victim of attack {bars.attack!r} names"
+            _one_of(bars.attack, attacks, "figures.by_victim names attack")
+            victims = [victim.name for victim in self.victims_of(self.attack(bars.attack))]
+            for name in bars.defenses:
+                _one_of(name, [row.name for row in self.defenses if row.faces(bars.attack)], f"{where} defense")
+            for name in bars.rows:
+                _one_of(name, victims, f"{where} victim")
+        for each in self.figures.ablations:
+            ablations = [ablation.name for ablation in self.ablations if len(ablation.vary) == 1]
+            _one_of(each.name, ablations, "figures.ablations names ablation", "those of one setting,")
+        beside = [*self.figures.ablations, *(bars for bars in self.figures.by_victim if bars.table is not None)]
+        if beside and self.paper is None:
+            raise ValueError("figures name a published table: name the paper, a folder of reference/")
+        return self
+
+    def _check_shown(self, row: Row, attack: str, where: str) -> None:
+        for wrong, why in (
+            (not row.faces(attack), f"which does not face attack {attack!r}"),
+            (not row.poisoned, "which is trained on clean data"),
+            (row.detector is not None, "whose network is another row's"),
+            (row.per_example, "whose network is built in another way"),
+            (row.dilution is not None, "which gives some poisons back clean"),
+        ):
+            if wrong:
+                raise ValueError(f"{where} {row.name!r}, {why}: name a row that trains on the attack's own poisons")
 
     def surrogate(self, name: str) -> Surrogate:
         """The surrogate called ``name``."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from poisonlab.config.measures import Measure
+from poisonlab.config.measures import CLEAN_DROPPED, OF_FILTERS, POISONS_FOUND, Measure
 from poisonlab.config.types import Name, Settings
-from poisonlab.evaluation.choosing import Shown
-from poisonlab.evaluation.layouts import p_text, shared_measures, value_text, with_interval
+from poisonlab.evaluation.choosing import MEAN, Shown
+from poisonlab.evaluation.layouts import p_text, shared_measures, value_text, with_interval, with_unit
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.trials import Trial
+
+_SHARES = [measure.name for measure in OF_FILTERS]
 
 
 class VariantOf(Settings):
@@ -42,7 +45,8 @@ def compare_variants(
     Returns:
         Columns ``attack, victim, row``, then the varied settings as they are in the config, ``own`` (it is the study's
         row), ``n``, each measure as ``tidy_results`` gives it (``m, m_low, m_high, m_n``), and ``p, p_holm`` of the
-        paired test against ``base``. The row of undefended training has no values.
+        paired test against ``base``. The row of undefended training has no values. Where a variant drops images,
+        ``OF_FILTERS`` follow (see ``tidy_results``); one that drops none has found 0 and dropped 0.
     """
     rows = [line.row for line in stage.lines]
     results = tidy_results(trials, stage.by_attack, [base], expected=rows, mean_over_victims=stage.mean_over_victims)
@@ -57,12 +61,28 @@ def compare_variants(
                 values = {name: variant.values.get(name) for name in settings}
                 who = {"attack": attack, "victim": victim, "row": variant.row, **values, "own": variant.own}
                 tests = {"p": line[f"p_{base}"], "p_holm": line[f"p_{base}_holm"]}
-                result.append({**who, **{name: line[name] for name in outcomes}, **tests})
-    columns = ["attack", "victim", "row", *settings, "own", *outcomes, "p", "p_holm"]
-    table = pd.DataFrame(result, columns=columns)
+                outcome = {name: line[name] for name in [*outcomes, *_SHARES]}
+                result.append({**who, **outcome, **tests})
+    columns = ["attack", "victim", "row", *settings, "own", *outcomes, "p", "p_holm", *_SHARES]
+    table = _with_shares(pd.DataFrame(result, columns=columns), {variant.row for variant in variants})
     for name in settings:
         # Whole numbers would turn into fractions beside the row without a value.
         table[name] = pd.Series([line[name] for line in result], dtype=object)
+    return table
+
+
+def _share_text(value: float, measure: Measure) -> str:
+    """Three digits: a filter may drop a few of 50,000."""
+    return "" if math.isnan(value) else with_unit(f"{value * (100 if measure.unit == '%' else 1):.3g}", measure.unit)
+
+
+def _with_shares(table: pd.DataFrame, varied: set[Name]) -> pd.DataFrame:
+    """The table without the shares of dropped images if no variant drops any; with 0 of a variant that drops none."""
+    run = table["row"].isin(varied) & (table["n"] > 0) & (table["victim"] != MEAN)
+    if not table.loc[run, _SHARES].notna().any(axis=None):
+        return table.drop(columns=_SHARES)
+    for name in (POISONS_FOUND.name, CLEAN_DROPPED.name):
+        table[name] = table[name].mask(run & table[name].isna(), 0.0)
     return table
 
 
@@ -85,6 +105,11 @@ def readable_variants(
             **{
                 f"{measure.label} [95 % CI]": with_interval(compared, measure)
                 for measure in shared_measures(compared, measures)
+            },
+            **{
+                measure.label: [_share_text(value, measure) for value in compared[measure.name]]
+                for measure in OF_FILTERS
+                if measure.name in compared
             },
             "p (Holm)": [p_text(value) for value in compared["p_holm"]],
             "": ["the study's" if own else "" for own in compared["own"]],

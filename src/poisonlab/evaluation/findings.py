@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from poisonlab.config.measures import Measure
+from poisonlab.config.measures import OF_FILTERS, Measure
 from poisonlab.evaluation.layouts import interval_text, number, p_text, value_text, who, with_unit
 
 _NAMED = 4
@@ -120,8 +120,26 @@ def ablation_finding(
         ends = [_ends(part, measure, settings) for measure in dict.fromkeys((own[0], own[-1]))]
         known = part["p_holm"].dropna()
         tests = f"; smallest corrected p against the study's own row {p_text(known.min())}" if len(known) else ""
-        result.append(f"{whose}: {', '.join(ends)}{tests}.")
+        result.append(f"{whose}: {', '.join([*ends, *_dropped(part, settings)])}{tests}.")
     return result
+
+
+def _dropped(part: pd.DataFrame, settings: Sequence[str]) -> list[str]:
+    """The ends of what was dropped, where variants drop images."""
+    found = []
+    for measure in (each for each in OF_FILTERS if each.name in part):
+        known = part[part[measure.name].notna()]
+        if len(known):
+            values = known[measure.name]
+            rows = [known.iloc[int(values.argmin())], known.iloc[int(values.argmax())]]
+            scale = 100 if measure.unit == "%" else 1
+            ends = [
+                with_unit(f"{scale * row[measure.name]:.3g}", measure.unit) + f" ({_at(row, settings)})" for row in rows
+            ]
+            same = values.min() == values.max()
+            span = f"{ends[0].partition(' (')[0]} throughout" if same else f"from {ends[0]} to {ends[1]}"
+            found.append(f"{_lower(measure)} {span}")
+    return found
 
 
 def _ends(part: pd.DataFrame, measure: Measure, settings: Sequence[str]) -> str:

@@ -1,4 +1,7 @@
-"""What a defense's settings do: measures against one varied setting, or over two of them."""
+"""What a defense's settings do: measures against one varied setting, or over two of them.
+
+Of a filter, the curves also show what it drops, as figure 2 of the deep k-NN paper does over k.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,16 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 
 from poisonlab.config.figures import Drawn
-from poisonlab.config.measures import Measure
-from poisonlab.config.types import Name
-from poisonlab.errors import DataError
+from poisonlab.config.measures import CLEAN_DROPPED, OF_FILTERS, POISONS_FOUND, Measure
+from poisonlab.config.types import Name, PositiveInt
+from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.choosing import AttackMeasures
 from poisonlab.evaluation.findings import ablation_finding
 from poisonlab.evaluation.layouts import who
+from poisonlab.evaluation.published import published
 from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, label_of
-from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of
+from poisonlab.figures.wording import called, listed, scale_of, seeds, shown, title_of
 
 _ATTACK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#332288", "#7F7F7F")
 _MARKERS = "osD^vPX*"
@@ -34,6 +38,10 @@ _STEP = 0.12
 _MAPS = {"lower": "magma_r", "higher": "viridis"}
 """Colours by which direction of a measure is good."""
 _LEGEND_COLUMNS = 4
+_PANELS_IN_ROW = 3
+_AXIS_IN_DIGITS = 24
+"""Digits that fit beside each other below a panel."""
+_PUBLISHED = "published"
 _SPAN_OF_LOG = 8
 """Values that span more than this factor stand on a logarithmic axis."""
 
@@ -44,6 +52,10 @@ class Spec(Drawn):
     measures: tuple[AttackMeasures, ...]
     compare: tuple[Name, ...] = ()
     """The first is the row without a defense."""
+    table: PositiveInt | None = None
+    """The published table with numbers of the same variants."""
+    beside: str | None = None
+    """The published figure that it is set beside."""
 
 
 Measures = Mapping[str, Sequence[Measure]]
@@ -51,12 +63,15 @@ Measures = Mapping[str, Sequence[Measure]]
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
-    """Of ``table`` (the ablation's, CSV)."""
+    """Of ``table`` (the ablation's, CSV) and ``published`` (numbers of a paper, CSV)."""
     measures = {each.attack: each.measures for each in spec.measures}
     undefended = spec.compare[0] if spec.compare else None
     table, varied = read_ablation(only(inputs, "table"), measures)
+    known = {} if spec.table is None else read_published(only(inputs, "published"), spec.table, varied[0])
     caption = ablation_caption(table, varied, measures, undefended)
-    return ablation(table, varied, measures, undefended), caption
+    begin = "" if spec.beside is None else f"After {spec.beside}. "
+    also = f" {published_sentence(table, varied[0], known)}" if known else ""
+    return ablation(table, varied, measures, undefended, known), begin + caption + also
 
 
 def read_ablation(path: Path, measures: Measures) -> tuple[pd.DataFrame, list[str]]:
@@ -76,7 +91,59 @@ def read_ablation(path: Path, measures: Measures) -> tuple[pd.DataFrame, list[st
         raise DataError(f"{path} has the attack {unknown[0]}, whose measures nobody told: is it another study's table?")
     for name in settings:
         table[name] = [_text(value) for value in table[name]]
-    return table.astype({"own": bool}), settings
+    try:
+        # Nothing is not a number where a row drops nothing.
+        shares = {name: pd.to_numeric(table[name].replace("", np.nan)).astype(float) for name in _shares(table)}
+    except ValueError as error:
+        raise DamagedError(path, "text where numbers belong") from error
+    return table.astype({"own": bool}).assign(**shares), settings
+
+
+def _shares(table: pd.DataFrame) -> dict[str, Measure]:
+    """What a filter drops, as far as the table tells."""
+    return {measure.name: measure for measure in OF_FILTERS if measure.name in table}
+
+
+Published = Mapping[str, Mapping[str, float]]
+"""Published numbers by measure and by the value of the setting."""
+
+
+def read_published(path: Path, table: int, setting: str) -> Published:
+    """The numbers of rows called ``<setting> = <value>``.
+
+    Raises:
+        DataError: the table is missing or malformed, or has no such row.
+    """
+    numbers = published(path)
+    found: dict[str, dict[str, float]] = {}
+    for row, measure, value in numbers.loc[numbers["table"] == table, ["row", "measure", "value"]].to_numpy():
+        name, _, at = str(row).partition(" = ")
+        if name == setting:
+            found.setdefault(str(measure), {})[_text(at)] = float(value)
+    if not found:
+        raise DataError(
+            f"{path} has no row of table {table} that is called '{setting} = …': correct the table's number"
+        )
+    return found
+
+
+def published_sentence(table: pd.DataFrame, setting: str, known: Published) -> str:
+    """Published numbers beside ours, for the values that both have."""
+    parts = []
+    for measure in OF_FILTERS:
+        if measure.name not in table:
+            continue
+        rows = table[table[measure.name].notna() & table[setting].isin(known.get(measure.name, {}))]
+        parts += [
+            f"{called(measure)} at {setting} {row[setting]}: {shown(measure, row[measure.name])}, published "
+            f"{shown(measure, known[measure.name][row[setting]])}"
+            for _, row in rows.iterrows()
+        ]
+    return (
+        f"Beside the published numbers (hollow diamonds): {'; '.join(parts)}."
+        if parts
+        else ("Hollow diamonds are published numbers, of other values than ours.")
+    )
 
 
 def _drawn(measures: Iterable[Sequence[Measure]]) -> list[Measure]:
@@ -92,14 +159,22 @@ def ablation_caption(
     what = " and ".join(settings)
     attacks = [measures[attack] for attack in dict.fromkeys(table["attack"])]
     drawn = listed([called(measure) for measure in _drawn(attacks)])
-    shown = f"{drawn[:1].upper()}{drawn[1:]} (95 % intervals, {seeds(list(table['n']))}) against {what}; "
-    shown += "the study's own value is ringed" if len(settings) == 1 else "the study's own values are framed"
+    if len(settings) == 1 and (shares := _shares(table)):
+        drawn = f"{drawn}; {listed([called(measure) for measure in shares.values()])}, means over seeds"
+    begin = f"{drawn[:1].upper()}{drawn[1:]} (95 % intervals, {seeds(list(table['n']))}) against {what}; "
+    begin += "the study's own value is ringed" if len(settings) == 1 else "the study's own values are framed"
     own = [] if bool(table["own"].any()) else ["The study's own row is not among them."]
-    return " ".join([f"{shown}.", *own, *ablation_finding(table, measures, settings, undefended)])
+    return " ".join([f"{begin}.", *own, *ablation_finding(table, measures, settings, undefended)])
 
 
 @STYLED
-def ablation(table: pd.DataFrame, settings: Sequence[str], measures: Measures, undefended: str | None = None) -> Figure:
+def ablation(
+    table: pd.DataFrame,
+    settings: Sequence[str],
+    measures: Measures,
+    undefended: str | None = None,
+    known: Published | None = None,
+) -> Figure:
     """Measures of every variant, with 95 % intervals, or as maps where two settings vary.
 
     Args:
@@ -107,6 +182,7 @@ def ablation(table: pd.DataFrame, settings: Sequence[str], measures: Measures, u
         settings: the one or two columns that vary.
         measures: of each attack; its first and its last are drawn.
         undefended: the row without a defense.
+        known: published numbers beside those of a single setting.
 
     Raises:
         DataError: no variant has been run.
@@ -115,36 +191,54 @@ def ablation(table: pd.DataFrame, settings: Sequence[str], measures: Measures, u
     run = run.assign(who=who(run), base=run["row"] == undefended)
     if run["base"].all():
         raise DataError("no variant of the ablation has been run: train its victims first")
-    return _curves(run, settings[0], measures) if len(settings) == 1 else _maps(run, settings, measures)
+    return _curves(run, settings[0], measures, known or {}) if len(settings) == 1 else _maps(run, settings, measures)
 
 
-def _curves(run: pd.DataFrame, setting: str, measures: Measures) -> Figure:
+def _curves(run: pd.DataFrame, setting: str, measures: Measures, known: Published) -> Figure:
     attacks = list(dict.fromkeys(run["who"]))
-    entries = len(attacks) + bool(run["base"].any())
     drawn = _drawn([measures[attack] for attack in dict.fromkeys(run["attack"])])
-    height = 2.35 + 0.15 * -(-entries // _LEGEND_COLUMNS)
+    shares = _shares(run)
+    entries = len(attacks) + bool(run["base"].any()) + bool(known)
+    panels = [*drawn, *shares.values()]
+    columns = min(len(panels), _PANELS_IN_ROW)
+    rows = -(-len(panels) // columns)
+    height = 0.35 + 2.0 * rows + 0.15 * -(-entries // _LEGEND_COLUMNS)
     figure = Figure(figsize=(PAGE_WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04))
     values = _values(run, setting)
     places = _places(values)
-    for axes, measure in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, measure in zip(grid, panels, strict=False):
         for number, attack in enumerate(attacks):
             style: dict[str, Any] = {"color": _ATTACK_COLOURS[number % 8], "marker": _MARKERS[number % 8]}
             # Names have room beside them, for the others' points.
             shift = 0.0 if _numeric(values) else _STEP * (number - (len(attacks) - 1) / 2)
             place_of = {value: place + shift for value, place in zip(values, places, strict=True)}
-            _curve(axes, _of(run, measure, measures, attack), setting, place_of, measure, attack, style)
+            part = run[run["who"] == attack] if measure.name in shares else _of(run, measure, measures, attack)
+            _curve(axes, part, setting, place_of, measure, attack, style)
+        _published(axes, known.get(measure.name, {}), dict(zip(values, places, strict=True)), measure)
         _axis(axes, values, places)
         axes.set(xlabel=setting, ylabel=title_of(measure))
         axes.grid(axis="y")
-        if _on_whole_scale(measure):
+        if measure == POISONS_FOUND or (_on_whole_scale(measure) and measure != CLEAN_DROPPED):
             axes.set_ylim(-4, 104)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
     found = dict(pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    if _PUBLISHED in found:
+        found[_PUBLISHED] = found.pop(_PUBLISHED)
     labels, handles = list(found), list(found.values())
-    if entries > len(attacks):
+    if run["base"].any():
         handles.append(Line2D([], [], color="black", linestyle=_DASHES, linewidth=0.9))
         labels.append(label_of(run.loc[run["base"], "row"].iloc[0]).lower())
     figure.legend(handles, labels, loc="outside upper center", ncols=_LEGEND_COLUMNS)
     return figure
+
+
+def _published(axes: Axes, known: Mapping[str, float], place_of: Mapping[str, float], measure: Measure) -> None:
+    shown = [(place_of[value], scale_of(measure) * number) for value, number in known.items() if value in place_of]
+    if shown:
+        look: dict[str, Any] = {"marker": "D", "markersize": 5.5, "fillstyle": "none", "color": "black"}
+        axes.plot(*np.array(shown).T, linestyle="none", markeredgewidth=1.0, label=_PUBLISHED, zorder=4, **look)
 
 
 def _curve(
@@ -157,15 +251,16 @@ def _curve(
     style: dict[str, Any],
 ) -> None:
     factor = scale_of(measure)
-    undefended = part[part["base"]]
+    undefended = part[part["base"] & part[measure.name].notna()]
     if len(undefended):
         height = factor * float(undefended[measure.name].iloc[0])
         axes.axhline(height, color=style["color"], linestyle=_DASHES, linewidth=0.9)
     part = part[~part["base"]]
     if part.empty:
         return
-    columns = [part[f"{measure.name}{end}"].to_numpy(dtype=np.float64) for end in ("", "_low", "_high")]
-    middle, low, high = (factor * column for column in columns)
+    # Shares of what is dropped have no interval.
+    columns = [part.get(f"{measure.name}{end}", part[measure.name]) for end in ("", "_low", "_high")]
+    middle, low, high = (factor * column.to_numpy(dtype=np.float64) for column in columns)
     at = np.array([place_of[_text(value)] for value in part[setting]])
     order = np.argsort(at)
     # Without an interval (one seed) the bar has no length.
@@ -288,3 +383,14 @@ def _axis(axes: Axes, values: Sequence[str], places: Sequence[float]) -> None:
     axes.set_xticks(places, values)
     if not _numeric(values):
         axes.set_xlim(-0.6, len(values) - 0.4)
+    elif _crowded(values, np.log(places) if axes.get_xscale() == "log" else np.array(places)):
+        axes.tick_params(axis="x", labelrotation=45)
+
+
+def _crowded(labels: Sequence[str], at: Any) -> bool:
+    """Whether two neighbouring labels would meet."""
+    if len(at) < 2:
+        return False
+    apart = np.diff(at) / (at[-1] - at[0]) * _AXIS_IN_DIGITS
+    wide = np.array([len(label) for label in labels])
+    return bool((apart < (wide[1:] + wide[:-1]) / 2 + 0.5).any())

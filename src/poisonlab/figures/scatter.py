@@ -14,7 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import Measure
 from poisonlab.config.types import Name
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.correlations import Correlation, correlation
 from poisonlab.evaluation.intervals import Interval
 from poisonlab.figures.reading import Inputs, only, read_table
@@ -32,8 +32,8 @@ class Spec(Drawn):
     y: Measure
     attacks: tuple[Name, ...]
     """Those that are points, in order."""
-    victim: Name
-    """The victim whose outcomes are drawn."""
+    victims: tuple[Name, ...]
+    """Of each attack, the victim whose outcome is drawn."""
     defense: Name
     """The undefended row."""
     claim: Literal["rises", "does not tell"]
@@ -51,11 +51,15 @@ def read_points(inputs: Inputs, spec: Spec) -> pd.DataFrame:
 
     Raises:
         DataError: the table is missing, damaged or another study's.
+        SettingsError: there are not as many victims as attacks.
     """
+    if len(spec.victims) != len(spec.attacks):
+        raise SettingsError(f"--spec victims: {len(spec.victims)} victims of {len(spec.attacks)} attacks")
     path = only(inputs, "results")
     numbers = [f"{name}{end}" for name in (spec.x.name, spec.y.name) for end in ("", "_low", "_high")]
     table = read_table(path, ("attack", "victim", "defense"), ("n", *numbers))
-    own = table[(table["victim"] == spec.victim) & (table["defense"] == spec.defense)].set_index("attack")
+    first = table["attack"].map(dict(zip(spec.attacks, spec.victims, strict=True)))
+    own = table[(table["victim"] == first) & (table["defense"] == spec.defense)].set_index("attack")
     if own.index.isin(spec.attacks).sum() == 0:
         raise DataError(f"{path} has none of the attacks {', '.join(spec.attacks)}: is it another study's table?")
     return own.reindex(list(spec.attacks)).rename_axis("attack").reset_index()

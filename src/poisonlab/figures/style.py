@@ -85,6 +85,7 @@ _LABELS = {
     "l2-centroid": "L2 centroid",
     "one-class-svm": "One-class SVM",
     "random-filter": "Random filter",
+    "robust-features": "Robust features",
     "strip": "STRIP",
     "deep-knn-friends-b": "Deep k-NN, FRIENDS-B",
     "neural-cleanse": "Neural Cleanse",

@@ -10,6 +10,7 @@ from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.datasets import source_of
 from poisonlab.config.library_model import LibraryModel
 from poisonlab.config.models.model import Model
+from poisonlab.config.recipe import Recipe
 from poisonlab.config.rows import Row
 from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.types import Settings
@@ -58,7 +59,7 @@ class Computing:
             {},
             numbered(self._settings("pretrain", surrogate), seed=seed, member=member),
             [chosen.model],
-            _methods("defenses", *chosen.apply),
+            (*_optimizers(chosen.recipe), *_methods("defenses", *chosen.apply)),
             chosen.model.name,
             saves=True,
             surrogate=surrogate,
@@ -70,7 +71,7 @@ class Computing:
         """Craft one poison set."""
         chosen = self.study.attack(attack)
         known = _earlier(self.study, chosen)
-        models = [self.study.surrogate(name).model for name in chosen.surrogates]
+        surrogates = [self.study.surrogate(name) for name in chosen.surrogates]
         files = tuple(str(path) for path in chosen.files(seed))
         return self._job(
             "craft",
@@ -84,8 +85,12 @@ class Computing:
                 "files": files,
             },
             numbered(self._settings("craft", attack), seed=seed),
-            models,
-            (*_methods("attacks", chosen), *(["poisonlab.defenses.friendly_noise"] if known is not None else [])),
+            [surrogate.model for surrogate in surrogates],
+            (
+                *_optimizers(*(surrogate.recipe for surrogate in surrogates)),
+                *_methods("attacks", chosen),
+                *(["poisonlab.defenses.friendly_noise"] if known is not None else []),
+            ),
             chosen.method,
             saves=True,
             watched=files,
@@ -114,7 +119,7 @@ class Computing:
             "filter",
             {"poisons": self._trained_poisons(cell), "network": [self._inspected(cell)]},
             numbered(self._settings("filter", *cell[:3]), seed=seed),
-            [self._inspected_model(cell)],
+            [self.inspected_model(cell)],
             _methods("filters", *row.filters),
             "+".join(chosen.method for chosen in row.filters),
             **cell._asdict(),
@@ -140,6 +145,7 @@ class Computing:
             (
                 # It checks the settings of the victim's architecture, whichever makes the noise.
                 module_name("config.models", model.name),
+                *_optimizers(self.study.victim(victim).recipe),
                 *_methods("defenses", *row.training),
                 *(["workflow/scripts/noise.py"] if squeezes else []),
             ),
@@ -165,7 +171,7 @@ class Computing:
             },
             numbered(self._settings("train", *cell[:3]), seed=seed),
             [model],
-            _methods("defenses", *row.training),
+            (*_optimizers(self.study.victim(victim).recipe), *_methods("defenses", *row.training)),
             "+".join([model.name, *(defense.method for defense in row.training)]),
             saves=True,
             options={"settings": [self.outcome(cell)]},
@@ -180,7 +186,7 @@ class Computing:
             "detect",
             {"poisons": [self.poisons(attack, seed)], "network": [self._inspected(cell)]},
             numbered(self._settings("detect", *cell[:3]), seed=seed),
-            [self._inspected_model(cell)],
+            [self.inspected_model(cell)],
             _methods("detection", row.detector),
             row.detector.method,
             options={"settings": [self.outcome(cell)]},
@@ -201,6 +207,7 @@ class Computing:
             [self.study.surrogate(name).model for name in networks],
             (),
             "transfer",
+            options={"settings": [self.transferred(attack)]},
             attack=attack,
             seed=seed,
         )
@@ -286,7 +293,8 @@ class Computing:
             return self.weights(row.inspected_surrogate, cell.seed)
         return self.victim(cell._replace(defense=str(self.study.network_of(row))))
 
-    def _inspected_model(self, cell: Cell) -> ModelSettings:
+    def inspected_model(self, cell: Cell) -> ModelSettings:
+        """The architecture that a row's filters or detector look at."""
         row = self.study.defense(cell.defense)
         if row.inspected_surrogate is not None:
             return self.study.surrogate(row.inspected_surrogate).model
@@ -346,7 +354,7 @@ class Computing:
     def _filter_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:
         row = self.study.defense(defense)
         return {
-            "model": self._inspected_model(Cell(attack, victim, defense, 0)).told(),
+            "model": self.inspected_model(Cell(attack, victim, defense, 0)).told(),
             "start": _start(self.study.victim(victim)),
             "filters": [chosen.told("network", "surrogate") for chosen in row.filters],
         }
@@ -383,7 +391,7 @@ class Computing:
             "attack": attack,
             "victim": victim,
             "defense": defense,
-            "model": self._inspected_model(Cell(attack, victim, defense, 0)).told(),
+            "model": self.inspected_model(Cell(attack, victim, defense, 0)).told(),
             "detector": detector.told("network", "clean_share"),
             "clean_share": detector.clean_share,
         }
@@ -430,6 +438,14 @@ class Computing:
             specs["adaptation"] = self._outcome_strings(*known)
         return [f"{stage} {string}" for stage, strings in specs.items() for string in strings]
 
+    def transferred(self, attack: str) -> str:
+        """Digest of all settings that the transfer of an attack's poisons depends on, whatever their seed."""
+        assert self.study.transfer is not None, "only studies that ask for it have such a job"
+        names = dict.fromkeys([*self.study.attack(attack).surrogates, *self.study.transfer.networks])
+        own = {stage: self._settings(stage, attack) for stage in ("craft", "transfer")}
+        specs = {"dataset": self.dataset().settings, **own, **{name: self._network_strings(name) for name in names}}
+        return digest_of([f"{part} {string}" for part, strings in specs.items() for string in strings])
+
     def _network_strings(self, surrogate: str) -> Strings:
         """What a surrogate's weights depend on, whatever the study's seed."""
         shared = self.study.surrogate(surrogate).seed
@@ -473,6 +489,11 @@ def _earlier(study: Study, attack: AttackSettings) -> tuple[str, str, str] | Non
 def model_roots(*models: Model) -> tuple[str, ...]:
     """The modules of some architectures."""
     return tuple(root for model in models for root in roots("models", model.name))
+
+
+def _optimizers(*recipes: Recipe) -> tuple[str, ...]:
+    """The modules of the recipes' optimisers, but for SGD, which the training loop imports."""
+    return tuple(module_name("training", recipe.optimizer) for recipe in recipes if recipe.optimizer != "sgd")
 
 
 def pretrained_files(*models: Model) -> tuple[str, ...]:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.figures_of_filters import ByVictim, FeatureView, ViewKind
 from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY
 from poisonlab.config.rows import Row
+from poisonlab.config.start import Start
 from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.types import Settings
 from poisonlab.graph.cells import Cell
@@ -20,6 +22,7 @@ from poisonlab.provenance import spec
 
 OF_ALL_ATTACKS = ("speed", "final-accuracy", "perturbations", "poison-curves")
 """Figures that compare attacks on the accuracy as a whole, in the order of the report."""
+BY_VICTIM = "by-victim"
 OF_AN_ATTACK = ("examples", "landscape-poison", "landscape-victims", "noise-histogram", "output-std", "learning-curves")
 """Figures of one attack's poisons and victims, in the order of the report."""
 
@@ -27,7 +30,8 @@ OF_AN_ATTACK = ("examples", "landscape-poison", "landscape-victims", "noise-hist
 class Figures:
     """The figures of a study, called ``outcome``, ``ablation-<name>`` and ``<attack>/<figure>``.
 
-    Figures of an attack show its first victim.
+    Figures of an attack show its first victim, but for those that name others: ``<attack>/by-victim`` and those of a
+    view, ``<attack>/<kind>-<view>``.
     """
 
     def __init__(self, study: Study, places: Places, computing: Computing, tables: Tables) -> None:
@@ -46,7 +50,13 @@ class Figures:
             *self.of_all_attacks,
             *(f"ablation-{ablation.name}" for ablation in self.study.ablations),
             *(f"{attack.name}/{figure}" for attack, figure in drawn),
+            *(f"{bars.attack}/{BY_VICTIM}" for bars in self.study.figures.by_victim),
+            *(name for view in self.study.figures.features for name in self.of_view(view)),
         ]
+
+    def of_view(self, view: FeatureView) -> dict[str, ViewKind]:
+        """The figures of a view, and their kinds."""
+        return {f"{view.attack}/{kind}-{view.name}": kind for kind in dict.fromkeys(view.draw)}
 
     @property
     def of_all_attacks(self) -> Sequence[str]:
@@ -137,6 +147,34 @@ class Figures:
             [model for _, model in networks],
         )
 
+    def feature_view(self, attack: str, view: str) -> Job:
+        """Features of an attack's poisons in some networks, and what filters drop of them (deep k-NN, figures 4 to
+        7)."""
+        networks: list[str] = []
+        keep: list[str] = []
+        models: list[ModelSettings] = []
+        told: list[dict[str, Any]] = []
+        for network in self._view(view).networks:
+            victim, row = self.study.victim(network.victim), self.study.defense(network.defense)
+            cell = self._shown(attack)._replace(victim=victim.name, defense=row.name)
+            if row.filters:
+                filtering = self.computing.filter(**cell._asdict())
+                networks += filtering.inputs["network"]
+                keep.append(filtering.outputs["keep"])
+                models.append(self.computing.inspected_model(cell))
+            else:
+                networks.append(self.computing.victim(cell))
+                models.append(self.study.model_of(victim, row))
+            start = victim.told(*(type(victim).model_fields.keys() - Start.model_fields.keys()))
+            names = {"victim": victim.name, "defense": row.name, "known_as": row.published or row.name}
+            told.append({**names, "filtered": bool(row.filters), "model": models[-1].told(), "start": start})
+        return self._measuring(
+            "feature_view", attack, {"networks": networks, "keep": keep}, {"networks": told}, models, view=view
+        )
+
+    def _view(self, name: str) -> FeatureView:
+        return next(view for view in self.study.figures.features if view.name == name)
+
     def _measuring(
         self,
         stage: str,
@@ -144,19 +182,20 @@ class Figures:
         networks: Mapping[str, Sequence[str]],
         told: Mapping[str, Any],
         models: Sequence[ModelSettings],
+        **wildcards: str,
     ) -> Job:
         seed = self.study.shown_seed(self.study.attack(attack))
         return Job(
             stage,
             f"{stage}.py",
             {"dataset": [self.places.dataset], "poisons": [self.computing.poisons(attack, seed)], **networks},
-            {name: pattern.format(attack=attack) for name, pattern in self.places.outputs(stage).items()},
+            {name: pattern.format(attack=attack, **wildcards) for name, pattern in self.places.outputs(stage).items()},
             spec(**told, seed=seed),
             tuple(sorted(set(model_roots(*models)))),
             stage,
             computes=True,
             watched=pretrained_files(*models),
-            name=attack,
+            name="/".join([attack, *wildcards.values()]),
         )
 
     # --- Drawing ---
@@ -175,6 +214,8 @@ class Figures:
             (module_name("figures", name),),
             name,
             options={"figure": [name], "from": sources},
+            # By victim, a figure is told of every trial that it counts.
+            piped=kind == BY_VICTIM,
             name=figure,
         )
 
@@ -188,7 +229,14 @@ class Figures:
         if kind.startswith("ablation-"):
             name = kind.removeprefix("ablation-")
             table = self.tables.path("ablation", "csv", ablation=name)
-            return "ablation", {"table": [table]}, self._told_measures
+            inputs, told = self._published_ablation(name)
+            return "ablation", {"table": [table], **inputs}, self._told_measures | told
+        if kind == BY_VICTIM:
+            return self._by_victim(attack)
+        for view in self.study.figures.features:
+            if (drawn := self.of_view(view).get(f"{attack}/{kind}")) is not None:
+                measured = self.places.outputs("feature_view")["view"].format(attack=attack, view=view.name)
+                return drawn, {"view": [measured]}, self._beside(view.published.get(drawn))
         cell = self._shown(attack)
         poisons = [self.computing.poisons(attack, cell.seed)]
         if kind == "examples":
@@ -201,6 +249,43 @@ class Figures:
         measured = {"landscape-poison": "landscape", "landscape-victims": "landscape", "output-std": "std"}[kind]
         stage = kind.replace("-", "_")
         return kind, {measured: [f"{self.places.stem(stage).format(attack=attack)}.npz"]}, {}
+
+    def _published_ablation(self, name: str) -> tuple[dict[str, Sequence[str]], dict[str, Any]]:
+        """Published numbers beside an ablation, if the study names some."""
+        beside = next((each for each in self.study.figures.ablations if each.name == name), None)
+        if beside is None:
+            return {}, {}
+        return {"published": [self._published(beside.table)]}, {"table": beside.table, **self._beside(beside.figure)}
+
+    def _published(self, table: int) -> str:
+        return str(self.tables.published / f"table{table}.csv")
+
+    def _beside(self, figure: int | None) -> dict[str, Any]:
+        """Which figure of the paper a caption names."""
+        return {} if figure is None else {"beside": f"figure {figure} of {self.study.paper or 'the paper'}"}
+
+    def _by_victim(self, attack: str) -> tuple[str, Mapping[str, Sequence[str]], dict[str, Any]]:
+        """Likewise, of bars by victim."""
+        bars: ByVictim = next(each for each in self.study.figures.by_victim if each.attack == attack)
+        rows = {*bars.defenses, *self.study.compare[:1]}
+        meetings = [
+            meeting for meeting in self.study.meetings() if meeting[0].name == attack and meeting[2].name in rows
+        ]
+        told = {
+            "description": "",
+            "lines": self.tables.lines(meetings),
+            "measures": self.tables.measures([self.study.attack(attack)]),
+            "compare": list(self.study.compare[:1]),
+            "defenses": list(bars.defenses),
+            "only_successes": self.study.only_successes,
+            **self._beside(bars.figure),
+        }
+        inputs = {"trials": [self.tables.trials_path(""), *self.study.merge]}
+        if bars.table is not None:
+            inputs["published"] = [self._published(bars.table)]
+            told["rows"] = [{"victim": victim, "row": row} for victim, row in bars.rows.items()]
+            told["table"] = bars.table
+        return BY_VICTIM, inputs, told
 
     def _comparing(self, kind: str) -> tuple[str, Mapping[str, Sequence[str]], dict[str, Any]]:
         """Likewise, of a figure that compares attacks."""
@@ -217,7 +302,7 @@ class Figures:
             "x": axes[0].told(),
             "y": axes[1].told(),
             "attacks": [attack.name for attack in attacks],
-            "victim": self.study.victims_of(attacks[0])[0].name,
+            "victims": [self._shown(attack.name).victim for attack in attacks],
             "defense": row.name,
             "claim": "rises" if kind == "speed" else "does not tell",
         }

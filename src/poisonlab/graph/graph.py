@@ -80,6 +80,7 @@ class Graph:
             "landscape_poison": self.figures.landscape_poison,
             "landscape_victims": self.figures.landscape_victims,
             "output_std": self.figures.output_std,
+            "feature_view": self.figures.feature_view,
             "figure": self.figures.figure,
             "page": self._report.page,
         }
@@ -220,6 +221,8 @@ class Graph:
         for cell in cells_of(self.study):
             for stage in self._stages(self.study.defense(cell.defense)):
                 yield self._makers[stage](**cell._asdict())
+        for view in self.study.figures.features:
+            yield self.figures.feature_view(view.attack, view.name)
         for figure in self.figures.every():
             of, _, kind = figure.rpartition("/")
             if of and (stage := kind.replace("-", "_")) in self._makers:

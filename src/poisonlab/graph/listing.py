@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from poisonlab.config.study import Study
+from poisonlab.graph.figures import BY_VICTIM
 from poisonlab.graph.job import Job
 from poisonlab.graph.places import SCOPES, Places
 from poisonlab.graph.report import Report
@@ -89,13 +90,23 @@ class Listing:
             ablation = next(each for each in study.ablations if each.name == wildcards["ablation"])
             names |= {"defense": {ablation.defense}, "attack": set(ablation.attacks or names["attack"])}
         elif job.stage == "figure":
-            attack, _, drawn = wildcards["figure"].rpartition("/")
-            stage = drawn.replace("-", "_")
-            jobs = [job, *([self._job(stage, {"attack": attack})] if attack and stage in _MEASURING else [])]
+            jobs = [job, *self._measured(wildcards["figure"])]
             met = self._met(path for each in jobs for paths in each.inputs.values() for path in paths)
             # A figure of the tables shows all that they do.
             names = met if any(met.values()) else names
+            for bars in study.figures.by_victim:
+                if wildcards["figure"] == f"{bars.attack}/{BY_VICTIM}":
+                    victims = {victim.name for victim in study.victims_of(study.attack(bars.attack))}
+                    names = {"attack": {bars.attack}, "victim": victims, "defense": set(bars.defenses)}
         return {name: _told(found) for name, found in names.items()}
+
+    def _measured(self, figure: str) -> list[Job]:
+        """The job that a figure of an attack is measured by."""
+        attack, _, drawn = figure.rpartition("/")
+        stage = drawn.replace("-", "_")
+        jobs = [self._job(stage, {"attack": attack})] if attack and stage in _MEASURING else []
+        views = [view.name for view in self._study.figures.features if figure in self._report.figures.of_view(view)]
+        return jobs + [self._job("feature_view", {"attack": attack, "view": name}) for name in views]
 
     def _met(self, paths: Iterable[str]) -> dict[str, set[str]]:
         """The attacks, victims and defenses that some files are of."""

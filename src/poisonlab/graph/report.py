@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from poisonlab.config.study import Study
-from poisonlab.graph.figures import Figures
+from poisonlab.graph.figures import BY_VICTIM, Figures
 from poisonlab.graph.job import Job
 from poisonlab.graph.places import Places
 from poisonlab.graph.tables import Tables
@@ -25,6 +25,10 @@ TITLES = {
     "noise-histogram": "Histograms of the noise",
     "output-std": "Spread of the output",
     "learning-curves": "Learning curves",
+    "by-victim": "Success by victim",
+    "projection": "Features on the plane of the two classes",
+    "layer-distances": "Distance from the target, layer by layer",
+    "filtered-images": "Images that a filter dropped and kept",
 }
 
 Block = dict[str, Any]
@@ -114,6 +118,7 @@ class Report:
             ("Attacks compared", None, [] if scope else self._compared()),
             ("Tables of the paper", None, self._paper(scope)),
             *((f"Figures: {attack.name}", attack.name, self._attack(attack.name)) for attack in self._drawn(scope)),
+            ("Filters and features", None, [] if scope else self._filters()),
             ("Ablations", None, self._ablations(scope)),
         ]
         return [{"title": title, "attack": attack, "blocks": blocks} for title, attack, blocks in sections if blocks]
@@ -131,13 +136,25 @@ class Report:
 
     def _paper(self, scope: str) -> list[Block]:
         tables = [self._table(f"Table {n}", "paper_table", scope, number=n) for n in self.tables.numbers]
-        if self.study.transfer is not None and not scope:
+        if self.study.transfer is not None:
             tables.append(self._table("Transfer to clean networks", "transfer_table", scope))
         return tables
 
     def _attack(self, attack: str) -> list[Block]:
         drawn = self.figures.of_attack(self.study.attack(attack))
         return [self._figure(TITLES[figure], f"{attack}/{figure}") for figure in drawn]
+
+    def _filters(self) -> list[Block]:
+        bars = [
+            self._figure(f"{TITLES[BY_VICTIM]}: {each.attack}", f"{each.attack}/{BY_VICTIM}")
+            for each in self.study.figures.by_victim
+        ]
+        views = [
+            self._figure(f"{TITLES[kind]}: {view.name}", figure)
+            for view in self.study.figures.features
+            for figure, kind in self.figures.of_view(view).items()
+        ]
+        return [*bars, *views]
 
     def _ablations(self, scope: str) -> list[Block]:
         blocks = []

@@ -87,7 +87,6 @@ class Tables:
         """
         cells = self.standing if scope else self.local
         files = [path for cell in cells for path in self.computing.gathered(cell)]
-        made = digest_of([f"{path}@{os.stat(path).st_mtime_ns}" for path in files]) if scope else ""
         return Job(
             "trials",
             "trials.py",
@@ -95,7 +94,7 @@ class Tables:
             self._outputs("trials", scope=scope),
             spec(lines=list(self._gathering(cells, known=not scope))),
             options={kind: [folder] for kind, folder in self.places.folders.items()},
-            depends=(made,) if scope else (),
+            depends=(_versions(files),) if scope else (),
             piped=True,
             name=scope,
         )
@@ -173,22 +172,25 @@ class Tables:
         attacks = [] if transfer is None else map(self.study.attack, transfer.attacks)
         return [(attack.name, seed) for attack in attacks for seed in self.study.seeds_of(attack)]
 
-    def transfer_table(self) -> Job:
-        """Make the table of the transfer to clean networks."""
+    def transfer_table(self, scope: str = "") -> Job:
+        """Make the table of the transfer to clean networks; as with trials, what stands so far is no input."""
         transfer = self.study.transfer
         assert transfer is not None, "only studies that ask for it have such a job"
         attacks = [self.study.attack(name) for name in transfer.attacks]
         undefended = next((row.name for row in self.study.defenses if row.poisoned and not row.apply), None)
         claimed = transfer.table is not None
+        measured = [f"{self.places.transfer.format(attack=a, seed=s)}.json" for a, s in self.transferred]
+        standing = [path for path in measured if os.path.exists(path)] if scope else []
+        options = {"measured": standing} if standing else {}
         return Job(
             "transfer_table",
             "transfer_table.py",
             {
-                "measured": [f"{self.places.transfer.format(attack=a, seed=s)}.json" for a, s in self.transferred],
-                "results": [self.path("tables", "csv")],
+                "measured": [] if scope else measured,
+                "results": [self.path("tables", "csv", scope)],
                 "files": sorted(map(str, self.published.glob("*"))) if claimed else [],
             },
-            self._outputs("transfer_table"),
+            self._outputs("transfer_table", scope=scope),
             spec(
                 **self._described(attacks),
                 **transfer.told("attacks"),
@@ -197,13 +199,20 @@ class Tables:
                         "attack": attack.name,
                         "victim": self.study.victims_of(attack)[0].name,
                         "called": (attack.published[0].row if attack.published else None) or attack.name,
+                        **(self._expected_transfer(attack) if scope else {}),
                     }
                     for attack in attacks
                 ],
                 defense=undefended,
             ),
-            options={"reference": [str(self.published)]} if claimed else {},
+            options={**options, **({"reference": [str(self.published)]} if claimed else {})},
+            depends=(_versions(standing),) if scope else (),
+            name=scope,
         )
+
+    def _expected_transfer(self, attack: AttackSettings) -> dict[str, Any]:
+        """What tells the shares of this study's poison sets from those of other settings."""
+        return {"settings": self.computing.transferred(attack.name), "seeds": list(self.study.seeds_of(attack))}
 
     def _table(
         self, stage: str, scope: str, described: dict[str, Any], told: dict[str, Any], published: bool, **wildcards: Any
@@ -235,8 +244,7 @@ class Tables:
         outputs = [self._outputs("tables", scope=scope)]
         outputs += [self._outputs("paper_table", scope=scope, number=number) for number in self.numbers]
         outputs += [self._outputs("ablation", scope=scope, ablation=each.name) for each in self.study.ablations]
-        # Of the whole study only: its networks and poisons take no part in any victim.
-        outputs += [self._outputs("transfer_table")] if self.study.transfer is not None and not scope else []
+        outputs += [self._outputs("transfer_table", scope=scope)] if self.study.transfer is not None else []
         return [path for found in outputs for path in found.values()]
 
     def _outputs(self, stage: str, **wildcards: Any) -> dict[str, str]:
@@ -320,6 +328,11 @@ class Tables:
                     "network": network,
                     "network_settings": network and self.computing.outcome(first._replace(defense=network)),
                 }
+
+
+def _versions(files: Sequence[str]) -> str:
+    """Another digest when a file comes, goes or is written again."""
+    return digest_of([f"{path}@{os.stat(path).st_mtime_ns}" for path in files])
 
 
 def _claim(attack: AttackSettings, place: Any) -> dict[str, Any]:

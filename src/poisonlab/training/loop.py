@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from poisonlab import modules
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.augmentation import alternating_flips, augment
 from poisonlab.data.image_range import check_images
@@ -27,8 +28,9 @@ from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.capture import Capture, can_capture
 from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.defense import Batch, Defense, EpochEnd, EpochRecord
+from poisonlab.training.optimizer import Optimizer
 from poisonlab.training.schedule import learning_rate
-from poisonlab.training.sgd import Sgd, sgd_of
+from poisonlab.training.sgd import sgd_of
 
 Observe = Callable[[nn.Module, TrainingSet, bool], dict[str, float]]
 """Measures a model (normalised images to logits, in eval mode) that was trained on the training set for an epoch; the
@@ -68,7 +70,7 @@ def train(
     """Train ``model`` in place.
 
     Each step: gather a batch, scale it to [0, 1], let the defenses change it, normalise, augment, let the defenses mix
-    it, and take one SGD step on the cross-entropy or a defense's loss. Each epoch: measure, let the defenses stop the
+    it, and take one step on the cross-entropy or a defense's loss. Each epoch: measure, let the defenses stop the
     training, then let them choose the data of the next epoch. The same seed, device and thread count give the same
     bits, interrupted or not.
 
@@ -109,7 +111,7 @@ def train(
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
     batches = f"training on batches of {min(recipe.batch_size, len(data))} images of {shape_of(data.images)}"
-    optimizer = sgd_of(model, recipe)
+    optimizer = _optimizer_of(model, recipe)
     steps = Capture(capture and can_capture(device) and all(defense.captured for defense in defenses))
     last = recipe.epochs if until is None else until
     history: list[EpochRecord] = []
@@ -178,6 +180,14 @@ class _Best:
         return _Best(chosen, {name: tensor.detach().clone() for name, tensor in model.state_dict().items()})
 
 
+def _optimizer_of(model: nn.Module, recipe: Recipe) -> Optimizer:
+    """SGD, or what the module of the recipe's optimiser makes: only jobs that use it depend on it."""
+    if recipe.optimizer == "sgd":
+        return sgd_of(model, recipe)
+    found: Optimizer = modules.load("training", recipe.optimizer).optimizer_of(model, recipe)
+    return found
+
+
 def _check_validation(defenses: Sequence[Defense], validation: TrainingSet | None) -> None:
     for defense in defenses:
         if defense.needs_validation and validation is None:
@@ -224,7 +234,7 @@ class _Training:
     model: nn.Module
     normalize: Normalize
     recipe: Recipe
-    optimizer: Sgd
+    optimizer: Optimizer
     seed: int
     defenses: Sequence[Defense]
     features: Tensor | None
@@ -380,15 +390,13 @@ def _loss(logits: Tensor, labels: Tensor, recipe: Recipe, defenses: Sequence[Def
 def _save(
     checkpoint: Checkpoint,
     model: nn.Module,
-    optimizer: Sgd,
+    optimizer: Optimizer,
     data: TrainingSet,
     history: list[EpochRecord],
     best: _Best,
 ) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for name, parameter in model.named_parameters():
-        if parameter in optimizer.momenta:
-            tensors[f"momentum.{name}"] = optimizer.momenta[parameter]
+    tensors |= optimizer.tensors(model)
     tensors["rows"] = data.rows
     tensors |= {f"best.{name}": tensor for name, tensor in best.weights.items()}
     checkpoint.save(tensors, {"history": history, "best": best.epoch})
@@ -397,18 +405,14 @@ def _save(
 def _restore(
     saved: tuple[dict[str, Tensor], dict[str, Any]],
     model: nn.Module,
-    optimizer: Sgd,
+    optimizer: Optimizer,
     full: TrainingSet,
 ) -> tuple[list[EpochRecord], TrainingSet, _Best]:
     tensors, facts = saved
     device = full.rows.device
     model.load_state_dict(_named("model.", tensors))
     best = _Best(facts["best"], {name: value.to(device) for name, value in _named("best.", tensors).items()})
-    for name, parameter in model.named_parameters():
-        if f"momentum.{name}" in tensors:
-            momentum = torch.empty_like(parameter)
-            momentum.copy_(tensors[f"momentum.{name}"])
-            optimizer.momenta[parameter] = momentum
+    optimizer.restore(model, tensors)
     # In the saved order, which a defense may have changed.
     position = {row: place for place, row in enumerate(full.rows.tolist())}
     kept = torch.tensor([position[row] for row in tensors["rows"].tolist()], device=device)

@@ -1,0 +1,227 @@
+"""An attack's success by victim and defense as bars, published ones beside (after figure 3 of the deep k-NN paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
+
+from poisonlab.config.figures import Drawn
+from poisonlab.config.measures import Measure
+from poisonlab.config.types import Name, PositiveInt, Settings
+from poisonlab.errors import DataError
+from poisonlab.evaluation.choosing import Shown, choose_trials, counts_events
+from poisonlab.evaluation.published import published
+from poisonlab.evaluation.results import tidy_results
+from poisonlab.evaluation.successes import hits
+from poisonlab.figures.reading import Inputs, only
+from poisonlab.figures.style import PAGE_WIDTH, STYLED, label_of
+from poisonlab.figures.wording import called, scale_of, seeds, shown, title_of
+
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#332288")
+_HATCH = "////////"
+_VICTIMS_IN_ROW = 4
+_LEGEND_COLUMNS = 5
+_FILLED = 0.84
+"""The share of a victim's room that its bars take."""
+
+
+class RowOf(Settings):
+    """What the published table calls a victim."""
+
+    victim: Name
+    row: str
+
+
+class Spec(Shown, Drawn):
+    """What the figure is told."""
+
+    defenses: tuple[Name, ...]
+    """The bars of each victim."""
+    table: PositiveInt | None = None
+    rows: tuple[RowOf, ...] = ()
+    beside: str | None = None
+    """The published figure that it is set beside."""
+
+
+@dataclass(frozen=True)
+class Bars:
+    """What is drawn.
+
+    Attributes:
+        results: of one attack, see ``tidy_results``; only the rows that have bars.
+        measure: the attack's main one.
+        names: the defenses in order, and what readers call them.
+        published: by victim and defense.
+        of_successes: whether only seeds count on which the undefended attack succeeds.
+    """
+
+    results: pd.DataFrame
+    measure: Measure
+    names: Mapping[str, str]
+    published: Mapping[tuple[str, str], float]
+    of_successes: bool
+
+
+def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
+    """Of ``trials`` (of the study, and from elsewhere, CSV) and ``published`` (one table of a paper, CSV)."""
+    bars = read_bars(inputs, spec)
+    begin = "" if spec.beside is None else f"After {spec.beside}. "
+    return by_victim(bars), begin + by_victim_caption(bars)
+
+
+def read_bars(inputs: Inputs, spec: Spec) -> Bars:
+    """The bars of the study's trials.
+
+    Raises:
+        DataError: a file is missing or damaged, or no victim has an outcome.
+        SettingsError: there is no such file among the inputs.
+    """
+    trials, _ = choose_trials(spec, inputs.get("trials") or [only(inputs, "trials")])
+    if not any(not trial.failed for trial in trials):
+        raise DataError("there is nothing to draw: no victim was trained, or all have diverged")
+    measure = spec.measures[0].measures[0]
+    targets = max((trial.targets for trial in trials if trial.targets is not None), default=None)
+    of_some = spec.only_successes and counts_events(measure, targets)
+    if of_some:
+        trials = hits(trials, spec.by_attack, spec.compare[0])
+    results = tidy_results(trials, spec.by_attack, expected=[line.row for line in spec.lines])
+    known = {line.defense: line.called for line in spec.lines}
+    names = {name: label_of(known.get(name, name)) for name in spec.defenses}
+    if len(set(names.values())) < len(names):
+        names = {name: label_of(name) for name in names}
+    published_bars = read_published(only(inputs, "published"), spec, measure) if spec.table is not None else {}
+    return Bars(results[results["defense"].isin(spec.defenses)], measure, names, published_bars, of_some)
+
+
+def read_published(path: Path, spec: Spec, measure: Measure) -> dict[tuple[str, str], float]:
+    """The published numbers of a measure by victim and defense, as they are called here.
+
+    Raises:
+        DataError: the table is missing or malformed, or has none of the rows.
+    """
+    numbers = published(path)
+    numbers = numbers[(numbers["table"] == spec.table) & (numbers["measure"] == measure.name)]
+    found = {
+        (row, defense): float(value)
+        for row, defense, value in zip(numbers["row"], numbers["defense"], numbers["value"], strict=True)
+    }
+    called_so = {line.defense: line.called for line in spec.lines}
+    result = {
+        (each.victim, defense): found[each.row, called_so[defense]]
+        for each in spec.rows
+        for defense in spec.defenses
+        if defense in called_so and (each.row, called_so[defense]) in found
+    }
+    if spec.rows and not result:
+        raise DataError(
+            f"{path} has no {measure.name} of {spec.rows[0].row} in table {spec.table}: correct figures.by_victim"
+        )
+    return result
+
+
+@STYLED
+def by_victim(bars: Bars) -> Figure:
+    """Groups of bars, four victims in a row: ours filled, with 95 % intervals, and hatched ones beside as published."""
+    victims = list(dict.fromkeys(bars.results["victim"]))
+    rows = -(-len(victims) // _VICTIMS_IN_ROW)
+    in_row = -(-len(victims) // rows)
+    handles = [Patch(facecolor=_COLOURS[place], label=name) for place, name in enumerate(bars.names.values())]
+    if bars.published:
+        handles.append(Patch(facecolor="white", edgecolor="#555555", hatch="////", label="hatched: published"))
+    legend = 0.3 + 0.16 * -(-len(handles) // _LEGEND_COLUMNS)
+    figure = Figure(figsize=(PAGE_WIDTH, 1.55 * rows + legend), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05))
+    for place, axes in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):
+        some = victims[place * in_row : (place + 1) * in_row]
+        for group, victim in enumerate(some):
+            _group(axes, group, victim, bars)
+        axes.set_xticks(range(len(some)), [f"{victim}\nn = {_seeds(bars, victim)}" for victim in some])
+        axes.set_xlim(-0.5, in_row - 0.5)
+        if bars.measure.unit == "%":
+            axes.set_ylim(0, 105)
+        if bars.results["n"].sum() == 0:
+            # No reason for a study to fail.
+            white = {"facecolor": "white", "edgecolor": "none"}
+            text = "the attack succeeds on no seed undefended"
+            axes.text(0.5, 0.88, text, ha="center", transform=axes.transAxes, bbox=white)
+        axes.set_ylabel(title_of(bars.measure))
+        axes.tick_params(axis="x", length=0)
+        axes.grid(axis="y")
+    figure.legend(handles=handles, loc="outside upper center", ncols=_LEGEND_COLUMNS, handlelength=1.4)
+    return figure
+
+
+def _group(axes: Axes, group: int, victim: str, bars: Bars) -> None:
+    """The bars of one victim, around ``group`` on the axis."""
+    run = bars.results[(bars.results["victim"] == victim) & (bars.results["n"] > 0)].set_index("defense")
+    each, scale, name = _FILLED / len(bars.names), scale_of(bars.measure), bars.measure.name
+    width = 0.88 * (each / 2 if bars.published else each)
+    for place, defense in enumerate(bars.names):
+        colour, at = _COLOURS[place], group - _FILLED / 2 + place * each + width / 2
+        if defense in run.index:
+            ends = scale * np.array([run[f"{name}{end}"].loc[defense] for end in ("", "_low", "_high")], dtype=float)
+            axes.bar(at, ends[0], width, color=colour)
+            if np.isfinite(ends).all():
+                axes.plot([at, at], ends[1:], color="black", linewidth=0.7)
+            if ends[0] == 0:
+                _stub(axes, at, width, colour)
+        if (victim, defense) in bars.published:
+            look: dict[str, Any] = {"facecolor": "white", "edgecolor": colour, "linewidth": 0.7, "hatch": _HATCH}
+            axes.bar(at + each / 2, scale * bars.published[victim, defense], width, **look)
+            if bars.published[victim, defense] == 0:
+                _stub(axes, at + each / 2, width, colour, hollow=True)
+
+
+def _stub(axes: Axes, at: float, width: float, colour: str, hollow: bool = False) -> None:
+    """A bar without height is still a result."""
+    for line, thickness in ((colour, 2.8), ("white", 1.4)) if hollow else ((colour, 2.8),):
+        look: dict[str, Any] = {"color": line, "linewidth": thickness, "clip_on": False, "solid_capstyle": "butt"}
+        axes.plot([at - width / 2, at + width / 2], [0, 0], zorder=3, **look)
+
+
+def _seeds(bars: Bars, victim: str) -> str:
+    counts = sorted(set(bars.results.loc[bars.results["victim"] == victim, "n"].astype(int)))
+    return f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+
+
+def by_victim_caption(bars: Bars) -> str:
+    """What ``by_victim`` shows: of each defense the mean over victims, the highest one, and how the published bars
+    compare."""
+    run, what = bars.results[bars.results["n"] > 0], called(bars.measure)
+    if run.empty:
+        return f"No {what} to show: of the seeds that were run, the attack succeeds on none undefended."
+    counted = (
+        "the seeds on which the attack succeeds undefended with the same victim" if bars.of_successes else "all seeds"
+    )
+    also = "; hatched bars are published" if bars.published else ""
+    sentences = [_sentence(bars, run[run["defense"] == defense], defense) for defense in bars.names]
+    return (
+        f"{what[:1].upper()}{what[1:]} by victim, of {counted} ({seeds(list(run['n']))}), with 95 % intervals{also}. "
+        f"Unweighted means over the victims: {' '.join(filter(None, sentences))}"
+    )
+
+
+def _sentence(bars: Bars, rows: pd.DataFrame, defense: str) -> str:
+    name = bars.measure.name
+    values = {str(victim): float(value) for victim, value in zip(rows["victim"], rows[name], strict=True)}
+    if not values:
+        return ""
+    text = f"{bars.names[defense]} {shown(bars.measure, float(np.mean(list(values.values()))))}"
+    if len(set(values.values())) > 1:
+        highest = max(values, key=lambda victim: values[victim])
+        text += f" (at most {shown(bars.measure, values[highest])}, {highest})"
+    beside = {victim: bars.published[victim, defense] for victim in values if (victim, defense) in bars.published}
+    if not beside:
+        return f"{text}."
+    intervals = zip(rows["victim"], rows[f"{name}_low"], rows[f"{name}_high"], strict=True)
+    inside = sum(low <= beside[victim] <= high for victim, low, high in intervals if victim in beside)
+    mean = shown(bars.measure, float(np.mean(list(beside.values()))))
+    return f"{text}, published {mean}, {inside} of {len(beside)} published bars in our intervals."

@@ -1,0 +1,118 @@
+"""Images that a filter dropped and kept, poisons and clean ones (after figure 7 of the deep k-NN paper)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from poisonlab.errors import DataError
+from poisonlab.figures.reading import Inputs, only
+from poisonlab.figures.style import PAGE_WIDTH, STYLED
+from poisonlab.figures.views import ADVERSARIAL, OWN, POISON, Network, Spec, View, read_view
+from poisonlab.figures.wording import percent
+
+_LABEL = 1.25
+_GAP = 0.05
+_LARGEST = 0.75
+_DROPPED = "#D55E00"
+
+
+def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
+    """Of ``view`` (what a filter dropped, npz); the first network whose row has filters is shown."""
+    view = read_view(only(inputs, "view"))
+    network = filtered_network(view)
+    return filtered_images(network, spec.drawing.examples), spec.begin + filtered_images_caption(network, view)
+
+
+def filtered_network(view: View) -> Network:
+    """The first network whose row has filters.
+
+    Raises:
+        DataError: there is none, or its images do not fit each other.
+    """
+    network = next((network for network in view.networks if network.filtered), None)
+    if network is None:
+        raise DataError("no network of the view has a filter: there are no filtered images to show")
+    shapes = {array.shape[1:] for name, array in network.images.items() if name != "poisons_dropped"}
+    if len(shapes) != 1 or len(network.images["poisons_dropped"]) != len(network.images["images_poisons"]):
+        raise DataError("the images of the view do not fit each other: make them again")
+    return network
+
+
+@STYLED
+def filtered_images(network: Network, most: int) -> Figure:
+    """Rows of images: the target, poisons, clean images that were dropped, and others of their classes that were kept.
+
+    Args:
+        network: of a row with filters.
+        most: images in a row.
+    """
+    crossed = {"images_poisons": network.images["poisons_dropped"][:most]}
+    rows = [
+        ("Target", "images_target"),
+        ("Poisons", "images_poisons"),
+        ("Clean, dropped", "images_dropped"),
+        ("Clean, kept", "images_kept"),
+    ]
+    shown = {name: network.images[name][:most] for _, name in rows}
+    columns = max(1, *(len(images) for images in shown.values()))
+    cell = min(_LARGEST, (PAGE_WIDTH - _LABEL) / columns - _GAP)
+    aspect = shown["images_target"].shape[2] / shown["images_target"].shape[3]
+    width, high = _LABEL + columns * (cell + _GAP), cell * aspect + _GAP
+    height = len(rows) * high + _GAP
+    figure = Figure(figsize=(width, height))
+    for line, (label, name) in enumerate(rows):
+        bottom = height - (line + 1) * high
+        middle = (bottom + cell * aspect / 2) / height
+        figure.text((_LABEL - 0.1) / width, middle, label, ha="right", va="center")
+        if len(shown[name]) == 0:
+            figure.text((_LABEL + 0.05) / width, middle, "none", va="center", color="#555555")
+        for column, image in enumerate(shown[name]):
+            left = _LABEL + column * (cell + _GAP)
+            axes = figure.add_axes((left / width, bottom / height, cell / width, cell * aspect / height))
+            _image(axes, image)
+            dropped = name == "images_dropped" or (name in crossed and bool(crossed[name][column]))
+            if dropped:
+                _cross(axes)
+    return figure
+
+
+def _image(axes: Axes, image: NDArray[Any]) -> None:
+    axes.imshow(
+        np.broadcast_to(image.transpose(1, 2, 0), (*image.shape[1:], 3)), interpolation="nearest", aspect="auto"
+    )
+    axes.set_axis_off()
+
+
+def _cross(axes: Axes) -> None:
+    """A frame, and a cross in a corner: told apart without colours, too."""
+    where: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
+    axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=_DROPPED, linewidth=1.6, **where))
+    axes.add_patch(Rectangle((0.76, 0.76), 0.24, 0.24, facecolor="white", edgecolor=_DROPPED, linewidth=0.8, **where))
+    for rise in (1, -1):
+        axes.plot([0.81, 0.95], [0.88 - 0.07 * rise, 0.88 + 0.07 * rise], color=_DROPPED, linewidth=1.4, **where)
+
+
+def filtered_images_caption(network: Network, view: View) -> str:
+    """What ``filtered_images`` shows, and how much was dropped of each kind.
+
+    Args:
+        network, view: as drawn.
+    """
+    own, adversarial = view.classes
+    groups = ((POISON, "poisons"), (ADVERSARIAL, f"clean images of {adversarial}"), (OWN, f"clean images of {own}"))
+    counts = []
+    for group, name in groups:
+        gone, whole = network.share_dropped(group)
+        counts.append(f"{gone} of {whole} {name} ({percent(gone / whole)})")
+    return (
+        f"The target ({own}), poisons that are labelled {adversarial}, clean images of the two classes that the filter "
+        f"dropped ({network.called}; framed and crossed, those of {adversarial} first), and clean images of the same "
+        "classes that it kept; drawn at random from one run. Of these two classes it dropped "
+        f"{counts[0]}, {counts[1]} and {counts[2]}."
+    )

@@ -1,0 +1,115 @@
+"""Compute where networks put a target, its poisons and clean images of both classes, and what filters drop of these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from poisonlab.artifacts.arrays import write_arrays
+from poisonlab.artifacts.dataset import read_dataset
+from poisonlab.artifacts.keep_list import load_keep_list
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.config.models.model import NamedModel
+from poisonlab.config.stages import Seed, read_stage
+from poisonlab.config.start import Start
+from poisonlab.config.types import Name, Settings
+from poisonlab.determinism import prepare_torch
+from poisonlab.errors import SettingsError
+from poisonlab.landscapes.feature_view import Shown, examples_of, shown_examples, view_of
+from poisonlab.models.networks import build_normalize, read_network
+from poisonlab.runtime.program import parser, run, settings
+
+_MOST = 20
+"""Images of a row in the file; a figure shows some of them."""
+
+
+class Viewed(Settings):
+    """One network: whose it is, and the training set that it is shown with."""
+
+    victim: Name
+    defense: Name
+    known_as: Name
+    """What published tables call the defense, or its name."""
+    model: NamedModel
+    start: Start
+    filtered: bool
+    """Whether the row has filters: there is a keep-list then."""
+
+
+class View(Settings):
+    """Settings of one view."""
+
+    networks: tuple[Viewed, ...]
+    seed: Seed
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--poisons", type=Path, required=True, help="the poison set")
+    arguments.add_argument(
+        "--networks", type=Path, nargs="+", required=True, help="weights, in the order of the settings"
+    )
+    arguments.add_argument("--keep", type=Path, nargs="*", default=[], help="keep-lists of the rows with filters")
+    arguments.add_argument("--view", type=Path, required=True, help="output: features, distances and images (.npz)")
+    args = arguments.parse_args(argv)
+    stage = read_stage(View, settings(args.spec))
+    for option, files, count in (
+        ("networks", args.networks, len(stage.networks)),
+        ("keep", args.keep, sum(network.filtered for network in stage.networks)),
+    ):
+        if len(files) != count:
+            raise SettingsError(f"--{option}: {len(files)} files where the settings have {count}")
+    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
+
+    dataset, poisons = read_dataset(args.dataset), PoisonSet.load(args.poisons)
+    normalize, keeps = build_normalize(dataset, device), iter(args.keep)
+    arrays: dict[str, NDArray[Any]] = {}
+    for place, (path, viewed) in enumerate(zip(args.networks, stage.networks, strict=True)):
+        shown = shown_examples(dataset, poisons, viewed.start)
+        network = read_network(path, viewed.model, dataset, device)
+        projection, layers = view_of(network, normalize, shown)
+        dropped = ~load_keep_list(next(keeps), shown.total)[shown.places] if viewed.filtered else None
+        found = {
+            "points": projection.points,
+            "target": projection.target,
+            "to_target": projection.to_target,
+            "between": torch.tensor(projection.between),
+            "group": shown.group,
+            "dropped": torch.zeros(len(shown.group), dtype=torch.bool) if dropped is None else dropped,
+            "layer_poisons": layers.poisons,
+            "layer_bases": layers.bases,
+            "layer_norms": layers.norms,
+            **({} if dropped is None else _images(shown, dropped, stage.seed)),
+        }
+        arrays |= {f"{name}.{place}": tensor.numpy() for name, tensor in found.items()}
+        arrays[f"layers.{place}"] = np.array(layers.layers)
+    write_arrays(
+        args.view,
+        victims=np.array([viewed.victim for viewed in stage.networks]),
+        defenses=np.array([viewed.defense for viewed in stage.networks]),
+        known_as=np.array([viewed.known_as for viewed in stage.networks]),
+        filtered=np.array([viewed.filtered for viewed in stage.networks]),
+        classes=np.array([dataset.class_names[label] for label in shown.classes]),
+        **arrays,
+    )
+
+
+def _images(shown: Shown, dropped: Tensor, seed: int) -> dict[str, Tensor]:
+    """Images of the target, and of some poisons and clean examples, (E, C, H, W) uint8; what became of the poisons."""
+    chosen = examples_of(shown, dropped, _MOST, seed)
+    images = {f"images_{kind}": _levels(shown.images[places]) for kind, places in chosen.items()}
+    return {"images_target": _levels(shown.target), **images, "poisons_dropped": dropped[chosen["poisons"]]}
+
+
+def _levels(images: Tensor) -> Tensor:
+    return images if images.dtype == torch.uint8 else (images * 255).round().to(torch.uint8)
+
+
+if __name__ == "__main__":
+    run(main)
