@@ -134,6 +134,18 @@ def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> Non
     assert f"Spearman's {expected:.2f} [" in caption
     assert "of 4 attacks" in caption
     assert "Left out, without one of the two: slow and unrun." in caption
+    assert "undecided: fewer than 5 attacks settle nothing" in caption
+    assert "differ in their victims" not in caption
+
+
+def test_a_caption_names_victims_that_differ(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text(TABLE)
+    spec = told(attacks=("r4", "p250"), victims=("other", "net"))
+    points = read_points({"results": [tmp_path / "results.csv"]}, spec)
+    assert points["peak_accuracy"].tolist() == [0.98, 0.5]
+    assert scatter_caption(points, spec).endswith(
+        "Attacks differ in their victims, too: each is shown with its first of other and net."
+    )
 
 
 def test_each_attack_has_the_outcome_of_its_own_victim(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from poisonlab.config.filter_claim import FilterClaim
+from poisonlab.config.poison_claims import PoisonClaims
 from poisonlab.config.stages import read_stage
 from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal
@@ -14,6 +15,7 @@ from poisonlab.evaluation.findings import results_findings
 from poisonlab.evaluation.layouts import markdown, readable, timing
 from poisonlab.evaluation.notes import method_notes
 from poisonlab.evaluation.paper_layout import published_by_row
+from poisonlab.evaluation.poison_claims import poison_findings
 from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.successes import HITS_NOTE, beside, over_hits
@@ -30,6 +32,8 @@ class Tables(Shown):
     """The published lines that an attack's results are set beside."""
     filter_claim: FilterClaim | None = None
     """What the findings hold filters against."""
+    poison_claims: PoisonClaims | None = None
+    """What the findings hold attacks without a goal against."""
 
 
 TIME_NOTE = (
@@ -74,7 +78,9 @@ def main(argv: Sequence[str]) -> None:
         *map(refusal, refused),
     ]
     findings = results_findings(results, stage.by_attack, stage.compare)
-    findings += filter_findings(trials, next(iter(stage.compare), None), stage.filter_claim)
+    undefended = next(iter(stage.compare), None)
+    findings += filter_findings(trials, undefended, stage.filter_claim)
+    findings += poison_findings(results, trials, undefended, stage.poison_claims)
     counted = [[row] for row in zip(results["attack"], results["victim"], results["defense"], strict=True)]
     outputs(args).write(results, readable(results, stage.by_attack, stage.compare), findings, notes, counted)
     write_text(args.time, markdown(timing(results, stage.compare[0] if stage.compare else None), [TIME_NOTE]))

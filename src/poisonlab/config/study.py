@@ -39,6 +39,7 @@ from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.figures_of_filters import AllFigures
 from poisonlab.config.filter_claim import FilterClaim
 from poisonlab.config.plain_values import plain_values
+from poisonlab.config.poison_claims import PoisonClaims
 from poisonlab.config.recipes import NamedRecipe
 from poisonlab.config.rows import Row
 from poisonlab.config.transfer import Transfer
@@ -129,7 +130,8 @@ class Study(Settings):
     dataset: DatasetSettings
     """Where the data comes from."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
-    """Each seed draws a target, bases, surrogates, poisons and victims of its own."""
+    """Each seed draws a target, bases, surrogates, poisons and victims of its own; surrogates with a ``seed`` serve all
+    seeds."""
     surrogates: tuple[Surrogate, ...]
     """The attackers' networks."""
     attacks: Annotated[tuple[AttackSettings, ...], Field(min_length=1)]
@@ -148,6 +150,9 @@ class Study(Settings):
     the deep k-NN paper does. Published numbers then stand beside these."""
     filter_claim: FilterClaim | None = None
     """What findings hold each filter's results against, attack by attack."""
+    poison_claims: PoisonClaims | None = None
+    """What findings hold the undefended victims of attacks without a goal against; the first row of ``compare`` is the
+    undefended one."""
     paper: Name | None = None
     """The paper that ``published`` places are in: the name of a folder of ``reference/``."""
     ablations: tuple[Ablation, ...] = ()
@@ -201,6 +206,11 @@ class Study(Settings):
     def _check_references(self) -> Study:
         surrogates = [surrogate.name for surrogate in self.surrogates]
         victims = [victim.name for victim in self.victims]
+        for series in () if self.poison_claims is None else self.poison_claims.stronger.values():
+            for name in series:
+                _one_of(name, [attack.name for attack in self.attacks], "poison_claims.stronger names attack")
+        if self.poison_claims is not None and not self.compare:
+            raise ValueError("poison_claims are on undefended victims: name their row first in compare")
         for attack in self.attacks:
             for name in attack.surrogates:
                 _one_of(name, surrogates, f"attack {attack.name!r} names surrogate")

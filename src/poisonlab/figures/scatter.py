@@ -13,16 +13,17 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import Measure
+from poisonlab.config.poison_claims import PoisonClaims
 from poisonlab.config.types import Name
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.correlations import Correlation, correlation
 from poisonlab.evaluation.intervals import Interval
+from poisonlab.evaluation.poison_claims import FEWEST, does_not_tell, rises
 from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
 from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of
 
-_CLOSE = 0.8
-"""The size of a rank correlation, of either sign, from which on one measure is said to tell the other."""
+_CLOSE = PoisonClaims().close
 
 
 class Spec(Drawn):
@@ -122,6 +123,9 @@ def scatter_caption(points: pd.DataFrame, spec: Spec) -> str:
     found = correlation(list(known[spec.x.name]), list(known[spec.y.name]))
     absent = [str(name) for name in points["attack"] if name not in set(known["attack"])]
     left = f" Left out, without one of the two: {listed(absent)}." if absent else ""
+    several = list(dict.fromkeys(spec.victims))
+    if len(several) > 1:
+        left += f" Attacks differ in their victims, too: each is shown with its first of {listed(several)}."
     if known.empty:
         return f"No attack under {spec.defense} has both {called(spec.x)} and {called(spec.y)}.{left}"
     return (
@@ -136,15 +140,14 @@ def verdict(found: Correlation, claim: str) -> str:
     low, high = found.spearman.low, found.spearman.high
     if math.isnan(low):
         return "Too few attacks to say more."
-    rises, falls = low > 0, high < 0
+    if found.spearman.n < FEWEST:
+        return f"The paper's claim is undecided: fewer than {FEWEST} attacks settle nothing."
     if claim == "rises":
-        word = "confirmed" if rises else "contradicted" if falls else "undecided"
-        return f"The paper's claim that one rises with the other is {word}: the interval lies {_where(rises, falls)}."
-    tells = low > _CLOSE or high < -_CLOSE
-    word = "confirmed" if low > -_CLOSE and high < _CLOSE else "contradicted" if tells else "undecided"
+        where = _where(low > 0, high < 0)
+        return f"The paper's claim that one rises with the other is {rises(found.spearman)}: the interval lies {where}."
     return (
-        f"The paper's claim that one does not tell the other is {word}: confirmed means that the interval of "
-        f"Spearman's correlation lies between {-_CLOSE} and {_CLOSE}."
+        f"The paper's claim that one does not tell the other is {does_not_tell(found.spearman, _CLOSE)}: confirmed "
+        f"means that the interval of Spearman's correlation lies between {-_CLOSE} and {_CLOSE}."
     )
 
 

@@ -114,6 +114,7 @@ class Tables:
                 "mean_over_victims": self.study.mean_over_victims,
                 **self._successes,
                 **({} if (claim := self.study.filter_claim) is None else {"filter_claim": claim.told()}),
+                **({} if (said := self.study.poison_claims) is None else {"poison_claims": said.told()}),
                 "claims": claims,
             },
             published=bool(claims),

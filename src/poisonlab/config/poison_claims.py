@@ -1,0 +1,41 @@
+"""Settings of the claims on attacks without a goal, which findings hold results against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from poisonlab.config.types import Name, PositiveFloat, Settings
+
+
+def _distinct(series: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(series)) < len(series):
+        raise ValueError("a series names an attack twice")
+    return series
+
+
+SeriesName = Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")]
+Series = Annotated[tuple[Name, ...], Field(min_length=2), AfterValidator(_distinct)]
+
+
+class PoisonClaims(Settings):
+    """What "Poisons that are learned faster are more effective" (Sandoval-Segura et al. 2022) says of poisons of whole
+    training sets; each claim is confirmed, contradicted or undecided.
+
+    Poisons that are learned faster leave a lower peak accuracy. Confirmed where the bootstrap interval of Spearman's
+    correlation over the attacks lies above 0, contradicted where it lies below 0.
+
+    The final accuracy does not tell the peak. Confirmed where that interval lies between -``close`` and ``close``,
+    contradicted where it lies beyond one of them.
+
+    Stronger attacks are no stronger poisons. Of each two neighbours in a series, the change of peak accuracy is paired
+    by seed, with intervals that hold for all pairs at once. Confirmed where one of them lies above 0, contradicted
+    where all lie below 0.
+    """
+
+    close: Annotated[PositiveFloat, Field(lt=1)] = 0.8
+    """From this size of a rank correlation on, one measure is said to tell the other."""
+    stronger: Mapping[SeriesName, Series] = {}
+    """Series of attacks by any name, each from the weakest to the strongest: ``{pgd: [p10, p100, p250]}``."""

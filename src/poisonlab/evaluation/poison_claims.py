@@ -1,0 +1,201 @@
+"""What is claimed of poisons of whole training sets, held against results: findings, each with its verdict.
+
+The claims and the rules of the verdicts are those of ``config.poison_claims``. Source: Sandoval-Segura et al. 2022,
+sections 4.1 and 4.2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import pandas as pd
+
+from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY, Measure
+from poisonlab.config.poison_claims import PoisonClaims
+from poisonlab.evaluation.correlations import Correlation, correlation
+from poisonlab.evaluation.intervals import Interval, mean_t
+from poisonlab.evaluation.trials import Trial
+
+Verdict = Literal["confirmed", "contradicted", "undecided"]
+FEWEST = 5
+"""Attacks from which on a rank correlation can settle a claim. Four are in perfect order by chance in 2 of 24 cases,
+rising or falling, and then every resample of the bootstrap is, too."""
+
+
+def rises(found: Interval) -> Verdict:
+    """Whether one measure rises with another: the interval of their rank correlation lies above 0."""
+    if found.n < FEWEST or math.isnan(found.low):
+        return "undecided"
+    return "confirmed" if found.low > 0 else "contradicted" if found.high < 0 else "undecided"
+
+
+def does_not_tell(found: Interval, close: float) -> Verdict:
+    """Whether one measure does not tell another: the interval of their rank correlation lies between ``-close`` and
+    ``close``."""
+    if found.n < FEWEST or math.isnan(found.low):
+        return "undecided"
+    if found.low > -close and found.high < close:
+        return "confirmed"
+    return "contradicted" if found.low > close or found.high < -close else "undecided"
+
+
+def no_stronger(changes: Sequence[Interval]) -> Verdict:
+    """Whether stronger attacks are no stronger poisons.
+
+    Args:
+        changes: of the peak accuracy from each weaker to each stronger attack, with simultaneous intervals; without
+            bounds where there is one seed.
+    """
+    # Comparisons with nan are false.
+    if any(change.low > 0 for change in changes):
+        return "confirmed"
+    return "contradicted" if changes and all(change.high < 0 for change in changes) else "undecided"
+
+
+@dataclass(frozen=True)
+class Change:
+    """The change of peak accuracy from a weaker to a stronger attack."""
+
+    weaker: str
+    stronger: str
+    paired: Interval
+
+
+def poison_findings(
+    results: pd.DataFrame, trials: Sequence[Trial], undefended: str | None, claims: PoisonClaims | None
+) -> list[str]:
+    """A sentence on each claim, ours and where there are published numbers theirs; none without claims.
+
+    Args:
+        results: tidy (see ``tidy_results``); of the undefended row, the victim that most attacks have.
+        trials: those that the results are of.
+        undefended: the row.
+        claims: what is claimed.
+    """
+    own = undefended_rows(results, undefended)
+    if claims is None or own.empty:
+        return []
+    victim = str(own["victim"].iloc[0])
+    where = f"under {undefended}, victim {victim}"
+    changes = changes_of(trials, claims, victim, str(undefended))
+    return [
+        _of_speed(own, where),
+        _of_final(own, where, claims.close),
+        *([_of_strength(changes, where)] if claims.stronger else []),
+        *_published(own, claims),
+    ]
+
+
+def undefended_rows(results: pd.DataFrame, undefended: str | None) -> pd.DataFrame:
+    """The rows of attacks without a goal under a row, of the victim that most of them have (the first of several)."""
+    if undefended is None or PEAK_ACCURACY.name not in results:
+        return results.iloc[:0]
+    found = results[(results["defense"] == undefended) & results[PEAK_ACCURACY.name].notna()]
+    if found.empty:
+        return found
+    victim = Counter(map(str, found["victim"])).most_common(1)[0][0]
+    return pd.DataFrame(found[found["victim"] == victim])
+
+
+def changes_of(trials: Sequence[Trial], claims: PoisonClaims, victim: str, undefended: str) -> list[Change]:
+    """The change of each pair of neighbours, paired by seed.
+
+    The intervals are Student's t, and hold at 95 % for all pairs at once (Bonferroni).
+    """
+    peaks: dict[str, dict[int, float]] = {}
+    for trial in trials:
+        if (trial.victim, trial.defense) == (victim, undefended) and PEAK_ACCURACY.name in trial.measures:
+            peaks.setdefault(trial.attack, {})[trial.seed] = trial.measures[PEAK_ACCURACY.name]
+    pairs = [pair for series in claims.stronger.values() for pair in pairwise(series)]
+    found = []
+    for weaker, stronger in pairs:
+        first, second = peaks.get(weaker, {}), peaks.get(stronger, {})
+        values = [second[seed] - first[seed] for seed in first if seed in second]
+        if values:
+            found.append(Change(weaker, stronger, mean_t(values, 1 - 0.05 / len(pairs))))
+    return found
+
+
+def _of_speed(own: pd.DataFrame, where: str) -> str:
+    found, count = _correlation(own, FIRST_EPOCH, PEAK_ACCURACY)
+    absent = [str(name) for name in own[own[FIRST_EPOCH.name].isna()]["attack"]] if FIRST_EPOCH.name in own else []
+    left = f" Left out, as their loss was never low: {', '.join(absent)}." if absent else ""
+    return (
+        f"Poisons that are learned faster leave a lower peak accuracy: {rises(found.spearman)}. Epochs to low loss and "
+        f"peak accuracy of {count} attacks {where}: {_coefficients(found)}.{left}"
+    )
+
+
+def _of_final(own: pd.DataFrame, where: str, close: float) -> str:
+    found, count = _correlation(own, ACCURACY, PEAK_ACCURACY)
+    return (
+        f"The final accuracy does not tell the peak: {does_not_tell(found.spearman, close)}. Both of {count} attacks "
+        f"{where}: {_coefficients(found)}; confirmed would be Spearman's interval between {-close:g} and {close:g}."
+    )
+
+
+def _of_strength(changes: Sequence[Change], where: str) -> str:
+    verdict = no_stronger([change.paired for change in changes])
+    told = "; ".join(
+        f"{change.weaker} to {change.stronger} {_points(change.paired)} (n = {change.paired.n})" for change in changes
+    )
+    what = f"Change of peak accuracy in points {where}: {told}." if told else "No pair of attacks has a seed in common."
+    return f"Stronger attacks are no stronger poisons: {verdict}. {what}"
+
+
+def _published(own: pd.DataFrame, claims: PoisonClaims) -> list[str]:
+    """The same of the published numbers that stand beside the rows, as far as there are some."""
+    final, peak = (f"published_{measure.name}" for measure in (ACCURACY, PEAK_ACCURACY))
+    if final not in own or peak not in own:
+        return []
+    known = own[[peak, final]].dropna()
+    told = []
+    if len(known) >= FEWEST:
+        found = correlation(list(known[final]), list(known[peak]))
+        word = does_not_tell(found.spearman, claims.close)
+        told.append(
+            f"Published, the final accuracy does not tell the peak: {word}. Both of {len(known)} attacks: "
+            f"{_coefficients(found)}."
+        )
+    steps = _published_steps(dict(zip(own["attack"], own[peak], strict=True)), claims)
+    if steps:
+        higher = sum(step > 0 for _, step in steps)
+        listed = "; ".join(f"{pair} {100 * step:+.1f}" for pair, step in steps)
+        told.append(
+            f"Published, stronger attacks are no stronger poisons: undecided, as there is one run of each. The peak "
+            f"accuracy rises in {higher} of {len(steps)} pairs: {listed} points."
+        )
+    return told
+
+
+def _published_steps(peaks: Mapping[str, float], claims: PoisonClaims) -> list[tuple[str, float]]:
+    pairs = [pair for series in claims.stronger.values() for pair in pairwise(series)]
+    steps = [(f"{one} to {two}", peaks.get(two, math.nan) - peaks.get(one, math.nan)) for one, two in pairs]
+    return [(pair, step) for pair, step in steps if not math.isnan(step)]
+
+
+def _correlation(own: pd.DataFrame, first: Measure, second: Measure) -> tuple[Correlation, int]:
+    known = own.dropna(subset=[first.name, second.name]) if first.name in own else own.iloc[:0]
+    if known.empty:
+        return correlation([], []), 0
+    return correlation(list(known[first.name]), list(known[second.name])), len(known)
+
+
+def _coefficients(found: Correlation) -> str:
+    if math.isnan(found.spearman.low):
+        return "no correlation"
+    one, two = found.spearman, found.pearson
+    return (
+        f"Spearman's correlation {one.estimate:.2f} [{one.low:.2f}, {one.high:.2f}], Pearson's {two.estimate:.2f} "
+        f"[{two.low:.2f}, {two.high:.2f}]"
+    )
+
+
+def _points(change: Interval) -> str:
+    low, high = f"{100 * change.low:+.1f}", f"{100 * change.high:+.1f}"
+    return f"{100 * change.estimate:+.1f}" + (f" [{low}, {high}]" if change.n > 1 else "")

@@ -1,0 +1,203 @@
+"""Claims on poisons of whole training sets: verdicts on made-up trials, by hand, and on the published numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from scipy import stats
+
+from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY
+from poisonlab.config.poison_claims import PoisonClaims
+from poisonlab.config.study import read_study
+from poisonlab.errors import SettingsError
+from poisonlab.evaluation.intervals import Interval
+from poisonlab.evaluation.poison_claims import does_not_tell, no_stronger, poison_findings, rises
+from poisonlab.evaluation.published import published
+from poisonlab.evaluation.results import tidy_results
+from poisonlab.evaluation.trials import Trial
+from poisonlab.graph.graph import Graph
+from poisonlab.provenance import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+MEASURES = (PEAK_ACCURACY, FIRST_EPOCH, ACCURACY)
+
+
+def outcome(attack: str, seed: int, epoch: float | None, peak: float, final: float, **more: Any) -> Trial:
+    measures = {"peak_accuracy": peak, "accuracy": final} | ({} if epoch is None else {"first_epoch": epoch})
+    who = {"victim": "net", "defense": "none", **more}
+    return Trial(attack, who["victim"], who["defense"], seed, measures)
+
+
+def findings(trials: Sequence[Trial], *stronger: Sequence[str], known: Any = None) -> list[str]:
+    results = tidy_results(trials, {trial.attack: MEASURES for trial in trials}, ("none",), known)
+    return poison_findings(
+        results,
+        trials,
+        "none",
+        PoisonClaims(stronger={f"s{place}": tuple(names) for place, names in enumerate(stronger)}),
+    )
+
+
+def study(count: int, peak: Callable[[int], float], final: Callable[[int], float]) -> list[Trial]:
+    """Attack a0, a1, ... are learned after 1, 2, ... epochs; two seeds that differ little."""
+    return [
+        outcome(f"a{place}", seed, place + 1, peak(place) + seed / 1000, final(place))
+        for place in range(count)
+        for seed in (0, 1)
+    ]
+
+
+IN_NO_ORDER = {place: (7 * place % 12) / 20 for place in range(12)}
+"""In no order."""
+
+
+def test_the_sooner_the_lower_is_confirmed_and_its_reverse_contradicts_it() -> None:
+    rising = findings(study(12, lambda place: 0.1 + place / 20, lambda place: 0.5))
+    falling = findings(study(12, lambda place: 0.9 - place / 20, lambda place: 0.5))
+    mixed = findings(study(12, lambda place: IN_NO_ORDER[place], lambda place: 0.5))
+    told = "Poisons that are learned faster leave a lower peak accuracy: "
+    assert [each[0].removeprefix(told).split(".")[0] for each in (rising, falling, mixed)] == [
+        *("confirmed", "contradicted", "undecided")
+    ]
+    assert "of 12 attacks under none, victim net: Spearman's correlation 1.00 [1.00, 1.00]" in rising[0]
+    expected = stats.spearmanr(range(12), [IN_NO_ORDER[place] for place in range(12)]).statistic
+    assert f"Spearman's correlation {expected:.2f} [" in mixed[0]
+
+
+def test_the_final_accuracy_tells_the_peak_or_does_not() -> None:
+    tells = findings(study(12, lambda place: 0.1 + place / 20, lambda place: 0.1 + place / 30))
+    # The finals of forty attacks are in no order: the interval is narrow enough to say so.
+    silent = findings(study(40, lambda place: 0.1 + place / 80, lambda place: (17 * place % 40) / 80))
+    told = "The final accuracy does not tell the peak: "
+    assert [each[1].removeprefix(told).split(".")[0] for each in (tells, silent)] == ["contradicted", "confirmed"]
+    assert "between -0.8 and 0.8" in tells[1]
+
+
+def test_four_attacks_settle_nothing_and_five_may() -> None:
+    for count, word in ((4, "undecided"), (5, "confirmed")):
+        found = findings(study(count, lambda place: 0.1 + place / 20, lambda place: 0.5))
+        assert found[0].startswith(f"Poisons that are learned faster leave a lower peak accuracy: {word}.")
+    # By hand: of the 24 orders of four, two are perfect, and of the 120 of five, two.
+    assert 2 / math.factorial(4) > 0.05 > 2 / math.factorial(5)
+
+
+def test_a_poison_that_is_never_learned_is_left_out_of_the_speed_by_name() -> None:
+    trials = [*study(6, lambda place: place / 10, lambda place: 0.5), outcome("slow", 0, None, 0.9, 0.9)]
+    assert findings(trials)[0].endswith("Left out, as their loss was never low: slow.")
+
+
+def pairs(*peaks: tuple[str, Sequence[float]]) -> list[Trial]:
+    return [outcome(name, seed, 3, peak, 0.5) for name, values in peaks for seed, peak in enumerate(values)]
+
+
+WEAK = ("p10", (0.80, 0.81, 0.82, 0.83, 0.84))
+LOWER, HIGHER = ("p100", (0.40, 0.42, 0.41, 0.44, 0.43)), ("p250", (0.55, 0.57, 0.57, 0.58, 0.58))
+
+
+def test_one_pair_that_rises_confirms_and_only_falling_ones_contradict() -> None:
+    told = "Stronger attacks are no stronger poisons: "
+    up = findings(pairs(WEAK, LOWER, HIGHER), ("p10", "p100", "p250"))[2]
+    down = findings(pairs(WEAK, LOWER), ("p10", "p100"))[2]
+    # Their seeds differ more than the attacks do.
+    open_one = findings(pairs(WEAK, ("p100", (0.84, 0.80, 0.83, 0.81, 0.82))), ("p10", "p100"))[2]
+    one_seed = findings([each for each in pairs(WEAK, LOWER) if each.seed == 0], ("p10", "p100"))[2]
+    assert [each.removeprefix(told).split(".")[0] for each in (up, down, open_one, one_seed)] == [
+        *("confirmed", "contradicted", "undecided", "undecided")
+    ]
+    assert one_seed.endswith("p10 to p100 -40.0 (n = 1).")
+    # Two pairs share the 5 %.
+    changes = [100 * (two - one) for one, two in zip(LOWER[1], HIGHER[1], strict=True)]
+    low, high = stats.t.interval(0.975, 4, sum(changes) / 5, stats.sem(changes))
+    assert f"p100 to p250 {sum(changes) / 5:+.1f} [{low:+.1f}, {high:+.1f}] (n = 5)" in up
+
+
+def test_only_seeds_that_both_have_count_and_no_other_row_or_victim() -> None:
+    trials = [
+        *pairs(WEAK, ("p100", (0.4,))),
+        outcome("p100", 9, 3, 0.1, 0.1),
+        outcome("p100", 1, 3, 0.1, 0.1, defense="jpeg"),
+        outcome("p100", 1, 3, 0.1, 0.1, victim="other"),
+    ]
+    assert findings(trials, ("p10", "p100"))[2].endswith("p10 to p100 -40.0 (n = 1).")
+    apart = findings([*pairs(WEAK), outcome("p100", 9, 3, 0.1, 0.1)], ("p10", "p100"))[2]
+    assert apart.endswith("undecided. No pair of attacks has a seed in common.")
+
+
+def test_attacks_are_compared_on_the_victim_that_most_of_them_have() -> None:
+    few = [outcome(f"a{place}", 0, place, 0.5, 0.5, victim="first") for place in range(2)]
+    found = findings([*few, *study(6, lambda place: place / 10, lambda place: 0.5)])
+    assert "of 6 attacks under none, victim net" in found[0]
+
+
+def test_nothing_is_said_without_claims_or_without_a_row() -> None:
+    trials = study(6, lambda place: place / 10, lambda place: 0.5)
+    results = tidy_results(trials, {trial.attack: MEASURES for trial in trials}, ("none",))
+    assert poison_findings(results, trials, "none", None) == []
+    assert poison_findings(results, trials, "jpeg", PoisonClaims()) == []
+    assert poison_findings(results.drop(columns="peak_accuracy"), trials, "none", PoisonClaims()) == []
+
+
+def test_the_published_numbers_leave_two_claims_undecided() -> None:
+    """Table 1 has 25 poisons, one run each, and no epochs."""
+    numbers = published(ROOT / "reference/learned-faster")
+    numbers = numbers[numbers["table"] == 1]
+    rows = list(dict.fromkeys(numbers["row"]))
+    known = {
+        (row.lower(), "net", "none"): dict(zip(part["measure"], part["value"], strict=True))
+        for row, part in numbers.groupby("row")
+    }
+    trials = [outcome(row.lower(), 0, 1 + place, place / 100, 0.5) for place, row in enumerate(rows)]
+    series = yaml.safe_load((ROOT / "config/learned-faster.yaml").read_text("utf-8"))["poison_claims"]["stronger"]
+    final, steps = findings(trials, *series.values(), known=known)[3:]
+    table = pd.pivot_table(numbers, index="row", columns="measure", values="value")
+    estimate = stats.spearmanr(table["accuracy"], table["peak_accuracy"]).statistic
+    assert estimate == pytest.approx(0.53, abs=0.005)
+    assert final.startswith("Published, the final accuracy does not tell the peak: ")
+    assert f"Both of 25 attacks: Spearman's correlation {estimate:.2f} [" in final
+    assert final.split(".")[0].endswith("undecided")
+    # By hand from table 1: 83.43, 45.02, 57.30; 71.18, 69.05, 70.20; 87.09, 83.82, 80.31.
+    assert steps.endswith(
+        "rises in 2 of 6 pairs: p10 to p100 -38.4; p100 to p250 +12.3; m10 to m100 -2.1; m100 to m250 +1.2; "
+        "fc to fcs -3.3; fcs to fcsd -3.5 points."
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "n", "rising", "silent"),
+    [
+        (0.1, 0.9, 9, "confirmed", "undecided"),
+        (-0.9, -0.1, 9, "contradicted", "undecided"),
+        (-0.1, 0.7, 9, "undecided", "confirmed"),
+        (0.81, 1.0, 9, "confirmed", "contradicted"),
+        (-1.0, -0.81, 9, "contradicted", "contradicted"),
+        (0.81, 1.0, 4, "undecided", "undecided"),
+        (math.nan, math.nan, 9, "undecided", "undecided"),
+    ],
+)
+def test_the_rules(low: float, high: float, n: int, rising: str, silent: str) -> None:
+    found = Interval((low + high) / 2, low, high, n)
+    assert (rises(found), does_not_tell(found, 0.8)) == (rising, silent)
+    assert no_stronger([]) == "undecided"
+
+
+def test_the_config_names_its_attacks() -> None:
+    values = yaml.safe_load((ROOT / "config/learned-faster-smoke.yaml").read_text("utf-8"))
+    read = read_study(values)
+    told = parse(Graph(read, str(ROOT)).job("tables", {"scope": ""}).settings)["poison_claims"]
+    assert told == {"close": 0.8, "stronger": values["poison_claims"]["stronger"]}
+    for wrong, words in (
+        ({"poison_claims": {"stronger": {"a": ["p10", "p1"]}}}, "poison_claims.stronger names attack 'p1'"),
+        ({"poison_claims": {"stronger": {"a": ["p10"]}}}, "poison_claims.stronger.a"),
+        ({"poison_claims": {"stronger": {"a": ["p10", "p10"]}}}, "names an attack twice"),
+        ({"poison_claims": {"stronger": {"a.b": ["p10", "p100"]}}}, "poison_claims.stronger"),
+        ({"compare": []}, "name their row first in compare"),
+    ):
+        with pytest.raises(SettingsError) as caught:
+            read_study({**values, **wrong})
+        assert words in str(caught.value)
