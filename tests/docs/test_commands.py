@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 from doc_pages import PAGES, ROOT, blocks, called
-from snakemake.cli import get_argument_parser
+from snakemake.cli import get_argument_parser, parse_config
 
 from poisonlab.config.merging import merged_config
+from poisonlab.config.scan import Scan
 from poisonlab.config.study import read_study
 from poisonlab.graph.graph import Graph
+from poisonlab.graph.scanning import is_scan
 
 WITH_COMMANDS = [page for page in PAGES if blocks(page, "sh", "bash")]
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
@@ -38,7 +40,7 @@ PROGRAMS = (
 )
 """What a block may call; other commands are not found."""
 RECORD = '#!/bin/bash\nprintf "%s\\0" "${0#./}" "$@" >> "$CALLS"; printf "\\n" >> "$CALLS"\n'
-STANDS_FOR_A_READERS_OWN = {"my-change.yaml", "mine.yaml", "theirs.yaml", "profiles/mine"}
+STANDS_FOR_A_READERS_OWN = {"my-change.yaml", "mine.yaml", "theirs.yaml", "scan.yaml", "profiles/mine"}
 
 
 def calls(page: Path, place: Path) -> list[list[str]]:
@@ -89,6 +91,10 @@ def check_snakemake(arguments: list[str]) -> None:
         check_config(file)
     if given.workflow_profile is not None:
         assert str(given.workflow_profile) in STANDS_FOR_A_READERS_OWN or (ROOT / given.workflow_profile).is_dir()
+    if is_scan(parse_config(given.config or ())):
+        assert set(parse_config(given.config)) <= {"data", "size", *Scan.model_fields}
+        assert set(given.targets) <= RULES
+        return
     present = tuple(file for file in files if Path(file).is_file())
     made = made_by(present, tuple(given.config or ()))
     assert [target for target in given.targets if target not in RULES | made] == []
@@ -132,6 +138,7 @@ def test_the_commands_name_what_there_is(page: Path, tmp_path: Path, monkeypatch
         ("snakemake", ["papers", "--cores", "all"]),
         ("snakemake", ["results/poisons/digits/gradient-matching/seed99.safetensors", "--cores", "all"]),
         ("snakemake", ["--core-count", "all"]),
+        ("snakemake", ["scan", "--cores", "all", "--config", "data=photos", "sizes=32"]),
         ("python", ["workflow/scripts/export.py", "--poison", "a.safetensors"]),
         ("python", ["workflow/scripts/exports.py"]),
     ],

@@ -12,7 +12,7 @@ from poisonlab.graph.graph import Graph
 from poisonlab.graph.listing import CATEGORIES, LISTED
 
 
-@pytest.mark.parametrize("config", ["smoke", "learned-faster-smoke"])
+@pytest.mark.parametrize("config", ["smoke", "learned-faster-smoke", "deep-knn-smoke"])
 def test_every_table_and_figure_has_a_title_and_a_section(config: str) -> None:
     graph = Graph(read_study(merged_config([f"config/{config}.yaml"], [])))
     titles = set()

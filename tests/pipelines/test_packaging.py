@@ -43,7 +43,8 @@ def test_the_wheel_is_of_the_package_s_version_and_needs_what_the_package_import
     assert wheel.name == f"poisonlab-{poisonlab.__version__}-py3-none-any.whl"
     archive = zipfile.ZipFile(wheel)
     (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-    needed = set(re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", archive.read(metadata).decode(), re.MULTILINE))
+    told = archive.read(metadata).decode()
+    needed = set(re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", told, re.MULTILINE))
     modules = {"pillow": "PIL", "scikit-learn": "sklearn", "pyyaml": "yaml"}
     trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "src" / "poisonlab").rglob("*.py")]
     nodes = [node for tree in trees for node in ast.walk(tree)]
@@ -54,8 +55,9 @@ def test_the_wheel_is_of_the_package_s_version_and_needs_what_the_package_import
     imported = {name for name in needed if modules.get(name, name) in foreign}
     # pandas' to_markdown imports tabulate.
     assert needed - imported <= {"tabulate"}
-    # The workflow's own; without it these functions are not called.
-    assert foreign - {modules.get(name, name) for name in needed} <= {"snakemake"}
+    # Those of extras: without them the functions that import them are not called.
+    extras = set(re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*; extra ==", told, re.MULTILINE))
+    assert foreign - {modules.get(name, name) for name in needed | extras} == set()
 
 
 def test_the_wheel_imports_where_nothing_else_is_installed(wheel: Path, tmp_path: Path) -> None:

@@ -226,6 +226,11 @@ def test_one_attack_and_one_victim_can_be_chosen(page: Page) -> None:
     assert [text[:2] for text in page.locator(".finding:visible").all_inner_texts()] == ["sa"] * 3
     assert [page.get_by_role("region", name=f"Time: {name}").count() for name in ("gm", "sa")] == [0, 1]
     assert set(column(every, "attack")) == {"sa"}
+    classes = table(page, "Classes of the attacks")
+    page.get_by_role("button", name="Filter").first.click()
+    classes.get_by_role("searchbox", name="Filter true class").fill("cat")
+    # A filter brings nothing back that is not of the attack.
+    assert column(classes, "attack") == ["sa"]
     victim.select_option("deep")
     outcome = table(page, "Outcome of every defense: sa")
     assert column(outcome, "Victim") == ["deep"] * 3

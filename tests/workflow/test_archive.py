@@ -221,7 +221,7 @@ def test_a_crate_keeps_the_profile_of_workflow_runs(
     crate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the validator of the RO-Crate community, with the library's context in the place of the one it would fetch."""
-    monkeypatch.setattr(HttpRequester, "get", lambda self, address, **more: Answer(address))
+    monkeypatch.setattr(HttpRequester, "get", lambda self, address, **more: Answer(address), raising=False)
     settings = ValidationSettings(
         rocrate_uri=str(crate),
         profile_identifier="workflow-run-crate",

@@ -146,7 +146,9 @@ def test_mistakes_end_in_one_line(scanned: Checkout) -> None:
     (scanned.path / STUDY).write_text(yaml.safe_dump({"data": "nowhere"}), "utf-8")
     assert "nowhere is missing: name a folder of class folders" in one_line(scanned.snakemake("scan", "--cores", "1"))
     (scanned.path / STUDY).write_text(yaml.safe_dump({"dataset": {"source": "digits-on-photos"}}), "utf-8")
-    assert "there is nothing to scan" in one_line(scanned.snakemake("scan", "--cores", "1"))
+    outcome = scanned.snakemake("scan", "--cores", "1", "-n")
+    assert outcome.code != 0
+    assert "config: there is nothing to scan: give data: folder-or-file" in outcome.output
     (scanned.path / STUDY).write_text("device: cpu\n", "utf-8")
     # make scan DATA=... names the images so, whatever the settings file holds.
     found = scanned.snakemake("scan", "--cores", "1", "-n", "--config", "data=photos", "size=8")

@@ -70,7 +70,7 @@ function passes(filter) {
 
 /** The rows in the order that they stand in, without the victims between them. */
 function rowsOf(table) {
-  return [...table.tBodies[0].rows].filter((row) => row.className !== "detail");
+  return [...table.tBodies[0].rows].filter((row) => !row.classList.contains("detail"));
 }
 
 /** Let a table be sorted and filtered, and its rows be opened. */
@@ -125,7 +125,9 @@ function filterable(table, head, rows, texts) {
   let most = MOST;
   table.refresh = () => {
     const left = rowsOf(table).filter((row) => !row.hidden);
-    left.forEach((row, place) => row.classList.toggle("beyond", place >= most));
+    left.forEach((row, place) => {
+      for (const line of [row, row.detail]) line?.classList.toggle("beyond", place >= most);
+    });
     more.hidden = left.length <= most;
     more.textContent = `Show all ${left.length} rows`;
     status.textContent = left.length < rows.length ? `${left.length} of ${rows.length} rows` : "";
@@ -238,7 +240,9 @@ function narrow() {
   };
   for (const row of document.querySelectorAll("tr[data-of]")) show(row, "choice", keysOf(row).every(chosen));
   for (const part of document.querySelectorAll("[data-attack]")) {
-    part.hidden = Boolean(attack) && part.dataset.attack !== attack;
+    const shown = !attack || part.dataset.attack === attack;
+    if (part.tagName === "TR") show(part, "choice", shown);
+    else part.hidden = !shown;
   }
   for (const table of document.querySelectorAll("table")) {
     table.refresh();

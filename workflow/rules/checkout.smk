@@ -1,7 +1,6 @@
 # Where this workflow's files lie. Nothing of the package is at hand yet.
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 

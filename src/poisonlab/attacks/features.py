@@ -87,7 +87,8 @@ def craft_in_features(
     Returns:
         The poisons. ``diagnostics["feature_loss"]`` is (steps,) float32, before each step, without the ``beta`` term;
         ``facts["final_distance"]`` is the same of the images as shipped, unaugmented and without dropout, to 6
-        significant digits.
+        significant digits; ``facts["target_index"]`` is the target's row of the test split, or
+        ``facts["target_training_row"]`` that of the training split where the settings ask for an unseen target.
 
     Raises:
         SettingsError: the budget exceeds the adversarial class, no test image can be the target, or a surrogate has

@@ -41,8 +41,8 @@ class FeatureView(Settings):
 
 
 class ByVictim(Settings):
-    """An attack's success by victim and row, as bars; with ``only_successes`` of the study over the seeds on which it
-    succeeds undefended with the same victim."""
+    """An attack's success by victim and row, as bars. With the study's ``only_successes``, seeds count on which the
+    attack succeeds undefended with the same victim."""
 
     attack: Name
     """An attack; it gives the figure its name, ``<attack>/by-victim``."""

@@ -21,8 +21,8 @@ Series = Annotated[tuple[Name, ...], Field(min_length=2), AfterValidator(_distin
 
 
 class PoisonClaims(Settings):
-    """What "Poisons that are learned faster are more effective" (Sandoval-Segura et al. 2022) says of poisons of whole
-    training sets; each claim is confirmed, contradicted or undecided.
+    """Claims about poisons of whole training sets, by "Poisons that are learned faster are more effective"
+    (Sandoval-Segura et al. 2022). Each is confirmed, contradicted or undecided.
 
     Poisons that are learned faster leave a lower peak accuracy. Confirmed where the bootstrap interval of Spearman's
     correlation over the attacks lies above 0, contradicted where it lies below 0.

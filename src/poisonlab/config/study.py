@@ -130,7 +130,8 @@ class Study(Settings):
     dataset: DatasetSettings
     """Where the data comes from."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
-    """Each seed draws a target, bases, surrogates, poisons and victims of its own."""
+    """Each seed draws a target, bases, surrogates, poisons and victims of its own; surrogates with a ``seed`` serve all
+    seeds."""
     surrogates: tuple[Surrogate, ...]
     """The attackers' networks."""
     attacks: Annotated[tuple[AttackSettings, ...], Field(min_length=1)]

@@ -168,7 +168,7 @@ def stability(scan: Scanned) -> dict[str, Any] | None:
 
 
 def suspects(scan: Scanned) -> list[dict[str, Any]]:
-    """The first suspects, each with its places by filter and its neighbours."""
+    """The first suspects, each with its places by filter, how many networks flag it, and its neighbours."""
     ranking, count = scan.rankings[0], scan.suspects
     agreement = ranking.agreement(count)
     return [
@@ -176,6 +176,7 @@ def suspects(scan: Scanned) -> list[dict[str, Any]]:
             "place": place,
             **_shown(scan, row),
             "agreement": int(agreement[row]),
+            "seeds": sum(bool((each.first(count) == row).any()) for each in scan.rankings),
             "joined": float(ranking.joined[row]),
             "places": [float(each) for each in ranking.places[:, row]],
             "scores": [float(each) for each in ranking.scores[:, row]],
