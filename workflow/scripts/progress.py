@@ -115,10 +115,10 @@ def page(study: str, found: Sequence[Standing], rest: Left, diverged: int, now: 
         now: seconds since the epoch.
     """
     parts: list[RenderableType] = [summary(study, found, rest)]
-    parts.append(stages(found, rest))
-    parts += [Text(note, style="dim") for note in notes(found, rest, diverged)]
-    parts += running([each for each in found if each.state is State.RUNNING], now)
     parts += failed([each for each in found if each.state is State.FAILED])
+    parts += running([each for each in found if each.state is State.RUNNING], now)
+    # Last, as a live view is cut at the terminal's lower edge.
+    parts += [Text(), stages(found, rest), *(Text(note, style="dim") for note in notes(found, rest, diverged))]
     return Group(*parts)
 
 
