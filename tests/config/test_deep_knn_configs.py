@@ -47,6 +47,8 @@ def test_feature_collision_is_the_authors() -> None:
     assert (collision.target_label, collision.adversarial_label, collision.target) == ("bird", "dog", "recognised")
     assert round(collision.budget * 50_000) == 50
     assert len(collision.seeds) == 30
+    retraining = read("deep-knn").victim("retrained").recipe
+    assert (retraining.optimizer, retraining.lr, retraining.milestones, retraining.epochs) == ("adam", 1.8e-5, (), 10)
 
 
 def test_convex_polytope_is_the_authors() -> None:
@@ -69,6 +71,7 @@ def test_convex_polytope_is_the_authors() -> None:
     for victim in victims:
         assert (victim.fine_tune_per_class, victim.head, victim.scenario) == (50, "kept", "transfer")
         assert (victim.recipe.epochs, victim.recipe.milestones, victim.recipe.batch_size) == (60, (30, 45), 64)
+        assert (victim.recipe.optimizer, victim.recipe.lr, victim.recipe.weight_decay) == ("adam", 0.1, 0)
     assert round(polytope.budget * 500) == 5
     unseen = polytope.unseen_target
     assert (unseen.among_last, unseen.target_label, unseen.adversarial_label, unseen.bases) == (
