@@ -40,7 +40,7 @@ PROGRAMS = (
 )
 """What a block may call; other commands are not found."""
 RECORD = '#!/bin/bash\nprintf "%s\\0" "${0#./}" "$@" >> "$CALLS"; printf "\\n" >> "$CALLS"\n'
-STANDS_FOR_A_READERS_OWN = {"my-change.yaml", "mine.yaml", "theirs.yaml", "profiles/mine"}
+STANDS_FOR_A_READERS_OWN = {"my-change.yaml", "mine.yaml", "theirs.yaml", "scan.yaml", "profiles/mine"}
 
 
 def calls(page: Path, place: Path) -> list[list[str]]:

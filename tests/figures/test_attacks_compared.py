@@ -205,8 +205,10 @@ def test_curves_are_means_where_every_seed_was_measured() -> None:
     assert values.tolist() == pytest.approx([0.2, 0.5, 0.2])
     control = [training("r4", 0, [0.5, 0.6, 0.7, 0.8])]
     curves = {CONTROL: control, "r4": seeds}
-    figure = poison_curves({"regions": curves, "more": curves}, 0.5)
+    figure = poison_curves({"regions": curves, "more": curves}, [0.5, 0.7])
     above, _, below, _ = figure.axes
+    marked = [line.get_ydata() for line in above.lines if line.get_color() == "#555555"]
+    assert [list(ends) for ends in marked] == [[0.5, 0.5], [0.7, 0.7]]
     loss = above.lines[1].get_xydata()
     assert np.allclose(loss, np.column_stack([np.arange(1, 5), np.linspace(2, 0, 4)]))
     assert np.allclose(below.lines[1].get_xydata(), [[1, 20], [2, 50], [4, 20]])

@@ -189,7 +189,7 @@ SPECS: dict[str, dict[str, Any]] = {
         "claim": "rises",
     },
     "by-victim": BARS,
-    "poison-curves": {"groups": [{"title": "some", "attacks": ["p250", "r4"]}], "low_loss": 0.5},
+    "poison-curves": {"groups": [{"title": "some", "attacks": ["p250", "r4"]}], "low_loss": [0.5, 0.7]},
 }
 NAMES = program("figure").FIGURES
 

@@ -275,6 +275,8 @@ def test_figures_of_views_and_bars_are_drawn_whatever_attacks_have_figures_of_th
 def test_attacks_are_compared_each_on_its_first_victim() -> None:
     graph = graph_of(lambda values: values["attacks"][3].update(victims=["other", "small"]), name="rooms")
     assert parse(graph.figures.figure("speed").settings)["victims"] == ["small", "small", "other"]
+    graph = graph_of(lambda values: values["attacks"][3].update(low_loss=1.5), name="rooms")
+    assert parse(graph.figures.figure("poison-curves").settings)["low_loss"] == [1.5, 2.2]
 
 
 def with_weights(path: Path) -> Callable[[dict[str, Any]], object]:

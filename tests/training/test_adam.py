@@ -205,9 +205,13 @@ def test_sgd_alone_is_refused_for_another_optimizer() -> None:
     [
         ({"optimizer": "adam"}, "optimizer adam needs an lr"),
         ({"optimizer": "adam", "base": "fast"}, "optimizer adam needs an lr"),
-        ({"optimizer": "adam", "lr": 0.1, "momentum": 0.9}, "momentum is no setting of optimizer adam: leave it out"),
+        ({"optimizer": "adam", "lr": 0.1, "momentum": 0.8}, "momentum is no setting of optimizer adam: leave it out"),
         ({"optimizer": "adamw", "lr": 0.1, "nesterov": False}, "nesterov is no setting of optimizer adamw"),
-        ({"betas": (0.9, 0.99)}, "betas is no setting of optimizer sgd: set optimizer: adam"),
+        (
+            {"base": "epic", "optimizer": "adam", "lr": 0.1, "nesterov": False},
+            "nesterov is no setting of optimizer adam",
+        ),
+        ({"betas": [0.9, 0.99]}, "betas is no setting of optimizer sgd: set optimizer: adam"),
         ({"optimizer": "adam", "lr": 0.1, "betas": (0.9, 1)}, "less than 1"),
         ({"optimizer": "rmsprop", "lr": 0.1}, "'sgd', 'adam' or 'adamw'"),
     ],
@@ -221,6 +225,8 @@ def test_settings_that_would_do_nothing_are_refused(values: dict[str, Any], word
 def test_a_published_recipe_takes_another_optimizer() -> None:
     chosen = NamedRecipe.model_validate({"base": "learned-faster", "optimizer": "adamw", "lr": 1e-3})
     assert (chosen.optimizer, chosen.lr, chosen.milestones) == ("adamw", 1e-3, (50,))
+    for written in (chosen, NamedRecipe(base="fast"), NamedRecipe()):
+        assert NamedRecipe.model_validate(written.model_dump(mode="json")) == written
 
 
 def test_jobs_of_sgd_are_told_nothing_of_adam() -> None:

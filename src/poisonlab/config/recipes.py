@@ -34,14 +34,18 @@ class NamedRecipe(Recipe):
     @classmethod
     def _check_optimizer(cls, values: Any) -> Any:
         """A setting that would do nothing is a mistake. Here and not in ``Recipe``, as jobs are told all settings; and
-        before the base has filled it."""
+        before the base has filled it. Values of the base and of the defaults may be written out."""
         if not isinstance(values, dict):
             return values
         optimizer = values.get("optimizer", "sgd")
-        others = [name for name in (_OF_ADAM if optimizer == "sgd" else _OF_SGD) if name in values]
-        if others:
-            cure = "set optimizer: adam" if optimizer == "sgd" else "leave it out"
-            raise ValueError(f"{others[0]} is no setting of optimizer {optimizer!s:.20}: {cure}")
+        base = values.get("base")
+        filled = PUBLISHED.get(base, {}) if isinstance(base, str) else {}
+        for name in _OF_ADAM if optimizer == "sgd" else _OF_SGD:
+            usual = filled.get(name, cls.model_fields[name].default)
+            given = values.get(name, usual)
+            if (tuple(given) if isinstance(given, list) else given) != usual:
+                cure = "set optimizer: adam" if optimizer == "sgd" else "leave it out"
+                raise ValueError(f"{name} is no setting of optimizer {optimizer!s:.20}: {cure}")
         if optimizer != "sgd" and "lr" not in values:
             raise ValueError(f"optimizer {optimizer!s:.20} needs an lr: the default is SGD's")
         return values

@@ -34,8 +34,8 @@ class Spec(Drawn):
     """What the figure is told."""
 
     groups: tuple[Group, ...]
-    low_loss: PositiveFloat
-    """The level of the training loss that is marked."""
+    low_loss: tuple[PositiveFloat, ...]
+    """The levels of the training loss that are marked: the attacks' own."""
 
 
 Curves = Mapping[str, Sequence[History]]
@@ -62,12 +62,12 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
 
 
 @STYLED
-def poison_curves(groups: Mapping[str, Curves], low_loss: float) -> Figure:
+def poison_curves(groups: Mapping[str, Curves], low_loss: Sequence[float]) -> Figure:
     """Training loss above, test accuracy below, a column per group and a line per attack, the mean over seeds.
 
     Args:
         groups: trainings by title of the column and name of the attack; the control is a black line in each.
-        low_loss: a dotted line at this training loss.
+        low_loss: a dotted line at each of these training losses.
     """
     longest = max(len(group) for group in groups.values())
     figure = Figure(figsize=(PAGE_WIDTH, 3.6 + 0.13 * longest), layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04))
@@ -80,7 +80,8 @@ def poison_curves(groups: Mapping[str, Curves], low_loss: float) -> Figure:
                 epochs, values = mean_curve(histories, quantity)
                 scale = 100 if quantity == "accuracy" else 1
                 (handles[name],) = axes.plot(epochs + 1, scale * values, color=colour, linestyle=dashes, linewidth=1.0)
-        grid[0, column].axhline(low_loss, color="#555555", linewidth=0.7, linestyle=(0, (1, 1.5)), zorder=1)
+        for level in low_loss:
+            grid[0, column].axhline(level, color="#555555", linewidth=0.7, linestyle=(0, (1, 1.5)), zorder=1)
         grid[0, column].set_title(f"({chr(ord('a') + column)}) {title}", loc="left", pad=3)
         grid[1, column].legend(
             list(handles.values()), list(handles), loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2

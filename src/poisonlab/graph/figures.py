@@ -295,8 +295,8 @@ class Figures:
             sets = {f"poisons.{a.name}": [self.computing.poisons(a.name, self.study.shown_seed(a))] for a in attacks}
             return kind, sets, {}
         if kind == "poison-curves":
-            groups = {"groups": _groups(attacks), "low_loss": attacks[0].history_level}
-            return kind, self._undefended_histories(), groups
+            levels = {level for attack in attacks if (level := attack.history_level) is not None}
+            return kind, self._undefended_histories(), {"groups": _groups(attacks), "low_loss": sorted(levels)}
         axes = (FIRST_EPOCH, PEAK_ACCURACY) if kind == "speed" else (PEAK_ACCURACY, ACCURACY)
         told = {
             "x": axes[0].told(),
