@@ -200,7 +200,7 @@ def test_networks_must_not_have_seen_the_target() -> None:
     made(unseen)
     with pytest.raises(SettingsError, match="surrogate 'robust' is trained on them"):
         made(robust_sees)
-    with pytest.raises(SettingsError, match="of which victims leave 2, one for each seed .*: seed 2 has no target"):
+    with pytest.raises(SettingsError, match=r"of which victims leave 2, one for each seed .*: seed 2 has no target"):
         made(lambda values: (unseen(values), values.update(seeds=[0, 1, 2])))
     with pytest.raises(SettingsError, match="surrogate 'crafted-on' is trained on them: set its held_out_per_class"):
         made(lambda values: unseen(values, 5))
