@@ -36,7 +36,7 @@ class Tree:
 
     def __init__(self, module: ModuleType) -> None:
         study = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-        self.watch = module.Watch(module.read_study(study))
+        self.watch = module.Watch(*module.read_config(study))
         self.jobs = {(job.stage, job.name): job for job in self.watch._jobs}
         self.snakemake: Any = FilePersistence(nolock=True)
         self.locked: list[str] = []
@@ -270,7 +270,7 @@ def test_watching_ends_when_all_is_done(
     tree: Tree, progress: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     looks = iter([False, False, True])
-    monkeypatch.setattr(progress, "Watch", lambda study: tree.watch)
+    monkeypatch.setattr(progress, "Watch", lambda study, scan: tree.watch)
     monkeypatch.setattr(tree.watch, "page", lambda: ("page", next(looks)))
     monkeypatch.setattr(progress.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(progress, "Console", lambda: Console(force_terminal=True, file=open(os.devnull, "w")))  # noqa: SIM115

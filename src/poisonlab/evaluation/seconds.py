@@ -25,6 +25,7 @@ OTHER_TRIALS = f"committed trials of the same attack and row with other settings
 
 _NAMES = ("attack", "victim", "defense")
 _COUNTERS = ("seed", "member")
+_CARD = ".card.json"
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,9 @@ def read_cards(results: Path, stages: Mapping[str, str]) -> Iterator[Measured]:
         DataError: a card is damaged.
     """
     for folder, stage in stages.items():
-        for path in sorted((results / folder).rglob("*.card.json")):
-            yield _of_card(stage, path.relative_to(results / folder).parts[0], read_sealed(path), path)
+        for path in sorted((results / folder).rglob(f"*{_CARD}")):
+            study = path.relative_to(results / folder).parts[0].removesuffix(_CARD)
+            yield _of_card(stage, study, read_sealed(path), path)
 
 
 def _of_card(stage: str, study: str, card: Any, path: Path) -> Measured:
