@@ -83,6 +83,15 @@ def test_how_jobs_run_is_no_setting_of_theirs() -> None:
     assert [job.depends for job in few] == [job.depends for job in many]
 
 
+def test_a_folder_that_may_not_be_read_is_one_line(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(PoisonlabError, match="My Photos cannot be read: Permission denied"):
+        scan_from({"data": str(photos)})
+
+
 MISTAKES: tuple[tuple[dict[str, Any], str], ...] = (
     ({}, "name the images once, by data: folder-or-file or by dataset"),
     ({"data": "here", "dataset": DIGITS}, "name the images once"),

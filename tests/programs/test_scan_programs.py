@@ -13,7 +13,7 @@ from torch import nn
 from poisonlab.artifacts.dataset import save_dataset
 from poisonlab.config.models.lenet import LeNet
 from poisonlab.data.dataset import ImageDataset
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, SettingsError
 from poisonlab.models.networks import build_network, read_network
 from poisonlab.provenance import spec
 from poisonlab.scanning.features import Features
@@ -60,6 +60,20 @@ def test_a_network_of_ones_own_gives_the_features(
     assert found.accuracy is not None
 
 
+def test_a_network_of_other_classes_is_one_line(
+    data: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scannedbytwo.py").write_text(MODULE.replace("(5, 3)", "(5, 2)"), "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 5), nn.ReLU(), nn.Linear(5, 2))
+    save_file(network.state_dict(), tmp_path / "own.safetensors")
+    with pytest.raises(SettingsError, match="scannedbytwo:make gives 2 logits, but the data have 3 classes"):
+        run(
+            "features", tmp_path, spec(network="scannedbytwo:make"), network="own.safetensors", features="f.safetensors"
+        )
+    assert not (tmp_path / "f.safetensors").exists()
+
+
 def test_weights_of_a_known_architecture_are_adopted(data: ImageDataset, tmp_path: Path) -> None:
     network = build_network(LeNet(), data, seed=5)
     save_file(network.state_dict(), tmp_path / "own.safetensors")
@@ -85,3 +99,7 @@ def test_a_split_that_is_both_has_no_test_images(data: ImageDataset, tmp_path: P
     found = Features.load(tmp_path / "f.safetensors")
     assert len(found.test_features) == 0
     assert found.accuracy is None
+
+
+def test_names_that_are_no_text_are_written_with_escapes() -> None:
+    assert program("scan_page")._text("caf\udce9, café") == "caf\\udce9, café"

@@ -108,7 +108,7 @@ def _settings(configfile: Path | None, data: Path | None, size: int | None) -> P
             raise SettingsError(f"{configfile} is no YAML: {error}") from error
         if not isinstance(values, dict):
             raise SettingsError(f"{configfile} must hold keys and values, such as seed: 1")
-    if (data is None) == ("dataset" not in values):
+    if (data is None) == (values.get("dataset") is None):
         raise SettingsError("name the images once: DATA=folder-or-file, or dataset: in the settings file")
     if data is not None:
         values["dataset"] = source_at(data).told()
