@@ -84,7 +84,7 @@ def test_convex_polytope_is_the_authors() -> None:
 
 def test_networks_are_the_same_for_all_targets_and_each_has_a_robust_one() -> None:
     for study in map(read, SCALES):
-        assert {each.seed for each in study.surrogates} == {0}
+        assert None not in {each.seed for each in study.surrogates}
         (row,) = [each for each in study.defenses if each.pretrained]
         begun = {victim.pretrained for name in row.attacks or () for victim in study.victims_of(study.attack(name))}
         assert begun <= row.pretrained.keys()
@@ -93,6 +93,20 @@ def test_networks_are_the_same_for_all_targets_and_each_has_a_robust_one() -> No
             assert training.method == "adversarial-training"
     (robust,) = read("deep-knn").surrogate("resnet18-robust").apply
     assert (robust.eps, robust.steps) == (8, 8)
+
+
+def test_grey_boxes_differ_from_the_substitutes_in_their_seed() -> None:
+    """The same architecture and seed would be the same weights to begin with, and the same batches."""
+    for study in map(read, ("deep-knn", "deep-knn-smoke")):
+        polytope: Any = study.attack("convex-polytope")
+        substitutes = {study.surrogate(name).seed for name in polytope.surrogates}
+        rows = [row for row in study.defenses if row.faces(polytope.name)]
+        victims = {
+            study.surrogate(str(study.pretrained_of(victim, row))).seed
+            for victim in study.victims_of(polytope)
+            for row in rows
+        }
+        assert not substitutes & victims
 
 
 def test_attacks_that_fail_undefended_are_also_left_out_and_the_claim_is_judged() -> None:

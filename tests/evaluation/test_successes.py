@@ -21,7 +21,7 @@ from poisonlab.evaluation.layouts import readable
 from poisonlab.evaluation.paper_layout import compare, paper_layout, published_by_row
 from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.results import tidy_results
-from poisonlab.evaluation.successes import beside, hits, over_hits
+from poisonlab.evaluation.successes import attacks_with_hits, beside, hits, over_hits
 from poisonlab.evaluation.trials import Trial
 from poisonlab.provenance import spec
 
@@ -98,7 +98,7 @@ def test_an_attack_without_hits_has_none() -> None:
 
 def test_the_study_s_table_has_all_seeds_and_the_hits_beside() -> None:
     results = tidy_results(trials(), MEASURES, ("none",), {}, ROWS, mean_over_victims=True)
-    both = beside(results, OVER, {"a": MEASURES["a"]})
+    both = beside(results, OVER, {"a": MEASURES["a"]}, {"a"})
     assert both["n"].tolist() == [4] * 6
     assert list(both.columns)[-1] == "seconds"
     text = readable(both, {"a": MEASURES["a"]}, ("none",))
@@ -132,10 +132,29 @@ def test_published_numbers_stand_beside_the_hits() -> None:
     known = published_by_row(published(REFERENCE), [Claim(attack="a", table=1)], told)
     rows = [line.row for line in told.lines]
     results = tidy_results(one, MEASURES, ("none",), known, rows)
-    both = beside(results, over_hits(one, MEASURES, "none", known, rows), {"a": MEASURES["a"]})
+    both = beside(results, over_hits(one, MEASURES, "none", known, rows), {"a": MEASURES["a"]}, {"a"})
     row = both[both["defense"] == "knn"].iloc[0]
     assert (row["published_success"], row["published_success_inside"]) == (0, wilson(1, 3).contains(0))
     assert both["hit_n"].tolist() == [3, 3]
+
+
+def test_an_attack_that_is_no_yes_or_no_keeps_its_numbers_and_the_published_ones() -> None:
+    rates = [trial("a", row, seed, 0.5 + seed / 10, targets=50) for row in ("none", "knn") for seed in SEEDS]
+    lines = [line_of("a", *row[:1], tuple(SEEDS), called=row[-1]) for row in (("none",), ("knn", "deep-knn"))]
+    told = stage(lines, compare=("none",), only_successes=True)
+    assert attacks_with_hits(rates, MEASURES) == set()
+    assert attacks_with_hits(trials(), MEASURES) == {"a"}
+    numbers = published(REFERENCE)
+    compared, _ = compare(numbers[numbers["table"] == 1], rates, told, [Claim(attack="a", table=1)])
+    ours = compared[compared["our_defense"] == "knn"].iloc[0]
+    assert (ours["n"], ours["success"]) == (4, pytest.approx(0.65))
+    assert math.isnan(ours["all_n"])
+    known = published_by_row(numbers, [Claim(attack="a", table=1)], told)
+    rows = [each.row for each in told.lines]
+    results = tidy_results(rates, MEASURES, ("none",), known, rows)
+    both = beside(results, over_hits(rates, MEASURES, "none", known, rows), {"a": MEASURES["a"]}, set())
+    row = both[both["defense"] == "knn"].iloc[0]
+    assert (row["published_success"], row["hit_n"]) == (0, 0)
 
 
 def test_the_programs_write_hits_findings_and_what_they_mean(tmp_path: Path) -> None:

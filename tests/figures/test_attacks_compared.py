@@ -168,10 +168,14 @@ def test_claims_are_held_against_the_interval() -> None:
         (down, "contradicted", "contradicted"),
         (apart, "undecided", "confirmed"),
     ):
-        assert first in verdict(found, "rises")
-        assert second in verdict(found, "does not tell")
-    assert "undecided" in verdict(none, "rises")
-    assert "Too few" in verdict(correlation([1, 2], [1, 2]), "rises")
+        assert first in verdict(found, "rises", 0.8)
+        assert second in verdict(found, "does not tell", 0.8)
+    assert "undecided" in verdict(none, "rises", 0.8)
+    # The study says how close is close.
+    strict = verdict(apart, "does not tell", 0.01)
+    assert "undecided" in strict
+    assert "between -0.01 and 0.01" in strict
+    assert "Too few" in verdict(correlation([1, 2], [1, 2]), "rises", 0.8)
 
 
 def test_a_study_in_which_no_loss_is_low_has_an_empty_figure(tmp_path: Path) -> None:

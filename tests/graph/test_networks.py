@@ -192,7 +192,16 @@ def test_networks_must_not_have_seen_the_target() -> None:
     def unseen(values: dict[str, Any], among: int = 4) -> None:
         values["attacks"][0]["unseen_target"] = {"among_last": among}
 
+    def robust_sees(values: dict[str, Any]) -> None:
+        unseen(values)
+        values["defenses"].pop()
+        values["surrogates"][2]["held_out_per_class"] = 0
+
     made(unseen)
+    with pytest.raises(SettingsError, match="surrogate 'robust' is trained on them"):
+        made(robust_sees)
+    with pytest.raises(SettingsError, match=r"of which victims leave 2, one for each seed .*: seed 2 has no target"):
+        made(lambda values: (unseen(values), values.update(seeds=[0, 1, 2])))
     with pytest.raises(SettingsError, match="surrogate 'crafted-on' is trained on them: set its held_out_per_class"):
         made(lambda values: unseen(values, 5))
     with pytest.raises(SettingsError, match="victim 'moved' is fine-tuned on all of them"):

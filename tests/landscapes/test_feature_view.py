@@ -101,6 +101,25 @@ class TestLayers:
         assert found.bases.numpy() * 1.375 == pytest.approx(np.array(bases))
         assert found.layers == ("Linear 1", "Linear 3")
 
+    def test_layers_that_work_in_place_leave_the_target_s_outputs_as_they_were(self) -> None:
+        class Overwriting(nn.Module):
+            """The first layer, whose outputs the second layer overwrites with 0 once it has read them."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.first, self.second = two_layers().extract[1], two_layers().extract[3]  # type: ignore[index]
+
+            def forward(self, x: Tensor) -> Tensor:
+                between = self.first(x.flatten(1))
+                found: Tensor = self.second(between)
+                between.zero_()
+                return found
+
+        network = Classifier(Overwriting(), nn.Linear(2, 3))
+        pair = images((0.5, 0.25))
+        found = layer_distances(network, PLAIN, pair, pair, pair, pair)
+        assert found.poisons.tolist() == found.bases.tolist() == [[0], [0]]
+
     @pytest.mark.parametrize("chunk", [1, 256])
     @pytest.mark.parametrize(
         ("network", "count"),

@@ -18,7 +18,7 @@ from poisonlab.evaluation.paper_layout import published_by_row
 from poisonlab.evaluation.poison_claims import poison_findings
 from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.results import tidy_results
-from poisonlab.evaluation.successes import HITS_NOTE, beside, over_hits
+from poisonlab.evaluation.successes import HITS_NOTE, attacks_with_hits, beside, over_hits
 from poisonlab.evaluation.table_program import outputs, parser
 from poisonlab.evaluation.trials import Row
 from poisonlab.files import write_text
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
     results = tidy_results(trials, stage.by_attack, stage.compare, known, rows, stage.mean_over_victims)
     if stage.only_successes:
         over = over_hits(trials, stage.by_attack, stage.compare[0], known, rows, stage.mean_over_victims)
-        results = beside(results, over, stage.by_attack)
+        results = beside(results, over, stage.by_attack, attacks_with_hits(trials, stage.by_attack))
     notes = [
         stage.description,
         *stage.scale,

@@ -32,7 +32,7 @@ class PoisonClaims(Settings):
 
     Stronger attacks are no stronger poisons. Of each two neighbours in a series, the change of peak accuracy is paired
     by seed, with intervals that hold for all pairs at once. Confirmed where one of them lies above 0, contradicted
-    where all lie below 0.
+    where all pairs have one and all lie below 0.
     """
 
     close: Annotated[PositiveFloat, Field(lt=1)] = 0.8

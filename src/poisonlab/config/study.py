@@ -206,9 +206,10 @@ class Study(Settings):
     def _check_references(self) -> Study:
         surrogates = [surrogate.name for surrogate in self.surrogates]
         victims = [victim.name for victim in self.victims]
+        on_accuracy = [attack.name for attack in self.attacks if not attack.has_goal]
         for series in () if self.poison_claims is None else self.poison_claims.stronger.values():
             for name in series:
-                _one_of(name, [attack.name for attack in self.attacks], "poison_claims.stronger names attack")
+                _one_of(name, on_accuracy, "poison_claims.stronger names attack", "those without a goal,")
         if self.poison_claims is not None and not self.compare:
             raise ValueError("poison_claims are on undefended victims: name their row first in compare")
         for attack in self.attacks:
@@ -262,12 +263,20 @@ class Study(Settings):
                         f"{where}, but victim {victim.name!r} is fine-tuned on all of them: set its "
                         f"fine_tune_per_class below {among}"
                     )
-            begun = [
-                str(self.pretrained_of(victim, row))
+            left = among - (self.victims_of(attack)[0].fine_tune_per_class or 0)
+            if late := [seed for seed in self.seeds_of(attack) if seed >= left]:
+                raise ValueError(
+                    f"{where}, of which victims leave {left}, one for each seed from 0 on: seed {late[0]} has no "
+                    "target, so give the attack smaller seeds"
+                )
+            looked_at = [
+                name
                 for other, victim, row in self.meetings()
                 if other.name == attack.name
+                for name in (self.pretrained_of(victim, row), row.inspected_surrogate)
+                if name is not None
             ]
-            for name in dict.fromkeys([*attack.surrogates, *begun]):
+            for name in dict.fromkeys([*attack.surrogates, *looked_at]):
                 if self.surrogate(name).held_out_per_class < among:
                     raise ValueError(f"{where}, but surrogate {name!r} is trained on them: set its held_out_per_class")
         return self

@@ -14,7 +14,7 @@ from poisonlab.evaluation.choosing import MEAN, Claim, Shown, first_victims
 from poisonlab.evaluation.layouts import beside, p_text, with_interval
 from poisonlab.evaluation.published import TIME, Paper
 from poisonlab.evaluation.results import tidy_results
-from poisonlab.evaluation.successes import over_hits
+from poisonlab.evaluation.successes import attacks_with_hits, over_hits
 from poisonlab.evaluation.trials import Row, Trial
 
 Numbers = Mapping[str, float]
@@ -111,7 +111,8 @@ def compare(
     if stage.only_successes:
         means = [row for row in own if row[1] == MEAN]
         over = over_hits(trials, stage.by_attack, stage.compare[0], {}, [*rows, *means], stage.mean_over_victims)
-        own = {row: _with_all(line, own[row], measures) for row, line in _by_row(over).items()}
+        counted = attacks_with_hits(trials, stage.by_attack)
+        own |= {row: _with_all(line, own[row], measures) for row, line in _by_row(over).items() if row[0] in counted}
     victims = {claim.attack: claimed_victim(claim, stage) for claim in reversed(claims)}
     result = []
     used = set()

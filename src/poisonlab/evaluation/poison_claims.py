@@ -44,17 +44,19 @@ def does_not_tell(found: Interval, close: float) -> Verdict:
     return "contradicted" if found.low > close or found.high < -close else "undecided"
 
 
-def no_stronger(changes: Sequence[Interval]) -> Verdict:
+def no_stronger(changes: Sequence[Interval], pairs: int) -> Verdict:
     """Whether stronger attacks are no stronger poisons.
 
     Args:
         changes: of the peak accuracy from each weaker to each stronger attack, with simultaneous intervals; without
             bounds where there is one seed.
+        pairs: how many changes are claimed, known or not: one that is not known may be a rise.
     """
     # Comparisons with nan are false.
     if any(change.low > 0 for change in changes):
         return "confirmed"
-    return "contradicted" if changes and all(change.high < 0 for change in changes) else "undecided"
+    known = pairs == len(changes) > 0
+    return "contradicted" if known and all(change.high < 0 for change in changes) else "undecided"
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def poison_findings(
     return [
         _of_speed(own, where),
         _of_final(own, where, claims.close),
-        *([_of_strength(changes, where)] if claims.stronger else []),
+        *([_of_strength(changes, len(_pairs(claims)), where)] if claims.stronger else []),
         *_published(own, claims),
     ]
 
@@ -111,7 +113,7 @@ def changes_of(trials: Sequence[Trial], claims: PoisonClaims, victim: str, undef
     for trial in trials:
         if (trial.victim, trial.defense) == (victim, undefended) and PEAK_ACCURACY.name in trial.measures:
             peaks.setdefault(trial.attack, {})[trial.seed] = trial.measures[PEAK_ACCURACY.name]
-    pairs = [pair for series in claims.stronger.values() for pair in pairwise(series)]
+    pairs = _pairs(claims)
     found = []
     for weaker, stronger in pairs:
         first, second = peaks.get(weaker, {}), peaks.get(stronger, {})
@@ -119,6 +121,11 @@ def changes_of(trials: Sequence[Trial], claims: PoisonClaims, victim: str, undef
         if values:
             found.append(Change(weaker, stronger, mean_t(values, 1 - 0.05 / len(pairs))))
     return found
+
+
+def _pairs(claims: PoisonClaims) -> list[tuple[str, str]]:
+    """Each weaker attack with the next stronger one."""
+    return [pair for series in claims.stronger.values() for pair in pairwise(series)]
 
 
 def _of_speed(own: pd.DataFrame, where: str) -> str:
@@ -139,8 +146,8 @@ def _of_final(own: pd.DataFrame, where: str, close: float) -> str:
     )
 
 
-def _of_strength(changes: Sequence[Change], where: str) -> str:
-    verdict = no_stronger([change.paired for change in changes])
+def _of_strength(changes: Sequence[Change], pairs: int, where: str) -> str:
+    verdict = no_stronger([change.paired for change in changes], pairs)
     told = "; ".join(
         f"{change.weaker} to {change.stronger} {_points(change.paired)} (n = {change.paired.n})" for change in changes
     )
@@ -174,8 +181,7 @@ def _published(own: pd.DataFrame, claims: PoisonClaims) -> list[str]:
 
 
 def _published_steps(peaks: Mapping[str, float], claims: PoisonClaims) -> list[tuple[str, float]]:
-    pairs = [pair for series in claims.stronger.values() for pair in pairwise(series)]
-    steps = [(f"{one} to {two}", peaks.get(two, math.nan) - peaks.get(one, math.nan)) for one, two in pairs]
+    steps = [(f"{one} to {two}", peaks.get(two, math.nan) - peaks.get(one, math.nan)) for one, two in _pairs(claims)]
     return [(pair, step) for pair, step in steps if not math.isnan(step)]
 
 

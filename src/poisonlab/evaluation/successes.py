@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,9 +15,20 @@ from poisonlab.evaluation.trials import Row, Trial
 
 HITS_NOTE = (
     "Hits: the seeds on which the attack succeeds against '{undefended}'; success and poisons of hits are of these "
-    "alone, poisons by number. Hits are chosen by that outcome, so no test compares them with it. Of victim 'mean', "
-    "hits and poisons are sums over victims, and success is the unweighted mean over victims, without an interval."
+    "alone, poisons by number. Hits are chosen by that outcome, so tests are of all seeds. Of victim 'mean', "
+    "hits and poisons are sums over victims, and success is the unweighted mean over victims, without an interval. "
+    "Attacks whose outcome is no yes or no have no hits, and all their seeds count."
 )
+
+
+def attacks_with_hits(trials: Sequence[Trial], measures: Mapping[str, Sequence[Measure]]) -> set[str]:
+    """The attacks whose main outcome is a yes or no of each victim."""
+    return {trial.attack for trial in trials if _yes_or_no(trial, measures)}
+
+
+def _yes_or_no(trial: Trial, measures: Mapping[str, Sequence[Measure]]) -> bool:
+    main = measures[trial.attack][0]
+    return counts_events(main, trial.targets) and main.better == "lower"
 
 
 def hits(trials: Sequence[Trial], measures: Mapping[str, Sequence[Measure]], undefended: str) -> list[Trial]:
@@ -32,9 +43,8 @@ def hits(trials: Sequence[Trial], measures: Mapping[str, Sequence[Measure]], und
         (trial.attack, trial.victim, trial.seed)
         for trial in trials
         if trial.defense == undefended
-        and counts_events(main := measures[trial.attack][0], trial.targets)
-        and main.better == "lower"
-        and trial.measures.get(main.name) == 1
+        and _yes_or_no(trial, measures)
+        and trial.measures.get(measures[trial.attack][0].name) == 1
     }
     return [trial for trial in trials if (trial.attack, trial.victim, trial.seed) in found]
 
@@ -114,13 +124,17 @@ def _counts(record: Mapping[str, Any], counted: Sequence[Trial]) -> dict[str, An
     }
 
 
-def beside(results: pd.DataFrame, over: pd.DataFrame, measures: Mapping[str, Sequence[Measure]]) -> pd.DataFrame:
+def beside(
+    results: pd.DataFrame, over: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], counted: Collection[str]
+) -> pd.DataFrame:
     """The tidy results of all seeds with those of the hits beside them, in columns that begin with ``hit_``.
 
     Args:
         results: of all seeds, see ``tidy_results``.
-        over: of the hits, see ``over_hits``. Its published values and verdicts take the place of theirs.
+        over: of the hits, see ``over_hits``.
         measures: of each attack; of each, the first and the last one are set beside.
+        counted: the attacks that can have hits, see ``attacks_with_hits``. Their published values and verdicts are
+            those of the hits.
     """
     ends = dict.fromkeys(measure.name for own in measures.values() for measure in (own[0], own[-1]))
     names = ["n", *(f"{name}{end}" for name in ends for end in ("", "_low", "_high", "_n"))]
@@ -130,6 +144,7 @@ def beside(results: pd.DataFrame, over: pd.DataFrame, measures: Mapping[str, Seq
     renamed = over[[*key, *names, *published]].rename(columns={name: f"hit_{name}" for name in names})
     joined = results.drop(columns=published).merge(renamed, on=key, how="left")
     for name in published:
+        joined[name] = joined[name].where(joined["attack"].isin(counted), results[name].to_numpy())
         if name.endswith("_inside"):
             joined[name] = joined[name].astype(object).where(joined[name].notna(), None)
     return joined[[*(name for name in joined.columns if name != "seconds"), "seconds"]]

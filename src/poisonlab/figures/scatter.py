@@ -23,8 +23,6 @@ from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
 from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of
 
-_CLOSE = PoisonClaims().close
-
 
 class Spec(Drawn):
     """What the figure is told."""
@@ -39,6 +37,8 @@ class Spec(Drawn):
     """The undefended row."""
     claim: Literal["rises", "does not tell"]
     """What the paper says: y rises with x, or x does not tell y."""
+    close: float = PoisonClaims().close
+    """As in ``PoisonClaims``."""
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
@@ -131,11 +131,12 @@ def scatter_caption(points: pd.DataFrame, spec: Spec) -> str:
     return (
         f"{called(spec.y)[:1].upper()}{called(spec.y)[1:]} against {called(spec.x)} of {len(known)} attacks under "
         f"{spec.defense} ({seeds(list(known['n']))} each). Over attacks, with bootstrap intervals (95 %): Pearson's "
-        f"correlation {_text(found.pearson)}, Spearman's {_text(found.spearman)}. {verdict(found, spec.claim)}{left}"
+        f"correlation {_text(found.pearson)}, Spearman's {_text(found.spearman)}. "
+        f"{verdict(found, spec.claim, spec.close)}{left}"
     )
 
 
-def verdict(found: Correlation, claim: str) -> str:
+def verdict(found: Correlation, claim: str, close: float) -> str:
     """A sentence on whether Spearman's interval confirms or contradicts the paper's claim."""
     low, high = found.spearman.low, found.spearman.high
     if math.isnan(low):
@@ -146,8 +147,8 @@ def verdict(found: Correlation, claim: str) -> str:
         where = _where(low > 0, high < 0)
         return f"The paper's claim that one rises with the other is {rises(found.spearman)}: the interval lies {where}."
     return (
-        f"The paper's claim that one does not tell the other is {does_not_tell(found.spearman, _CLOSE)}: confirmed "
-        f"means that the interval of Spearman's correlation lies between {-_CLOSE} and {_CLOSE}."
+        f"The paper's claim that one does not tell the other is {does_not_tell(found.spearman, close)}: confirmed "
+        f"means that the interval of Spearman's correlation lies between {-close:g} and {close:g}."
     )
 
 

@@ -305,6 +305,7 @@ class Figures:
             "victims": [self._shown(attack.name).victim for attack in attacks],
             "defense": row.name,
             "claim": "rises" if kind == "speed" else "does not tell",
+            **({} if (said := self.study.poison_claims) is None else {"close": said.close}),
         }
         return "scatter", {"results": [self.tables.path("tables", "csv")]}, told
 

@@ -128,7 +128,8 @@ def layer_distances(
         return norms
 
     def remember(name: str, output: Tensor) -> Tensor:
-        outputs[name] = output
+        # A copy: what follows in the network may work in place.
+        outputs[name] = output.clone()
         return length(name, output)
 
     by_layer(network, normalize, target, remember)
