@@ -1,4 +1,4 @@
-"""Compute what one network makes of every image, once for all filters."""
+"""Compute the features and logits of every image by one network, once for all filters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write what a scan has found: a page, a table of all images, and a summary for other programs."""
+"""Write the findings of a scan: a page, a table of all images, and a summary for other programs."""
 
 from __future__ import annotations
 
