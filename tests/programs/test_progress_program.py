@@ -201,8 +201,10 @@ def test_the_page_names_running_and_failed_jobs_in_a_line_each(tree: Tree, progr
 
 def test_cards_tell_of_diverged_trainings(tree: Tree) -> None:
     tree.done(tree.of("train"), failed={"why": "the loss is nan"})
-    tree.watch.look(NOW)
+    rest = tree.watch.look(NOW)[1]
     assert [job.diverged for job in tree.watch._ran] == [True]
+    # They end early, and say nothing of the others' hours.
+    assert rest.work == {}
 
 
 def test_times_are_short(progress: ModuleType) -> None:

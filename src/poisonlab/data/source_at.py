@@ -16,6 +16,7 @@ from poisonlab.config.data.tiny_imagenet import WNIDS, TinyImageNet
 from poisonlab.config.data.webdataset import WebDataset
 from poisonlab.data.file_kinds import other_kind
 from poisonlab.errors import DataError
+from poisonlab.files import read_error
 
 _CIFAR = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}
 
@@ -28,7 +29,7 @@ def source_at(path: Path) -> FileDataset:
     or TinyImageNet's ``.zip``. What is one split, file or folder, is both splits.
 
     Raises:
-        DataError: the path is missing, or none of these.
+        DataError: the path is missing, cannot be read, or is none of these.
     """
     where = str(path)
     if path.is_dir():
@@ -52,7 +53,10 @@ _CURE = ": name a .npz, .parquet or .tar file or a folder, or write its keys und
 
 
 def _folder(path: Path) -> FileDataset:
-    where, names = str(path), [entry.name for entry in path.iterdir()]
+    try:
+        where, names = str(path), [entry.name for entry in path.iterdir()]
+    except OSError as error:
+        raise read_error(path, error) from error
     for name, source in _CIFAR.items():
         if name in (path.name, *names):
             root = path if name in names else path.parent

@@ -65,6 +65,9 @@ class Seconds:
     def __init__(self, ran: Iterable[Measured], study: str) -> None:
         self._found: dict[tuple[str, str, frozenset[str]], list[float]] = defaultdict(list)
         for job in ran:
+            # It ended early.
+            if job.diverged:
+                continue
             if job.outcome is not None:
                 keys = [(TRIALS, frozenset((job.outcome,))), (OTHER_TRIALS, names(job.settings))]
             elif job.study == study:

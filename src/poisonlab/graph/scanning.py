@@ -16,6 +16,7 @@ from poisonlab.graph.cells import Cell
 from poisonlab.graph.computing import Computing, model_roots
 from poisonlab.graph.job import Job
 from poisonlab.graph.places import Places
+from poisonlab.pipelines.own_code import source_of
 from poisonlab.provenance import spec
 
 NEIGHBOURS = 5
@@ -97,6 +98,7 @@ class Scanning(Computing):
             [self.scan.model] if own is None else [],
             (),
             self.scan.model.name if own is None else own,
+            watched=() if own is None else (str(self.scan.weights), *source_of(own)),
             scanned=scanned,
         )
 
