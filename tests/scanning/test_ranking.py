@@ -9,7 +9,7 @@ import torch
 
 from poisonlab.errors import DataError
 from poisonlab.scanning.features import Features
-from poisonlab.scanning.ranking import Ranking, held, join, still_flagged
+from poisonlab.scanning.ranking import Ranking, expected_repeats, held, join, still_flagged
 
 
 def made() -> Ranking:
@@ -23,7 +23,10 @@ def test_places_and_joined_scores_by_hand() -> None:
     assert ranking.joined.tolist() == pytest.approx(expected)
     assert ranking.order.tolist() == [1, 0, 2, 3]
     assert ranking.first(2).tolist() == [1, 0]
-    assert ranking.first_of("b", 2).tolist() == [1, 2]
+    # Two share the places 1 and 2, then 3 and 4: lots decide where not both fit.
+    assert ranking.chances("b", 1).tolist() == [0, 0.5, 0.5, 0]
+    assert ranking.chances("b", 2).tolist() == [0, 1, 1, 0]
+    assert ranking.chances("a", 3).tolist() == [1, 1, 0.5, 0.5]
     assert ranking.agreement(2).tolist() == [1, 2, 1, 0]
 
 
@@ -37,6 +40,15 @@ def test_planted_rows_and_repeated_flags_are_counted() -> None:
     assert held(torch.tensor([3, 0]), torch.tensor([True, True, False, False])) == 1
     others = [torch.tensor([1, 2, 9, 8]), torch.tensor([4, 3, 2, 1])]
     assert still_flagged(torch.tensor([1, 2, 3, 4]), others) == 0.75
+
+
+def test_a_filter_that_cannot_tell_repeats_itself_by_chance_only() -> None:
+    """The order of the files is the same for every seed, and no agreement."""
+    blind = join(("a",), torch.zeros(1, 50, dtype=torch.float64)).chances("a", 10)
+    assert blind.tolist() == [0.2] * 50
+    assert expected_repeats(blind, [blind, blind]) == pytest.approx(0.2)
+    flagged, other = torch.eye(4)[0] + torch.eye(4)[1], torch.eye(4)[1] + torch.eye(4)[2]
+    assert expected_repeats(flagged, [other, flagged]) == 0.75
 
 
 def test_what_is_saved_is_read_back(tmp_path: Path) -> None:

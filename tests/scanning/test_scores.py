@@ -8,7 +8,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from poisonlab.errors import SettingsError
+from poisonlab.errors import DataError, SettingsError
 from poisonlab.scanning.scores import Examples, modified_z, rows_at_once, score
 
 SHARP = ("deep-knn", "spectral-signatures", "activation-clustering", "l2-centroid")
@@ -66,6 +66,9 @@ def test_the_modified_z_score_is_that_of_the_book() -> None:
     assert modified_z(torch.tensor([1.0, 1, 1, 5]).double(), torch.zeros(4).long()).tolist() == pytest.approx(
         [0, 0, 0, 4 / 1.2533]
     )
+    # Equal images that rounding tells apart set no scale.
+    almost = torch.tensor([1.0, 1 + 1e-16, 1 - 1e-16, 1 + 2e-16, 5]).double()
+    assert modified_z(almost, torch.zeros(5).long())[-1] == pytest.approx(5 / 1.2533)
     assert modified_z(torch.ones(3).double(), torch.zeros(3).long()).tolist() == [0, 0, 0]
 
 
@@ -86,6 +89,14 @@ def test_memory_bounds_the_rows_and_changes_nothing() -> None:
     narrow = Examples(found.features, found.logits, found.labels, neighbours=9, memory=5000)
     for method in ("deep-knn", "epic"):
         assert torch.equal(score(method, narrow), score(method, found))
+
+
+def test_logits_that_are_not_finite_are_one_line() -> None:
+    found, _ = examples()
+    logits = found.logits.clone()
+    logits[2] = torch.inf
+    with pytest.raises(DataError, match="example 2 are not finite"):
+        score("epic", Examples(found.features, logits, found.labels))
 
 
 def test_an_unknown_filter_is_one_line() -> None:

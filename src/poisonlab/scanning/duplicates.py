@@ -20,7 +20,8 @@ from poisonlab.filters.neighbours import Neighbours
 from poisonlab.scanning.scores import COLUMNS, rows_at_once
 
 KIND = "neighbourhood"
-_PAIRS = 2048
+_COPIES = 4
+"""Batches of images, as float32, that a comparison of pixels holds at once."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,11 @@ def neighbourhood(features: Tensor, images: Tensor, *, k: int, near: float, memo
         images: (A, C, H, W) uint8.
         k: neighbours of each; A - 1 if there are fewer images.
         near: root mean square difference up to which images are near-duplicates, in levels of 1/255.
-        memory: bytes that distances may take.
+        memory: bytes that distances, or the pixels that are compared, may take.
     """
     nearest, distances = _nearest(features, min(k, len(features) - 1), memory)
     exact = _exact(images)
-    close, differences = _close(images, nearest, near)
+    close, differences = _close(images, nearest, near, memory)
     return Neighbourhood(
         nearest.cpu(), distances.cpu(), torch.cat([exact, close]), torch.cat([torch.zeros(len(exact)), differences])
     )
@@ -106,13 +107,14 @@ def _exact(images: Tensor) -> Tensor:
     return torch.tensor(pairs, dtype=torch.int64).view(-1, 2)
 
 
-def _close(images: Tensor, nearest: Tensor, near: float) -> tuple[Tensor, Tensor]:
+def _close(images: Tensor, nearest: Tensor, near: float, memory: int) -> tuple[Tensor, Tensor]:
     """Pairs (P, 2) int64 of neighbours, the lower number first, that differ, but not by more than ``near``."""
     one = torch.arange(len(nearest)).repeat_interleave(nearest.shape[1])
     pairs = torch.unique(torch.stack([one, nearest.cpu().flatten()], 1).sort(dim=1).values, dim=0)
+    at_once = max(1, memory // (4 * _COPIES * images[0].numel()))
     parts = [
         (images[pair[:, 0]].float() - images[pair[:, 1]].float()).square().flatten(1).mean(1).sqrt()
-        for pair in torch.split(pairs, _PAIRS)
+        for pair in torch.split(pairs, at_once)
     ]
     differences = torch.cat(parts) if parts else torch.zeros(0)
     kept = (differences > 0) & (differences <= near)

@@ -22,10 +22,10 @@ from poisonlab.config.stages import read_stage
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError
 from poisonlab.scanning.duplicates import Neighbourhood
-from poisonlab.scanning.ranking import Ranking, held, still_flagged
+from poisonlab.scanning.ranking import Ranking, expected_repeats, held, still_flagged
 
 LISTED = 100
-"""Pairs of duplicates on the page; the table of images has all."""
+"""Pairs of duplicates on the page; the table of images has the most alike of every image."""
 _THUMBNAIL = 64
 
 
@@ -126,7 +126,10 @@ def names_of(dataset: ImageDataset, tests: int, told: Mapping[str, Any]) -> list
 
 
 def power(scan: Scanned) -> list[dict[str, Any]]:
-    """Of each planted set, how many poisons the first suspects hold: joined, by each filter, and by chance."""
+    """Of each planted set, how many poisons the first suspects hold: joined, by each filter, and by chance.
+
+    A filter alone gives many images the same score; its number is the expected one if lots are drawn among equals.
+    """
     return [
         {
             "attack": each.attack,
@@ -135,7 +138,8 @@ def power(scan: Scanned) -> list[dict[str, Any]]:
             "held": held(each.ranking.first(scan.suspects), each.poisoned),
             "by_chance": round(count * scan.suspects / len(each.poisoned), 2),
             "by_filter": {
-                name: held(each.ranking.first_of(name, scan.suspects), each.poisoned) for name in each.ranking.filters
+                name: round(float(each.ranking.chances(name, scan.suspects)[each.poisoned].sum()), 2)
+                for name in each.ranking.filters
             },
             "success": each.success,
         }
@@ -154,8 +158,8 @@ def stability(scan: Scanned) -> dict[str, Any] | None:
         "by_chance": round(scan.suspects / scan.training, 4),
         "by_filter": {
             name: round(
-                still_flagged(
-                    first.first_of(name, scan.suspects), [each.first_of(name, scan.suspects) for each in others]
+                expected_repeats(
+                    first.chances(name, scan.suspects), [each.chances(name, scan.suspects) for each in others]
                 ),
                 4,
             )
@@ -255,7 +259,8 @@ def table(scan: Scanned) -> Iterator[list[Any]]:
     place[ranking.order] = torch.arange(1, scan.training + 1)
     agreement = ranking.agreement(scan.suspects).tolist()
     twins: dict[int, tuple[int, float]] = {}
-    for (one, other), difference in zip(found.pairs.tolist(), found.differences.tolist(), strict=True):
+    alike = torch.sort(found.differences, stable=True).indices
+    for (one, other), difference in zip(found.pairs[alike].tolist(), found.differences[alike].tolist(), strict=True):
         twins.setdefault(other, (one, difference))
         twins.setdefault(one, (other, difference))
     for number, (near, away) in enumerate(zip(found.nearest.tolist(), found.distances.tolist(), strict=True)):

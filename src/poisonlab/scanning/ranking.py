@@ -49,9 +49,15 @@ class Ranking:
         """(count,) int64, the rows of the first suspects."""
         return self.order[:count]
 
-    def first_of(self, name: str, count: int) -> Tensor:
-        """(count,) int64: the rows that one filter alone ranks first; of equals the lower rows."""
-        return torch.sort(self.places[self.filters.index(name)], stable=True).indices[:count]
+    def chances(self, name: str, count: int) -> Tensor:
+        """(N,) float64 in [0, 1]: the probability of each row to be among the first ``count`` of one filter alone.
+
+        Images of equal score are ordered by lot: many share a score where filters cluster, and the order of the files
+        says nothing.
+        """
+        _, which, sizes = torch.unique(self.places[self.filters.index(name)], return_inverse=True, return_counts=True)
+        before = sizes.cumsum(0) - sizes
+        return ((count - before) / sizes.double()).clamp(0, 1)[which]
 
     def agreement(self, count: int) -> Tensor:
         """(N,) int64: how many filters rank each image at place ``count`` or before."""
@@ -89,6 +95,16 @@ def join(filters: Sequence[str], scores: Tensor) -> Ranking:
 def held(flagged: Tensor, wanted: Tensor) -> int:
     """How many of the ``wanted`` rows (N,) bool are among the ``flagged`` ones (S,) int64."""
     return int(wanted[flagged].sum())
+
+
+def expected_repeats(first: Tensor, others: Sequence[Tensor]) -> float:
+    """Share of the rows that one scan flags and another one flags as well, where ``chances`` say who is flagged.
+
+    Args:
+        first: (N,) float64, of one scan; its sum is the number of flagged rows.
+        others: the same of the scans that it is compared with; their mean is returned.
+    """
+    return float(np.mean([(first @ other / first.sum()).item() for other in others]))
 
 
 def still_flagged(first: Tensor, others: Sequence[Tensor]) -> float:

@@ -28,13 +28,15 @@ from poisonlab.filters.deep_knn import deep_knn
 from poisonlab.filters.epic import facility_location, gradient_proxies, quotas
 from poisonlab.filters.l2_centroid import l2_centroid
 from poisonlab.filters.one_class_svm import one_class_svm
-from poisonlab.filters.per_class import class_rows
+from poisonlab.filters.per_class import check_examples, class_rows
 from poisonlab.filters.spectral_signatures import spectral_signatures
 
 COLUMNS = 65536
 """Images that one block of rows is compared with at a time."""
 _COPIES = 3
 """Matrices of distances, candidates and places that the search holds at once."""
+_ROUNDING = 1e-12
+"""Relative to the largest value of a class: equal images may differ by so much."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def _activation_clustering(examples: Examples) -> Tensor:
 
 def _epic(examples: Examples, fraction: float = 0.1) -> Tensor:
     gradients = gradient_proxies(examples.logits, examples.labels)
+    check_examples(gradients, examples.labels)
     classes = class_rows(examples.labels)
     counts = quotas([len(rows) for _, rows in classes], fraction)
     found = torch.empty(len(examples.labels), dtype=torch.float64, device=gradients.device)
@@ -136,7 +139,7 @@ _FILTERS: dict[str, Callable[[Examples], Tensor]] = {
 
 
 def modified_z(values: Tensor, labels: Tensor) -> Tensor:
-    """The modified z-score of every value within its class; 0 for all values of a class that are equal.
+    """The modified z-score of every value within its class; 0 where all values of a class are equal but for rounding.
 
     Args:
         values: (N,) float64.
@@ -146,9 +149,10 @@ def modified_z(values: Tensor, labels: Tensor) -> Tensor:
     for _, rows in class_rows(labels):
         # Of an even number the mean of the middle two, which torch's median is not.
         away = values[rows] - values[rows].quantile(0.5)
+        rounding = _ROUNDING * values[rows].abs().max()
         scale = 1.4826 * away.abs().quantile(0.5)
-        if scale == 0:
+        if scale <= rounding:
             scale = 1.2533 * away.abs().mean()
-        if scale > 0:
+        if scale > rounding:
             found[rows] = away / scale
     return found
