@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from poisonlab.config.files import check_config_file
 from poisonlab.config.protection import Protection
 from poisonlab.data.dataset import ImageDataset
-from poisonlab.data.source_at import source_at
+from poisonlab.data.source_at import resized, source_at
 from poisonlab.determinism import prepare_torch
 from poisonlab.errors import SettingsError
 from poisonlab.files import read_text
@@ -109,9 +109,7 @@ def _settings(configfile: Path | None, data: Path | None, size: int | None) -> P
     if data is not None:
         values["dataset"] = source_at(data).told()
     if size is not None:
-        if not isinstance(values["dataset"], dict) or values["dataset"].get("source") != "image-folder":
-            raise SettingsError("size resizes folders of images only: other formats hold images of one size")
-        values["dataset"] = {**values["dataset"], "size": size}
+        values["dataset"] = resized(values["dataset"], size)
     try:
         return Protection.model_validate(values)
     except ValidationError as error:

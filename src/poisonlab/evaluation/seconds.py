@@ -125,7 +125,14 @@ def read_cards(results: Path, stages: Mapping[str, str]) -> Iterator[Measured]:
     """
     for folder, stage in stages.items():
         for path in sorted((results / folder).rglob("*.card.json")):
-            yield _of_card(stage, path.relative_to(results / folder).parts[0], read_sealed(path), path)
+            try:
+                card = read_sealed(path)
+            except DataError:
+                if path.exists():
+                    raise
+                # Its job has begun again since the folder was listed.
+                continue
+            yield _of_card(stage, path.relative_to(results / folder).parts[0], card, path)
 
 
 def _of_card(stage: str, study: str, card: Any, path: Path) -> Measured:

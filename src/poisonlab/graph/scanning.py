@@ -10,7 +10,7 @@ from typing import Any
 
 from poisonlab.config.scan import NETWORK, Scan, read_scan
 from poisonlab.config.study import Study
-from poisonlab.data.source_at import source_at
+from poisonlab.data.source_at import resized, source_at
 from poisonlab.errors import SettingsError
 from poisonlab.graph.cells import Cell
 from poisonlab.graph.computing import Computing, model_roots
@@ -43,9 +43,7 @@ def scan_from(config: Mapping[str, Any]) -> Scan:
         values["dataset"] = source_at(path).told()
         values.setdefault("scan", _name_of(path))
     if size is not None:
-        if not isinstance(values["dataset"], Mapping) or values["dataset"].get("source") != "image-folder":
-            raise SettingsError("scan: size resizes folders of images only: other formats hold images of one size")
-        values["dataset"] = {**values["dataset"], "size": size}
+        values["dataset"] = resized(values["dataset"], size)
     return read_scan(values)
 
 

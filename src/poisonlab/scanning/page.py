@@ -298,7 +298,10 @@ def _shown(scan: Scanned, number: int) -> dict[str, Any]:
 
 
 def thumbnail(image: Tensor) -> str:
-    """``image`` (C, H, W) uint8 as a PNG in base64, at most 64 pixels a side; of two channels the first, of more than three the first three."""
+    """``image`` (C, H, W) uint8 as a PNG in base64, at most 64 pixels a side.
+
+    Of two channels the first is shown, of more than three the first three.
+    """
     pixels = image[:3].numpy() if len(image) >= 3 else image[:1].numpy()
     picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)).squeeze())
     picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
