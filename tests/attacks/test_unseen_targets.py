@@ -17,14 +17,16 @@ from test_features import attacker, common, dataset
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks import bullseye_polytope, convex_polytope, imported
 from poisonlab.attacks.attacker import Attacker
+from poisonlab.attacks.unseen_targets import unseen_row
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.convex_polytope import ConvexPolytope
 from poisonlab.config.attacks.imported import Imported
 from poisonlab.config.recipe import Recipe
 from poisonlab.config.start import Start
+from poisonlab.config.validation import Validation
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.set_apart import fine_tuning_last
-from poisonlab.data.training_set import fine_tuning_rows, training_set
+from poisonlab.data.training_set import clean_rows, fine_tuning_rows, training_set
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.models.classifier import Normalize
 
@@ -50,6 +52,17 @@ def test_a_seed_attacks_the_image_of_its_number(seed: int) -> None:
     assert found.facts["target_training_row"] == row
     # Two poisons of nine images, on the first ones that victims are fine-tuned on.
     assert found.indices.tolist() == [3 * 17 + 2, 3 * 18 + 2]
+
+
+def test_no_target_is_an_image_that_trainings_are_watched_by() -> None:
+    """Eight of the twenty images of a class are for validation: of the other twelve, the five before the last three
+    are targets."""
+    data = replace(dataset(), validation=Validation(per_class=8))
+    clean = clean_rows(data)
+    assert clean is not None
+    own = [row for row in clean.tolist() if row % 3 == 1]
+    means = replace(attacker(), rows=fine_tuning_rows(data, Start(fine_tune_per_class=3)))
+    assert [unseen_row(data, means, 1, 8, seed) for seed in range(5)] == own[-8:-3]
 
 
 def test_classes_and_bases_may_be_drawn() -> None:

@@ -55,6 +55,26 @@ def test_own_weights_train_nothing() -> None:
     assert "train" not in {stage for stage, _ in stages}
 
 
+def test_another_version_of_ones_own_network_is_another_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights may be the same while its function builds another network around them."""
+    module, weights = tmp_path / "scannedinversions.py", tmp_path / "w.safetensors"
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"weights": str(weights), "network": "scannedinversions:make"}
+    scan = scan_from({"scan": "a", "dataset": DIGITS, **own})
+
+    def code() -> list[str]:
+        graph = Graph(scan.study(), ".", scan)
+        return graph.code(graph.job("features", {"scanned": "own-0"}))
+
+    found = []
+    for text, trained in (("make = None", "1"), ("make = print", "1"), ("make = print", "2")):
+        module.write_text(text, "utf-8")
+        weights.write_text(trained, "utf-8")
+        found.append(code())
+    assert len({tuple(each) for each in found}) == 3
+    assert code() == found[-1]
+
+
 def _every(graph: Graph) -> list[Any]:
     scanning = graph.scanning
     assert scanning is not None
@@ -81,6 +101,15 @@ def test_how_jobs_run_is_no_setting_of_theirs() -> None:
     )
     assert [job.settings for job in few] == [job.settings for job in many]
     assert [job.depends for job in few] == [job.depends for job in many]
+
+
+def test_a_folder_that_may_not_be_read_is_one_line(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(PoisonlabError, match="My Photos cannot be read: Permission denied"):
+        scan_from({"data": str(photos)})
 
 
 MISTAKES: tuple[tuple[dict[str, Any], str], ...] = (

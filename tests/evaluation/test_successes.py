@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from loading import program
 from made import MEASURES, put, stage, told, trial
 from made import line as line_of
 
 from poisonlab.config.filter_claim import FilterClaim
+from poisonlab.config.study import read_study
 from poisonlab.evaluation.choosing import Claim
 from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.filtering import filter_findings
@@ -23,7 +25,8 @@ from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.successes import attacks_with_hits, beside, hits, over_hits
 from poisonlab.evaluation.trials import Trial
-from poisonlab.provenance import spec
+from poisonlab.graph.graph import Graph
+from poisonlab.provenance import parse, spec
 
 REFERENCE = Path(__file__).resolve().parents[2] / "reference" / "deep-knn"
 SEEDS = range(4)
@@ -162,7 +165,7 @@ def test_the_programs_write_hits_findings_and_what_they_mean(tmp_path: Path) -> 
     shared = ("--trials", str(tmp_path / "trials.csv"), "--reference", str(REFERENCE))
     more = {"mean_over_victims": True, "only_successes": True, "claims": [{"attack": "a", "table": 2}]}
     texts = {}
-    for name, own in (("tables", {"filter_claim": {"found": 0.99, "cost": 0.01}}), ("paper_table", {})):
+    for name, own in (("tables", CLAIMED), ("paper_table", {})):
         kinds = ("csv", "md", "tex", "json", *(("time",) if name == "tables" else ()))
         outputs = [part for kind in kinds for part in (f"--{kind}", str(tmp_path / f"{name}.{kind}"))]
         program(name).main(["--spec", *spec(**told(LINES, ("none",), **more, **own)), *shared, *outputs])
@@ -174,6 +177,9 @@ def test_the_programs_write_hits_findings_and_what_they_mean(tmp_path: Path) -> 
     assert "Attack success of all" in texts["paper_table"]
     with pytest.raises(ValueError, match="only_successes needs compare"):
         stage(LINES, compare=(), only_successes=True)
+
+
+CLAIMED = {"filter_claim": {"found": 0.99, "cost": 0.01}, "only_filters": ["knn"]}
 
 
 # --- findings on filters ----------------------------------------------------------------------------------------
@@ -220,8 +226,18 @@ def test_victims_of_one_seed_count_together() -> None:
 def test_a_claim_is_settled_by_intervals(
     found: tuple[int, ...], accuracy: float, claim: FilterClaim, verdict: str
 ) -> None:
-    (text,) = filter_findings([*NONE, *filtered("knn", found, accuracy)], "none", claim)
+    (text,) = filter_findings([*NONE, *filtered("knn", found, accuracy)], "none", claim, {"knn"})
     assert text.endswith(f"points: {verdict}.")
+
+
+def test_a_row_that_does_more_than_filter_is_not_held_against_the_claim() -> None:
+    """Its noise costs accuracy, which is no cost of the filter."""
+    (text,) = filter_findings([*NONE, *filtered("knn-and-noise", (50, 50, 50), 0.8)], "none", FilterClaim(), {"knn"})
+    assert text.endswith(" points.")
+    values = yaml.safe_load((REFERENCE.parents[1] / "config" / "deep-knn-smoke.yaml").read_text("utf-8"))
+    told_of = parse(Graph(read_study(values)).job("tables", {"scope": ""}).settings)
+    assert {"deep-knn-collision", "svm-polytope"} <= set(told_of["only_filters"])
+    assert not {"none", "friends-bernoulli", "deep-knn-friends-collision"} & set(told_of["only_filters"])
 
 
 def test_rows_that_drop_nothing_or_meet_no_poisons_have_no_sentence() -> None:

@@ -278,6 +278,7 @@ def image_bytes(image: Tensor) -> bytes:
 MISTAKES: tuple[tuple[list[str], str, str], ...] = (
     (["--data", "none"], "", "none is missing"),
     ([], "", "name the images once"),
+    (["--configfile", "s.yaml"], "dataset:", "name the images once"),
     (["--data", "photos", "--configfile", "s.yaml"], "dataset: {source: npz, path: a.npz}", "name the images once"),
     (
         ["--configfile", "s.yaml"],

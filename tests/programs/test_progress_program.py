@@ -22,7 +22,7 @@ from snakemake.persistence.file import FilePersistence
 
 from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.evaluation.seconds import methods
-from poisonlab.files import write_sealed
+from poisonlab.files import read_sealed, write_sealed
 from poisonlab.graph.job import Job
 from poisonlab.graph.progress import State, bar, log_of, remaining
 
@@ -201,8 +201,10 @@ def test_the_page_names_running_and_failed_jobs_in_a_line_each(tree: Tree, progr
 
 def test_cards_tell_of_diverged_trainings(tree: Tree) -> None:
     tree.done(tree.of("train"), failed={"why": "the loss is nan"})
-    tree.watch.look(NOW)
+    rest = tree.watch.look(NOW)[1]
     assert [job.diverged for job in tree.watch._ran] == [True]
+    # They end early, and say nothing of the others' hours.
+    assert rest.work == {}
 
 
 def test_times_are_short(progress: ModuleType) -> None:
@@ -285,3 +287,17 @@ def test_a_damaged_card_is_named(tree: Tree) -> None:
     Path(job.outputs["card"]).write_text("{}", encoding="utf-8")
     with pytest.raises((PoisonlabError, SettingsError), match=r"card\.json"):
         tree.watch.look(NOW)
+
+
+def test_a_card_that_goes_while_it_is_looked_at_is_passed_over(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snakemake removes the results of a job that it begins again."""
+    job = tree.of("train")
+    tree.done(job)
+
+    def gone(path: Path) -> object:
+        path.unlink()
+        return read_sealed(path)
+
+    monkeypatch.setattr("poisonlab.evaluation.seconds.read_sealed", gone)
+    tree.watch.look(NOW)
+    assert tree.watch._ran == []

@@ -7,16 +7,23 @@ from pathlib import Path
 import pytest
 import torch
 from loading import program
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
 from poisonlab.artifacts.dataset import save_dataset
+from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.config.data.image_folder import ImageFolder
 from poisonlab.config.models.lenet import LeNet
+from poisonlab.data import image_folder
 from poisonlab.data.dataset import ImageDataset
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, SettingsError
+from poisonlab.files import read_sealed, write_sealed
 from poisonlab.models.networks import build_network, read_network
-from poisonlab.provenance import spec
+from poisonlab.provenance import ROOT, spec
+from poisonlab.scanning.duplicates import neighbourhood
 from poisonlab.scanning.features import Features
+from poisonlab.scanning.ranking import join
 
 MODULE = """import torch
 
@@ -60,6 +67,20 @@ def test_a_network_of_ones_own_gives_the_features(
     assert found.accuracy is not None
 
 
+def test_a_network_of_other_classes_is_one_line(
+    data: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scannedbytwo.py").write_text(MODULE.replace("(5, 3)", "(5, 2)"), "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 5), nn.ReLU(), nn.Linear(5, 2))
+    save_file(network.state_dict(), tmp_path / "own.safetensors")
+    with pytest.raises(SettingsError, match="scannedbytwo:make gives 2 logits, but the data have 3 classes"):
+        run(
+            "features", tmp_path, spec(network="scannedbytwo:make"), network="own.safetensors", features="f.safetensors"
+        )
+    assert not (tmp_path / "f.safetensors").exists()
+
+
 def test_weights_of_a_known_architecture_are_adopted(data: ImageDataset, tmp_path: Path) -> None:
     network = build_network(LeNet(), data, seed=5)
     save_file(network.state_dict(), tmp_path / "own.safetensors")
@@ -85,3 +106,50 @@ def test_a_split_that_is_both_has_no_test_images(data: ImageDataset, tmp_path: P
     found = Features.load(tmp_path / "f.safetensors")
     assert len(found.test_features) == 0
     assert found.accuracy is None
+
+
+def test_the_page_escapes_names_and_gives_equal_scores_no_power(tmp_path: Path) -> None:
+    """A class folder may have any name, and bytes that are no UTF-8; a blind filter finds what chance does."""
+    folders = ("<script>", "caf\udce9")
+    for folder in folders:
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        for number in range(4):
+            shade = (10 * number, 200 * folders.index(folder), number)
+            Image.new("RGB", (8, 8), shade).save(tmp_path / "photos" / folder / f"{number}.png")
+    told = {"source": "image-folder", "root": str(tmp_path / "photos"), "splits": False}
+    dataset = image_folder.load(ImageFolder.model_validate(told))
+    save_dataset(tmp_path / "data.safetensors", dataset)
+    points = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    Features(points, points[:, :2], points[:0], 0.5, None).save(tmp_path / "features.safetensors")
+    neighbourhood(points, dataset.train_images, k=2, near=8).save(tmp_path / "near.safetensors")
+    for name in ("own-0", "own-1", "planted"):
+        join(("blind",), torch.zeros(1, 8, dtype=torch.float64)).save(tmp_path / f"{name}.safetensors")
+    images = dataset.train_images[:2]
+    PoisonSet(torch.tensor([1, 6]), images, torch.tensor([0, 1]), images).save(tmp_path / "poisons.safetensors")
+    write_sealed(tmp_path / "victim.json", {"measures": {"success": 0.25}})
+    settings = spec(
+        scan="a", dataset=told, suspects=4, neighbours=5, near=8, weights=False,
+        attacks=[{"name": "patch", "method": "badnets"}],
+    )  # fmt: skip
+    paths = {
+        "dataset": "data.safetensors", "features": "features.safetensors", "neighbours": "near.safetensors",
+        "planted": "planted.safetensors", "poisons": "poisons.safetensors", "victims": "victim.json",
+        "html": "scan.html", "csv": "scan.csv", "json": "scan.json",
+    }  # fmt: skip
+    program("scan_page").main(
+        [
+            *("--spec", *settings, "--template", str(ROOT / "workflow/report/scan.html"), "--suspects"),
+            *(str(tmp_path / f"own-{seed}.safetensors") for seed in (0, 1)),
+            *(part for option, path in paths.items() for part in (f"--{option}", str(tmp_path / path))),
+        ]
+    )
+    page, summary = (tmp_path / "scan.html").read_text("utf-8"), read_sealed(tmp_path / "scan.json")
+    assert "&lt;script&gt;/0.png" in page
+    assert "<script" not in page
+    assert "caf\\udce9/0.png" in page
+    assert "caf\\udce9/0.png" in (tmp_path / "scan.csv").read_text("utf-8")
+    assert summary["power"][0]["by_filter"]["blind"] == summary["power"][0]["by_chance"] == 1
+    assert summary["stability"]["by_filter"]["blind"] == summary["stability"]["by_chance"] == 0.5
+    assert "success on the network that was trained on them is 25 %" in page
+    # Places 1 to 8 have the mean 4.5.
+    assert ">4.5</td>" in page

@@ -39,7 +39,9 @@ def test_every_filter_ranks_mislabelled_images_first(method: str) -> None:
     assert places[wrong.numpy()].mean() <= (2 if method in SHARP else 30)
     order = torch.randperm(len(scores), generator=torch.Generator().manual_seed(1))
     moved = Examples(found.features[order], found.logits[order], found.labels[order], neighbours=9)
-    assert torch.allclose(score(method, moved), scores[order], atol=1e-3) or method in ("epic", "activation-clustering")
+    # Greedy choices and starts of clusters depend on the order.
+    if method not in ("epic", "activation-clustering"):
+        assert torch.allclose(score(method, moved), scores[order], atol=1e-3)
 
 
 @pytest.mark.parametrize("method", FILTERS)

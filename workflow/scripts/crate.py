@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mimetypes
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +25,20 @@ PROFILES = {
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
 }
 BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
-_FORMATS = {".safetensors": "application/x-safetensors", ".npz": "application/x-npz", ".smk": "text/x-python"}
+FORMATS = {
+    ".safetensors": "application/x-safetensors",
+    ".npz": "application/x-npz",
+    ".smk": "text/x-python",
+    ".json": "application/json",
+    ".csv": "text/csv",
+    ".md": "text/markdown",
+    ".tex": "application/x-tex",
+    ".pdf": "application/pdf",
+    ".png": "image/png",
+    ".html": "text/html",
+    ".txt": "text/plain",
+}
+"""Media types by ending; those that the machine knows could give the same results other bytes elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +90,7 @@ def metadata(run: Run, members: Mapping[str, bytes]) -> bytes:
         return crate.add(ContextEntity(crate, identifier, properties={"@type": kind, **properties}))
 
     def file(path: str, sha256: str, **properties: Any) -> Any:
-        ending = Path(path).suffix
-        known = _FORMATS.get(ending) or mimetypes.guess_type(path)[0] or "text/plain"
+        known = FORMATS.get(Path(path).suffix, "text/plain")
         return crate.add_file(
             dest_path=path,
             properties={"name": Path(path).name, "sha256": sha256, "encodingFormat": known, **properties},

@@ -1,4 +1,4 @@
-"""Compute what one network makes of every image, once for all filters."""
+"""Compute the features and logits of every image by one network, once for all filters."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Settings
 from poisonlab.data.training_set import training_set
 from poisonlab.determinism import prepare_torch
+from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.models.wrapping import wrap
@@ -51,6 +52,11 @@ def main(argv: Sequence[str]) -> None:
     found = features_of(
         network, normalize, training_set(dataset, poisons), dataset.test_images[:tests], dataset.test_labels[:tests]
     )
+    if (logits := found.logits.shape[1]) != dataset.num_classes:
+        raise SettingsError(
+            f"network: {stage.network} gives {logits} logits, but the data have {dataset.num_classes} classes: take a "
+            "network of these classes"
+        )
     card.write(args.card, fitted=found.fitted)
     found.save(args.features)
 

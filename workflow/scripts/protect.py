@@ -8,11 +8,9 @@ it was if it is made again.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +20,13 @@ from pydantic import ValidationError
 from poisonlab.config.files import check_config_file
 from poisonlab.config.protection import Protection
 from poisonlab.data.dataset import ImageDataset
-from poisonlab.data.source_at import source_at
+from poisonlab.data.source_at import resized, source_at
 from poisonlab.determinism import prepare_torch
 from poisonlab.errors import SettingsError
 from poisonlab.files import read_text
 from poisonlab.modules import roots
 from poisonlab.pipelines.noise_file import save_noise
+from poisonlab.pipelines.own_code import source_of
 from poisonlab.pipelines.protection import protect
 from poisonlab.pipelines.reading import read_images
 from poisonlab.provenance import code_digests, spec
@@ -83,12 +82,9 @@ def _checkpoint(args: argparse.Namespace, settings: Protection, dataset: ImageDa
 
 def _own_files(settings: Protection) -> list[Path]:
     """The user's files that a network of theirs comes from; one that is missing is reported when it is needed."""
-    files = [] if settings.weights is None else [Path(settings.weights)]
-    if settings.network is not None:
-        with contextlib.suppress(ImportError):
-            found = find_spec(settings.network.partition(":")[0])
-            files += [] if found is None or found.origin is None else [Path(found.origin)]
-    return [file for file in files if file.is_file()]
+    network = () if settings.network is None else source_of(settings.network)
+    weights = () if settings.weights is None else (settings.weights,)
+    return [Path(file) for file in (*weights, *network) if Path(file).is_file()]
 
 
 def _settings(configfile: Path | None, data: Path | None, size: int | None) -> Protection:
@@ -108,14 +104,12 @@ def _settings(configfile: Path | None, data: Path | None, size: int | None) -> P
             raise SettingsError(f"{configfile} is no YAML: {error}") from error
         if not isinstance(values, dict):
             raise SettingsError(f"{configfile} must hold keys and values, such as seed: 1")
-    if (data is None) == ("dataset" not in values):
+    if (data is None) == (values.get("dataset") is None):
         raise SettingsError("name the images once: DATA=folder-or-file, or dataset: in the settings file")
     if data is not None:
         values["dataset"] = source_at(data).told()
     if size is not None:
-        if not isinstance(values["dataset"], dict) or values["dataset"].get("source") != "image-folder":
-            raise SettingsError("size resizes folders of images only: other formats hold images of one size")
-        values["dataset"] = {**values["dataset"], "size": size}
+        values["dataset"] = resized(values["dataset"], size)
     try:
         return Protection.model_validate(values)
     except ValidationError as error:

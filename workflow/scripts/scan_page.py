@@ -1,4 +1,4 @@
-"""Write what a scan has found: a page, a table of all images, and a summary for other programs."""
+"""Write the findings of a scan: a page, a table of all images, and a summary for other programs."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ def main(argv: Sequence[str]) -> None:
     shown = looks.from_string(read_text(args.template)).render(
         stage=stage, **summary | {"suspects": page.suspects(scan)}, classes=page.classes(scan), pairs=pairs
     )
-    write_text(args.csv, _csv(scan))
+    write_text(args.csv, _text(_csv(scan)))
     write_sealed(args.json, summary)
-    write_text(args.html, shown)
+    write_text(args.html, _text(shown))
 
 
 def _planted(stage: Page, args: argparse.Namespace, dataset: ImageDataset) -> list[page.Planted]:
@@ -109,6 +109,11 @@ def _planted(stage: Page, args: argparse.Namespace, dataset: ImageDataset) -> li
             stage.attacks, args.planted, args.poisons, successes or [None] * len(args.planted), strict=True
         )
     ]
+
+
+def _text(shown: str) -> str:
+    """Text that UTF-8 can hold: bytes of file names that are no UTF-8 become escapes, such as ``\\udce9``."""
+    return shown.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _csv(scan: page.Scanned) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from poisonlab.config.filter_claim import FilterClaim
 from poisonlab.config.poison_claims import PoisonClaims
 from poisonlab.config.stages import read_stage
+from poisonlab.config.types import Name
 from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.filtering import filter_findings
@@ -32,6 +33,8 @@ class Tables(Shown):
     """The published lines that an attack's results are set beside."""
     filter_claim: FilterClaim | None = None
     """What the findings hold filters against."""
+    only_filters: tuple[Name, ...] = ()
+    """The rows that only filter, which that claim is on."""
     poison_claims: PoisonClaims | None = None
     """What the findings hold attacks without a goal against."""
 
@@ -79,7 +82,7 @@ def main(argv: Sequence[str]) -> None:
     ]
     findings = results_findings(results, stage.by_attack, stage.compare)
     undefended = next(iter(stage.compare), None)
-    findings += filter_findings(trials, undefended, stage.filter_claim)
+    findings += filter_findings(trials, undefended, stage.filter_claim, stage.only_filters)
     findings += poison_findings(results, trials, undefended, stage.poison_claims)
     counted = [[row] for row in zip(results["attack"], results["victim"], results["defense"], strict=True)]
     outputs(args).write(results, readable(results, stage.by_attack, stage.compare), findings, notes, counted)

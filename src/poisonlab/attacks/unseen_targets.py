@@ -16,6 +16,7 @@ from poisonlab.attacks.attacker import Attacker
 from poisonlab.attacks.threat import Threat, affordable, class_rows
 from poisonlab.config.attacks.unseen_target import UnseenTarget
 from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.training_set import clean_rows
 from poisonlab.errors import SettingsError
 
 
@@ -45,7 +46,8 @@ def unseen_row(dataset: ImageDataset, attacker: Attacker, label: int, among_last
     Raises:
         SettingsError: there are not so many.
     """
-    own = class_rows(dataset, label, None)[-among_last:]
+    # Images that were set apart to watch trainings by are no targets.
+    own = class_rows(dataset, label, clean_rows(dataset))[-among_last:]
     left = own[~np.isin(own, attacker.pool(dataset).numpy())]
     if seed >= len(left):
         raise SettingsError(

@@ -12,8 +12,8 @@ from poisonlab.config.types import Fraction, Settings
 class FilterClaim(Settings):
     """A filter finds almost all poisons and costs hardly any accuracy.
 
-    It is confirmed where the intervals of both lie within it, contradicted where one lies beyond it, and otherwise
-    undecided.
+    Only rows that do nothing but filter are held against it. It is confirmed where the intervals of both lie within it,
+    contradicted where one lies beyond it, and otherwise undecided.
     """
 
     found: Fraction = 0.99

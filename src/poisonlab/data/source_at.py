@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files, split_folders
 from poisonlab.config.data.cifar import Cifar
@@ -15,7 +17,8 @@ from poisonlab.config.data.svhn import Svhn
 from poisonlab.config.data.tiny_imagenet import WNIDS, TinyImageNet
 from poisonlab.config.data.webdataset import WebDataset
 from poisonlab.data.file_kinds import other_kind
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, SettingsError
+from poisonlab.files import read_error
 
 _CIFAR = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}
 
@@ -28,7 +31,7 @@ def source_at(path: Path) -> FileDataset:
     or TinyImageNet's ``.zip``. What is one split, file or folder, is both splits.
 
     Raises:
-        DataError: the path is missing, or none of these.
+        DataError: the path is missing, cannot be read, or is none of these.
     """
     where = str(path)
     if path.is_dir():
@@ -48,11 +51,25 @@ def source_at(path: Path) -> FileDataset:
     raise DataError(f"{path} is no dataset that is read by its path" + (f" but {kind}" if kind else _CURE))
 
 
+def resized(dataset: Any, size: int) -> dict[str, Any]:
+    """The keys of a folder of images, resized to ``size`` x ``size``.
+
+    Raises:
+        SettingsError: ``dataset`` has the keys of another source, or is no mapping.
+    """
+    if not isinstance(dataset, Mapping) or dataset.get("source") != "image-folder":
+        raise SettingsError("size resizes folders of images only: other formats hold images of one size")
+    return {**dataset, "size": size}
+
+
 _CURE = ": name a .npz, .parquet or .tar file or a folder, or write its keys under dataset in a settings file"
 
 
 def _folder(path: Path) -> FileDataset:
-    where, names = str(path), [entry.name for entry in path.iterdir()]
+    try:
+        where, names = str(path), [entry.name for entry in path.iterdir()]
+    except OSError as error:
+        raise read_error(path, error) from error
     for name, source in _CIFAR.items():
         if name in (path.name, *names):
             root = path if name in names else path.parent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from poisonlab.config.filter_claim import FilterClaim
 from poisonlab.config.measures import ACCURACY
@@ -11,7 +11,9 @@ from poisonlab.evaluation.layouts import interval_text
 from poisonlab.evaluation.trials import Trial
 
 
-def filter_findings(trials: Sequence[Trial], undefended: str | None, claim: FilterClaim | None = None) -> list[str]:
+def filter_findings(
+    trials: Sequence[Trial], undefended: str | None, claim: FilterClaim | None = None, held: Collection[str] = ()
+) -> list[str]:
     """One sentence per attack: what each row that dropped anything found, dropped and cost.
 
     Seeds are the units: what several victims of one seed dropped counts together, as their poisons are the same.
@@ -19,13 +21,16 @@ def filter_findings(trials: Sequence[Trial], undefended: str | None, claim: Filt
     Args:
         trials: of all rows.
         undefended: the row that accuracies are compared with, seed by seed and victim by victim; not compared if None.
-        claim: what the numbers are held against, row by row; nothing if not given.
+        claim: what the numbers are held against; nothing if not given.
+        held: the rows that are held against it. Those that also do other than filter have other costs, too.
     """
     sentences = []
     for attack in dict.fromkeys(trial.attack for trial in trials):
         own = [trial for trial in trials if trial.attack == attack and not trial.failed]
         rows = dict.fromkeys(each.defense for each in own if each.found is not None and each.found.dropped)
-        texts = [_row(own, row, undefended, claim) for row in rows if not _unpoisoned(own, row)]
+        texts = [
+            _row(own, row, undefended, claim if row in held else None) for row in rows if not _unpoisoned(own, row)
+        ]
         if texts:
             sentences.append(f"{attack}: {'; '.join(texts)}.")
     return sentences

@@ -66,6 +66,9 @@ class Seconds:
     def __init__(self, ran: Iterable[Measured], study: str) -> None:
         self._found: dict[tuple[str, str, frozenset[str]], list[float]] = defaultdict(list)
         for job in ran:
+            # It ended early.
+            if job.diverged:
+                continue
             if job.outcome is not None:
                 keys = [(TRIALS, frozenset((job.outcome,))), (OTHER_TRIALS, names(job.settings))]
             elif job.study == study:
@@ -123,8 +126,14 @@ def read_cards(results: Path, stages: Mapping[str, str]) -> Iterator[Measured]:
     """
     for folder, stage in stages.items():
         for path in sorted((results / folder).rglob(f"*{_CARD}")):
-            study = path.relative_to(results / folder).parts[0].removesuffix(_CARD)
-            yield _of_card(stage, study, read_sealed(path), path)
+            try:
+                card = read_sealed(path)
+            except DataError:
+                if path.exists():
+                    raise
+                # Its job has begun again since the folder was listed.
+                continue
+            yield _of_card(stage, path.relative_to(results / folder).parts[0].removesuffix(_CARD), card, path)
 
 
 def _of_card(stage: str, study: str, card: Any, path: Path) -> Measured:

@@ -11,12 +11,13 @@ from typing import Any
 from poisonlab.config.merging import is_scan
 from poisonlab.config.scan import NETWORK, Scan, read_scan
 from poisonlab.config.study import Study, read_study
-from poisonlab.data.source_at import source_at
+from poisonlab.data.source_at import resized, source_at
 from poisonlab.errors import SettingsError
 from poisonlab.graph.cells import Cell
 from poisonlab.graph.computing import Computing, model_roots
 from poisonlab.graph.job import Job
 from poisonlab.graph.places import Places
+from poisonlab.pipelines.own_code import source_of
 from poisonlab.provenance import spec
 
 NEIGHBOURS = 5
@@ -50,9 +51,7 @@ def scan_from(config: Mapping[str, Any]) -> Scan:
         values["dataset"] = source_at(path).told()
         values.setdefault("scan", _name_of(path))
     if size is not None:
-        if not isinstance(values["dataset"], Mapping) or values["dataset"].get("source") != "image-folder":
-            raise SettingsError("scan: size resizes folders of images only: other formats hold images of one size")
-        values["dataset"] = {**values["dataset"], "size": size}
+        values["dataset"] = resized(values["dataset"], size)
     return read_scan(values)
 
 
@@ -105,6 +104,7 @@ class Scanning(Computing):
             [self.scan.model] if own is None else [],
             (),
             self.scan.model.name if own is None else own,
+            watched=() if own is None else (str(self.scan.weights), *source_of(own)),
             scanned=scanned,
         )
 

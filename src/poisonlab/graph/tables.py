@@ -113,7 +113,7 @@ class Tables:
                 "compare": list(self.study.compare),
                 "mean_over_victims": self.study.mean_over_victims,
                 **self._successes,
-                **({} if (claim := self.study.filter_claim) is None else {"filter_claim": claim.told()}),
+                **self._filter_claim,
                 **({} if (said := self.study.poison_claims) is None else {"poison_claims": said.told()}),
                 "claims": claims,
             },
@@ -266,6 +266,14 @@ class Tables:
         if not isinstance(dataset, ImageFolder) or dataset.train_limit is not None:
             return None
         return count_images(Path(dataset.root) / "train")
+
+    @property
+    def _filter_claim(self) -> dict[str, Any]:
+        """What filters are held against, and the rows that do nothing else: noise beside a filter has its own cost."""
+        if self.study.filter_claim is None:
+            return {}
+        only = [row.name for row in self.study.defenses if row.filters == row.apply != () and not row.pretrained]
+        return {"filter_claim": self.study.filter_claim.told(), "only_filters": only}
 
     @property
     def _successes(self) -> dict[str, bool]:

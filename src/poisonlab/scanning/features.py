@@ -1,4 +1,4 @@
-"""What one network makes of every image, computed once for all filters."""
+"""Features and logits of every image by one network, computed once for all filters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page of a scan, its table of images and its summary show, as plain values."""
+"""The contents of a scan's page, of its table of images and of its summary, as plain values."""
 
 from __future__ import annotations
 
@@ -298,7 +298,10 @@ def _shown(scan: Scanned, number: int) -> dict[str, Any]:
 
 
 def thumbnail(image: Tensor) -> str:
-    """``image`` (C, H, W) uint8 as a PNG in base64, at most 64 pixels a side; of more than three channels the first."""
+    """``image`` (C, H, W) uint8 as a PNG in base64, at most 64 pixels a side.
+
+    Of two channels the first is shown, of more than three the first three.
+    """
     pixels = image[:3].numpy() if len(image) >= 3 else image[:1].numpy()
     picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)).squeeze())
     picture.thumbnail((_THUMBNAIL, _THUMBNAIL))

@@ -57,7 +57,8 @@ class Ranking:
         """
         _, which, sizes = torch.unique(self.places[self.filters.index(name)], return_inverse=True, return_counts=True)
         before = sizes.cumsum(0) - sizes
-        return ((count - before) / sizes.double()).clamp(0, 1)[which]
+        shares: Tensor = ((count - before) / sizes.double()).clamp(0, 1)
+        return shares[which]
 
     def agreement(self, count: int) -> Tensor:
         """(N,) int64: how many filters rank each image at place ``count`` or before."""
