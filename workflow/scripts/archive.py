@@ -9,7 +9,7 @@ before all others (1980), in the order in which they were made: so Snakemake com
 elsewhere, such as the files of a dataset, with the checksum in its records, however old the file is.
 
 An archive is also an RO-Crate: it describes its files in ro-crate-metadata.json, and holds the workflow's Snakefiles,
-its license and the study's config besides. Unpacking here leaves these aside.
+its license and the config besides. Unpacking here leaves these aside.
 """
 
 from __future__ import annotations
