@@ -41,11 +41,11 @@ docs: .venv/ready
 	PYTHONPATH=src $(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/docs
 	@echo "Open build/docs/index.html in a browser"
 
-# Says of every result of the study whether it is current, stale, damaged or of unknown origin; reads every artifact.
+# Says of every result of the study or scan whether it is current, stale, damaged or of unknown origin; reads every artifact.
 verify: .venv/ready
 	PYTHONPATH=src $(BIN)/python workflow/scripts/verify.py --deep --configfile $(CONFIG)
 
-# Jobs of the study that are done, running, failed and left, with the hours left; WATCH=1 stays. Also while Snakemake runs.
+# Jobs of the study or scan that are done, running, failed and left, with the hours left; WATCH=1 stays. Also while Snakemake runs.
 progress: .venv/ready
 	@PYTHONPATH=src $(BIN)/python workflow/scripts/progress.py --configfile $(CONFIG) $(if $(WATCH),--watch)
 
@@ -61,14 +61,14 @@ scan: .venv/ready
 	@$(BIN)/snakemake scan --cores all $(if $(SETTINGS),--configfile "$(SETTINGS)") \
 		$(if $(DATA)$(SIZE),--config $(if $(DATA),data="$(DATA)") $(if $(SIZE),size=$(SIZE)))
 
-# The study's results with Snakemake's records of them, as <study>.tar.gz; `make unpack FROM=<study>.tar.gz` in another checkout.
+# The results with Snakemake's records of them, as <study>.tar.gz or scan-<scan>.tar.gz; `make unpack FROM=<study>.tar.gz` in another checkout.
 archive: .venv/ready
 	PYTHONPATH=src $(BIN)/python workflow/scripts/archive.py pack --configfile $(CONFIG)
 
 unpack: .venv/ready
 	PYTHONPATH=src $(BIN)/python workflow/scripts/archive.py unpack --from $(FROM)
 
-# Jobs and hours of a study, by the seconds that such jobs took, and the time and memory to ask of a cluster; runs nothing.
+# Jobs and hours of a study or scan, by the seconds that such jobs took, and the time and memory to ask of a cluster; runs nothing.
 estimate: .venv/ready
 	@PYTHONPATH=src $(BIN)/python workflow/scripts/estimate.py --configfile $(CONFIG)
 

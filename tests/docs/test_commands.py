@@ -13,11 +13,10 @@ import pytest
 from doc_pages import PAGES, ROOT, blocks, called
 from snakemake.cli import get_argument_parser, parse_config
 
-from poisonlab.config.merging import merged_config
+from poisonlab.config.merging import is_scan, merged_config
 from poisonlab.config.scan import Scan
 from poisonlab.config.study import read_study
 from poisonlab.graph.graph import Graph
-from poisonlab.graph.scanning import is_scan
 
 WITH_COMMANDS = [page for page in PAGES if blocks(page, "sh", "bash")]
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")

@@ -13,8 +13,13 @@ import pytest
 import yaml
 from loading import program
 
+from poisonlab.config.merging import merged_config
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
+from poisonlab.evaluation.seconds import ANOTHER_STUDY, SAME
 from poisonlab.files import write_sealed
+from poisonlab.graph.graph import Graph
+from poisonlab.graph.job import Job
+from poisonlab.graph.scanning import read_config
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = "tiny"
@@ -45,7 +50,12 @@ def victim(row: str, seed: int, *settings: str, study: str = STUDY) -> SimpleNam
 
 
 def ran(
-    planned: SimpleNamespace, seconds: float, host: int = 1000, device: str = "A40", threads: int = 1, done: bool = True
+    planned: SimpleNamespace | Job,
+    seconds: float,
+    host: int = 1000,
+    device: str = "A40",
+    threads: int = 1,
+    done: bool = True,
 ) -> None:
     """Write the run card of a job, and if it is ``done`` its other output."""
     card = Path(planned.outputs["card"])
@@ -81,7 +91,7 @@ class Estimate:
 
     def __init__(self, module: ModuleType, jobs: Sequence[SimpleNamespace], config: str, *arguments: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "Graph", lambda study: SimpleNamespace(all_jobs=lambda: jobs))
+            patch.setattr(module, "Graph", lambda study, **_: SimpleNamespace(name=study.study, all_jobs=lambda: jobs))
             module.main(["--configfile", config, "--json", "estimate.json", *arguments])
         self.told: dict[str, Any] = json.loads(Path("estimate.json").read_text(encoding="utf-8"))
         self.rows = {row["method"]: row for row in self.told["rows"]}
@@ -228,3 +238,42 @@ def test_a_config_from_a_stranger_is_refused_before_it_is_read(
     assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert not Path("canary").exists()
+
+
+def scan_jobs(scan: str) -> tuple[list[str], list[Job]]:
+    """Arguments that name a scan of digits with one planted attack, and its jobs."""
+    entries = ["dataset={source: digits-on-photos}", "attacks=[{name: patch, method: badnets}]", f"scan={scan}"]
+    study, own = read_config(merged_config([], entries))
+    return ["--config", *entries], Graph(study, scan=own).all_jobs()
+
+
+def test_a_scan_is_estimated_by_its_own_jobs_and_those_of_other_scans(
+    estimate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def told() -> dict[str, Any]:
+        estimate.main(["--json", "estimate.json", "--at-once", "1", *arguments])
+        return json.loads(Path("estimate.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+    arguments, jobs = scan_jobs("mine")
+    found = told()
+    assert found["study"] == "scan mine"
+    # Networks of two seeds, and one on the planted copy; features and ranking of each.
+    stages = {row["stage"]: (row["jobs"], row["unmeasured"]) for row in found["rows"]}
+    once = dict.fromkeys(("craft", "train", "neighbours"), (1, 1))
+    assert stages == {"pretrain": (2, 2), "features": (3, 3), "suspects": (3, 3), **once}
+    for each in scan_jobs("other")[1]:
+        if each.stage in ("features", "neighbours"):
+            ran(each, ONE_HOUR, done=False)
+    found = told()
+    assert fits(found) == {"features": [ANOTHER_STUDY], "neighbours": [ANOTHER_STUDY]}
+    assert found["hours"] == 4
+    ran(next(each for each in jobs if each.stage == "neighbours"), 2 * ONE_HOUR, done=False)
+    found = told()
+    assert fits(found) == {"features": [ANOTHER_STUDY], "neighbours": [SAME]}
+    assert found["hours"] == 5
+
+
+def fits(told: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {row["stage"]: row["fits"] for row in told["rows"] if row["fits"]}

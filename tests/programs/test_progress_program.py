@@ -34,9 +34,9 @@ HOUR = 3600.0
 class Tree:
     """A study's folder in which jobs are made to stand as they would."""
 
-    def __init__(self, module: ModuleType) -> None:
-        study = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-        self.watch = module.Watch(module.read_study(study))
+    def __init__(self, module: ModuleType, config: dict[str, Any] | None = None) -> None:
+        study = config or yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+        self.watch = module.Watch(*module.read_config(study))
         self.jobs = {(job.stage, job.name): job for job in self.watch._jobs}
         self.snakemake: Any = FilePersistence(nolock=True)
         self.locked: list[str] = []
@@ -272,7 +272,7 @@ def test_watching_ends_when_all_is_done(
     tree: Tree, progress: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     looks = iter([False, False, True])
-    monkeypatch.setattr(progress, "Watch", lambda study: tree.watch)
+    monkeypatch.setattr(progress, "Watch", lambda study, scan: tree.watch)
     monkeypatch.setattr(tree.watch, "page", lambda: ("page", next(looks)))
     monkeypatch.setattr(progress.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(progress, "Console", lambda: Console(force_terminal=True, file=open(os.devnull, "w")))  # noqa: SIM115
@@ -301,3 +301,20 @@ def test_a_card_that_goes_while_it_is_looked_at_is_passed_over(tree: Tree, monke
     monkeypatch.setattr("poisonlab.evaluation.seconds.read_sealed", gone)
     tree.watch.look(NOW)
     assert tree.watch._ran == []
+
+
+def test_a_scan_is_looked_at_as_a_study_is(
+    progress: ModuleType, tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {"scan": "mine", "dataset": {"source": "digits-on-photos"}, "attacks": []}
+    scan = Tree(progress, config)
+    assert len(scan.jobs) == 9
+    scan.done(scan.of("dataset"))
+    scan.done(scan.of("pretrain"))
+    found, left = scan.watch.look(NOW)
+    assert [each.job.stage for each in found if each.state is State.DONE] == ["dataset", "pretrain"]
+    # The second network takes what the first took.
+    assert left.work == {"pretrain": 1.0}
+    Path("scan.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    progress.main(["--configfile", "scan.yaml"])
+    assert "scan mine: 2 of 9 jobs done" in " ".join(capsys.readouterr().out.split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ import pytest
 import yaml
 from harness import STUDY, Checkout, Outcome, check_out
 from PIL import Image
+from test_verify import verify
 
 from poisonlab.files import read_sealed
+from poisonlab.graph.graph import Graph
+from poisonlab.graph.scanning import read_config
 
 pytestmark = pytest.mark.workflow
 
@@ -69,7 +73,38 @@ def test_a_folder_is_scanned_and_the_page_names_its_poisons(scanned: Checkout) -
     # No target is named, and what stands is complete: nothing is left to do.
     again = scanned.snakemake("--cores", "2")
     assert "Nothing to be done" in again.output, again.output
+    check_archive(scanned)
     check_reruns(scanned)
+
+
+def check_archive(scanned: Checkout) -> None:
+    """In another folder the packed scan is current beside the same images."""
+    outcome = scanned.script("archive", "pack", "--configfile", STUDY)
+    assert outcome.code == 0, outcome.output
+    made = {path: content for path, content in scanned.files("*.*").items() if "/logs/" not in path}
+    made = {path: content for path, content in made.items() if "/checkpoints/" not in path}
+    assert f"scan-photos.tar.gz: {len(made)} files, {len(made)} of them current here" in outcome.output
+    there = check_out(scanned.path.parent / "there", HERE / "scan.yaml", scanned.python)
+    shutil.copytree(scanned.path / "photos", there.path / "photos")
+    outcome = there.script("archive", "unpack", "--from", str(scanned.path / "scan-photos.tar.gz"))
+    assert outcome.code == 0, outcome.output
+    config = there.path / "results/archives/scan-photos.yaml"
+    assert f"make verify CONFIG={config.relative_to(there.path)}" in outcome.output
+    assert made.items() <= there.files("*.*").items()
+    # It names the format of the images, which was found out when they were scanned.
+    shutil.copy(config, there.path / STUDY)
+    assert "data" not in there.study()
+    assert there.plan().reasons == {}
+
+
+def test_verify_counts_the_files_of_a_scan_not_begun(scanned: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(scanned.path)
+    study, scan = read_config(scanned.study())
+    planned = [path for job in Graph(study, scan=scan).all_jobs() for path in job.outputs.values()]
+    outcome = verify(scanned)
+    assert outcome.code == 0, outcome.output
+    # By Snakemake's own count.
+    assert f"0 current, 0 stale, 0 unknown, 0 damaged; {len(planned)} not made yet" in outcome.output
 
 
 def check_power(summary: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Pack the results of a study with Snakemake's records of them, and unpack them in another checkout.
+"""Pack the results of a study or scan with Snakemake's records of them, and unpack them in another checkout.
 
     archive.py pack --to digits.tar.gz --configfile config.yaml
     archive.py unpack --from digits.tar.gz
@@ -9,7 +9,7 @@ before all others (1980), in the order in which they were made: so Snakemake com
 elsewhere, such as the files of a dataset, with the checksum in its records, however old the file is.
 
 An archive is also an RO-Crate: it describes its files in ro-crate-metadata.json, and holds the workflow's Snakefiles,
-its license and the study's config besides. Unpacking here leaves these aside.
+its license and the config besides. Unpacking here leaves these aside.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from snakemake.persistence.file import FilePersistence
 
 from crate import METADATA, Run, metadata, sources
 from poisonlab.config.merging import add_config_arguments, merged_config
-from poisonlab.config.study import read_study
 from poisonlab.errors import DataError, PoisonlabError
 from poisonlab.files import atomic_path, file_digest, read_sealed, write_json, write_text
+from poisonlab.graph.scanning import read_config
 from poisonlab.runtime.cards import commit
 from poisonlab.runtime.program import run
 from verify import lines_of, snakemake
@@ -49,7 +49,7 @@ SHOWN = 3
 LOCKS, LOCK = Path(".snakemake", "locks"), Path("envs", "requirements.lock")
 KINDS = (
     *("data", "surrogates", "poisons", "diluted", "transfer", "noise", "filters", "victims", "detections"),
-    *("tables", "figures", "reports"),
+    *("tables", "figures", "reports", "scans"),
 )
 ENDINGS = (".safetensors", ".json", ".csv", ".md", ".tex", ".pdf", ".png", ".txt", ".npz", ".html")
 CRATE = re.compile(rf"{re.escape(METADATA)}|workflow/(Snakefile|rules/\w+\.smk)|LICENSE|CITATION\.cff")
@@ -62,8 +62,8 @@ FIRST = 315532800
 def main(argv: Sequence[str]) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = arguments.add_subparsers(dest="command", required=True)
-    packing = commands.add_parser("pack", help="pack a study's results")
-    packing.add_argument("--to", type=Path, help="the archive to write; else <study>.tar.gz")
+    packing = commands.add_parser("pack", help="pack the results of a study or scan")
+    packing.add_argument("--to", type=Path, help="the archive to write; else <study>.tar.gz or scan-<scan>.tar.gz")
     add_config_arguments(packing)
     unpacking = commands.add_parser("unpack", help="unpack them in this checkout")
     unpacking.add_argument("--from", type=Path, required=True, dest="archive", help="the archive")
@@ -80,32 +80,38 @@ def main(argv: Sequence[str]) -> None:
 
 
 def pack(archive: Path | None, configfiles: Sequence[str], entries: Sequence[str]) -> None:
-    """Write the archive of a study.
+    """Write the archive of a study or scan.
 
     Raises:
-        PoisonlabError: the study cannot be read, has no results, or lies outside the checkout.
+        PoisonlabError: it cannot be read, has no results, or lies outside the checkout.
     """
     config = merged_config(configfiles, entries)
-    study = read_study(config)
-    archive = archive or Path(f"{study.study}.tar.gz")
+    study, scan = read_config(config)
+    if scan is not None:
+        # The format of the images is told, as it is found out only where they are.
+        config = {**config, "scan": scan.scan, "dataset": scan.dataset.told()}
+        config = {key: value for key, value in config.items() if key not in ("data", "size")}
+    named, results = (study.study, study.results) if scan is None else (f"scan-{scan.scan}", scan.results)
+    archive = archive or Path(f"{named}.tar.gz")
     options = [*(["--configfile", *configfiles] if configfiles else []), *(["--config", *entries] if entries else [])]
     summary = snakemake("--summary", *options)
     if summary is None:
-        raise PoisonlabError("Snakemake cannot read the study: see above")
+        raise PoisonlabError("Snakemake cannot read the config: see above")
     lines = {line["output_file"]: line for line in lines_of(summary)}
     paths = sorted(path for path in lines if Path(path).is_file())
     if not paths:
-        raise PoisonlabError(f"study {study.study!r} has no results here: run it first, or name its --configfile")
+        what = f"study {study.study!r}" if scan is None else f"scan {scan.scan!r}"
+        raise PoisonlabError(f"{what} has no results here: run it first, or name its --configfile")
     known = FilePersistence(nolock=True)
     if unfinished := known._filter_incomplete_keys(paths):
         raise PoisonlabError(f"{_some(sorted(unfinished))} was left unfinished: run the workflow, then pack")
     for path in paths:
-        check_place(path, study.results)
+        check_place(path, results)
     records = {path: record for path in paths if (record := known._read_record(path)) is not None}
     manifest = {
         "format": FORMAT,
-        "study": study.study,
-        "results": study.results,
+        "study": named,
+        "results": results,
         "commit": commit() or "unknown",
         "lock": file_digest(LOCK),
         "made_on": made_on(paths),
@@ -125,9 +131,10 @@ def pack(archive: Path | None, configfiles: Sequence[str], entries: Sequence[str
 
 def crate_of(manifest: Mapping[str, Any], records: Mapping[str, MetadataRecord]) -> dict[str, bytes]:
     """What makes an archive an RO-Crate, by path: its description, the workflow, and the config."""
-    study, files = read_study(manifest["config"]), manifest["files"]
+    study, scan = read_config(manifest["config"])
+    files = manifest["files"]
     told = Run(
-        study=study.study,
+        title=f"study {study.study}" if scan is None else f"scan {scan.scan}",
         description=study.description,
         config=_archived_config(manifest),
         files=files,

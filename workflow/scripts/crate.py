@@ -43,10 +43,10 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Run:
-    """A finished study.
+    """A finished study or scan.
 
     Attributes:
-        study: its name.
+        title: ``study <name>`` or ``scan <name>``.
         description: its description.
         config: the place of its config in the archive.
         files: the results: their SHA-256 by path.
@@ -56,7 +56,7 @@ class Run:
         commit: of the code.
     """
 
-    study: str
+    title: str
     description: str
     config: str
     files: Mapping[str, str]
@@ -76,7 +76,7 @@ def metadata(run: Run, members: Mapping[str, bytes]) -> bytes:
     """The crate's description as JSON-LD. Equal results give equal bytes.
 
     Args:
-        run: the study.
+        run: the study or scan.
         members: the other files of the crate by path: ``sources`` and the study's config.
     """
     # Only here, as unpacking needs nothing of it.
@@ -131,16 +131,16 @@ def metadata(run: Run, members: Mapping[str, bytes]) -> bytes:
         object=[config, *given],
         result=results,
         properties={
-            "name": f"Run of the study {run.study}",
-            "description": f"Snakemake made the results of the study {run.study} from its config",
+            "name": f"Run of the {run.title}",
+            "description": f"Snakemake made the results of the {run.title} from its config",
             "startTime": began,
             "endTime": ended,
             "actionStatus": "http://schema.org/CompletedActionStatus",
         },
     )
     root = crate.root_dataset
-    root["name"] = f"poisonlab study {run.study}"
-    root["description"] = run.description or f"Results of the study {run.study}"
+    root["name"] = f"poisonlab {run.title}"
+    root["description"] = run.description or f"Results of the {run.title}"
     root["datePublished"], root["license"], root["author"], root["citation"] = ended, license_, authors, papers
     root["mentions"] = action
     root["conformsTo"] = [

@@ -1,7 +1,7 @@
-"""Say how long the jobs of a study will take, by what such jobs took, and what to ask of a cluster for them.
+"""Say how long the jobs of a study or scan will take, by what such jobs took, and what to ask of a cluster for them.
 
 Nothing is run. Seconds are those of run cards below the results folder and of committed trials, on one device. The
-resources at the end are those of this study's most demanding job of each stage with room to spare; they go under
+resources at the end are those of its most demanding job of each stage with room to spare; they go under
 ``set-resources`` of a profile.
 """
 
@@ -19,17 +19,14 @@ from statistics import median
 import pandas as pd
 
 from poisonlab.config.merging import add_config_arguments, merged_config
-from poisonlab.config.study import read_study
 from poisonlab.errors import SettingsError
-from poisonlab.evaluation.seconds import SAME, Measured, Seconds, read_cards, read_committed
+from poisonlab.evaluation.seconds import SAME, Measured, Seconds
 from poisonlab.files import write_json
 from poisonlab.graph.graph import Graph
 from poisonlab.graph.job import Job
+from poisonlab.graph.measured import measured
+from poisonlab.graph.scanning import read_config
 from poisonlab.runtime.program import run
-
-COMMITTED = Path("results", "reference")
-OUTCOMES = ("train", "detect")
-"""The stages whose jobs become trials."""
 
 MEMORY_ROOM, TIME_ROOM = 1.5, 2.0
 """How much is asked for, in units of what the most demanding job took."""
@@ -78,12 +75,11 @@ def main(argv: Sequence[str]) -> None:
     )
     arguments.add_argument("--json", type=Path, help="also write the numbers to this file")
     args = arguments.parse_args(argv)
-    study = read_study(merged_config(args.configfile, args.config))
-    planned = Graph(study).all_jobs()
+    study, scan = read_config(merged_config(args.configfile, args.config))
+    graph = Graph(study, scan=scan)
+    planned = graph.all_jobs()
     jobs = [job for job in planned if "card" in job.outputs]
-    folders = {Path(job.outputs["card"]).relative_to(study.results).parts[0]: job.stage for job in jobs}
-    ran = [*read_cards(Path(study.results), folders), *read_committed(COMMITTED, study.study, OUTCOMES)]
-
+    ran = list(measured(study, scan, jobs))
     devices = {
         device: Seconds((job for job in ran if job.device == device), study.study)
         for device in dict.fromkeys(job.device for job in ran)
@@ -98,7 +94,7 @@ def main(argv: Sequence[str]) -> None:
     if args.json is not None:
         told = [{**asdict(line), "seconds": None if math.isnan(line.seconds) else line.seconds} for line in lines]
         hours = sum(line.hours for line in lines)
-        write_json(args.json, {"study": study.study, "device": device, "rows": told, "hours": hours, "notes": notes})
+        write_json(args.json, {"study": graph.name, "device": device, "rows": told, "hours": hours, "notes": notes})
 
 
 def rows(jobs: Sequence[Job], seconds: Seconds) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Say how far a study is: jobs done, running and failed, hours left, and the errors that logs end in.
+"""Say how far a study or scan is: jobs done, running and failed, hours left, and the errors that logs end in.
 
 Only files are read, so a study may be running meanwhile, here or on a cluster that shares the file system. Call it in
 the folder in which Snakemake was called.
@@ -11,7 +11,6 @@ import contextlib
 import math
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -20,16 +19,15 @@ from rich.table import Table
 from rich.text import Text
 
 from poisonlab.config.merging import add_config_arguments, merged_config
-from poisonlab.config.study import Study, read_study
+from poisonlab.config.scan import Scan
+from poisonlab.config.study import Study
 from poisonlab.errors import SettingsError
-from poisonlab.evaluation.seconds import Measured, read_cards, read_committed
+from poisonlab.evaluation.seconds import Measured
 from poisonlab.graph.graph import Graph
+from poisonlab.graph.measured import measured
 from poisonlab.graph.progress import Left, Records, Standing, State, bar, left, look
+from poisonlab.graph.scanning import read_config
 from poisonlab.runtime.program import run
-
-COMMITTED = Path("results", "reference")
-OUTCOMES = ("train", "detect")
-"""The stages whose jobs become trials."""
 
 MOST = 10
 """Jobs that are named: running ones, and failed ones."""
@@ -39,19 +37,18 @@ _QUIET = 600
 
 
 class Watch:
-    """One study, looked at again and again.
+    """One study or scan, looked at again and again.
 
     Args:
         study: the study, whose paths count from the working folder.
+        scan: the scan that the study belongs to, if it is one's.
     """
 
-    def __init__(self, study: Study) -> None:
-        self._study = study
-        self._graph = Graph(study)
+    def __init__(self, study: Study, scan: Scan | None = None) -> None:
+        self._study, self._scan = study, scan
+        self._graph = Graph(study, scan=scan)
         self._jobs = self._graph.all_jobs()
         self._records = Records()
-        carded = [job for job in self._jobs if "card" in job.outputs]
-        self._folders = {Path(job.outputs["card"]).relative_to(study.results).parts[0]: job.stage for job in carded}
         self._ran: list[Measured] = []
         self._read_at = -1
 
@@ -68,9 +65,7 @@ class Watch:
         # Cards come with results: as long as there are no new ones, none is read again.
         done = sum(each.state is State.DONE for each in found)
         if done != self._read_at:
-            results = Path(self._study.results)
-            committed = read_committed(COMMITTED, self._study.study, OUTCOMES)
-            self._ran, self._read_at = [*read_cards(results, self._folders), *committed], done
+            self._ran, self._read_at = list(measured(self._study, self._scan, self._jobs)), done
         return found, left(found, self._ran, self._study.study, now)
 
     def page(self) -> tuple[RenderableType, bool]:
@@ -78,7 +73,7 @@ class Watch:
         now = time.time()
         found, rest = self.look(now)
         diverged = sum(job.diverged for job in self._ran if job.study == self._study.study)
-        return page(self._study.study, found, rest, diverged, now), all(each.state is State.DONE for each in found)
+        return page(self._graph.name, found, rest, diverged, now), all(each.state is State.DONE for each in found)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -92,7 +87,7 @@ def main(argv: Sequence[str]) -> None:
     console = Console()
     if args.watch and not console.is_terminal:
         raise SettingsError("--watch (WATCH=1) needs a terminal: leave it out to print the state once")
-    watch = Watch(read_study(merged_config(args.configfile, args.config)))
+    watch = Watch(*read_config(merged_config(args.configfile, args.config)))
     shown, done = watch.page()
     if not args.watch:
         console.print(shown)
@@ -105,7 +100,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def page(study: str, found: Sequence[Standing], rest: Left, diverged: int, now: float) -> Group:
-    """The whole state of a study.
+    """The whole state of a study or scan.
 
     Args:
         study: its name.

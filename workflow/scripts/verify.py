@@ -1,9 +1,9 @@
 """Say of every result whether it is current, stale (and why), damaged or of unknown origin; the exit code is the worst.
 
 0: all current. 1: some are stale. 2: some are unknown: Snakemake has no record of how they were made or of what they
-were made from, or no rule of the study makes them. 3: some are damaged (with --deep, which reads every artifact and
-compares its checksum). 4: the study itself cannot be read. What has not been made yet is counted, and is no fault; what
-was set aside as damaged neither.
+were made from, or no rule of the study or scan makes them. 3: some are damaged (with --deep, which reads every
+artifact and compares its checksum). 4: the config cannot be read. What has not been made yet is counted, and is no
+fault; what was set aside as damaged neither.
 """
 
 from __future__ import annotations

@@ -20,8 +20,18 @@ def add_config_arguments(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument("--config", nargs="+", default=[], help="as Snakemake takes it")
 
 
+def is_scan(config: Mapping[str, Any]) -> bool:
+    """Whether a config describes a scan rather than a study."""
+    return "scan" in config or "data" in config
+
+
+def stands_alone(config: Mapping[str, Any]) -> bool:
+    """Whether a config is whole: a study's name with its dataset, or a scan. Others are laid over ``config.yaml``."""
+    return is_scan(config) or ("study" in config and "dataset" in config)
+
+
 def merged_config(files: Sequence[str], entries: Sequence[str]) -> dict[str, Any]:
-    """What Snakemake makes of these arguments and ``config.yaml``.
+    """What Snakemake makes of these arguments and, unless they stand alone, of ``config.yaml``.
 
     Raises:
         SettingsError: a file is missing or no mapping, or an entry is not ``key=value``.
@@ -36,8 +46,7 @@ def merged_config(files: Sequence[str], entries: Sequence[str]) -> dict[str, Any
             check_config_file(Path(file))
         layers = [*map(load_configfile, files), parse_config(entries)]
         given = laid_over(layers)
-        alone = "study" in given and "dataset" in given
-        config = given if alone else laid_over([load_configfile(DEFAULT_CONFIG), *layers])
+        config = given if stands_alone(given) else laid_over([load_configfile(DEFAULT_CONFIG), *layers])
     except OSError as error:
         raise SettingsError(f"config: {error.filename}: {error.strerror}") from error
     except (WorkflowError, ValueError) as error:

@@ -25,6 +25,7 @@ OTHER_TRIALS = f"committed trials of the same attack and row with other settings
 
 _NAMES = ("attack", "victim", "defense")
 _COUNTERS = ("seed", "member")
+_CARD = ".card.json"
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def read_cards(results: Path, stages: Mapping[str, str]) -> Iterator[Measured]:
         DataError: a card is damaged.
     """
     for folder, stage in stages.items():
-        for path in sorted((results / folder).rglob("*.card.json")):
+        for path in sorted((results / folder).rglob(f"*{_CARD}")):
             try:
                 card = read_sealed(path)
             except DataError:
@@ -132,7 +133,7 @@ def read_cards(results: Path, stages: Mapping[str, str]) -> Iterator[Measured]:
                     raise
                 # Its job has begun again since the folder was listed.
                 continue
-            yield _of_card(stage, path.relative_to(results / folder).parts[0], card, path)
+            yield _of_card(stage, path.relative_to(results / folder).parts[0].removesuffix(_CARD), card, path)
 
 
 def _of_card(stage: str, study: str, card: Any, path: Path) -> Measured:

@@ -41,6 +41,7 @@ class Graph:
         scan: the scan that the study is of, if it is one's.
 
     Attributes:
+        name: what messages call it: the study's name, or ``scan <name>``.
         places: where results lie.
         tables: which trials and tables there are.
         figures: which figures there are.
@@ -53,6 +54,7 @@ class Graph:
             return path if root == "." else f"{root}/{path}"
 
         self.study = study
+        self.name = study.study if scan is None else f"scan {scan.scan}"
         self.scripts = below("workflow/scripts")
         self.places = Places(study)
         self.scanning = None if scan is None else Scanning(scan, study, self.places, below("workflow/report/scan.html"))
@@ -192,7 +194,9 @@ class Graph:
         return [] if self.scanning is None else list(self.places.outputs("scan_page").values())
 
     def all_jobs(self) -> list[Job]:
-        """Every job that the whole study needs, each after those that it waits for."""
+        """Every job that the whole study or scan needs, each after those that it waits for."""
+        if self.scanning is not None:
+            return self.jobs_for(self.scanned())
         return self.jobs_for([*self.tables.every(""), *self.drawings(), self.report()])
 
     def jobs_for(self, paths: Sequence[str]) -> list[Job]:
@@ -221,6 +225,9 @@ class Graph:
         for cell in cells_of(self.study):
             for stage in self._stages(self.study.defense(cell.defense)):
                 yield self._makers[stage](**cell._asdict())
+        if self.scanning is not None:
+            yield from self.scanning.looking()
+            return
         for view in self.study.figures.features:
             yield self.figures.feature_view(view.attack, view.name)
         for figure in self.figures.every():

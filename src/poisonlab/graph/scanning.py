@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from poisonlab.config.merging import is_scan
 from poisonlab.config.scan import NETWORK, Scan, read_scan
-from poisonlab.config.study import Study
+from poisonlab.config.study import Study, read_study
 from poisonlab.data.source_at import resized, source_at
 from poisonlab.errors import SettingsError
 from poisonlab.graph.cells import Cell
@@ -23,9 +24,16 @@ NEIGHBOURS = 5
 """Neighbours of each image that the page shows, and among which near-duplicates are looked for."""
 
 
-def is_scan(config: Mapping[str, Any]) -> bool:
-    """Whether a config describes a scan rather than a study."""
-    return "scan" in config or "data" in config
+def read_config(config: Mapping[str, Any]) -> tuple[Study, Scan | None]:
+    """The study that a merged config describes, and the scan that the study belongs to, if it is one's.
+
+    Raises:
+        PoisonlabError: one line that names the first problem.
+    """
+    if not is_scan(config):
+        return read_study(config), None
+    scan = scan_from(config)
+    return scan.study(), scan
 
 
 def scan_from(config: Mapping[str, Any]) -> Scan:
@@ -154,6 +162,16 @@ class Scanning(Computing):
             ),
             watched=self.scan.dataset.folder_files,
         )
+
+    def looking(self) -> Iterator[Job]:
+        """Every job that a scan has besides those of a study of its attacks."""
+        for seed in self.scan.seeds:
+            yield self.pretrain(NETWORK, seed, 0)
+        for scanned in (*self.own, *self.planted):
+            yield self.features(scanned)
+            yield self.suspects(scanned)
+        yield self.neighbours()
+        yield self.page()
 
     def _path(self, stage: str, scanned: str) -> str:
         return self.places.outputs(stage)[stage].format(scanned=scanned)
