@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import friends
+import noises
 import ratios
 import torch
 from contest import Contests, Result, answer_memory, heading, machine, measure_all, parser, prepare, table, write
@@ -27,11 +28,10 @@ from ratios import Ratio
 import attacks
 import filters
 import landscapes
-import noise
 import training
 
 RECORDED = Path(__file__).with_name("ratios.json")
-PROGRAMS = (training, noise, friends, attacks, filters, landscapes)
+PROGRAMS = (training, noises, friends, attacks, filters, landscapes)
 SCALES = ("small", "gpu", "tiny")
 CONTESTS: Contests = {
     scale: {name: build for program in PROGRAMS for name, build in program.CONTESTS.get(scale, {}).items()}

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import reference_training
 import torch
 from contest import Contest, run
+from noises import released, start_of
 from reference_training import PerImage, Pictures
 from torch import nn
 
-from noise import released, start_of
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.training_set import TrainingSet

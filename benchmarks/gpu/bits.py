@@ -12,13 +12,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+import noises
 import torch
 from contest import Contest, markdown
 from torch import Tensor, nn
 
 import attacks
 import filters
-import noise
 from gpu.section import Check, FaultError, Notes
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.determinism import prepare_torch
@@ -60,7 +60,7 @@ def bits(check: Check, notes: Notes) -> None:
 def paths(scale: str) -> dict[str, Path]:
     """Training, friendly noise, crafting and filters, as far as a scale of the benchmarks has them."""
     contests: Mapping[str, Callable[[torch.device], Contest]] = {
-        **noise.CONTESTS[scale],
+        **noises.CONTESTS[scale],
         **attacks.CONTESTS[scale],
         **filters.CONTESTS[scale],
     }

@@ -15,7 +15,7 @@ from peaks import roofline
 
 import attacks
 import filters
-import noise
+import noises
 import training as training_program
 from gpu.section import Check, FaultError, Notes
 from poisonlab.determinism import prepare_torch
@@ -36,7 +36,7 @@ def training(check: Check, notes: Notes) -> None:
 
 def friendly_noise(check: Check, notes: Notes) -> None:
     """Making friendly noise."""
-    _measured(noise, check, notes)
+    _measured(noises, check, notes)
 
 
 def crafting(check: Check, notes: Notes) -> None:

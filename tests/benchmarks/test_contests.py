@@ -91,7 +91,7 @@ def test_jobs_of_a_tiny_study(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     jobs = measure_jobs(1, path, epochs=2)
     assert jobs.whole.cpu > jobs.start.cpu > jobs.interpreter.cpu
-    assert 0 < jobs.in_loop < 1
-    # Two epochs of 100 images are within the noise of two starts.
-    assert jobs.kernels[0] < jobs.in_loop
+    # Two epochs of 100 images are within the noise of two starts, so only the upper bounds are sure.
+    assert jobs.in_loop < 1
+    assert max(jobs.kernels) < 1
     assert jobs.kept[0] > 0.3

@@ -9,7 +9,6 @@ from PIL import Image
 from torch import Tensor
 from torchvision.io import decode_jpeg, encode_jpeg
 
-from poisonlab.config.rows import Row
 from poisonlab.data.squeezing import gray, in_bytes, through_jpeg
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.defenses.build import build_defenses
@@ -71,9 +70,3 @@ def test_both_in_a_row_act_in_its_order() -> None:
         data = defense.prepare(data)
     assert torch.equal(data.images, through_jpeg(gray(images), 20))
     assert torch.equal(data.rows, rows)
-
-
-@pytest.mark.parametrize("method", ["grayscale", "jpeg"])
-def test_friendly_noise_is_for_other_images(method: str) -> None:
-    with pytest.raises(ValueError, match=f"friendly-noise does not go with {method}"):
-        Row.model_validate({"name": "row", "apply": [{"method": method}, {"method": "friendly-noise"}]})

@@ -545,7 +545,8 @@ def _read_config(folder: Path) -> None:
     study = read_study(values)
     study.meetings()
     for attack in study.attacks:
-        study.members("base", study.seeds_of(attack)[0])
+        for surrogate in study.surrogates:
+            study.members(surrogate.name, study.seeds_of(attack)[0])
 
 
 def _read_config_file(folder: Path) -> None:

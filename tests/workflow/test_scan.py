@@ -14,6 +14,7 @@ import pytest
 import yaml
 from harness import STUDY, Checkout, Outcome, check_out
 from PIL import Image
+from test_run import SCANNING, digests_cover
 from test_verify import verify
 
 from poisonlab.files import read_sealed
@@ -73,6 +74,7 @@ def test_a_folder_is_scanned_and_the_page_names_its_poisons(scanned: Checkout) -
     # No target is named, and what stands is complete: nothing is left to do.
     again = scanned.snakemake("--cores", "2")
     assert "Nothing to be done" in again.output, again.output
+    digests_cover(scanned, SCANNING)
     check_archive(scanned)
     check_reruns(scanned)
 

@@ -129,3 +129,12 @@ wildcard_constraints:
     surrogate=one_of(surrogate.name for surrogate in study.surrogates),
     victim=one_of(victim.name for victim in study.victims),
     view=one_of(view.name for view in study.figures.features),
+
+
+def scanned(wildcards):
+    """Page, table and summary of the scan."""
+    if not graph.scanned():
+        raise WorkflowError(
+            "config: there is nothing to scan: give data: folder-or-file in a --configfile, or call make scan DATA=folder-or-file"
+        )
+    return graph.scanned()

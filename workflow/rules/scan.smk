@@ -2,14 +2,6 @@
 # poisons come from the rules that compute a study's.
 
 
-def scanned(wildcards):
-    if not graph.scanned():
-        raise WorkflowError(
-            "config: there is nothing to scan: give data: folder-or-file in a --configfile, or call make scan DATA=folder-or-file"
-        )
-    return graph.scanned()
-
-
 rule features:
     input:
         unpack(inputs("features")),

@@ -18,6 +18,7 @@ import yaml
 from pydantic import ValidationError
 
 from poisonlab.config.files import check_config_file
+from poisonlab.config.own_code import source_of
 from poisonlab.config.protection import Protection
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.source_at import resized, source_at
@@ -26,7 +27,6 @@ from poisonlab.errors import SettingsError
 from poisonlab.files import read_text
 from poisonlab.modules import roots
 from poisonlab.pipelines.noise_file import save_noise
-from poisonlab.pipelines.own_code import source_of
 from poisonlab.pipelines.protection import protect
 from poisonlab.pipelines.reading import read_images
 from poisonlab.provenance import code_digests, spec

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from poisonlab.config.merging import is_scan
+from poisonlab.config.own_code import source_of
 from poisonlab.config.scan import NETWORK, Scan, read_scan
 from poisonlab.config.study import Study, read_study
 from poisonlab.data.source_at import resized, source_at
@@ -17,7 +18,6 @@ from poisonlab.graph.cells import Cell
 from poisonlab.graph.computing import Computing, model_roots
 from poisonlab.graph.job import Job
 from poisonlab.graph.places import Places
-from poisonlab.pipelines.own_code import source_of
 from poisonlab.provenance import spec
 
 NEIGHBOURS = 5

@@ -1,6 +1,6 @@
 """Time and memory of making friendly noise, against the straightforward way of doing the same.
 
-    python benchmarks/noise.py [--device auto|cpu|cuda] [--scale small|gpu|tiny] [--threads 1] [--repeats 3]
+    python benchmarks/noises.py [--device auto|cpu|cuda] [--scale small|gpu|tiny] [--threads 1] [--repeats 3]
                                [--only NAME] [--no-memory] [--json FILE]
 
 Ours runs the network in bfloat16, the reference in float32. The last column is the largest difference of the noises, in
