@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from types import ModuleType
 
+import noises
 import torch
 from contest import Contest, Result, measure, table
 from peaks import roofline
 
 import attacks
 import filters
-import noises
 import training as training_program
 from gpu.section import Check, FaultError, Notes
 from poisonlab.determinism import prepare_torch
