@@ -55,7 +55,7 @@ def write_photos(folder: Path) -> None:
 
 @pytest.fixture
 def scanned(tmp_path: Path, warm: str) -> Checkout:
-    checkout = check_out(tmp_path / "scan", HERE / "scan.yaml", warm)
+    checkout = check_out(tmp_path / "scan", HERE / "scan.yaml", warm, spied=True)
     write_photos(checkout.path / "photos")
     return checkout
 
