@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.attacker import Attacker, recognised
+from poisonlab.attacks.drawn_classes import draw_classes
 from poisonlab.attacks.features import Distance, feature_distance, features_of, frozen
 from poisonlab.attacks.shipping import ship
 from poisonlab.attacks.threat import Threat, affordable, choose_threat, class_rows, poison_count
@@ -89,14 +90,7 @@ def _choose(dataset: ImageDataset, attacker: Attacker, settings: Settings, seed:
     if settings.bases == "train" and settings.target_label is None:
         return choose_threat(dataset, attacker, settings, seed)
     rng = np.random.default_rng([seed, 2])
-    # In the order of ``draw_threat``: without given classes, a seed has those that it has in other attacks.
-    true = int(rng.integers(dataset.num_classes))
-    wanted = int((true + 1 + rng.integers(dataset.num_classes - 1)) % dataset.num_classes)
-    if settings.target_label is not None and settings.adversarial_label is not None:
-        true = dataset.class_number(settings.target_label, "target_label")
-        wanted = dataset.class_number(settings.adversarial_label, "adversarial_label")
-    if true == wanted:
-        raise SettingsError(f"target_label and adversarial_label are both class {dataset.class_names[true]!r}")
+    true, wanted = draw_classes(dataset, rng, settings.target_label, settings.adversarial_label)
     size = len(dataset.train_labels) if attacker.rows is None else len(attacker.rows)
     if settings.bases == "train":
         pool = class_rows(dataset, wanted, attacker.rows)

@@ -13,6 +13,7 @@ import torch
 
 from poisonlab.artifacts.poison_set import Goal
 from poisonlab.attacks.attacker import Attacker
+from poisonlab.attacks.drawn_classes import draw_classes
 from poisonlab.attacks.threat import Threat, affordable, class_rows
 from poisonlab.config.attacks.unseen_target import UnseenTarget
 from poisonlab.data.dataset import ImageDataset
@@ -74,14 +75,7 @@ def unseen_threat(
         SettingsError: a class is unknown, both are the same, or there are too few images for target or bases.
     """
     rng = np.random.default_rng([seed, 2])
-    # In the order of ``draw_threat``: without given classes, a seed has those that it has in other attacks.
-    true = int(rng.integers(dataset.num_classes))
-    wanted = int((true + 1 + rng.integers(dataset.num_classes - 1)) % dataset.num_classes)
-    if settings.target_label is not None and settings.adversarial_label is not None:
-        true = dataset.class_number(settings.target_label, "target_label")
-        wanted = dataset.class_number(settings.adversarial_label, "adversarial_label")
-    if true == wanted:
-        raise SettingsError(f"target_label and adversarial_label are both class {dataset.class_names[true]!r}")
+    true, wanted = draw_classes(dataset, rng, settings.target_label, settings.adversarial_label)
     rows = attacker.pool(dataset)
     pool = class_rows(dataset, wanted, rows)
     count = affordable(dataset, budget, len(rows), wanted, pool)
