@@ -31,6 +31,10 @@ APART = {"source": "set-apart", "first": 20, "of": DIGITS}
         ([APART, {"of": {"train_size": 50}}], {**APART, "of": {**DIGITS, "train_size": 50}}),
         ([APART, FOLDER], FOLDER),
         ([{"train_size": 5}, FOLDER], FOLDER),
+        # Images kept from the training are a matter of the study.
+        ([{**DIGITS, "validation": 0.1}, FOLDER], {"validation": 0.1, **FOLDER}),
+        ([{**DIGITS, "validation": 0.1}, {**FOLDER, "validation": None}], {**FOLDER, "validation": None}),
+        ([{**APART, "validation": 0.1}, {"source": "set-apart", "of": FOLDER}], {"validation": 0.1, **APART, "of": FOLDER}),
     ],
 )
 def test_another_source_replaces_the_dataset(layers: list[object], expected: object) -> None:
@@ -38,6 +42,30 @@ def test_another_source_replaces_the_dataset(layers: list[object], expected: obj
     merged = laid_over(before)
     assert merged == {"dataset": expected, "figures": {"seed": len(layers) - 1}}
     assert before == [{"dataset": layer, "figures": {"seed": place}} for place, layer in enumerate(layers)]
+
+
+CIFAR10 = {
+    "cifar10-parquet": ["paper", "paper-short", "cifar10-fast", "cifar10-fast-sleeper", "learned-faster"],
+    "cifar10-parquet-mini": ["paper-mini", "learned-faster-mini"],
+    "cifar10-parquet-deep-knn-mini": ["deep-knn-mini"],
+    "cifar10-parquet-set-apart": ["deep-knn"],
+}
+
+
+@pytest.mark.parametrize(("overlay", "name"), [(overlay, name) for overlay, names in CIFAR10.items() for name in names])
+def test_studies_of_cifar10_take_it_from_parquet_files_too(
+    overlay: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(DEFAULT.parent)
+    own = f"config/{name}.yaml"
+    downloaded, parquet = (
+        read_study(merged_config(files, [])).dataset for files in ([own], [own, f"config/overlays/{overlay}.yaml"])
+    )
+    assert parquet.validation == downloaded.validation
+    inner = [getattr(dataset, "of", dataset) for dataset in (downloaded, parquet)]
+    assert [dataset.source for dataset in inner] == ["cifar10", "parquet"]
+    assert inner[0].train_limit == inner[1].train_limit
+    assert inner[0].test_limit == inner[1].test_limit
 
 
 def test_other_sections_are_merged_key_by_key() -> None:

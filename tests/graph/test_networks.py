@@ -174,6 +174,7 @@ def test_a_stand_in_that_only_rows_need_is_trained() -> None:
         ({"pretrained": {"own": "other"}}, "names pretrained 'other'"),
         ({"pretrained": {"crafted-on": "robust"}}, "has no network for victim 'moved', which begins as 'own'"),
         ({"pretrained": {"own": "robust"}, "apply": [{"method": "strip"}]}, "strip trains no victim"),
+        ({"pretrained": {"own": "robust"}, "apply": [{"method": "deep-knn", "k": 5}]}, "at which one deep-knn looks"),
         ({"pretrained": {"own": "small"}}, "'small' in place of 'own': give both the same model"),
     ],
 )

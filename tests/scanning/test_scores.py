@@ -82,6 +82,10 @@ def test_clusters_score_by_their_size() -> None:
     logits = torch.cat([torch.tensor([[8.0, -8]]).expand(46, 2), torch.tensor([[-8.0, 8]]).expand(4, 2)])
     found = score("epic", Examples(logits, logits, torch.zeros(50, dtype=torch.int64)))
     assert found.tolist() == [-46] * 46 + [-4] * 4
+    # A class of four images has no medoid, and is not suspicious for being small.
+    logits = torch.cat([logits, torch.zeros(4, 2)])
+    found = score("epic", Examples(logits, logits, torch.tensor([0] * 50 + [1] * 4)))
+    assert found[50:].tolist() == [-54] * 4
 
 
 def test_memory_bounds_the_rows_and_changes_nothing() -> None:

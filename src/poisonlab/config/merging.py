@@ -62,9 +62,9 @@ def dataset_of(files: Sequence[Path | str], entries: Mapping[str, Any]) -> Any:
 
 
 def _from_elsewhere(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """What is left of a ``dataset`` below another: all of it, unless that one names another source."""
+    """What is left of a ``dataset`` below another: all of it, or of another source how a study splits its images."""
     if "source" in above and above["source"] != below.get("source"):
-        return {}
+        return {"validation": below["validation"]} if "validation" in below else {}
     inner = below.get("of"), above.get("of")
     if isinstance(inner[0], Mapping) and isinstance(inner[1], Mapping):
         return {**below, "of": _from_elsewhere(inner[0], inner[1])}
@@ -72,7 +72,10 @@ def _from_elsewhere(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[
 
 
 def laid_over(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Configs merged as Snakemake does, mappings key by key, but for ``dataset``: one of another source replaces it."""
+    """Configs merged as Snakemake does, mappings key by key, but for ``dataset``.
+
+    One of another source replaces it, limits included. Only ``validation`` stays: that belongs to the study.
+    """
     from snakemake.utils import update_config
 
     config: dict[str, Any] = {}

@@ -75,8 +75,10 @@ def over_hits(
     ]
     if mean_over_victims:
         records += _means(results, measures, published or {})
+    dropping = {(trial.attack, trial.defense) for trial in trials if trial.found is not None and trial.found.dropped}
     for record in records:
-        record |= _counts(record, counted)
+        if (record["attack"], record["defense"]) in dropping:
+            record |= _counts(record, counted)
     return pd.DataFrame(records, columns=[*names, "poisons_dropped", "poisons", "seconds"])
 
 
@@ -104,7 +106,10 @@ def _means(
 
 
 def _counts(record: Mapping[str, Any], counted: Sequence[Trial]) -> dict[str, Any]:
-    """Poisons and clean examples that were dropped, summed over the hits; means over victims have those of all."""
+    """Poisons and clean examples that were dropped, summed over the hits; means over victims have those of all.
+
+    Of a row that drops something with any seed; else the columns stay empty, as nothing was looked for.
+    """
     found = [
         trial.found
         for trial in counted
@@ -112,8 +117,8 @@ def _counts(record: Mapping[str, Any], counted: Sequence[Trial]) -> dict[str, An
         and record["victim"] in (MEAN, trial.victim)
         and trial.found is not None
     ]
-    if not any(each.dropped for each in found):
-        return {"poisons_dropped": math.nan, "poisons": math.nan}
+    if not found:
+        return {}
     dropped, kept = sum(each.poisons_dropped for each in found), sum(each.poisons_kept for each in found)
     lost, clean = sum(each.clean_dropped for each in found), sum(each.clean_kept for each in found)
     return {

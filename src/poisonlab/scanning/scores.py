@@ -7,7 +7,8 @@ spectral-signatures      squared projection on the class's direction of largest 
 l2-centroid              distance from the class's mean, by modified z-score
 one-class-svm            depth outside the class's boundary, by modified z-score
 activation-clustering    of the smaller of a class's two clusters, one less its share of the class; of the larger, 0
-epic                     less the size of the cluster in gradient space: small clusters are suspicious
+epic                     less the size of the cluster in gradient space: small clusters are suspicious; of a class too
+                         small for a cluster, less the number of all images
 
 Three of them measure in units of the class. The modified z-score of Iglewicz and Hoaglin 1993 ("How to Detect and
 Handle Outliers", section 3) takes the class's median off and divides by its median absolute deviation, which outliers
@@ -119,7 +120,8 @@ def _epic(examples: Examples, fraction: float = 0.1) -> Tensor:
     found = torch.empty(len(examples.labels), dtype=torch.float64, device=gradients.device)
     for (_, rows), count in zip(classes, counts, strict=True):
         if count == 0:
-            found[rows] = -float(len(rows))
+            # No medoid, no clusters: a class of so few images is not suspicious for being small.
+            found[rows] = -float(len(examples.labels))
             continue
         cover = facility_location(gradients[rows], count, cache=examples.memory)
         # Owner -1, without a similar medoid, is the last entry.
