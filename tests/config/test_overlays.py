@@ -34,7 +34,10 @@ APART = {"source": "set-apart", "first": 20, "of": DIGITS}
         # Images kept from the training are a matter of the study.
         ([{**DIGITS, "validation": 0.1}, FOLDER], {"validation": 0.1, **FOLDER}),
         ([{**DIGITS, "validation": 0.1}, {**FOLDER, "validation": None}], {**FOLDER, "validation": None}),
-        ([{**APART, "validation": 0.1}, {"source": "set-apart", "of": FOLDER}], {"validation": 0.1, **APART, "of": FOLDER}),
+        (
+            [{**APART, "validation": 0.1}, {"source": "set-apart", "of": FOLDER}],
+            {"validation": 0.1, **APART, "of": FOLDER},
+        ),
     ],
 )
 def test_another_source_replaces_the_dataset(layers: list[object], expected: object) -> None:

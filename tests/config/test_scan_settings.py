@@ -26,7 +26,8 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "My Photos"
 
 
-def test_a_path_is_enough(photos: Path) -> None:
+def test_a_path_is_enough(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos.parent)
     scan = scan_from({"data": str(photos), "size": 32})
     assert scan.scan == "my-photos"
     assert scan.dataset.told()["root"] == str(photos)
@@ -35,6 +36,16 @@ def test_a_path_is_enough(photos: Path) -> None:
     study = scan.study()
     assert study.results == "results/scans/my-photos"
     assert study.seeds == (0, 1)
+
+
+def test_folders_of_one_name_elsewhere_are_other_scans(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos.parent)
+    here = scan_from({"data": "My Photos"}).scan
+    monkeypatch.chdir(photos)
+    elsewhere = scan_from({"data": "../My Photos"}).scan
+    assert here == "my-photos"
+    assert elsewhere != here
+    assert elsewhere.endswith("-my-photos")
 
 
 def test_given_keys_of_a_recipe_leave_the_others_as_in_fast() -> None:

@@ -102,9 +102,8 @@ def test_an_attack_without_hits_has_none() -> None:
 def test_a_filter_that_drops_nothing_of_the_hits_found_none_of_their_poisons() -> None:
     # Seed 0 of victim "one" is a hit; only seed 3, which is none, loses images.
     made = [each for each in trials() if each.victim == "one" and each.seed in (0, 3)]
-    made = [
-        replace(each, found=Detection(0, 5, 0, 100)) if (each.defense, each.seed) == ("knn", 0) else each for each in made
-    ]
+    none = Detection(0, 5, 0, 100)
+    made = [replace(each, found=none) if (each.defense, each.seed) == ("knn", 0) else each for each in made]
     found = over_hits(made, MEASURES, "none", {}, ROWS[:2]).iloc[1]
     assert (found["n"], found["poisons_dropped"], found["poisons"], found["poisons_found"]) == (1, 0, 5, 0)
     # Without a filter nothing was looked for.

@@ -175,8 +175,8 @@ class Row(Settings):
         judges = [defense.method for defense in self.filters if not isinstance(defense, RandomFilter)]
         if self.pretrained and judges and self.inspects_row and self.network is None:
             raise ValueError(
-                f"{where}: victims begin as other networks here, so say at which one {judges[0]} looks: name a surrogate, "
-                "or as its network the row whose victims it looks at"
+                f"{where}: victims begin as other networks here, so say at which one {judges[0]} looks: name a "
+                "surrogate, or as its network the row whose victims it looks at"
             )
         if self.per_example and judges:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -56,8 +57,11 @@ def scan_from(config: Mapping[str, Any]) -> Scan:
 
 
 def _name_of(path: Path) -> str:
-    name = re.sub(r"[^a-z0-9.]+", "-", path.resolve().stem.lower()).strip("-.")
-    return name[:60] or "images"
+    """The path from here in letters that a name may have, so that folders of one name elsewhere get another."""
+    absolute = Path(os.path.abspath(path))
+    shown = absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+    name = re.sub(r"[^a-z0-9.]+", "-", str(shown).lower())
+    return name[-60:].strip("-.") or "images"
 
 
 class Scanning(Computing):
