@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +41,14 @@ def test_a_path_is_enough(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_folders_of_one_name_elsewhere_are_other_scans(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(photos.parent)
-    here = scan_from({"data": "My Photos"}).scan
-    monkeypatch.chdir(photos)
-    elsewhere = scan_from({"data": "../My Photos"}).scan
-    assert here == "my-photos"
-    assert elsewhere != here
-    assert elsewhere.endswith("-my-photos")
+    (photos.parent / "other").mkdir()
+    monkeypatch.chdir(photos.parent / "other")
+    shutil.copytree(photos, "My Photos")
+    assert scan_from({"data": "My Photos"}).scan == "my-photos"
+    assert re.fullmatch(".+-my-photos", scan_from({"data": "../My Photos"}).scan)
+    assert re.fullmatch(".+-my-photos", scan_from({"data": str(photos)}).scan)
+    monkeypatch.chdir("My Photos")
+    assert re.fullmatch(".+-my-photos", scan_from({"data": "."}).scan)
 
 
 def test_given_keys_of_a_recipe_leave_the_others_as_in_fast() -> None:

@@ -754,7 +754,7 @@ def test_labels_of_any_byte_order_and_memory_order(tmp_path: Path, kind: str) ->
 
 
 def test_npz_refuses_a_bomb_before_it_is_unfolded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poisonlab.data.npz._LARGE", 1 << 20)
+    monkeypatch.setattr("poisonlab.data.compression._ALWAYS", 1 << 20)
     refused(write_npz(tmp_path / "a.npz", x_train=np.zeros((500, 32, 32, 3), np.uint8)), tmp_path, "x_train unfolds to")
     images = random_pixels(500, 32, 32, 3)
     labels = np.arange(500) % 3

@@ -27,9 +27,9 @@ from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.protection import Protection
 from poisonlab.data.source_at import source_at
 from poisonlab.defenses import friendly_noise as making
-from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.pipelines import protection
-from poisonlab.pipelines.protection import protect
+from poisonlab.pipelines.protection import load_own, protect
 from poisonlab.pipelines.reading import read_images
 from poisonlab.provenance import ROOT
 from poisonlab.training import loop
@@ -92,6 +92,35 @@ def test_a_folder_becomes_noise_that_torchvision_s_dataset_finds_by_name(
         assert torch.equal(made[place][0], wanted)
         assert made[place][1] == label
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first.safetensors", "quick.yaml", "second.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        (
+            "a",
+            "def make(): return 1 / 0",
+            r"ownfaulta:make\(\) raises ZeroDivisionError \(division by zero\): correct it",
+        ),
+        ("b", "1 / 0", "importing ownfaultb raises ZeroDivisionError"),
+        ("c", "made = None", "ownfaultc:make cannot be imported .*: correct it, or PYTHONPATH"),
+        ("d", "def make(): return 3", "returns a int: it must return a torch.nn.Module"),
+        (
+            "e",
+            "import torch\ndef make(): return torch.nn.Linear(5, 2)",
+            r"ownfaulte:make fails on an image of 3 x 4 x 4: RuntimeError \(.*mat1 and mat2",
+        ),
+    ],
+)
+def test_a_fault_in_a_given_network_is_one_line(
+    name: str, text: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"ownfault{name}.py").write_text(text, "utf-8")
+    save_file(torch.nn.Linear(5, 2).state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(SettingsError, match=words) as caught:
+        load_own(f"ownfault{name}:make", tmp_path / "w.safetensors", (3, 4, 4), torch.device("cpu"))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_given_network_makes_its_own_noise(folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.models.wrapping import wrap
-from poisonlab.pipelines.protection import load_foreign, own_network
+from poisonlab.pipelines.protection import load_own
 from poisonlab.runtime.cards import RunCard
 from poisonlab.runtime.program import parser, run, settings
 from poisonlab.scanning.features import features_of, has_test_split
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
         network = read_network(args.network, stage.model, dataset, device)
         normalize = build_normalize(dataset, device)
     else:
-        network, normalize = _own(str(stage.network), args.network, dataset.image_shape[0], device)
+        network, normalize = _own(str(stage.network), args.network, dataset.image_shape, device)
     tests = len(dataset.test_labels) if poisons is None and has_test_split(dataset) else 0
     found = features_of(
         network, normalize, training_set(dataset, poisons), dataset.test_images[:tests], dataset.test_labels[:tests]
@@ -61,11 +61,10 @@ def main(argv: Sequence[str]) -> None:
     found.save(args.features)
 
 
-def _own(named: str, weights: Path, channels: int, device: torch.device) -> tuple[Classifier, Normalize]:
+def _own(named: str, weights: Path, shape: tuple[int, ...], device: torch.device) -> tuple[Classifier, Normalize]:
     """The user's network, which takes pixels in [0, 1] as they are."""
-    network = own_network(named).to(device)
-    load_foreign(weights, network)
-    return wrap(network.eval()), Normalize((0.0,) * channels, (1.0,) * channels).to(device)
+    network = load_own(named, weights, shape, device)
+    return wrap(network), Normalize((0.0,) * shape[0], (1.0,) * shape[0]).to(device)
 
 
 if __name__ == "__main__":

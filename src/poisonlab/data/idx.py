@@ -13,13 +13,12 @@ from torch import Tensor
 
 from poisonlab.config.data.idx import Idx as Settings
 from poisonlab.data.assembly import assemble
+from poisonlab.data.compression import most_bytes
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.file_kinds import other_kind
 from poisonlab.errors import DataError
 
 _UNSIGNED_BYTES = 8
-_LARGE = 1 << 28
-_DENSEST = 100
 
 
 def load(settings: Settings) -> ImageDataset:
@@ -77,7 +76,7 @@ def _array(file: BufferedIOBase, dimensions: int, path: Path) -> NDArray[np.uint
     for length in shape:
         size *= length
     stored = path.stat().st_size
-    if size > _LARGE and size > _DENSEST * stored:
+    if size > most_bytes(stored):
         raise DataError(f"{path} claims {size} values in {stored} bytes, more than any images: download it again")
     content = file.read(size + 1)
     if len(content) != size:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from poisonlab.data.compression import most_bytes
 from poisonlab.data.file_kinds import other_kind
 from poisonlab.errors import DataError
 
@@ -27,8 +28,6 @@ _CLASSES = dict(enumerate(("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8",
 _COMPLEX = 0x800
 _MOST_DIMENSIONS = 8
 _LARGEST_FILE = 1 << 31
-_LARGE = 1 << 28
-_DENSEST = 100
 
 
 def read_matlab(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
@@ -49,7 +48,7 @@ def read_matlab(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
         order = {b"IM": "<", b"MI": ">"}[data[_HEADER - 2 : _HEADER]]
         found = {}
         for kind, body in _elements(memoryview(data)[_HEADER:], order):
-            name, array = _named(kind, body, order, max(_LARGE, _DENSEST * stored))
+            name, array = _named(kind, body, order, most_bytes(stored))
             if name in names and array is not None:
                 found[name] = array
         return found

@@ -14,14 +14,13 @@ from torch import Tensor
 
 from poisonlab.config.data.npz import Npz as Settings
 from poisonlab.data.assembly import assemble
+from poisonlab.data.compression import most_bytes
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.file_kinds import other_kind
 from poisonlab.errors import DataError
 
 _IMAGES = ("x", "images", "data", "img", "image", "inputs")
 _LABELS = ("y", "labels", "targets", "label", "fine_labels")
-_LARGE = 1 << 28
-_DENSEST = 100
 
 
 def load(settings: Settings) -> ImageDataset:
@@ -94,7 +93,7 @@ def _names(present: Sequence[str], wanted: Sequence[str] | None, path: Path) -> 
 
 def _member(archive: Any, name: str, path: Path) -> NDArray[Any]:
     entry = archive.zip.NameToInfo.get(f"{name}.npy") or archive.zip.getinfo(name)
-    if entry.file_size > _LARGE and entry.file_size > _DENSEST * entry.compress_size:
+    if entry.file_size > most_bytes(entry.compress_size):
         raise DataError(f"{path} array {name} unfolds to {entry.file_size} bytes, more than any images: save it again")
     try:
         found = archive[name]

@@ -59,7 +59,7 @@ def scan_from(config: Mapping[str, Any]) -> Scan:
 def _name_of(path: Path) -> str:
     """The path from here in letters that a name may have, so that folders of one name elsewhere get another."""
     absolute = Path(os.path.abspath(path))
-    shown = absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+    shown = absolute.relative_to(Path.cwd()) if Path.cwd() in absolute.parents else absolute
     name = re.sub(r"[^a-z0-9.]+", "-", str(shown).lower())
     return name[-60:].strip("-.") or "images"
 

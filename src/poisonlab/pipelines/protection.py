@@ -81,10 +81,7 @@ def _classifier(
 ) -> nn.Module:
     """A network from pixels in [0, 1] to logits, in eval mode."""
     if settings.network is not None:
-        own = own_network(settings.network).to(device)
-        assert settings.weights is not None
-        load_foreign(Path(settings.weights), own)
-        return own.eval()
+        return load_own(settings.network, Path(str(settings.weights)), dataset.image_shape, device)
     network = build_network(settings.model, dataset, seed=settings.seed, device=device)
     normalize = build_normalize(dataset, device)
     if settings.weights is not None:
@@ -175,20 +172,52 @@ def _in_parts(
     return noise
 
 
+def _in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__} ({' '.join(str(error).split()):.300})"
+
+
 def own_network(named: str) -> nn.Module:
     """What the function of ``module:function`` returns.
 
     Raises:
-        SettingsError: it cannot be imported, or returns no network.
+        SettingsError: it cannot be imported, raises something itself, or returns no network.
     """
     module, _, function = named.partition(":")
     try:
-        made = getattr(importlib.import_module(module), function)()
+        make = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise SettingsError(f"network: {named} cannot be imported ({error}): correct it, or PYTHONPATH") from error
+    except Exception as error:
+        raise SettingsError(f"network: importing {module} raises {_in_a_line(error)}: correct it") from error
+    try:
+        made = make()
+    except Exception as error:
+        raise SettingsError(f"network: {named}() raises {_in_a_line(error)}: correct it") from error
     if not isinstance(made, nn.Module):
         raise SettingsError(f"network: {named} returns a {type(made).__name__}: it must return a torch.nn.Module")
     return made
+
+
+def load_own(named: str, weights: Path, shape: tuple[int, ...], device: torch.device) -> nn.Module:
+    """The network that ``module:function`` returns, with its weights, in eval mode.
+
+    Args:
+        shape: (C, H, W) of the images; the network is tried on a black one.
+
+    Raises:
+        DataError: the file of weights is missing, damaged, or of another network.
+        SettingsError: there is no network, or it fails on such an image.
+    """
+    network = own_network(named).to(device)
+    load_foreign(weights, network)
+    network.eval()
+    size = " x ".join(map(str, shape))
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, *shape, device=device))
+    except Exception as error:
+        raise SettingsError(f"network: {named} fails on an image of {size}: {_in_a_line(error)}") from error
+    return network
 
 
 def load_foreign(path: Path, network: nn.Module) -> None:
