@@ -82,6 +82,10 @@ class MadeReport:
                 {"title": "Outcome", "blocks": [drawn, table, {"title": "Time", "table": str(outputs["time"])}]},
                 {"title": "Figures: gm", "attack": "gm", "blocks": [{**drawn, "title": "Curves of gm"}]},
                 {"title": "Figures: sa", "attack": "sa", "blocks": [{**drawn, "title": "Curves of sa"}]},
+                {
+                    "title": "Filters and features",
+                    "blocks": [{**drawn, "title": f"Bars of {name}", "attack": name} for name in ("gm", "sa")],
+                },
             ],
             "cards": f"{self.folder}/results/victims/made/{{attack}}/{{victim}}/{{defense}}/seed{{seed}}.card.json",
             "detections": "none",

@@ -37,6 +37,8 @@ class Block(Settings):
     """One table or figure."""
 
     title: str
+    attack: Name | None = None
+    """The one that it is about, where its section is about several."""
     table: FilePath | None = None
     """Markdown file; not read where there are findings, whose file holds the table as well."""
     findings: FilePath | None = None
@@ -167,7 +169,8 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _block(block: Block, keys: Mapping[Row, str]) -> dict[str, object]:
-    shown: dict[str, object] = {"title": block.title, "table": None, "findings": None, "image": None, "caption": ""}
+    shown: dict[str, object] = {"title": block.title, "attack": block.attack}
+    shown |= {"table": None, "findings": None, "image": None, "caption": ""}
     if block.findings is not None:
         found = _findings(block.findings)
         shown["findings"] = found

@@ -32,6 +32,8 @@ TITLES = {
 }
 
 Block = dict[str, Any]
+_TOLD = ("title", "attack")
+"""Keys of a block that are no files."""
 
 
 class Report:
@@ -64,7 +66,7 @@ class Report:
             "report.py",
             {
                 "files": [
-                    *(path for block in blocks for key, path in block.items() if key != "title"),
+                    *(path for block in blocks for key, path in block.items() if key not in _TOLD),
                     *([] if scope else sets),
                 ],
                 "trials": [self.tables.trials_path(scope), *self.study.merge],
@@ -100,7 +102,7 @@ class Report:
             for section in self._sections(scope)
             for block in section["blocks"]
             for key, path in block.items()
-            if key != "title"
+            if key not in _TOLD
         }
 
     def _poisons(self, scope: str) -> list[tuple[str, int]]:
@@ -146,11 +148,11 @@ class Report:
 
     def _filters(self) -> list[Block]:
         bars = [
-            self._figure(f"{TITLES[BY_VICTIM]}: {each.attack}", f"{each.attack}/{BY_VICTIM}")
+            {**self._figure(f"{TITLES[BY_VICTIM]}: {each.attack}", f"{each.attack}/{BY_VICTIM}"), "attack": each.attack}
             for each in self.study.figures.by_victim
         ]
         views = [
-            self._figure(f"{TITLES[kind]}: {view.name}", figure)
+            {**self._figure(f"{TITLES[kind]}: {view.name}", figure), "attack": view.attack}
             for view in self.study.figures.features
             for figure, kind in self.figures.of_view(view).items()
         ]
