@@ -16,7 +16,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from poisonlab import BernoulliNoise, FriendlyDataset, images_of, load_noise, save_noise
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, SettingsError
 
 COUNT = 12
 
@@ -180,6 +180,27 @@ def test_names_find_the_noise_of_a_folder_in_another_order(images: Tensor, noise
         load_noise(tmp_path / "noise.safetensors").rows(["1/none.png"])
 
 
+def test_a_file_that_names_its_images_is_never_read_in_another_order(
+    images: Tensor, noise: Tensor, tmp_path: Path
+) -> None:
+    """Equal lengths prove nothing: classes, or a shuffled Subset, may stand in another order."""
+    for number, image in enumerate(as_pil(images)):
+        (tmp_path / "folder" / f"class{number % 2}").mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / "folder" / f"class{number % 2}" / f"{number:02}.png")
+    folder = ImageFolder(str(tmp_path / "folder"), v2.ToImage())
+    file = tmp_path / "noise.safetensors"
+    save_noise(file, noise, [path for path, _ in folder.samples])
+    plain = FriendlyDataset(folder, file)
+    for order in (torch.randperm(COUNT, generator=torch.Generator().manual_seed(3)).tolist(), [7, 2]):
+        shuffled = FriendlyDataset(Subset(folder, order), file)
+        for place, row in enumerate(order):
+            assert torch.equal(shuffled[place][0], plain[row][0])
+    tensors = TensorDataset(images, torch.arange(COUNT))
+    with pytest.raises(DataError, match=r"the dataset names none: pass names=.*load_noise\(path\)\.values"):
+        FriendlyDataset(tensors, file)
+    assert len(FriendlyDataset(tensors, load_noise(file).values)) == COUNT
+
+
 def test_all_images_of_a_dataset_in_one_tensor(images: Tensor) -> None:
     assert torch.equal(images_of(Listed([{"img": image} for image in as_pil(images)]), "img"), images)
     with pytest.raises(DataError, match=r"image 1 of the dataset is torch.uint8 of .*3, 8, 9.* resize"):
@@ -203,7 +224,15 @@ def test_a_dataset_that_augments_is_refused(images: Tensor, noise: Tensor) -> No
     [
         (lambda images, noise: (images, noise[:5]), "noise of 5 images does not fit a dataset of 12: take a Subset"),
         (lambda images, noise: (images, noise[:, :, :7]), "make the noise for images as the dataset gives them"),
-        (lambda images, noise: (images, noise * 255), "units of the .0, 1. pixel range: divide levels by 255"),
+        (lambda images, noise: (images, noise * 255), "unit is the .0, 1. pixel range: divide levels by 255"),
+        (
+            lambda images, noise: (images, torch.cat([noise[:1] * 0, noise[1:] * 255])),
+            "unit is the .0, 1. pixel range: divide levels by 255",
+        ),
+        (
+            lambda images, noise: (images, torch.cat([noise[:-1], noise[-1:] / 0])),
+            "noise lies in .nan|noise lies in .-inf",
+        ),
         (lambda images, noise: (images, noise[0]), "noise of 3 images does not fit"),
         (lambda images, noise: (images.float() / 100 - 1, noise), "undo their normalisation"),
         (lambda images, noise: (images.float(), noise), "divide them by 255"),
@@ -231,3 +260,9 @@ def test_other_examples_than_pairs_are_refused(images: Tensor, noise: Tensor) ->
         FriendlyDataset(Listed([]), noise[:0])
     with pytest.raises(DataError, match="names find rows of a file"):
         FriendlyDataset(TensorDataset(images, torch.arange(COUNT)), noise, names=["a/b.png"] * COUNT)
+    with pytest.raises(DataError, match="has no length: .* take a map-style dataset"):
+        FriendlyDataset(iter([]), noise)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="output is 'PIL': choose 'tensor' or 'pil'"):
+        FriendlyDataset(TensorDataset(images, torch.arange(COUNT)), noise, output="PIL")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"none\.safetensors is missing: correct the path, or make the noise"):
+        FriendlyDataset(TensorDataset(images, torch.arange(COUNT)), "none.safetensors")

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 from torchvision.transforms.v2 import functional as transforms
 
 from poisonlab.data.training_set import pixels
-from poisonlab.errors import DataError
-from poisonlab.pipelines.images import MapStyle, image_of, with_image
+from poisonlab.errors import DataError, SettingsError
+from poisonlab.pipelines.images import MapStyle, check_map_style, image_of, with_image
 from poisonlab.pipelines.noise_file import StoredNoise, load_noise
 
 _DRAWS = 4
@@ -37,14 +37,16 @@ class FriendlyDataset(Dataset[Any]):
             what ``load_noise`` gives.
         transform: applied to the noisy image; may be replaced later, as an attribute.
         names: paths of the dataset's image files, to find the rows of a file that has names. Taken from
-            ``dataset.samples`` (torchvision's ``ImageFolder``) if not given: its classes may be in another order.
+            ``dataset.samples`` (torchvision's ``ImageFolder``, or a ``Subset`` of it) if not given: its classes may be
+            in another order.
         key: the image's place in an example: a position, or a name such as "image" in a mapping.
         output: what ``transform`` (or the user) gets: ``tensor``, float32 (C, H, W) in [0, 1]; or ``pil``, an image of
             8 bits, for transforms that begin with one. It rounds the noise to whole levels.
 
     Raises:
-        DataError: dataset and noise do not fit, or the dataset augments its images; later, an image of another shape
-            or range.
+        DataError: dataset and noise do not fit, the file has names and the dataset none, or the dataset augments its
+            images; later, an image of another shape or range.
+        SettingsError: there is no such ``output``.
     """
 
     def __init__(
@@ -57,13 +59,15 @@ class FriendlyDataset(Dataset[Any]):
         key: int | str = 0,
         output: Literal["tensor", "pil"] = "tensor",
     ) -> None:
+        if output not in ("tensor", "pil"):
+            raise SettingsError(f"output is {output!r}: choose 'tensor' or 'pil'")
         self.dataset = dataset
         self.transform = transform
         self.key = key
         self.output = output
         self.noise = load_noise(noise) if isinstance(noise, str | Path) else noise
         self._rows = _rows_of(dataset, self.noise, names)
-        _check_noise(self._values)
+        _check_noise(self.noise)
         _check_still(dataset, key)
         self._pixels(0, dataset[0])
 
@@ -97,11 +101,16 @@ class FriendlyDataset(Dataset[Any]):
 
 def _rows_of(dataset: MapStyle, noise: Tensor | StoredNoise, names: Sequence[str | Path] | None) -> Tensor | None:
     """(N,) int64: each example's row of the noise; None if they are numbered alike."""
+    check_map_style(dataset)
     if len(dataset) == 0:
         raise DataError("the dataset is empty: there is nothing to add noise to")
     if names is None and isinstance(noise, StoredNoise) and noise.names:
-        samples = getattr(dataset, "samples", None)
-        names = None if samples is None else [sample[0] for sample in samples]
+        names = _names_of(dataset)
+        if names is None:
+            raise DataError(
+                f"{noise.path} knows its images by name, and the dataset names none: pass names=, the paths of its "
+                "images in order. If its order is the file's for certain, pass load_noise(path).values"
+            )
     if names is None:
         if len(noise) != len(dataset):
             raise DataError(
@@ -116,11 +125,29 @@ def _rows_of(dataset: MapStyle, noise: Tensor | StoredNoise, names: Sequence[str
     return noise.rows(names)
 
 
-def _check_noise(values: Tensor) -> None:
+def _names_of(dataset: Any) -> list[str | Path] | None:
+    """Paths of the images of an ``ImageFolder``, or of a ``Subset`` of one; None of another dataset."""
+    if isinstance(dataset, Subset):
+        whole = _names_of(dataset.dataset)
+        return None if whole is None else [whole[index] for index in dataset.indices]
+    try:
+        paths = [sample[0] for sample in dataset.samples]
+    except (AttributeError, TypeError, IndexError, KeyError):
+        return None
+    return paths if all(isinstance(path, str | Path) for path in paths) else None
+
+
+def _check_noise(noise: Tensor | StoredNoise) -> None:
+    # Of a file, one row tells the unit: its writer has checked all.
+    values = noise.values[:1] if isinstance(noise, StoredNoise) else noise
     if values.ndim != 4 or not values.is_floating_point():
         raise DataError(f"noise must be float of shape (N, C, H, W), not {values.dtype} of {tuple(values.shape)}")
-    if not bool((values[:1].abs() <= 1).all()):
-        raise DataError("noise must be in units of the [0, 1] pixel range: divide levels by 255")
+    lowest, highest = map(float, torch.aminmax(values.detach()))
+    # Written so that a NaN fails as well.
+    if not (lowest >= -1 and highest <= 1):
+        raise DataError(
+            f"noise lies in [{lowest:g}, {highest:g}], but its unit is the [0, 1] pixel range: divide levels by 255"
+        )
 
 
 def _check_still(dataset: MapStyle, key: int | str) -> None:

@@ -24,6 +24,19 @@ class MapStyle(Protocol):
     def __len__(self) -> int: ...
 
 
+def check_map_style(dataset: object) -> None:
+    """Refuse a dataset without a length, such as a stream.
+
+    Raises:
+        DataError: it is one.
+    """
+    if not hasattr(dataset, "__len__"):
+        raise DataError(
+            f"a {type(dataset).__name__} has no length: noise belongs to images by their number, so take a map-style "
+            "dataset, and no stream"
+        )
+
+
 def image_of(item: Any, key: int | str, where: str) -> Tensor:
     """The image of one example: (C, H, W), uint8, or float32 in [0, 1].
 
@@ -82,6 +95,7 @@ def images_of(dataset: MapStyle, key: int | str = 0) -> Tensor:
     Raises:
         DataError: an image is of another kind, range or shape than described.
     """
+    check_map_style(dataset)
     if len(dataset) == 0:
         raise DataError("the dataset is empty: there is no image to read")
     stacked: Tensor | None = None

@@ -82,6 +82,8 @@ def load_noise(path: str | Path) -> StoredNoise:
         DataError: the file is missing, damaged, or no friendly noise.
     """
     path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} is missing: correct the path, or make the noise with make protect")
     tensors, facts = read_tensors(path, KIND)
     values, names = tensors.get(_NOISE), facts.pop(_NAMES, [])
     if values is None or values.ndim != 4 or len(names) not in (0, len(values)):

@@ -40,7 +40,8 @@ class _Noise(v2.Transform):  # type: ignore[misc]
         try:
             self._settings = Settings(distribution=self._distribution, mu=mu, clip=clip)
         except ValidationError as error:
-            raise SettingsError(f"{type(self).__name__}({mu=}): {error.errors()[0]['msg']}") from error
+            why = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            raise SettingsError(f"{type(self).__name__}({mu=}): {why}") from error
         self.mu, self.clip = mu, clip
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
