@@ -151,6 +151,21 @@ MISTAKES: tuple[tuple[dict[str, Any], str], ...] = (
         {"scan": "a", "dataset": DIGITS, "attacks": [{"name": "p", "method": "imported", "path": "x"}]},
         "has no budget",
     ),
+    # What would be passed over in silence.
+    (
+        {"scan": "a", "dataset": DIGITS, "attacks": [{"name": "p", "method": "badnets", "budget": 0.1}]},
+        "attack 'p': budget has no effect in a scan",
+    ),
+    ({"scan": "a", "dataset": DIGITS, "near": 0.03}, "near: 0.03 is less than one level"),
+    # In the words of a config.
+    (
+        {"scan": "a", "dataset": DIGITS, "model": "resnet18"},
+        "model: must hold keys and values, such as {name: resnet18}",
+    ),
+    ({"scan": "a", "dataset": DIGITS, "recipe": "fast"}, "recipe: must hold keys and values, such as {base: fast}"),
+    ({"scan": "a", "dataset": DIGITS, "filters": "epic"}, "filters: must be a list, such as [epic]"),
+    ({"scan": "a", "dataset": DIGITS, "recipe": {"epoch": 3}}, "unknown key 'recipe.epoch' (did you mean 'epochs'?)"),
+    ({"scan": "a", "dataset": DIGITS, "sise": 3}, "unknown key 'sise' (did you mean 'size'?)"),
     (
         {"scan": "a", "dataset": DIGITS, "attacks": [{"name": "p", "method": "badnets"}] * 2},
         "attacks repeats p",

@@ -864,7 +864,7 @@ def test_a_row_faces_all_attacks_or_those_it_names() -> None:
     [
         (["gm", "magic"], "defense 'row' faces attack 'magic', which is not one of ['gm', 'other']"),
         ([], "defenses.1.attacks: Tuple should have at least 1 item"),
-        ("gm", "defenses.1.attacks: Input should be a valid tuple, not 'gm'"),
+        ("gm", "defenses.1.attacks: must be a list, such as [gm], not 'gm'"),
         (["Bad Name"], "defenses.1.attacks.0: "),
     ],
 )

@@ -41,13 +41,22 @@ def test_an_attack_without_surrogates_needs_none(dataset: ImageDataset) -> None:
 @pytest.mark.parametrize(
     ("method", "settings", "message"),
     [
-        ("gradient-mismatching", {}, "check the name"),
+        ("gradient-mismatching", {}, "is no attack .did you mean 'gradient-matching'."),
+        ("gradient_matching", {}, "did you mean 'gradient-matching'"),
+        ("../os", {}, "'../os' is no attack: docs/config.md lists them"),
         ("features", {}, "'features' is no attack"),
         ("bullseye-polytope", {"budget": 0.1}, "bullseye-polytope needs surrogates"),
-        ("regions", {"colour": 1}, "regions, colour"),
+        ("regions", {"colour": 1}, "regions: unknown key 'colour'"),
     ],
 )
 def test_mistakes_are_one_line(method: str, settings: dict[str, float], message: str, dataset: ImageDataset) -> None:
     with pytest.raises(SettingsError, match=message) as caught:
         craft(method, dataset, **settings)
     assert "\n" not in str(caught.value)
+
+
+def test_a_surrogate_of_other_classes_is_refused(dataset: ImageDataset) -> None:
+    network = build_network(LeNet(), dataset, seed=0)
+    network.head = torch.nn.Linear(network.head.in_features, 3)
+    with pytest.raises(SettingsError, match="surrogate 0 gives 3 logits, but the data have 10 classes"):
+        craft("bullseye-polytope", dataset, [network], budget=0.1, steps=1)

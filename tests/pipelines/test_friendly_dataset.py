@@ -260,7 +260,7 @@ def test_other_examples_than_pairs_are_refused(images: Tensor, noise: Tensor) ->
         FriendlyDataset(Listed([]), noise[:0])
     with pytest.raises(DataError, match="names find rows of a file"):
         FriendlyDataset(TensorDataset(images, torch.arange(COUNT)), noise, names=["a/b.png"] * COUNT)
-    with pytest.raises(DataError, match="has no length: .* take a map-style dataset"):
+    with pytest.raises(DataError, match=r"has no length: .* take a map-style dataset"):
         FriendlyDataset(iter([]), noise)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="output is 'PIL': choose 'tensor' or 'pil'"):
         FriendlyDataset(TensorDataset(images, torch.arange(COUNT)), noise, output="PIL")  # type: ignore[arg-type]

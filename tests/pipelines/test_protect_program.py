@@ -27,7 +27,7 @@ from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.protection import Protection
 from poisonlab.data.source_at import source_at
 from poisonlab.defenses import friendly_noise as making
-from poisonlab.errors import DataError, PoisonlabError, SettingsError
+from poisonlab.errors import DataError, DataWarning, PoisonlabError, SettingsError
 from poisonlab.pipelines import protection
 from poisonlab.pipelines.protection import load_own, protect
 from poisonlab.pipelines.reading import read_images
@@ -312,9 +312,16 @@ MISTAKES: tuple[tuple[list[str], str, str], ...] = (
     (
         ["--configfile", "s.yaml"],
         "dataset: {source: parquet, train: a}",
-        "s.yaml: dataset.parquet.test: Field required",
+        "s.yaml: 'dataset.test' is missing",
     ),
-    (["--data", "photos", "--configfile", "s.yaml"], "colour: red", "s.yaml: colour: Extra inputs are not permitted"),
+    (
+        ["--data", "photos", "--configfile", "s.yaml"],
+        "modle: red",
+        "s.yaml: unknown key 'modle' (did you mean 'model'?)",
+    ),
+    (["--data", "photos", "--configfile", "s.yaml"], "random: {mu: 0.06}", "random.mu: 0.06 is less than one level"),
+    (["--configfile", "s.yaml"], "{data: photos, size: big}", "s.yaml: dataset.size: Input should be a valid integer"),
+    (["--data", "photos", "--threads", "0"], "", "THREADS=0: take 1 or more"),
     (["--data", "photos", "--configfile", "s.yaml"], "friendly: {def_epoch: 9}", "def_epoch is 9: choose 1 to"),
     (["--data", "photos", "--configfile", "s.yaml"], "network: a:b", "network needs weights"),
     (["--data", "photos", "--configfile", "s.yaml"], "[1, 2]", "must hold keys and values"),
@@ -344,6 +351,31 @@ def test_mistakes_are_one_line_and_leave_nothing(
         program("protect").main(["--device", "cpu", "--threads", "1", *arguments, "--out", "made/noise.safetensors"])
     assert message in str(caught.value)
     assert not (tmp_path / "made").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named_before_anything_is_computed(folder: Path, tmp_path: Path) -> None:
+    touch(tmp_path / "file")
+    for out, message in (("file/noise.safetensors", "file cannot be written"), (".", "is a folder: name the file")):
+        with pytest.raises(PoisonlabError, match=message):
+            program("protect").main(["--data", str(folder), "--out", str(tmp_path / out)])
+
+
+def test_images_may_be_named_in_the_settings_as_in_those_of_a_scan(folder: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "s.yaml"
+    settings.write_text(f"{{data: '{folder}', size: 16}}", "utf-8")
+    read = program("protect")._settings
+    assert read(settings, None, None) == read(None, str(folder), 16)
+    assert read(settings, None, 32) == read(None, str(folder), 32)
+
+
+def test_files_that_get_no_noise_are_counted(images: Tensor, tmp_path: Path) -> None:
+    for name in ("cat", "dog", "cat/more"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(image_bytes(images[0]))
+    for other in ("dog/2.heic", "README.md", ".hidden.png"):
+        touch(tmp_path / other)
+    with pytest.warns(DataWarning, match=r"no noise is made for 1 \.png in cat/more, 1 \.heic in dog$"):
+        read_images(source_at(tmp_path))
 
 
 def test_the_settings_on_the_page_are_settings() -> None:

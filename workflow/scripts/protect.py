@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from poisonlab.config.explaining import explained
 from poisonlab.config.files import check_config_file
 from poisonlab.config.own_code import source_of
 from poisonlab.config.protection import Protection
@@ -37,7 +38,7 @@ from poisonlab.training.job import job_checkpoint
 
 def main(argv: Sequence[str]) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--data", type=Path, help="folder or file of images and labels; its format is found out")
+    arguments.add_argument("--data", help="folder or file of images and labels; its format is found out")
     arguments.add_argument("--size", type=int, help="resize the images of a folder to size x size")
     arguments.add_argument("--configfile", type=Path, help="settings (.yaml): docs/defend-my-pipeline.md has the keys")
     arguments.add_argument("--out", type=Path, required=True, help="output: the noise (.safetensors)")
@@ -47,8 +48,9 @@ def main(argv: Sequence[str]) -> None:
     )
     arguments.add_argument("--checkpoint-seconds", type=float, default=120.0, help="time between two saves")
     args = arguments.parse_args(argv)
-    if args.out.is_dir():
-        raise SettingsError(f"{args.out} is a folder: name the file to write, such as OUT=noise.safetensors")
+    if args.threads < 1:
+        raise SettingsError(f"THREADS={args.threads}: take 1 or more")
+    _check_writable(args.out)
     settings = _settings(args.configfile, args.data, args.size)
     device = prepare_torch(args.device, args.threads)
     assert settings.dataset is not None
@@ -64,6 +66,21 @@ def main(argv: Sequence[str]) -> None:
         f"{args.out}: noise of {facts['mean_levels']:.1f} levels on average, {facts['saturated']:.0%} of it at the "
         f"bound of {settings.friendly.zeta:g}; {facts['unchanged']:.1%} of the network's predictions are unchanged"
     )
+
+
+def _check_writable(out: Path) -> None:
+    """See that noise can be written, before the hours that it may take.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    if out.is_dir():
+        raise SettingsError(f"{out} is a folder: name the file to write, such as OUT=noise.safetensors")
+    folder = out.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingsError(f"{folder} cannot be written: make it writable, or name another place for OUT")
 
 
 def _checkpoint(args: argparse.Namespace, settings: Protection, dataset: ImageDataset) -> Checkpoint:
@@ -87,8 +104,8 @@ def _own_files(settings: Protection) -> list[Path]:
     return [Path(file) for file in (*weights, *network) if Path(file).is_file()]
 
 
-def _settings(configfile: Path | None, data: Path | None, size: int | None) -> Protection:
-    """The settings of a file, with the dataset at ``data`` if it is given.
+def _settings(configfile: Path | None, data: str | None, size: int | None) -> Protection:
+    """The settings of a file. ``data`` and ``size`` win over its own; the format of the images is found out.
 
     Raises:
         SettingsError: one line that names the file and the first problem.
@@ -104,18 +121,19 @@ def _settings(configfile: Path | None, data: Path | None, size: int | None) -> P
             raise SettingsError(f"{configfile} is no YAML: {error}") from error
         if not isinstance(values, dict):
             raise SettingsError(f"{configfile} must hold keys and values, such as seed: 1")
+    named, wanted = values.pop("data", None), values.pop("size", None)
+    data = named if data is None else data
+    size = wanted if size is None else size
     if (data is None) == (values.get("dataset") is None):
-        raise SettingsError("name the images once: DATA=folder-or-file, or dataset: in the settings file")
+        raise SettingsError("name the images once: DATA=folder-or-file, or data: or dataset: in the settings file")
     if data is not None:
-        values["dataset"] = source_at(data).told()
+        values["dataset"] = source_at(Path(str(data)).expanduser()).told()
     if size is not None:
         values["dataset"] = resized(values["dataset"], size)
     try:
         return Protection.model_validate(values)
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
-        raise SettingsError(f"{configfile or 'settings'}: {f'{place}: ' if place else ''}{problem['msg']}") from error
+        raise explained(error, Protection, str(configfile or "settings"), ("data", "size")) from error
 
 
 if __name__ == "__main__":

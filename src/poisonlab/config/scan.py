@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -14,18 +13,20 @@ from poisonlab.config.attacks.badnets import BadNets
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.gradient_matching import GradientMatching
 from poisonlab.config.datasets import DatasetSettings
+from poisonlab.config.explaining import explained
 from poisonlab.config.models.fast_cifar import FastCifar
 from poisonlab.config.plain_values import plain_values
 from poisonlab.config.recipes import NamedRecipe
 from poisonlab.config.stages import Seed
 from poisonlab.config.study import AttackSettings, Study
-from poisonlab.config.types import InputPath, Name, PositiveInt, PositiveLevels, Settings
-from poisonlab.errors import SettingsError
+from poisonlab.config.types import InputPath, Name, PositiveInt, Settings, WholeLevel
 
 FilterName = Literal["deep-knn", "spectral-signatures", "activation-clustering", "epic", "l2-centroid", "one-class-svm"]
 NETWORK = "network"
 """What the scan's network is called where attacks name their surrogate."""
 
+_FOUND_OUT = ("data", "size")
+"""Keys that name ``dataset`` by its path, see ``poisonlab.graph.scanning.scan_from``."""
 _RECIPE = NamedRecipe.model_validate({"base": "fast", "evaluate_every": 8})
 _ATTACKS = (
     BadNets(name="badnets"),
@@ -39,6 +40,8 @@ _ATTACKS = (
         crafting_precision="bfloat16",
     ),
 )
+_OF_A_STUDY = {"budget", "seeds", "victims"}
+"""Keys of attacks that a scan decides itself."""
 
 
 class Scan(Settings):
@@ -87,7 +90,7 @@ class Scan(Settings):
     """Neighbours that vote in deep k-NN; to be found, p poisons need more than 2p."""
     suspects: PositiveInt | None = None
     """How many images count as flagged; if not given 2 % of the training images, but at least 20 and at most 200."""
-    near: PositiveLevels = 8.0
+    near: WholeLevel = 8.0
     """Images are near-duplicates up to this root mean square difference of their pixels, in levels of 1/255."""
     attacks: tuple[AttackSettings, ...] = _ATTACKS
     """The attacks whose poisons are planted, each in a copy of the data that is scanned in the same way. Their
@@ -121,6 +124,11 @@ class Scan(Settings):
                 raise ValueError(f"attack {attack.name!r}: surrogate {wrong[0]!r} must be called {NETWORK!r} in a scan")
             if "budget" not in type(attack).model_fields or getattr(attack, "setup", None) is not None:
                 raise ValueError(f"attack {attack.name!r} has no budget, so no number of its poisons can be planted")
+            if given := sorted(attack.model_fields_set & _OF_A_STUDY):
+                raise ValueError(
+                    f"attack {attack.name!r}: {given[0]} has no effect in a scan, which plants poisons by number "
+                    "in one copy of the data: take it away, and set poisons and seed of the scan"
+                )
             if self.weights is not None and self.network is None and attack.pretrained_networks > 1:
                 raise ValueError(f"attack {attack.name!r} asks for an ensemble, but weights are of one network")
         return self
@@ -152,7 +160,7 @@ class Scan(Settings):
         try:
             return Study.model_validate(values)
         except ValidationError as error:
-            raise _explained(error) from error
+            raise explained(error, Study, "scan") from error
 
 
 def read_scan(values: Mapping[str, Any]) -> Scan:
@@ -164,18 +172,4 @@ def read_scan(values: Mapping[str, Any]) -> Scan:
     try:
         return Scan.model_validate(plain_values(values))
     except ValidationError as error:
-        raise _explained(error) from error
-
-
-def _explained(error: ValidationError) -> SettingsError:
-    problem = error.errors(include_url=False)[0]
-    place, text = ".".join(map(str, problem["loc"])), str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        known = sorted({*Scan.model_fields, "data", "size"}) if len(problem["loc"]) == 1 else []
-        close = get_close_matches(place, known, n=1)
-        return SettingsError(f"scan: unknown key {place!r:.120}" + (f" (did you mean {close[0]!r}?)" if close else ""))
-    if problem["type"] == "missing":
-        return SettingsError(f"scan: {place!r} is missing")
-    given = problem.get("input")
-    shown = f", not {given!r:.80}" if isinstance(given, str | int | float) else ""
-    return SettingsError(f"scan: {f'{place}: ' if place else ''}{text}{shown}")
+        raise explained(error, Scan, "scan", _FOUND_OUT) from error

@@ -7,8 +7,7 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -36,6 +35,7 @@ from poisonlab.config.datasets import DatasetSettings, source_of
 from poisonlab.config.defenses.adversarial_training import AdversarialTraining
 from poisonlab.config.defenses.early_stopping import EarlyStopping
 from poisonlab.config.defenses.random_noise import RandomNoise
+from poisonlab.config.explaining import explained
 from poisonlab.config.figures_of_filters import AllFigures
 from poisonlab.config.filter_claim import FilterClaim
 from poisonlab.config.plain_values import plain_values
@@ -43,20 +43,8 @@ from poisonlab.config.poison_claims import PoisonClaims
 from poisonlab.config.recipes import NamedRecipe
 from poisonlab.config.rows import Row
 from poisonlab.config.transfer import Transfer
-from poisonlab.config.types import (
-    A_FILE,
-    A_SUBSET,
-    CLASS_NAME,
-    CLASS_NUMBER,
-    ONE,
-    SEVERAL,
-    InputPath,
-    Name,
-    PositiveInt,
-    Settings,
-)
+from poisonlab.config.types import InputPath, Name, PositiveInt, Settings
 from poisonlab.config.victims import Victim
-from poisonlab.errors import SettingsError
 
 # A new attack joins this union.
 AttackSettings = Annotated[
@@ -78,9 +66,7 @@ AttackSettings = Annotated[
 ]
 
 _SHOWN = 10
-"""Problems in one message."""
-_LONGEST = 100
-"""Characters of a key or value in a message."""
+"""Names in one message."""
 
 
 class Surrogate(Settings):
@@ -651,93 +637,4 @@ def read_study(values: Mapping[str, Any]) -> Study:
     try:
         return Study.model_validate(plain_values(values))
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        # What is wrong inside a list also leaves the list short: say only the first.
-        outer = {tuple(problem["loc"][:depth]) for problem in problems for depth in range(1, len(problem["loc"]))}
-        texts = list(dict.fromkeys(_explain(problem) for problem in problems if problem["loc"] not in outer))
-        more = [f"and {len(texts) - _SHOWN} problems more"] if len(texts) > _SHOWN else []
-        raise SettingsError("config: " + "; ".join(texts[:_SHOWN] + more)) from error
-
-
-def _explain(problem: Any) -> str:
-    # Union members appear in pydantic's location although no config key is called so.
-    place = _shortened(".".join(str(part) for part in problem["loc"] if not _is_tag(str(part))))
-    text = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        *section, key = problem["loc"]
-        source = f" of source {section[1]}" if section[:1] == ["dataset"] and len(section) == 2 else ""
-        return f"unknown key {place!r}{source}{_suggest(str(key), tuple(section))}"
-    if problem["type"] == "union_tag_invalid":
-        chosen = problem["ctx"]
-        tag = _shortened(repr(chosen["tag"]))
-        return f"{place}.{_key(chosen)}: Input should be one of {chosen['expected_tags']}, not {tag}"
-    if problem["type"] == "union_tag_not_found":
-        return f"'{place}.{_key(problem['ctx'])}' is missing"
-    if problem["type"] == "missing":
-        return f"{place!r} is missing"
-    shown = problem.get("input")
-    given = f", not {_shortened(repr(shown))}" if isinstance(shown, str | int | float | bool) or shown is None else ""
-    return f"{place}: {text}{given}" if place else text
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-
-
-def _key(context: Mapping[str, str]) -> str:
-    """The key that tells the members of a union apart; pydantic quotes it."""
-    return context["discriminator"].strip("'")
-
-
-def _is_tag(part: str) -> bool:
-    return part in _tags()
-
-
-@cache
-def _tags() -> frozenset[str]:
-    """Every value of a field that tells the members of a union apart."""
-    found = {ONE, SEVERAL, CLASS_NUMBER, CLASS_NAME, A_FILE, A_SUBSET}
-    for definition in _schema().get("$defs", {}).values():
-        for field in ("source", "name", "method"):
-            values = definition.get("properties", {}).get(field, {})
-            found |= {values["const"]} if "const" in values else set(values.get("enum", ()))
-    return frozenset(found)
-
-
-def _suggest(key: str, section: tuple[str | int, ...]) -> str:
-    # Whatever is longer than any key is none misspelt.
-    close = get_close_matches(key, _keys(section), n=1) if len(key) <= _LONGEST else []
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _keys(section: tuple[str | int, ...]) -> list[str]:
-    """The keys that a section has, found in the schema by its place in pydantic's words: keys, numbers, tags."""
-    nodes = _alternatives(_schema())
-    for part in section:
-        nodes = [inner for node in nodes for inner in _inside(node, part)]
-    return sorted({key for node in nodes for key in node.get("properties", {})})
-
-
-@cache
-def _schema() -> dict[str, Any]:
-    return Study.model_json_schema()
-
-
-def _alternatives(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """A node of the schema, or the members of a union, without references."""
-    if "$ref" in node:
-        return _alternatives(_schema()["$defs"][node["$ref"].rpartition("/")[2]])
-    if members := [*node.get("anyOf", ()), *node.get("oneOf", ())]:
-        return [each for member in members for each in _alternatives(member)]
-    return [node]
-
-
-def _inside(node: Mapping[str, Any], part: str | int) -> list[Mapping[str, Any]]:
-    """What lies at ``part`` of a node; the node itself if that is a tag that it has."""
-    if isinstance(part, int):
-        return _alternatives(node["items"]) if "items" in node else []
-    properties = node.get("properties", {})
-    if part in properties:
-        return _alternatives(properties[part])
-    tagged = any(part == field.get("const") or part in field.get("enum", ()) for field in properties.values())
-    return [node] if tagged or part in (ONE, SEVERAL, A_FILE, A_SUBSET) else []
+        raise explained(error, Study, "config") from error

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pkgutil import iter_modules
+from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
 from torch import nn
 
-from poisonlab import modules
+from poisonlab import attacks, modules
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.attacker import Attacker
 from poisonlab.config.attacks.attack import Attack
+from poisonlab.config.explaining import explained
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import SettingsError
@@ -48,24 +52,28 @@ def craft(
         The poisons, within their bound on shipped 8-bit pixels.
 
     Raises:
-        SettingsError: there is no such attack, a setting is unknown or impossible, or surrogates are lacking.
+        SettingsError: there is no such attack, a setting is unknown or impossible, or surrogates are lacking or have
+            other classes than the data.
         DataError: the dataset lacks what the attack needs, or the poisons change nothing.
     """
-    module = modules.load("attacks", method)
-    kind: type[Attack] | None = getattr(module, "Settings", None)
-    if kind is None or not hasattr(module, "craft"):
-        raise SettingsError(f"{method!r} is no attack: docs/config.md lists them")
+    module = _module(method)
+    kind: type[Attack] = module.Settings
     given = {"name": method, "method": method, **settings}
     if surrogates and "surrogate" in kind.model_fields:
         given["surrogate"] = "given"
     try:
         chosen = kind.model_validate(given)
     except ValidationError as error:
-        problem = error.errors()[0]
-        if problem["loc"] == ("surrogate",):
+        if error.errors()[0]["loc"] == ("surrogate",):
             raise SettingsError(f"{method} needs surrogates: pass the networks that it crafts with") from error
-        raise SettingsError(f"{method}, {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+        raise explained(error, kind, method) from error
     networks = [wrap(network) for network in surrogates]
+    for number, network in enumerate(networks):
+        if (logits := network.head.out_features) != dataset.num_classes:
+            raise SettingsError(
+                f"surrogate {number} gives {logits} logits, but the data have {dataset.num_classes} classes: take a "
+                "network of these classes"
+            )
     device = networks[0].head.weight.device if networks else "cpu"
     attacker = Attacker(networks, build_normalize(dataset, device), recipe or Recipe(), fresh)
     poisons: PoisonSet = module.craft(dataset, attacker, chosen, seed=seed, progress=progress)
@@ -73,3 +81,18 @@ def craft(
     if chosen.bound is not None:
         poisons.check_bound(chosen.bound)
     return poisons
+
+
+def _module(method: str) -> ModuleType:
+    """The module of an attack.
+
+    Raises:
+        SettingsError: there is none of this name.
+    """
+    names = [module.name.replace("_", "-") for module in iter_modules(attacks.__path__)]
+    found = modules.load("attacks", method) if method in names else None
+    if found is None or not hasattr(found, "craft") or not hasattr(found, "Settings"):
+        close = get_close_matches(method, names, n=1)
+        meant = f" (did you mean {close[0]!r}?)" if close and close != [method] else ""
+        raise SettingsError(f"{method!r} is no attack{meant}: docs/config.md lists them")
+    return found

@@ -15,6 +15,7 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.decoding import decode_all
 from poisonlab.data.source_at import training_folder
 from poisonlab.data.sources import load_dataset
+from poisonlab.data.unread import told, unread
 from poisonlab.errors import DataError, DataWarning
 
 
@@ -22,7 +23,8 @@ def read_images(settings: Source) -> tuple[ImageDataset, tuple[str, ...]]:
     """The dataset, whose training split counts, and the path of each training image from the folder of classes; no
     paths if images are not files of their own.
 
-    An ``image-folder`` needs no test split here, and may have its class folders at its root.
+    An ``image-folder`` needs no test split here, and may have its class folders at its root. A ``DataWarning`` counts
+    the files in it that get no noise.
 
     Raises:
         DataError: a file is missing, damaged or of the wrong shape.
@@ -42,6 +44,8 @@ def read_images(settings: Source) -> tuple[ImageDataset, tuple[str, ...]]:
             raise DataError(f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}): add some or remove it")
         files += found
         labels += [label] * len(found)
+    if passed_over := unread(folder, [folder]):
+        warnings.warn(f"{folder}: no noise is made for {told(passed_over)}", DataWarning, stacklevel=2)
     images = decode_all(
         ((str(file), file) for file in files), len(files), settings.size, "set size to resize every image to one shape"
     )

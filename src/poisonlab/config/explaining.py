@@ -1,0 +1,132 @@
+"""What pydantic found wrong with settings, as one line in the words of a config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from poisonlab.config.types import A_FILE, A_SUBSET, CLASS_NAME, CLASS_NUMBER, ONE, SEVERAL
+from poisonlab.errors import SettingsError
+
+_SHOWN = 10
+"""Problems in one message."""
+_LONGEST = 100
+"""Characters of a key or value in a message."""
+_TELLING = ("source", "method", "name", "base")
+"""Keys that tell what else a mapping may hold."""
+
+
+def explained(error: ValidationError, kind: type[BaseModel], where: str, more: tuple[str, ...] = ()) -> SettingsError:
+    """The error that a user reads: where the problems are, what is wrong, and what is allowed.
+
+    Args:
+        error: of ``kind``.
+        kind: the settings that were checked.
+        where: the file or function that they come from.
+        more: top-level keys that are allowed besides, but do not reach ``kind``.
+    """
+    problems = error.errors(include_url=False)
+    # What is wrong inside a list also leaves the list short: say only the first.
+    outer = {tuple(problem["loc"][:depth]) for problem in problems for depth in range(1, len(problem["loc"]))}
+    texts = list(dict.fromkeys(_explain(problem, kind, more) for problem in problems if problem["loc"] not in outer))
+    rest = [f"and {len(texts) - _SHOWN} problems more"] if len(texts) > _SHOWN else []
+    return SettingsError(f"{where}: " + "; ".join(texts[:_SHOWN] + rest))
+
+
+def _explain(problem: Any, kind: type[BaseModel], more: tuple[str, ...]) -> str:
+    # Union members appear in pydantic's location although no config key is called so.
+    parts = [str(part) for number, part in enumerate(problem["loc"]) if number == 0 or str(part) not in _tags(kind)]
+    place = _shortened(".".join(parts))
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    shown = problem.get("input")
+    given = f", not {_shortened(repr(shown))}" if isinstance(shown, str | int | float | bool) or shown is None else ""
+    match problem["type"]:
+        case "extra_forbidden":
+            *section, key = problem["loc"]
+            source = f" of source {section[1]}" if section[:1] == ["dataset"] and len(section) == 2 else ""
+            known = _keys(tuple(section), kind) + ([] if section else list(more))
+            return f"unknown key {place!r}{source}{_suggest(str(key), known)}"
+        case "union_tag_invalid":
+            chosen = problem["ctx"]
+            tag = _shortened(repr(chosen["tag"]))
+            return f"{place}.{_key(chosen)}: Input should be one of {chosen['expected_tags']}, not {tag}"
+        case "union_tag_not_found":
+            return f"'{place}.{_key(problem['ctx'])}' is missing"
+        case "missing":
+            return f"{place!r} is missing"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            text = f"must hold keys and values, such as {_example(tuple(problem['loc']), shown, kind)}"
+        case "tuple_type" | "list_type":
+            text = f"must be a list, such as [{_shortened(str(shown))}]" if given else "must be a list"
+    return f"{place}: {text}{given}" if place else text
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _key(context: Mapping[str, str]) -> str:
+    """The key that tells the members of a union apart; pydantic quotes it."""
+    return context["discriminator"].strip("'")
+
+
+def _example(section: tuple[str | int, ...], given: Any, kind: type[BaseModel]) -> str:
+    """A mapping that the section may have; of a name alone, most likely the one that was meant."""
+    keys = _keys(section, kind)
+    key = next((key for key in _TELLING if key in keys), keys[0] if keys else "key")
+    named = isinstance(given, str) and (given in _tags(kind) or key == "base")
+    return f"{{{key}: {_shortened(str(given)) if named else '...'}}}"
+
+
+@cache
+def _tags(kind: type[BaseModel]) -> frozenset[str]:
+    """Every value of a field that tells the members of a union apart."""
+    found = {ONE, SEVERAL, CLASS_NUMBER, CLASS_NAME, A_FILE, A_SUBSET}
+    for definition in _schema(kind).get("$defs", {}).values():
+        for field in ("source", "name", "method"):
+            values = definition.get("properties", {}).get(field, {})
+            found |= {values["const"]} if "const" in values else set(values.get("enum", ()))
+    return frozenset(found)
+
+
+def _suggest(key: str, known: list[str]) -> str:
+    # Whatever is longer than any key is none misspelt.
+    close = get_close_matches(key, known, n=1) if len(key) <= _LONGEST else []
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _keys(section: tuple[str | int, ...], kind: type[BaseModel]) -> list[str]:
+    """The keys that a section has, found in the schema by its place in pydantic's words: keys, numbers, tags."""
+    nodes = _alternatives(_schema(kind), kind)
+    for part in section:
+        nodes = [inner for node in nodes for inner in _inside(node, part, kind)]
+    return sorted({key for node in nodes for key in node.get("properties", {})})
+
+
+@cache
+def _schema(kind: type[BaseModel]) -> dict[str, Any]:
+    return kind.model_json_schema()
+
+
+def _alternatives(node: Mapping[str, Any], kind: type[BaseModel]) -> list[Mapping[str, Any]]:
+    """A node of the schema, or the members of a union, without references."""
+    if "$ref" in node:
+        return _alternatives(_schema(kind)["$defs"][node["$ref"].rpartition("/")[2]], kind)
+    if members := [*node.get("anyOf", ()), *node.get("oneOf", ())]:
+        return [each for member in members for each in _alternatives(member, kind)]
+    return [node]
+
+
+def _inside(node: Mapping[str, Any], part: str | int, kind: type[BaseModel]) -> list[Mapping[str, Any]]:
+    """What lies at ``part`` of a node; the node itself if that is a tag that it has."""
+    if isinstance(part, int):
+        return _alternatives(node["items"], kind) if "items" in node else []
+    properties = node.get("properties", {})
+    if part in properties:
+        return _alternatives(properties[part], kind)
+    tagged = any(part == field.get("const") or part in field.get("enum", ()) for field in properties.values())
+    return [node] if tagged or part in (ONE, SEVERAL, A_FILE, A_SUBSET) else []

@@ -1,0 +1,61 @@
+"""Files of an image folder that no reader looks at, such as images in folders below a class or in a third split."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from poisonlab.config.class_folders import SUFFIXES, class_folders
+
+_NAMED = 8
+
+
+@dataclass(frozen=True, order=True)
+class Unread:
+    """Files that were passed over.
+
+    Attributes:
+        folder: that they lie in, below the root.
+        suffix: of all of them, in lower case; may be empty.
+        files: how many.
+    """
+
+    folder: str
+    suffix: str
+    files: int
+
+    def __str__(self) -> str:
+        return f"{self.files:,} {self.suffix or 'without suffix'} in {self.folder}"
+
+
+def unread(root: Path, splits: Collection[Path]) -> list[Unread]:
+    """What lies below ``root`` and is not read: images elsewhere than right in a class folder, and other files in one.
+
+    Hidden entries, and other files than images outside the class folders, are no data. Links to folders are not
+    followed.
+
+    Args:
+        root: the folder of images.
+        splits: the folders that hold the class folders.
+
+    Raises:
+        DataError: a split has no class folders.
+    """
+    read = {str(split / name) for split in splits for name in class_folders(split)}
+    found: Counter[tuple[str, str]] = Counter()
+    for folder, below, files in os.walk(root):
+        below[:] = [name for name in below if not name.startswith(".") and name != "__MACOSX"]
+        for file in files:
+            suffix = Path(file).suffix.lower()
+            if not file.startswith(".") and (suffix in SUFFIXES) != (folder in read):
+                found[os.path.relpath(folder, root), suffix] += 1
+    return sorted(Unread(folder, suffix, count) for (folder, suffix), count in found.items())
+
+
+def told(found: Collection[Unread]) -> str:
+    """The first of them in words."""
+    more = f" and in {len(found) - _NAMED} more folders" if len(found) > _NAMED else ""
+    return ", ".join(map(str, list(found)[:_NAMED])) + more
