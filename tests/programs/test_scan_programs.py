@@ -116,6 +116,10 @@ def test_the_page_escapes_names_and_gives_equal_scores_no_power(tmp_path: Path) 
         for number in range(4):
             shade = (10 * number, 200 * folders.index(folder), number)
             Image.new("RGB", (8, 8), shade).save(tmp_path / "photos" / folder / f"{number}.png")
+    # Which no reader looks at, and the page must say so.
+    for other in ("<script>/below/1.png", "<script>/below/2.PNG", "<script>/raw.heic", "readme.txt", ".val/x/3.png"):
+        (tmp_path / "photos" / other).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / other).touch()
     told = {"source": "image-folder", "root": str(tmp_path / "photos"), "splits": False}
     dataset = image_folder.load(ImageFolder.model_validate(told))
     save_dataset(tmp_path / "data.safetensors", dataset)
@@ -146,6 +150,9 @@ def test_the_page_escapes_names_and_gives_equal_scores_no_power(tmp_path: Path) 
     page, summary = (tmp_path / "scan.html").read_text("utf-8"), read_sealed(tmp_path / "scan.json")
     assert "&lt;script&gt;/0.png" in page
     assert "<script" not in page
+    assert summary["not_looked_at"] == ["1 .heic in <script>", "2 .png in <script>/below"]
+    assert "1 .heic in &lt;script&gt;, 2 .png in &lt;script&gt;/below." in page
+    assert "so few images" not in page
     assert "caf\\udce9/0.png" in page
     assert "caf\\udce9/0.png" in (tmp_path / "scan.csv").read_text("utf-8")
     assert summary["power"][0]["by_filter"]["blind"] == summary["power"][0]["by_chance"] == 1

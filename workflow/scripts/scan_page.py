@@ -77,6 +77,7 @@ def main(argv: Sequence[str]) -> None:
     summary = {
         "scan": stage.scan,
         "images": {"train": scan.training, "test": tests},
+        "not_looked_at": page.not_looked_at(stage.dataset),
         "flagged": scan.suspects,
         "fitted": round(features.fitted, 4),
         "accuracy": None if features.accuracy is None else round(features.accuracy, 4),

@@ -20,6 +20,7 @@ from poisonlab.config.class_folders import class_folders, image_files
 from poisonlab.config.data.image_folder import ImageFolder
 from poisonlab.config.stages import read_stage
 from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.unread import unread
 from poisonlab.errors import DataError
 from poisonlab.scanning.duplicates import Neighbourhood
 from poisonlab.scanning.ranking import Ranking, expected_repeats, held, still_flagged
@@ -120,6 +121,18 @@ def names_of(dataset: ImageDataset, tests: int, told: Mapping[str, Any]) -> list
             raise DataError(f"{folder} had {count} images when it was read and has {len(files)} now: scan again")
         names += [str(file.relative_to(Path(settings.root))) for file in files]
     return names
+
+
+def not_looked_at(told: Mapping[str, Any]) -> list[str]:
+    """Files of an image folder that are in no split, such as images in folders below a class: number, kind and place.
+
+    Args:
+        told: settings of the data source.
+    """
+    if told.get("source") != "image-folder":
+        return []
+    settings = read_stage(ImageFolder, told)
+    return [str(each) for each in unread(Path(settings.root), set(settings.folders))]
 
 
 # --- Power and false alarms ---
