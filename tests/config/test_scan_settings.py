@@ -51,6 +51,23 @@ def test_folders_of_one_name_elsewhere_are_other_scans(photos: Path, monkeypatch
     assert re.fullmatch(".+-my-photos", scan_from({"data": "."}).scan)
 
 
+def test_folders_whose_names_a_scan_cannot_have_are_told_apart(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos.parent)
+    folders = (
+        "кошки",
+        "собаки",
+        "猫/train",
+        "犬/train",
+        f"{'long' * 20}/a/{'long' * 20}",
+        f"{'long' * 20}/b/{'long' * 20}",
+    )
+    for folder in folders:
+        shutil.copytree(photos, folder)
+    names = [scan_from({"data": folder}).scan for folder in folders]
+    assert len(set(names)) == len(folders)
+    assert names == [scan_from({"data": f"./{folder}/"}).scan for folder in folders]
+
+
 def test_given_keys_of_a_recipe_leave_the_others_as_in_fast() -> None:
     scan = scan_from({"scan": "a", "dataset": DIGITS, "recipe": {"epochs": 20}})
     assert scan.recipe == NamedRecipe.model_validate({"base": "fast", "evaluate_every": 8, "epochs": 20})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from poisonlab.graph.job import Job
 from poisonlab.graph.places import Places
 from poisonlab.provenance import spec
 
+_LONGEST_NAME = 60
 NEIGHBOURS = 5
 """Neighbours of each image that the page shows, and among which near-duplicates are looked for."""
 
@@ -60,8 +62,13 @@ def _name_of(path: Path) -> str:
     """The path from here in letters that a name may have, so that folders of one name elsewhere get another."""
     absolute = Path(os.path.abspath(path))
     shown = absolute.relative_to(Path.cwd()) if Path.cwd() in absolute.parents else absolute
-    name = re.sub(r"[^a-z0-9.]+", "-", str(shown).lower())
-    return name[-60:].strip("-.") or "images"
+    whole = str(shown).lower()
+    name = re.sub(r"[^a-z0-9.]+", "-", whole).strip("-.")
+    if whole.isascii() and 0 < len(name) <= _LONGEST_NAME:
+        return name
+    # Letters are lost that may be all that tells two folders apart.
+    digest = hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]
+    return f"{digest}-{name[len(digest) + 1 - _LONGEST_NAME :].strip('-.') or 'images'}"
 
 
 class Scanning(Computing):
