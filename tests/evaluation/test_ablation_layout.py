@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from io import StringIO
 from typing import Any
 
@@ -174,3 +175,8 @@ def test_variants_of_a_filter_have_what_they_drop() -> None:
     shown = readable(compare(done, LINES[:3], VARIANTS[:2], "friends", ["lr"]), ["lr"])
     assert shown["Clean dropped"].tolist()[0] == ""
     assert shown["Clean dropped"].tolist()[2] == "0 %"
+    # A control has no poisons of which a share could be found.
+    control = [replace(each, found=Detection(0, 0, 0, 60)) if each.defense == "friends" else each for each in done]
+    table = by_row(compare(control, LINES[:3], VARIANTS[:2], "friends", ["lr"]))
+    assert math.isnan(table["friends"]["poisons_found"])
+    assert table["friends"]["clean_dropped"] == 0

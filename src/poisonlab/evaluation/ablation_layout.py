@@ -64,7 +64,8 @@ def compare_variants(
                 outcome = {name: line[name] for name in [*outcomes, *_SHARES]}
                 result.append({**who, **outcome, **tests})
     columns = ["attack", "victim", "row", *settings, "own", *outcomes, "p", "p_holm", *_SHARES]
-    table = _with_shares(pd.DataFrame(result, columns=columns), {variant.row for variant in variants})
+    poisoned = {trial.defense for trial in trials if trial.found is not None and not math.isnan(trial.found.recall)}
+    table = _with_shares(pd.DataFrame(result, columns=columns), {variant.row for variant in variants}, poisoned)
     for name in settings:
         # Whole numbers would turn into fractions beside the row without a value.
         table[name] = pd.Series([line[name] for line in result], dtype=object)
@@ -76,13 +77,16 @@ def _share_text(value: float, measure: Measure) -> str:
     return "" if math.isnan(value) else with_unit(f"{value * (100 if measure.unit == '%' else 1):.3g}", measure.unit)
 
 
-def _with_shares(table: pd.DataFrame, varied: set[Name]) -> pd.DataFrame:
-    """The table without the shares of dropped images if no variant drops any; with 0 of a variant that drops none."""
+def _with_shares(table: pd.DataFrame, varied: set[Name], poisoned: set[str]) -> pd.DataFrame:
+    """The table without the shares of dropped images if no variant drops any; with 0 of a variant that drops none.
+
+    A control has no poisons of which a share could be found.
+    """
     run = table["row"].isin(varied) & (table["n"] > 0) & (table["victim"] != MEAN)
     if not table.loc[run, _SHARES].notna().any(axis=None):
         return table.drop(columns=_SHARES)
-    for name in (POISONS_FOUND.name, CLEAN_DROPPED.name):
-        table[name] = table[name].mask(run & table[name].isna(), 0.0)
+    for name, asked in ((POISONS_FOUND.name, run & table["row"].isin(poisoned)), (CLEAN_DROPPED.name, run)):
+        table[name] = table[name].mask(asked & table[name].isna(), 0.0)
     return table
 
 
