@@ -58,6 +58,7 @@ protect: .venv/ready
 # Which images look poisoned: make scan DATA=folder-or-file, for images of a folder also SIZE=pixels; SETTINGS=scan.yaml has what
 # docs/scan-my-data.md lists. The page is results/scans/<name>/scan.html.
 scan: .venv/ready
+	@test -z "$(SETTINGS)" || test -f "$(SETTINGS)" || { echo "error: $(SETTINGS) is missing: correct SETTINGS" >&2; exit 2; }
 	@$(BIN)/snakemake scan --cores all $(if $(SETTINGS),--configfile "$(SETTINGS)") \
 		$(if $(DATA)$(SIZE),--config $(if $(DATA),data="$(DATA)") $(if $(SIZE),size=$(SIZE)))
 

@@ -35,7 +35,7 @@ from snakemake.persistence import MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
 from crate import METADATA, Run, metadata, sources
-from poisonlab.config.merging import add_config_arguments, merged_config
+from poisonlab.config.merging import add_config_arguments, checkout, merged_config
 from poisonlab.errors import DataError, PoisonlabError
 from poisonlab.files import atomic_path, file_digest, read_sealed, write_json, write_text
 from poisonlab.graph.scanning import read_config
@@ -46,7 +46,7 @@ from verify import lines_of, snakemake
 MANIFEST = "manifest.json"
 FORMAT = 2
 SHOWN = 3
-LOCKS, LOCK = Path(".snakemake", "locks"), Path("envs", "requirements.lock")
+LOCKS, LOCK = Path(".snakemake", "locks"), "envs/requirements.lock"
 KINDS = (
     *("data", "surrogates", "poisons", "diluted", "transfer", "noise", "filters", "victims", "detections"),
     *("tables", "figures", "reports", "scans"),
@@ -113,7 +113,7 @@ def pack(archive: Path | None, configfiles: Sequence[str], entries: Sequence[str
         "study": named,
         "results": results,
         "commit": commit() or "unknown",
-        "lock": file_digest(LOCK),
+        "lock": file_digest(Path(checkout(), LOCK)),
         "made_on": made_on(paths),
         "config": config,
         "files": {path: file_digest(Path(path)) for path in paths},
@@ -328,7 +328,7 @@ def report(manifest: Mapping[str, Any], new: int, lacking: Sequence[str]) -> Non
     old = len(manifest["files"]) - new
     print(f"{new} files unpacked, {old} were here; made with commit {manifest['commit']}")
     print(*(f"  {line}" for line in manifest["made_on"]), sep="\n")
-    if manifest["lock"] != file_digest(LOCK):
+    if manifest["lock"] != file_digest(Path(checkout(), LOCK)):
         print(f"{LOCK} is another one here: results that depend on a changed version are stale")
     if lacking:
         print(f"not here: {_some(lacking)}.")

@@ -16,6 +16,8 @@ from urllib.parse import quote
 
 import yaml
 
+from poisonlab.config.merging import checkout
+
 METADATA = "ro-crate-metadata.json"
 WORKFLOW = "workflow/Snakefile"
 VERSION = "1.1"
@@ -67,9 +69,10 @@ class Run:
 
 
 def sources() -> dict[str, bytes]:
-    """What a crate has of the checkout in this folder: the workflow's Snakefiles, its license, and how to cite it."""
-    paths = [Path(WORKFLOW), *sorted(Path("workflow/rules").glob("*.smk")), Path("LICENSE"), Path("CITATION.cff")]
-    return {path.as_posix(): path.read_bytes() for path in paths}
+    """What a crate has of the checkout: the workflow's Snakefiles, its license, and how to cite it."""
+    base = Path(checkout())
+    paths = [base / WORKFLOW, *sorted(base.glob("workflow/rules/*.smk")), base / "LICENSE", base / "CITATION.cff"]
+    return {path.relative_to(base).as_posix(): path.read_bytes() for path in paths}
 
 
 def metadata(run: Run, members: Mapping[str, bytes]) -> bytes:

@@ -18,7 +18,7 @@ from statistics import median
 
 import pandas as pd
 
-from poisonlab.config.merging import add_config_arguments, merged_config
+from poisonlab.config.merging import add_config_arguments, checkout, merged_config
 from poisonlab.errors import SettingsError
 from poisonlab.evaluation.seconds import SAME, Measured, Seconds
 from poisonlab.files import write_json
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--json", type=Path, help="also write the numbers to this file")
     args = arguments.parse_args(argv)
     study, scan = read_config(merged_config(args.configfile, args.config))
-    graph = Graph(study, scan=scan)
+    graph = Graph(study, checkout(), scan)
     planned = graph.all_jobs()
     jobs = [job for job in planned if "card" in job.outputs]
     ran = list(measured(study, scan, jobs))

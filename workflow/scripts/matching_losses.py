@@ -17,7 +17,7 @@ from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.matching import Matcher, target_gradient
 from poisonlab.config.attacks.gradient_matching import GradientMatching
-from poisonlab.config.merging import add_config_arguments, merged_config
+from poisonlab.config.merging import add_config_arguments, checkout, merged_config
 from poisonlab.config.study import Study, read_study
 from poisonlab.data.training_set import pixels
 from poisonlab.errors import SettingsError
@@ -37,7 +37,10 @@ def main(argv: Sequence[str]) -> None:
     if not attacks:
         raise SettingsError(f"study {study.study!r} has no attack of method gradient-matching")
     torch.set_num_threads(study.threads)
-    graph, lines = Graph(study), ["| attack | poison sets | matching loss | 95 % interval |", "|---|---:|---:|---:|"]
+    graph, lines = (
+        Graph(study, checkout()),
+        ["| attack | poison sets | matching loss | 95 % interval |", "|---|---:|---:|---:|"],
+    )
     for attack in attacks:
         jobs = [graph.computing.craft(attack.name, seed) for seed in study.seeds_of(attack)]
         losses = [_loss(study, attack, job) for job in jobs if Path(job.outputs["poisons"]).exists()]

@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from poisonlab.config.merging import add_config_arguments, merged_config
+from poisonlab.config.merging import add_config_arguments, checkout, merged_config
 from poisonlab.config.scan import Scan
 from poisonlab.config.study import Study
 from poisonlab.errors import SettingsError
@@ -46,7 +46,7 @@ class Watch:
 
     def __init__(self, study: Study, scan: Scan | None = None) -> None:
         self._study, self._scan = study, scan
-        self._graph = Graph(study, scan=scan)
+        self._graph = Graph(study, checkout(), scan)
         self._jobs = self._graph.all_jobs()
         self._records = Records()
         self._ran: list[Measured] = []

@@ -20,9 +20,10 @@ from pathlib import Path
 from snakemake.persistence.file import FilePersistence
 
 from poisonlab.artifacts.tensors import check
-from poisonlab.config.merging import add_config_arguments
-from poisonlab.errors import DamagedError, DataError
+from poisonlab.config.merging import add_config_arguments, checkout, merged_config
+from poisonlab.errors import DamagedError, DataError, PoisonlabError
 from poisonlab.evaluation.trials import read_trials
+from poisonlab.graph.scanning import read_config
 from poisonlab.runtime.setting_aside import SUFFIX, set_aside
 
 CURRENT, STALE, UNKNOWN, DAMAGED, UNREADABLE = range(5)
@@ -55,9 +56,13 @@ def main(argv: Sequence[str]) -> int:
         *(["--config", *args.config] if args.config else []),
     ]
 
+    try:
+        read_config(merged_config(args.configfile, args.config))
+    except PoisonlabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return UNREADABLE
     planned = snakemake("--dry-run", *options)
-    summary = snakemake("--summary", *options)
-    if planned is None or summary is None:
+    if planned is None or (summary := snakemake("--summary", *options)) is None:
         return UNREADABLE
     verdicts = judge(summary, dict(reasons(planned)))
     if args.deep or args.set_aside:
@@ -75,9 +80,11 @@ def snakemake(*options: str) -> str | None:
     """What Snakemake prints; None if it fails, with its reason on stderr."""
     # A lock is of no concern to a look, and a running study may be looked at.
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nolock", *options]
+    if checkout() != ".":
+        command += ["--snakefile", f"{checkout()}/Snakefile"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        print((done.stderr or done.stdout).strip(), file=sys.stderr)
+        print(f"{done.stdout}{done.stderr}".strip(), file=sys.stderr)
         return None
     return done.stdout + (done.stderr if "--dry-run" in options else "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ from poisonlab.config.files import check_config_file
 from poisonlab.errors import SettingsError
 
 DEFAULT_CONFIG = "config.yaml"
+
+
+def checkout() -> str:
+    """The folder of the workflow's own files as seen from here: this one in a checkout, else this package's."""
+    return "." if Path("src/poisonlab").is_dir() else os.path.relpath(Path(__file__).resolve().parents[3])
 
 
 def add_config_arguments(arguments: argparse.ArgumentParser) -> None:
@@ -44,14 +50,26 @@ def merged_config(files: Sequence[str], entries: Sequence[str]) -> dict[str, Any
     try:
         for file in files:
             check_config_file(Path(file))
-        layers = [*map(load_configfile, files), parse_config(entries)]
+        layers = [*map(_loaded, files), parse_config(entries)]
         given = laid_over(layers)
-        config = given if stands_alone(given) else laid_over([load_configfile(DEFAULT_CONFIG), *layers])
+        below = os.path.normpath(f"{checkout()}/{DEFAULT_CONFIG}")
+        config = given if stands_alone(given) else laid_over([load_configfile(below), *layers])
     except OSError as error:
         raise SettingsError(f"config: {error.filename}: {error.strerror}") from error
     except (WorkflowError, ValueError) as error:
         raise SettingsError(f"config: {' '.join(str(error).split())}") from error
     return config
+
+
+def _loaded(file: str) -> Any:
+    """A config file as Snakemake reads it; one that is no YAML is named."""
+    from snakemake.common.configfile import load_configfile
+    from snakemake.exceptions import WorkflowError
+
+    try:
+        return load_configfile(file)
+    except WorkflowError as error:
+        raise SettingsError(f"config: {file}: {' '.join(str(error).split())}") from error
 
 
 def dataset_of(files: Sequence[Path | str], entries: Mapping[str, Any]) -> Any:
