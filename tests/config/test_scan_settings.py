@@ -143,6 +143,24 @@ def test_a_folder_that_may_not_be_read_is_one_line(photos: Path, monkeypatch: py
         scan_from({"data": str(photos)})
 
 
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("My Photos/cat", "its images lie side by side. If it is one class of several, name the folder above it"),
+        (".", "has no class folders with images, but My Photos has: name that folder"),
+        ("empty", "name a .npz, .parquet or .tar file or a folder"),
+    ],
+)
+def test_a_folder_of_another_layout_is_told_what_it_is(
+    folder: str, message: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    Path("empty").mkdir()
+    with pytest.raises(PoisonlabError) as caught:
+        scan_from({"data": folder})
+    assert message in str(caught.value)
+
+
 MISTAKES: tuple[tuple[dict[str, Any], str], ...] = (
     ({}, "name the images once, by data: folder-or-file or by dataset"),
     ({"data": "here", "dataset": DIGITS}, "name the images once"),

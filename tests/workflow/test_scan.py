@@ -63,6 +63,7 @@ def scanned(tmp_path: Path, warm: str) -> Checkout:
 def test_a_folder_is_scanned_and_the_page_names_its_poisons(scanned: Checkout) -> None:
     outcome = scanned.snakemake("scan", "--cores", "2")
     assert outcome.code == 0, outcome.output
+    assert "The page of the scan is results/scans/photos/scan.html" in outcome.output
     results = scanned.path / "results/scans/photos"
     summary = read_sealed(results / "scan.json")
     assert summary["images"] == {"train": 3 * EACH + 5, "test": 31}

@@ -109,6 +109,13 @@ def tell_of_divergence():
             )
 
 
+def tell_of_page():
+    """Say where the page of a scan is."""
+    page = graph.places.outputs("scan_page")["html"]
+    if scan and os.path.exists(page):
+        say(f"The page of the scan is {page}")
+
+
 onstart:
     check_writable(Path(study.results))
     # After a clock was set back, results would seem to come from the future; jobs do the same with their inputs.
@@ -119,6 +126,7 @@ onsuccess:
     tell_of_data()
     tell_of_damage()
     tell_of_divergence()
+    tell_of_page()
 
 
 onerror:

@@ -88,7 +88,20 @@ def _folder(path: Path) -> FileDataset:
     if _has_images(training):
         apart = training != path and _has_images(split_folders(path)[1])
         return ImageFolder(source="image-folder", root=where if apart else str(training), splits=apart)
-    raise DataError(f"{path} has no class folders with images ({', '.join(sorted(SUFFIXES))}){_CURE}")
+    raise DataError(f"{path} has no class folders with images{_where_images_are(path)}")
+
+
+def _where_images_are(path: Path) -> str:
+    """What lies in a folder instead of class folders with images, and the cure."""
+    if image_files(path)[0]:
+        return (
+            ": its images lie side by side. If it is one class of several, name the folder above it; else sort them "
+            f"into {path}/<class>/"
+        )
+    for below in sorted(folder for folder in path.iterdir() if folder.is_dir()):
+        if _has_images(training_folder(below)):
+            return f", but {below} has: name that folder"
+    return f" ({', '.join(sorted(SUFFIXES))}){_CURE}"
 
 
 def training_folder(root: Path) -> Path:
