@@ -10,7 +10,7 @@ import pandas as pd
 
 from poisonlab.config.measures import REPORTED, Measure
 from poisonlab.evaluation.choosing import MEAN, counts_events
-from poisonlab.evaluation.results import tidy_results
+from poisonlab.evaluation.results import looked, tidy_results
 from poisonlab.evaluation.trials import Row, Trial
 
 HITS_NOTE = (
@@ -75,7 +75,7 @@ def over_hits(
     ]
     if mean_over_victims:
         records += _means(results, measures, published or {})
-    dropping = {(trial.attack, trial.defense) for trial in trials if trial.found is not None and trial.found.dropped}
+    dropping = {(trial.attack, trial.defense) for trial in trials if looked([trial])}
     for record in records:
         if (record["attack"], record["defense"]) in dropping:
             record |= _counts(record, counted)
@@ -108,7 +108,7 @@ def _means(
 def _counts(record: Mapping[str, Any], counted: Sequence[Trial]) -> dict[str, Any]:
     """Poisons and clean examples that were dropped, summed over the hits; means over victims have those of all.
 
-    Of a row that drops something with any seed; else the columns stay empty, as nothing was looked for.
+    Of a row that filters, or drops something with any seed; else the columns stay empty, as nothing was looked for.
     """
     found = [
         trial.found
