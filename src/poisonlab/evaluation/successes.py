@@ -16,7 +16,8 @@ from poisonlab.evaluation.trials import Row, Trial
 HITS_NOTE = (
     "Hits: the seeds on which the attack succeeds against '{undefended}'; success and poisons of hits are of these "
     "alone, poisons by number. Hits are chosen by that outcome, so tests are of all seeds. Of victim 'mean', "
-    "hits and poisons are sums over victims, and success is the unweighted mean over victims, without an interval. "
+    "hits and poisons are sums over victims, and success is the unweighted mean over the victims that have hits, "
+    "without an interval. "
     "Attacks whose outcome is no yes or no have no hits, and all their seeds count."
 )
 
@@ -60,8 +61,8 @@ def over_hits(
     """The tidy results of the hits, without tests.
 
     Columns are those of ``tidy_results``, and ``poisons_dropped`` of ``poisons``: counts summed over the hits. A row of
-    victim ``MEAN`` has the sums of its victims' hits and counts, and the unweighted means of their measures, without
-    intervals.
+    victim ``MEAN`` has the sums of its victims' hits and counts, and the unweighted means of the measures of those that
+    have hits, without intervals.
 
     Args:
         undefended: the row that says what is a hit; other arguments as in ``tidy_results``.
