@@ -50,7 +50,8 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
 def read_points(inputs: Inputs, spec: Spec) -> pd.DataFrame:
     """One row per attack of the spec: ``attack``, ``n``, and each measure with its interval; nan where it has none.
 
-    x is infinite where some seeds have y alone, as an epoch that they never reached.
+    Where y is claimed to rise with x, x is infinite for attacks of which some seed has y alone, as it never came so
+    far.
 
     Raises:
         DataError: the table is missing, damaged or another study's.
@@ -66,7 +67,7 @@ def read_points(inputs: Inputs, spec: Spec) -> pd.DataFrame:
     if own.index.isin(spec.attacks).sum() == 0:
         raise DataError(f"{path} has none of the attacks {', '.join(spec.attacks)}: is it another study's table?")
     points = own.reindex(list(spec.attacks)).rename_axis("attack").reset_index()
-    return with_slowest(points, spec.x, spec.y)
+    return with_slowest(points, spec.x, spec.y) if spec.claim == "rises" else points
 
 
 @STYLED
