@@ -20,7 +20,7 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.files import read_sealed, write_sealed
 from poisonlab.models.networks import build_network, read_network
-from poisonlab.provenance import ROOT, spec
+from poisonlab.provenance import ROOT, parse, spec
 from poisonlab.scanning.duplicates import neighbourhood
 from poisonlab.scanning.features import Features
 from poisonlab.scanning.ranking import join
@@ -60,7 +60,9 @@ def test_a_network_of_ones_own_gives_the_features(
     with torch.no_grad():
         inside = network[:3](data.train_images.float() / 255)
         logits = network(data.train_images.float() / 255)
-    assert torch.allclose(found.features, inside, atol=1e-5)
+    lengths = inside.norm(dim=1, keepdim=True)
+    assert torch.allclose(found.features * lengths, inside, atol=1e-5)
+    assert torch.allclose(found.features.norm(dim=1)[:, None], (lengths > 0).float(), atol=1e-5)
     assert torch.allclose(found.logits, logits, atol=1e-5)
     assert found.test_features.shape == (9, 5)
     assert found.fitted == pytest.approx(float((logits.argmax(1) == data.train_labels).double().mean()))
@@ -106,6 +108,31 @@ def test_a_split_that_is_both_has_no_test_images(data: ImageDataset, tmp_path: P
     found = Features.load(tmp_path / "f.safetensors")
     assert len(found.test_features) == 0
     assert found.accuracy is None
+
+
+@pytest.mark.parametrize("problem", ["none can be the target", "the budget is too large"])
+def test_poisons_are_planted_for_any_image_where_none_is_recognised(
+    problem: str, data: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A weak network stops no scan; another mistake does."""
+    monkeypatch.syspath_prepend(ROOT / "workflow" / "scripts")
+    plant, tried = program("plant"), []
+
+    def craft(argv: list[str]) -> None:
+        told = parse(argv[1 : argv.index("--dataset")])["attack"]
+        tried.append((told["target"], round(told["budget"] * len(data.train_labels))))
+        if told["target"] == "recognised" or "budget" in problem:
+            raise SettingsError(problem)
+
+    monkeypatch.setattr(plant.craft, "main", craft)
+    told = {"attack": {"method": "gradient-matching", "target": "recognised", "budget": 0.1}, "planted": {"poisons": 4}}
+    argv = ["--spec", *spec(**told), "--dataset", str(tmp_path / "data.safetensors")]
+    if "budget" in problem:
+        with pytest.raises(SettingsError, match=problem):
+            plant.main(argv)
+    else:
+        plant.main(argv)
+    assert tried == [("recognised", 4), ("random", 4)]
 
 
 def test_the_page_escapes_names_and_gives_equal_scores_no_power(tmp_path: Path) -> None:

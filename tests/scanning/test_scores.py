@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 from scipy.stats import rankdata
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from poisonlab.errors import DataError, SettingsError
 from poisonlab.scanning.scores import Examples, modified_z, rows_at_once, score
 
 SHARP = ("deep-knn", "spectral-signatures", "activation-clustering", "l2-centroid")
-FILTERS = (*SHARP, "epic", "one-class-svm")
+FILTERS = (*SHARP, "epic", "one-class-svm", "self-confidence")
 
 
 def examples(each: int = 40) -> tuple[Examples, Tensor]:
@@ -86,6 +87,16 @@ def test_clusters_score_by_their_size() -> None:
     logits = torch.cat([logits, torch.zeros(4, 2)])
     found = score("epic", Examples(logits, logits, torch.tensor([0] * 50 + [1] * 4)))
     assert found[50:].tolist() == [-54] * 4
+
+
+def test_self_confidence_is_one_less_the_softmax_of_the_label() -> None:
+    logits = torch.tensor([[2.0, -1, 0.5], [0, 0, 0], [-60, 5, 60]])
+    labels = torch.tensor([0, 2, 2])
+    found = score("self-confidence", Examples(logits, logits, labels))
+    expected = 1 - softmax(logits.double().numpy(), axis=1)[np.arange(3), labels.numpy()]
+    assert found[:2].tolist() == pytest.approx(expected[:2].tolist())
+    # 1 - softmax is rounded to 0 there, and images that the network is sure of would tie.
+    assert found[2].item() == pytest.approx(np.exp(-55.0))
 
 
 def test_memory_bounds_the_rows_and_changes_nothing() -> None:

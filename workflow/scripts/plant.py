@@ -34,7 +34,16 @@ def main(argv: Sequence[str]) -> None:
     if count > len(labels):
         raise SettingsError(f"poisons: {count} cannot be planted in {len(labels)} training images: plant fewer")
     values["attack"]["budget"] = count / len(labels)
-    craft.main(["--spec", *spec(**values), "--dataset", str(args.dataset), *others])
+    craft_by = ["--dataset", str(args.dataset), *others]
+    try:
+        craft.main(["--spec", *spec(**values), *craft_by])
+    except SettingsError as error:
+        if values["attack"].get("target") != "recognised":
+            raise
+        # A weak network may recognise no image of the class that was drawn. Another mistake is raised again.
+        print(f"{error}; an image that it does not recognise is taken", flush=True)
+        values["attack"]["target"] = "random"
+        craft.main(["--spec", *spec(**values), *craft_by])
 
 
 if __name__ == "__main__":

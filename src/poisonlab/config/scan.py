@@ -22,17 +22,26 @@ from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.types import InputPath, Name, PositiveInt, PositiveLevels, Settings
 from poisonlab.errors import SettingsError
 
-FilterName = Literal["deep-knn", "spectral-signatures", "activation-clustering", "epic", "l2-centroid", "one-class-svm"]
+FilterName = Literal[
+    "deep-knn",
+    "spectral-signatures",
+    "activation-clustering",
+    "epic",
+    "l2-centroid",
+    "one-class-svm",
+    "self-confidence",
+]
 NETWORK = "network"
 """What the scan's network is called where attacks name their surrogate."""
 
 _RECIPE = NamedRecipe.model_validate({"base": "fast", "evaluate_every": 8})
 _ATTACKS = (
     BadNets(name="badnets"),
-    BullseyePolytope(name="bullseye-polytope", surrogate=NETWORK, steps=250),
+    BullseyePolytope(name="bullseye-polytope", surrogate=NETWORK, target="recognised", steps=250),
     GradientMatching(
         name="gradient-matching",
         surrogate=NETWORK,
+        target="recognised",
         steps=100,
         restarts=1,
         derivative="differences",
@@ -81,6 +90,7 @@ class Scan(Settings):
         "epic",
         "l2-centroid",
         "one-class-svm",
+        "self-confidence",
     )
     """Their rankings are joined."""
     neighbours: PositiveInt = 50

@@ -21,10 +21,13 @@ KIND = "features"
 
 @dataclass(frozen=True)
 class Features:
-    """Penultimate features in eval mode and without augmentation.
+    """Penultimate features in eval mode and without augmentation, scaled to length one.
+
+    Their length tells how sure the network is. Unscaled, the images that lie farthest out are the most typical ones of
+    their class, and filters of distances would agree on these.
 
     Attributes:
-        features: (N, D) float32, of the training images, poisons included.
+        features: (N, D) float32, of the training images, poisons included; zeros stay zeros.
         logits: (N, K) float32.
         test_features: (M, D) float32; (0, D) where there is no test split, or none was asked for.
         fitted: share of the training images that the network gives their label.
@@ -82,7 +85,8 @@ def features_of(
     logits = _logits(network, features)
     tests = outputs_of(extract, normalize, test_images) if len(test_images) else features[:0]
     accuracy = _right(_logits(network, tests), test_labels) if len(tests) else None
-    return Features(features.cpu(), logits.cpu(), tests.cpu(), _right(logits, data.labels), accuracy)
+    scaled, others = F.normalize(features).cpu(), F.normalize(tests).cpu()
+    return Features(scaled, logits.cpu(), others, _right(logits, data.labels), accuracy)
 
 
 def _logits(network: Classifier, features: Tensor) -> Tensor:

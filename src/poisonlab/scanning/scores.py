@@ -9,6 +9,8 @@ one-class-svm            depth outside the class's boundary, by modified z-score
 activation-clustering    of the smaller of a class's two clusters, one less its share of the class; of the larger, 0
 epic                     less the size of the cluster in gradient space: small clusters are suspicious; of a class too
                          small for a cluster, less the number of all images
+self-confidence          one less the network's probability of the image's label (Northcutt, Jiang, Chuang 2021,
+                         "Confident Learning", section 2)
 
 Three of them measure in units of the class. The modified z-score of Iglewicz and Hoaglin 1993 ("How to Detect and
 Handle Outliers", section 3) takes the class's median off and divides by its median absolute deviation, which outliers
@@ -130,6 +132,14 @@ def _epic(examples: Examples, fraction: float = 0.1) -> Tensor:
     return found
 
 
+def _self_confidence(examples: Examples) -> Tensor:
+    check_examples(examples.logits, examples.labels)
+    logits = examples.logits.double()
+    others = logits.scatter(1, examples.labels[:, None], -torch.inf)
+    # One less the softmax of the label, without the rounding to 0 of images that the network is sure of.
+    return torch.sigmoid(others.logsumexp(1) - logits.gather(1, examples.labels[:, None])[:, 0])
+
+
 _FILTERS: dict[str, Callable[[Examples], Tensor]] = {
     "deep-knn": _deep_knn,
     "spectral-signatures": _spectral_signatures,
@@ -137,6 +147,7 @@ _FILTERS: dict[str, Callable[[Examples], Tensor]] = {
     "epic": _epic,
     "l2-centroid": _l2_centroid,
     "one-class-svm": _one_class_svm,
+    "self-confidence": _self_confidence,
 }
 
 
