@@ -49,6 +49,11 @@ def test_feature_collision_is_the_authors() -> None:
     assert len(collision.seeds) == 30
     retraining = read("deep-knn").victim("retrained").recipe
     assert (retraining.optimizer, retraining.lr, retraining.milestones, retraining.epochs) == ("adam", 1.8e-5, (), 10)
+    assert (retraining.batch_size, retraining.weight_decay, retraining.augmentation.kind) == (128, 0, "none")
+    own = [each for each in read("deep-knn").surrogates if each.model.name == "alexnet-lrn"]
+    assert [(each.name, each.model.model_dump()["penalty"], each.recipe.weight_decay) for each in own] == [
+        *(("alexnet", 0.004, 0), ("alexnet-robust", 0.004, 0))
+    ]
 
 
 def test_convex_polytope_is_the_authors() -> None:

@@ -17,7 +17,7 @@ from poisonlab.config.filter_claim import FilterClaim
 from poisonlab.config.study import read_study
 from poisonlab.evaluation.choosing import Claim
 from poisonlab.evaluation.detection import Detection
-from poisonlab.evaluation.filtering import filter_findings
+from poisonlab.evaluation.filtering import enough_seeds, filter_findings
 from poisonlab.evaluation.intervals import mean_of_shares, wilson
 from poisonlab.evaluation.layouts import readable
 from poisonlab.evaluation.paper_layout import compare, paper_layout, published_by_row
@@ -228,7 +228,11 @@ def test_victims_of_one_seed_count_together() -> None:
 @pytest.mark.parametrize(
     ("found", "accuracy", "claim", "verdict"),
     [
-        ((50, 50, 50), 0.9, FilterClaim(), "99 % found for at most 1 points undecided"),
+        (
+            *((50, 50, 50), 0.9, FilterClaim()),
+            "99 % found for at most 1 points undecided, as fewer than 368 seeds cannot confirm that share",
+        ),
+        ((50, 50, 25), 0.9, FilterClaim(found=0.25), "25 % found for at most 1 points undecided"),
         ((50, 50, 50), 0.9, FilterClaim(found=0.25), "25 % found for at most 1 points confirmed"),
         ((20, 20, 20), 0.9, FilterClaim(), "99 % found for at most 1 points contradicted"),
         ((50, 50, 50), 0.8, FilterClaim(found=0.25), "25 % found for at most 1 points contradicted"),
@@ -249,6 +253,31 @@ def test_a_row_that_does_more_than_filter_is_not_held_against_the_claim() -> Non
     told_of = parse(Graph(read_study(values)).job("tables", {"scope": ""}).settings)
     assert {"deep-knn-collision", "svm-polytope"} <= set(told_of["only_filters"])
     assert not {"none", "friends-bernoulli", "deep-knn-friends-collision"} & set(told_of["only_filters"])
+
+
+def test_so_many_seeds_without_a_miss_confirm_a_share_and_one_less_do_not() -> None:
+    for share, count in ((0.25, 3), (0.9, 36), (0.99, 368)):
+        assert enough_seeds(share) == count
+        assert mean_of_shares([1.0] * count).low >= share > mean_of_shares([1.0] * (count - 1)).low
+    assert math.isinf(enough_seeds(1))
+
+
+def test_a_filter_that_drops_nothing_has_found_nothing() -> None:
+    """As a one-class SVM of nu 0.01 in classes of 50; an empty cell would look as if nobody had looked."""
+    blind = [trial("a", "svm", seed, 1, 0.9, found=Detection(0, 5, 0, 495), filters=True) for seed in range(3)]
+    (text,) = filter_findings([*NONE, *blind], "none", FilterClaim(), {"svm"})
+    assert "svm finds 0.0 [" in text
+    assert text.endswith("99 % found for at most 1 points contradicted.")
+    line = tidy_results([*NONE, *blind], MEASURES).iloc[1]
+    assert (line["poisons_found"], line["clean_dropped"]) == (0, 0)
+    over = over_hits([*NONE, *blind], MEASURES, "none").iloc[1]
+    assert (over["poisons_dropped"], over["poisons"], over["poisons_found"], over["clean_dropped"]) == (0, 15, 0, 0)
+    # The study says which rows filter.
+    values = yaml.safe_load((REFERENCE.parents[1] / "config" / "deep-knn-smoke.yaml").read_text("utf-8"))
+    lines = parse(Graph(read_study(values)).job("tables", {"scope": ""}).settings)["lines"]
+    filtering = {each["defense"] for each in lines if each.get("filters")}
+    assert {"svm-polytope", "deep-knn-friends-collision"} <= filtering
+    assert not {"none", "friends-bernoulli", "robust-features"} & filtering
 
 
 def test_rows_that_drop_nothing_or_meet_no_poisons_have_no_sentence() -> None:

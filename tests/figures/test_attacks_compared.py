@@ -88,6 +88,16 @@ def test_what_has_no_correlation_has_none() -> None:
         correlation([1, 2, 3], [1, 2])
 
 
+def test_what_was_never_reached_is_last_in_rank_and_not_in_pearsons() -> None:
+    x, y = [1.0, 2.0, 3.0, 4.0, math.inf, math.inf], [0.2, 0.1, 0.4, 0.3, 0.9, 0.8]
+    found = correlation(x, y)
+    # Tied, as both are later than the end.
+    assert found.spearman.estimate == pytest.approx(stats.spearmanr([1, 2, 3, 4, 9, 9], y).statistic)
+    assert found.pearson == correlation(x[:4], y[:4]).pearson
+    assert (found.spearman.n, found.pearson.n) == (6, 4)
+    assert math.isnan(correlation([math.inf] * 4, [1, 2, 3, 4]).spearman.estimate)
+
+
 def test_intervals_cover_the_truth() -> None:
     """Of 60 samples of 25 pairs with a correlation of 0.6, some 95 % of the intervals hold it."""
     random = np.random.default_rng(1)
@@ -102,15 +112,15 @@ def test_intervals_cover_the_truth() -> None:
 # --- scatter ----------------------------------------------------------------------------------------------------------
 
 TABLE = (
-    "attack,victim,defense,n,first_epoch,first_epoch_low,first_epoch_high,peak_accuracy,peak_accuracy_low,"
-    "peak_accuracy_high\n"
-    "r4,net,none,2,3,2,4,0.2,0.1,0.3\n"
-    "p250,net,none,2,5,5,5,0.5,0.4,0.6\n"
-    "su,net,none,1,9,,,0.4,,\n"
-    "rn,net,none,1,20,,,0.7,,\n"
-    "slow,net,none,1,,,,0.9,,\n"
-    "r4,net,clean,2,3,2,4,0.99,0.9,1.0\n"
-    "r4,other,none,2,3,2,4,0.98,0.9,1.0\n"
+    "attack,victim,defense,n,first_epoch,first_epoch_low,first_epoch_high,first_epoch_n,peak_accuracy,"
+    "peak_accuracy_low,peak_accuracy_high,peak_accuracy_n\n"
+    "r4,net,none,2,3,2,4,2,0.2,0.1,0.3,2\n"
+    "p250,net,none,2,5,5,5,2,0.5,0.4,0.6,2\n"
+    "su,net,none,1,9,,,1,0.4,,,1\n"
+    "rn,net,none,1,20,,,1,0.7,,,1\n"
+    "slow,net,none,1,,,,0,0.9,,,1\n"
+    "r4,net,clean,2,3,2,4,2,0.99,0.9,1.0,2\n"
+    "r4,other,none,2,3,2,4,2,0.98,0.9,1.0,2\n"
 )
 
 
@@ -127,14 +137,18 @@ def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> Non
     assert points["peak_accuracy"].tolist()[:-1] == [0.2, 0.5, 0.4, 0.7, 0.9]
     figure = scatter(points, FIRST_EPOCH, PEAK_ACCURACY)
     (axes,) = figure.axes
-    assert [text.get_text() for text in axes.texts] == ["r4", "p250", "su", "rn"]
-    assert [tuple(text.xy) for text in axes.texts] == [(3, 20), (5, 50), (9, 40), (20, 70)]
+    # The loss of "slow" is never low: it stands beyond the others.
+    assert [text.get_text() for text in axes.texts] == ["r4", "p250", "su", "rn", "slow"]
+    assert [tuple(text.xy) for text in axes.texts] == [(3, 20), (5, 50), (9, 40), (20, 70), (pytest.approx(22), 90)]
     caption = scatter_caption(points, told())
-    expected = stats.spearmanr([3, 5, 9, 20], [0.2, 0.5, 0.4, 0.7]).statistic
-    assert f"Spearman's {expected:.2f} [" in caption
-    assert "of 4 attacks" in caption
-    assert "Left out, without one of the two: slow and unrun." in caption
-    assert "undecided: fewer than 5 attacks settle nothing" in caption
+    ranks, linear = stats.spearmanr([3, 5, 9, 20, 99], [0.2, 0.5, 0.4, 0.7, 0.9]), [0.2, 0.5, 0.4, 0.7]
+    assert f"Spearman's {ranks.statistic:.2f} [" in caption
+    assert f"Pearson's correlation {stats.pearsonr([3, 5, 9, 20], linear).statistic:.2f} [" in caption
+    assert "of 5 attacks" in caption
+    assert "they are last in rank and not in Pearson's: slow. Left out, without one of the two: unrun." in caption
+    few = told(attacks=("r4", "p250", "su", "rn"))
+    short = scatter_caption(read_points({"results": [tmp_path / "results.csv"]}, few), few)
+    assert "undecided: fewer than 5 attacks settle nothing" in short
     assert "differ in their victims" not in caption
 
 

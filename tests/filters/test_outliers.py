@@ -130,6 +130,20 @@ def test_nu_bounds_the_outliers_and_their_order_does_not_matter(nu: float) -> No
     assert torch.equal(first.score[order], other.score)
 
 
+def test_the_sign_is_what_scikit_learn_predicts() -> None:
+    """In classes of 50 and with nu 0.01 nothing lies outside; ``predict`` calls some images outliers all the same."""
+    stream = torch.Generator().manual_seed(1)
+    spread = torch.rand(100, 1, generator=stream) + 0.2
+    features, labels = (torch.randn(100, 192, generator=stream) * spread).relu(), torch.arange(100) % 2
+    sign, optimum = (one_class_svm(features, labels, boundary=each) for each in ("sign", "optimum"))  # type: ignore[arg-type]
+    assert bool(optimum.keep.all())
+    for label in (0, 1):
+        own = features[labels == label].double().numpy()
+        predicted = OneClassSVM(nu=0.01, gamma="auto").fit_predict(own)
+        assert sign.keep[labels == label].tolist() == (predicted == 1).tolist()
+        assert 0 < (predicted == -1).mean() < 0.5
+
+
 def test_a_class_of_one_image_or_of_equal_ones_is_kept() -> None:
     for features in (torch.randn(1, 5), torch.ones(7, 5), torch.zeros(7, 5)):
         for gamma in ("auto", "scale"):

@@ -123,6 +123,26 @@ def test_pooling_pads_as_same_does(side: int) -> None:
     assert pool(x.expand(1, 1, side, side))[0, 0, 0].tolist() == torch.stack(expected).tolist()
 
 
+def test_the_penalty_of_the_hidden_layers_is_in_their_gradients_alone() -> None:
+    """Training with it is Adam on the loss with the penalty written out."""
+    trained = []
+    for penalty in (0.004, 0.0):
+        torch.manual_seed(3)
+        network = modules.load("models", "alexnet-lrn").build(4, (3, 8, 8), penalty=penalty)
+        hidden = [layer.weight for layer in network.extract if isinstance(layer, nn.Linear)]
+        assert [tuple(weight.shape) for weight in hidden] == [(384, 256), (192, 384)]
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+        for _ in range(3):
+            loss = nn.functional.cross_entropy(network(torch.randn(5, 3, 8, 8)), torch.arange(5) % 4)
+            optimizer.zero_grad()
+            (loss if penalty else loss + 0.004 * sum(weight.square().sum() / 2 for weight in hidden)).backward()
+            optimizer.step()
+        trained.append(network.state_dict())
+    ours, written_out = trained
+    for name, weight in written_out.items():
+        torch.testing.assert_close(ours[name], weight, rtol=0, atol=2e-5, msg=name)
+
+
 def test_the_two_paths_of_a_dual_path_block() -> None:
     block = dpn92.Block(48 + 2 * 8, 32, 48, 8, 1, False, 0.0).eval()
     norm = block.expand[1]

@@ -181,14 +181,17 @@ class _Batch:
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def _changed(self) -> Tensor:
-        """(B, C, H, W) in [0, 1]: the images with all changes."""
+        """(B, C, H, W) in [0, 1], but for rounding: the images with all changes. Cuts the noise to valid pixels."""
         images = self.clean
         if self.palette is not None:
             images = self.palette(images)
         if self.displacement is not None:
             images = self.displacement(images)
         if self.delta is not None:
-            images = (images + self.delta).clamp(0, 1)
+            with torch.no_grad():
+                # Cut as noise: a pixel that is cut as an image has no gradient, and its noise would never come back.
+                self.delta.copy_((images + self.delta).clamp(0, 1) - images)
+            images = images + self.delta
         return images
 
     def _project(self) -> None:

@@ -13,7 +13,9 @@ class FilterClaim(Settings):
     """A filter finds almost all poisons and costs hardly any accuracy.
 
     Only rows that do nothing but filter are held against it. It is confirmed where the intervals of both lie within it,
-    contradicted where one lies beyond it, and otherwise undecided.
+    contradicted where one lies beyond it, and otherwise undecided. Seeds are the units, as poisons of one seed are
+    found or missed together. Even without a single miss it takes 368 seeds to confirm 99 %, or 36 to confirm 90. A few
+    may be enough to contradict it.
     """
 
     found: Fraction = 0.99

@@ -31,6 +31,8 @@ class Line(Settings):
     """Digest that its trials must carry."""
     called: Name
     """What the published tables call the defense."""
+    filters: bool = False
+    """Whether it filters, so that nothing dropped is shown as 0."""
 
     @property
     def row(self) -> Row:
@@ -115,7 +117,7 @@ def choose_trials(stage: Shown, files: Sequence[Path]) -> tuple[list[Trial], lis
                 refused.setdefault(f"{row} of {path}", []).append(trial.seed)
             elif trial.key not in chosen:
                 _check_numbers(trial, stage.by_attack[trial.attack], path)
-                chosen[trial.key] = replace(trial, control=line.control)
+                chosen[trial.key] = replace(trial, control=line.control, filters=line.filters)
     reasons = [f"{rows} (seeds {', '.join(map(str, seeds))})" for rows, seeds in refused.items()]
     return [chosen[key] for key in wanted if key in chosen], reasons
 

@@ -12,6 +12,7 @@ from poisonlab.evaluation.intervals import Floats, Interval
 
 RESAMPLES = 10_000
 _SEED = 2022
+_Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,14 @@ def correlation(x: Floats, y: Floats, level: float = 0.95) -> Correlation:
     """Pearson's and Spearman's correlation of pairs.
 
     Args:
-        x: (n,) finite numbers.
+        x: (n,) numbers. Infinite ones stand for events that were not seen to the end of the time (censored): in
+            Spearman's correlation they are tied beyond all others, and Pearson's leaves them out.
         y: (n,) finite numbers, the partners.
         level: confidence of the percentile intervals, over resampled pairs; always the same draws.
 
     Returns:
         Estimates in [-1, 1]; nan for fewer than three pairs and where one side is constant. Bounds come from the
-        resamples that are not constant, and are nan where the estimate is.
+        resamples that are not constant, and are nan where the estimate is. ``n`` counts the pairs of each.
 
     Raises:
         ValueError: the lengths differ.
@@ -40,28 +42,33 @@ def correlation(x: Floats, y: Floats, level: float = 0.95) -> Correlation:
     first, second = (np.asarray(values, dtype=np.float64) for values in (x, y))
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(f"pairs need two lists of one length, not {first.shape} and {second.shape}")
-    count = len(first)
-    if count < 3:
-        nothing = Interval(float("nan"), float("nan"), float("nan"), count)
-        return Correlation(nothing, nothing)
-    drawn = np.random.default_rng(_SEED).integers(count, size=(RESAMPLES, count))
+    seen = np.isfinite(first)
+    pairs, (x_drawn, y_drawn) = _resampled(first[seen], second[seen]), _resampled(first, second)
+    ranks = rankdata(x_drawn, axis=1), rankdata(y_drawn, axis=1)
+    return Correlation(_interval(*pairs, level=level), _interval(*ranks, level=level))
+
+
+def _resampled(x: _Array, y: _Array) -> tuple[_Array, _Array]:
+    """Both sides (n,) of pairs as (1 + RESAMPLES, n): as they are, then drawn with replacement."""
+    count = len(x)
+    drawn = np.random.default_rng(_SEED).integers(max(count, 1), size=(RESAMPLES, count))
     every = np.concatenate([np.arange(count)[None], drawn])
-    values = first[every], second[every]
-    ranks = tuple(rankdata(each, axis=1) for each in values)
-    return Correlation(_interval(_pearson(*values), count, level), _interval(_pearson(*ranks), count, level))
+    return x[every], y[every]
 
 
-def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _pearson(x: _Array, y: _Array) -> _Array:
     """(R,) of (R, n) pairs in rows; nan where a side is constant."""
     constant = (np.ptp(x, axis=1) == 0) | (np.ptp(y, axis=1) == 0)
     x, y = (each - each.mean(1, keepdims=True) for each in (x, y))
     size = np.sqrt((x**2).sum(1) * (y**2).sum(1))
-    found: NDArray[np.float64] = np.where(constant, np.nan, (x * y).sum(1) / np.where(size > 0, size, 1))
+    found: _Array = np.where(constant, np.nan, (x * y).sum(1) / np.where(size > 0, size, 1))
     return found
 
 
-def _interval(found: NDArray[np.float64], count: int, level: float) -> Interval:
-    """The first is the estimate, the others are resamples."""
+def _interval(x: _Array, y: _Array, *, level: float) -> Interval:
+    """Of (R, n) pairs in rows; the first row is the sample, the others are resamples."""
+    count = x.shape[1]
+    found = _pearson(x, y) if count > 2 else np.array([np.nan])
     if np.isnan(found[0]):
         return Interval(float("nan"), float("nan"), float("nan"), count)
     low, high = np.nanquantile(found[1:], [(1 - level) / 2, (1 + level) / 2])

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 from poisonlab.config.filter_claim import FilterClaim
 from poisonlab.config.measures import ACCURACY
 from poisonlab.evaluation.intervals import Interval, mean_of_shares, mean_t
 from poisonlab.evaluation.layouts import interval_text
+from poisonlab.evaluation.results import looked
 from poisonlab.evaluation.trials import Trial
 
 
 def filter_findings(
     trials: Sequence[Trial], undefended: str | None, claim: FilterClaim | None = None, held: Collection[str] = ()
 ) -> list[str]:
-    """One sentence per attack: what each row that dropped anything found, dropped and cost.
+    """One sentence per attack: what each row that filters, or dropped anything, found, dropped and cost.
 
     Seeds are the units: what several victims of one seed dropped counts together, as their poisons are the same.
 
@@ -27,7 +29,7 @@ def filter_findings(
     sentences = []
     for attack in dict.fromkeys(trial.attack for trial in trials):
         own = [trial for trial in trials if trial.attack == attack and not trial.failed]
-        rows = dict.fromkeys(each.defense for each in own if each.found is not None and each.found.dropped)
+        rows = dict.fromkeys(each.defense for each in own if looked([each]))
         texts = [
             _row(own, row, undefended, claim if row in held else None) for row in rows if not _unpoisoned(own, row)
         ]
@@ -98,4 +100,17 @@ def _verdict(recall: Interval, change: Interval | None, claim: FilterClaim) -> s
         return f"{what} contradicted"
     if recall.low >= claim.found and change is not None and change.low >= -claim.cost:
         return f"{what} confirmed"
-    return f"{what} undecided"
+    enough = enough_seeds(claim.found)
+    if recall.n >= enough:
+        return f"{what} undecided"
+    few = "no number of seeds can" if math.isinf(enough) else f"fewer than {enough} seeds cannot"
+    return f"{what} undecided, as {few} confirm that share"
+
+
+def enough_seeds(share: float, level: float = 0.95) -> float:
+    """The fewest seeds from which on a filter that misses no poison is sure to find ``share`` of them; inf for 1.
+
+    Poisons of one seed are found or missed together. Of n seeds without a miss the interval begins at a^(1/n), where a
+    is half of 1 - level (Clopper and Pearson).
+    """
+    return math.inf if share == 1 else math.ceil(math.log((1 - level) / 2) / math.log(share))

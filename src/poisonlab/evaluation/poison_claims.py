@@ -128,13 +128,34 @@ def _pairs(claims: PoisonClaims) -> list[tuple[str, str]]:
     return [pair for series in claims.stronger.values() for pair in pairwise(series)]
 
 
+def with_slowest(own: pd.DataFrame, event: Measure, outcome: Measure) -> pd.DataFrame:
+    """The rows with an infinite ``event`` for attacks that some seed ended without.
+
+    The slowest poisons are those whose loss never is low. Without them, and with means over the faster of their seeds,
+    speed would look less related to the peak than it is.
+
+    Args:
+        own: a row per attack, with each measure and how many seeds have it (``m_n``, see ``tidy_results``).
+        event: such as the epochs until the loss is low; absent of a seed that never came so far.
+        outcome: a measure that every seed has.
+    """
+    late = own[f"{event.name}_n"] < own[f"{outcome.name}_n"]
+    return own.assign(**{event.name: own[event.name].mask(late, math.inf)})
+
+
 def _of_speed(own: pd.DataFrame, where: str) -> str:
-    found, count = _correlation(own, FIRST_EPOCH, PEAK_ACCURACY)
-    absent = [str(name) for name in own[own[FIRST_EPOCH.name].isna()]["attack"]] if FIRST_EPOCH.name in own else []
-    left = f" Left out, as their loss was never low: {', '.join(absent)}." if absent else ""
+    timed = with_slowest(own, FIRST_EPOCH, PEAK_ACCURACY) if FIRST_EPOCH.name in own else own
+    found, count = _correlation(timed, FIRST_EPOCH, PEAK_ACCURACY)
+    late = [str(name) for name in timed[timed[FIRST_EPOCH.name] == math.inf]["attack"]] if count else []
+    slowest = (
+        f" Their loss was not low with every seed, so they count as the slowest, and not in Pearson's: "
+        f"{', '.join(late)}."
+        if late
+        else ""
+    )
     return (
         f"Poisons that are learned faster leave a lower peak accuracy: {rises(found.spearman)}. Epochs to low loss and "
-        f"peak accuracy of {count} attacks {where}: {_coefficients(found)}.{left}"
+        f"peak accuracy of {count} attacks {where}: {_coefficients(found)}.{slowest}"
     )
 
 
@@ -196,10 +217,10 @@ def _coefficients(found: Correlation) -> str:
     if math.isnan(found.spearman.low):
         return "no correlation"
     one, two = found.spearman, found.pearson
-    return (
-        f"Spearman's correlation {one.estimate:.2f} [{one.low:.2f}, {one.high:.2f}], Pearson's {two.estimate:.2f} "
-        f"[{two.low:.2f}, {two.high:.2f}]"
-    )
+    text = f"Spearman's correlation {one.estimate:.2f} [{one.low:.2f}, {one.high:.2f}]"
+    if math.isnan(two.low):
+        return text
+    return f"{text}, Pearson's {two.estimate:.2f} [{two.low:.2f}, {two.high:.2f}]"
 
 
 def _points(change: Interval) -> str:

@@ -47,7 +47,7 @@ def tidy_results(
       seeds (exact McNemar for an event, otherwise a permutation test), and ``p_r_holm``, corrected over the rows of the
       attack and victim;
     - of what was dropped ``poisons_found`` (recall), ``clean_dropped`` (share of the clean examples), ``precision`` and
-      ``matthews``, means over seeds;
+      ``matthews``, means over seeds; nan for a row that neither filters nor dropped anything;
     - ``published_m`` and ``published_m_inside``, whether it lies in our interval, for each measure that has some;
     - ``seconds``, the mean cost, the only column that differs between two runs of the same study.
 
@@ -223,10 +223,15 @@ def _change(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], measure: Mea
     return _mean([one - other for one, other in zip(first, second, strict=True)])
 
 
+def looked(trials: Sequence[Trial]) -> bool:
+    """Whether the trials of a row are of one that filters, or that dropped something all the same."""
+    return any(trial.found is not None and (trial.filters or trial.found.dropped) for trial in trials)
+
+
 def _dropped(trials: Sequence[Trial]) -> dict[str, float]:
-    """Means over the seeds on which they are defined; nan for a row that dropped nothing with any seed."""
+    """Means over the seeds on which they are defined; nan for a row that looked for nothing."""
     found = [trial.found for trial in trials if trial.found is not None]
-    found = found if any(each.dropped for each in found) else []
+    found = found if looked(trials) else []
     scores = {
         "poisons_found": [each.recall for each in found],
         "clean_dropped": [each.clean_loss for each in found],

@@ -10,13 +10,14 @@ import pandas as pd
 
 from poisonlab.config.measures import REPORTED, Measure
 from poisonlab.evaluation.choosing import MEAN, counts_events
-from poisonlab.evaluation.results import tidy_results
+from poisonlab.evaluation.results import looked, tidy_results
 from poisonlab.evaluation.trials import Row, Trial
 
 HITS_NOTE = (
     "Hits: the seeds on which the attack succeeds against '{undefended}'; success and poisons of hits are of these "
     "alone, poisons by number. Hits are chosen by that outcome, so tests are of all seeds. Of victim 'mean', "
-    "hits and poisons are sums over victims, and success is the unweighted mean over victims, without an interval. "
+    "hits and poisons are sums over victims, and success is the unweighted mean over the victims that have hits, "
+    "without an interval. "
     "Attacks whose outcome is no yes or no have no hits, and all their seeds count."
 )
 
@@ -60,8 +61,8 @@ def over_hits(
     """The tidy results of the hits, without tests.
 
     Columns are those of ``tidy_results``, and ``poisons_dropped`` of ``poisons``: counts summed over the hits. A row of
-    victim ``MEAN`` has the sums of its victims' hits and counts, and the unweighted means of their measures, without
-    intervals.
+    victim ``MEAN`` has the sums of its victims' hits and counts, and the unweighted means of the measures of those that
+    have hits, without intervals.
 
     Args:
         undefended: the row that says what is a hit; other arguments as in ``tidy_results``.
@@ -75,7 +76,7 @@ def over_hits(
     ]
     if mean_over_victims:
         records += _means(results, measures, published or {})
-    dropping = {(trial.attack, trial.defense) for trial in trials if trial.found is not None and trial.found.dropped}
+    dropping = {(trial.attack, trial.defense) for trial in trials if looked([trial])}
     for record in records:
         if (record["attack"], record["defense"]) in dropping:
             record |= _counts(record, counted)
@@ -108,7 +109,7 @@ def _means(
 def _counts(record: Mapping[str, Any], counted: Sequence[Trial]) -> dict[str, Any]:
     """Poisons and clean examples that were dropped, summed over the hits; means over victims have those of all.
 
-    Of a row that drops something with any seed; else the columns stay empty, as nothing was looked for.
+    Of a row that filters, or drops something with any seed; else the columns stay empty, as nothing was looked for.
     """
     found = [
         trial.found

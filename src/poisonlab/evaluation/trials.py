@@ -62,6 +62,8 @@ class Trial:
     """Cost of the row for this seed; nan where unknown."""
     control: bool = False
     """Trained on clean data; takes no part in the tests between defenses."""
+    filters: bool = False
+    """Of a row that filters, for which dropping nothing is a result, too; as ``control`` not in the files."""
     found: Detection | None = None
     """What filters and defenses had dropped by the end of training; None for a row that trains nothing."""
     settings: str = ""

@@ -18,7 +18,7 @@ from poisonlab.config.types import Name
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.correlations import Correlation, correlation
 from poisonlab.evaluation.intervals import Interval
-from poisonlab.evaluation.poison_claims import FEWEST, does_not_tell, rises
+from poisonlab.evaluation.poison_claims import FEWEST, does_not_tell, rises, with_slowest
 from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
 from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of
@@ -50,6 +50,9 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
 def read_points(inputs: Inputs, spec: Spec) -> pd.DataFrame:
     """One row per attack of the spec: ``attack``, ``n``, and each measure with its interval; nan where it has none.
 
+    Where y is claimed to rise with x, x is infinite for attacks of which some seed has y alone, as it never came so
+    far.
+
     Raises:
         DataError: the table is missing, damaged or another study's.
         SettingsError: there are not as many victims as attacks.
@@ -57,13 +60,14 @@ def read_points(inputs: Inputs, spec: Spec) -> pd.DataFrame:
     if len(spec.victims) != len(spec.attacks):
         raise SettingsError(f"--spec victims: {len(spec.victims)} victims of {len(spec.attacks)} attacks")
     path = only(inputs, "results")
-    numbers = [f"{name}{end}" for name in (spec.x.name, spec.y.name) for end in ("", "_low", "_high")]
+    numbers = [f"{name}{end}" for name in (spec.x.name, spec.y.name) for end in ("", "_low", "_high", "_n")]
     table = read_table(path, ("attack", "victim", "defense"), ("n", *numbers))
     first = table["attack"].map(dict(zip(spec.attacks, spec.victims, strict=True)))
     own = table[(table["victim"] == first) & (table["defense"] == spec.defense)].set_index("attack")
     if own.index.isin(spec.attacks).sum() == 0:
         raise DataError(f"{path} has none of the attacks {', '.join(spec.attacks)}: is it another study's table?")
-    return own.reindex(list(spec.attacks)).rename_axis("attack").reset_index()
+    points = own.reindex(list(spec.attacks)).rename_axis("attack").reset_index()
+    return with_slowest(points, spec.x, spec.y) if spec.claim == "rises" else points
 
 
 @STYLED
@@ -71,30 +75,35 @@ def scatter(points: pd.DataFrame, x: Measure, y: Measure) -> Figure:
     """A named point per attack, with the intervals over seeds where there are some.
 
     Args:
-        points: see ``read_points``; attacks without a measure are left out.
+        points: see ``read_points``; attacks without a measure are left out. Those whose x is infinite have an open
+            triangle at the right edge.
         x, y: what is drawn along the axes.
     """
+    known = points[np.isfinite(points[x.name]) & points[y.name].notna()]
+    edge = scale_of(x) * 1.1 * float(known[x.name].max()) if len(known) else 1.0
     figure = Figure(figsize=(PAGE_WIDTH * 0.6, 2.9), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04))
     axes = figure.subplots()
     for place, (_, point) in enumerate(points.iterrows()):
-        if math.isnan(point[x.name]) or math.isnan(point[y.name]):
+        if known.empty or math.isnan(point[x.name]) or math.isnan(point[y.name]):
             continue
         colour, _ = nth_line(place)
-        at = [scale_of(each) * float(point[each.name]) for each in (x, y)]
-        errors = [_error(point, each) for each in (x, y)]
+        late = math.isinf(point[x.name])
+        at = [edge if late else scale_of(x) * float(point[x.name]), scale_of(y) * float(point[y.name])]
+        errors = [None if late else _error(point, x), _error(point, y)]
         axes.errorbar(
             [at[0]],
             [at[1]],
             xerr=errors[0],
             yerr=errors[1],
-            fmt="o",
+            fmt=">" if late else "o",
             markersize=4,
+            fillstyle="none" if late else "full",
             color=colour,
             elinewidth=0.7,
-            markeredgewidth=0,
+            markeredgewidth=0.8 if late else 0,
         )
         axes.annotate(str(point["attack"]), (at[0], at[1]), xytext=(3, 2), textcoords="offset points", fontsize=6)
-    if points[[x.name, y.name]].dropna().empty:
+    if known.empty:
         # As where no victim's loss ever is low: no reason for a study to fail.
         axes.text(0.5, 0.5, "no attack has both", ha="center", transform=axes.transAxes)
     axes.set_xlabel(title_of(x))
@@ -122,11 +131,18 @@ def scatter_caption(points: pd.DataFrame, spec: Spec) -> str:
     known = points.dropna(subset=[spec.x.name, spec.y.name])
     found = correlation(list(known[spec.x.name]), list(known[spec.y.name]))
     absent = [str(name) for name in points["attack"] if name not in set(known["attack"])]
-    left = f" Left out, without one of the two: {listed(absent)}." if absent else ""
+    late = [str(name) for name in known[np.isinf(known[spec.x.name])]["attack"]]
+    left = (
+        f" Open triangles have no {called(spec.x)} with some seed; they are last in rank and not in Pearson's: "
+        f"{listed(late)}."
+        if late
+        else ""
+    )
+    left += f" Left out, without one of the two: {listed(absent)}." if absent else ""
     several = list(dict.fromkeys(spec.victims))
     if len(several) > 1:
         left += f" Attacks differ in their victims, too: each is shown with its first of {listed(several)}."
-    if known.empty:
+    if not np.isfinite(known[spec.x.name]).any():
         return f"No attack under {spec.defense} has both {called(spec.x)} and {called(spec.y)}.{left}"
     return (
         f"{called(spec.y)[:1].upper()}{called(spec.y)[1:]} against {called(spec.x)} of {len(known)} attacks under "

@@ -307,6 +307,7 @@ class Tables:
                 "seeds": list(self.study.seeds_of(attack)),
                 "settings": self.computing.outcome(Cell(attack.name, victim.name, row.name, 0)),
                 "called": row.published or row.name,
+                **({"filters": True} if row.filters else {}),
             }
             for attack, victim, row in (self.study.meetings() if meetings is None else meetings)
         ]

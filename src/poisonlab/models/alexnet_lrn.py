@@ -1,7 +1,8 @@
 """The "modified AlexNet" of Poison Frogs (Shafahi et al. 2018) and of the deep k-NN paper; 1.8 M parameters.
 
 Two 5x5 convolutions with overlapping poolings and local response normalisation, and linear layers of 384 and 192 units:
-the network of TensorFlow's former CIFAR-10 tutorial. Initial weights are torch's.
+the network of TensorFlow's former CIFAR-10 tutorial. Initial weights are torch's. As in the tutorial, a penalty on the
+weights of both hidden linear layers belongs to the network: it is trained with it whatever the recipe.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ class ResponseNorm(nn.Module):
         return F.local_response_norm(x.flatten(2), 9, alpha=1e-3, beta=0.75, k=1.0).view(x.shape)
 
 
-def build(num_classes: int, image_shape: tuple[int, int, int]) -> Classifier:
+def build(num_classes: int, image_shape: tuple[int, int, int], penalty: float = 0.0) -> Classifier:
     """Features are the 192 units behind the last ReLU; images (C, H, W) of any size.
 
     Poolings pad as TensorFlow's SAME does: an even side at its end only, an odd one at both.
+
+    Args:
+        penalty: the loss has half of this times the squared lengths of the hidden linear layers' weights besides. It
+            reaches ``grad`` in the backward pass and no value of the loss; a copy of the network lacks it.
     """
     channels, height, width = image_shape
     halves = (height + 1) // 2, (width + 1) // 2
@@ -43,7 +48,16 @@ def build(num_classes: int, image_shape: tuple[int, int, int]) -> Classifier:
         nn.Linear(384, 192),
         nn.ReLU(inplace=True),
     )
+    if penalty:
+        for layer in extract:
+            if isinstance(layer, nn.Linear):
+                _penalise(layer.weight, penalty)
     return Classifier(extract, nn.Linear(192, num_classes))
+
+
+def _penalise(weight: Tensor, penalty: float) -> None:
+    """Add the gradient of penalty / 2 * ||weight||^2 to that of the loss, whichever optimiser takes it."""
+    weight.register_hook(lambda gradient: gradient + penalty * weight.detach())  # type: ignore[no-untyped-call]
 
 
 def _pooling(height: int, width: int) -> nn.MaxPool2d:

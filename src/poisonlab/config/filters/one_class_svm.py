@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from poisonlab.config.filters.filter import Filter
-from poisonlab.config.types import Fraction, PositiveFloat
+from poisonlab.config.types import LATER, Fraction, PositiveFloat
 
 
 class OneClassSvm(Filter):
@@ -16,3 +16,7 @@ class OneClassSvm(Filter):
     """Bound on the share of outliers of each class."""
     gamma: Literal["auto", "scale"] | PositiveFloat = "auto"
     """Of the RBF kernel, as scikit-learn names it; ``auto`` was the default when the paper was written."""
+    boundary: Annotated[Literal["optimum", "sign"], LATER] = "optimum"
+    """``optimum``: drop what lies outside at the optimum, which is nothing in classes smaller than 1 / ``nu``;
+    ``sign``: what scikit-learn's ``predict`` calls an outlier, rounding of the boundary included, as the paper most
+    likely did."""
