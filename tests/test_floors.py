@@ -17,7 +17,7 @@ FLOORS = (
     ("config",),
     ("artifacts", "data", "interchange", "models"),
     ("training",),
-    ("attacks", "defenses", "detection", "filters", "landscapes", "purify", "scanning"),
+    ("attacks", "defenses", "detection", "filters", "landscapes", "scanning"),
     ("evaluation",),
     ("figures",),
     ("graph",),
