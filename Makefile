@@ -56,11 +56,16 @@ protect: .venv/ready
 		$(if $(SIZE),--size $(SIZE)) $(if $(SETTINGS),--configfile "$(SETTINGS)") $(if $(THREADS),--threads $(THREADS))
 
 # Which images look poisoned: make scan DATA=folder-or-file, for images of a folder also SIZE=pixels; SETTINGS=scan.yaml has what
-# docs/scan-my-data.md lists. The page is results/scans/<name>/scan.html.
+# docs/scan-my-data.md lists. The page is results/scans/<name>/scan.html. A path such as 007 would be a number without "./".
 scan: .venv/ready
 	@test -z "$(SETTINGS)" || test -f "$(SETTINGS)" || { echo "error: $(SETTINGS) is missing: correct SETTINGS" >&2; exit 2; }
-	@$(BIN)/snakemake scan --cores all $(if $(SETTINGS),--configfile "$(SETTINGS)") \
-		$(if $(DATA)$(SIZE),--config $(if $(DATA),data="$(DATA)") $(if $(SIZE),size=$(SIZE)))
+	@data="$(DATA)"; case "$$data" in \
+		*" #"*|*": "*) echo "error: Snakemake reads DATA=$$data as YAML: write it as data: in a file for SETTINGS" >&2; exit 2;; \
+		""|/*|"~"*) ;; \
+		*) data="./$$data";; \
+	esac; \
+	$(BIN)/snakemake scan --cores all $(if $(SETTINGS),--configfile "$(SETTINGS)") \
+		$(if $(DATA)$(SIZE),--config $${data:+"data=$$data"} $(if $(SIZE),size=$(SIZE)))
 
 # The results with Snakemake's records of them, as <study>.tar.gz or scan-<scan>.tar.gz; `make unpack FROM=<study>.tar.gz` in another checkout.
 archive: .venv/ready

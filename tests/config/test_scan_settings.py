@@ -165,6 +165,7 @@ MISTAKES: tuple[tuple[dict[str, Any], str], ...] = (
     ({}, "name the images once, by data: folder-or-file or by dataset"),
     ({"data": "here", "dataset": DIGITS}, "name the images once"),
     ({"data": "nowhere"}, "nowhere is missing"),
+    ({"data": ""}, "name the images once"),
     ({"dataset": DIGITS}, "'scan' is missing"),
     ({"scan": "a", "dataset": {**DIGITS, "train_size": 0}}, "train_size"),
     ({"scan": "a", "dataset": DIGITS, "size": 32}, "size resizes folders of images only"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from loading import program
 from PIL import Image
 from safetensors.torch import save_file
+from snakemake.cli import parse_config
 from torch import nn
 
 from poisonlab.artifacts.dataset import save_dataset
@@ -187,3 +189,32 @@ def test_the_page_escapes_names_and_gives_equal_scores_no_power(tmp_path: Path) 
     assert "success on the network that was trained on them is 25 %" in page
     # Places 1 to 8 have the mean 4.5.
     assert ">4.5</td>" in page
+
+
+@pytest.mark.parametrize(
+    ("data", "handed_on"),
+    [
+        ("photos", "./photos"),
+        ("my photos", "./my photos"),
+        ("/abs/photos", "/abs/photos"),
+        # Snakemake would take the number 7, an empty text and the folder "photos" for these.
+        ("007", "./007"),
+        ("&x", "./&x"),
+        ("photos #1", None),
+        ("photos: old", None),
+    ],
+)
+def test_make_hands_a_path_on_as_it_is(data: str, handed_on: str | None, tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text("utf-8"), "utf-8")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    stub = tmp_path / ".venv/bin/snakemake"
+    stub.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n", "utf-8")
+    stub.chmod(0o755)
+    command = ["make", "-s", "-o", ".venv/ready", "scan", f"DATA={data}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    if handed_on is None:
+        assert done.returncode != 0
+        assert f"error: Snakemake reads DATA={data} as YAML" in done.stderr
+        return
+    told = done.stdout.splitlines()[-1]
+    assert parse_config([told]) == {"data": handed_on}

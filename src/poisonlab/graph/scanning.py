@@ -47,9 +47,9 @@ def scan_from(config: Mapping[str, Any]) -> Scan:
     """
     values = dict(config)
     data, size = values.pop("data", None), values.pop("size", None)
-    if (data is None) == (values.get("dataset") is None):
+    if (data in (None, "")) == (values.get("dataset") is None):
         raise SettingsError("scan: name the images once, by data: folder-or-file or by dataset: with its keys")
-    if data is not None:
+    if data not in (None, ""):
         path = Path(str(data)).expanduser()
         values["dataset"] = source_at(path).told()
         values.setdefault("scan", _name_of(path))
