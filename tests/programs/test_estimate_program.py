@@ -150,7 +150,7 @@ def test_what_has_no_card_is_named(estimate: ModuleType, config: str) -> None:
     jobs = [victim("none", 0), *(job("figure", str(place), f"figures/{place}", card=False) for place in range(3))]
     found = Estimate(estimate, jobs, config)
     assert "Not timed, not counted: figure (3)." in found.notes
-    assert "No job of this study, and none with its settings, has been measured" in found.notes
+    assert "No such job has been measured here" in found.notes
     assert found.told["device"] is None
     assert "Jobs left: 1, without measurement: 1." in found.notes
 
@@ -170,6 +170,8 @@ def test_one_device_is_asked_and_the_others_are_named(estimate: ModuleType, conf
     assert Estimate(estimate, jobs, config, "--device", "a40").rows["none"]["seconds"] == 10
     with pytest.raises(SettingsError, match="--device must name one of: EPYC, 2 threads; A40, 1 thread"):
         Estimate(estimate, jobs, config, "--device", "H100")
+    with pytest.raises(SettingsError, match="--at-once 0: choose 1 or more"):
+        Estimate(estimate, jobs, config, "--at-once", "0")
 
 
 def test_resources_leave_room_beyond_the_most_demanding_job(

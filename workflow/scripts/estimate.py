@@ -75,6 +75,8 @@ def main(argv: Sequence[str]) -> None:
     )
     arguments.add_argument("--json", type=Path, help="also write the numbers to this file")
     args = arguments.parse_args(argv)
+    if args.at_once is not None and args.at_once < 1:
+        raise SettingsError(f"--at-once {args.at_once}: choose 1 or more")
     study, scan = read_config(merged_config(args.configfile, args.config))
     graph = Graph(study, checkout(), scan)
     planned = graph.all_jobs()
@@ -169,9 +171,7 @@ def short(value: float) -> str:
 
 def about_devices(tables: Mapping[str, Sequence[Row]], device: str | None) -> list[str]:
     if device is None:
-        return [
-            "No job of this study, and none with its settings, has been measured: run one seed, then estimate again."
-        ]
+        return ["No such job has been measured here: run a part, such as one seed of a study, then estimate again."]
     others = [
         f"{name} (all but {unmeasured(lines)} jobs)"
         for name, lines in tables.items()
