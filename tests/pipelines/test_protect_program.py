@@ -78,6 +78,8 @@ def test_a_folder_becomes_noise_that_torchvision_s_dataset_finds_by_name(
         assert "100%" in done.stderr  # of the progress
     assert outs[0].read_bytes() == outs[1].read_bytes()
     found = load_noise(outs[0])
+    # A network that learned nothing is said so: its noise is no friend of anything.
+    assert ("of the images their label" in done.stderr) == (found.facts["fitted"] < 0.6)
     assert found.names[:2] == ("2/00.png", "2/02.png")
     assert found.names[-1] == "10/23.png"
     assert found.facts["class_names"] == ["2", "10"]
@@ -142,6 +144,7 @@ def test_a_given_network_makes_its_own_noise(folder: Path, tmp_path: Path) -> No
     clean = network(dataset.train_images / 255).argmax(1)
     noisy = network((dataset.train_images / 255 + made).clamp(0, 1)).argmax(1)
     assert facts["unchanged"] == pytest.approx(float((clean == noisy).float().mean()), abs=1e-4)
+    assert facts["fitted"] == pytest.approx(float((clean == dataset.train_labels).float().mean()), abs=1e-4)
     save_file({"0.weight": torch.zeros(2)}, tmp_path / "w.safetensors")
     with pytest.raises(DataError, match="another architecture"):
         protect(dataset, Protection(weights=settings.weights))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ from poisonlab.provenance import code_digests, spec
 from poisonlab.runtime.program import run
 from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.job import job_checkpoint
+
+_LEARNED = 0.6
+"""Share of the images that a network should give their label, as for a scan."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -62,6 +66,12 @@ def main(argv: Sequence[str]) -> None:
     told = {"class_names": list(dataset.class_names), "settings": settings.told("dataset", "weights"), **facts}
     save_noise(args.out, noise, names, told)
     checkpoint.clear()
+    if facts["fitted"] < _LEARNED:
+        print(
+            f"warning: the network gives only {facts['fitted']:.0%} of the images their label, so that its noise says "
+            "little about them: raise recipe.epochs, or choose another model",
+            file=sys.stderr,
+        )
     print(
         f"{args.out}: noise of {facts['mean_levels']:.1f} levels on average, {facts['saturated']:.0%} of it at the "
         f"bound of {settings.friendly.zeta:g}; {facts['unchanged']:.1%} of the network's predictions are unchanged"

@@ -43,8 +43,9 @@ def protect(
 
     Returns:
         (N, C, H, W) float32 on the CPU, in units of the [0, 1] pixel range; and what is to be known of it:
-        ``mean_levels``, the mean size; ``saturated``, the share of values at the bound; ``unchanged``, the share of
-        images whose prediction the noise leaves as it was.
+        ``fitted``, the share of images that the network gives their label; ``mean_levels``, the mean size;
+        ``saturated``, the share of values at the bound; ``unchanged``, the share of images whose prediction the noise
+        leaves as it was.
 
     Raises:
         DivergedError: the training did.
@@ -72,7 +73,7 @@ def protect(
         )
     else:
         noise = _in_parts(classifier, images, settings, torch.device(device), precision, checkpoint, progress)
-    facts = _facts(classifier, images, noise, settings.friendly.zeta, torch.device(device))
+    facts = _facts(classifier, dataset, noise, settings.friendly.zeta, torch.device(device))
     return noise, facts
 
 
@@ -244,17 +245,26 @@ def load_foreign(path: Path, network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _facts(classifier: nn.Module, images: Tensor, noise: Tensor, zeta: float, device: torch.device) -> dict[str, float]:
+def _facts(
+    classifier: nn.Module, dataset: ImageDataset, noise: Tensor, zeta: float, device: torch.device
+) -> dict[str, float]:
     """See ``protect``; in parts, as a copy of the noise would take as much memory as all else."""
+    images, labels = dataset.train_images, dataset.train_labels
 
     def sums(part: slice) -> Tensor:
         clean, added = pixels(images[part].to(device)), noise[part].to(device)
         levels = added.abs() * 255
-        same = classifier(clean).argmax(1) == classifier((clean + added).clamp(0, 1)).argmax(1)
-        return torch.stack([levels.double().sum(), (levels > 0.99 * zeta).double().sum(), same.double().sum()]).cpu()
+        found = classifier(clean).argmax(1)
+        same = found == classifier((clean + added).clamp(0, 1)).argmax(1)
+        right = found.cpu() == labels[part]
+        counts = (levels, levels > 0.99 * zeta, same, right)
+        return torch.stack([each.double().sum().cpu() for each in counts])
 
-    size, saturated, same = sum(in_chunks(sums, len(images), images_at_once(images, 500)), torch.zeros(3)).tolist()
+    size, saturated, same, right = sum(
+        in_chunks(sums, len(images), images_at_once(images, 500)), torch.zeros(4)
+    ).tolist()
     return {
+        "fitted": round(right / len(images), 4),
         "mean_levels": round(size / noise.numel(), 4),
         "saturated": round(saturated / noise.numel(), 4),
         "unchanged": round(same / len(images), 4),
