@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from poisonlab.errors import SettingsError
 from poisonlab.filters.activation_clustering import Reduction, activation_clustering
 
 
@@ -96,3 +97,8 @@ def test_pca_is_scikit_learn_s_and_the_seed_repeats() -> None:
     assert torch.equal(first, activation_clustering(features, labels, reduce="pca", seed=9).keep)
     # More components than there are features or examples.
     activation_clustering(features[:5, :3], labels[:5], reduce="pca")
+
+
+def test_a_misspelt_reduction_is_one_line() -> None:
+    with pytest.raises(SettingsError, match="there is no reduce='umap': choose from none, pca, ica"):
+        activation_clustering(torch.eye(4), torch.zeros(4, dtype=torch.int64), reduce="umap")  # type: ignore[arg-type]

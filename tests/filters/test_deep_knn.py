@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch import Tensor
 
-from poisonlab.errors import SettingsError
+from poisonlab.errors import DataError, SettingsError
 from poisonlab.filters.deep_knn import deep_knn, released_k
 from poisonlab.filters.neighbours import Neighbours
 from poisonlab.filters.verdict import Verdict
@@ -183,6 +183,16 @@ def test_an_impossible_k_is_one_line(k: int) -> None:
     features, labels = gaussian(10, 2)
     with pytest.raises(SettingsError, match=f"k={k} neighbours .* among 10 examples: choose k from 1 to 9$"):
         deep_knn(features, labels, k=k)
+
+
+def test_a_misspelt_rule_and_arrays_that_are_no_tensors_are_one_line() -> None:
+    features, labels = gaussian(10, 2)
+    with pytest.raises(SettingsError, match="there is no rule 'papr': choose from released, paper, smallest-label"):
+        deep_knn(features, labels, k=3, rule="papr")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"features are a ndarray: give a torch\.Tensor"):
+        deep_knn(features.numpy(), labels, k=3)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="labels are a list"):
+        deep_knn(features, labels.tolist(), k=3)  # type: ignore[arg-type]
 
 
 @pytest.mark.elsewhere

@@ -70,7 +70,14 @@ def test_settings_expect_a_share_of_all_examples() -> None:
     assert torch.bincount(labels[~keep]).tolist() == [6, 6, 6]
 
 
-@pytest.mark.parametrize(("expected", "message"), [(14, "drop 21 of the 20 examples of class 0"), (-1, "negative")])
+@pytest.mark.parametrize(
+    ("expected", "message"),
+    [
+        (14, "drop 21 of the 20 examples of class 0"),
+        (-1, "negative"),
+        (0.01, "0.01 expected .* drop none: expect 0.67 or more"),
+    ],
+)
 def test_impossible_numbers_are_one_line(expected: float, message: str) -> None:
     with pytest.raises(SettingsError, match=message) as caught:
         spectral_signatures(gaussian(20, 4, 1), torch.zeros(20, dtype=torch.int64), expected=expected)

@@ -10,7 +10,7 @@ of the class (the relative-size rule; 0.35 is usual). PCA is what the Adversaria
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from poisonlab.config.filters.activation_clustering import ActivationClustering as Settings
+from poisonlab.errors import SettingsError
 from poisonlab.filters.per_class import check_examples, class_rows
 from poisonlab.filters.verdict import Verdict
 from poisonlab.randomness import stream_seed
@@ -54,8 +55,11 @@ def activation_clustering(
 
     Raises:
         DataError: features and labels do not fit.
+        SettingsError: there is no such way to reduce.
     """
     check_examples(features, labels)
+    if reduce not in get_args(Reduction):
+        raise SettingsError(f"there is no reduce={reduce!r}: choose from {', '.join(get_args(Reduction))}")
     if features.dtype == torch.bfloat16:
         features = features.float()  # numpy has no such type
     keep = torch.ones_like(labels, dtype=torch.bool)

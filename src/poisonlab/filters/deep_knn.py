@@ -14,7 +14,7 @@ with the paper does count it, as its nearest: ``self_counts``.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ from poisonlab.errors import SettingsError
 from poisonlab.filters.neighbours import Neighbours
 from poisonlab.filters.per_class import check_examples
 from poisonlab.filters.verdict import Verdict
+
+Rule = Literal["released", "paper", "smallest-label"]
 
 
 def released_k(fraction: float, examples: int, factor: float = 2.0) -> int:
@@ -37,7 +39,7 @@ def deep_knn(
     labels: Tensor,
     *,
     k: int,
-    rule: Literal["released", "paper", "smallest-label"] = "released",
+    rule: Rule = "released",
     self_counts: bool = False,
     rows: int = 512,
     columns: int = 65536,
@@ -62,9 +64,11 @@ def deep_knn(
 
     Raises:
         DataError: features and labels do not fit.
-        SettingsError: ``k`` is not in [1, N).
+        SettingsError: ``k`` is not in [1, N), or there is no such rule.
     """
     check_examples(features, labels)
+    if rule not in get_args(Rule):
+        raise SettingsError(f"there is no rule {rule!r}: choose from {', '.join(get_args(Rule))}")
     if not 1 <= k < len(labels):
         raise SettingsError(
             f"k={k} neighbours cannot be found among {len(labels)} examples: choose k from 1 to {len(labels) - 1}"

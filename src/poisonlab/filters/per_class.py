@@ -16,8 +16,11 @@ def check_examples(features: Tensor, labels: Tensor) -> None:
         labels: (N,) int64, on the same device.
 
     Raises:
-        DataError: wrong shapes or types, two devices, or a value that is not finite.
+        DataError: no tensors, wrong shapes or types, two devices, or a value that is not finite.
     """
+    for name, given in (("features", features), ("labels", labels)):
+        if not isinstance(given, Tensor):
+            raise DataError(f"{name} are a {type(given).__name__}: give a torch.Tensor, as torch.as_tensor makes it")
     if features.ndim != 2 or not features.is_floating_point() or 0 in features.shape:
         raise DataError(
             f"features of shape {tuple(features.shape)} and type {features.dtype}: a filter needs (N, D) floating "

@@ -31,12 +31,16 @@ def spectral_signatures(features: Tensor, labels: Tensor, *, expected: float, fa
 
     Raises:
         DataError: features and labels do not fit.
-        SettingsError: a class would lose all its examples, or the number to drop is negative.
+        SettingsError: a class would lose all its examples, or the number to drop is negative, or less than one.
     """
     check_examples(features, labels)
     count = int(factor * expected)
     if count < 0:
         raise SettingsError(f"{expected} expected poisons times {factor}: neither may be negative")
+    if count == 0 < expected * factor:
+        raise SettingsError(
+            f"{expected:g} expected poisons in a class, times {factor:g}, drop none: expect {1 / factor:.2g} or more"
+        )
     keep = torch.ones_like(labels, dtype=torch.bool)
     score = torch.empty(len(labels), dtype=torch.float64, device=labels.device)
     for label, rows in class_rows(labels):
