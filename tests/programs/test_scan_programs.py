@@ -187,6 +187,8 @@ def test_the_page_escapes_names_and_gives_equal_scores_no_power(tmp_path: Path) 
     assert summary["power"][0]["by_filter"]["blind"] == summary["power"][0]["by_chance"] == 1
     assert summary["stability"]["by_filter"]["blind"] == summary["stability"]["by_chance"] == 0.5
     assert "success on the network that was trained on them is 25 %" in page
+    # The network fits half of eight images.
+    assert "recipe.epochs</code> (with 25000 the network sees 200,000 images)" in page
     # Places 1 to 8 have the mean 4.5.
     assert ">4.5</td>" in page
 
