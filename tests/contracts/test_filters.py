@@ -41,7 +41,7 @@ CASES: dict[str, Case] = {
         {"k": 12}, [{"k": 5, "rule": "paper", "self_counts": True}, {"expected": 0.1, "factor": 3.0, "rule": "paper"}]
     ),
     "l2-centroid": Case({"fraction": 0.1}, [{"fraction": 0.35}]),
-    "one-class-svm": Case({"nu": 0.2, "gamma": 0.0005}, [{"nu": 0.6, "gamma": 0.1}]),
+    "one-class-svm": Case({"nu": 0.2, "gamma": 0.0005}, [{"nu": 0.6, "gamma": 0.1}, {"nu": 0.5, "boundary": "sign"}]),
     "random-filter": Case({"fraction": 0.1}, [{"fraction": 0.35}], by_chance=True, ranks=False),
     # 1.5 * 0.025 * 160 are 6 of each class.
     "spectral-signatures": Case({"expected": 0.025}, [{"expected": 0.05, "factor": 2.0}]),

@@ -153,15 +153,15 @@ ABLATION = (
 
 
 COMPARED = (
-    "attack,victim,defense,n,first_epoch,first_epoch_low,first_epoch_high,peak_accuracy,peak_accuracy_low,"
-    "peak_accuracy_high\n"
-    "r4,net,none,2,3,2,4,0.2,0.1,0.3\n"
-    "p250,net,none,2,5,5,5,0.5,0.4,0.6\n"
-    "su,net,none,1,9,,,0.4,,\n"
-    "rn,net,none,1,20,,,0.7,,\n"
-    "slow,net,none,1,,,,0.9,,\n"
-    "r4,net,clean,2,3,2,4,0.99,0.9,1.0\n"
-    "r4,other,none,2,3,2,4,0.98,0.9,1.0\n"
+    "attack,victim,defense,n,first_epoch,first_epoch_low,first_epoch_high,first_epoch_n,peak_accuracy,peak_accuracy_low,"
+    "peak_accuracy_high,peak_accuracy_n\n"
+    "r4,net,none,2,3,2,4,2,0.2,0.1,0.3,2\n"
+    "p250,net,none,2,5,5,5,2,0.5,0.4,0.6,2\n"
+    "su,net,none,1,9,,,1,0.4,,,1\n"
+    "rn,net,none,1,20,,,1,0.7,,,1\n"
+    "slow,net,none,1,,,,0,0.9,,,1\n"
+    "r4,net,clean,2,3,2,4,2,0.99,0.9,1.0,2\n"
+    "r4,other,none,2,3,2,4,2,0.98,0.9,1.0,2\n"
 )
 POINTS = ["r4", "p250", "su", "rn", "slow", "unrun"]
 
