@@ -14,6 +14,7 @@ from loading import program
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+from test_attacks_compared import TABLE as COMPARED
 
 from poisonlab.artifacts.arrays import write_arrays
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
@@ -152,17 +153,6 @@ ABLATION = (
 )
 
 
-COMPARED = (
-    "attack,victim,defense,n,first_epoch,first_epoch_low,first_epoch_high,first_epoch_n,peak_accuracy,peak_accuracy_low,"
-    "peak_accuracy_high,peak_accuracy_n\n"
-    "r4,net,none,2,3,2,4,2,0.2,0.1,0.3,2\n"
-    "p250,net,none,2,5,5,5,2,0.5,0.4,0.6,2\n"
-    "su,net,none,1,9,,,1,0.4,,,1\n"
-    "rn,net,none,1,20,,,1,0.7,,,1\n"
-    "slow,net,none,1,,,,0,0.9,,,1\n"
-    "r4,net,clean,2,3,2,4,2,0.99,0.9,1.0,2\n"
-    "r4,other,none,2,3,2,4,2,0.98,0.9,1.0,2\n"
-)
 POINTS = ["r4", "p250", "su", "rn", "slow", "unrun"]
 
 

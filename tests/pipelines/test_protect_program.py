@@ -28,8 +28,9 @@ from poisonlab.config.protection import Protection
 from poisonlab.data.source_at import source_at
 from poisonlab.defenses import friendly_noise as making
 from poisonlab.errors import DataError, DataWarning, PoisonlabError, SettingsError
+from poisonlab.models.own_network import load_own
 from poisonlab.pipelines import protection
-from poisonlab.pipelines.protection import load_own, protect
+from poisonlab.pipelines.protection import protect
 from poisonlab.pipelines.reading import read_images
 from poisonlab.provenance import ROOT
 from poisonlab.training import loop

@@ -13,7 +13,7 @@ from poisonlab.determinism import prepare_torch
 from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_network, build_normalize, save_weights
 from poisonlab.models.outputs import accuracy
-from poisonlab.pipelines.protection import load_foreign
+from poisonlab.models.own_network import load_foreign
 from poisonlab.runtime.cards import RunCard
 from poisonlab.runtime.program import parser, run, settings
 

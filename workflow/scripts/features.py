@@ -17,8 +17,8 @@ from poisonlab.determinism import prepare_torch
 from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.networks import build_normalize, read_network
+from poisonlab.models.own_network import load_own
 from poisonlab.models.wrapping import wrap
-from poisonlab.pipelines.protection import load_own
 from poisonlab.runtime.cards import RunCard
 from poisonlab.runtime.program import parser, run, settings
 from poisonlab.scanning.features import features_of, has_test_split

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -86,15 +86,7 @@ class Scan(Settings):
     """Of the network, the filters' draws and the planted poisons."""
     networks: Annotated[int, Field(ge=1, le=20)] = 2
     """Networks that differ by their seed only. Suspects are those of the first; the others tell false alarms."""
-    filters: Annotated[tuple[FilterName, ...], Field(min_length=1)] = (
-        "deep-knn",
-        "spectral-signatures",
-        "activation-clustering",
-        "epic",
-        "l2-centroid",
-        "one-class-svm",
-        "self-confidence",
-    )
+    filters: Annotated[tuple[FilterName, ...], Field(min_length=1)] = get_args(FilterName)
     """Their rankings are joined."""
     neighbours: PositiveInt = 50
     """Neighbours that vote in deep k-NN; to be found, p poisons need more than 2p."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -15,10 +13,11 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels, training_set
 from poisonlab.defenses import friendly_noise as making
 from poisonlab.defenses.build import build_defenses
-from poisonlab.errors import DataError, DivergedError, PoisonlabError, SettingsError
+from poisonlab.errors import DivergedError, PoisonlabError
 from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.models.classifier import Normalize
-from poisonlab.models.networks import build_network, build_normalize, load_weights
+from poisonlab.models.networks import build_network, build_normalize
+from poisonlab.models.own_network import load_foreign, load_own
 from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.loop import train
 
@@ -171,77 +170,6 @@ def _in_parts(
     if not bool(torch.isfinite(noise).all()):
         raise PoisonlabError("the friendly noise is not finite: lower its lr")
     return noise
-
-
-def _in_a_line(error: Exception) -> str:
-    return f"{type(error).__name__} ({' '.join(str(error).split()):.300})"
-
-
-def own_network(named: str) -> nn.Module:
-    """What the function of ``module:function`` returns.
-
-    Raises:
-        SettingsError: it cannot be imported, raises something itself, or returns no network.
-    """
-    module, _, function = named.partition(":")
-    try:
-        make = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise SettingsError(f"network: {named} cannot be imported ({error}): correct it, or PYTHONPATH") from error
-    except Exception as error:
-        raise SettingsError(f"network: importing {module} raises {_in_a_line(error)}: correct it") from error
-    try:
-        made = make()
-    except Exception as error:
-        raise SettingsError(f"network: {named}() raises {_in_a_line(error)}: correct it") from error
-    if not isinstance(made, nn.Module):
-        raise SettingsError(f"network: {named} returns a {type(made).__name__}: it must return a torch.nn.Module")
-    return made
-
-
-def load_own(named: str, weights: Path, shape: tuple[int, ...], device: torch.device) -> nn.Module:
-    """The network that ``module:function`` returns, with its weights, in eval mode.
-
-    Args:
-        shape: (C, H, W) of the images; the network is tried on a black one.
-
-    Raises:
-        DataError: the file of weights is missing, damaged, or of another network.
-        SettingsError: there is no network, or it fails on such an image.
-    """
-    network = own_network(named).to(device)
-    load_foreign(weights, network)
-    network.eval()
-    size = " x ".join(map(str, shape))
-    try:
-        with torch.inference_mode():
-            network(torch.zeros(1, *shape, device=device))
-    except Exception as error:
-        raise SettingsError(f"network: {named} fails on an image of {size}: {_in_a_line(error)}") from error
-    return network
-
-
-def load_foreign(path: Path, network: nn.Module) -> None:
-    """Read weights of the lab's own file, or of any safetensors file with the names of ``network``'s state_dict.
-
-    Raises:
-        DataError: the file is missing, damaged, or holds another architecture.
-    """
-    if not path.is_file():
-        raise DataError(f"{path} is missing: correct weights")
-    try:
-        with safe_open(path, framework="pt") as file:
-            ours = "poisonlab" in (file.metadata() or {})
-            tensors = {} if ours else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} is no intact safetensors file: write it with safetensors.torch.save_file") from error
-    if ours:
-        load_weights(path, network)
-        return
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise DataError(f"{path} holds the weights of another architecture: {str(error)[:300]}") from error
 
 
 @torch.no_grad()
