@@ -17,6 +17,6 @@ class OneClassSvm(Filter):
     gamma: Literal["auto", "scale"] | PositiveFloat = "auto"
     """Of the RBF kernel, as scikit-learn names it; ``auto`` was the default when the paper was written."""
     boundary: Annotated[Literal["optimum", "sign"], LATER] = "optimum"
-    """``optimum``: drop what lies outside at the optimum, which is nothing in classes smaller than 1 / ``nu``;
-    ``sign``: what scikit-learn's ``predict`` calls an outlier, rounding of the boundary included, as the paper most
-    likely did."""
+    """``optimum``: drop examples that lie outside at the optimum, which are none in classes smaller than 1 / ``nu``;
+    ``sign``: the outliers of scikit-learn's ``predict``, rounding of the boundary included, as the paper most likely
+    did."""
