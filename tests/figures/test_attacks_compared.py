@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from scipy import stats
 
 from poisonlab.artifacts.poison_set import PoisonSet
@@ -138,8 +141,8 @@ def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> Non
     figure = scatter(points, FIRST_EPOCH, PEAK_ACCURACY)
     (axes,) = figure.axes
     # The loss of "slow" is never low: it stands beyond the others.
-    assert [text.get_text() for text in axes.texts] == ["r4", "p250", "su", "rn", "slow"]
-    assert [tuple(text.xy) for text in axes.texts] == [(3, 20), (5, 50), (9, 40), (20, 70), (pytest.approx(22), 90)]
+    names = {text.get_text(): text.xy for text in axes.texts}
+    assert names == {"r4": (3, 20), "p250": (5, 50), "su": (9, 40), "rn": (20, 70), "slow": (pytest.approx(22), 90)}
     caption = scatter_caption(points, told())
     ranks, linear = stats.spearmanr([3, 5, 9, 20, 99], [0.2, 0.5, 0.4, 0.7, 0.9]), [0.2, 0.5, 0.4, 0.7]
     assert f"Spearman's {ranks.statistic:.2f} [" in caption
@@ -150,6 +153,20 @@ def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> Non
     short = scatter_caption(read_points({"results": [tmp_path / "results.csv"]}, few), few)
     assert "undecided: fewer than 5 attacks settle nothing" in short
     assert "differ in their victims" not in caption
+
+
+def test_names_of_points_at_one_place_do_not_cover_each_other(tmp_path: Path) -> None:
+    head, first, *_ = TABLE.splitlines()
+    lines = [first.replace("r4", f"a{number}", 1) for number in range(6)]
+    (tmp_path / "results.csv").write_text("\n".join([head, *lines]) + "\n")
+    spec = told(attacks=tuple(f"a{number}" for number in range(6)))
+    figure = scatter(read_points({"results": [tmp_path / "results.csv"]}, spec), FIRST_EPOCH, PEAK_ACCURACY)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes = [Text.get_window_extent(text, canvas.get_renderer()) for text in figure.axes[0].texts]
+    assert len(boxes) == 6
+    for one, other in combinations(boxes, 2):
+        assert not one.overlaps(other)
 
 
 def test_a_caption_names_victims_that_differ(tmp_path: Path) -> None:

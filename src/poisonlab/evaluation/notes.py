@@ -48,8 +48,8 @@ def _methods(stage: Shown, trials: Sequence[Trial]) -> dict[Measure, list[str]]:
         targets = max((trial.targets or 0 for trial in trials if trial.attack == each.attack), default=0) or None
         for measure in each.measures:
             method = _EVENT if counts_events(measure, targets) else _VALUE if measure.kind == "value" else _RATE
-            if measure.kind == "value" and measure.unit == "%":
-                method += ", cut to [0, 100] %"
+            if measure.kind == "value":
+                method += {"%": ", cut to [0, 100] %", "epochs": ", cut at 0", "": ""}[measure.unit]
             if method not in found.setdefault(measure, []):
                 found[measure].append(method)
     return found

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -83,6 +85,7 @@ def scatter(points: pd.DataFrame, x: Measure, y: Measure) -> Figure:
     edge = scale_of(x) * 1.1 * float(known[x.name].max()) if len(known) else 1.0
     figure = Figure(figsize=(PAGE_WIDTH * 0.6, 2.9), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04))
     axes = figure.subplots()
+    named: list[tuple[str, float, float]] = []
     for place, (_, point) in enumerate(points.iterrows()):
         if known.empty or math.isnan(point[x.name]) or math.isnan(point[y.name]):
             continue
@@ -102,7 +105,7 @@ def scatter(points: pd.DataFrame, x: Measure, y: Measure) -> Figure:
             elinewidth=0.7,
             markeredgewidth=0.8 if late else 0,
         )
-        axes.annotate(str(point["attack"]), (at[0], at[1]), xytext=(3, 2), textcoords="offset points", fontsize=6)
+        named.append((str(point["attack"]), at[0], at[1]))
     if known.empty:
         # As where no victim's loss ever is low: no reason for a study to fail.
         axes.text(0.5, 0.5, "no attack has both", ha="center", transform=axes.transAxes)
@@ -110,7 +113,20 @@ def scatter(points: pd.DataFrame, x: Measure, y: Measure) -> Figure:
     axes.set_ylabel(title_of(y))
     axes.grid()
     axes.margins(0.08)
+    _write_names(axes, named)
     return figure
+
+
+def _write_names(axes: Axes, named: Sequence[tuple[str, float, float]]) -> None:
+    """Each name beside its point, or above the name below it, with a line to the point."""
+    width, height = (high - low for low, high in (axes.get_xlim(), axes.get_ylim()))
+    written: list[tuple[float, float]] = []
+    for name, x, y in sorted(named, key=lambda each: each[2]):
+        below = [other for at, other in written if abs(at - x) < 0.1 * width]
+        up = max([y, *(other + 0.042 * height for other in below)])
+        written.append((x, up))
+        line = {"arrowstyle": "-", "linewidth": 0.3, "color": "0.5", "shrinkA": 0, "shrinkB": 0} if up > y else None
+        axes.annotate(name, (x, y), xytext=(x + 0.015 * width, up), fontsize=6, va="center", arrowprops=line)
 
 
 def _error(point: Any, measure: Measure) -> list[list[float]] | None:
