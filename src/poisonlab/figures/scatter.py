@@ -125,8 +125,9 @@ def _write_names(axes: Axes, named: Sequence[tuple[str, float, float]]) -> None:
         below = [other for at, other in written if abs(at - x) < 0.1 * width]
         up = max([y, *(other + 0.042 * height for other in below)])
         written.append((x, up))
-        line = {"arrowstyle": "-", "linewidth": 0.3, "color": "0.5", "shrinkA": 0, "shrinkB": 0} if up > y else None
-        axes.annotate(name, (x, y), xytext=(x + 0.015 * width, up), fontsize=6, va="center", arrowprops=line)
+        line = {"arrowstyle": "-", "linewidth": 0.3, "color": "0.5", "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
+        place = (x + 0.02 * width, up)
+        axes.annotate(name, (x, y), place, fontsize=6, va="center", arrowprops=line if up > y else None)
 
 
 def _error(point: Any, measure: Measure) -> list[list[float]] | None:
