@@ -12,7 +12,7 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 from torch import Tensor
 
-from poisonlab.attacks.color import Palette, luv_to_rgb, rgb_to_luv
+from poisonlab.attacks.color import Palette, linear_to_luv, luv_to_linear, luv_to_rgb, rgb_to_luv, roughness
 from poisonlab.config.attacks.metapoison import Recolor
 
 WHITE_U, WHITE_V = 0.1978, 0.4683
@@ -81,7 +81,7 @@ def test_textbook_values() -> None:
         assert found[0] * 100 == pytest.approx(value, abs=0.01)
         u, v = chroma.get(rgb, (0, 0))
         assert (found[1] * 200 - 100, found[2] * 200 - 100) == pytest.approx((u, v), abs=0.2)
-    assert colours(rgb_to_luv(image((0, 0, 0)))) == [(0, 0.5, 0.5)]
+    assert colours(rgb_to_luv(image((0, 0, 0))))[0] == pytest.approx((0, 0.5, 0.5), abs=1e-15)
 
 
 @given(some_colour)
@@ -306,6 +306,34 @@ def test_released_displacements_end_at_the_bound_and_at_the_table_s_edge() -> No
         cut = min(max(float(before[0, coordinate, v, u, y]), -0.4), 0.4)
         expected = min(max(place + cut, 0.0), 1.0) - place
         assert float(one.grid[0, coordinate, v, u, y]) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 3, 2), (3, 2, 5, 4)])
+def test_the_gradient_of_the_roughness_is_autograd_s(shape: tuple[int, ...]) -> None:
+    displacements = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    displacements.requires_grad_()
+    assert torch.autograd.gradcheck(roughness, displacements)
+    lengths = [(displacements.diff(dim=axis).square().sum(1) + 1e-10).sqrt().sum() for axis in range(2, len(shape))]
+    expected = torch.stack(lengths).sum()
+    found = roughness(displacements)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+    (ours,) = torch.autograd.grad(found * 3, displacements)
+    (slow,) = torch.autograd.grad(expected * 3, displacements)
+    assert torch.allclose(ours, slow, rtol=1e-10, atol=1e-12)
+
+
+def test_where_nothing_differs_the_roughness_has_no_slope() -> None:
+    displacements = torch.zeros(1, 3, 2, 2, 2, requires_grad=True)
+    roughness(displacements).backward()
+    assert displacements.grad is not None
+    assert not displacements.grad.any()
+
+
+def test_the_curve_of_srgb_lies_between_its_linear_and_its_coded_colours() -> None:
+    rgb = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    assert torch.allclose(linear_to_luv(linear), rgb_to_luv(rgb), atol=1e-12)
+    assert torch.allclose(luv_to_linear(rgb_to_luv(rgb)), linear, atol=1e-12)
 
 
 def test_the_released_penalty_is_the_mean_of_squared_slopes() -> None:

@@ -8,11 +8,13 @@ CIELUV colours; in MetaPoison's released code, although its settings name LUV, o
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 # sRGB primaries to CIE XYZ under D65 (IEC 61966-2-1), and the white point's chromaticity.
 _XYZ = torch.tensor(
@@ -22,6 +24,7 @@ _WHITE_U, _WHITE_V = 0.1978, 0.4683
 _LINEAR_BELOW = (6 / 29) ** 3
 _SLOPE = (29 / 3) ** 3 / 100
 _TINY = 1e-8
+_TINY_LENGTH = 1e-10
 # ITU-R BT.601: luma of red, green and blue, and the factors of B - Y and R - Y.
 _LUMA = (0.299, 0.587, 0.114)
 _BLUE, _RED = 0.492111, 0.877283
@@ -102,13 +105,52 @@ class Palette:
         if self.released:
             slopes = [self.grid.diff(dim=axis).flatten() * self.grid.shape[axis] for axis in (2, 3, 4)]
             return self.settings.smoothness * torch.cat(slopes).square().mean()
-        return self.settings.smoothness * self.lengths(which).mean(1).sum()
+        return self.settings.smoothness * self.roughness(which) / pairs(self.settings.points)
 
-    def lengths(self, which: Tensor | slice = slice(None)) -> Tensor:
-        """(P, pairs): the lengths of the differences between neighbours on the grids of the images ``which``."""
-        grid = self.grid[which]
-        squares = torch.cat([grid.diff(dim=axis).square().sum(1).flatten(1) for axis in (2, 3, 4)], 1)
-        return (squares + 1e-10).sqrt()
+    def roughness(self, which: Tensor | slice = slice(None)) -> Tensor:
+        """The lengths of all differences between neighbours on the grids of the images ``which``, added up."""
+        return roughness(self.grid[which])
+
+
+def pairs(points: tuple[int, ...]) -> int:
+    """Of neighbours on a grid of so many points along each axis."""
+    return sum(math.prod(points) // size * (size - 1) for size in points)
+
+
+class _Roughness(torch.autograd.Function):
+    """Its gradient by hand: autograd's fills and adds whole grids for each difference."""
+
+    @staticmethod
+    def forward(ctx: Any, displacements: Tensor) -> Tensor:
+        total, gradient = displacements.new_zeros(()), torch.zeros_like(displacements)
+        for axis in range(2, displacements.ndim):
+            difference = displacements.diff(dim=axis)
+            length = (difference.square().sum(1, keepdim=True) + _TINY_LENGTH).sqrt()
+            total += length.sum()
+            difference /= length
+            gradient.narrow(axis, 1, difference.shape[axis]).add_(difference)
+            gradient.narrow(axis, 0, difference.shape[axis]).sub_(difference)
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        gradient: Tensor = ctx.saved_tensors[0]
+        return upstream * gradient
+
+
+def roughness(displacements: Tensor) -> Tensor:
+    """The lengths of the differences between neighbours, added up over pairs, axes and images.
+
+    Args:
+        displacements: (P, C, ...), vectors of C coordinates on a grid of any number of axes.
+
+    Returns:
+        A scalar, differentiable once. No length is below 1e-5, where its slope would be undefined.
+    """
+    total: Tensor = _Roughness.apply(displacements)
+    return total
 
 
 def rgb_to_yuv(images: Tensor) -> Tensor:
@@ -131,28 +173,41 @@ def rgb_to_luv(images: Tensor) -> Tensor:
 
     Nearly all colours come to lie in [0, 1]; saturated reds, greens and blues have u or v beyond.
     """
-    linear = torch.where(images > 0.04045, ((images.clamp(min=0.04) + 0.055) / 1.055) ** 2.4, images / 12.92)
-    x, y, z = torch.einsum("ij,pjhw->iphw", _XYZ.to(images), linear)
-    below = y * _SLOPE
-    lightness = torch.where(y > _LINEAR_BELOW, 1.16 * y.clamp(min=_LINEAR_BELOW) ** (1 / 3) - 0.16, below)
-    total = x + 15 * y + 3 * z
-    # Black has no chromaticity; its u and v are zero because its lightness is.
-    u = torch.where(total > _TINY, 4 * x / total.clamp(min=_TINY), _WHITE_U)
-    v = torch.where(total > _TINY, 9 * y / total.clamp(min=_TINY), _WHITE_V)
-    return torch.stack(
-        [lightness, (1300 * lightness * (u - _WHITE_U) + 100) / 200, (1300 * lightness * (v - _WHITE_V) + 100) / 200], 1
+    return linear_to_luv(
+        torch.where(images > 0.04045, ((images.clamp(min=0.04) + 0.055) / 1.055) ** 2.4, images / 12.92)
     )
 
 
 def luv_to_rgb(luv: Tensor) -> Tensor:
     """The inverse of ``rgb_to_luv``; colours outside sRGB are cut to [0, 1]."""
-    lightness, scaled_u, scaled_v = luv.unbind(1)
-    safe = lightness.clamp(min=_TINY)
-    u = (scaled_u * 200 - 100) / (1300 * safe) + _WHITE_U
-    v = ((scaled_v * 200 - 100) / (1300 * safe) + _WHITE_V).clamp(min=1e-4)
-    y = torch.where(lightness > 0.08, ((lightness + 0.16) / 1.16) ** 3, lightness / _SLOPE)
-    x, z = y * 9 * u / (4 * v), y * (12 - 3 * u - 20 * v) / (4 * v)
-    linear = torch.einsum("ij,jphw->pihw", torch.linalg.inv(_XYZ.double()).to(luv), torch.stack([x, y, z]))
-    linear = torch.where((lightness > _TINY)[:, None], linear, torch.zeros_like(linear)).clamp(0, 1)
+    linear = luv_to_linear(luv)
     gamma = 1.055 * linear.clamp(min=0.003) ** (1 / 2.4) - 0.055
     return torch.where(linear > 0.0031308, gamma, linear * 12.92).clamp(0, 1)
+
+
+def linear_to_luv(linear: Tensor) -> Tensor:
+    """Linear RGB, that is before the curve of sRGB, (P, 3, H, W) in [0, 1] to CIELUV, scaled as by ``rgb_to_luv``."""
+    x, y, z = (_XYZ.to(linear) @ linear.flatten(2)).view_as(linear).unbind(1)
+    # Both branches are added up, and each is cut where the other begins: faster than choosing between them.
+    curved, straight = y.clamp(min=_LINEAR_BELOW), y.clamp(max=_LINEAR_BELOW)
+    lightness = 1.16 * curved ** (1 / 3) - 0.16 + (straight - _LINEAR_BELOW) * _SLOPE
+    # Black has no chromaticity; its u and v are zero because its lightness is.
+    total = (x + 15 * y + 3 * z).clamp(min=_TINY)
+    scale = 6.5 * lightness
+    return torch.stack(
+        [lightness, scale * (4 * x / total - _WHITE_U) + 0.5, scale * (9 * y / total - _WHITE_V) + 0.5], 1
+    )
+
+
+def luv_to_linear(luv: Tensor) -> Tensor:
+    """The inverse of ``linear_to_luv``; colours outside sRGB are cut to [0, 1]."""
+    lightness, scaled_u, scaled_v = luv.unbind(1)
+    scale = 1 / (6.5 * lightness.clamp(min=_TINY))
+    u = (scaled_u - 0.5) * scale + _WHITE_U
+    v = ((scaled_v - 0.5) * scale + _WHITE_V).clamp(min=1e-4)
+    y = ((lightness.clamp(min=0.08) + 0.16) / 1.16) ** 3 + (lightness.clamp(max=0.08) - 0.08) / _SLOPE
+    # Without lightness the tint is not determined: black.
+    quarter = y * (lightness > _TINY) / (4 * v)
+    xyz = torch.stack([quarter * 9 * u, quarter * 4 * v, quarter * (12 - 3 * u - 20 * v)], 1)
+    to_rgb: Tensor = torch.linalg.inv(_XYZ.double()).to(luv)
+    return (to_rgb @ xyz.flatten(2)).view_as(xyz).clamp(0, 1)

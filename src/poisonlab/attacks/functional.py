@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.attacker import Attacker
-from poisonlab.attacks.color import Palette, luv_to_rgb, rgb_to_luv
+from poisonlab.attacks.color import Palette, linear_to_luv, luv_to_linear, roughness
 from poisonlab.attacks.shipping import ship
 from poisonlab.attacks.whole_set import Plan, frozen, optimised, poisoned_rows
 from poisonlab.config.attacks.functional import Flow
@@ -36,8 +36,6 @@ from poisonlab.data.training_set import pixels
 from poisonlab.errors import SettingsError
 from poisonlab.models.margins import margins
 from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
-
-_TINY = 1e-10
 
 
 def craft(
@@ -103,10 +101,9 @@ class Displacement:
             inside = (self.places + self.flow).clamp(-1, 1) - self.places
             self.flow.copy_(inside.clamp(-bound, bound))
 
-    def lengths(self) -> Tensor:
-        """(P, pairs): the lengths of the differences between the displacements of neighbours."""
-        squares = torch.cat([self.flow.diff(dim=axis).square().sum(1).flatten(1) for axis in (2, 3)], 1)
-        return (squares + _TINY).sqrt()
+    def roughness(self) -> Tensor:
+        """The lengths of all differences between the displacements of neighbours, added up."""
+        return roughness(self.flow)
 
 
 @dataclass
@@ -150,7 +147,7 @@ class _Batch:
         for part in (self.palette, self.displacement):
             if part is not None:
                 # Each pair of neighbours counts twice.
-                loss = loss + 2 * part.settings.smoothness * part.lengths().sum()
+                loss = loss + 2 * part.settings.smoothness * part.roughness()
         parameters = self._parameters().values()
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters)), strict=True):
             parameter.grad = gradient
@@ -216,5 +213,5 @@ def cut_to_gamut(grid: Tensor) -> None:
     axes = [torch.linspace(0, 1, size, device=grid.device, dtype=grid.dtype) for size in grid.shape[2:]]
     v, u, lightness = torch.meshgrid(*axes, indexing="ij")
     points = torch.stack([lightness, u, v])
-    moved = (points + grid).clamp(0, 1).flatten(3)
-    grid.copy_(rgb_to_luv(luv_to_rgb(moved)).view_as(grid) - points)
+    moved = (points + grid).clamp(0, 1)
+    grid.copy_(linear_to_luv(luv_to_linear(moved)) - points)
