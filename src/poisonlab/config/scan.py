@@ -89,7 +89,7 @@ class Scan(Settings):
     filters: Annotated[tuple[FilterName, ...], Field(min_length=1)] = get_args(FilterName)
     """Their rankings are joined."""
     neighbours: PositiveInt = 50
-    """Neighbours that vote in deep k-NN; to be found, p poisons need more than 2p."""
+    """Neighbours that vote in deep k-NN; to be found, p poisons need at least 2p."""
     suspects: PositiveInt | None = None
     """How many images count as flagged; if not given 2 % of the training images, but at least 20 and at most 200."""
     near: WholeLevel = 8.0

@@ -13,6 +13,9 @@ class DigitsOnPhotos(Source):
     """Handwritten digits blended onto photographs; ships with scikit-learn, needs no download."""
 
     source: Literal["digits-on-photos"] = "digits-on-photos"
+    version: Literal[2] = 2
+    """Of the drawing, so that results on images that were drawn otherwise are not taken for these. In 1 each split had
+    other halves of the photographs, in 2 both have tiles of both."""
     train_size: Annotated[int, Field(ge=10, le=10_000_000)] = 3000
     """Training images; the ten classes are balanced."""
     test_size: Annotated[int, Field(ge=10, le=10_000_000)] = 1000
