@@ -21,7 +21,7 @@ from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY, STOP
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.choosing import diverged
 from poisonlab.evaluation.detection import Detection
-from poisonlab.evaluation.layouts import Outputs, latex, markdown, parts, timing
+from poisonlab.evaluation.layouts import Outputs, latex, markdown, parts, side_by_side, timing
 from poisonlab.evaluation.layouts import readable as readable_of
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.trials import Trial
@@ -677,3 +677,59 @@ def test_a_table_is_written_for_people_and_for_programs(tmp_path: Path) -> None:
         assert table["victims"] == [[]] * len(table["rows"])
     assert "- Finding: It works.\n- One note.\n" in paths["md"].read_text("utf-8")
     pd.testing.assert_frame_equal(pd.read_csv(paths["csv"])[["n", "success"]], results[["n", "success"]])
+
+
+def side(some: Sequence[Trial], expected: Sequence[tuple[str, str, str]] = (), **more: Any) -> list[tuple[str, Any]]:
+    results = tidy_results(some, MEASURES, COMPARE, None, expected, **more)
+    return [
+        (part.heading, [list(part.table.columns), *part.table.to_numpy().tolist()])
+        for part in side_by_side(results, MEASURES)
+    ]
+
+
+def meet(attack: str, defense: str, success: float, accuracy: float, **more: Any) -> list[Trial]:
+    return [trial(attack, defense, seed, float(seed < success), accuracy, **more) for seed in (0, 1)]
+
+
+def test_defenses_stand_side_by_side_against_every_attack() -> None:
+    some = [
+        *meet("gm", "clean", 0, 0.95, control=True),
+        *meet("gm", "none", 2, 0.9),
+        *meet("gm", "d", 1, 0.8),
+        *meet("bp", "none", 1, 0.7),
+        *meet("bp", "d", 0, 0.6),
+        *meet("gm", "only", 0, 0.5),  # faces one attack alone
+        *meet("a", "none", 2, 0.4),  # meets one defense alone
+    ]
+    headings = ["Poison success against every attack, %", "Test accuracy against every attack, %"]
+    columns = ["Defense", "gm", "bp"]
+    assert side(some) == [
+        (headings[0], [columns, ["clean", "0.0", ""], ["none", "100.0", "50.0"], ["d", "50.0", "0.0"]]),
+        (headings[1], [columns, ["clean", "95.0", ""], ["none", "90.0", "70.0"], ["d", "80.0", "60.0"]]),
+    ]
+    # What has not been run is a dash, unless nobody has run any of it.
+    expected = [("bp", VICTIM, "clean"), ("gm", VICTIM, "later"), ("bp", VICTIM, "later")]
+    assert side(some, expected)[0][1][:2] == [["Defense", "bp", "gm"], ["clean", "–", "0.0"]]
+    assert "later" not in {line[0] for line in side(some, expected)[0][1]}
+    # One attack, or one defense, is no comparison.
+    assert side(meet("gm", "none", 2, 0.9) + meet("gm", "d", 2, 0.9)) == []
+    assert side(meet("gm", "none", 2, 0.9) + meet("bp", "none", 2, 0.9)) == []
+    assert side([], expected) == []
+
+
+def test_side_by_side_the_mean_stands_for_several_victims() -> None:
+    some = [
+        each
+        for defense, success in (("none", 2), ("d", 0))
+        for each in (
+            *meet("gm", defense, success, 0.9, victim="x"),
+            *meet("gm", defense, 0, 0.7, victim="y"),
+            *meet("bp", defense, success, 0.9, victim="x"),
+        )
+    ]
+    columns, none, _ = side(some)[0][1]
+    assert (columns, none) == (["Defense", "gm on x", "gm on y", "bp"], ["none", "100.0", "0.0", "100.0"])
+    columns, none, _ = side(some, mean_over_victims=True)[0][1]
+    assert (columns, none) == (["Defense", "gm, mean over victims", "bp"], ["none", "50.0", "100.0"])
+    results = tidy_results(some, MEASURES, COMPARE, mean_over_victims=True)
+    assert side_by_side(results, MEASURES)[0].victims[0] == [("gm", "mean", "none"), ("bp", "x", "none")]

@@ -13,7 +13,7 @@ from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.filtering import filter_findings
 from poisonlab.evaluation.findings import results_findings
-from poisonlab.evaluation.layouts import markdown, readable, timing
+from poisonlab.evaluation.layouts import markdown, readable, side_by_side, timing
 from poisonlab.evaluation.notes import method_notes
 from poisonlab.evaluation.paper_layout import published_by_row
 from poisonlab.evaluation.poison_claims import poison_findings
@@ -43,6 +43,9 @@ TIME_NOTE = (
     "Wall time per run: training, friendly noise, and for filters and detectors also the training of the network that "
     "they look at; relative to undefended training."
 )
+SIDE_BY_SIDE_NOTE = (
+    "The tables against every attack hold means over seeds; n and intervals stand in those of each attack."
+)
 PUBLISHED_NOTE = (
     "Published: {paper}, table {table} ({setting}); inside/outside says whether the value lies in our interval."
 )
@@ -70,10 +73,12 @@ def main(argv: Sequence[str]) -> None:
     if stage.only_successes:
         over = over_hits(trials, stage.by_attack, stage.compare[0], known, rows, stage.mean_over_victims)
         results = beside(results, over, stage.by_attack, attacks_with_hits(trials, stage.by_attack))
+    overview = side_by_side(results, stage.by_attack)
     notes = [
         stage.description,
         *stage.scale,
         *method_notes(stage, trials),
+        *([SIDE_BY_SIDE_NOTE] if overview else []),
         *([HITS_NOTE.format(undefended=stage.compare[0])] if stage.only_successes else []),
         *published_notes,
         *diverged(trials),
@@ -85,7 +90,8 @@ def main(argv: Sequence[str]) -> None:
     findings += filter_findings(trials, undefended, stage.filter_claim, stage.only_filters)
     findings += poison_findings(results, trials, undefended, stage.poison_claims)
     counted = [[row] for row in zip(results["attack"], results["victim"], results["defense"], strict=True)]
-    outputs(args).write(results, readable(results, stage.by_attack, stage.compare), findings, notes, counted)
+    table = readable(results, stage.by_attack, stage.compare)
+    outputs(args).write(results, table, findings, notes, counted, overview)
     write_text(args.time, markdown(timing(results, stage.compare[0] if stage.compare else None), [TIME_NOTE]))
 
 

@@ -1,7 +1,7 @@
 """Measures: what the outcome of an attack, or of a defense, is counted in.
 
-The kind of a measure, never the numbers that came out, decides the interval and the test: Wilson's interval and exact
-McNemar for an event, Student's t over seeds and a paired permutation for a rate or a value.
+The kind of a measure, never the numbers that came out, decides the interval and the test. An event has Wilson's
+interval and exact McNemar; a rate Gaffke's interval over seeds, a value Student's, and both a paired permutation.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -22,6 +22,15 @@ _DROPPED = (
     ("precision", "Precision"),
     ("matthews", "MCC"),
 )
+
+
+class Part(NamedTuple):
+    """A table of several that are written together."""
+
+    heading: str
+    table: pd.DataFrame
+    victims: Sequence[Sequence[Row]]
+    """Attack, victim and defense that each of its rows counts."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Outputs:
         findings: Sequence[str],
         notes: Sequence[str],
         victims: Sequence[Sequence[Row]] = (),
+        overview: Sequence[Part] = (),
     ) -> None:
         """Write the numbers as CSV, and the table as text with what it says and what a reader must know.
 
@@ -52,22 +62,26 @@ class Outputs:
             findings: sentences that the numbers prove.
             notes: sentences below the table.
             victims: attack, victim and defense of the study that each row of the table counts, perhaps several.
+            overview: what stands before the table, in Markdown and JSON.
         """
         # A study without a description has an empty note.
         notes = [note for note in notes if note]
         below = [*(f"Finding: {finding}" for finding in findings), *notes]
-        write_text(self.md, markdown(table, below))
-        write_text(self.tex, latex(table, below))
         counted = dict(zip(table.index, victims, strict=True)) if victims else {}
+        own = [Part(*part, [counted.get(row, ()) for row in part[1].index]) for part in parts(table)]
         shown = [
             {
-                "heading": heading,
-                "columns": list(part.columns),
-                "rows": part.to_numpy().tolist(),
-                "victims": [list(counted.get(row, ())) for row in part.index],
+                "heading": part.heading,
+                "columns": list(part.table.columns),
+                "rows": part.table.to_numpy().tolist(),
+                "victims": [list(rows) for rows in part.victims],
             }
-            for heading, part in parts(table)
+            for part in (*overview, *own)
         ]
+        write_text(
+            self.md, "".join(f"{_section(part.heading, part.table)}\n" for part in overview) + markdown(table, below)
+        )
+        write_text(self.tex, latex(table, below))
         write_sealed(self.json, {"findings": list(findings), "notes": list(notes), "tables": shown})
         with atomic_path(self.csv) as temporary:
             numbers.to_csv(temporary, index=False, lineterminator="\n")
@@ -150,6 +164,47 @@ def who(table: pd.DataFrame) -> pd.Series[str]:
     return table["attack"].where(~several, table["attack"] + victims)
 
 
+def side_by_side(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]]) -> list[Part]:
+    """The means of the attacks' main measure and of their last one, defenses down and attacks across.
+
+    Attacks that meet one defense only are left out, then defenses that face one of the attacks only, but for controls.
+    Of several victims the mean stands for all, if there is one. Nothing comes of fewer than two attacks or defenses.
+
+    Args:
+        results: see ``tidy_results``.
+        measures: of each attack, its main one first.
+    """
+    mean = results["victim"] == MEAN
+    shown = results.assign(column=who(results))[mean | ~results["attack"].isin(results.loc[mean, "attack"])]
+    shown = shown[shown.groupby("column")["defense"].transform("nunique") > 1]
+    shown = shown[shown["control"] | (shown.groupby("defense")["column"].transform("nunique") > 1)]
+    for name in ("column", "defense"):
+        shown = shown[shown.groupby(name)["n"].transform("sum") > 0]
+    if min(shown["column"].nunique(), shown["defense"].nunique()) < 2:
+        return []
+    found = shared_measures(shown, measures)
+    columns, defenses = shown["column"].unique(), shown["defense"].unique()
+    counted: dict[str, list[Row]] = {name: [] for name in defenses}
+    for attack, victim, defense in zip(shown["attack"], shown["victim"], shown["defense"], strict=True):
+        counted[defense].append((attack, victim, defense))
+    made = []
+    for measure in dict.fromkeys((found[0], found[-1])):
+        texts = [
+            "" if math.isnan(known) else interval_text(value, math.nan, math.nan, measure.unit)
+            for value, known in zip(shown[measure.name], shown[f"{measure.name}_n"], strict=True)
+        ]
+        table = shown.assign(text=texts).pivot(index="defense", columns="column", values="text")
+        table = table.loc[defenses, columns].fillna("").reset_index(names="Defense")
+        made.append(
+            Part(
+                with_unit(f"{measure.label} against every attack,", measure.unit).rstrip(","),
+                table,
+                [counted[row] for row in defenses],
+            )
+        )
+    return made
+
+
 def timing(results: pd.DataFrame, reference: str | None) -> pd.DataFrame:
     """What each defense costs: seconds per run, and relative to the row ``reference`` of the same attack and victim."""
     base = results[results["defense"] == reference].set_index(["attack", "victim"])["seconds"].to_dict()
@@ -179,11 +234,12 @@ def parts(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 def markdown(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
     """GitHub Markdown with notes at the end; several attacks have a table each. Empty columns are left out."""
-    texts = [
-        (f"### {heading}\n\n" if heading else "") + f"{part.to_markdown(index=False, disable_numparse=True)}\n"
-        for heading, part in parts(table)
-    ]
+    texts = [_section(heading, part) for heading, part in parts(table)]
     return "\n".join([*texts, *(f"- {note}" for note in notes)]).rstrip() + "\n"
+
+
+def _section(heading: str, table: pd.DataFrame) -> str:
+    return (f"### {heading}\n\n" if heading else "") + f"{table.to_markdown(index=False, disable_numparse=True)}\n"
 
 
 def _filled(table: pd.DataFrame) -> pd.DataFrame:
