@@ -105,15 +105,15 @@ class Palette:
         if self.released:
             slopes = [self.grid.diff(dim=axis).flatten() * self.grid.shape[axis] for axis in (2, 3, 4)]
             return self.settings.smoothness * torch.cat(slopes).square().mean()
-        return self.settings.smoothness * self.roughness(which) / pairs(self.settings.points)
+        return self.settings.smoothness * self.roughness(which) / neighbour_pairs(self.settings.points)
 
     def roughness(self, which: Tensor | slice = slice(None)) -> Tensor:
         """The lengths of all differences between neighbours on the grids of the images ``which``, added up."""
         return roughness(self.grid[which])
 
 
-def pairs(points: tuple[int, ...]) -> int:
-    """Of neighbours on a grid of so many points along each axis."""
+def neighbour_pairs(points: tuple[int, ...]) -> int:
+    """How many pairs of neighbours a grid of so many points along each axis has."""
     return sum(math.prod(points) // size * (size - 1) for size in points)
 
 

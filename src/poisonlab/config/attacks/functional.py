@@ -30,7 +30,7 @@ class Colors(Settings):
     """Weight of the penalty on differences between neighbours on the grid, each pair counted twice."""
     gamut: bool = True
     """Cut the grid to the colours of sRGB, as released: else some colours close to black, whose tint is hardly
-    determined, become bright. The cut alone changes images, by 1.3 levels on average, and takes a third of the time."""
+    determined, become bright. The cut alone changes images, by 1.3 levels on average."""
 
     @property
     def points(self) -> tuple[int, int, int]:
@@ -68,7 +68,7 @@ class Functional(AdversarialAvailabilityAttack):
     """Steps of each image; the last one counts."""
     batch_size: PositiveInt = 128
     """Images at once, which bounds the memory: besides the network's, some 2 MB per image for a grid of 16 x 32 x 32
-    and Adam's state of it. Grids of 16 images stay in the cache of a CPU."""
+    and Adam's state of it."""
     crafting_precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the surrogates' forward and backward passes."""
 
