@@ -167,6 +167,8 @@ def test_names_of_points_at_one_place_do_not_cover_each_other(tmp_path: Path) ->
     assert len(boxes) == 6
     for one, other in combinations(boxes, 2):
         assert not one.overlaps(other)
+    inside = figure.axes[0].bbox
+    assert all(inside.y0 < box.y0 and box.y1 < inside.y1 for box in boxes)
 
 
 def test_a_caption_names_victims_that_differ(tmp_path: Path) -> None:

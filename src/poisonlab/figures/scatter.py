@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from scipy.optimize import isotonic_regression
 
 from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import Measure
@@ -118,16 +119,24 @@ def scatter(points: pd.DataFrame, x: Measure, y: Measure) -> Figure:
 
 
 def _write_names(axes: Axes, named: Sequence[tuple[str, float, float]]) -> None:
-    """Each name beside its point, or above the name below it, with a line to the point."""
+    """Each name beside its point; where points crowd, names stand above each other, as close to the points as they can,
+    with lines to them."""
     width, height = (high - low for low, high in (axes.get_xlim(), axes.get_ylim()))
-    written: list[tuple[float, float]] = []
-    for name, x, y in sorted(named, key=lambda each: each[2]):
-        below = [other for at, other in written if abs(at - x) < 0.1 * width]
-        up = max([y, *(other + 0.042 * height for other in below)])
-        written.append((x, up))
-        line = {"arrowstyle": "-", "linewidth": 0.3, "color": "0.5", "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
-        place = (x + 0.02 * width, up)
-        axes.annotate(name, (x, y), place, fontsize=6, va="center", arrowprops=line if up > y else None)
+    crowds: list[list[tuple[str, float, float]]] = []
+    for each in sorted(named, key=lambda point: point[1]):
+        if crowds and each[1] - crowds[-1][0][1] < 0.15 * width:
+            crowds[-1].append(each)
+        else:
+            crowds.append([each])
+    line = {"arrowstyle": "-", "linewidth": 0.3, "color": "0.5", "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
+    for crowd in crowds:
+        crowd.sort(key=lambda point: point[2])
+        steps = 0.042 * height * np.arange(len(crowd))
+        heights = isotonic_regression([y for *_, y in crowd] - steps).x + steps
+        for (name, x, y), at in zip(crowd, heights, strict=True):
+            place = (x + 0.02 * width, at)
+            moved = abs(at - y) > 0.005 * height
+            axes.annotate(name, (x, y), place, fontsize=6, va="center", arrowprops=line if moved else None)
 
 
 def _error(point: Any, measure: Measure) -> list[list[float]] | None:

@@ -89,6 +89,13 @@ _LABELS = {
     "strip": "STRIP",
     "deep-knn-friends-b": "Deep k-NN, FRIENDS-B",
     "neural-cleanse": "Neural Cleanse",
+    "early-stopping": "Early stopping",
+    "grayscale": "Grayscale",
+    "jpeg-90": "JPEG-90",
+    "jpeg-50": "JPEG-50",
+    "jpeg-10": "JPEG-10",
+    "dilution-20": "Dilution, 20 %",
+    "dilution-50": "Dilution, 50 %",
 }
 
 # Okabe and Ito's eight, with grey and a darker yellow for the ninth: their yellow is too faint for a line.
