@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
 from scipy import stats
 
 from poisonlab.artifacts.poison_set import PoisonSet
@@ -155,20 +157,56 @@ def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> Non
     assert "differ in their victims" not in caption
 
 
-def test_names_of_points_at_one_place_do_not_cover_each_other(tmp_path: Path) -> None:
-    head, first, *_ = TABLE.splitlines()
-    lines = [first.replace("r4", f"a{number}", 1) for number in range(6)]
-    (tmp_path / "results.csv").write_text("\n".join([head, *lines]) + "\n")
-    spec = told(attacks=tuple(f"a{number}" for number in range(6)))
-    figure = scatter(read_points({"results": [tmp_path / "results.csv"]}, spec), FIRST_EPOCH, PEAK_ACCURACY)
+def points_at(*places: tuple[float, float]) -> pd.DataFrame:
+    """Attacks a0, a1, ... at some epochs and peaks, with intervals that reach far."""
+    table = pd.DataFrame({"attack": [f"a{place}" for place in range(len(places))], "n": 2})
+    for name, values in zip(("first_epoch", "peak_accuracy"), zip(*places, strict=True), strict=True):
+        far = {"first_epoch": 3.0, "peak_accuracy": 0.2}[name]
+        table = table.assign(**{name: values, f"{name}_low": [v - far for v in values], f"{name}_n": 2})
+        table[f"{name}_high"] = [value + far for value in values]
+    return table
+
+
+ONE_PLACE = [(3.0, 0.2)] * 6
+NEVER = [(math.inf, 0.5 + place / 60) for place in range(13)]
+SLOPE = [(12 + place / 4, 0.5 + place / 100) for place in range(10)]
+"""Along x, each is near the next: none of them is at the place of the first."""
+
+
+@pytest.mark.parametrize("places", [ONE_PLACE, SLOPE, [*ONE_PLACE[:3], *SLOPE[:7], *NEVER]])
+def test_names_cover_nothing_and_are_known_by_their_markers(places: list[tuple[float, float]]) -> None:
+    figure = scatter(points_at(*places), FIRST_EPOCH, PEAK_ACCURACY)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    boxes = [Text.get_window_extent(text, canvas.get_renderer()) for text in figure.axes[0].texts]
-    assert len(boxes) == 6
+    (axes,) = figure.axes
+    names = [text for text in axes.texts if isinstance(text, Annotation)]
+    boxes = [Text.get_window_extent(text, canvas.get_renderer()) for text in names]
+    assert [text.get_text() for text in names] == [f"a{place}" for place in range(len(places))]
+    centres = axes.transData.transform([text.xy for text in names])
+    radius = 2 * figure.dpi / 72
+    markers = [Bbox.from_extents(*(at - radius), *(at + radius)) for at in centres]
     for one, other in combinations(boxes, 2):
         assert not one.overlaps(other)
-    inside = figure.axes[0].bbox
-    assert all(inside.y0 < box.y0 and box.y1 < inside.y1 for box in boxes)
+    for box in boxes:
+        assert not any(box.overlaps(marker) for marker in markers)
+        assert axes.bbox.fully_contains(*box.min)
+        assert axes.bbox.fully_contains(*box.max)
+    for text, box, at in zip(names, boxes, centres, strict=True):
+        near = np.linalg.norm(np.clip(centres, box.min, box.max) - centres, axis=1)
+        own = float(np.linalg.norm(np.clip(at, box.min, box.max) - at))
+        # A line leads to the marker, or the name is next to it and to no other one.
+        if text.arrow_patch is None:
+            assert own <= 8 * figure.dpi / 72
+            assert own == near.min()
+            assert (near < own + radius / 4).sum() == 1
+        else:
+            assert text.arrow_patch.get_path().vertices[-1] == pytest.approx(at, abs=2 * radius)
+        assert own <= 72 * figure.dpi / 72
+
+
+def test_a_name_without_neighbours_stands_beside_its_marker() -> None:
+    figure = scatter(points_at((3.0, 0.2), (9.0, 0.8)), FIRST_EPOCH, PEAK_ACCURACY)
+    assert [isinstance(text, Annotation) and text.arrow_patch for text in figure.axes[0].texts] == [None, None]
 
 
 def test_a_caption_names_victims_that_differ(tmp_path: Path) -> None:
