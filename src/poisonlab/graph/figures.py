@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.figures_of_attacks import MOST_CURVES
 from poisonlab.config.figures_of_filters import ByVictim, FeatureView, ViewKind
 from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY
 from poisonlab.config.rows import Row
@@ -296,7 +297,7 @@ class Figures:
             return kind, sets, {}
         if kind == "poison-curves":
             levels = {level for attack in attacks if (level := attack.history_level) is not None}
-            return kind, self._undefended_histories(), {"groups": _groups(attacks), "low_loss": sorted(levels)}
+            return kind, self._undefended_histories(), {"groups": self._curves, "low_loss": sorted(levels)}
         axes = (FIRST_EPOCH, PEAK_ACCURACY) if kind == "speed" else (PEAK_ACCURACY, ACCURACY)
         told = {
             "x": axes[0].told(),
@@ -309,10 +310,16 @@ class Figures:
         }
         return "scatter", {"results": [self.tables.path("tables", "csv")]}, told
 
+    @property
+    def _curves(self) -> list[dict[str, Any]]:
+        """The columns of learning curves."""
+        return [group.told() for group in self.study.figures.curves] or _groups(self._compared)
+
     def _undefended_histories(self) -> dict[str, list[str]]:
         """Metrics of the undefended victims, and of those trained on clean data, which are the same for every
         attack."""
         names, row = {attack.name for attack in self._compared}, self._undefended
+        drawn = {name for group in self._curves for name in group["attacks"]}
         controls = [each.name for each in self.study.defenses if not each.poisoned and not each.apply]
         found: dict[str, list[str]] = {}
         control = next(
@@ -321,7 +328,7 @@ class Figures:
         for cell in self._trained:
             if cell.attack not in names or row is None or cell.victim != self._shown(cell.attack).victim:
                 continue
-            kind = f"victims.{cell.attack}" if cell.defense == row.name else ""
+            kind = f"victims.{cell.attack}" if cell.defense == row.name and cell.attack in drawn else ""
             if cell.defense in controls[:1] and cell.attack == control:
                 kind = "control"
             if kind:
@@ -373,9 +380,13 @@ class Figures:
 
 
 def _groups(attacks: Sequence[AttackSettings]) -> list[dict[str, Any]]:
-    """The columns of the curves: optimised poisons, and the two families of drawn noise."""
+    """The columns of the curves: optimised poisons, and the two families of drawn noise; several for a large one."""
     titles = {"regions": "regions noise", "low-frequency": "low-frequency noise"}
     groups: dict[str, list[str]] = {}
     for attack in attacks:
         groups.setdefault(titles.get(attack.method, "optimised or imported poisons"), []).append(attack.name)
-    return [{"title": title, "attacks": names} for title, names in groups.items()]
+    return [
+        {"title": title, "attacks": group[first : first + MOST_CURVES]}
+        for title, group in groups.items()
+        for first in range(0, len(group), MOST_CURVES)
+    ]
