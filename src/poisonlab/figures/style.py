@@ -15,6 +15,8 @@ COLUMN_WIDTH = 3.4
 """Inches: one column of a two-column page."""
 PAGE_WIDTH = 7.0
 """Inches: both columns."""
+PAGE_HEIGHT = 11.0
+"""Inches: no figure is taller."""
 
 SURFACE_COLOURS = "viridis"
 MATCHING_COLOURS = "cividis"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from poisonlab.config.architectures import ModelSettings
@@ -13,6 +14,8 @@ from poisonlab.config.rows import Row
 from poisonlab.config.start import Start
 from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.types import Settings
+from poisonlab.evaluation.choosing import with_means
+from poisonlab.evaluation.outcome_pages import outcome_pages
 from poisonlab.graph.cells import Cell
 from poisonlab.graph.computing import Computing, model_roots, pretrained_files
 from poisonlab.graph.job import Job
@@ -29,7 +32,8 @@ OF_AN_ATTACK = ("examples", "landscape-poison", "landscape-victims", "noise-hist
 
 
 class Figures:
-    """The figures of a study, called ``outcome``, ``ablation-<name>`` and ``<attack>/<figure>``.
+    """The figures of a study, called ``outcome`` (and ``outcome-2``, ... where one page is too small),
+    ``ablation-<name>`` and ``<attack>/<figure>``.
 
     Figures of an attack show its first victim, but for those that name others: ``<attack>/by-victim`` and those of a
     view, ``<attack>/<kind>-<view>``.
@@ -47,13 +51,24 @@ class Figures:
         """The names of all figures."""
         drawn = [(attack, figure) for attack in self.study.drawn_attacks for figure in self.of_attack(attack)]
         return [
-            "outcome",
+            *self.outcome,
             *self.of_all_attacks,
             *(f"ablation-{ablation.name}" for ablation in self.study.ablations),
             *(f"{attack.name}/{figure}" for attack, figure in drawn),
             *(f"{bars.attack}/{BY_VICTIM}" for bars in self.study.figures.by_victim),
             *(name for view in self.study.figures.features for name in self.of_view(view)),
         ]
+
+    @cached_property
+    def outcome(self) -> list[str]:
+        """The pages of the figure of all defenses: ``outcome``, ``outcome-2``, ..."""
+        rows = [(attack.name, victim.name, row.name) for attack, victim, row in self.tables.listed]
+        ends = {
+            attack.name: tuple(m.name for m in (attack.measures[0], attack.measures[-1]))
+            for attack in self.study.attacks
+        }
+        pages = len(outcome_pages(with_means(rows) if self.study.mean_over_victims else rows, ends))
+        return ["outcome", *(f"outcome-{page}" for page in range(2, pages + 1))]
 
     def of_view(self, view: FeatureView) -> dict[str, ViewKind]:
         """The figures of a view, and their kinds."""
@@ -222,9 +237,10 @@ class Figures:
 
     def _drawn(self, kind: str, attack: str) -> tuple[str, Mapping[str, Sequence[str]], dict[str, Any]]:
         """The module that draws a figure, the files it reads by what they hold, and its own settings."""
-        if kind == "outcome":
-            table = self.tables.path("tables", "csv")
-            return kind, {"results": [table]}, self._told_measures
+        if kind in self.outcome and not attack:
+            table, page = self.tables.path("tables", "csv"), self.outcome.index(kind) + 1
+            told = self._told_measures | ({"page": page} if page > 1 else {})
+            return "outcome", {"results": [table]}, told
         if kind in OF_ALL_ATTACKS and not attack:
             return self._comparing(kind)
         if kind.startswith("ablation-"):
