@@ -38,6 +38,16 @@ def test_attacks_under_one_defense_share_a_panel() -> None:
     ]
 
 
+def test_attacks_on_different_victims_do_not_share_a_panel() -> None:
+    pairs = [(attack, victim, "none") for attack in "abc" for victim in ("small", "plain")]
+    measures = dict.fromkeys("abc", MEASURES)
+    (page,) = outcome_pages(pairs, dict.fromkeys("abc"))
+    assert page == [Panel(tuple(pairs[::2]), True), Panel(tuple(pairs[1::2]), True)]
+    figure = outcome(tidy_results(made(pairs), measures, (), None, pairs), measures)
+    assert [axes.get_title(loc="left") for axes in figure.axes[::2]] == ["No defense on small", "No defense on plain"]
+    assert [label.get_text() for label in figure.axes[2].get_yticklabels()] == ["a", "b", "c"]
+
+
 def test_a_page_is_full_and_a_large_panel_is_split() -> None:
     rows = [row for place in range(5) for row in under(f"a{place}", *(f"d{number}" for number in range(17)))]
     kinds = dict.fromkeys(f"a{place}" for place in range(5))

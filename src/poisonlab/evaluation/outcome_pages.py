@@ -24,14 +24,14 @@ class Panel:
 
     rows: tuple[Row, ...]
     joined: bool
-    """Attacks under one defense; otherwise defenses of one attack and victim."""
+    """Attacks on one victim under one defense; otherwise defenses of one attack and victim."""
 
 
 def outcome_pages(rows: Sequence[Row], kinds: Mapping[str, Hashable]) -> list[list[Panel]]:
     """The panels of each page.
 
-    An attack with one victim has a panel with a row for each defense. Where several attacks meet one defense only, that
-    defense has a panel in their place, with a row for every attack, first of all.
+    An attack with one victim has a panel with a row for each defense. Where several attacks on a victim meet one
+    defense only, that defense has a panel in their place, with a row for every attack, first of all.
 
     Args:
         rows: attack, victim and defense, in the table's order.
@@ -41,16 +41,14 @@ def outcome_pages(rows: Sequence[Row], kinds: Mapping[str, Hashable]) -> list[li
         As many panels on a page as have room there; a panel too large for a page has several.
     """
     own: dict[tuple[str, str], list[Row]] = {}
+    alike: dict[tuple[str, str, Hashable], list[Row]] = {}
     for row in rows:
         own.setdefault(row[:2], []).append(row)
-    alone = [(group[0][2], kinds[group[0][0]]) for group in own.values() if len(group) == 1]
-    joined = [each for each in dict.fromkeys(alone) if alone.count(each) >= FEWEST_JOINED]
-    panels = [Panel(tuple(row for row in rows if (row[2], kinds[row[0]]) == each), True) for each in joined]
-    panels += [
-        Panel(tuple(group), False)
-        for group in own.values()
-        if len(group) > 1 or (group[0][2], kinds[group[0][0]]) not in joined
-    ]
+        alike.setdefault((*row[1:], kinds[row[0]]), []).append(row)
+    joined = [group for group in alike.values() if sum(len(own[row[:2]]) == 1 for row in group) >= FEWEST_JOINED]
+    shown = {row for group in joined for row in group}
+    panels = [Panel(tuple(group), True) for group in joined]
+    panels += [Panel(tuple(group), False) for group in own.values() if len(group) > 1 or group[0] not in shown]
     pages: list[list[Panel]] = []
     left = 0.0
     for panel in (part for whole in panels for part in _parts(whole)):

@@ -135,8 +135,11 @@ def _drawn(table: pd.DataFrame, measures: Measures, page: int) -> list[tuple[str
     drawn = []
     for panel in pages[page - 1]:
         part = table.loc[list(panel.rows)]
-        part = part.assign(line=part["who"] if panel.joined else part["defense"].map(label_of))
-        title = label_of(panel.rows[0][2]) if panel.joined else str(part["who"].iloc[0])
+        part = part.assign(line=part["attack"] if panel.joined else part["defense"].map(label_of))
+        title = str(part["who"].iloc[0])
+        if panel.joined:
+            # As of an attack and its victim.
+            title = label_of(panel.rows[0][2]) + title.removeprefix(panel.rows[0][0])
         drawn.append((title, part[part["n"] > 0]))
     return [(title, part) for title, part in drawn if len(part)]
 
