@@ -64,7 +64,7 @@ def check_figures(study: Checkout) -> None:
     names = {path.relative_to(study.path / "results/figures/smoke").with_suffix("").as_posix() for path in drawn}
     both = ("examples", "landscape-victims", "noise-histogram", "output-std", "learning-curves")
     assert names == {
-        *("outcome", *(f"ablation-{name}" for name in ABLATIONS)),
+        *("outcome", "outcome-2", *(f"ablation-{name}" for name in ABLATIONS)),
         *(f"{attack}/{figure}" for attack in ("gradient-matching", "sleeper-agent") for figure in both),
         "gradient-matching/landscape-poison",
     }
