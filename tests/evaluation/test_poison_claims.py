@@ -211,6 +211,15 @@ def test_attacks_are_compared_on_the_victim_that_most_of_them_have() -> None:
     few = [outcome(f"a{place}", 0, place, 0.5, 0.5, victim="first") for place in range(2)]
     found = findings([*few, *study(6, lambda place: place / 10, lambda place: 0.5)])
     assert "of 6 attacks under none, victim net" in found[0]
+    assert not any("victim first" in each for each in found)
+
+
+def test_every_victim_that_as_many_attacks_meet_has_its_sentences() -> None:
+    one, other = study(6, lambda place: place / 10, lambda place: 0.5), study(6, lambda place: 0.9 - place / 10, float)
+    found = findings([*one, *(replace(trial, victim="other") for trial in other)])
+    (rising, falling) = (each for each in found if each.startswith("Poisons that are learned faster"))
+    assert "confirmed. Epochs to low loss and peak accuracy of 6 attacks under none, victim net" in rising
+    assert "contradicted. Epochs to low loss and peak accuracy of 6 attacks under none, victim other" in falling
 
 
 def test_nothing_is_said_without_claims_or_without_a_row() -> None:

@@ -7,7 +7,6 @@ sections 4.1 and 4.2.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,6 +23,7 @@ from poisonlab.config.measures import (
     Measure,
 )
 from poisonlab.config.poison_claims import PoisonClaims
+from poisonlab.evaluation.choosing import MEAN
 from poisonlab.evaluation.correlations import Correlation, correlation
 from poisonlab.evaluation.intervals import Interval, mean_t
 from poisonlab.evaluation.trials import Trial
@@ -84,35 +84,36 @@ def poison_findings(
     paper has; none without claims.
 
     Args:
-        results: tidy (see ``tidy_results``); of the undefended row, the victim that most attacks have.
+        results: tidy (see ``tidy_results``); of the undefended row, each victim that most attacks have.
         trials: those that the results are of.
         undefended: the row.
         claims: what is claimed.
     """
-    own = undefended_rows(results, undefended)
-    if claims is None or own.empty:
+    every = _by_victim(results, undefended)
+    if claims is None or not every:
         return []
-    victim = str(own["victim"].iloc[0])
-    where = f"under {undefended}, victim {victim}"
-    changes = changes_of(trials, claims, victim, str(undefended))
-    return [
-        _of_speed(own, where),
-        _of_final(own, where, claims.close),
-        *([_of_strength(changes, len(_pairs(claims)), where)] if claims.stronger else []),
-        *_of_stopping(stopping_costs(trials, victim, str(undefended)), where),
-        *_published(own, claims),
-    ]
+    found = []
+    for victim, own in every.items():
+        where = f"under {undefended}, victim {victim}"
+        changes = changes_of(trials, claims, victim, str(undefended))
+        found += [
+            _of_speed(own, where),
+            _of_final(own, where, claims.close),
+            *([_of_strength(changes, len(_pairs(claims)), where)] if claims.stronger else []),
+            *_of_stopping(stopping_costs(trials, victim, str(undefended)), where),
+        ]
+    return [*found, *_published(next(iter(every.values())), claims)]
 
 
-def undefended_rows(results: pd.DataFrame, undefended: str | None) -> pd.DataFrame:
-    """The rows of attacks without a goal under a row, of the victim that most of them have (the first of several)."""
+def _by_victim(results: pd.DataFrame, undefended: str | None) -> dict[str, pd.DataFrame]:
+    """The rows of attacks without a goal under a row, of every victim that as many of them have as any other."""
     if undefended is None or PEAK_ACCURACY.name not in results:
-        return results.iloc[:0]
-    found = results[(results["defense"] == undefended) & results[PEAK_ACCURACY.name].notna()]
-    if found.empty:
-        return found
-    victim = Counter(map(str, found["victim"])).most_common(1)[0][0]
-    return pd.DataFrame(found[found["victim"] == victim])
+        return {}
+    known = results[PEAK_ACCURACY.name].notna() & (results["victim"] != MEAN)
+    found = results[(results["defense"] == undefended) & known]
+    parts = {str(victim): part for victim, part in found.groupby("victim", sort=False)}
+    most = max(map(len, parts.values()), default=0)
+    return {victim: part for victim, part in parts.items() if len(part) == most}
 
 
 def changes_of(trials: Sequence[Trial], claims: PoisonClaims, victim: str, undefended: str) -> list[Change]:
