@@ -32,7 +32,7 @@ def test_both_tables_are_claimed_with_every_defense_of_theirs() -> None:
 
 def test_the_smoke_study_has_the_same_rows() -> None:
     def rows(study: Study) -> list[Any]:
-        return [(row.name, row.attacks, [each.method for each in row.apply]) for row in study.defenses]
+        return [(row.name, row.attacks, row.line, [each.method for each in row.apply]) for row in study.defenses]
 
     def attacks(study: Study) -> list[Any]:
         return [(each.name, each.method, each.published) for each in study.attacks]
@@ -89,6 +89,18 @@ def test_convex_polytope_is_the_authors() -> None:
     assert (dataset.source, dataset.last_per_class, dataset.first) == ("set-apart", 200, 50)
 
 
+def test_every_filter_stands_in_one_line_against_all_attacks() -> None:
+    for study in map(read, SCALES):
+        methods = {row.line: [each.method for each in row.apply] for row in study.defenses}
+        filters = ["deep-knn", "l2-centroid", "one-class-svm", "random-filter"]
+        assert {line: methods[line] for line in filters} == {name: [name] for name in filters}
+        assert methods["deep-knn-friends"] == ["deep-knn", "friendly-noise", "random-noise"]
+        assert all([each.method for each in row.apply] == methods[row.line] for row in study.defenses)
+        for attack in study.attacks:
+            faced = {row.line for row in study.defenses if row.faces(attack.name)}
+            assert {"none", "deep-knn", "friends-bernoulli", "deep-knn-friends"} <= faced
+
+
 def test_networks_are_the_same_for_all_targets_and_each_has_a_robust_one() -> None:
     for study in map(read, SCALES):
         assert None not in {each.seed for each in study.surrogates}
@@ -110,6 +122,7 @@ def test_k_nn_of_standard_victims_also_looks_at_their_robust_features() -> None:
             update={
                 "name": "deep-knn-robust",
                 "published": None,
+                "joined_as": None,
                 "apply": (standard.apply[0].model_copy(update={"network": "robust-features"}),),
             }
         )
@@ -126,7 +139,7 @@ def test_ablations_vary_the_neighbours_and_the_votes() -> None:
         assert own.k in neighbours.vary["k"]
         assert neighbours.vary["k"][0] == 3
         assert votes.vary["self_counts"] == (False, True)
-        assert {"paper", "released"} <= set(votes.vary["rule"])
+        assert {"paper", "smallest-label"} <= set(votes.vary["rule"])
         assert {study.attack(name).method for each in study.ablations for name in each.attacks or ()} == {
             *("feature-collision", "convex-polytope")
         }
