@@ -39,9 +39,8 @@ class Page(HTMLParser):
 def site(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Page]:
     """The pages that the command of the Makefile builds, in another folder."""
     place = tmp_path_factory.mktemp("site")
-    recipe = re.search(
-        r"^\tPYTHONPATH=src \$\(BIN\)/python (-m sphinx .*)$", (ROOT / "Makefile").read_text("utf-8"), re.M
-    )
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    recipe = re.search(r"^\tPYTHONPATH=src\S* \$\(BIN\)/python (-m sphinx .*)$", makefile, re.M)
     assert recipe is not None
     options = shlex.split(recipe[1].replace("build/", f"{place}/"))
     assert "-W" in options

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from poisonlab.evaluation.intervals import Interval
 from poisonlab.evaluation.poison_claims import does_not_tell, no_stronger, poison_findings, rises
 from poisonlab.evaluation.published import published
 from poisonlab.evaluation.results import tidy_results
-from poisonlab.evaluation.trials import Trial
+from poisonlab.evaluation.trials import Trial, read_trials
 from poisonlab.graph.graph import Graph
 from poisonlab.provenance import parse
 
@@ -95,10 +97,74 @@ def test_a_poison_that_is_not_learned_with_every_seed_is_the_slowest() -> None:
     expected = stats.spearmanr([1, 2, 3, 4, 5, 6, 9, 9], [*(place / 10 for place in range(6)), 0.9, 0.05]).statistic
     assert f"of 8 attacks under none, victim net: Spearman's correlation {expected:.2f} [" in found
     assert found.endswith(
-        "Their loss was not low with every seed, so they count as the slowest, and not in Pearson's: slow, half."
+        "Tied as the slowest and not in Pearson's, as their loss was not low with every seed: 2 of 8 attacks (slow, "
+        "half). Of the attacks whose loss was low (n = 6): Spearman's correlation 1.00 [1.00, 1.00]."
     )
     never = findings([outcome(f"a{place}", 0, None, place / 10, 0.5) for place in range(6)])[0]
     assert "peak accuracy: undecided. Epochs to low loss and peak accuracy of 6 attacks" in never
+    assert never.endswith("Of the attacks whose loss was low (n = 0): no correlation.")
+
+
+def test_attacks_that_are_tied_do_not_hide_how_the_others_are_ordered() -> None:
+    """Eight tied attacks with high peaks make the correlation rise, whatever the order of the seven others."""
+    tied = [outcome(f"slow{place}", 0, None, 0.8 + place / 100, 0.5) for place in range(8)]
+    peaks = (0.4, 0.2, 0.5, 0.1, 0.6, 0.3, 0.35)
+    found = findings([*tied, *(outcome(f"a{place}", 0, 1 + place, peak, 0.5) for place, peak in enumerate(peaks))])[0]
+    # By hand: ranks 5, 2, 6, 1, 7, 3, 4 beside 1 to 7; squared differences 16, 0, 9, 9, 4, 9, 9; 1 - 6 * 56 / 336 = 0.
+    assert "confirmed" in found
+    assert "slowest and not in Pearson's, as their loss was not low with every seed: 8 of 15 attacks (slow0, " in found
+    assert "Of the attacks whose loss was low (n = 7): Spearman's correlation 0.00 [-" in found.replace("-0.00", "0.00")
+
+
+def stops(attack: str, *pairs: tuple[float, float], **more: Any) -> list[Trial]:
+    """A seed for each pair of test accuracies, stopped by clean and by poisoned validation images."""
+    made = [outcome(attack, seed, 1, 0.5, 0.5, **more) for seed in range(len(pairs))]
+    return [
+        replace(trial, measures={**trial.measures, "stopped_clean": clean, "stopped_poisoned": poisoned})
+        for trial, (clean, poisoned) in zip(made, pairs, strict=True)
+    ]
+
+
+def test_stopping_on_poisoned_validation_images_costs_accuracy() -> None:
+    trials = [
+        *stops("r128", (0.40, 0.20), (0.42, 0.20)),
+        *stops("even", (0.50, 0.50), (0.60, 0.60)),
+        *stops("wide", (0.60, 0.40), (0.40, 0.50)),
+        *stops("once", (0.30, 0.36)),
+        *stops("more", (0.30, 0.28), (0.30, 0.29)),
+        *stops("r128", (0.90, 0.10), (0.90, 0.10), defense="jpeg"),
+        *stops("r128", (0.90, 0.10), (0.90, 0.10), victim="other"),
+        outcome("bare", 0, 1, 0.5, 0.5),
+    ]
+    # By hand: two seeds, each d from their mean, have an interval of 12.706 d to each side. r128: 20 and 22 points.
+    assert findings(trials)[2] == (
+        "Test accuracy lost in points by early stopping on poisoned in place of clean validation images, of 5 attacks "
+        "under none, victim net; largest differences: r128 +21.0 [+8.3, +33.7] (n = 2), once -6.0 (n = 1), "
+        "wide +5.0 [-185.6, +195.6] (n = 2), more +1.5 [-4.9, +7.9] (n = 2); 1 more from +0.0 to +0.0. "
+        # Of four at once, 98.75 % each: 50.9 to each side of r128.
+        "The interval excludes 0 for 1 of 4 attacks, at 95 % each, and for 0 with intervals that hold for all at once."
+    )
+    assert stats.t.ppf(1 - 0.05 / 4 / 2, 1) == pytest.approx(50.9, abs=0.05)
+    assert findings(stops("once", (0.3, 0.2)))[2].endswith(
+        "largest differences: once +10.0 (n = 1). One seed of each gives no interval."
+    )
+    assert len(findings([outcome("bare", 0, 1, 0.5, 0.5)])) == 2
+
+
+def test_the_committed_trials_tell_the_costs_of_stopping() -> None:
+    """The same means by a loop over the lines of the file."""
+    path = ROOT / "results/reference/learned-faster-mini-cpu/learned-faster-mini-trials.csv"
+    costs: dict[str, list[float]] = {}
+    with path.open(encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            if line["defense"] == "none" and line["stopped_clean"] and line["stopped_poisoned"]:
+                cost = 100 * (float(line["stopped_clean"]) - float(line["stopped_poisoned"]))
+                costs.setdefault(line["attack"], []).append(cost)
+    means = {attack: sum(values) / len(values) for attack, values in costs.items()}
+    told = next(each for each in findings(read_trials(path)) if each.startswith("Test accuracy lost in points"))
+    for attack in sorted(means, key=lambda name: -abs(means[name]))[:4]:
+        assert f"{attack} {means[attack]:+.1f} [" in told
+    assert f"of {len(means)} attacks" in told
 
 
 def pairs(*peaks: tuple[str, Sequence[float]]) -> list[Trial]:
@@ -145,6 +211,15 @@ def test_attacks_are_compared_on_the_victim_that_most_of_them_have() -> None:
     few = [outcome(f"a{place}", 0, place, 0.5, 0.5, victim="first") for place in range(2)]
     found = findings([*few, *study(6, lambda place: place / 10, lambda place: 0.5)])
     assert "of 6 attacks under none, victim net" in found[0]
+    assert not any("victim first" in each for each in found)
+
+
+def test_every_victim_that_as_many_attacks_meet_has_its_sentences() -> None:
+    one, other = study(6, lambda place: place / 10, lambda place: 0.5), study(6, lambda place: 0.9 - place / 10, float)
+    found = findings([*one, *(replace(trial, victim="other") for trial in other)])
+    (rising, falling) = (each for each in found if each.startswith("Poisons that are learned faster"))
+    assert "confirmed. Epochs to low loss and peak accuracy of 6 attacks under none, victim net" in rising
+    assert "contradicted. Epochs to low loss and peak accuracy of 6 attacks under none, victim other" in falling
 
 
 def test_nothing_is_said_without_claims_or_without_a_row() -> None:

@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
 from scipy import stats
 
 from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.config.figures_of_attacks import MOST_CURVES
 from poisonlab.config.measures import FIRST_EPOCH, PEAK_ACCURACY
+from poisonlab.config.study import read_study
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.correlations import correlation
 from poisonlab.evaluation.published import published, read_paper
@@ -23,6 +28,9 @@ from poisonlab.figures.learning_curves import History
 from poisonlab.figures.perturbations import perturbations, perturbations_caption, read_changes, stretched
 from poisonlab.figures.poison_curves import CONTROL, mean_curve, poison_curves, poison_curves_caption
 from poisonlab.figures.scatter import Spec, read_points, scatter, scatter_caption, verdict
+from poisonlab.figures.style import nth_line
+from poisonlab.graph.graph import Graph
+from poisonlab.provenance import parse
 
 REFERENCE = Path(__file__).resolve().parents[2] / "reference" / "learned-faster"
 
@@ -155,20 +163,56 @@ def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> Non
     assert "differ in their victims" not in caption
 
 
-def test_names_of_points_at_one_place_do_not_cover_each_other(tmp_path: Path) -> None:
-    head, first, *_ = TABLE.splitlines()
-    lines = [first.replace("r4", f"a{number}", 1) for number in range(6)]
-    (tmp_path / "results.csv").write_text("\n".join([head, *lines]) + "\n")
-    spec = told(attacks=tuple(f"a{number}" for number in range(6)))
-    figure = scatter(read_points({"results": [tmp_path / "results.csv"]}, spec), FIRST_EPOCH, PEAK_ACCURACY)
+def points_at(*places: tuple[float, float]) -> pd.DataFrame:
+    """Attacks a0, a1, ... at some epochs and peaks, with intervals that reach far."""
+    table = pd.DataFrame({"attack": [f"a{place}" for place in range(len(places))], "n": 2})
+    for name, values in zip(("first_epoch", "peak_accuracy"), zip(*places, strict=True), strict=True):
+        far = {"first_epoch": 3.0, "peak_accuracy": 0.2}[name]
+        table = table.assign(**{name: values, f"{name}_low": [v - far for v in values], f"{name}_n": 2})
+        table[f"{name}_high"] = [value + far for value in values]
+    return table
+
+
+ONE_PLACE = [(3.0, 0.2)] * 6
+NEVER = [(math.inf, 0.5 + place / 60) for place in range(13)]
+SLOPE = [(12 + place / 4, 0.5 + place / 100) for place in range(10)]
+"""Along x, each is near the next: none of them is at the place of the first."""
+
+
+@pytest.mark.parametrize("places", [ONE_PLACE, SLOPE, [*ONE_PLACE[:3], *SLOPE[:7], *NEVER]])
+def test_names_cover_nothing_and_are_known_by_their_markers(places: list[tuple[float, float]]) -> None:
+    figure = scatter(points_at(*places), FIRST_EPOCH, PEAK_ACCURACY)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    boxes = [Text.get_window_extent(text, canvas.get_renderer()) for text in figure.axes[0].texts]
-    assert len(boxes) == 6
+    (axes,) = figure.axes
+    names = [text for text in axes.texts if isinstance(text, Annotation)]
+    boxes = [Text.get_window_extent(text, canvas.get_renderer()) for text in names]
+    assert [text.get_text() for text in names] == [f"a{place}" for place in range(len(places))]
+    centres = axes.transData.transform([text.xy for text in names])
+    radius = 2 * figure.dpi / 72
+    markers = [Bbox.from_extents(*(at - radius), *(at + radius)) for at in centres]
     for one, other in combinations(boxes, 2):
         assert not one.overlaps(other)
-    inside = figure.axes[0].bbox
-    assert all(inside.y0 < box.y0 and box.y1 < inside.y1 for box in boxes)
+    for box in boxes:
+        assert not any(box.overlaps(marker) for marker in markers)
+        assert axes.bbox.fully_contains(*box.min)
+        assert axes.bbox.fully_contains(*box.max)
+    for text, box, at in zip(names, boxes, centres, strict=True):
+        near = np.linalg.norm(np.clip(centres, box.min, box.max) - centres, axis=1)
+        own = float(np.linalg.norm(np.clip(at, box.min, box.max) - at))
+        # A line leads to the marker, or the name is next to it and to no other one.
+        if text.arrow_patch is None:
+            assert own <= 8 * figure.dpi / 72
+            assert own == near.min()
+            assert (near < own + radius / 4).sum() == 1
+        else:
+            assert text.arrow_patch.get_path().vertices[-1] == pytest.approx(at, abs=2 * radius)
+        assert own <= 72 * figure.dpi / 72
+
+
+def test_a_name_without_neighbours_stands_beside_its_marker() -> None:
+    figure = scatter(points_at((3.0, 0.2), (9.0, 0.8)), FIRST_EPOCH, PEAK_ACCURACY)
+    assert [isinstance(text, Annotation) and text.arrow_patch for text in figure.axes[0].texts] == [None, None]
 
 
 def test_a_caption_names_victims_that_differ(tmp_path: Path) -> None:
@@ -242,7 +286,7 @@ def test_curves_are_means_where_every_seed_was_measured() -> None:
     assert values.tolist() == pytest.approx([0.2, 0.5, 0.2])
     control = [training("r4", 0, [0.5, 0.6, 0.7, 0.8])]
     curves = {CONTROL: control, "r4": seeds}
-    figure = poison_curves({"regions": curves, "more": curves}, [0.5, 0.7])
+    figure = poison_curves([("regions", curves), ("more", curves)], [0.5, 0.7])
     above, _, below, _ = figure.axes
     marked = [line.get_ydata() for line in above.lines if line.get_color() == "#555555"]
     assert [list(ends) for ends in marked] == [[0.5, 0.5], [0.7, 0.7]]
@@ -252,6 +296,46 @@ def test_curves_are_means_where_every_seed_was_measured() -> None:
     caption = poison_curves_caption(curves)
     assert "r4 (n = 2) 50 % at epoch 2, 20 % at the end" in caption
     assert f"{CONTROL} (n = 1) 80 % at epoch 4, 80 % at the end" in caption
+
+
+def test_lines_of_a_column_differ_and_the_control_takes_none_of_them() -> None:
+    names = [f"a{place}" for place in range(MOST_CURVES)]
+    group = {name: [training(name, 0, [0.1, 0.2])] for name in (CONTROL, *names)}
+    figure = poison_curves([("a title of a column that is long", group)] * 4, [])
+    for axes in figure.axes:
+        looks = [(str(line.get_color()), str(line._dash_pattern)) for line in axes.lines]
+        assert looks[0][0] == "black"
+        assert len(set(looks)) == MOST_CURVES + 1
+    # Solid while colours are clearly different.
+    assert [nth_line(place)[1] for place in range(8)] == ["solid"] * 7 + [nth_line(7)[1]]
+    assert nth_line(7)[1] != "solid"
+    assert len({nth_line(place) for place in range(28)}) == 28
+    assert figure.axes[0].get_title(loc="left").splitlines() == ["(a) a title of a column", "that is long"]
+
+
+def test_a_study_names_its_columns_and_a_large_group_is_split() -> None:
+    values = yaml.safe_load((REFERENCE.parents[1] / "config" / "learned-faster-smoke.yaml").read_text("utf-8"))
+    job = Graph(read_study(values), "").job("figure", {"figure": "poison-curves"})
+    assert parse(job.settings)["groups"] == values["figures"]["curves"]
+    few = {**values, "figures": {"curves": [{"title": "some", "attacks": ["rn", "cu"]}]}}
+    shown = Graph(read_study(few), "").job("figure", {"figure": "poison-curves"})
+    files = {each.partition("=")[0] for each in shown.options["from"]}
+    assert files == {"control", "victims.rn", "victims.cu"}
+    more = [{"name": f"x{place}", "method": "regions", "regions": 4} for place in range(9)]
+    own = {**values, "attacks": [*values["attacks"], *more], "figures": {}}
+    groups = parse(Graph(read_study(own), "").job("figure", {"figure": "poison-curves"}).settings)["groups"]
+    assert [(group["title"], len(group["attacks"])) for group in groups] == [
+        *(("optimised or imported poisons", 11), ("regions noise", 14), ("regions noise", 2)),
+        ("low-frequency noise", 7),
+    ]
+    for wrong, words in (
+        ({"title": "a", "attacks": ["p10", "p1"]}, "figures.curves names attack 'p1', which is not one of those"),
+        ({"title": "a", "attacks": ["p10", "p10"]}, "names an attack twice"),
+        ({"title": "a", "attacks": []}, "figures.curves"),
+    ):
+        with pytest.raises(SettingsError) as caught:
+            read_study({**values, "figures": {"curves": [wrong]}})
+        assert words in str(caught.value)
 
 
 # --- perturbations ----------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def test_the_whole_graph(tmp_path: Path, warm: str) -> None:
         study,
         "smoke",
         {
-            *("outcome", "ablation-begin", "ablation-norm", "ablation-search"),
+            *("outcome", "outcome-2", "ablation-begin", "ablation-norm", "ablation-search"),
             *(f"{attack}/{figure}" for attack in ("gradient-matching", "sleeper-agent") for figure in both),
             "gradient-matching/landscape-poison",
         },

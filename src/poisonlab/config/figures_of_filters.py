@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from poisonlab.config.figures import Figures
+from poisonlab.config.figures_of_attacks import CurveGroup
 from poisonlab.config.types import Name, PositiveInt, Settings
 
 ViewKind = Literal["projection", "layer-distances", "filtered-images"]
@@ -69,8 +70,12 @@ class PublishedAblation(Settings):
 
 
 class AllFigures(Figures):
-    """What is drawn. Figures of filters stand apart: programs that measure for the others need not know of them."""
+    """What is drawn. Figures of filters, and those that compare attacks, stand apart: programs that measure for the
+    others need not know of them."""
 
+    curves: Annotated[tuple[CurveGroup, ...], Field(max_length=4)] = ()
+    """The columns of ``poison-curves``, the learning curves of undefended victims of attacks without a goal. If not
+    given, these are optimised poisons, regions noise and low-frequency noise."""
     features: tuple[FeatureView, ...] = ()
     """Features of poisons in some networks, and what filters make of them; drawn whatever ``attacks`` says."""
     by_victim: tuple[ByVictim, ...] = ()

@@ -196,6 +196,8 @@ class Study(Settings):
         for series in () if self.poison_claims is None else self.poison_claims.stronger.values():
             for name in series:
                 _one_of(name, on_accuracy, "poison_claims.stronger names attack", "those without a goal,")
+        for name in (name for group in self.figures.curves for name in group.attacks):
+            _one_of(name, on_accuracy, "figures.curves names attack", "those without a goal,")
         if self.poison_claims is not None and not self.compare:
             raise ValueError("poison_claims are on undefended victims: name their row first in compare")
         for attack in self.attacks:

@@ -158,3 +158,23 @@ def missing(lines: Sequence[Line], trials: Sequence[Trial]) -> list[str]:
     cells = [(*line.row, seed) for line in lines for seed in line.seeds]
     gone = [cell for cell in cells if cell not in have]
     return [f"Not run yet: {len(gone)} of {len(cells)} victims."] if gone else []
+
+
+def victims_of(rows: Sequence[Row]) -> dict[tuple[str, str], list[str]]:
+    """The victims of each attack and defense."""
+    victims: dict[tuple[str, str], list[str]] = {}
+    for attack, victim, defense in rows:
+        victims.setdefault((attack, defense), []).append(victim)
+    return victims
+
+
+def with_means(rows: Sequence[Row]) -> list[Row]:
+    """The rows, and after each attack's its means, if it has several victims."""
+    result: list[Row] = []
+    victims = victims_of(rows)
+    for attack in dict.fromkeys(row[0] for row in rows):
+        own = [row for row in rows if row[0] == attack]
+        means = [(attack, MEAN, defense) for defense in dict.fromkeys(row[2] for row in own)]
+        several = len({row[1] for row in own}) > 1
+        result += own + [mean for mean in means if several and len(victims[mean[0], mean[2]]) > 1]
+    return result

@@ -7,7 +7,6 @@ sections 4.1 and 4.2.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,8 +14,16 @@ from typing import Literal
 
 import pandas as pd
 
-from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY, Measure
+from poisonlab.config.measures import (
+    ACCURACY,
+    FIRST_EPOCH,
+    PEAK_ACCURACY,
+    STOPPED_CLEAN,
+    STOPPED_POISONED,
+    Measure,
+)
 from poisonlab.config.poison_claims import PoisonClaims
+from poisonlab.evaluation.choosing import MEAN
 from poisonlab.evaluation.correlations import Correlation, correlation
 from poisonlab.evaluation.intervals import Interval, mean_t
 from poisonlab.evaluation.trials import Trial
@@ -25,6 +32,8 @@ Verdict = Literal["confirmed", "contradicted", "undecided"]
 FEWEST = 5
 """Attacks from which on a rank correlation can settle a claim. Four are in perfect order by chance in 2 of 24 cases,
 rising or falling, and then every resample of the bootstrap is, too."""
+_NAMED = 4
+"""Attacks that the sentence on early stopping names."""
 
 
 def rises(found: Interval) -> Verdict:
@@ -71,37 +80,40 @@ class Change:
 def poison_findings(
     results: pd.DataFrame, trials: Sequence[Trial], undefended: str | None, claims: PoisonClaims | None
 ) -> list[str]:
-    """A sentence on each claim, ours and where there are published numbers theirs; none without claims.
+    """A sentence on each claim, ours and where there are published numbers theirs, and one on early stopping, which no
+    paper has; none without claims.
 
     Args:
-        results: tidy (see ``tidy_results``); of the undefended row, the victim that most attacks have.
+        results: tidy (see ``tidy_results``); of the undefended row, each victim that most attacks have.
         trials: those that the results are of.
         undefended: the row.
         claims: what is claimed.
     """
-    own = undefended_rows(results, undefended)
-    if claims is None or own.empty:
+    every = _by_victim(results, undefended)
+    if claims is None or not every:
         return []
-    victim = str(own["victim"].iloc[0])
-    where = f"under {undefended}, victim {victim}"
-    changes = changes_of(trials, claims, victim, str(undefended))
-    return [
-        _of_speed(own, where),
-        _of_final(own, where, claims.close),
-        *([_of_strength(changes, len(_pairs(claims)), where)] if claims.stronger else []),
-        *_published(own, claims),
-    ]
+    found = []
+    for victim, own in every.items():
+        where = f"under {undefended}, victim {victim}"
+        changes = changes_of(trials, claims, victim, str(undefended))
+        found += [
+            _of_speed(own, where),
+            _of_final(own, where, claims.close),
+            *([_of_strength(changes, len(_pairs(claims)), where)] if claims.stronger else []),
+            *_of_stopping(stopping_costs(trials, victim, str(undefended)), where),
+        ]
+    return [*found, *_published(next(iter(every.values())), claims)]
 
 
-def undefended_rows(results: pd.DataFrame, undefended: str | None) -> pd.DataFrame:
-    """The rows of attacks without a goal under a row, of the victim that most of them have (the first of several)."""
+def _by_victim(results: pd.DataFrame, undefended: str | None) -> dict[str, pd.DataFrame]:
+    """The rows of attacks without a goal under a row, of every victim that as many of them have as any other."""
     if undefended is None or PEAK_ACCURACY.name not in results:
-        return results.iloc[:0]
-    found = results[(results["defense"] == undefended) & results[PEAK_ACCURACY.name].notna()]
-    if found.empty:
-        return found
-    victim = Counter(map(str, found["victim"])).most_common(1)[0][0]
-    return pd.DataFrame(found[found["victim"] == victim])
+        return {}
+    known = results[PEAK_ACCURACY.name].notna() & (results["victim"] != MEAN)
+    found = results[(results["defense"] == undefended) & known]
+    parts = {str(victim): part for victim, part in found.groupby("victim", sort=False)}
+    most = max(map(len, parts.values()), default=0)
+    return {victim: part for victim, part in parts.items() if len(part) == most}
 
 
 def changes_of(trials: Sequence[Trial], claims: PoisonClaims, victim: str, undefended: str) -> list[Change]:
@@ -110,8 +122,8 @@ def changes_of(trials: Sequence[Trial], claims: PoisonClaims, victim: str, undef
     The intervals are Student's t, and hold at 95 % for all pairs at once (Bonferroni).
     """
     peaks: dict[str, dict[int, float]] = {}
-    for trial in trials:
-        if (trial.victim, trial.defense) == (victim, undefended) and PEAK_ACCURACY.name in trial.measures:
+    for trial in _undefended_trials(trials, victim, undefended):
+        if PEAK_ACCURACY.name in trial.measures:
             peaks.setdefault(trial.attack, {})[trial.seed] = trial.measures[PEAK_ACCURACY.name]
     pairs = _pairs(claims)
     found = []
@@ -121,6 +133,23 @@ def changes_of(trials: Sequence[Trial], claims: PoisonClaims, victim: str, undef
         if values:
             found.append(Change(weaker, stronger, mean_t(values, 1 - 0.05 / len(pairs))))
     return found
+
+
+def stopping_costs(trials: Sequence[Trial], victim: str, undefended: str) -> dict[str, list[float]]:
+    """The test accuracy that an early stop by poisoned in place of clean validation images costs, by attack and seed.
+
+    Both stops are of one training, so the difference is paired. Those of attacks that have both; shares in [-1, 1].
+    """
+    found: dict[str, list[float]] = {}
+    for trial in _undefended_trials(trials, victim, undefended):
+        if {STOPPED_CLEAN.name, STOPPED_POISONED.name} <= trial.measures.keys():
+            cost = trial.measures[STOPPED_CLEAN.name] - trial.measures[STOPPED_POISONED.name]
+            found.setdefault(trial.attack, []).append(cost)
+    return found
+
+
+def _undefended_trials(trials: Sequence[Trial], victim: str, undefended: str) -> list[Trial]:
+    return [trial for trial in trials if (trial.victim, trial.defense) == (victim, undefended) and not trial.failed]
 
 
 def _pairs(claims: PoisonClaims) -> list[tuple[str, str]]:
@@ -147,12 +176,14 @@ def _of_speed(own: pd.DataFrame, where: str) -> str:
     timed = with_slowest(own, FIRST_EPOCH, PEAK_ACCURACY) if FIRST_EPOCH.name in own else own
     found, count = _correlation(timed, FIRST_EPOCH, PEAK_ACCURACY)
     late = [str(name) for name in timed[timed[FIRST_EPOCH.name] == math.inf]["attack"]] if count else []
-    slowest = (
-        f" Their loss was not low with every seed, so they count as the slowest, and not in Pearson's: "
-        f"{', '.join(late)}."
-        if late
-        else ""
-    )
+    slowest = ""
+    if late:
+        others, left = _correlation(timed[timed[FIRST_EPOCH.name] < math.inf], FIRST_EPOCH, PEAK_ACCURACY)
+        slowest = (
+            f" Tied as the slowest and not in Pearson's, as their loss was not low with every seed: {len(late)} of "
+            f"{count} attacks ({', '.join(late)}). Of the attacks whose loss was low (n = {left}): "
+            f"{_rank_correlation(others)}."
+        )
     return (
         f"Poisons that are learned faster leave a lower peak accuracy: {rises(found.spearman)}. Epochs to low loss and "
         f"peak accuracy of {count} attacks {where}: {_coefficients(found)}.{slowest}"
@@ -174,6 +205,32 @@ def _of_strength(changes: Sequence[Change], pairs: int, where: str) -> str:
     )
     what = f"Change of peak accuracy in points {where}: {told}." if told else "No pair of attacks has a seed in common."
     return f"Stronger attacks are no stronger poisons: {verdict}. {what}"
+
+
+def _of_stopping(by_seed: Mapping[str, Sequence[float]], where: str) -> list[str]:
+    """Nothing where no training has both stops; Student's t over seeds."""
+    costs = {attack: mean_t(values) for attack, values in by_seed.items()}
+    if not costs:
+        return []
+    ranked = sorted(costs, key=lambda attack: -abs(costs[attack].estimate))
+    told = [f"{attack} {_points(costs[attack])} (n = {costs[attack].n})" for attack in ranked[:_NAMED]]
+    rest = [100 * costs[attack].estimate for attack in ranked[_NAMED:]]
+    more = f"; {len(rest)} more from {min(rest):+.1f} to {max(rest):+.1f}" if rest else ""
+    several = [values for values in by_seed.values() if len(values) > 1]
+    each, at_once = (
+        sum(not mean_t(values, 1 - 0.05 / number).contains(0) for values in several)
+        for number in (1, max(len(several), 1))
+    )
+    counted = (
+        f"The interval excludes 0 for {each} of {len(several)} attacks, at 95 % each, and for {at_once} with intervals "
+        f"that hold for all at once"
+        if several
+        else "One seed of each gives no interval"
+    )
+    return [
+        f"Test accuracy lost in points by early stopping on poisoned in place of clean validation images, of "
+        f"{len(costs)} attacks {where}; largest differences: {', '.join(told)}{more}. {counted}."
+    ]
 
 
 def _published(own: pd.DataFrame, claims: PoisonClaims) -> list[str]:
@@ -216,11 +273,17 @@ def _correlation(own: pd.DataFrame, first: Measure, second: Measure) -> tuple[Co
 def _coefficients(found: Correlation) -> str:
     if math.isnan(found.spearman.low):
         return "no correlation"
-    one, two = found.spearman, found.pearson
-    text = f"Spearman's correlation {one.estimate:.2f} [{one.low:.2f}, {one.high:.2f}]"
+    text, two = _rank_correlation(found), found.pearson
     if math.isnan(two.low):
         return text
     return f"{text}, Pearson's {two.estimate:.2f} [{two.low:.2f}, {two.high:.2f}]"
+
+
+def _rank_correlation(found: Correlation) -> str:
+    one = found.spearman
+    if math.isnan(one.low):
+        return "no correlation"
+    return f"Spearman's correlation {one.estimate:.2f} [{one.low:.2f}, {one.high:.2f}]"
 
 
 def _points(change: Interval) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from poisonlab.config.measures import REPORTED, Measure
 from poisonlab.errors import DataError, SettingsError
-from poisonlab.evaluation.choosing import MEAN, counts_events
+from poisonlab.evaluation.choosing import MEAN, counts_events, victims_of, with_means
 from poisonlab.evaluation.intervals import (
     Interval,
     holm,
@@ -69,7 +69,7 @@ def tidy_results(
         raise SettingsError(f"attack {min(bare)!r} has no measures: say what its outcome is counted in")
     if mean_over_victims:
         trials = [*trials, *_mean_over_victims(trials, rows)]
-        rows = _with_means(rows)
+        rows = with_means(rows)
     groups: dict[Row, list[Trial]] = {row: [] for row in rows}
     for trial in trials:
         groups.setdefault(trial.key[:3], []).append(trial)
@@ -131,31 +131,11 @@ def _corrected(results: pd.DataFrame, compare: Sequence[str]) -> pd.DataFrame:
     return results
 
 
-def _victims(rows: Sequence[Row]) -> dict[tuple[str, str], list[str]]:
-    """The victims of each attack and defense."""
-    victims: dict[tuple[str, str], list[str]] = {}
-    for attack, victim, defense in rows:
-        victims.setdefault((attack, defense), []).append(victim)
-    return victims
-
-
-def _with_means(rows: Sequence[Row]) -> list[Row]:
-    """The rows, and after each attack's its means, if it has several victims."""
-    result: list[Row] = []
-    victims = _victims(rows)
-    for attack in dict.fromkeys(row[0] for row in rows):
-        own = [row for row in rows if row[0] == attack]
-        means = [(attack, MEAN, defense) for defense in dict.fromkeys(row[2] for row in own)]
-        several = len({row[1] for row in own}) > 1
-        result += own + [mean for mean in means if several and len(victims[mean[0], mean[2]]) > 1]
-    return result
-
-
 def _mean_over_victims(trials: Sequence[Trial], rows: Sequence[Row]) -> list[Trial]:
     """One trial per attack, defense and seed that all victims have, with the mean of each measure that all have."""
     found = {trial.key: trial for trial in trials if not trial.failed}
     means = []
-    for (attack, defense), victims in _victims(rows).items():
+    for (attack, defense), victims in victims_of(rows).items():
         for seed in dict.fromkeys(trial.seed for trial in trials if (trial.attack, trial.defense) == (attack, defense)):
             group = [found[key] for victim in victims if (key := (attack, victim, defense, seed)) in found]
             if len(group) < len(victims) or len(victims) < 2:

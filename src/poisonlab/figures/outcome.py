@@ -14,13 +14,14 @@ from matplotlib.ticker import MaxNLocator
 
 from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import Measure
-from poisonlab.config.types import Name
+from poisonlab.config.types import Name, PositiveInt
 from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.choosing import AttackMeasures
 from poisonlab.evaluation.findings import results_findings
 from poisonlab.evaluation.layouts import who
+from poisonlab.evaluation.outcome_pages import Panel, outcome_pages
 from poisonlab.figures.reading import Inputs, only, read_table
-from poisonlab.figures.style import PAGE_WIDTH, STYLED, colour_of, label_of
+from poisonlab.figures.style import PAGE_HEIGHT, PAGE_WIDTH, STYLED, colour_of, label_of
 from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of
 
 
@@ -30,8 +31,12 @@ class Spec(Drawn):
     measures: tuple[AttackMeasures, ...]
     compare: tuple[Name, ...] = ()
     """The rows that the caption begins with; the first is the undefended one."""
+    page: PositiveInt = 1
+    """Which page of several is drawn."""
 
 
+_TALL = 6.0
+"""Inches from which on every panel has numbers at its ticks."""
 Measures = Mapping[str, Sequence[Measure]]
 """Of each attack, its main one first."""
 
@@ -40,7 +45,7 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Of ``results`` (the tidy table, CSV)."""
     measures = {each.attack: each.measures for each in spec.measures}
     table = read_results(only(inputs, "results"), measures)
-    return outcome(table, measures), outcome_caption(table, measures, spec.compare)
+    return outcome(table, measures, spec.page), outcome_caption(table, measures, spec.compare, spec.page)
 
 
 def _ends(measures: Sequence[Measure]) -> list[Measure]:
@@ -68,69 +73,112 @@ def read_results(path: Path, measures: Measures) -> pd.DataFrame:
 
 
 @STYLED
-def outcome(table: pd.DataFrame, measures: Measures) -> Figure:
+def outcome(table: pd.DataFrame, measures: Measures, page: int = 1) -> Figure:
     """The main measure of each attack and its last, with 95 % intervals, by defense.
 
     Args:
         table: see ``tidy_results``; bounds may be nan.
         measures: of each attack.
+        page: from 1, see ``outcome_pages``.
 
     Returns:
-        The figure: a row of panels per attack and victim, defenses in the table's order; nan intervals are left out,
-        and rows without a victim that has an outcome.
+        The figure, at most ``PAGE_HEIGHT`` inches tall: a row of axes per panel, lines in the table's order; nan
+        intervals are left out, and lines without a victim that has an outcome.
+
+    Raises:
+        DataError: the table has no such page.
     """
-    table = table[table["n"] > 0]
-    table = table.assign(who=who(table))
-    counts = sorted(set(table["n"].astype(int)))
-    parts = [part for _, part in table.groupby("who", sort=False)]
-    panels = [_ends(measures[str(part["attack"].iloc[0])]) for part in parts]
-    heights = [0.19 * len(part) + 0.22 for part in parts]
+    parts = _drawn(table, measures, page)
+    counts = sorted({int(n) for _, part in parts for n in part["n"]})
+    panels = [_ends(measures[str(part["attack"].iloc[0])]) for _, part in parts]
+    heights = [0.19 * len(part) + 0.22 for _, part in parts]
     alike = all(panel == panels[0] for panel in panels)
+    height = sum(heights) + 0.5 + (0.2 if alike else 0.5) * (len(parts) - 1)
     figure = Figure(
-        figsize=(PAGE_WIDTH, sum(heights) + 0.5 + (0.2 if alike else 0.5) * (len(parts) - 1)),
-        layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04),
+        figsize=(PAGE_WIDTH, min(height, PAGE_HEIGHT)), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04)
     )
+    if not parts:
+        figure.text(0.5, 0.5, "no victim has an outcome", ha="center")
+        return figure
     columns = max(map(len, panels))
     grid = figure.subplots(len(parts), columns, sharex="col" if alike else False, squeeze=False, height_ratios=heights)
     runs = f", n = {counts[0]}" if len(counts) == 1 else ""
-    for place, (part, panel, row) in enumerate(zip(parts, panels, grid, strict=True)):
+    for place, ((title, part), panel, row) in enumerate(zip(parts, panels, grid, strict=True)):
         for axes, measure in zip(row, panel, strict=False):
             _dots(axes, part, measure)
             axes.set_yticks(range(len(part)), [""] * len(part))
             if not alike or place == len(parts) - 1:
                 axes.set_xlabel(f"{title_of(measure)}, 95 % interval{runs}")
+            # Far from the ticks below.
+            axes.tick_params(axis="x", labelbottom=True if alike and height > _TALL else None)
         for axes in row[len(panel) :]:
             axes.set_axis_off()
         labels = [
-            label_of(name) + (f" (n = {n:.0f})" if len(counts) > 1 else "")
-            for name, n in zip(part["defense"], part["n"], strict=True)
+            name + (f" (n = {n:.0f})" if len(counts) > 1 else "")
+            for name, n in zip(part["line"], part["n"], strict=True)
         ]
         row[0].set_yticks(range(len(part)), labels)
         if panel[0].unit == "%":
             row[0].set_xlim(-3, 103)
         if len(parts) > 1:
-            row[0].set_title(part["who"].iloc[0], loc="left", pad=3)
+            row[0].set_title(title, loc="left", pad=3)
     return figure
 
 
-def outcome_caption(table: pd.DataFrame, measures: Measures, compare: Sequence[str]) -> str:
+def _drawn(table: pd.DataFrame, measures: Measures, page: int) -> list[tuple[str, pd.DataFrame]]:
+    """The title and the rows of each panel of a page that has some; what each row is called is its ``line``."""
+    pages = pages_of(table, measures)
+    if not 1 <= page <= len(pages):
+        raise DataError(f"the results have {len(pages)} pages and no page {page}: are they another study's?")
+    table = table.assign(who=who(table))
+    table.index = pd.MultiIndex.from_frame(table[["attack", "victim", "defense"]])
+    drawn = []
+    for panel in pages[page - 1]:
+        part = table.loc[list(panel.rows)]
+        part = part.assign(line=part["attack"] if panel.joined else part["defense"].map(label_of))
+        title = str(part["who"].iloc[0])
+        if panel.joined:
+            # As of an attack and its victim.
+            title = label_of(panel.rows[0][2]) + title.removeprefix(panel.rows[0][0])
+        drawn.append((title, part[part["n"] > 0]))
+    return [(title, part) for title, part in drawn if len(part)]
+
+
+def pages_of(table: pd.DataFrame, measures: Measures) -> list[list[Panel]]:
+    """The panels of each page, see ``outcome_pages``."""
+    rows = [(str(one), str(two), str(three)) for one, two, three in table[["attack", "victim", "defense"]].to_numpy()]
+    return outcome_pages(rows, {name: tuple(m.name for m in _ends(own)) for name, own in measures.items()})
+
+
+def outcome_caption(table: pd.DataFrame, measures: Measures, compare: Sequence[str], page: int = 1) -> str:
     """What ``outcome`` shows, in the words that stand below the table.
 
     Args:
-        table, measures: as drawn.
+        table, measures, page: as drawn. An attack's sentence is on the page of its own panel, if it has one.
         compare: the rows that the sentences begin with.
     """
+    pages = pages_of(table, measures)
+    alone = {row[:2] for panels in pages for panel in panels if not panel.joined for row in panel.rows}
+    told = {row[:2] for panel in pages[page - 1] for row in panel.rows if (row[:2] in alone) != panel.joined}
+    names = who(table)
+    own = pd.Series([key in told for key in zip(table["attack"], table["victim"], strict=True)], index=table.index)
+    sentences = results_findings(table, measures, compare, label_of)
+    shown = set(names[own])
+    table = table[own]
     drawn = table[table["n"] > 0]
     attacks = dict.fromkeys(drawn["attack"])
     every = {measure.name: measure for attack in attacks for measure in reversed(_ends(measures[attack]))}
-    names = reversed(every.values())
-    what = listed([called(measure) + (f" ({measure.meaning})" if measure.meaning else "") for measure in names])
+    ends = reversed(every.values())
+    what = listed([called(measure) + (f" ({measure.meaning})" if measure.meaning else "") for measure in ends])
     lost = table[(table["n"] == 0) & (table["diverged"] > 0)]
+    if drawn.empty:
+        return f"No victim of {listed(list(dict.fromkeys(names[own])))} has an outcome."
     return " ".join(
         [
             f"{what[:1].upper()}{what[1:]} of every defense, with 95 % intervals; n is the number of seeds, one victim "
             f"each ({seeds(list(drawn['n']))}).",
-            *results_findings(table, measures, compare, label_of),
+            *([f"Page {page} of {len(pages)}."] if len(pages) > 1 else []),
+            *(sentence for sentence in sentences if sentence.partition(": ")[0] in shown),
             *(f"{row['attack']} under {row['defense']}: all victims diverged." for _, row in lost.iterrows()),
         ]
     )

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from poisonlab.config.figures import Drawn
-from poisonlab.config.types import Name, PositiveFloat, Settings
+from poisonlab.config.figures_of_attacks import CurveGroup
+from poisonlab.config.types import PositiveFloat
 from poisonlab.errors import DataError
 from poisonlab.figures.learning_curves import History, read_history
 from poisonlab.figures.reading import Inputs
@@ -20,20 +23,15 @@ from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
 from poisonlab.figures.wording import listed, percent
 
 CONTROL = "clean data"
+_LETTERS = 99
+"""Of a title, those that fit the page's width."""
 QUANTITIES = ("train_loss", "accuracy")
-
-
-class Group(Settings):
-    """Attacks that share a column."""
-
-    title: str
-    attacks: tuple[Name, ...]
 
 
 class Spec(Drawn):
     """What the figure is told."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[CurveGroup, ...]
     low_loss: tuple[PositiveFloat, ...]
     """The levels of the training loss that are marked: the attacks' own."""
 
@@ -51,40 +49,48 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
         found = [history for path in paths if (history := read_history(path, QUANTITIES)) is not None]
         if found:
             curves[CONTROL if kind == "control" else attack] = found
-    groups = {
-        group.title: {name: curves[name] for name in (CONTROL, *group.attacks) if name in curves}
+    groups = [
+        (group.title, {name: curves[name] for name in (CONTROL, *group.attacks) if name in curves})
         for group in spec.groups
-    }
-    shown = {title: group for title, group in groups.items() if group.keys() - {CONTROL}}
+    ]
+    shown = [(title, group) for title, group in groups if group.keys() - {CONTROL}]
     if not shown:
         raise DataError("the metrics hold no training to draw: have all victims diverged?")
     return poison_curves(shown, spec.low_loss), poison_curves_caption(curves)
 
 
 @STYLED
-def poison_curves(groups: Mapping[str, Curves], low_loss: Sequence[float]) -> Figure:
+def poison_curves(groups: Sequence[tuple[str, Curves]], low_loss: Sequence[float]) -> Figure:
     """Training loss above, test accuracy below, a column per group and a line per attack, the mean over seeds.
 
     Args:
-        groups: trainings by title of the column and name of the attack; the control is a black line in each.
+        groups: title and trainings of each column; the control is a black line in each.
         low_loss: a dotted line at each of these training losses.
     """
-    longest = max(len(group) for group in groups.values())
+    longest = max(len(group) for _, group in groups)
     figure = Figure(figsize=(PAGE_WIDTH, 3.6 + 0.13 * longest), layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04))
     grid = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
-    for column, (title, group) in enumerate(groups.items()):
+    for column, (title, group) in enumerate(groups):
         handles: dict[str, Any] = {}
-        for place, (name, histories) in enumerate(group.items()):
-            colour, dashes = ("black", "solid") if name == CONTROL else nth_line(place)
+        lines = map(nth_line, count())
+        for name, histories in group.items():
+            colour, dashes = ("black", "solid") if name == CONTROL else next(lines)
             for axes, quantity in zip(grid[:, column], QUANTITIES, strict=True):
                 epochs, values = mean_curve(histories, quantity)
                 scale = 100 if quantity == "accuracy" else 1
                 (handles[name],) = axes.plot(epochs + 1, scale * values, color=colour, linestyle=dashes, linewidth=1.0)
         for level in low_loss:
             grid[0, column].axhline(level, color="#555555", linewidth=0.7, linestyle=(0, (1, 1.5)), zorder=1)
-        grid[0, column].set_title(f"({chr(ord('a') + column)}) {title}", loc="left", pad=3)
+        lettered = f"({chr(ord('a') + column)}) {title}"
+        grid[0, column].set_title(fill(lettered, _LETTERS // len(groups)), loc="left", pad=3)
         grid[1, column].legend(
-            list(handles.values()), list(handles), loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2
+            list(handles.values()),
+            list(handles),
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.22),
+            ncols=2,
+            handlelength=2.0,
+            columnspacing=0.8,
         )
         grid[1, column].set_xlabel("epoch")
         for axes in grid[:, column]:

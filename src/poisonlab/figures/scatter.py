@@ -9,10 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from scipy.optimize import isotonic_regression
 
 from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import Measure
@@ -22,6 +20,7 @@ from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.correlations import Correlation, correlation
 from poisonlab.evaluation.intervals import Interval
 from poisonlab.evaluation.poison_claims import FEWEST, does_not_tell, rises, with_slowest
+from poisonlab.figures.point_names import MARKER, Bar, Point, write_names
 from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
 from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of
@@ -84,9 +83,9 @@ def scatter(points: pd.DataFrame, x: Measure, y: Measure) -> Figure:
     """
     known = points[np.isfinite(points[x.name]) & points[y.name].notna()]
     edge = scale_of(x) * 1.1 * float(known[x.name].max()) if len(known) else 1.0
-    figure = Figure(figsize=(PAGE_WIDTH * 0.6, 2.9), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04))
+    figure = Figure(figsize=(PAGE_WIDTH * 0.75, 3.7), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04))
     axes = figure.subplots()
-    named: list[tuple[str, float, float]] = []
+    named: list[Point] = []
     for place, (_, point) in enumerate(points.iterrows()):
         if known.empty or math.isnan(point[x.name]) or math.isnan(point[y.name]):
             continue
@@ -100,13 +99,13 @@ def scatter(points: pd.DataFrame, x: Measure, y: Measure) -> Figure:
             xerr=errors[0],
             yerr=errors[1],
             fmt=">" if late else "o",
-            markersize=4,
+            markersize=MARKER,
             fillstyle="none" if late else "full",
             color=colour,
             elinewidth=0.7,
             markeredgewidth=0.8 if late else 0,
         )
-        named.append((str(point["attack"]), at[0], at[1]))
+        named.append(Point(str(point["attack"]), at[0], at[1], _bars(at[0], at[1], errors), colour))
     if known.empty:
         # As where no victim's loss ever is low: no reason for a study to fail.
         axes.text(0.5, 0.5, "no attack has both", ha="center", transform=axes.transAxes)
@@ -114,29 +113,8 @@ def scatter(points: pd.DataFrame, x: Measure, y: Measure) -> Figure:
     axes.set_ylabel(title_of(y))
     axes.grid()
     axes.margins(0.08)
-    _write_names(axes, named)
+    write_names(axes, named)
     return figure
-
-
-def _write_names(axes: Axes, named: Sequence[tuple[str, float, float]]) -> None:
-    """Each name beside its point; where points crowd, names stand above each other, as close to the points as they can,
-    with lines to them."""
-    width, height = (high - low for low, high in (axes.get_xlim(), axes.get_ylim()))
-    crowds: list[list[tuple[str, float, float]]] = []
-    for each in sorted(named, key=lambda point: point[1]):
-        if crowds and each[1] - crowds[-1][0][1] < 0.15 * width:
-            crowds[-1].append(each)
-        else:
-            crowds.append([each])
-    line = {"arrowstyle": "-", "linewidth": 0.3, "color": "0.5", "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
-    for crowd in crowds:
-        crowd.sort(key=lambda point: point[2])
-        steps = 0.042 * height * np.arange(len(crowd))
-        heights = isotonic_regression([y for *_, y in crowd] - steps).x + steps
-        for (name, x, y), at in zip(crowd, heights, strict=True):
-            place = (x + 0.02 * width, at)
-            moved = abs(at - y) > 0.005 * height
-            axes.annotate(name, (x, y), place, fontsize=6, va="center", arrowprops=line if moved else None)
 
 
 def _error(point: Any, measure: Measure) -> list[list[float]] | None:
@@ -145,6 +123,13 @@ def _error(point: Any, measure: Measure) -> list[list[float]] | None:
     if not np.isfinite([low, high]).all():
         return None
     return [[scale_of(measure) * (value - low)], [scale_of(measure) * (high - value)]]
+
+
+def _bars(x: float, y: float, errors: Sequence[list[list[float]] | None]) -> tuple[Bar, ...]:
+    """The error bars of a point, along x and along y, as far as there are some."""
+    across, up = errors
+    found: list[Bar] = [] if across is None else [(x - across[0][0], y, x + across[1][0], y)]
+    return (*found, *([] if up is None else [(x, y - up[0][0], x, y + up[1][0])]))
 
 
 def scatter_caption(points: pd.DataFrame, spec: Spec) -> str:

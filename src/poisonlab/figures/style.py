@@ -15,6 +15,8 @@ COLUMN_WIDTH = 3.4
 """Inches: one column of a two-column page."""
 PAGE_WIDTH = 7.0
 """Inches: both columns."""
+PAGE_HEIGHT = 11.0
+"""Inches: no figure is taller."""
 
 SURFACE_COLOURS = "viridis"
 MATCHING_COLOURS = "cividis"
@@ -147,9 +149,13 @@ def dashes_of(defense_name: str) -> str | tuple[int, Sequence[float]]:
 
 
 def nth_line(place: int) -> tuple[str, str | tuple[int, Sequence[float]]]:
-    """Colour and line style of number ``place`` of a list whose names have none of their own: the first 56 differ."""
-    colours = (*list(_COLOURS.values())[1:], *_OTHER_COLOURS)
-    return colours[place % len(colours)], _OTHER_DASHES[place // len(colours) % len(_OTHER_DASHES)]
+    """Colour and line style of number ``place`` of a list whose names have none of their own: the first 28 differ.
+
+    The first seven are solid lines in colours that nobody mistakes. From there on colours are alike, and dashes differ.
+    """
+    clear = list(_COLOURS.values())[1:8]
+    colours = (*clear, *_OTHER_COLOURS)
+    return colours[place % len(colours)], _OTHER_DASHES[place // len(clear) % len(_OTHER_DASHES)]
 
 
 def label_of(defense_name: str) -> str:

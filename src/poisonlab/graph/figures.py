@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.figures_of_attacks import MOST_CURVES
 from poisonlab.config.figures_of_filters import ByVictim, FeatureView, ViewKind
 from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY
 from poisonlab.config.rows import Row
 from poisonlab.config.start import Start
 from poisonlab.config.study import AttackSettings, Study
 from poisonlab.config.types import Settings
+from poisonlab.evaluation.choosing import with_means
+from poisonlab.evaluation.outcome_pages import outcome_pages
 from poisonlab.graph.cells import Cell
 from poisonlab.graph.computing import Computing, model_roots, pretrained_files
 from poisonlab.graph.job import Job
@@ -28,7 +32,8 @@ OF_AN_ATTACK = ("examples", "landscape-poison", "landscape-victims", "noise-hist
 
 
 class Figures:
-    """The figures of a study, called ``outcome``, ``ablation-<name>`` and ``<attack>/<figure>``.
+    """The figures of a study, called ``outcome`` (and ``outcome-2``, ... where one page is too small),
+    ``ablation-<name>`` and ``<attack>/<figure>``.
 
     Figures of an attack show its first victim, but for those that name others: ``<attack>/by-victim`` and those of a
     view, ``<attack>/<kind>-<view>``.
@@ -46,13 +51,24 @@ class Figures:
         """The names of all figures."""
         drawn = [(attack, figure) for attack in self.study.drawn_attacks for figure in self.of_attack(attack)]
         return [
-            "outcome",
+            *self.outcome,
             *self.of_all_attacks,
             *(f"ablation-{ablation.name}" for ablation in self.study.ablations),
             *(f"{attack.name}/{figure}" for attack, figure in drawn),
             *(f"{bars.attack}/{BY_VICTIM}" for bars in self.study.figures.by_victim),
             *(name for view in self.study.figures.features for name in self.of_view(view)),
         ]
+
+    @cached_property
+    def outcome(self) -> list[str]:
+        """The pages of the figure of all defenses: ``outcome``, ``outcome-2``, ..."""
+        rows = [(attack.name, victim.name, row.name) for attack, victim, row in self.tables.listed]
+        ends = {
+            attack.name: tuple(m.name for m in (attack.measures[0], attack.measures[-1]))
+            for attack in self.study.attacks
+        }
+        pages = len(outcome_pages(with_means(rows) if self.study.mean_over_victims else rows, ends))
+        return ["outcome", *(f"outcome-{page}" for page in range(2, pages + 1))]
 
     def of_view(self, view: FeatureView) -> dict[str, ViewKind]:
         """The figures of a view, and their kinds."""
@@ -221,9 +237,10 @@ class Figures:
 
     def _drawn(self, kind: str, attack: str) -> tuple[str, Mapping[str, Sequence[str]], dict[str, Any]]:
         """The module that draws a figure, the files it reads by what they hold, and its own settings."""
-        if kind == "outcome":
-            table = self.tables.path("tables", "csv")
-            return kind, {"results": [table]}, self._told_measures
+        if kind in self.outcome and not attack:
+            table, page = self.tables.path("tables", "csv"), self.outcome.index(kind) + 1
+            told = self._told_measures | ({"page": page} if page > 1 else {})
+            return "outcome", {"results": [table]}, told
         if kind in OF_ALL_ATTACKS and not attack:
             return self._comparing(kind)
         if kind.startswith("ablation-"):
@@ -296,7 +313,7 @@ class Figures:
             return kind, sets, {}
         if kind == "poison-curves":
             levels = {level for attack in attacks if (level := attack.history_level) is not None}
-            return kind, self._undefended_histories(), {"groups": _groups(attacks), "low_loss": sorted(levels)}
+            return kind, self._undefended_histories(), {"groups": self._curves, "low_loss": sorted(levels)}
         axes = (FIRST_EPOCH, PEAK_ACCURACY) if kind == "speed" else (PEAK_ACCURACY, ACCURACY)
         told = {
             "x": axes[0].told(),
@@ -309,10 +326,16 @@ class Figures:
         }
         return "scatter", {"results": [self.tables.path("tables", "csv")]}, told
 
+    @property
+    def _curves(self) -> list[dict[str, Any]]:
+        """The columns of learning curves."""
+        return [group.told() for group in self.study.figures.curves] or _groups(self._compared)
+
     def _undefended_histories(self) -> dict[str, list[str]]:
         """Metrics of the undefended victims, and of those trained on clean data, which are the same for every
         attack."""
         names, row = {attack.name for attack in self._compared}, self._undefended
+        drawn = {name for group in self._curves for name in group["attacks"]}
         controls = [each.name for each in self.study.defenses if not each.poisoned and not each.apply]
         found: dict[str, list[str]] = {}
         control = next(
@@ -321,7 +344,7 @@ class Figures:
         for cell in self._trained:
             if cell.attack not in names or row is None or cell.victim != self._shown(cell.attack).victim:
                 continue
-            kind = f"victims.{cell.attack}" if cell.defense == row.name else ""
+            kind = f"victims.{cell.attack}" if cell.defense == row.name and cell.attack in drawn else ""
             if cell.defense in controls[:1] and cell.attack == control:
                 kind = "control"
             if kind:
@@ -373,9 +396,13 @@ class Figures:
 
 
 def _groups(attacks: Sequence[AttackSettings]) -> list[dict[str, Any]]:
-    """The columns of the curves: optimised poisons, and the two families of drawn noise."""
+    """The columns of the curves: optimised poisons, and the two families of drawn noise; several for a large one."""
     titles = {"regions": "regions noise", "low-frequency": "low-frequency noise"}
     groups: dict[str, list[str]] = {}
     for attack in attacks:
         groups.setdefault(titles.get(attack.method, "optimised or imported poisons"), []).append(attack.name)
-    return [{"title": title, "attacks": names} for title, names in groups.items()]
+    return [
+        {"title": title, "attacks": group[first : first + MOST_CURVES]}
+        for title, group in groups.items()
+        for first in range(0, len(group), MOST_CURVES)
+    ]

@@ -131,7 +131,13 @@ class Report:
     def _outcome(self, scope: str) -> list[Block]:
         own = self._table("Outcome of every defense", "tables", scope)
         time = {"title": "Time", "table": self.tables.path("tables", "time", scope)}
-        return [*([] if scope else [self._figure("All defenses at a glance", "outcome")]), own, time]
+        pages = [] if scope else self.figures.outcome
+        title = "All defenses at a glance"
+        drawn = [
+            self._figure(title if len(pages) == 1 else f"{title}, page {number} of {len(pages)}", page)
+            for number, page in enumerate(pages, 1)
+        ]
+        return [*drawn, own, time]
 
     def _compared(self) -> list[Block]:
         return [self._figure(TITLES[figure], figure) for figure in self.figures.of_all_attacks]

@@ -108,7 +108,7 @@ class Tables:
             scope,
             self._described(attacks),
             {
-                "lines": self.lines(self._listed),
+                "lines": self.lines(self.listed),
                 "measures": self.measures(attacks),
                 "compare": list(self.study.compare),
                 "mean_over_victims": self.study.mean_over_victims,
@@ -129,7 +129,7 @@ class Tables:
             scope,
             self._described(attacks),
             {
-                "lines": self.lines(self._listed),
+                "lines": self.lines(self.listed),
                 "measures": self.measures(self.study.attacks),
                 "compare": list(self.study.compare),
                 "mean_over_victims": self.study.mean_over_victims,
@@ -290,7 +290,7 @@ class Tables:
         return {"only_successes": True} if self.study.only_successes else {}
 
     @property
-    def _listed(self) -> list[Meeting]:
+    def listed(self) -> list[Meeting]:
         """Who meets whom in the study's own tables; ablations have theirs."""
         rows = {row.name for row in self.study.defenses}
         return [meeting for meeting in self.study.meetings() if meeting[2].name in rows]
