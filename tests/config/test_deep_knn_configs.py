@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 
 from poisonlab.config.study import Study, read_study
 from poisonlab.evaluation.published import published
+from poisonlab.graph.graph import Graph
 
 ROOT = Path(__file__).resolve().parents[2]
 SCALES = ("deep-knn", "deep-knn-mini", "deep-knn-smoke")
@@ -112,6 +114,37 @@ def test_networks_are_the_same_for_all_targets_and_each_has_a_robust_one() -> No
     assert (robust.eps, robust.steps) == (8, 8)
 
 
+def test_k_nn_of_standard_victims_also_looks_at_their_robust_features() -> None:
+    for study in map(read, SCALES):
+        standard, robust = study.defense("deep-knn-polytope"), study.defense("deep-knn-robust")
+        assert study.network_of(robust) == "robust-features"
+        assert robust == standard.model_copy(
+            update={
+                "name": "deep-knn-robust",
+                "published": None,
+                "joined_as": None,
+                "apply": (standard.apply[0].model_copy(update={"network": "robust-features"}),),
+            }
+        )
+
+
+def test_ablations_vary_the_neighbours_and_the_votes() -> None:
+    for study in map(read, SCALES):
+        neighbours, votes = study.ablations
+        own: Any = study.defense(neighbours.defense).filters[0]
+        assert (neighbours.name, neighbours.defense, votes.name, votes.defense) == (
+            *("neighbours", "deep-knn-collision"),
+            *("votes", "deep-knn-polytope"),
+        )
+        assert own.k in neighbours.vary["k"]
+        assert neighbours.vary["k"][0] == 3
+        assert votes.vary["self_counts"] == (False, True)
+        assert {"paper", "smallest-label"} <= set(votes.vary["rule"])
+        assert {study.attack(name).method for each in study.ablations for name in each.attacks or ()} == {
+            *("feature-collision", "convex-polytope")
+        }
+
+
 def test_grey_boxes_differ_from_the_substitutes_in_their_seed() -> None:
     """The same architecture and seed would be the same weights to begin with, and the same batches."""
     for study in map(read, ("deep-knn", "deep-knn-smoke")):
@@ -164,3 +197,10 @@ def test_filters_have_the_class_size_and_the_fitted_shares() -> None:
     assert (first["svm-collision"].nu, first["svm-polytope"].nu) == (0.01, 0.01)
     # Feature collision is filtered before the retraining, at the network as it was.
     assert {first[name].surrogate for name in ("deep-knn-collision", "l2-collision", "svm-collision")} == {"alexnet"}
+
+
+def test_the_page_says_where_every_figure_of_the_paper_is() -> None:
+    page = (ROOT / "docs" / "reproduce-deep-knn.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `figures/<study>/([\w/-]+)` \| (?:figure (\d))?", page, re.MULTILINE)
+    assert {name for name, _ in named} - {"feature-collision/"} <= set(Graph(read("deep-knn")).figures.every())
+    assert [number for _, number in named if number] == ["2", "3", "4", "5", "6", "7"]

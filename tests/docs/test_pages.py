@@ -112,3 +112,21 @@ def test_the_attacks_that_pages_show_are_attacks() -> None:
     shown = [attack for block in found for attack in (block["attacks"] if isinstance(block, dict) else block)]
     names = [TypeAdapter(AttackSettings).validate_python(attack).name for attack in shown]
     assert names == ["downloaded", "published-polytope", "bullseye"]
+
+
+def test_the_published_polytopes_meet_all_victims_of_the_paper_s_study() -> None:
+    """Rows that name their attacks meet them, too, when the list that they share does."""
+    (block,) = [yaml.safe_load(body) for body in blocks("import-poisons.md", "yaml") if "published-polytope" in body]
+    values = yaml.safe_load((ROOT / "config" / "deep-knn.yaml").read_text("utf-8"))
+    (attack,) = block["attacks"]
+    values["attacks"].append(attack)
+    (named,) = {
+        id(row["attacks"]): row["attacks"] for row in values["defenses"] if "convex-polytope" in row.get("attacks", [])
+    }.values()
+    named.append(attack["name"])
+    study = read_study(values)
+    assert study.dataset == TypeAdapter(DatasetSettings).validate_python(block["dataset"])
+    assert study.attack(attack["name"]).victims == study.attack("convex-polytope").victims
+    facing = [[row.name for row in study.defenses if row.faces(name)] for name in ("convex-polytope", attack["name"])]
+    assert facing[0] == facing[1]
+    assert len(study.seeds_of(study.attack(attack["name"]))) == 50

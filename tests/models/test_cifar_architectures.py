@@ -7,11 +7,12 @@ import math
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 
 from poisonlab import modules
-from poisonlab.models import dpn92, mobilenet_v2, senet18
+from poisonlab.models import dpn92, googlenet, mobilenet_v2, senet18
 from poisonlab.models.alexnet_lrn import ResponseNorm
 from poisonlab.models.blocks import blocks_of
 from poisonlab.models.classifier import Classifier
@@ -141,6 +142,108 @@ def test_the_penalty_of_the_hidden_layers_is_in_their_gradients_alone() -> None:
     ours, written_out = trained
     for name, weight in written_out.items():
         torch.testing.assert_close(ours[name], weight, rtol=0, atol=2e-5, msg=name)
+
+
+class Written:
+    """The layers of a block as functions of its weights, which are drawn anew, batch norm's statistics too.
+
+    Every call takes the next weights in the order of their registration. Kernel, stride, padding and groups are said by
+    the test.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        draw = torch.Generator().manual_seed(0)
+        for name, value in block.double().eval().state_dict().items():
+            if value.is_floating_point():
+                positive = name.endswith("running_var")
+                value.copy_(torch.randn(value.shape, generator=draw, dtype=torch.float64))
+                value.copy_(value.abs() + 0.5 if positive else value)
+        layers = (nn.Conv2d, nn.BatchNorm2d)
+        self.left = [layer for layer in block.modules() if isinstance(layer, layers)]
+
+    def convolved(
+        self, x: Tensor, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1, bias: bool = False
+    ) -> Tensor:
+        """The next convolution, padded to keep the size at stride 1."""
+        layer = self.left.pop(0)
+        assert isinstance(layer, nn.Conv2d)
+        assert layer.weight.shape == (outputs, x.shape[1] // groups, kernel, kernel)
+        assert (layer.bias is not None) == bias
+        return F.conv2d(x, layer.weight, layer.bias, stride=stride, padding=(kernel - 1) // 2, groups=groups)
+
+    def normed(self, x: Tensor) -> Tensor:
+        """The next batch norm, at its statistics."""
+        layer = self.left.pop(0)
+        assert isinstance(layer, nn.BatchNorm2d)
+        return F.batch_norm(x, layer.running_mean, layer.running_var, layer.weight, layer.bias, eps=1e-5)
+
+
+def small_maps(channels: int, side: int) -> Tensor:
+    return torch.randn(2, channels, side, side, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+@torch.no_grad()
+def test_the_four_branches_of_googlenet_written_out() -> None:
+    """Szegedy et al. 2015, figure 2 (b), with batch norm and biases; two 3x3 convolutions in place of the 5x5 one."""
+    block = googlenet.Inception(6, (2, 3, 4, 5, 3, 2), 0.0)
+    x, layers = small_maps(6, 5), Written(block)
+
+    def step(maps: Tensor, outputs: int, kernel: int) -> Tensor:
+        return layers.normed(layers.convolved(maps, outputs, kernel, bias=True)).relu()
+
+    one = step(x, 2, 1)
+    three = step(step(x, 3, 1), 4, 3)
+    five = step(step(step(x, 5, 1), 3, 3), 3, 3)
+    pool = step(F.max_pool2d(x, 3, stride=1, padding=1), 2, 1)
+    torch.testing.assert_close(block(x), torch.cat([one, three, five, pool], 1))
+    assert not layers.left
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("inputs", "stride"), [(16, 2), (16, 1), (32, 2), (32, 1)])
+def test_a_block_of_senet_written_out(inputs: int, stride: int) -> None:
+    """Batch norm and ReLU stand before each convolution (He et al. 2016b), the gate before the sum (Hu et al. 2018)."""
+    block = senet18.Block(inputs, 32, stride, 0.0)
+    x, layers = small_maps(inputs, 5), Written(block)
+    active = layers.normed(x).relu()
+    inner = layers.convolved(active, 32, 3, stride=stride)
+    inner = layers.convolved(layers.normed(inner).relu(), 32, 3)
+    squeezed = layers.convolved(inner.mean((2, 3), keepdim=True), 2, 1, bias=True).relu()
+    inner = inner * layers.convolved(squeezed, 32, 1, bias=True).sigmoid()
+    same = inputs == 32 and stride == 1
+    # The activated input goes through the projection, which has no batch norm; where nothing changes, the input itself.
+    torch.testing.assert_close(block(x), inner + (x if same else layers.convolved(active, 32, 1, stride=stride)))
+    assert not layers.left
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("first", "stride"), [(True, 2), (True, 1), (False, 1)])
+def test_a_block_of_dpn_written_out(first: bool, stride: int) -> None:
+    """Chen et al. 2017, figure 2 (e), activations behind; the 3x3 convolution has 32 groups and the stride."""
+    residual, dense = 10, 4
+    inputs = 12 if first else residual + 3 * dense
+    block = dpn92.Block(inputs, 64, residual, dense, stride, first, 0.0)
+    x, layers = small_maps(inputs, 5), Written(block)
+    inner = layers.normed(layers.convolved(x, 64, 1)).relu()
+    inner = layers.normed(layers.convolved(inner, 64, 3, stride=stride, groups=32)).relu()
+    inner = layers.normed(layers.convolved(inner, residual + dense, 1))
+    kept = layers.normed(layers.convolved(x, residual + dense, 1, stride=stride)) if first else x
+    added = (kept[:, :residual] + inner[:, :residual]).relu()
+    appended = [kept[:, residual:].relu(), inner[:, residual:].relu()]
+    torch.testing.assert_close(block(x), torch.cat([added, *appended], 1))
+    assert not layers.left
+
+
+def test_stages_of_dpn_begin_with_a_projection_and_halve_the_image_but_for_the_first() -> None:
+    with torch.device("meta"):
+        network = dpn92.build(10, (3, 32, 32))
+    blocks = [module for module in network.extract if isinstance(module, dpn92.Block)]
+    shortcuts = [(place, block.shortcut) for place, block in enumerate(blocks)]
+    projections = [(place, shortcut) for place, shortcut in shortcuts if isinstance(shortcut, nn.Sequential)]
+    halving = [place for place, block in enumerate(blocks) if block.filter[0].stride == (2, 2)]
+    assert [place for place, _ in projections] == [0, 3, 7, 27]
+    assert [shortcut[0].stride[0] for _, shortcut in projections] == [1, 2, 2, 2]
+    assert halving == [3, 7, 27]
 
 
 def test_the_two_paths_of_a_dual_path_block() -> None:
