@@ -38,16 +38,16 @@ fuzz: .venv/ready
 
 # The pages as a site, with the Python API; a warning of Sphinx is an error.
 docs: .venv/ready
-	PYTHONPATH=src $(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/docs
+	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/docs
 	@echo "Open build/docs/index.html in a browser"
 
 # Says of every result of the study or scan whether it is current, stale, damaged or of unknown origin; reads every artifact.
 verify: .venv/ready
-	PYTHONPATH=src $(BIN)/python workflow/scripts/verify.py --deep --configfile $(CONFIG)
+	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/verify.py --deep --configfile $(CONFIG)
 
 # Jobs of the study or scan that are done, running, failed and left, with the hours left; WATCH=1 stays. Also while Snakemake runs.
 progress: .venv/ready
-	@PYTHONPATH=src $(BIN)/python workflow/scripts/progress.py --configfile $(CONFIG) $(if $(WATCH),--watch)
+	@PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/progress.py --configfile $(CONFIG) $(if $(WATCH),--watch)
 
 # Friendly noise for a training program of your own: make protect DATA=folder-or-file OUT=noise.safetensors, for images of a
 # folder also SIZE=pixels; SETTINGS=protect.yaml has what docs/defend-my-pipeline.md lists. THREADS (all cores) decide the bits, too.
@@ -69,19 +69,19 @@ scan: .venv/ready
 
 # The results with Snakemake's records of them, as <study>.tar.gz or scan-<scan>.tar.gz; `make unpack FROM=<study>.tar.gz` in another checkout.
 archive: .venv/ready
-	PYTHONPATH=src $(BIN)/python workflow/scripts/archive.py pack --configfile $(CONFIG)
+	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/archive.py pack --configfile $(CONFIG)
 
 unpack: .venv/ready
-	PYTHONPATH=src $(BIN)/python workflow/scripts/archive.py unpack --from $(FROM)
+	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/archive.py unpack --from $(FROM)
 
 # Jobs and hours of a study or scan, by the seconds that such jobs took, and the time and memory to ask of a cluster; runs nothing.
 estimate: .venv/ready
-	@PYTHONPATH=src $(BIN)/python workflow/scripts/estimate.py --configfile $(CONFIG)
+	@PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/estimate.py --configfile $(CONFIG)
 
 # Times and memory against the straightforward way of doing the same, side by side in one run; fails if a ratio is worse
 # than the one recorded on this kind of device.
 bench: .venv/ready
-	PYTHONPATH=src KMP_BLOCKTIME=0 $(BIN)/python benchmarks/bench.py
+	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} KMP_BLOCKTIME=0 $(BIN)/python benchmarks/bench.py
 
 # Seven minutes on a machine with CUDA: faults, bits, every stage, contract tests, times; writes benchmarks/records/<date>-<gpu>.md.
 gpu-check: .venv/ready

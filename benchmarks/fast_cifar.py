@@ -32,6 +32,7 @@ from poisonlab.config.victims import Victim
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.sources import load_dataset
 from poisonlab.data.training_set import TrainingSet, training_set
+from poisonlab.determinism import prepare_torch
 from poisonlab.models.networks import build_network, build_normalize
 from poisonlab.models.outputs import accuracy
 from poisonlab.training.loop import train
@@ -98,7 +99,8 @@ def measured(
         last[0] = clock(device) - begun
         return {"accuracy": accuracy(model, normalize, dataset.test_images, dataset.test_labels)}
 
-    found = train(network, normalize, data, recipe, seed=seed, observe=observe).observed["accuracy"]
+    capture = device.type == "cuda"
+    found = train(network, normalize, data, recipe, seed=seed, observe=observe, capture=capture).observed["accuracy"]
     rate = epochs * len(data) / last[0]
     return Training(epochs, seed, found, last[0], rate, rate * work, rate * work / peak)
 
@@ -146,8 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = arguments.parse_args(argv)
-    torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
+    device = prepare_torch(options.device, options.threads)
     study = read_study(merged_config(options.configfile or STUDY, options.config))
     (victim,) = (each for each in study.victims if each.name == (options.victim or study.victims[0].name))
     dataset = load_dataset(study.dataset)

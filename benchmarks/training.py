@@ -25,7 +25,7 @@ from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.augmentation import augment
 from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.defenses.random_noise import RandomNoise, random_noise
-from poisonlab.models import resnet18, small_resnet
+from poisonlab.models import fast_cifar, resnet18, small_resnet
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.randomness import generator
 from poisonlab.training.loop import train
@@ -67,6 +67,11 @@ class Task:
 def large(batch_size: int = 128) -> Task:
     """ResNet-18, as the papers train it."""
     return Task(lambda: resnet18.build(CLASSES, SHAPE), batch_size)
+
+
+def fast() -> Task:
+    """The network of config/cifar10-fast.yaml."""
+    return Task(lambda: fast_cifar.build(CLASSES, SHAPE), 128)
 
 
 def small(batch_size: int = 32) -> Task:

@@ -20,10 +20,15 @@ from torch import Tensor, nn
 import attacks
 import filters
 from gpu.section import Check, FaultError, Notes
+from poisonlab.config.recipe import Recipe
+from poisonlab.config.recipes import NamedRecipe
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.determinism import prepare_torch
 from poisonlab.training.loop import train
-from training import BERNOULLI, drawn, large, normalisation, small
+from training import BERNOULLI, Task, drawn, fast, large, normalisation, small
+
+_NEAR = 0.1
+"""How far a captured training may end from the eager one: rounding grows over steps, a wrong step more."""
 
 Path = Callable[[torch.device], object]
 """Something whose bits are promised, from its beginning: the result."""
@@ -33,11 +38,12 @@ def bits(check: Check, notes: Notes) -> None:
     """Run every path twice, and note how far a captured training ends from the same one kernel by kernel.
 
     Raises:
-        FaultError: bits differ, or torch warns that an operator is not deterministic.
+        FaultError: bits differ, torch warns that an operator is not deterministic, or captured steps are others.
     """
     device = prepare_torch(check.device, 1, jobs_per_gpu=1)
     rows, faults = [], []
-    for name, path in paths(check.scale).items():
+    every = paths(check.scale)
+    for name, path in every.items():
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
@@ -52,7 +58,14 @@ def bits(check: Check, notes: Notes) -> None:
         notes.table("Run twice", markdown(["what", "same bits", "warnings"], rows))
         faults += [] if equal else [f"{name}: other bits"]
         faults += [f"{name}: {line}" for line in warned]
-    notes.fact("captured against eager, largest relative difference of a tensor's length", _apart(check.scale, device))
+    try:
+        apart = _apart(every, device)
+        notes.fact("captured against eager, largest relative difference of a tensor's length", apart)
+        # Written so that nan is a fault.
+        faults += [] if apart <= _NEAR else [f"captured against eager: weights apart by {apart:.2g}, not {_NEAR:g}"]
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        faults.append(f"captured against eager: {type(error).__name__}: {error}")
     if faults:
         raise FaultError(f"{len(faults)} faults: {'; '.join(faults[:3])}")
 
@@ -64,7 +77,13 @@ def paths(scale: str) -> dict[str, Path]:
         **attacks.CONTESTS[scale],
         **filters.CONTESTS[scale],
     }
-    trainings = {"training": _training(scale, capture=False), "training, captured": _training(scale, capture=True)}
+    task, count = (small(), 64) if scale == "tiny" else (large(), 1280)
+    swift, recipe = fast(), NamedRecipe(base="fast", epochs=2)
+    trainings = {
+        "training": _training(task, task.recipe(), count, capture=False),
+        "training, captured": _training(task, task.recipe(), count, capture=True),
+        "training of the fast protocol, captured": _training(swift, recipe, count, capture=True),
+    }
     return trainings | {name: _ours(build) for name, build in contests.items()}
 
 
@@ -72,15 +91,13 @@ def _ours(build: Callable[[torch.device], Contest]) -> Path:
     return lambda device: build(device).ours()
 
 
-def _training(scale: str, *, capture: bool) -> Path:
-    task, count = (small(), 64) if scale == "tiny" else (large(), 1280)
-
+def _training(task: Task, recipe: Recipe, count: int, *, capture: bool) -> Path:
     def path(device: torch.device) -> object:
         model: nn.Module = task.model(device)
         said, noise = io.StringIO(), RandomNoise(BERNOULLI)
         with contextlib.redirect_stderr(said):
             data, normalize = drawn(count), normalisation(device)
-            train(model, normalize, data, task.recipe(), seed=0, defenses=[noise], until=2, capture=capture)
+            train(model, normalize, data, recipe, seed=0, defenses=[noise], until=2, capture=capture)
         if "no CUDA graph" in said.getvalue():
             raise FaultError(said.getvalue())
         return list(model.state_dict().values())
@@ -88,9 +105,9 @@ def _training(scale: str, *, capture: bool) -> Path:
     return path
 
 
-def _apart(scale: str, device: torch.device) -> float:
+def _apart(found: Mapping[str, Path], device: torch.device) -> float:
     """How far the tensors of a captured training are from those of the eager one, relative to their length."""
-    ends = [_training(scale, capture=capture)(device) for capture in (False, True)]
+    ends = [found[name](device) for name in ("training", "training, captured")]
     pairs = zip(*cast(list[list[Tensor]], ends), strict=True)
     wide = [(first.double(), second.double()) for first, second in pairs]
     return max(float((second - first).norm() / first.norm().clamp(min=1e-9)) for first, second in wide)

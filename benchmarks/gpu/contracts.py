@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TESTS = (
     "tests/contracts",
     "tests/test_gpus.py",
+    "tests/training/test_capture.py",
     "tests/defenses",
     "tests/filters",
     "tests/benchmarks",
@@ -35,7 +36,7 @@ def contracts(check: Check, notes: Notes) -> None:
     options = ["-q", "-p", "no:cacheprovider", f"--junitxml={report}", f"--basetemp={check.folder / 'files'}"]
     if not check.tiny and find_spec("xdist"):
         options += ["-n", str(min(_AT_ONCE, os.cpu_count() or 1))]
-    chosen = REHEARSED if check.tiny else (*TESTS, "-k", "cuda or gpus")
+    chosen = REHEARSED if check.tiny else (*TESTS, "-k", "cuda or gpu")
     with log.open("w", encoding="utf-8") as file:
         code = subprocess.run(
             [check.python, "-m", "pytest", *options, *chosen],

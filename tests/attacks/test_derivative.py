@@ -81,6 +81,16 @@ def test_so_they_do_between_the_kinks_of_margins() -> None:
     assert torch.allclose(found, gradient, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("derivative", ["exact", "differences"])
+def test_poisons_that_have_their_labels_by_a_margin_are_left_where_they_are(derivative: str) -> None:
+    model, inputs = network(seed=3).double(), images().double()
+    sure = model(inputs).argmax(1)
+    ours = matcher(model, criterion="carlini-wagner", derivative=derivative)
+    loss, gradient = ours.loss_and_gradient(inputs, sure)
+    assert loss.item() == 1
+    assert not bool(gradient.any())
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 3, 6])
 def test_the_result_does_not_depend_on_the_chunk_that_bounds_the_memory(
     at_once: int, monkeypatch: pytest.MonkeyPatch

@@ -203,8 +203,24 @@ def warning(device: torch.device) -> object:
 def test_other_bits_and_warnings_are_faults(
     path: gpu.bits.Path, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu.bits, "paths", lambda scale: {"path": path})
+    monkeypatch.setattr(gpu.bits, "paths", lambda scale: {"path": path, **trainings(1.0, 1.0)})
     with pytest.raises(FaultError, match=f"1 faults: path: .*{fault}"):
+        bits(check_in(tmp_path), Notes())
+
+
+def trainings(eager: float, captured: float) -> dict[str, gpu.bits.Path]:
+    """Trainings that end in one weight."""
+    ends = {"training": eager, "training, captured": captured}
+    return {name: lambda device, end=end: [torch.tensor([end])] for name, end in ends.items()}
+
+
+@pytest.mark.parametrize(("captured", "distance"), [(1.2, "0.2"), (float("nan"), "nan"), (1.001, None)])
+def test_captured_steps_that_end_elsewhere_are_a_fault(
+    captured: float, distance: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu.bits, "paths", lambda scale: {"noisy": random, **trainings(1.0, captured)})
+    faults = "1 faults: noisy" if distance is None else f"2 faults: noisy: other bits; captured .* by {distance}"
+    with pytest.raises(FaultError, match=faults):
         bits(check_in(tmp_path), Notes())
 
 

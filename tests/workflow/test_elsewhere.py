@@ -68,6 +68,8 @@ def test_a_module_has_the_jobs_of_a_direct_run(fresh: Checkout, tmp_path: Path) 
     (tmp_path / "Snakefile").write_text(text, encoding="utf-8")
     direct = host.commands("all", "--snakefile", str(fresh.path / "Snakefile"), "--configfile", STUDY)
     assert {"dataset", "craft", "train", "tables", "figure", "page"} <= {rule for rule, _ in direct}
+    # Packages that lie beside the environment stay in reach.
+    assert all("${PYTHONPATH:+:$PYTHONPATH}" in command for command in direct.values())
     of_modules = host.commands()
     for module, results in (("plain", "results"), ("moved", "lab/results")):
         own = {

@@ -14,10 +14,8 @@ def matching_loss(gradients: Sequence[Tensor], goal: Sequence[Tensor]) -> Tensor
     1, and flat, where one of them is zero.
     """
     product = torch.as_tensor(sum((g * t).sum() for g, t in zip(gradients, goal, strict=True)))
-    return 1 - product / (_length(gradients) * _length(goal))
-
-
-def _length(parts: Sequence[Tensor]) -> Tensor:
-    square = torch.as_tensor(sum(part.square().sum() for part in parts))
-    # The root of zero has no gradient.
-    return square.clamp(min=torch.finfo(square.dtype).tiny).sqrt()
+    squares = torch.stack([torch.as_tensor(sum(part.square().sum() for part in parts)) for parts in (gradients, goal)])
+    # The root of zero has no gradient, and what is divided by it has none that is finite.
+    flat = (squares < torch.finfo(squares.dtype).tiny).any()
+    lengths = torch.where(flat, 1.0, squares).sqrt()
+    return 1 - torch.where(flat, 0.0, product / (lengths[0] * lengths[1]))
