@@ -16,7 +16,7 @@ SMOKE = "config/learned-faster-smoke.yaml"
 
 def test_it_prints_a_rate_for_each_attack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     numbers = tmp_path / "numbers.json"
-    options = ["--configfile", SMOKE, "--images", "6", "--steps", "2", "--repeats", "2", "--json", str(numbers)]
+    options = ["--configfile", SMOKE, "--images", "12", "--steps", "2", "--repeats", "2", "--json", str(numbers)]
     availability.main([*options, "--attacks", "p100", "fcsd", "su", "cu"])
     lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert [line[0] for line in lines[2:]] == ["| p100", "| fcsd", "| su", "| cu"]
