@@ -30,7 +30,7 @@ def test_both_tables_are_claimed_with_every_defense_of_theirs() -> None:
 
 def test_the_smoke_study_has_the_same_rows() -> None:
     def rows(study: Study) -> list[Any]:
-        return [(row.name, row.attacks, [each.method for each in row.apply]) for row in study.defenses]
+        return [(row.name, row.attacks, row.line, [each.method for each in row.apply]) for row in study.defenses]
 
     def attacks(study: Study) -> list[Any]:
         return [(each.name, each.method, each.published) for each in study.attacks]
@@ -85,6 +85,18 @@ def test_convex_polytope_is_the_authors() -> None:
     )
     dataset: Any = study.dataset
     assert (dataset.source, dataset.last_per_class, dataset.first) == ("set-apart", 200, 50)
+
+
+def test_every_filter_stands_in_one_line_against_all_attacks() -> None:
+    for study in map(read, SCALES):
+        methods = {row.line: [each.method for each in row.apply] for row in study.defenses}
+        filters = ["deep-knn", "l2-centroid", "one-class-svm", "random-filter"]
+        assert {line: methods[line] for line in filters} == {name: [name] for name in filters}
+        assert methods["deep-knn-friends"] == ["deep-knn", "friendly-noise", "random-noise"]
+        assert all([each.method for each in row.apply] == methods[row.line] for row in study.defenses)
+        for attack in study.attacks:
+            faced = {row.line for row in study.defenses if row.faces(attack.name)}
+            assert {"none", "deep-knn", "friends-bernoulli", "deep-knn-friends"} <= faced
 
 
 def test_networks_are_the_same_for_all_targets_and_each_has_a_robust_one() -> None:

@@ -150,6 +150,43 @@ def test_impossible_values_name_their_key(place: tuple[str | int, ...], value: A
         assert word in text
 
 
+def joined(*rows: dict[str, Any]) -> dict[str, Any]:
+    other = {"name": "bp", "method": "bullseye-polytope", "surrogate": "base", "budget": 0.05}
+    return {**BASE, "attacks": [*BASE["attacks"], other], "defenses": [{"name": "none"}, *rows]}
+
+
+ONLY_GM, ONLY_BP = {"attacks": ["gm"]}, {"attacks": ["bp"]}
+
+
+def test_rows_of_other_attacks_may_share_a_line() -> None:
+    one, other = {"name": "a", "joined_as": "x", **ONLY_GM}, {"name": "b", "joined_as": "x", **ONLY_BP}
+    study = read_study(joined(one, other, {"name": "c"}))
+    assert [row.line for row in study.defenses] == ["none", "x", "x", "c"]
+    # A row's own name is its line, too.
+    assert [row.line for row in read_study(joined({"name": "x", **ONLY_GM}, other)).defenses] == ["none", "x", "x"]
+    # Rows of an ablation stand in its own table.
+    varied = {**one, "apply": [{"method": "random-noise", "distribution": "uniform", "mu": 16}]}
+    ablation = {"name": "strength", "defense": "a", "method": "random-noise", "vary": {"mu": [8, 16]}}
+    study = read_study({**joined(varied, other), "ablations": [ablation]})
+    assert [row.joined_as for row in study.rows] == [None, "x", "x", None]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"name": "a", "joined_as": "x", **ONLY_GM}, {"name": "b", "joined_as": "x", **ONLY_GM}),
+        ({"name": "a", "joined_as": "x"}, {"name": "b", "joined_as": "x", **ONLY_GM}),
+        ({"name": "x", **ONLY_GM}, {"name": "b", "joined_as": "x", **ONLY_GM}),
+        ({"name": "a", "joined_as": "x"}, {"name": "x"}),
+    ],
+)
+def test_rows_that_face_one_attack_cannot_share_a_line(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert complaint(joined(one, other)) == (
+        f"config: defenses '{one['name']}' and '{other['name']}' face attack 'gm', so they cannot share the line 'x': "
+        "give one of them another joined_as"
+    )
+
+
 @pytest.mark.parametrize(("written", "read"), [("auto", "auto"), ("off", "off"), ('"off"', "off")])
 def test_capture_is_off_though_yaml_reads_false(written: str, read: str) -> None:
     value = yaml.safe_load(f"capture: {written}")["capture"]

@@ -11,6 +11,7 @@ from doc_pages import ROOT, blocks
 
 from poisonlab.config.study import Study, read_study
 from poisonlab.graph.graph import Graph
+from poisonlab.provenance import parse
 
 PAGE = "add-a-table.md"
 
@@ -32,13 +33,24 @@ def test_the_ablations_become_the_rows_that_the_page_names() -> None:
     ]
 
 
+def test_rows_of_two_attacks_are_joined_and_only_the_study_s_table_knows() -> None:
+    values = yaml.safe_load((ROOT / "config" / "deep-knn.yaml").read_text(encoding="utf-8"))
+    rows = yaml.safe_load(blocks(PAGE, "yaml")[1])["defenses"]
+    graph = Graph(
+        read_study({**values, "seeds": [0], "defenses": [{"name": "none"}, *rows], "ablations": [], "figures": {}})
+    )
+    told = [{"line": "deep-knn", "rows": ["deep-knn-collision", "deep-knn-polytope"]}]
+    assert parse(graph.job("tables", {"scope": ""}).settings)["joined"] == told
+    assert {job.stage for job in graph.all_jobs() if any("joined" in each for each in job.settings)} == {"tables"}
+
+
 def test_the_published_places_are_read() -> None:
-    (attack,) = with_block(1).attacks
+    (attack,) = with_block(2).attacks
     assert [place.table for place in attack.published] == [4, 3]
 
 
 def test_the_figures_of_filters_are_drawn() -> None:
-    figures = Graph(with_block(2)).figures.every()
+    figures = Graph(with_block(3)).figures.every()
     assert {f"gradient-matching/{name}" for name in ("projection-near", "layer-distances-near", "by-victim")} < set(
         figures
     )

@@ -160,6 +160,7 @@ def test_row_names_and_empty_fields_stay_text(tmp_path: Path) -> None:
         (f"{HEADER}\n{GOOD},extra", "9 fields"),
         (f"{HEADER}\n{GOOD}\n1,DeepKNN,deep-knn", "bad.csv:3: 3 fields"),
         (f"{HEADER}\n{GOOD.replace('percent', 'fraction')}", "unit is 'fraction'"),
+        (f"{HEADER}\n{GOOD}printed as 7/10", "value is 75.0 percent, which is not 7/10; correct one of them"),
         (f"{HEADER}\n{GOOD.replace('75.00', '75 %')}", "value is '75 %'"),
         (f"{HEADER}\n{GOOD.replace('75.00', '')}", "value is ''"),
         (f"{HEADER}\n{GOOD.replace('75.00', 'nan')}", "value is 'nan'"),

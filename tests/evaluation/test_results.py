@@ -21,7 +21,7 @@ from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY, STOP
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.choosing import diverged
 from poisonlab.evaluation.detection import Detection
-from poisonlab.evaluation.layouts import Outputs, latex, markdown, parts, side_by_side, timing
+from poisonlab.evaluation.layouts import Outputs, joined_note, latex, markdown, parts, side_by_side, timing
 from poisonlab.evaluation.layouts import readable as readable_of
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.trials import Trial
@@ -733,3 +733,49 @@ def test_side_by_side_the_mean_stands_for_several_victims() -> None:
     assert (columns, none) == (["Defense", "gm, mean over victims", "bp"], ["none", "50.0", "100.0"])
     results = tidy_results(some, MEASURES, COMPARE, mean_over_victims=True)
     assert side_by_side(results, MEASURES)[0].victims[0] == [("gm", "mean", "none"), ("bp", "x", "none")]
+
+
+LINE_OF = {"knn-gm": "knn", "knn-bp": "knn", "svm-bp": "svm"}
+
+
+def test_rows_of_other_attacks_share_a_line() -> None:
+    """Each faces one attack only, and together they meet both; a line of one row alone is left out as before."""
+    some = [
+        *meet("gm", "none", 2, 0.9),
+        *meet("gm", "knn-gm", 1, 0.8),
+        *meet("bp", "none", 1, 0.7),
+        *meet("bp", "svm-bp", 0, 0.5),
+        *meet("bp", "knn-bp", 0, 0.6),
+    ]
+    results = tidy_results(some, MEASURES, COMPARE)
+    assert side_by_side(results, MEASURES) == []
+    success, accuracy = side_by_side(results, MEASURES, "none", LINE_OF)
+    assert success.table.to_numpy().tolist() == [["none", "100.0", "50.0"], ["knn", "50.0", "0.0"]]
+    assert accuracy.table.to_numpy().tolist() == [["none", "90.0", "70.0"], ["knn", "80.0", "60.0"]]
+    assert success.victims[1] == [("gm", VICTIM, "knn-gm"), ("bp", VICTIM, "knn-bp")]
+    assert joined_note([success, accuracy]) == ["Lines there, and the rows that they join: knn (knn-gm, knn-bp)."]
+    assert joined_note([]) == []
+
+
+def test_side_by_side_a_mean_over_fewer_seeds_than_undefended_says_so() -> None:
+    def runs(attack: str, defense: str, *accuracies: float, **more: Any) -> list[Trial]:
+        return [trial(attack, defense, seed, 1.0, value, **more) for seed, value in enumerate(accuracies)]
+
+    some = [
+        *runs("gm", "clean", 0.9, control=True),
+        *runs("gm", "none", 0.9, 0.7),
+        *runs("gm", "d", 0.6),
+        *runs("bp", "none", 0.5),
+        *runs("bp", "d", 0.4, 0.2),
+    ]
+    results = tidy_results(some, MEASURES, COMPARE)
+    success, accuracy = (part.table.to_numpy().tolist() for part in side_by_side(results, MEASURES, "none"))
+    assert accuracy == [["clean", "90.0 (n = 1)", ""], ["none", "80.0", "50.0"], ["d", "60.0 (n = 1)", "30.0"]]
+    assert success == [["clean", "100.0 (n = 1)", ""], ["none", "100.0", "100.0"], ["d", "100.0 (n = 1)", "100.0"]]
+    # Where nobody has run the undefended row, or there is none, the row with the most seeds counts as whole.
+    later = [each for each in some if (each.attack, each.defense) != ("gm", "none")] + runs("gm", "e", 0.5, 0.7)
+    results = tidy_results(later, MEASURES, COMPARE, None, [("gm", VICTIM, "none")])
+    _, accuracy = (part.table.set_index("Defense")["gm"] for part in side_by_side(results, MEASURES, "none"))
+    assert accuracy.to_dict() == {"none": "–", "clean": "90.0 (n = 1)", "d": "60.0 (n = 1)"}
+    _, accuracy = (part.table.set_index("Defense")["bp"] for part in side_by_side(results, MEASURES))
+    assert accuracy.to_dict() == {"none": "50.0 (n = 1)", "clean": "", "d": "30.0"}

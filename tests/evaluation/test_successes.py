@@ -20,7 +20,7 @@ from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.filtering import enough_seeds, filter_findings
 from poisonlab.evaluation.intervals import mean_of_shares, wilson
 from poisonlab.evaluation.layouts import readable
-from poisonlab.evaluation.paper_layout import compare, paper_layout, published_by_row
+from poisonlab.evaluation.paper_layout import compare, paper_layout, published_by_row, table_notes
 from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.successes import attacks_with_hits, beside, hits, over_hits
@@ -80,6 +80,7 @@ def test_a_victim_s_success_and_counts_are_of_its_hits() -> None:
     assert (found["poisons_dropped"], found["poisons"]) == (13, 15)
     # 0, 10 and 20 of 100 clean images each.
     assert found["clean_dropped"] == pytest.approx(30 / 300)
+    assert (found["clean_images_dropped"], found["clean_images"]) == (30, 300)
     assert (of("one", "none")["success"], of("two", "none")["n"]) == (1, 1)
 
 
@@ -88,6 +89,7 @@ def test_the_mean_is_over_victims_and_the_counts_are_sums() -> None:
     # 1 of 3 and 0 of 1: not 1 of 4.
     assert (found["n"], found["success"]) == (4, pytest.approx((1 / 3 + 0) / 2))
     assert (found["poisons_dropped"], found["poisons"]) == (17, 20)
+    assert (found["clean_images_dropped"], found["clean_images"]) == (40, 400)
     assert math.isnan(found["success_low"])
 
 
@@ -135,7 +137,22 @@ def test_the_paper_s_table_counts_hits_and_shows_all_beside() -> None:
     assert [each.name for each in measures] == ["poisons_found", "clean_dropped", "success", "accuracy"]
     shown = paper_layout(compared, measures, read_paper(REFERENCE))
     row = shown.iloc[0]
-    assert (row["Poisons found"], row["Published Poisons found"]) == ("85.0", "100.0")
+    assert (row["Poisons found"], row["Published Poisons found"]) == ("17 of 20 (85.0)", "510 of 510 (100.0)")
+    # The paper prints a share of the clean images.
+    assert (row["Clean dropped"], row["Published Clean dropped"]) == ("40 of 400 (10.0)", "4.3")
+    # Not part of the study; what was not looked for has no count.
+    assert list(shown["Poisons found"])[1:] == ["–"] * 4
+    assert list(shown["Published Poisons found"])[1:] == [
+        *("509 of 510 (99.8)", "114 of 510 (22.4)", "47 of 510 (9.2)", "")
+    ]
+    assert (ours["clean_images"], ours["published_poisons_dropped"], ours["published_poisons"]) == (400, 510, 510)
+    assert "Images dropped: sums over the hits" in " ".join(table_notes(read_paper(REFERENCE), 2, compared))
+    # Over all seeds ours are shares, and the paper's counts stay.
+    over_all, _ = compare(
+        numbers[numbers["table"] == 2], trials(), stage(LINES, mean_over_victims=True), [Claim(attack="a", table=2)]
+    )
+    first = paper_layout(over_all, measures, read_paper(REFERENCE)).iloc[0]
+    assert (first["Poisons found"], first["Published Poisons found"]) == ("–", "510 of 510 (100.0)")
     assert (row["Attack success"], row["n of all"]) == ("16.7", "4")
     assert row["Attack success of all"].startswith("37.5 [")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from filters_shown import BARS, PUBLISHED, write_bars, write_view
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from poisonlab.config.study import read_study
 from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.intervals import wilson
+from poisonlab.evaluation.published import published
+from poisonlab.evaluation.trials import read_trials, write_trials
 from poisonlab.figures.ablation import ablation, ablation_caption, read_ablation, read_published
-from poisonlab.figures.by_victim import Spec, by_victim, by_victim_caption, read_bars
+from poisonlab.figures.by_victim import Spec, by_victim, by_victim_caption, draw, read_bars
+from poisonlab.figures.by_victim import read_published as numbers_of
 from poisonlab.figures.filtered_images import filtered_images, filtered_images_caption, filtered_network
 from poisonlab.figures.layer_distances import layer_distances, layer_distances_caption
 from poisonlab.figures.projection import projection, projection_caption
 from poisonlab.figures.views import read_view
+from poisonlab.graph.graph import Graph
+from poisonlab.provenance import parse
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # --- views ------------------------------------------------------------------------------------------------------------
 
@@ -178,6 +189,43 @@ def test_published_bars_stand_beside_ours(tmp_path: Path) -> None:
     )
 
 
+def test_published_numbers_without_a_bar_stand_in_the_caption_beside_ours(tmp_path: Path) -> None:
+    further = (
+        "3,Net B,one-class-svm,poisons_found,31,,percent,from the text\n"
+        "3,Net B,deep-knn,poisons_found,24,,percent,\n"
+        "3,Net A,deep-knn,accuracy,79.8,,percent,\n"
+        "3,Net A,deep-knn,elsewhere,1,,percent,\n"
+        "3,Net C,deep-knn,accuracy,1,,percent,\n"
+    )
+    paths = inputs(tmp_path)
+    dropped = {2: Detection(1, 4, 10, 90), 3: Detection(3, 2, 10, 90), 7: Detection(5, 0, 10, 90)}
+    trials = [
+        replace(each, found=dropped.get(each.seed, Detection(0, 5, 0, 100)))
+        if (each.victim, each.defense) == ("on-b", "svm-of-mine")
+        else each
+        for each in read_trials(paths["trials"][0])
+    ]
+    write_trials(paths["trials"][0], trials, [{}] * len(trials))
+    _, caption = draw(paths, Spec.model_validate(BARS))
+    assert caption.endswith("published bars in our intervals.")
+    paths["published"][0].write_text(PUBLISHED + further)
+    _, caption = draw(paths, Spec.model_validate(BARS))
+    # On seeds 2 and 3 the attack succeeds undefended: 1 and 3 of 5. The other filter dropped nothing.
+    assert caption.endswith(
+        "published bars in our intervals. Beside further published numbers: test accuracy on on-a under Deep k-NN "
+        "90 %, published 79.8 %; poisons found on on-b under Deep k-NN not measured, published 24 %; poisons found on "
+        "on-b under One-class SVM 40 %, published 31 %."
+    )
+
+
+def test_every_number_of_the_paper_s_figure_is_drawn_or_in_the_caption() -> None:
+    table = ROOT / "reference" / "deep-knn" / "table3.csv"
+    graph = Graph(read_study(yaml.safe_load((ROOT / "config" / "deep-knn.yaml").read_text(encoding="utf-8"))))
+    job = graph.figures.figure("convex-polytope/by-victim")
+    told = {name: value for name, value in parse(job.settings).items() if name != "drawing"}
+    assert len(numbers_of(table, Spec.model_validate(told))) == len(published(table)) == 43
+
+
 def test_an_attack_that_never_succeeds_has_an_empty_figure(tmp_path: Path) -> None:
     bars = read_bars(inputs(tmp_path, succeeds=False), Spec.model_validate(BARS))
     (axes,) = by_victim(bars).axes
@@ -245,3 +293,57 @@ def test_a_filter_s_ablation_shows_what_it_drops_beside_the_published_numbers(tm
     assert "correlation (Matthews) from 0.75 (k 5000) to 0.8 (k 50)" in caption
     with pytest.raises(DataError, match="no row of table 4 that is called 'lr = …'"):
         read_published(tmp_path / "published.csv", 4, "lr")
+
+
+OF_VOTES = """\
+attack,victim,row,rule,self_counts,own,n,success,success_low,success_high,accuracy,accuracy_low,accuracy_high,p,p_holm,\
+poisons_found,clean_dropped,matthews
+polytope,net,none,,,False,4,1.0,0.5,1.0,0.95,0.94,0.96,0.1,0.3,,,
+polytope,net,knn,paper,False,True,4,0.0,0.0,0.5,0.93,0.92,0.94,,,1.0,0.012,0.75
+polytope,net,v1,paper,True,False,4,0.5,0.2,0.8,0.94,0.93,0.95,0.5,1.0,0.9,0.00004,0.8
+polytope,net,v2,released,False,False,4,1.0,0.5,1.0,0.95,0.94,0.96,0.5,1.0,0.0,0.0,
+polytope,net,v3,released,True,False,4,0.25,0.1,0.5,0.95,0.94,0.96,0.5,1.0,0.6,0.004,-0.1
+"""
+
+
+def test_maps_of_a_filter_show_what_it_drops_within_the_page(tmp_path: Path) -> None:
+    header, *lines = OF_VOTES.splitlines()
+    more = [line.replace(",net,", ",another-network,") for line in lines]
+    (tmp_path / "table.csv").write_text("\n".join([header, *lines, *more]) + "\n")
+    measures = {"polytope": Spec.model_validate(BARS).by_attack["polytope"]}
+    table, settings = read_ablation(tmp_path / "table.csv", measures)
+    assert settings == ["rule", "self_counts"]
+    figure = ablation(table, settings, measures, "none")
+    maps = [axes for axes in figure.axes if axes.images]
+    titles = ["poison success (%)", "test accuracy (%)", "poisons found (%)", "clean dropped (%)"]
+    assert [axes.get_title() for axes in maps] == [*titles, "correlation (Matthews)"] * 2
+    written = {axes.get_title(): [text.get_text() for text in axes.texts] for axes in maps[-5:]}
+    # Row by row; what drops nothing has no correlation, and two of 50,000 images are not none.
+    assert written["poisons found (%)"] == ["100.0", "90.0", "0.0", "60.0"]
+    assert written["clean dropped (%)"] == ["1.2", "0.004", "0.0", "0.4"]
+    assert written["correlation (Matthews)"] == ["0.75", "0.80", "–", "-0.10"]
+    assert np.allclose(maps[2].images[0].get_array(), [[100, 90], [0, 60]])
+    limits = {axes.get_title(): axes.images[0].get_clim() for axes in maps}
+    assert (limits["poisons found (%)"], limits["clean dropped (%)"]) == ((0, 100), (0, pytest.approx(1.2)))
+    # Three in a row, and each within the page; attacks have rows of their own.
+    figure.draw_without_rendering()
+    boxes = [axes.get_tightbbox() for axes in maps]
+    assert len({round(axes.get_window_extent().y0) for axes in maps}) == 4
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0 for box in boxes)
+    names = ["polytope on net", "polytope on another-network"]
+    assert [axes.get_title(loc="left").strip() for axes in maps[::5]] == names
+    assert ablation_caption(table, settings, measures, "none").startswith(
+        "Poison success and test accuracy; poisons found, clean dropped and correlation (Matthews), means over seeds "
+        "(n = 4) against rule and self_counts; the study's own values are framed. polytope"
+    )
+    assert "poisons found from 0 % (rule released, self_counts false) to 100 %" in ablation_caption(
+        table, settings, measures
+    )
+
+
+def test_a_share_that_no_variant_has_is_a_map_of_dashes(tmp_path: Path) -> None:
+    table = OF_VOTES.replace(",0.75", ",").replace(",0.8\n", ",\n").replace(",-0.1\n", ",\n")
+    (tmp_path / "table.csv").write_text(table)
+    measures = {"polytope": Spec.model_validate(BARS).by_attack["polytope"]}
+    figure = ablation(*read_ablation(tmp_path / "table.csv", measures), measures, "none")
+    assert {text.get_text() for text in figure.axes[4].texts} == {"–"}

@@ -237,6 +237,22 @@ def test_victims_stand_apart_and_in_the_mean(tmp_path: Path) -> None:
     assert "Victim 'mean'" in texts["md"]
 
 
+def test_rows_of_several_attacks_stand_in_the_line_that_they_share(tmp_path: Path) -> None:
+    met = (("a", "none"), ("a", "near"), ("b", "none"), ("b", "far"))
+    cells = [
+        Cell(defense, seed, attack, metrics={"measures": {"success": float(defense == "none")}})
+        for attack, defense in met
+        for seed in ((0,) if defense == "far" else (0, 1))
+    ]
+    texts = run_scripts(tmp_path, cells, compare=["none"], joined=[{"line": "knn", "rows": ["near", "far"]}])
+    head = json.loads(texts["json"])["tables"][0]
+    assert head["heading"] == "Poison success against every attack, %"
+    assert head["rows"] == [["none", "100.0", "100.0"], ["knn", "0.0", "0.0 (n = 1)"]]
+    assert head["victims"][1] == [["a", VICTIM, "near"], ["b", VICTIM, "far"]]
+    assert "with n where the attack's undefended row has more of them" in texts["md"]
+    assert "- Lines there, and the rows that they join: knn (near, far).\n" in texts["md"]
+
+
 # --- what stands below ------------------------------------------------------------------------------------------
 
 

@@ -975,6 +975,13 @@ DEFENDED_CASES = [
         named={("tables", ""): {"lines.6.called", "lines.13.called"}},
     ),
     Case(
+        "the line of a row where attacks stand side by side",
+        setting("defenses", 6, "joined_as", to="fewer"),
+        direct=TABLE,
+        named={("tables", ""): {"joined.0.line", "joined.0.rows"}},
+        paper=False,
+    ),
+    Case(
         "a filtered row and a detector more",
         both(
             new_row("outliers", {"method": "one-class-svm", "network": "again"}, {"method": "abl"}),

@@ -8,12 +8,12 @@ from pathlib import Path
 from poisonlab.config.filter_claim import FilterClaim
 from poisonlab.config.poison_claims import PoisonClaims
 from poisonlab.config.stages import read_stage
-from poisonlab.config.types import Name
+from poisonlab.config.types import Name, Settings
 from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.filtering import filter_findings
 from poisonlab.evaluation.findings import results_findings
-from poisonlab.evaluation.layouts import markdown, readable, side_by_side, timing
+from poisonlab.evaluation.layouts import joined_note, markdown, readable, side_by_side, timing
 from poisonlab.evaluation.notes import method_notes
 from poisonlab.evaluation.paper_layout import published_by_row
 from poisonlab.evaluation.poison_claims import poison_findings
@@ -24,6 +24,14 @@ from poisonlab.evaluation.table_program import outputs, parser
 from poisonlab.evaluation.trials import Row
 from poisonlab.files import write_text
 from poisonlab.runtime.program import run, settings
+
+
+class Joined(Settings):
+    """A line that rows share where attacks stand side by side."""
+
+    line: Name
+    rows: tuple[Name, ...]
+    """No two face the same attack."""
 
 
 class Tables(Shown):
@@ -37,6 +45,8 @@ class Tables(Shown):
     """The rows that only filter, which that claim is on."""
     poison_claims: PoisonClaims | None = None
     """What the findings hold attacks without a goal against."""
+    joined: tuple[Joined, ...] = ()
+    """The lines that are not called like a row of theirs alone."""
 
 
 TIME_NOTE = (
@@ -44,7 +54,8 @@ TIME_NOTE = (
     "they look at; relative to undefended training."
 )
 SIDE_BY_SIDE_NOTE = (
-    "The tables against every attack hold means over seeds; n and intervals stand in those of each attack."
+    "The tables against every attack hold means over seeds, with n where the attack's undefended row has more of them; "
+    "intervals stand in the table of each attack."
 )
 PUBLISHED_NOTE = (
     "Published: {paper}, table {table} ({setting}); inside/outside says whether the value lies in our interval."
@@ -73,12 +84,15 @@ def main(argv: Sequence[str]) -> None:
     if stage.only_successes:
         over = over_hits(trials, stage.by_attack, stage.compare[0], known, rows, stage.mean_over_victims)
         results = beside(results, over, stage.by_attack, attacks_with_hits(trials, stage.by_attack))
-    overview = side_by_side(results, stage.by_attack)
+    undefended = next(iter(stage.compare), None)
+    line_of = {row: each.line for each in stage.joined for row in each.rows}
+    overview = side_by_side(results, stage.by_attack, undefended, line_of)
     notes = [
         stage.description,
         *stage.scale,
         *method_notes(stage, trials),
         *([SIDE_BY_SIDE_NOTE] if overview else []),
+        *joined_note(overview),
         *([HITS_NOTE.format(undefended=stage.compare[0])] if stage.only_successes else []),
         *published_notes,
         *diverged(trials),
@@ -86,7 +100,6 @@ def main(argv: Sequence[str]) -> None:
         *map(refusal, refused),
     ]
     findings = results_findings(results, stage.by_attack, stage.compare)
-    undefended = next(iter(stage.compare), None)
     findings += filter_findings(trials, undefended, stage.filter_claim, stage.only_filters)
     findings += poison_findings(results, trials, undefended, stage.poison_claims)
     counted = [[row] for row in zip(results["attack"], results["victim"], results["defense"], strict=True)]

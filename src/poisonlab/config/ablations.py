@@ -110,9 +110,9 @@ def _validated(values: Mapping[str, object], where: str) -> DefenseSettings:
 
 
 def _changed_row(base: Row, where: str, **changes: object) -> Row:
-    """A row of the ablation, under the rules of every row; it stands beside no published number."""
+    """A row of the ablation, under the rules of every row; beside no published number, and in no other row's line."""
     try:
-        return Row.model_validate({**dict(base), **changes, "published": None})
+        return Row.model_validate({**dict(base), **changes, "published": None, "joined_as": None})
     except ValidationError as error:
         raise _one_line(error, where) from error
 

@@ -49,7 +49,8 @@ class ByVictim(Settings):
     defenses: Annotated[tuple[Name, ...], Field(min_length=1, max_length=7)]
     """The rows that have a bar for each victim."""
     table: PositiveInt | None = None
-    """The table in ``reference/<paper>`` with the published bars; none are drawn if not given."""
+    """The table in ``reference/<paper>`` with the published bars; none are drawn if not given. The caption has the
+    other numbers that it holds of these victims and rows."""
     rows: Mapping[Name, str] = {}
     """What that table calls the victims, by their names here."""
     figure: PositiveInt | None = None

@@ -32,7 +32,7 @@ from poisonlab.config.filters.random_filter import RandomFilter
 from poisonlab.config.filters.spectral_signatures import SpectralSignatures
 from poisonlab.config.inspection import Inspection
 from poisonlab.config.recipe import Recipe
-from poisonlab.config.types import Name, Settings
+from poisonlab.config.types import LATER, Name, Settings
 
 # A new defense joins the union of its kind.
 TrainingSettings = (
@@ -68,6 +68,9 @@ class Row(Settings):
     """The attacks it faces; all if not given."""
     published: Name | None = None
     """What ``reference/<paper>/*.csv`` calls the defense that its numbers are set beside; its own name if not given."""
+    joined_as: Annotated[Name | None, LATER] = None
+    """The name of its line where attacks stand side by side; rows of other attacks with the same one share the line.
+    Its own name if not given."""
     pretrained: Mapping[Name, Name] = {}
     """The surrogates that victims begin as under this row, each under the name of the one that it stands in for, such
     as an adversarially trained one for its robust features. All victims that the row meets must have one; each begins
@@ -75,6 +78,11 @@ class Row(Settings):
     apply: tuple[DefenseSettings, ...] = ()
     """The defenses, applied in order: dilution first, then filters, then what acts on the training, of which grayscale
     and jpeg come before friendly noise; or one detector. None for undefended training."""
+
+    @property
+    def line(self) -> str:
+        """The name of its line where attacks stand side by side."""
+        return self.joined_as or self.name
 
     @property
     def dilution(self) -> Dilution | None:

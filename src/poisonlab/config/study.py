@@ -297,6 +297,18 @@ class Study(Settings):
         return self
 
     @model_validator(mode="after")
+    def _check_lines(self) -> Study:
+        for attack in self.attacks:
+            holders: dict[str, str] = {}
+            for row in self.defenses:
+                if row.faces(attack.name) and (other := holders.setdefault(row.line, row.name)) != row.name:
+                    raise ValueError(
+                        f"defenses {other!r} and {row.name!r} face attack {attack.name!r}, so they cannot share the "
+                        f"line {row.line!r}: give one of them another joined_as"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _check_inspections(self) -> Study:
         names = [row.name for row in self.rows]
         for name in self.compare:

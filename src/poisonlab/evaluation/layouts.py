@@ -164,45 +164,72 @@ def who(table: pd.DataFrame) -> pd.Series[str]:
     return table["attack"].where(~several, table["attack"] + victims)
 
 
-def side_by_side(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]]) -> list[Part]:
+def side_by_side(
+    results: pd.DataFrame,
+    measures: Mapping[str, Sequence[Measure]],
+    undefended: str | None = None,
+    line_of: Mapping[str, str] | None = None,
+) -> list[Part]:
     """The means of the attacks' main measure and of their last one, defenses down and attacks across.
 
     Attacks that meet one defense only are left out, then defenses that face one of the attacks only, but for controls.
     Of several victims the mean stands for all, if there is one. Nothing comes of fewer than two attacks or defenses.
+    A mean over fewer seeds than the undefended row of its attack shows its n.
 
     Args:
         results: see ``tidy_results``.
         measures: of each attack, its main one first.
+        undefended: the row whose seeds are all that an attack has; the row with the most if it has not been run.
+        line_of: by row, the line that it shares with rows of other attacks; others have a line of their own.
     """
     mean = results["victim"] == MEAN
-    shown = results.assign(column=who(results))[mean | ~results["attack"].isin(results.loc[mean, "attack"])]
-    shown = shown[shown.groupby("column")["defense"].transform("nunique") > 1]
-    shown = shown[shown["control"] | (shown.groupby("defense")["column"].transform("nunique") > 1)]
-    for name in ("column", "defense"):
+    results = results.assign(column=who(results), line=[(line_of or {}).get(name, name) for name in results["defense"]])
+    shown = results[mean | ~results["attack"].isin(results.loc[mean, "attack"])]
+    shown = shown[shown.groupby("column")["line"].transform("nunique") > 1]
+    shown = shown[shown["control"] | (shown.groupby("line")["column"].transform("nunique") > 1)]
+    for name in ("column", "line"):
         shown = shown[shown.groupby(name)["n"].transform("sum") > 0]
-    if min(shown["column"].nunique(), shown["defense"].nunique()) < 2:
+    if min(shown["column"].nunique(), shown["line"].nunique()) < 2:
         return []
     found = shared_measures(shown, measures)
-    columns, defenses = shown["column"].unique(), shown["defense"].unique()
-    counted: dict[str, list[Row]] = {name: [] for name in defenses}
-    for attack, victim, defense in zip(shown["attack"], shown["victim"], shown["defense"], strict=True):
-        counted[defense].append((attack, victim, defense))
+    columns, lines = shown["column"].unique(), shown["line"].unique()
+    counted: dict[str, list[Row]] = {name: [] for name in lines}
+    who_is_where = (shown[name] for name in ("line", "attack", "victim", "defense"))
+    for line, attack, victim, defense in zip(*who_is_where, strict=True):
+        counted[line].append((attack, victim, defense))
     made = []
     for measure in dict.fromkeys((found[0], found[-1])):
-        texts = [
-            "" if math.isnan(known) else interval_text(value, math.nan, math.nan, measure.unit)
-            for value, known in zip(shown[measure.name], shown[f"{measure.name}_n"], strict=True)
-        ]
-        table = shown.assign(text=texts).pivot(index="defense", columns="column", values="text")
-        table = table.loc[defenses, columns].fillna("").reset_index(names="Defense")
-        made.append(
-            Part(
-                with_unit(f"{measure.label} against every attack,", measure.unit).rstrip(","),
-                table,
-                [counted[row] for row in defenses],
-            )
-        )
+        table = shown.assign(text=_means(results, measure, undefended))
+        table = table.pivot(index="line", columns="column", values="text")
+        table = table.loc[lines, columns].fillna("").reset_index(names="Defense")
+        heading = with_unit(f"{measure.label} against every attack,", measure.unit).rstrip(",")
+        made.append(Part(heading, table, [counted[line] for line in lines]))
     return made
+
+
+def _means(results: pd.DataFrame, measure: Measure, undefended: str | None) -> pd.Series[str]:
+    """The means of a measure, and over how many seeds where the undefended row of the ``column`` has more."""
+    known, column = results[f"{measure.name}_n"], results["column"]
+    whole = known.where(results["defense"] == undefended).groupby(column).transform("max")
+    whole = whole.where(whole > 0, known.groupby(column).transform("max"))
+    texts = [
+        ""
+        if math.isnan(n)
+        else interval_text(value, math.nan, math.nan, measure.unit) + (f" (n = {n:.0f})" if 0 < n < most else "")
+        for value, n, most in zip(results[measure.name], known, whole, strict=True)
+    ]
+    return pd.Series(texts, index=results.index)
+
+
+def joined_note(overview: Sequence[Part]) -> list[str]:
+    """The note about the lines of ``side_by_side`` that rows share, or have under another name."""
+    rows = [
+        (line, list(dict.fromkeys(defense for _, _, defense in counted)))
+        for part in overview[:1]
+        for line, counted in zip(part.table["Defense"], part.victims, strict=True)
+    ]
+    joined = [f"{line} ({', '.join(names)})" for line, names in rows if names != [line]]
+    return [f"Lines there, and the rows that they join: {'; '.join(joined)}."] if joined else []
 
 
 def timing(results: pd.DataFrame, reference: str | None) -> pd.DataFrame:

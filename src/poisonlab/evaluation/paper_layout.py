@@ -12,9 +12,9 @@ from poisonlab.config.measures import DROPPED, REPORTED, Measure
 from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import MEAN, Claim, Shown, first_victims
 from poisonlab.evaluation.layouts import beside, p_text, with_interval
-from poisonlab.evaluation.published import TIME, Paper
+from poisonlab.evaluation.published import TIME, Paper, printed_count
 from poisonlab.evaluation.results import tidy_results
-from poisonlab.evaluation.successes import attacks_with_hits, over_hits
+from poisonlab.evaluation.successes import COUNTS, attacks_with_hits, over_hits
 from poisonlab.evaluation.trials import Row, Trial
 
 Numbers = Mapping[str, float]
@@ -93,9 +93,10 @@ def compare(
     Returns:
         One row per published line, in the paper's order, then our rows without a published line; and the measures that
         the table prints, as ours are declared. Columns: ``row, defense``, as published; ``attack, victim, our_defense,
-        n``; for each measure m ``m, m_low, m_high, m_n, published_m, published_m_inside``; ``p_r_holm`` for each row r
-        that others are compared with; ``relative_time`` to our undefended row, ``published_minutes`` as printed; nan
-        where unknown, and n 0 where nothing was run.
+        n``; for each measure m ``m, m_low, m_high, m_n, published_m, published_m_inside``; for each share of dropped
+        images its ``COUNTS`` over the hits and as ``published_`` ones; ``p_r_holm`` for each row r that others are
+        compared with; ``relative_time`` to our undefended row, ``published_minutes`` as printed; nan where unknown, and
+        n 0 where nothing was run.
 
     Raises:
         SettingsError: a claim names a row that the table does not have.
@@ -130,6 +131,7 @@ def compare(
                 "defense": defense,
                 **{f"published_{measure.name}": values.get(measure.name, math.nan) for measure in measures},
                 "published_minutes": values.get(TIME, math.nan),
+                **_published_counts(known),
                 **_ours(own, (attack, victim, ours), stage, measures),
             }
         )
@@ -144,6 +146,7 @@ def compare(
         *("row", "defense", "attack", "victim", "our_defense", "n"),
         *(f"{m.name}{end}" for m in measures for end in ENDS),
         *(f"published_{m.name}{end}" for m in measures for end in ("", "_inside")),
+        *(f"{whose}{name}" for whose in ("", "published_") for m in measures for name in COUNTS.get(m.name, ())),
         *(f"p_{name}_holm" for name in stage.compare),
         *(["all_n", *(f"all_{m.name}{end}" for m in measures for end in ENDS)] if stage.only_successes else []),
         *("relative_time", "published_minutes"),
@@ -152,6 +155,15 @@ def compare(
 
 
 ENDS = ("", "_low", "_high", "_n")
+
+
+def _published_counts(known: pd.DataFrame) -> dict[str, int]:
+    """What the shares of one published line are printed as, where that is a count."""
+    found: dict[str, int] = {}
+    for measure, note in zip(known["measure"], known["note"], strict=True):
+        if (count := printed_count(note)) is not None and measure in COUNTS:
+            found |= {f"published_{name}": value for name, value in zip(COUNTS[measure], count, strict=True)}
+    return found
 
 
 def _by_row(results: pd.DataFrame) -> dict[Row, dict[Any, Any]]:
@@ -187,6 +199,7 @@ def _ours(
     base = own.get((attack, victim, stage.compare[0]), {}) if stage.compare else {}
     numbers = [f"{measure.name}{end}" for measure in measures for end in ENDS]
     numbers += [name for name in line if str(name).startswith("all_")]
+    numbers += [name for pair in COUNTS.values() for name in pair]
     return {
         "attack": attack,
         "victim": victim,
@@ -274,9 +287,20 @@ def _numbers(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) 
     columns: dict[str, list[str]] = {}
     for measure in measures:
         title = paper.headings.get(measure.name, measure.label)
-        columns[title] = with_interval(compared, measure)
-        columns[f"Published {title}"] = beside(compared, measure)
+        columns[title] = _with_counts(compared, measure, with_interval(compared, measure))
+        columns[f"Published {title}"] = _with_counts(compared, measure, beside(compared, measure), "published_")
     return columns
+
+
+def _with_counts(compared: pd.DataFrame, measure: Measure, shares: list[str], whose: str = "") -> list[str]:
+    """Shares behind the counts that they come from, where these are known."""
+    if measure.name not in COUNTS:
+        return shares
+    dropped, whole = (compared[f"{whose}{name}"] for name in COUNTS[measure.name])
+    return [
+        f"{count:.0f} of {all_of_them:.0f} ({share})" if all_of_them > 0 else share
+        for count, all_of_them, share in zip(dropped, whole, shares, strict=True)
+    ]
 
 
 def _of_all(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) -> dict[str, list[str]]:
@@ -306,4 +330,8 @@ def table_notes(paper: Paper, number: int, compared: pd.DataFrame) -> list[str]:
     ]
     if compared["published_minutes"].notna().any():
         notes.append(f"Time: ours relative to our undefended training; published: {paper.time or 'as printed'}.")
+    if any((compared[whole] > 0).any() for _, whole in COUNTS.values() if whole in compared):
+        notes.append(
+            "Images dropped: sums over the hits, and the share in percent; a clean image counts with each hit."
+        )
     return [*notes, *table.notes]

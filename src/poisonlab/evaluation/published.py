@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,9 @@ KEY = ["table", "row", "defense", "measure"]
 UNITS = ("percent", "epochs", "minutes", "")
 TIME = "minutes"
 """The measure that a published time has."""
+_COUNT = re.compile(r"printed as ([0-9]{1,9})/([0-9]{1,9})")
+_ROUNDED = 0.01
+"""How far, in percent, a share may be from the count that it is printed as."""
 
 
 class PublishedTable(Settings):
@@ -105,6 +109,12 @@ def published(path_or_dir: str | Path) -> pd.DataFrame:
     return numbers
 
 
+def printed_count(note: str) -> tuple[int, int] | None:
+    """What a share is printed as, if its note says so: ``printed as 799/800``."""
+    found = _COUNT.fullmatch(note)
+    return None if found is None else (int(found[1]), int(found[2]))
+
+
 def _read(path: Path) -> pd.DataFrame:
     """Read one file.
 
@@ -142,6 +152,9 @@ def _record(fields: list[str], where: str) -> dict[str, str | int | float]:
     if text["unit"] == "percent":
         if value > 100:
             raise DataError(f"{where}: value is {value} percent; it must lie in 0 to 100")
+        some, whole = printed_count(text["note"]) or (0, 0)
+        if whole and abs(value - 100 * some / whole) > _ROUNDED:
+            raise DataError(f"{where}: value is {value} percent, which is not {some}/{whole}; correct one of them")
         value /= 100
     plus_minus = _number(text["plus_minus"], "plus_minus", where) if text["plus_minus"] else math.nan
     return {**text, "table": int(text["table"]), "value": value, "plus_minus": plus_minus}

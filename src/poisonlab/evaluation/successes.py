@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from poisonlab.config.measures import REPORTED, Measure
+from poisonlab.config.measures import CLEAN_DROPPED, POISONS_FOUND, REPORTED, Measure
 from poisonlab.evaluation.choosing import MEAN, counts_events
 from poisonlab.evaluation.results import looked, tidy_results
 from poisonlab.evaluation.trials import Row, Trial
@@ -20,6 +20,12 @@ HITS_NOTE = (
     "without an interval. "
     "Attacks whose outcome is no yes or no have no hits, and all their seeds count."
 )
+
+COUNTS = {
+    POISONS_FOUND.name: ("poisons_dropped", "poisons"),
+    CLEAN_DROPPED.name: ("clean_images_dropped", "clean_images"),
+}
+"""By share: the columns with how many images were dropped, and of how many."""
 
 
 def attacks_with_hits(trials: Sequence[Trial], measures: Mapping[str, Sequence[Measure]]) -> set[str]:
@@ -60,9 +66,9 @@ def over_hits(
 ) -> pd.DataFrame:
     """The tidy results of the hits, without tests.
 
-    Columns are those of ``tidy_results``, and ``poisons_dropped`` of ``poisons``: counts summed over the hits. A row of
-    victim ``MEAN`` has the sums of its victims' hits and counts, and the unweighted means of the measures of those that
-    have hits, without intervals.
+    Columns are those of ``tidy_results``, and ``COUNTS``, summed over the hits. A row of victim ``MEAN`` has the sums
+    of its victims' hits and counts, and the unweighted means of the measures of those that have hits, without
+    intervals.
 
     Args:
         undefended: the row that says what is a hit; other arguments as in ``tidy_results``.
@@ -80,7 +86,7 @@ def over_hits(
     for record in records:
         if (record["attack"], record["defense"]) in dropping:
             record |= _counts(record, counted)
-    return pd.DataFrame(records, columns=[*names, "poisons_dropped", "poisons", "seconds"])
+    return pd.DataFrame(records, columns=[*names, *(name for pair in COUNTS.values() for name in pair), "seconds"])
 
 
 def _means(
@@ -125,6 +131,8 @@ def _counts(record: Mapping[str, Any], counted: Sequence[Trial]) -> dict[str, An
     return {
         "poisons_dropped": dropped,
         "poisons": dropped + kept,
+        "clean_images_dropped": lost,
+        "clean_images": lost + clean,
         "poisons_found": dropped / (dropped + kept) if dropped + kept else math.nan,
         "clean_dropped": lost / (lost + clean) if lost + clean else math.nan,
     }

@@ -1,10 +1,11 @@
 """What a defense's settings do: measures against one varied setting, or over two of them.
 
-Of a filter, the curves also show what it drops, as figure 2 of the deep k-NN paper does over k.
+Of a filter, they also show what it drops, as figure 2 of the deep k-NN paper does over k.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,10 @@ _MAPS = {"lower": "magma_r", "higher": "viridis"}
 """Colours by which direction of a measure is good."""
 _LEGEND_COLUMNS = 4
 _PANELS_IN_ROW = 3
+_MAPS_IN_ROW = 2
+"""Of maps that are wider than narrow ones."""
+_NARROW = 3
+"""Columns of a map that leave room for as many maps as there are curves in a row."""
 _AXIS_IN_DIGITS = 24
 """Digits that fit beside each other below a panel."""
 _PUBLISHED = "published"
@@ -104,6 +109,11 @@ def _shares(table: pd.DataFrame) -> dict[str, Measure]:
     return {measure.name: measure for measure in OF_FILTERS if measure.name in table}
 
 
+def _panels(run: pd.DataFrame, measures: Measures) -> list[Measure]:
+    """The measures of the attacks, then what filters drop."""
+    return [*_drawn([measures[attack] for attack in dict.fromkeys(run["attack"])]), *_shares(run).values()]
+
+
 Published = Mapping[str, Mapping[str, float]]
 """Published numbers by measure and by the value of the setting."""
 
@@ -147,7 +157,7 @@ def published_sentence(table: pd.DataFrame, setting: str, known: Published) -> s
 
 
 def _drawn(measures: Iterable[Sequence[Measure]]) -> list[Measure]:
-    """The panels: the attacks' main measures, then their last ones."""
+    """The attacks' main measures, then their last ones."""
     own = list(measures)
     return list({measure.name: measure for end in (0, -1) for each in own for measure in [each[end]]}.values())
 
@@ -159,9 +169,10 @@ def ablation_caption(
     what = " and ".join(settings)
     attacks = [measures[attack] for attack in dict.fromkeys(table["attack"])]
     drawn = listed([called(measure) for measure in _drawn(attacks)])
-    if len(settings) == 1 and (shares := _shares(table)):
+    if shares := _shares(table):
         drawn = f"{drawn}; {listed([called(measure) for measure in shares.values()])}, means over seeds"
-    begin = f"{drawn[:1].upper()}{drawn[1:]} (95 % intervals, {seeds(list(table['n']))}) against {what}; "
+    intervals = "95 % intervals, " if len(settings) == 1 else ""
+    begin = f"{drawn[:1].upper()}{drawn[1:]} ({intervals}{seeds(list(table['n']))}) against {what}; "
     begin += "the study's own value is ringed" if len(settings) == 1 else "the study's own values are framed"
     own = [] if bool(table["own"].any()) else ["The study's own row is not among them."]
     return " ".join([f"{begin}.", *own, *ablation_finding(table, measures, settings, undefended)])
@@ -180,7 +191,7 @@ def ablation(
     Args:
         table: see ``compare_variants``; rows with n 0 are left out.
         settings: the one or two columns that vary.
-        measures: of each attack; its first and its last are drawn.
+        measures: of each attack; its first and its last are drawn, and what filters drop where the table tells.
         undefended: the row without a defense.
         known: published numbers beside those of a single setting.
 
@@ -196,10 +207,8 @@ def ablation(
 
 def _curves(run: pd.DataFrame, setting: str, measures: Measures, known: Published) -> Figure:
     attacks = list(dict.fromkeys(run["who"]))
-    drawn = _drawn([measures[attack] for attack in dict.fromkeys(run["attack"])])
-    shares = _shares(run)
     entries = len(attacks) + bool(run["base"].any()) + bool(known)
-    panels = [*drawn, *shares.values()]
+    panels = _panels(run, measures)
     columns = min(len(panels), _PANELS_IN_ROW)
     rows = -(-len(panels) // columns)
     height = 0.35 + 2.0 * rows + 0.15 * -(-entries // _LEGEND_COLUMNS)
@@ -213,13 +222,12 @@ def _curves(run: pd.DataFrame, setting: str, measures: Measures, known: Publishe
             # Names have room beside them, for the others' points.
             shift = 0.0 if _numeric(values) else _STEP * (number - (len(attacks) - 1) / 2)
             place_of = {value: place + shift for value, place in zip(values, places, strict=True)}
-            part = run[run["who"] == attack] if measure.name in shares else _of(run, measure, measures, attack)
-            _curve(axes, part, setting, place_of, measure, attack, style)
+            _curve(axes, _of(run, measure, measures, attack), setting, place_of, measure, attack, style)
         _published(axes, known.get(measure.name, {}), dict(zip(values, places, strict=True)), measure)
         _axis(axes, values, places)
         axes.set(xlabel=setting, ylabel=title_of(measure))
         axes.grid(axis="y")
-        if measure == POISONS_FOUND or (_on_whole_scale(measure) and measure != CLEAN_DROPPED):
+        if _on_whole_scale(measure):
             axes.set_ylim(-4, 104)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
@@ -284,37 +292,45 @@ def _of(run: pd.DataFrame, measure: Measure, measures: Measures, attack: str) ->
     """The rows of one attack (and victim); none if it does not have the measure."""
     part = run[run["who"] == attack]
     own = measures[str(part["attack"].iloc[0])]
-    return part if measure.name in (own[0].name, own[-1].name) else part[:0]
+    return part if measure in OF_FILTERS or measure.name in (own[0].name, own[-1].name) else part[:0]
 
 
 def _on_whole_scale(measure: Measure) -> bool:
-    """What should be low is seen against all that is possible."""
-    return (measure.unit, measure.better) == ("%", "lower")
+    """What should be low is seen against all that is possible, as are the poisons found; few clean images are
+    dropped."""
+    return measure == POISONS_FOUND or ((measure.unit, measure.better) == ("%", "lower") and measure != CLEAN_DROPPED)
 
 
 def _maps(run: pd.DataFrame, settings: Sequence[str], measures: Measures) -> Figure:
+    """A map for each attack and measure; the maps of an attack go on in further rows where the page ends."""
     attacks = list(dict.fromkeys(run["who"]))
-    drawn = _drawn([measures[attack] for attack in dict.fromkeys(run["attack"])])
-    rows, columns = _values(run, settings[0]), _values(run, settings[1])
-    height = (0.3 * len(rows) + 0.75) * len(attacks)
+    panels = _panels(run, measures)
+    values = _values(run, settings[0]), _values(run, settings[1])
+    rows = -(-len(panels) // (_PANELS_IN_ROW if len(values[1]) <= _NARROW else _MAPS_IN_ROW))
+    height = (0.3 * len(values[0]) + 0.75) * rows * len(attacks) + (0.15 * len(attacks) if len(attacks) > 1 else 0)
     figure = Figure(figsize=(PAGE_WIDTH, max(1.8, height)), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05))
-    grid = figure.subplots(len(attacks), len(drawn), squeeze=False)
-    variants = run[~run["base"]]
-    for column, measure in enumerate(drawn):
-        limits = (0.0, 100.0) if _on_whole_scale(measure) else _range(variants, measure)
-        for axes, attack in zip(grid[:, column], attacks, strict=True):
-            part = _of(run, measure, measures, attack)
+    grid = figure.subplots(rows * len(attacks), -(-len(panels) // rows), squeeze=False).reshape(len(attacks), -1)
+    for own, attack in zip(grid, attacks, strict=True):
+        if len(attacks) > 1:
+            # A line above the first title, so that it can be as long as the page is wide.
+            own[0].set_title(f"{attack}\n", loc="left")
+        for axes, measure in itertools.zip_longest(own, panels):
+            part = run[:0] if measure is None else _of(run, measure, measures, attack)
             if part.empty:
                 axes.set_axis_off()
                 continue
-            shown = _map(axes, part[~part["base"]], settings, rows, columns, measure, limits)
-            axes.set_title(f"{attack}: {title_of(measure)}" if len(attacks) > 1 else title_of(measure))
-        figure.colorbar(shown, ax=list(grid[:, column]), label=title_of(measure), shrink=0.9, ticks=MaxNLocator(5))
+            limits = (0.0, 100.0) if _on_whole_scale(measure) else _range(run[~run["base"]], measure)
+            shown = _map(axes, part[~part["base"]], settings, values, measure, limits)
+            axes.set_title(title_of(measure))
+            figure.colorbar(shown, ax=axes, shrink=0.9, ticks=MaxNLocator(5))
     return figure
 
 
 def _range(variants: pd.DataFrame, measure: Measure) -> tuple[float, float]:
+    """The ends of a measure that someone has."""
     low, high = (scale_of(measure) * float(end) for end in (variants[measure.name].min(), variants[measure.name].max()))
+    if np.isnan(low):
+        return 0.0, 1.0
     return (low, high) if high > low else (low - 1, high + 1)
 
 
@@ -322,11 +338,11 @@ def _map(
     axes: Axes,
     part: pd.DataFrame,
     settings: Sequence[str],
-    rows: list[str],
-    columns: list[str],
+    values: tuple[list[str], list[str]],
     measure: Measure,
     limits: tuple[float, float],
 ) -> Any:
+    rows, columns = values
     cells = np.full((len(rows), len(columns)), np.nan)
     for _, line in part.iterrows():
         row, column = rows.index(_text(line[settings[0]])), columns.index(_text(line[settings[1]]))
@@ -340,14 +356,28 @@ def _map(
     size = 7 if len(columns) <= 6 else 5.5
     for (row, column), value in np.ndenumerate(cells):
         dark = np.isfinite(value) and sum(drawn.cmap(drawn.norm(value))[:3]) < 1.5
-        text = f"{value:.1f}" if np.isfinite(value) else "–"
-        axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black", fontsize=size)
+        axes.text(
+            column,
+            row,
+            _cell_text(value, measure),
+            ha="center",
+            va="center",
+            color="white" if dark else "black",
+            fontsize=size,
+        )
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
     axes.set(xlabel=settings[1], ylabel=settings[0])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return drawn
+
+
+def _cell_text(value: float, measure: Measure) -> str:
+    """A drawn value as short as a cell: one digit, or two of what has no unit; a small share is no 0."""
+    if not np.isfinite(value):
+        return "–"
+    return f"{value:.2f}" if measure.unit == "" else f"{value:.1g}" if 0 < value < 0.05 else f"{value:.1f}"
 
 
 def _values(run: pd.DataFrame, setting: str) -> list[str]:

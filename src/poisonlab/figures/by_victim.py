@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
 from poisonlab.config.figures import Drawn
-from poisonlab.config.measures import Measure
+from poisonlab.config.measures import OF_FILTERS, Measure
 from poisonlab.config.types import Name, PositiveInt, Settings
 from poisonlab.errors import DataError
 from poisonlab.evaluation.choosing import Shown, choose_trials, counts_events
@@ -52,6 +52,15 @@ class Spec(Shown, Drawn):
     """The published figure that it is set beside."""
 
 
+class PublishedNumber(NamedTuple):
+    """Of a victim under a defense, by our names."""
+
+    victim: str
+    defense: str
+    measure: Measure
+    value: float
+
+
 @dataclass(frozen=True)
 class Bars:
     """What is drawn.
@@ -61,6 +70,7 @@ class Bars:
         measure: the attack's main one.
         names: the defenses in order, and what readers call them.
         published: by victim and defense.
+        further: what else the published table has of these victims and defenses.
         of_successes: whether only seeds count on which the undefended attack succeeds.
     """
 
@@ -68,6 +78,7 @@ class Bars:
     measure: Measure
     names: Mapping[str, str]
     published: Mapping[tuple[str, str], float]
+    further: Sequence[PublishedNumber]
     of_successes: bool
 
 
@@ -75,7 +86,7 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Of ``trials`` (of the study, and from elsewhere, CSV) and ``published`` (one table of a paper, CSV)."""
     bars = read_bars(inputs, spec)
     begin = "" if spec.beside is None else f"After {spec.beside}. "
-    return by_victim(bars), begin + by_victim_caption(bars)
+    return by_victim(bars), begin + " ".join([by_victim_caption(bars), *further_sentence(bars)])
 
 
 def read_bars(inputs: Inputs, spec: Spec) -> Bars:
@@ -98,32 +109,35 @@ def read_bars(inputs: Inputs, spec: Spec) -> Bars:
     names = {name: label_of(known.get(name, name)) for name in spec.defenses}
     if len(set(names.values())) < len(names):
         names = {name: label_of(name) for name in names}
-    published_bars = read_published(only(inputs, "published"), spec, measure) if spec.table is not None else {}
-    return Bars(results[results["defense"].isin(spec.defenses)], measure, names, published_bars, of_some)
+    numbers = read_published(only(inputs, "published"), spec) if spec.table is not None else []
+    published_bars = {(each.victim, each.defense): each.value for each in numbers if each.measure == measure}
+    further = [each for each in numbers if each.measure != measure]
+    own = results[results["defense"].isin(spec.defenses)]
+    return Bars(own, measure, names, published_bars, further, of_some)
 
 
-def read_published(path: Path, spec: Spec, measure: Measure) -> dict[tuple[str, str], float]:
-    """The published numbers of a measure by victim and defense, as they are called here.
+def read_published(path: Path, spec: Spec) -> list[PublishedNumber]:
+    """The published numbers of the attack's measures, and of what filters drop, by our names.
 
     Raises:
         DataError: the table is missing or malformed, or has none of the rows.
     """
     numbers = published(path)
-    numbers = numbers[(numbers["table"] == spec.table) & (numbers["measure"] == measure.name)]
-    found = {
-        (row, defense): float(value)
-        for row, defense, value in zip(numbers["row"], numbers["defense"], numbers["value"], strict=True)
-    }
+    numbers = numbers[numbers["table"] == spec.table]
+    keys = zip(numbers["row"], numbers["defense"], numbers["measure"], strict=True)
+    found = dict(zip(keys, numbers["value"].astype(float), strict=True))
     called_so = {line.defense: line.called for line in spec.lines}
-    result = {
-        (each.victim, defense): found[each.row, called_so[defense]]
+    own = spec.measures[0].measures
+    result = [
+        PublishedNumber(each.victim, defense, measure, found[key])
+        for measure in (*own, *OF_FILTERS)
         for each in spec.rows
         for defense in spec.defenses
-        if defense in called_so and (each.row, called_so[defense]) in found
-    }
-    if spec.rows and not result:
+        if (key := (each.row, called_so.get(defense, ""), measure.name)) in found
+    ]
+    if spec.rows and not any(each.measure == own[0] for each in result):
         raise DataError(
-            f"{path} has no {measure.name} of {spec.rows[0].row} in table {spec.table}: correct figures.by_victim"
+            f"{path} has no {own[0].name} of {spec.rows[0].row} in table {spec.table}: correct figures.by_victim"
         )
     return result
 
@@ -225,3 +239,16 @@ def _sentence(bars: Bars, rows: pd.DataFrame, defense: str) -> str:
     inside = sum(low <= beside[victim] <= high for victim, low, high in intervals if victim in beside)
     mean = shown(bars.measure, float(np.mean(list(beside.values()))))
     return f"{text}, published {mean}, {inside} of {len(beside)} published bars in our intervals."
+
+
+def further_sentence(bars: Bars) -> list[str]:
+    """The sentence about published numbers that no bar shows, each beside ours; none if there are none."""
+    ours = bars.results.set_index(["victim", "defense"])
+    parts = []
+    for victim, defense, measure, value in bars.further:
+        own = float(ours[measure.name].get((victim, defense), np.nan))
+        text = "not measured" if np.isnan(own) else shown(measure, own)
+        parts.append(
+            f"{called(measure)} on {victim} under {bars.names[defense]} {text}, published {shown(measure, value)}"
+        )
+    return [f"Beside further published numbers: {'; '.join(parts)}."] if parts else []

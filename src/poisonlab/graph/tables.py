@@ -114,6 +114,7 @@ class Tables:
                 "mean_over_victims": self.study.mean_over_victims,
                 **self._successes,
                 **self._filter_claim,
+                **self._joined,
                 **({} if (said := self.study.poison_claims) is None else {"poison_claims": said.told()}),
                 "claims": claims,
             },
@@ -274,6 +275,15 @@ class Tables:
             return {}
         only = [row.name for row in self.study.defenses if row.filters == row.apply != () and not row.pretrained]
         return {"filter_claim": self.study.filter_claim.told(), "only_filters": only}
+
+    @property
+    def _joined(self) -> dict[str, Any]:
+        """The lines that rows share, or have under another name, where attacks stand side by side."""
+        lines: dict[str, list[str]] = {}
+        for row in self.study.defenses:
+            lines.setdefault(row.line, []).append(row.name)
+        joined = [{"line": line, "rows": rows} for line, rows in lines.items() if rows != [line]]
+        return {"joined": joined} if joined else {}
 
     @property
     def _successes(self) -> dict[str, bool]:
