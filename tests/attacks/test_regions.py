@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from poisonlab.attacks.regions import class_noise, craft
 from poisonlab.config.attacks.regions import Regions, grid_of
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.dataset import ImageDataset
+from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Normalize
+from poisonlab.randomness import generator
 
 
 def dataset(size: int = 32, count: int = 40, channels: int = 3) -> ImageDataset:
@@ -56,6 +59,22 @@ def test_every_class_has_its_patches_of_one_colour(regions: int, height: int, wi
     # Fair coins, one for each channel of each patch of each class.
     coins = 10 * 3 * regions
     assert abs(int((noise[:, :, ::height, ::width] > 0).sum()) - coins / 2) < 4 * (coins / 4) ** 0.5
+
+
+@pytest.mark.parametrize(("regions", "rows", "columns"), [(2, 1, 2), (8, 2, 4), (4, 2, 2)])
+def test_tall_patches_are_higher_than_wide(regions: int, rows: int, columns: int) -> None:
+    """R2 of images of 8 x 8 pixels has a left and a right half; every pixel by hand."""
+    noise = class_noise(3, (3, 8, 8), settings(regions=regions, patch_shape="tall"), 5)
+    coins = torch.randint(0, 2, (3, 3, rows, columns), generator=generator("cpu", 5, "regions", "colours"))
+    for label, channel, y, x in itertools.product(range(3), range(3), range(8), range(8)):
+        coin = int(coins[label, channel, y * rows // 8, x * columns // 8])
+        assert int(noise[label, channel, y, x]) == (8 if coin else -8)
+
+
+def test_tall_patches_must_tile_the_width() -> None:
+    with pytest.raises(SettingsError, match="a grid of 1 x 2 patches, which does not tile images of 8 x 9 pixels"):
+        class_noise(3, (3, 8, 9), settings(regions=2, patch_shape="tall"), 0)
+    class_noise(3, (3, 9, 8), settings(regions=2, patch_shape="tall"), 0)
 
 
 def test_a_poison_is_its_base_plus_the_noise_of_its_class() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,18 +36,24 @@ RECIPE = Recipe(epochs=1, batch_size=10, lr=0.05, augmentation=Augmentation(kind
 ROWS = range(12)
 
 
-def dataset(count: int = 12) -> ImageDataset:
+def dataset(count: int = 12, size: int = SIZE) -> ImageDataset:
     stream = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (count, 3, SIZE, SIZE), generator=stream, dtype=torch.uint8)
+    images = torch.randint(0, 256, (count, 3, size, size), generator=stream, dtype=torch.uint8)
     images[0], images[1] = 0, 255  # at the edges of the range
     labels = torch.arange(count) % CLASSES
     return ImageDataset(images, labels, images[:3], labels[:3], ("a", "b", "c"), (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 
 
-def network(seed: int, kind: torch.dtype = torch.float64) -> Classifier:
+def inner(size: int = SIZE) -> ImageDataset:
+    """The same images far from the ends of the range, where nothing is cut."""
+    data = dataset(size=size)
+    return replace(data, train_images=data.train_images.clamp(40, 215))
+
+
+def network(seed: int, kind: torch.dtype = torch.float64, size: int = SIZE) -> Classifier:
     torch.manual_seed(seed)
     extract = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Softplus(), nn.Dropout(0.5), nn.Flatten())
-    made = Classifier(extract, nn.Linear(64, CLASSES)).to(kind)
+    made = Classifier(extract, nn.Linear(4 * (size - 2) ** 2, CLASSES)).to(kind)
     made.extract.get_submodule("1").running_mean = torch.randn(4, dtype=kind) * 0.2
     return made
 
@@ -172,6 +179,42 @@ def test_poisons_are_taken_for_the_next_class() -> None:
     )
     losses = poisons.diagnostics["losses"][0]
     assert losses[-1] < 0.7 * losses[0]
+
+
+def slopes(networks: list[Classifier], data: ImageDataset, losses: Callable[[Tensor], Tensor]) -> Tensor:
+    """(N, C, H, W) float64: the gradient in the images of losses of logits (N, K), averaged over networks."""
+    images = (data.train_images.double() / 255).requires_grad_(True)
+    normalize = attacker(*networks).normalize
+    total = sum(losses(each.eval()(normalize(images))).sum() for each in networks) / len(networks)
+    (gradient,) = torch.autograd.grad(total, [images])
+    return gradient
+
+
+def agree_where_they_are_steep(change: Tensor, slope: Tensor) -> None:
+    """Every pixel whose slope is more than a fiftieth of its image's steepest moved against it."""
+    steep = slope.abs() > slope.abs().amax((1, 2, 3), keepdim=True) / 50
+    assert float(steep.double().mean()) > 0.8
+    assert torch.equal(change.sign()[steep], -slope.sign()[steep])
+
+
+def test_error_maximising_in_bfloat16_descends_as_float64_does() -> None:
+    data, exact = inner(), [network(1), network(2)]
+    reduced = [network(1, torch.float32), network(2, torch.float32)]
+    plain = {"start": "zero", "augment": False, "step": 3}
+    aims = (data.train_labels + 1) % CLASSES
+    slope = slopes(exact, data, lambda logits: F.cross_entropy(logits, aims, reduction="none"))
+    one = error_maximising.craft(
+        data, attacker(*reduced), maximising(**plain, steps=1, crafting_precision="bfloat16"), seed=7
+    )
+    agree_where_they_are_steep(one.images.double() - data.train_images.double(), slope)
+    several = [
+        error_maximising.craft(data, attacker(*networks), maximising(**plain, crafting_precision=kind), seed=7)
+        for networks, kind in ((exact, "float32"), (reduced, "bfloat16"))
+    ]
+    in_float, in_bfloat = (each.diagnostics["losses"] for each in several)
+    assert torch.allclose(in_bfloat, in_float, rtol=0.01)  # bfloat16 rounds to 2^-9, 0.2 %
+    assert not torch.allclose(in_bfloat, in_float, rtol=1e-5)
+    assert several[1].largest_change() == 8
 
 
 # --- low frequency ----------------------------------------------------------------------------------------------------
@@ -330,27 +373,131 @@ def test_margins_by_hand() -> None:
     assert margins(logits, torch.tensor([2, 0])).tolist() == [-2.0, 2.0]
 
 
-def test_additive_functional_poisons_are_adam_on_the_margin() -> None:
-    """Image by image, with Adam written out."""
-    poisons = crafted(changes=["additive"], lr=0.01)
-    networks, data = [network(1).eval(), network(2).eval()], dataset()
-    normalize = attacker(*networks).normalize
-    for row in ROWS:
-        clean, label = data.train_images[row : row + 1].double() / 255, data.train_labels[row : row + 1]
-        delta, first, second = (torch.zeros_like(clean) for _ in range(3))
-        for step in range(1, 4):
-            # As released, the noise is made valid before each step, and the image has a gradient at its ends.
-            delta = (clean + delta).clamp(0, 1) - clean
-            moved = delta.clone().requires_grad_(True)
-            logits = [each(normalize(clean + moved))[0] for each in networks]
-            others = [[z[j] for j in range(CLASSES) if j != int(label)] for z in logits]
-            loss = sum(z[int(label)] - max(rest) for z, rest in zip(logits, others, strict=True)) / 2
-            (gradient,) = torch.autograd.grad(loss, [moved])
-            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
-            root = (second / (1 - 0.999**step)).sqrt() + 1e-8
-            delta = (delta - 0.01 * first / (1 - 0.9**step) / root).clamp(-8 / 255, 8 / 255)
-        expected = ((clean + delta).clamp(0, 1) * 255).round().to(torch.uint8)
-        assert torch.equal(poisons.images[row], expected[0])
+def hats(places: Tensor, size: int) -> Tensor:
+    """(..., size): linear interpolation's weights of the points 0, 1, ...; on a point its slope is that to the next."""
+    low, points = places.detach().floor()[..., None], torch.arange(size)
+    share = places[..., None] - low
+    return (points == low) * (1 - share) + (points == low + 1) * share
+
+
+def slow_colours(clean: Tensor, grid: Tensor) -> Tensor:
+    """An image (3, H, W) whose colours (L, u, v) moved by a grid (3, v, u, L), point by point."""
+    luv = rgb_to_luv(clean[None])[0]
+    weights = [hats(luv[axis].clamp(0, 1) * (size - 1), size) for axis, size in enumerate(reversed(grid.shape[1:]))]
+    moved = torch.einsum("hwl,hwu,hwv,cvul->chw", *weights, grid)
+    return luv_to_rgb((luv + moved)[None])[0]
+
+
+def slow_flow(image: Tensor, flow: Tensor) -> Tensor:
+    """An image (3, H, W) whose pixels are fetched from places nearby; a side of the image is 2 long."""
+    size = image.shape[-1]
+    columns = hats(torch.arange(size) + flow[0] * size / 2, size)
+    rows = hats(torch.arange(size)[:, None] + flow[1] * size / 2, size)
+    return torch.einsum("hwi,hwj,cij->chw", rows, columns, image)
+
+
+def lengths(displacements: Tensor) -> Tensor:
+    """Of the differences (C, ...) between neighbours, from either side, added up."""
+    points = list(itertools.product(*map(range, displacements.shape[1:])))
+    pairs = [(a, b) for a, b in itertools.permutations(range(len(points)), 2) if math.dist(points[a], points[b]) == 1]
+    first, second = torch.tensor(pairs).T
+    flat = displacements.flatten(1)
+    return ((flat[:, first] - flat[:, second]).square().sum(0) + 1e-10).sqrt().sum()
+
+
+def slow_functional(
+    settings: Functional, networks: list[Classifier], clean: Tensor, label: int
+) -> tuple[Tensor, list[float]]:
+    """One image (3, H, W) after its steps, and the objective before each, with Adam written out."""
+    normalize, size = attacker(*networks).normalize, clean.shape[-1]
+    shapes = {"color": (3, *reversed(settings.color.grid)), "flow": (2, size, size), "additive": (3, size, size)}
+    own = {name: torch.zeros(shapes[name], dtype=torch.float64) for name in settings.changes}
+    first, second = ({name: torch.zeros_like(each) for name, each in own.items()} for _ in range(2))
+    bounds = {"color": settings.color.bound, "flow": settings.flow.bound, "additive": settings.eps / 255}
+    centre = (2 * torch.arange(size, dtype=torch.float64) + 1) / size - 1
+
+    def project() -> None:
+        if "color" in own:
+            cut_to_gamut(own["color"][None])
+        if "flow" in own:  # no pixel is fetched from outside
+            edges = torch.stack([centre.expand(size, size), centre[:, None].expand(size, size)])
+            own["flow"] = torch.minimum(torch.maximum(own["flow"], -1 - edges), 1 - edges)
+        for name, each in own.items():
+            own[name] = each.clamp(-bounds[name], bounds[name])
+
+    def changed(own: dict[str, Tensor]) -> Tensor:
+        image = slow_colours(clean, own["color"]) if "color" in own else clean
+        image = slow_flow(image, own["flow"]) if "flow" in own else image
+        if "additive" not in own:
+            return image
+        # As released, the noise is made valid before each step, and the image has a gradient at its ends.
+        valid = (image + own["additive"]).clamp(0, 1) - image
+        own["additive"].data.copy_(valid.detach())
+        return image + own["additive"]
+
+    objectives = []
+    project()
+    for step in range(1, settings.steps + 1):
+        moved = {name: each.clone().requires_grad_(True) for name, each in own.items()}
+        logits = [each.eval()(normalize(changed(moved)[None]))[0] for each in networks]
+        others = [[z[j] for j in range(CLASSES) if j != label] for z in logits]
+        loss = sum(z[label] - max(rest) for z, rest in zip(logits, others, strict=True)) / len(networks)
+        for name, weight in (("color", settings.color.smoothness), ("flow", settings.flow.smoothness)):
+            loss = loss + (weight * lengths(moved[name]) if name in moved else 0)
+        objectives.append(loss.item())
+        for name, gradient in zip(own, torch.autograd.grad(loss, list(moved.values())), strict=True):
+            first[name] = 0.9 * first[name] + 0.1 * gradient
+            second[name] = 0.999 * second[name] + 0.001 * gradient**2
+            root = (second[name] / (1 - 0.999**step)).sqrt() + 1e-8
+            own[name] = moved[name].detach() - settings.lr * first[name] / (1 - 0.9**step) / root
+        project()
+    return (changed(own).clamp(0, 1) * 255).round().to(torch.uint8), objectives
+
+
+@pytest.mark.parametrize(
+    "changes", [["additive"], ["color"], ["flow"], ["color", "flow"], ["color", "flow", "additive"]], ids="-".join
+)
+def test_functional_poisons_are_adam_on_margin_and_smoothness(changes: list[str]) -> None:
+    """Image by image. Pixels of images of 4 x 4 have exact places, so that both sides interpolate alike."""
+    data = dataset(size=4) if changes == ["additive"] else inner(size=4)
+    networks = [network(1, size=4), network(2, size=4)]
+    settings = changing(
+        changes=changes,
+        lr=0.02,  # so that bounds are reached
+        steps=5,
+        color={"grid": [2, 3, 4], "smoothness": 0.07},
+        flow={"smoothness": 0.03},
+    )
+    poisons = functional.craft(data, attacker(*networks), settings, seed=0)
+    slow = [
+        slow_functional(settings, networks, data.train_images[row].double() / 255, int(data.train_labels[row]))
+        for row in ROWS
+    ]
+    mean = torch.tensor([each[1] for each in slow], dtype=torch.float64).mean(0)
+    # Pixels are scaled to [0, 1] in float32.
+    assert torch.allclose(poisons.diagnostics["losses"][0], mean, rtol=0, atol=2e-8)
+    assert torch.equal(poisons.images, torch.stack([image for image, _ in slow]))
+
+
+def test_functional_poisons_in_bfloat16_descend_as_float64_does() -> None:
+    data, exact = inner(), [network(1), network(2)]
+    reduced = [network(1, torch.float32), network(2, torch.float32)]
+    slope = slopes(exact, data, lambda logits: margins(logits, data.train_labels))
+    # Adam's first step is lr against the sign.
+    noise = changing(changes=["additive"], steps=1, lr=0.01, crafting_precision="bfloat16")
+    one = functional.craft(data, attacker(*reduced), noise, seed=0)
+    agree_where_they_are_steep(one.images.double() - data.train_images.double(), slope)
+    several = [
+        functional.craft(data, attacker(*networks), changing(lr=0.01, steps=6, crafting_precision=kind), seed=0)
+        for networks, kind in ((exact, "float32"), (reduced, "bfloat16"))
+    ]
+    in_float, in_bfloat = (each.diagnostics["losses"] for each in several)
+    assert torch.allclose(in_bfloat, in_float, rtol=0, atol=0.02)
+    assert not torch.allclose(in_bfloat, in_float, rtol=1e-5)
+    additive = functional.craft(
+        data, attacker(*reduced), changing(changes=["additive"], lr=0.05, crafting_precision="bfloat16"), seed=0
+    )
+    assert additive.largest_change() == 8
 
 
 def test_noise_comes_back_from_the_ends_of_the_range() -> None:

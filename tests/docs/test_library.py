@@ -60,6 +60,19 @@ def test_an_attack_by_its_name_is_the_attack(ran: tuple[dict[str, Any], str]) ->
     assert torch.equal(names["in_short"].indices, names["poisons"].indices)
 
 
+def test_an_availability_poison_is_the_whole_set_and_has_an_outcome(ran: tuple[dict[str, Any], str]) -> None:
+    names = ran[0]
+    spoiled, dataset = names["spoiled"], names["dataset"]
+    assert spoiled.goal is None
+    assert spoiled.indices.tolist() == list(range(100))
+    assert torch.equal(spoiled.base_images, dataset.train_images)
+    assert 0 < spoiled.largest_change() <= 8
+    accuracies = [record["accuracy"] for record in names["epochs"]]
+    assert len(accuracies) == 3
+    assert names["spoiling"]["peak_accuracy"] == max(accuracies)
+    assert names["spoiling"]["peak_epoch"] == 1 + accuracies.index(max(accuracies))
+
+
 def test_the_filter_keeps_what_its_score_allows(ran: tuple[dict[str, Any], str]) -> None:
     names = ran[0]
     keep, score = names["verdict"].keep, names["verdict"].score

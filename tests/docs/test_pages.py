@@ -111,7 +111,7 @@ def test_the_attacks_that_pages_show_are_attacks() -> None:
         TypeAdapter(DatasetSettings).validate_python(dataset)
     shown = [attack for block in found for attack in (block["attacks"] if isinstance(block, dict) else block)]
     names = [TypeAdapter(AttackSettings).validate_python(attack).name for attack in shown]
-    assert names == ["downloaded", "published-polytope", "bullseye"]
+    assert names == ["downloaded", "unlearnable", "perturbed-pngs", "published-polytope", "bullseye"]
 
 
 def test_the_published_polytopes_meet_all_victims_of_the_paper_s_study() -> None:

@@ -48,6 +48,18 @@ def test_what_is_exported_is_imported_again(tmp_path: Path, form: str, name: str
         assert torch.equal(getattr(poisons().goal, part), getattr(back.goal, part)), part
 
 
+def test_changes_of_a_whole_set_are_imported_again(tmp_path: Path) -> None:
+    data, rows = dataset(), torch.arange(18)
+    images = (data.train_images.int() + torch.where(rows % 2 > 0, 5, -5)[:, None, None, None]).clamp(0, 255)
+    whole = PoisonSet(rows, images.to(torch.uint8), data.train_labels, data.train_images)
+    whole.save(tmp_path / "poisons.safetensors")
+    done = export("--poisons", tmp_path / "poisons.safetensors", "--format", "changes", "--output", tmp_path / "a.npz")
+    assert done.returncode == 0, done.stderr
+    back = complete(read_poisons(tmp_path / "a.npz"), data, targeted=False)
+    assert torch.equal(back.images, whole.images)
+    assert torch.equal(back.indices, rows)
+
+
 def test_a_missing_set_is_one_line(tmp_path: Path) -> None:
     done = export("--poisons", tmp_path / "none.safetensors", "--format", "png", "--output", tmp_path / "out")
     assert done.returncode == 2

@@ -27,6 +27,8 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "labels": ("labels", "poison_labels", "label", "y", "y_train"),
     "indices": ("indices", "base_indices", "poison_indices", "poison_ids", "idx", "ids"),
 }
+# numpy.savez calls an array so that is given without a name.
+_UNNAMED = "arr_0"
 # Larger changes are no perturbations, and smaller pixels no images.
 _HALF = 0.5
 
@@ -43,6 +45,8 @@ def as_content(found: Any, path: Path, holds: Holds | None) -> dict[str, Any]:
     Raises:
         DataError: it is none of the known forms, or could be two.
     """
+    if isinstance(found, dict) and list(found) == [_UNNAMED]:
+        found = found[_UNNAMED]
     if isinstance(found, dict):
         return _named(found, path)
     if isinstance(found, Tensor) and found.ndim == 4:
