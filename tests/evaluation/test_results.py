@@ -735,6 +735,31 @@ def test_side_by_side_the_mean_stands_for_several_victims() -> None:
     assert side_by_side(results, MEASURES)[0].victims[0] == [("gm", "mean", "none"), ("bp", "x", "none")]
 
 
+def test_side_by_side_victims_that_meet_several_attacks_have_tables_of_their_own() -> None:
+    some = [
+        each
+        for victim, success in (("x", 2), ("y", 1))
+        for attack, accuracy in (("gm", 0.9), ("bp", 0.8))
+        for each in (
+            *meet(attack, "none", success, accuracy, victim=victim),
+            *meet(attack, "d", 0, 0.7, victim=victim),
+        )
+    ]
+    made = side(some)
+    assert [heading for heading, _ in made] == [
+        f"{label} against every attack on {victim}, %"
+        for victim in ("x", "y")
+        for label in ("Poison success", "Test accuracy")
+    ]
+    assert [rows[1] for _, rows in made] == [
+        ["none", "100.0", "100.0"],
+        ["none", "90.0", "80.0"],
+        ["none", "50.0", "50.0"],
+        ["none", "90.0", "80.0"],
+    ]
+    assert made[0][1][0] == ["Defense", "gm", "bp"]
+
+
 LINE_OF = {"knn-gm": "knn", "knn-bp": "knn", "svm-bp": "svm"}
 
 

@@ -173,8 +173,9 @@ def side_by_side(
     """The means of the attacks' main measure and of their last one, defenses down and attacks across.
 
     Attacks that meet one defense only are left out, then defenses that face one of the attacks only, but for controls.
-    Of several victims the mean stands for all, if there is one. Nothing comes of fewer than two attacks or defenses.
-    A mean over fewer seeds than the undefended row of its attack shows its n.
+    Of several victims the mean stands for all, if there is one. Else each victim has tables of its own, if all meet
+    several attacks. Nothing comes of fewer than two attacks or defenses. A mean over fewer seeds than the undefended
+    row of its attack shows its n.
 
     Args:
         results: see ``tidy_results``.
@@ -185,6 +186,24 @@ def side_by_side(
     mean = results["victim"] == MEAN
     results = results.assign(column=who(results), line=[(line_of or {}).get(name, name) for name in results["defense"]])
     shown = results[mean | ~results["attack"].isin(results.loc[mean, "attack"])]
+    several = (shown.groupby("attack")["victim"].nunique() > 1).any()
+    if not several or (shown.groupby("victim")["attack"].nunique() < 2).any():
+        return _overview(shown, results, measures, undefended, "every attack")
+    by_victim = shown.assign(column=shown["attack"]).groupby("victim", sort=False)
+    overviews = [
+        _overview(part, results, measures, undefended, f"every attack on {victim}") for victim, part in by_victim
+    ]
+    return [part for overview in overviews for part in overview]
+
+
+def _overview(
+    shown: pd.DataFrame,
+    results: pd.DataFrame,
+    measures: Mapping[str, Sequence[Measure]],
+    undefended: str | None,
+    against: str,
+) -> list[Part]:
+    """The tables of ``side_by_side`` of the ``shown`` rows, each with a ``column`` and a ``line`` that are its own."""
     shown = shown[shown.groupby("column")["line"].transform("nunique") > 1]
     shown = shown[shown["control"] | (shown.groupby("line")["column"].transform("nunique") > 1)]
     for name in ("column", "line"):
@@ -202,7 +221,7 @@ def side_by_side(
         table = shown.assign(text=_means(results, measure, undefended))
         table = table.pivot(index="line", columns="column", values="text")
         table = table.loc[lines, columns].fillna("").reset_index(names="Defense")
-        heading = with_unit(f"{measure.label} against every attack,", measure.unit).rstrip(",")
+        heading = with_unit(f"{measure.label} against {against},", measure.unit).rstrip(",")
         made.append(Part(heading, table, [counted[line] for line in lines]))
     return made
 
