@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import MEAN, STD, batch_of, network
 from torch import Tensor, nn
@@ -97,6 +97,7 @@ def test_a_zero_gradient_gives_no_direction_instead_of_nan() -> None:
     assert ((changed - batch.images) * NORMALIZE.std).abs().max() <= 16 / 255 + 1e-6
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=40))
 def test_the_fake_label_is_the_most_frequent_and_of_several_the_smallest(labels: list[int]) -> None:
     counts = Counter(labels)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import settings as effort
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tiny import MEAN, STD, KilledError, network
@@ -62,6 +63,7 @@ def test_it_waits_for_a_better_epoch(
     assert build(Settings(monitor=monitor, keep="last", **options)).best_epoch(trained) is None
 
 
+@effort(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(0, 0.3))
 def test_the_best_epoch_is_the_last_one_or_the_best_before(values: list[float], change: float) -> None:
     """Or the loop would have to keep the weights of every epoch."""

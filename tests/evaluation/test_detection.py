@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
@@ -16,6 +16,7 @@ from poisonlab.evaluation.detection import Detection, detection
 PAIRS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)
 
 
+@settings(deadline=None)
 @given(pairs=PAIRS)
 def test_scores_are_scikit_learn_s_where_both_are_defined(pairs: list[tuple[bool, bool]]) -> None:
     keep, poisoned = (torch.tensor(column) for column in zip(*pairs, strict=True))
