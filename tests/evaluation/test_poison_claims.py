@@ -151,20 +151,26 @@ def test_stopping_on_poisoned_validation_images_costs_accuracy() -> None:
     assert len(findings([outcome("bare", 0, 1, 0.5, 0.5)])) == 2
 
 
-def test_the_committed_trials_tell_the_costs_of_stopping() -> None:
+@pytest.mark.parametrize("victim", ["plain", "small"])
+def test_the_committed_trials_tell_the_costs_of_stopping(victim: str) -> None:
     """The same means by a loop over the lines of the file."""
     path = ROOT / "results/reference/learned-faster-mini-cpu/learned-faster-mini-trials.csv"
     costs: dict[str, list[float]] = {}
     with path.open(encoding="utf-8") as file:
         for line in csv.DictReader(file):
-            if line["defense"] == "none" and line["stopped_clean"] and line["stopped_poisoned"]:
+            told = line["stopped_clean"] and line["stopped_poisoned"]
+            if (line["victim"], line["defense"]) == (victim, "none") and told:
                 cost = 100 * (float(line["stopped_clean"]) - float(line["stopped_poisoned"]))
                 costs.setdefault(line["attack"], []).append(cost)
     means = {attack: sum(values) / len(values) for attack, values in costs.items()}
-    told = next(each for each in findings(read_trials(path)) if each.startswith("Test accuracy lost in points"))
+    (sentence,) = (
+        each
+        for each in findings(read_trials(path))
+        if each.startswith("Test accuracy lost in points") and f"victim {victim};" in each
+    )
     for attack in sorted(means, key=lambda name: -abs(means[name]))[:4]:
-        assert f"{attack} {means[attack]:+.1f} [" in told
-    assert f"of {len(means)} attacks" in told
+        assert f"{attack} {means[attack]:+.1f} [" in sentence
+    assert f"of {len(means)} attacks" in sentence
 
 
 def pairs(*peaks: tuple[str, Sequence[float]]) -> list[Trial]:
