@@ -13,8 +13,6 @@ import pytest
 import torch
 import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Annotation, Text
-from matplotlib.transforms import Bbox
 from scipy import stats
 
 from poisonlab.artifacts.poison_set import PoisonSet
@@ -149,8 +147,9 @@ def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> Non
     figure = scatter(points, FIRST_EPOCH, PEAK_ACCURACY)
     (axes,) = figure.axes
     # The loss of "slow" is never low: it stands beyond the others.
-    names = {text.get_text(): text.xy for text in axes.texts}
-    assert names == {"r4": (3, 20), "p250": (5, 50), "su": (9, 40), "rn": (20, 70), "slow": (pytest.approx(22), 90)}
+    markers = [tuple(line.get_xydata()[0]) for line in axes.lines if line.get_marker() in "o>"]
+    assert markers == [(3, 20), (5, 50), (9, 40), (20, 70), (pytest.approx(22), 90)]
+    assert [text.get_text() for text in axes.texts] == ["r4", "p250", "su", "rn", "slow"]
     caption = scatter_caption(points, told())
     ranks, linear = stats.spearmanr([3, 5, 9, 20, 99], [0.2, 0.5, 0.4, 0.7, 0.9]), [0.2, 0.5, 0.4, 0.7]
     assert f"Spearman's {ranks.statistic:.2f} [" in caption
@@ -180,39 +179,20 @@ SLOPE = [(12 + place / 4, 0.5 + place / 100) for place in range(10)]
 
 
 @pytest.mark.parametrize("places", [ONE_PLACE, SLOPE, [*ONE_PLACE[:3], *SLOPE[:7], *NEVER]])
-def test_names_cover_nothing_and_are_known_by_their_markers(places: list[tuple[float, float]]) -> None:
+def test_names_do_not_cover_each_other_and_stay_near_their_markers(places: list[tuple[float, float]]) -> None:
     figure = scatter(points_at(*places), FIRST_EPOCH, PEAK_ACCURACY)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     (axes,) = figure.axes
-    names = [text for text in axes.texts if isinstance(text, Annotation)]
-    boxes = [Text.get_window_extent(text, canvas.get_renderer()) for text in names]
-    assert [text.get_text() for text in names] == [f"a{place}" for place in range(len(places))]
-    centres = axes.transData.transform([text.xy for text in names])
-    radius = 2 * figure.dpi / 72
-    markers = [Bbox.from_extents(*(at - radius), *(at + radius)) for at in centres]
+    assert [text.get_text() for text in axes.texts] == [f"a{place}" for place in range(len(places))]
+    boxes = [text.get_window_extent(canvas.get_renderer()) for text in axes.texts]
     for one, other in combinations(boxes, 2):
         assert not one.overlaps(other)
-    for box in boxes:
-        assert not any(box.overlaps(marker) for marker in markers)
+    centres = axes.transData.transform([line.get_xydata()[0] for line in axes.lines if line.get_marker() in "o>"])
+    for box, at in zip(boxes, centres, strict=True):
         assert axes.bbox.fully_contains(*box.min)
         assert axes.bbox.fully_contains(*box.max)
-    for text, box, at in zip(names, boxes, centres, strict=True):
-        near = np.linalg.norm(np.clip(centres, box.min, box.max) - centres, axis=1)
-        own = float(np.linalg.norm(np.clip(at, box.min, box.max) - at))
-        # A line leads to the marker, or the name is next to it and to no other one.
-        if text.arrow_patch is None:
-            assert own <= 8 * figure.dpi / 72
-            assert own == near.min()
-            assert (near < own + radius / 4).sum() == 1
-        else:
-            assert text.arrow_patch.get_path().vertices[-1] == pytest.approx(at, abs=2 * radius)
-        assert own <= 72 * figure.dpi / 72
-
-
-def test_a_name_without_neighbours_stands_beside_its_marker() -> None:
-    figure = scatter(points_at((3.0, 0.2), (9.0, 0.8)), FIRST_EPOCH, PEAK_ACCURACY)
-    assert [isinstance(text, Annotation) and text.arrow_patch for text in figure.axes[0].texts] == [None, None]
+        assert float(np.linalg.norm(np.clip(at, box.min, box.max) - at)) <= 72 * figure.dpi / 72
 
 
 def test_a_caption_names_victims_that_differ(tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from adjustText import adjust_text
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import withStroke
 
 from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import Measure
@@ -20,7 +23,6 @@ from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.correlations import Correlation, correlation
 from poisonlab.evaluation.intervals import Interval
 from poisonlab.evaluation.poison_claims import FEWEST, does_not_tell, rises, with_slowest
-from poisonlab.figures.point_names import MARKER, Bar, Point, write_names
 from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
 from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of
@@ -85,7 +87,7 @@ def scatter(points: pd.DataFrame, x: Measure, y: Measure) -> Figure:
     edge = scale_of(x) * 1.1 * float(known[x.name].max()) if len(known) else 1.0
     figure = Figure(figsize=(PAGE_WIDTH * 0.75, 3.7), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04))
     axes = figure.subplots()
-    named: list[Point] = []
+    named: list[tuple[str, float, float]] = []
     for place, (_, point) in enumerate(points.iterrows()):
         if known.empty or math.isnan(point[x.name]) or math.isnan(point[y.name]):
             continue
@@ -99,13 +101,13 @@ def scatter(points: pd.DataFrame, x: Measure, y: Measure) -> Figure:
             xerr=errors[0],
             yerr=errors[1],
             fmt=">" if late else "o",
-            markersize=MARKER,
+            markersize=4,
             fillstyle="none" if late else "full",
             color=colour,
             elinewidth=0.7,
             markeredgewidth=0.8 if late else 0,
         )
-        named.append(Point(str(point["attack"]), at[0], at[1], _bars(at[0], at[1], errors), colour))
+        named.append((str(point["attack"]), at[0], at[1]))
     if known.empty:
         # As where no victim's loss ever is low: no reason for a study to fail.
         axes.text(0.5, 0.5, "no attack has both", ha="center", transform=axes.transAxes)
@@ -113,8 +115,26 @@ def scatter(points: pd.DataFrame, x: Measure, y: Measure) -> Figure:
     axes.set_ylabel(title_of(y))
     axes.grid()
     axes.margins(0.08)
-    write_names(axes, named)
+    _write_names(axes, named)
     return figure
+
+
+def _write_names(axes: Axes, named: Sequence[tuple[str, float, float]]) -> None:
+    """Each name near its point and over no other, with a line to the point where it stands away."""
+    if not named:
+        return
+    _, across, up = zip(*named, strict=True)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # the layout, as names are moved within the axes as they are
+    outline = [withStroke(linewidth=1.2, foreground="white")]
+    texts = [axes.text(x, y, name, fontsize=6, path_effects=outline) for name, x, y in named]
+    line = {"arrowstyle": "-", "linewidth": 0.5, "color": "0.4"}
+    # By a number of steps and not by time, so that equal points give equal figures.
+    force = {"force_text": (0.3, 0.4), "force_static": (0.2, 0.3)}
+    adjust_text(texts, across, up, ax=axes, iter_lim=500, expand=(1.2, 1.3), min_arrow_len=3, arrowprops=line, **force)
+    for text in texts:
+        text.set_in_layout(False)
 
 
 def _error(point: Any, measure: Measure) -> list[list[float]] | None:
@@ -123,13 +143,6 @@ def _error(point: Any, measure: Measure) -> list[list[float]] | None:
     if not np.isfinite([low, high]).all():
         return None
     return [[scale_of(measure) * (value - low)], [scale_of(measure) * (high - value)]]
-
-
-def _bars(x: float, y: float, errors: Sequence[list[list[float]] | None]) -> tuple[Bar, ...]:
-    """The error bars of a point, along x and along y, as far as there are some."""
-    across, up = errors
-    found: list[Bar] = [] if across is None else [(x - across[0][0], y, x + across[1][0], y)]
-    return (*found, *([] if up is None else [(x, y - up[0][0], x, y + up[1][0])]))
 
 
 def scatter_caption(points: pd.DataFrame, spec: Spec) -> str:
