@@ -316,13 +316,16 @@ def _attacked(trials: Sequence[Trial]) -> list[tuple[str, str, Trial]]:
 
 
 def _places(victims: Sequence[_Victim]) -> list[str]:
-    """What ran where, a line per combination of device and versions."""
-    names = ("device", "threads", "torch", "python", "commit")
-    kinds = Counter(tuple(victim["place"][name] or "unknown" for name in names) for victim in victims)
+    """What ran where, a line per combination of device and versions; of several commits the most frequent first."""
+    names = ("device", "threads", "torch", "python")
+    kinds: dict[tuple[str, ...], Counter[str]] = {}
+    for victim in victims:
+        known = {name: victim["place"][name] or "unknown" for name in (*names, "commit")}
+        kinds.setdefault(tuple(known[name] for name in names), Counter())[known["commit"]] += 1
     return [
-        f"{count} on {device} ({threads} CPU thread{'s' * (threads != '1')}), torch {torch}, Python {python}, "
-        f"commit {commit}"
-        for (device, threads, torch, python, commit), count in kinds.most_common()
+        f"{commits.total()} on {device} ({threads} CPU thread{'s' * (threads != '1')}), torch {torch}, "
+        f"Python {python}, commit{'s' * (len(commits) > 1)} {', '.join(name for name, _ in commits.most_common())}"
+        for (device, threads, torch, python), commits in sorted(kinds.items(), key=lambda item: -item[1].total())
     ]
 
 

@@ -37,7 +37,7 @@ def scale_of(study: Study, attacks: Sequence[AttackSettings], images: int | None
     sentences = [
         f"Data: {_data(source_of(study.dataset), images)}.",
         f"Victims: {'; '.join(_victim(study, victim) for victim in study.victims if victim.name in victims)}.",
-        f"Poisons: {'; '.join(_poisons(attack) for attack in attacks)}.",
+        f"Poisons: {'; '.join(_poisons(attacks))}.",
         _shared(study, attacks),
         f"Friendly noise: {_each(map(_friendly, friendly))}." if friendly else "",
         f"Random noise: mu {_each(f'{noise.mu:g}' for noise in random)}." if random else "",
@@ -91,12 +91,19 @@ def _model(model: ModelSettings) -> str:
     return f"{model.name} ({', '.join(sizes)})" if sizes else model.name
 
 
-def _poisons(attack: AttackSettings) -> str:
+def _poisons(attacks: Sequence[AttackSettings]) -> list[str]:
+    """The names of the attacks, and behind those that are alike what they have in common."""
+    alike: dict[str, list[str]] = {}
+    for attack in attacks:
+        alike.setdefault(_poison(attack), []).append(attack.name)
+    return [f"{', '.join(names)}{words}" for words, names in alike.items()]
+
+
+def _poison(attack: AttackSettings) -> str:
     if isinstance(attack, Imported):
-        return f"{attack.name}, imported"
+        return ", imported"
     bound = [] if attack.bound is None else [f"eps {attack.bound:g}"]
-    words = [*bound, f"{100 * attack.budget:g} % of the training set", *_extras(attack)]
-    return f"{attack.name} ({', '.join(words)})"
+    return f" ({', '.join([*bound, f'{100 * attack.budget:g} % of the training set', *_extras(attack)])})"
 
 
 def _extras(attack: Any) -> list[str]:
