@@ -713,6 +713,16 @@ class TestOutcome:
         assert drawn[2] == pytest.approx([58, 92])
         assert drawn[3] == pytest.approx([80])
         assert accuracy.get_xlabel() == "test accuracy (%), 95 % interval, n = 20"
+        assert self.numbered(figure) == [True, True]
+
+    @staticmethod
+    def numbered(figure: Figure) -> list[bool]:
+        """Which panels have numbers at their ticks along x."""
+        figure.draw_without_rendering()
+        return [
+            any(tick.label1.get_visible() and tick.label1.get_text() for tick in axes.xaxis.get_major_ticks())
+            for axes in figure.axes
+        ]
 
     def test_the_caption_says_what_stands_below_the_table(self, tmp_path: Path) -> None:
         rows = result("witches", "mixup", 20, 0.5, 0.3, 0.7, 0.91, 0.8, 1.0)
@@ -760,6 +770,8 @@ class TestOutcome:
         figure = outcome(self.read(tmp_path, TABLE + more), measures)
         titles = [axes.get_title(loc="left") for axes in figure.axes]
         assert titles == ["witches on net", "", "bullseye", "", "witches on vgg", ""]
+        # Of a short page only the lowest.
+        assert self.numbered(figure) == [False, False, False, False, True, True]
 
     def test_attacks_with_other_measures_have_axes_of_their_own(self, tmp_path: Path) -> None:
         header = HEADER.replace("success", "peak_accuracy").replace("adversarial_confidence", "first_epoch")
@@ -767,6 +779,7 @@ class TestOutcome:
         table = self.read(tmp_path, header + rows)
         figure = outcome(table, {"noise": (PEAK_ACCURACY, FIRST_EPOCH, ACCURACY)})
         assert [axes.get_xlabel().partition(" (")[0] for axes in figure.axes] == ["peak accuracy", "test accuracy"]
+        assert self.numbered(figure) == [True, True]
 
     @pytest.mark.parametrize(
         ("text", "message"),

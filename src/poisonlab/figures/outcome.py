@@ -109,8 +109,8 @@ def outcome(table: pd.DataFrame, measures: Measures, page: int = 1) -> Figure:
             axes.set_yticks(range(len(part)), [""] * len(part))
             if not alike or place == len(parts) - 1:
                 axes.set_xlabel(f"{title_of(measure)}, 95 % interval{runs}")
-            # Far from the ticks below.
-            axes.tick_params(axis="x", labelbottom=True if alike and height > _TALL else None)
+            if alike and height > _TALL:  # far from the numbers below
+                axes.tick_params(axis="x", labelbottom=True)
         for axes in row[len(panel) :]:
             axes.set_axis_off()
         labels = [
