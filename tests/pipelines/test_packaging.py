@@ -45,7 +45,7 @@ def test_the_wheel_is_of_the_package_s_version_and_needs_what_the_package_import
     (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
     told = archive.read(metadata).decode()
     needed = set(re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", told, re.MULTILINE))
-    modules = {"pillow": "PIL", "scikit-learn": "sklearn", "pyyaml": "yaml"}
+    modules = {"adjusttext": "adjustText", "pillow": "PIL", "scikit-learn": "sklearn", "pyyaml": "yaml"}
     trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "src" / "poisonlab").rglob("*.py")]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     dotted = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
