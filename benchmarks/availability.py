@@ -16,11 +16,10 @@ import argparse
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from contest import device_name, markdown, write
+from contest import add_machine_arguments, device_name, markdown, write
 from fast_cifar import clock
 
 from poisonlab import modules
@@ -128,9 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--images", type=int, default=512)
     arguments.add_argument("--steps", type=int, default=4)
     arguments.add_argument("--repeats", type=int, default=3)
-    arguments.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    arguments.add_argument("--threads", type=int, default=1)
-    arguments.add_argument("--json", type=Path, help="also write the numbers to this file")
+    add_machine_arguments(arguments)
     options = arguments.parse_args(argv)
     torch.set_num_threads(options.threads)
     device, dataset = torch.device(options.device), images_of_noise(options.images)

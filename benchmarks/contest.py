@@ -108,6 +108,13 @@ def parser(contests: Contests, description: str | None) -> argparse.ArgumentPars
     return arguments
 
 
+def add_machine_arguments(arguments: argparse.ArgumentParser) -> None:
+    """Where a benchmark of one study runs, and where its numbers go."""
+    arguments.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--json", type=Path, help="also write the numbers to this file")
+
+
 def prepare(options: argparse.Namespace) -> None:
     """Set the threads and replace ``auto`` by a device."""
     torch.set_num_threads(options.threads)

@@ -17,11 +17,10 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from contest import counted, device_name, markdown, write
+from contest import add_machine_arguments, counted, device_name, markdown, write
 from peaks import matmul
 from torch import nn
 
@@ -144,13 +143,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--victim", help="of the study; the first if not given")
     arguments.add_argument("--epochs", type=int, nargs="+", help="the recipe's own if not given")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0])
-    arguments.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    arguments.add_argument("--threads", type=int, default=1)
-    arguments.add_argument("--json", type=Path, help="also write the numbers to this file")
+    add_machine_arguments(arguments)
     options = arguments.parse_args(argv)
     device = prepare_torch(options.device, options.threads)
     study = read_study(merged_config(options.configfile or STUDY, options.config))
-    (victim,) = (each for each in study.victims if each.name == (options.victim or study.victims[0].name))
+    victim = next((each for each in study.victims if each.name == (options.victim or study.victims[0].name)), None)
+    if victim is None:
+        raise SystemExit(f"--victim must be one of the study's: {', '.join(each.name for each in study.victims)}")
     dataset = load_dataset(study.dataset)
     peak = matmul(device, torch.bfloat16, 2048)
     name = device_name(device, options.threads)

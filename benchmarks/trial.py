@@ -16,18 +16,17 @@ import argparse
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from availability import images_of_noise
-from contest import device_name, markdown, write
+from contest import add_machine_arguments, device_name, markdown, write
 from fast_cifar import clock, stretched
 from torch import nn
 
 from poisonlab import modules
 from poisonlab.attacks.attacker import Attacker
-from poisonlab.config.attacks.matching import MatchingAttack
+from poisonlab.config.attacks.gradient_matching import GradientMatching
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.merging import add_config_arguments, merged_config
@@ -72,7 +71,7 @@ def chosen(study: Study, names: Sequence[str] | None) -> list[Row]:
     return rows
 
 
-def crafting(study: Study, attack: MatchingAttack, size: int, device: torch.device) -> Callable[[], float]:
+def crafting(study: Study, attack: GradientMatching, size: int, device: torch.device) -> Callable[[], float]:
     """Seconds of all steps and restarts, with as many poisons as in ``size`` training images."""
     count = max(1, round(attack.budget * size))
     dataset = images_of_noise(10 * count)
@@ -172,15 +171,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--size", type=int, default=50_000, help="training images of the study")
     arguments.add_argument("--images", type=int, default=2048, help="images that the parts are measured on")
     arguments.add_argument("--repeats", type=int, default=3)
-    arguments.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    arguments.add_argument("--threads", type=int, default=1)
-    arguments.add_argument("--json", type=Path, help="also write the numbers to this file")
+    add_machine_arguments(arguments)
     options = arguments.parse_args(argv)
     device = prepare_torch(options.device, options.threads)
     study = read_study(merged_config(options.configfile or STUDY, options.config))
-    (attack,) = (each for each in study.attacks if each.name == (options.attack or study.attacks[0].name))
-    if not isinstance(attack, MatchingAttack):
-        raise SystemExit(f"attack {attack.name!r} does not match gradients: name another with --attack")
+    attack = next((each for each in study.attacks if each.name == (options.attack or study.attacks[0].name)), None)
+    if not isinstance(attack, GradientMatching):
+        known = ", ".join(each.name for each in study.attacks if isinstance(each, GradientMatching))
+        raise SystemExit(f"--attack must name one of method gradient-matching: {known or 'the study has none'}")
     victim = study.victims[0]
     try:
         rows = chosen(study, options.rows)

@@ -85,3 +85,18 @@ def test_rows_with_more_than_noises_are_refused(study: Study) -> None:
         trial.chosen(defenses, [filtered])
     with pytest.raises(trial.SettingsError, match="no row 'nothing'"):
         trial.chosen(study, ["nothing"])
+
+
+@pytest.mark.parametrize(
+    ("options", "cure"),
+    [
+        (["--attack", "nothing"], "--attack must name one of method gradient-matching: gradient-matching"),
+        (["--configfile", "config/learned-faster-mini.yaml"], "the study has none"),
+        (["--configfile", "config/cifar10-fast-sleeper.yaml"], "the study has none"),  # it retrains between its steps
+        (["--rows", "nothing"], "no row 'nothing'"),
+    ],
+)
+def test_wrong_names_end_in_one_line(options: list[str], cure: str) -> None:
+    with pytest.raises(SystemExit, match=cure) as end:
+        trial.main(options)
+    assert "\n" not in str(end.value)
