@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= config.yaml
 
+# Modules are compiled when first imported and kept so, also in containers that switch this off.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo protect scan verify progress archive unpack estimate fuzz docs test test-faults test-slurm quick-test lint bench gpu-check lock clean-venv
 
 demo: .venv/ready
@@ -87,13 +90,12 @@ bench: .venv/ready
 gpu-check: .venv/ready
 	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} KMP_BLOCKTIME=0 $(BIN)/python benchmarks/gpu_check.py
 
-# uv installs exactly the locked files (checked by hash) and compiles them: without that every job would compile torch anew.
+# uv installs exactly the locked files (checked by hash).
 .venv/ready: envs/requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==0.13.9"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode \
-		--requirement envs/requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement envs/requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 

@@ -148,8 +148,9 @@ def measured(parts: Mapping[str, Callable[[], float]], repeats: int) -> dict[str
     return {name: [turn[name] for turn in turns] for name in parts}
 
 
-def table(seconds: Mapping[str, Sequence[float]], rows: Sequence[Row]) -> str:
-    """A line for each part, and one for each row's whole trial; ratios are to the first row's training."""
+def table(seconds: Mapping[str, Sequence[float]], rows: Sequence[Row], sharing: int) -> str:
+    """A line for each part, and two for each row's whole trial: with its poisons made for it alone, and with a share of
+    poisons that serve ``sharing`` rows. Ratios are to the first row's training."""
     middle = {name: statistics.median(values) for name, values in seconds.items()}
     unit = middle[f"training, {rows[0].name}"]
     lines = [
@@ -157,9 +158,11 @@ def table(seconds: Mapping[str, Sequence[float]], rows: Sequence[Row]) -> str:
         for name, values in seconds.items()
     ]
     for row in rows:
-        names = ["crafting", f"noise, {row.name}", f"training, {row.name}"]
-        whole = sum(middle.get(name, 0.0) for name in names)
+        own = middle.get(f"noise, {row.name}", 0.0) + middle[f"training, {row.name}"]
+        whole, shared = own + middle["crafting"], own + middle["crafting"] / sharing
         lines.append([f"a trial of {row.name}", f"{whole:.0f}", "", f"{whole / unit:.2f}"])
+        name = f"a trial of {row.name}, poisons shared by {sharing} rows"
+        lines.append([name, f"{shared:.0f}", "", f"{shared / unit:.2f}"])
     return markdown(["part", "seconds", "range", f"of training, {rows[0].name}"], lines)
 
 
@@ -192,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     seconds = measured(parts, options.repeats)
     name = device_name(device, options.threads)
     print(f"{name}, torch {torch.__version__}, {options.size} training images", end="\n\n")
-    print(table(seconds, rows))
+    print(table(seconds, rows, sum(row.poisoned for row in study.defenses)))
     if options.json is not None:
         write(options.json, machine=name, size=options.size, seconds=seconds)
 

@@ -14,6 +14,7 @@ from poisonlab.config.merging import merged_config
 from poisonlab.config.study import Study, read_study
 
 CPU = torch.device("cpu")
+SHARED = ", poisons shared by 6 rows"
 
 
 @pytest.fixture
@@ -30,22 +31,25 @@ def test_it_prints_every_part_and_the_sums(tmp_path: Path, capsys: pytest.Captur
     assert list(seconds) == ["crafting", "training, none", "noise, friends-bernoulli", "training, friends-bernoulli"]
     assert all(len(values) == 2 for values in seconds.values())
     names = [line[0].removeprefix("| ") for line in lines[2:]]
-    assert names == [*seconds, "a trial of none", "a trial of friends-bernoulli"]
+    trials = [f"a trial of {row}{shared}" for row in ("none", "friends-bernoulli") for shared in ("", SHARED)]
+    assert names == [*seconds, *trials]
 
 
 def test_a_trial_is_the_sum_of_its_parts_and_ratios_are_to_undefended_training(study: Study) -> None:
     rows = trial.chosen(study, ["friends-bernoulli"])
     seconds = {
-        "crafting": [9.0, 10.0, 30.0],
+        "crafting": [9.0, 12.0, 30.0],
         "training, none": [20.0, 19.0, 21.0],
         "noise, friends-bernoulli": [5.0, 5.0, 5.0],
         "training, friends-bernoulli": [25.0, 25.0, 25.0],
     }
-    cells = {line.split(" | ")[0]: line.split(" | ")[1:] for line in trial.table(seconds, rows).splitlines()[2:]}
+    cells = {line.split(" | ")[0]: line.split(" | ")[1:] for line in trial.table(seconds, rows, 6).splitlines()[2:]}
     shown = {name.removeprefix("| "): (values[0], values[2].removesuffix(" |")) for name, values in cells.items()}
-    assert shown["crafting"] == ("10", "0.50")
-    assert shown["a trial of none"] == ("30", "1.50")
-    assert shown["a trial of friends-bernoulli"] == ("40", "2.00")
+    assert shown["crafting"] == ("12", "0.60")
+    assert shown["a trial of none"] == ("32", "1.60")
+    assert shown[f"a trial of none{SHARED}"] == ("22", "1.10")
+    assert shown["a trial of friends-bernoulli"] == ("42", "2.10")
+    assert shown[f"a trial of friends-bernoulli{SHARED}"] == ("32", "1.60")
 
 
 def test_parts_are_reckoned_for_the_whole_training_set(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:

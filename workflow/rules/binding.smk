@@ -15,6 +15,8 @@ PYTHON = (
     + shlex.quote(os.path.join(os.path.dirname(sys.executable), "python"))
 )
 
+# Progress bars go to log files, where each update stays: one in ten seconds is enough.
+os.environ.setdefault("TQDM_MININTERVAL", "10")
 
 # A job of a cluster reads this file again on its node, which may have a GPU where the submitting machine has none. The submitting
 # machine decides whether jobs ask for a GPU, and hands that on in the environment.
