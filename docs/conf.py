@@ -22,7 +22,7 @@ version = release = poisonlab.__version__
 root_doc = "docs/index"
 include_patterns = [
     *("CHANGELOG.md", "CONTRIBUTING.md", "config/README.md", "reference/README.md"),
-    *("docs/**.md", "results/reference/*/*.md"),
+    *("docs/**.md", "results/reference/**.md"),
 ]
 exclude_patterns = [".*", "build", "data", "logs", "results/[!r]*", "src", "tests", "workflow"]
 
