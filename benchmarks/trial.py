@@ -57,7 +57,7 @@ def chosen(study: Study, names: Sequence[str] | None) -> list[Row]:
     Raises:
         SettingsError: no such row, or one with more than noises.
     """
-    plain = [row for row in study.defenses if row.poisoned and not row.apply][:1]
+    plain = [row for row in study.defenses if row is study.undefended]
     noisy = [row for row in study.defenses if friendly_of(row)]
     if names:
         known = {row.name: row for row in study.defenses}

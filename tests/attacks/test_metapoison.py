@@ -85,6 +85,7 @@ class World:
     batch_norm: bool = False
     epochs: int = 4
     warmup: float = 0.0
+    label_smoothing: float = 0.0
     rows: Tensor | None = None
     augmentation: Augmentation = STILL
     asked: list[int] = field(default_factory=list)
@@ -102,6 +103,7 @@ class World:
         recipe = Recipe(
             epochs=self.epochs, batch_size=10, lr=0.05, weight_decay=0.01, augmentation=self.augmentation,
             milestones=(2,) if self.epochs > 2 else (), warmup_epochs=self.warmup,
+            label_smoothing=self.label_smoothing,
         )  # fmt: skip
         return Attacker((), self.normalize, recipe, self.fresh, self.rows)
 
@@ -633,7 +635,8 @@ def clean_run(world: World, number: int, seed: int, run: int, done: int) -> Clas
         order = torch.randperm(60, generator=generator("cpu", seed, "metapoison", "clean", number, run, epoch))
         rows = order[place * 10 : (place + 1) * 10]
         inputs = world.normalize(world.data.train_images[rows] / 255)
-        loss = F.cross_entropy(model(inputs), world.data.train_labels[rows])
+        wanted = F.one_hot(world.data.train_labels[rows], 3) * (1 - world.label_smoothing) + world.label_smoothing / 3
+        loss = -(wanted * F.log_softmax(model(inputs), 1)).sum(1).mean()
         gradients = torch.autograd.grad(loss, list(model.parameters()))
         rate = 0.05 * 0.1 ** (epoch >= 2) * (min(1.0, batch / 6 / world.warmup) if world.warmup else 1.0)
         with torch.no_grad():
@@ -644,13 +647,13 @@ def clean_run(world: World, number: int, seed: int, run: int, done: int) -> Clas
     return model
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize(("batch_norm", "smoothing"), [(False, 0.0), (True, 0.0), (False, 0.2)])
 @pytest.mark.parametrize(("first", "stagger", "clean_batches"), [(0, 1, None), (0, 2, 5), (1, 1, 3)])
 def test_surrogates_are_staggered_and_go_on_along_their_clean_trajectory(
-    calls: list[Call], first: int, stagger: int, clean_batches: int | None, batch_norm: bool
+    calls: list[Call], first: int, stagger: int, clean_batches: int | None, batch_norm: bool, smoothing: float
 ) -> None:
     """60 images in batches of 10: an epoch is six batches. Four epochs long, a surrogate starts anew at the end."""
-    world = World(epochs=4, batch_norm=batch_norm)
+    world = World(epochs=4, batch_norm=batch_norm, label_smoothing=smoothing)
     world.craft(
         seed=1, ensemble=3, first_epoch=first, stagger=stagger, clean_batches=clean_batches, steps=4,
         poisons_per_batch=6, lr=255,

@@ -277,11 +277,13 @@ def test_noise_descends_image_by_image(changes: dict[str, Any]) -> None:
         assert torch.allclose(found[row], expected, atol=1e-12)
 
 
-def test_one_round_of_class_wise_noise_by_hand() -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_one_round_of_class_wise_noise_by_hand(smoothing: float) -> None:
     """A round with one batch of training, on the whole set in one batch: the class's noise is the mean of its
     images'."""
     settings = minimising(noise="class-wise", subset=1.0, batches=1, batch_size=12, stop_error=0.99, step=2.9)
-    recipe = Recipe(epochs=1, batch_size=12, lr=0.05, momentum=0.0, nesterov=False, weight_decay=0.0)
+    told = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "label_smoothing": smoothing}
+    recipe = Recipe(epochs=1, batch_size=12, lr=0.05, **told)
     plain = attacker(network(1), recipe=recipe)
     made = {}
 
@@ -292,7 +294,8 @@ def test_one_round_of_class_wise_noise_by_hand() -> None:
     poisons = error_minimising.craft(dataset(), Attacker((), plain.normalize, recipe, fresh=fresh), settings, seed=1)
     data, model = dataset(), without_dropout(5)
     clean, normalize = data.train_images.double() / 255, plain.normalize
-    loss = F.cross_entropy(model.train()(normalize(clean)), data.train_labels)
+    wanted = F.one_hot(data.train_labels, CLASSES) * (1 - smoothing) + smoothing / CLASSES
+    loss = -(wanted * F.log_softmax(model.train()(normalize(clean)), 1)).sum(1).mean()
     loss.backward()
     norm = math.sqrt(sum(float(weight.grad.square().sum()) for weight in model.parameters() if weight.grad is not None))
     with torch.no_grad():

@@ -204,3 +204,18 @@ def test_the_page_says_where_every_figure_of_the_paper_is() -> None:
     named = re.findall(r"^\| `figures/<study>/([\w/-]+)` \| (?:figure (\d))?", page, re.MULTILINE)
     assert {name for name, _ in named} - {"feature-collision/"} <= set(Graph(read("deep-knn")).figures.every())
     assert [number for _, number in named if number] == ["2", "3", "4", "5", "6", "7"]
+
+
+def test_victims_that_begin_as_a_robust_network_are_not_undefended() -> None:
+    values = yaml.safe_load((ROOT / "config/deep-knn-mini.yaml").read_text("utf-8"))
+    robust = next(row for row in values["defenses"] if row["name"] == "robust-features")
+    others = [row for row in values["defenses"] if row is not robust]
+    for compared, expected in (["none"], "none"), ([], "none"):
+        told = {**values, "defenses": [robust, *others], "compare": compared}
+        if not compared:  # what needs a row to compare with
+            told = {key: value for key, value in told.items() if key not in ("only_successes", "ablations")}
+            told["defenses"] = [robust, next(row for row in others if row["name"] == "none")]
+            told["figures"] = {}
+        undefended = read_study(told).undefended
+        assert undefended is not None
+        assert undefended.name == expected

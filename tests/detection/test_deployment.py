@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from poisonlab.detection.deployment import CleanImages, Deployment, deploy, draw_clean
 from poisonlab.detection.neural_cleanse import outlier_indices
+from poisonlab.detection.strip import threshold
 from poisonlab.models.classifier import Classifier
 
 SMALL = 4
@@ -112,6 +113,20 @@ def test_every_second_clean_image_is_an_overlay_and_the_others_set_the_threshold
     model = Watched(linear())
     strip(model, clean, count=4, convention="blend", alpha=0.0)
     assert model.levels == [11] * 4 + [21] * 4 + [31] * 4
+
+
+def test_a_threshold_below_zero_is_zero_bits_and_flags_nothing() -> None:
+    """Most entropies near 0 and few large ones: the normal distribution has its tenth percentile below 0."""
+    torch.manual_seed(0)
+    sure = nn.Sequential(nn.Flatten(), nn.Linear(3 * SMALL * SMALL, 2))
+    nn.init.constant_(sure[1].weight, 0)
+    with torch.no_grad():
+        sure[1].weight[0, 0] = 300.0
+    images = grey([0] * 18 + [127, 127])
+    deployment = strip(sure, clean_images(images), count=2, convention="blend", alpha=0.0, far=0.1, fit="gaussian")
+    assert threshold(deployment.tensors["clean_entropies"], 0.1, "gaussian") < 0
+    assert deployment.facts == {"threshold_bits": 0.0}
+    assert not any(rejected(deployment, images))
 
 
 @pytest.mark.parametrize(("fit", "far"), [("quantile", 0.1), ("quantile", 0.35), ("gaussian", 0.2)])

@@ -18,6 +18,7 @@ from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY
 from poisonlab.config.poison_claims import PoisonClaims
 from poisonlab.config.study import read_study
 from poisonlab.errors import SettingsError
+from poisonlab.evaluation.correlations import Correlation
 from poisonlab.evaluation.intervals import Interval
 from poisonlab.evaluation.poison_claims import does_not_tell, no_stronger, poison_findings, rises
 from poisonlab.evaluation.published import published
@@ -98,7 +99,8 @@ def test_a_poison_that_is_not_learned_with_every_seed_is_the_slowest() -> None:
     assert f"of 8 attacks under none, victim net: Spearman's correlation {expected:.2f} [" in found
     assert found.endswith(
         "Tied as the slowest and not in Pearson's, as their loss was not low with every seed: 2 of 8 attacks (slow, "
-        "half). Of the attacks whose loss was low (n = 6): Spearman's correlation 1.00 [1.00, 1.00]."
+        "half). Of the attacks whose loss was low (n = 6): Spearman's correlation 1.00 [1.00, 1.00] (p 0.003 by "
+        "permutation)."
     )
     never = findings([outcome(f"a{place}", 0, None, place / 10, 0.5) for place in range(6)])[0]
     assert "peak accuracy: undecided. Epochs to low loss and peak accuracy of 6 attacks" in never
@@ -274,7 +276,8 @@ def test_the_published_numbers_leave_two_claims_undecided() -> None:
     ],
 )
 def test_the_rules(low: float, high: float, n: int, rising: str, silent: str) -> None:
-    found = Interval((low + high) / 2, low, high, n)
+    ranks = Interval((low + high) / 2, low, high, n)
+    found = Correlation(ranks, ranks, math.nan if math.isnan(low) else 0.04)
     assert (rises(found), does_not_tell(found, 0.8)) == (rising, silent)
     assert no_stronger([], 0) == "undecided"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import Counter
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from poisonlab.config.measures import FIRST_EPOCH, PEAK_ACCURACY
 from poisonlab.config.study import read_study
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.correlations import correlation
+from poisonlab.evaluation.poison_claims import rises
 from poisonlab.evaluation.published import published, read_paper
 from poisonlab.figures.learning_curves import History
 from poisonlab.figures.perturbations import perturbations, perturbations_caption, read_changes, stretched
@@ -105,6 +108,32 @@ def test_what_was_never_reached_is_last_in_rank_and_not_in_pearsons() -> None:
     assert found.pearson == correlation(x[:4], y[:4]).pearson
     assert (found.spearman.n, found.pearson.n) == (6, 4)
     assert math.isnan(correlation([math.inf] * 4, [1, 2, 3, 4]).spearman.estimate)
+
+
+def test_chance_alone_settles_few_attacks_seldom() -> None:
+    """All orders of five attacks: only the two perfect ones settle anything, 1 of 120 each."""
+    verdicts = [rises(correlation(range(5), order)) for order in itertools.permutations(range(5))]
+    assert Counter(verdicts) == {"undecided": 118, "confirmed": 1, "contradicted": 1}
+    assert correlation(range(5), range(5)).p == pytest.approx(2 / 120)
+
+
+@pytest.mark.parametrize("late", [5, 24])
+def test_one_attack_before_many_ties_settles_nothing(late: int) -> None:
+    """Whichever of the attacks is the only one whose loss was low: the first of 25 is so by chance in 1 of 25 cases."""
+    x = [1.0] + [math.inf] * late
+    first = correlation(x, range(late + 1))
+    assert first.spearman.low <= 0 <= first.spearman.estimate
+    assert first.p == pytest.approx(2 / (late + 1), rel=0.1)
+    assert rises(first) == "undecided"
+
+
+def test_p_is_that_of_every_order() -> None:
+    x, y = [1.0, 2.0, 2.0, 3.0, 5.0, math.inf], [0.3, 0.1, 0.4, 0.35, 0.9, 0.8]
+    ranks = [1, 2.5, 2.5, 4, 5, 6]
+    dealt = np.array([stats.spearmanr(ranks, order).statistic for order in itertools.permutations(y)])
+    here = stats.spearmanr(ranks, y).statistic
+    share = min((dealt >= here - 1e-9).mean(), (dealt <= here + 1e-9).mean())
+    assert correlation(x, y).p == pytest.approx(2 * share)
 
 
 def test_intervals_cover_the_truth() -> None:

@@ -604,6 +604,15 @@ class TestLearningCurves:
             "Friendly noise (n = 1) training loss 0.433, test accuracy 75 % and adversarial confidence 10 %."
         )
 
+    def test_a_seed_that_stopped_counts_to_the_end(self, tmp_path: Path) -> None:
+        """Losses 2 / 3 and 2 / 6 + 0.1 at the ends of the two, accuracies 60 and 75 %."""
+        read = self.read(tmp_path, history("none", 0, epochs=3), history("none", 1))
+        assert np.asarray(curves(read).axes[1].lines[0].get_ydata()) == pytest.approx([60, 67.5])
+        caption = curves_caption(read)
+        assert "means over n seeds; a seed that stopped keeps its last value." in caption
+        assert caption.endswith("training loss 0.55, test accuracy 67.5 % and adversarial confidence 5 %.")
+        assert "stopped" not in curves_caption(read[1:])
+
     def test_caption_without_measurements(self, tmp_path: Path) -> None:
         caption = curves_caption(self.read(tmp_path, history("none", 0, every=100)))
         assert caption.endswith("test accuracy not measured and adversarial confidence not measured.")

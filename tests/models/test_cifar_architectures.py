@@ -12,10 +12,17 @@ from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 
 from poisonlab import modules
+from poisonlab.config.defenses.dp_sgd import DpSgd
+from poisonlab.config.recipe import Recipe
+from poisonlab.data.training_set import TrainingSet
+from poisonlab.defenses import dp_sgd
 from poisonlab.models import dpn92, googlenet, mobilenet_v2, senet18
 from poisonlab.models.alexnet_lrn import ResponseNorm
 from poisonlab.models.blocks import blocks_of
-from poisonlab.models.classifier import Classifier
+from poisonlab.models.classifier import Classifier, Normalize
+from poisonlab.training.adam import optimizer_of
+from poisonlab.training.defense import Defense
+from poisonlab.training.loop import train
 
 
 def built(name: str, **options: float) -> Classifier:
@@ -124,15 +131,15 @@ def test_pooling_pads_as_same_does(side: int) -> None:
     assert pool(x.expand(1, 1, side, side))[0, 0, 0].tolist() == torch.stack(expected).tolist()
 
 
-def test_the_penalty_of_the_hidden_layers_is_in_their_gradients_alone() -> None:
-    """Training with it is Adam on the loss with the penalty written out."""
+def test_training_takes_the_penalty_of_the_hidden_layers() -> None:
+    """It is Adam on the loss with the penalty written out."""
     trained = []
     for penalty in (0.004, 0.0):
         torch.manual_seed(3)
         network = modules.load("models", "alexnet-lrn").build(4, (3, 8, 8), penalty=penalty)
         hidden = [layer.weight for layer in network.extract if isinstance(layer, nn.Linear)]
         assert [tuple(weight.shape) for weight in hidden] == [(384, 256), (192, 384)]
-        optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+        optimizer = optimizer_of(network, Recipe(optimizer="adam", lr=1e-3, weight_decay=0.0))
         for _ in range(3):
             loss = nn.functional.cross_entropy(network(torch.randn(5, 3, 8, 8)), torch.arange(5) % 4)
             optimizer.zero_grad()
@@ -142,6 +149,38 @@ def test_the_penalty_of_the_hidden_layers_is_in_their_gradients_alone() -> None:
     ours, written_out = trained
     for name, weight in written_out.items():
         torch.testing.assert_close(ours[name], weight, rtol=0, atol=2e-5, msg=name)
+
+
+@pytest.mark.parametrize("defense", [None, dp_sgd.build(DpSgd(clip=1e6, noise_multiplier=0.0))])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_a_penalty_pulls_the_weights_towards_zero_beside_any_defense(defense: Defense | None, optimizer: str) -> None:
+    """One step on the same batch: by SGD the weights differ by rate times penalty times themselves."""
+    moved = {}
+    for penalty in (0.0, 0.004):
+        torch.manual_seed(3)
+        network = modules.load("models", "alexnet-lrn").build(4, (3, 8, 8), penalty=penalty)
+        before = network.extract[9].weight.detach().clone()
+        images = torch.randint(256, (8, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        data = TrainingSet(images, torch.arange(8) % 4, torch.arange(8))
+        told = {"lr": 0.1, "schedule": "linear", "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+        recipe = Recipe(epochs=1, batch_size=8, optimizer=optimizer, **told)
+        train(network, Normalize((0.5,) * 3, (0.25,) * 3), data, recipe, seed=0, defenses=[defense] if defense else [])
+        moved[penalty] = network.extract[9].weight.detach()
+    difference = moved[0.004] - moved[0.0]
+    if optimizer == "sgd":
+        torch.testing.assert_close(difference, -0.1 * 0.004 * before, rtol=1e-2, atol=1e-7)
+    assert float((difference * before).sum()) < 0
+
+
+def test_a_penalty_is_in_no_gradient_that_an_attack_takes() -> None:
+    gradients = []
+    for penalty in (0.0, 0.004):
+        torch.manual_seed(3)
+        network = modules.load("models", "alexnet-lrn").build(4, (3, 8, 8), penalty=penalty)
+        loss = nn.functional.cross_entropy(network(torch.ones(2, 3, 8, 8)), torch.arange(2))
+        gradients.append(torch.autograd.grad(loss, list(network.parameters())))
+    for plain, penalised in zip(*gradients, strict=True):
+        assert torch.equal(plain, penalised)
 
 
 class Written:

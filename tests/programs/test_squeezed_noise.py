@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from loading import SCRIPTS, program
+from loading import program
 from PIL import Image
 from torch import Tensor
 
@@ -27,8 +27,12 @@ from poisonlab.errors import SettingsError
 from poisonlab.files import read_sealed
 from poisonlab.graph.cells import Cell
 from poisonlab.graph.graph import Graph
+from poisonlab.models.classifier import Normalize
+from poisonlab.models.networks import build_network
 from poisonlab.provenance import ROOT, spec
+from poisonlab.randomness import stream_seed
 from poisonlab.training.defense import Batch
+from poisonlab.training.loop import train
 
 JPEG: dict[str, Any] = {"method": "jpeg", "quality": 30}
 GRAY: dict[str, Any] = {"method": "grayscale"}
@@ -62,12 +66,14 @@ def victim(*defenses: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def make(name: str, folder: Path, inputs: Path, *more: str, poisons: bool = True) -> bytes:
-    """The noise of a program called ``name``, of the dataset and poisons in ``inputs``."""
+def make(
+    folder: Path, inputs: Path, *defenses: dict[str, Any], poisons: bool = True, more: tuple[str, ...] = ()
+) -> bytes:
+    """The noise of a row with these defenses, of the dataset and poisons in ``inputs``."""
     folder.mkdir(exist_ok=True)
     outputs = [part for kind in ("noise", "card", "checkpoint") for part in (f"--{kind}", str(folder / kind))]
     given = ["--dataset", str(inputs / "data"), *(["--poisons", str(inputs / "poisons")] if poisons else [])]
-    program(name).main(["--spec", *spec(**victim(FRIENDLY, RANDOM)), "--device", "cpu", *more, *given, *outputs])
+    program("noise").main(["--spec", *spec(**victim(*defenses)), "--device", "cpu", *more, *given, *outputs])
     assert sorted(path.name for path in folder.iterdir()) == ["card", "noise"]
     return (folder / "noise").read_bytes()
 
@@ -90,37 +96,62 @@ def by_pillow(images: Tensor, *squeezes: dict[str, Any]) -> Tensor:
 
 @pytest.mark.parametrize("squeezes", [(JPEG,), (GRAY, JPEG)], ids=["jpeg", "gray-jpeg"])
 def test_noise_is_that_of_a_dataset_that_was_squeezed_beforehand(
-    squeezes: tuple[dict[str, Any], ...], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    squeezes: tuple[dict[str, Any], ...], made: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.syspath_prepend(SCRIPTS)
+    """But for random streams, which go by places: nothing random stands behind the squeezes here."""
     before = tmp_path / "before"
     before.mkdir()
     dataset, poisons = read_dataset(made / "data"), PoisonSet.load(made / "poisons")
     save_dataset(before / "data", replace(dataset, train_images=by_pillow(dataset.train_images, *squeezes)))
     replace(poisons, images=by_pillow(poisons.images, *squeezes)).save(before / "poisons")
-    own = make("squeezed_noise", tmp_path / "own", made, "--squeezes", *spec(squeezes=list(squeezes)))
-    assert own == make("noise", tmp_path / "beforehand", before)
-    assert own != make("noise", tmp_path / "unsqueezed", made)
+    own = make(tmp_path / "own", made, RANDOM, *squeezes, FRIENDLY)
+    assert own == make(tmp_path / "beforehand", before, RANDOM, FRIENDLY)
+    assert own != make(tmp_path / "unsqueezed", made, RANDOM, FRIENDLY)
 
 
-def test_a_control_has_no_poisons_to_squeeze(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(SCRIPTS)
-    make("squeezed_noise", tmp_path / "own", made, "--squeezes", *spec(squeezes=[JPEG]), poisons=False)
+def test_the_network_that_makes_the_noise_is_the_victim_at_that_epoch(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where random noise is listed behind a squeeze: until the noise begins, both trainings are the same."""
+    inner, seen = program("noise"), []
+    made_by = inner.friendly_noise
+
+    def watched(model: torch.nn.Module, images: Tensor, *more: object, **options: object) -> object:
+        seen.append({name: value.clone() for name, value in model[1].state_dict().items()})
+        assert torch.equal(images, by_pillow(training_set(dataset, poisons).images, JPEG))
+        return made_by(model, images, *more, **options)
+
+    dataset, poisons = read_dataset(made / "data"), PoisonSet.load(made / "poisons")
+    monkeypatch.setattr(inner, "friendly_noise", watched)
+    row = (JPEG, FRIENDLY, RANDOM)
+    make(tmp_path / "noise", made, *row)
+    network = build_network(SmallResNet(width=4, stem_stride=4), dataset, seed=stream_seed(1, "victim"))
+    train(
+        network,
+        Normalize(dataset.mean, dataset.std),
+        training_set(dataset, poisons),
+        RECIPE,
+        seed=stream_seed(1, "victim"),
+        defenses=build_defenses(row, noise=torch.ones(60, 3, 16, 16)),
+        until=1,
+    )
+    assert all(torch.equal(value, seen[0][name]) for name, value in network.state_dict().items())
+
+
+def test_a_control_has_no_poisons_to_squeeze(made: Path, tmp_path: Path) -> None:
+    make(tmp_path / "own", made, JPEG, FRIENDLY, poisons=False)
 
 
 def test_a_killed_call_goes_on_from_its_checkpoint(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(SCRIPTS)
-    told = ("--squeezes", *spec(squeezes=[JPEG]))
-    whole = make("squeezed_noise", tmp_path / "whole", made, *told)
-    inner = program("squeezed_noise").noise
-    friendly_noise = inner.friendly_noise
-    monkeypatch.setattr(inner, "friendly_noise", _die)
-    with pytest.raises(KeyboardInterrupt):
-        make("squeezed_noise", tmp_path / "killed", made, *told, "--checkpoint-seconds", "0")
-    monkeypatch.setattr(inner, "friendly_noise", friendly_noise)
-    # Nothing but what noise.py itself leaves for the next call.
+    row = (JPEG, FRIENDLY, RANDOM)
+    whole = make(tmp_path / "whole", made, *row)
+    with monkeypatch.context() as killed:
+        killed.setattr(program("noise"), "friendly_noise", _die)
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path / "killed", made, *row, more=("--checkpoint-seconds", "0"))
+    # Nothing but what the program itself leaves for the next call.
     assert {path.name for path in (tmp_path / "killed").iterdir()} <= {"checkpoint"}
-    assert make("squeezed_noise", tmp_path / "killed", made, *told) == whole
+    assert make(tmp_path / "killed", made, *row) == whole
 
 
 def _die(*args: object, **more: object) -> None:
@@ -160,25 +191,19 @@ def test_squeezing_comes_before_the_noise_that_is_made_for_it() -> None:
             study(*late)
 
 
-def test_only_rows_that_squeeze_have_the_other_program() -> None:
+def test_snakemake_compares_what_the_images_go_through() -> None:
     def job(*apply: dict[str, Any]) -> Any:
         graph = Graph(study(*apply), str(ROOT))
         cell = next(cell for cell in graph.tables.local if cell.defense == "both")
         return graph.job("noise", {name: str(value) for name, value in Cell(*cell)._asdict().items()})
 
-    plain, both, other = job(FRIENDLY), job(JPEG, FRIENDLY), job({**JPEG, "quality": 31}, FRIENDLY)
-    assert (plain.program, plain.depends, "squeezes" in plain.options) == ("noise.py", (), False)
-    assert both.program == "squeezed_noise.py"
-    # noise.py is told the same; Snakemake compares what the images go through.
-    assert both.settings == plain.settings
-    assert set(both.depends) == {'squeezes.0.method="jpeg"', "squeezes.0.quality=30"} == set(both.options["squeezes"])
-    assert both.depends != other.depends
-    assert {"workflow/scripts/noise.py", "poisonlab.defenses.jpeg"} <= set(both.roots)
+    both, other = job(JPEG, FRIENDLY), job({**JPEG, "quality": 31}, FRIENDLY)
+    assert set(both.settings) - set(other.settings) == {"defenses.0.quality=30"}
+    assert "poisonlab.defenses.jpeg" in both.roots
 
 
-def test_the_programs_run_one_after_another(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(SCRIPTS)
-    make("squeezed_noise", tmp_path / "noise", made, "--squeezes", *spec(squeezes=[JPEG]))
+def test_the_programs_run_one_after_another(made: Path, tmp_path: Path) -> None:
+    make(tmp_path / "noise", made, JPEG, FRIENDLY, RANDOM)
     who = {"attack": "r", "victim": "v", "defense": "both", "poisoned": True, "low_loss": 0.5}
     row = victim(JPEG, {"method": "friendly-noise", "def_epoch": 1}, RANDOM)
     inputs = ["--dataset", made / "data", "--poisons", made / "poisons", "--noise", tmp_path / "noise/noise"]

@@ -89,6 +89,19 @@ def test_from_weights_to_the_table(tmp_path: Path) -> None:
     assert "- Learned faster, table 2. Ours: Made up." in lines
 
 
+def test_names_that_look_like_numbers_or_nothing_are_names(tmp_path: Path) -> None:
+    found = measured(tmp_path, "7", *MODELS)
+    row = {"attack": "7", "victim": "nan", "defense": "null", "peak_accuracy": 0.5, "accuracy": 0.25}
+    pd.DataFrame([row]).to_csv(tmp_path / "results.csv", index=False)
+    rows = [{"attack": "7", "victim": "nan", "called": "seven"}]
+    told = spec(description="Made up.", rows=rows, defense="null", networks=list(MODELS), score="misclassified")
+    texts = [part for kind in ("csv", "md", "tex", "json") for part in (f"--{kind}", str(tmp_path / f"table.{kind}"))]
+    given = ["--measured", str(found), "--results", str(tmp_path / "results.csv")]
+    program("transfer_table").main(["--spec", *told, *given, *texts])
+    table = pd.read_csv(tmp_path / "table.csv").set_index("row")
+    assert table.loc["seven", ["peak_accuracy", "accuracy"]].tolist() == [0.5, 0.25]
+
+
 def so_far(folder: Path, *found: Path) -> tuple[pd.DataFrame, list[str]]:
     """The table and the notes of an unfinished study of p250 and fc with two seeds each."""
     (folder / "results.csv").write_text("attack,victim,defense,peak_accuracy,accuracy\n", "utf-8")

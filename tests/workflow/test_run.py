@@ -519,7 +519,7 @@ def test_digests_cover_every_module_that_a_job_imports(name: str, request: pytes
     by_hand = {"verify.py", "archive.py", "crate.py", "estimate.py", "export.py", "matching_losses.py", "progress.py"}
     by_hand |= {"protect.py"}
     elsewhere = {"filter.py", "detect.py", "ablation.py", "dilute.py", "transfer.py", "transfer_table.py"}
-    elsewhere |= {"feature_view.py", "squeezed_noise.py", "adopt.py", *SCANNING}
+    elsewhere |= {"feature_view.py", "adopt.py", *SCANNING}
     # Each of the studies has some of the stages.
     expected = {
         "finished": programs - by_hand - elsewhere,

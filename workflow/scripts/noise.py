@@ -1,7 +1,8 @@
 """Make one seed's friendly noise: train for the first epochs with the defense's random noise, then optimise.
 
 FRIENDS, algorithm 1. The network that makes the noise is trained as the victim will be, with the same seed, so that
-with the same architecture it is the victim itself at that epoch, bit for bit.
+with the same architecture it is the victim itself at that epoch, bit for bit. Where the row squeezes its training
+images (JPEG, gray), noise is made for what that leaves, as the victim adds it there.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from poisonlab.models.networks import build_normalize, build_victim
 from poisonlab.randomness import stream_seed
 from poisonlab.runtime.cards import RunCard
 from poisonlab.runtime.program import add_checkpoint_arguments, parser, run, settings
+from poisonlab.training.defense import Defense
 from poisonlab.training.job import job_checkpoint
 from poisonlab.training.loop import train
 
@@ -69,6 +71,11 @@ def _make(
     data, validation = split_validation(dataset, whole)
     if args.keep:
         data = data.keep(load_keep_list(args.keep, len(data)))
+    defenses = build_defenses(stage.defenses, noise=None)
+    for defense in defenses:
+        data = defense.prepare(data) if defense.squeezes else data
+    # They are done. Something idle keeps their places, by which the others draw at random.
+    defenses = [Defense() if defense.squeezes else defense for defense in defenses]
     seed = stream_seed(stage.seed, "victim")
     # A donor of another architecture has no pretrained weights to begin from.
     start = Start(scenario="from-scratch") if chosen.donor else stage.start
@@ -84,7 +91,7 @@ def _make(
         data,
         stage.recipe,
         seed=seed,
-        defenses=build_defenses(stage.defenses, noise=None),
+        defenses=defenses,
         validation=validation,
         until=chosen.def_epoch,
         checkpoint=checkpoint,

@@ -14,7 +14,7 @@ from poisonlab.config.transfer import Score
 from poisonlab.config.types import Name, Settings
 from poisonlab.evaluation.layouts import Outputs
 from poisonlab.evaluation.published import published, read_paper
-from poisonlab.evaluation.transfer import transfer_findings, transfer_layout, transfer_table
+from poisonlab.evaluation.transfer import OUTCOMES, transfer_findings, transfer_layout, transfer_table
 from poisonlab.files import read_sealed
 from poisonlab.runtime.program import run, settings
 
@@ -67,7 +67,10 @@ def main(argv: Sequence[str]) -> None:
         [{"attack": each["attack"], **{name: each["shares"][name] for name in stage.networks}} for each in found],
         columns=["attack", *stage.networks],
     )
-    results = pd.read_csv(args.results)
+    # By default pandas takes a row called "null" for a missing value, and an attack called "7" for a number.
+    names = dict.fromkeys(("attack", "victim", "defense"), str)
+    empty = {measure.name: ["", "nan"] for measure in OUTCOMES}
+    results = pd.read_csv(args.results, dtype=names, keep_default_na=False, na_values=empty)
     first = results["attack"].map({row.attack: row.victim for row in stage.rows})
     undefended = (results["victim"] == first) & (results["defense"] == stage.defense)
     paper, numbers = None, pd.DataFrame(columns=["table", "row", "measure", "value"])

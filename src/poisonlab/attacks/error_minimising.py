@@ -175,7 +175,8 @@ class _Making:
 
     def _train(self, number: int) -> None:
         """The network's batches of a round: it goes on through shuffled passes, without a smaller last batch."""
-        size = min(self.attacker.recipe.batch_size, len(self.labels))
+        recipe = self.attacker.recipe
+        size = min(recipe.batch_size, len(self.labels))
         each = len(self.labels) // size
         self.model.train()
         for step in range(number * self.settings.batches, (number + 1) * self.settings.batches):
@@ -184,7 +185,8 @@ class _Making:
             chosen = order[step % each * size :][:size].to(self.labels.device)
             torch.manual_seed(stream_seed(self.seed, "error-minimising", "dropout", step))
             with memory_for(f"batches of {size} images of {shape_of(self.images)}", "lower the recipe's batch_size"):
-                loss = F.cross_entropy(self._logits(self._poisons(chosen)), self.labels[chosen])
+                logits = self._logits(self._poisons(chosen))
+                loss = F.cross_entropy(logits, self.labels[chosen], label_smoothing=recipe.label_smoothing)
                 self.optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
             if not math.isfinite(loss.item()):

@@ -422,7 +422,7 @@ class _Crafting:
         torch.manual_seed(stream_seed(self.seed, "metapoison", "dropout", number, surrogate.run, surrogate.batches))
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             logits = model(inputs)
-        loss = F.cross_entropy(logits.float(), self.labels[rows])
+        loss = F.cross_entropy(logits.float(), self.labels[rows], label_smoothing=recipe.label_smoothing)
         surrogate.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         surrogate.optimizer.rate = learning_rate(recipe, surrogate.batches / self._epoch())

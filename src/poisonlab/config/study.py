@@ -537,6 +537,13 @@ class Study(Settings):
         """The networks that are trained on the poisons of an attack, in its order."""
         return self.victims[:1] if attack.victims is None else tuple(map(self.victim, attack.victims))
 
+    @property
+    def undefended(self) -> Row | None:
+        """The row that tables and figures take for undefended: the first of ``compare`` if it has no defense, else the
+        first without any. None if every row has one."""
+        plain = [row for row in self.defenses if row.poisoned and not row.apply and not row.pretrained]
+        return next((row for row in plain if row.name in self.compare[:1]), next(iter(plain), None))
+
     def network_of(self, row: Row) -> str | None:
         """The row whose victim a row's filters or detector look at; None if they look at none."""
         return (row.network or next(iter(self.compare), None)) if row.inspects_row else None

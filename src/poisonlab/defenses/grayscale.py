@@ -23,6 +23,10 @@ class Grayscale(Defense):
 
     settings: Settings
 
+    @property
+    def squeezes(self) -> bool:
+        return True
+
     def prepare(self, data: TrainingSet) -> TrainingSet:
         return replace(data, images=gray(in_bytes(data.images)))
 

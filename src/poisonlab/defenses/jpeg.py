@@ -23,6 +23,10 @@ class Jpeg(Defense):
 
     settings: Settings
 
+    @property
+    def squeezes(self) -> bool:
+        return True
+
     def prepare(self, data: TrainingSet) -> TrainingSet:
         return replace(data, images=through_jpeg(in_bytes(data.images), self.settings.quality))
 

@@ -168,7 +168,8 @@ def deploy(
         )
 
     calm = of(held_out, "threshold")
-    limit = threshold(calm, settings.far, settings.fit)
+    # Below 0 it flags as little as at 0, and no number of bits is negative.
+    limit = max(0.0, threshold(calm, settings.far, settings.fit))
     return Deployment(
         network,
         rejects=lambda images: flagged(of(images, "input"), limit).cpu(),

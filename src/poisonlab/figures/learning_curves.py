@@ -207,8 +207,13 @@ def learning_curves_caption(
         endings = [f"{label_of(name)} (n = {len(row)}) {_ending(row, measures)}" for name, row in rows.items()]
         sentences.append(f"{title}: {'; '.join(endings)}.")
     what = listed(["training loss", *(called(measure) for measure in measures)])
-    return f"{what[:1].upper()}{what[1:]} by epoch (from 0), means over n seeds{begin}. At the last measurement: " + (
-        " ".join(sentences)
+    ends = {(one.attack, one.victim, one.defense): set[int]() for one in histories}
+    for one in histories:
+        ends[one.attack, one.victim, one.defense].add(int(one.epochs[-1]))
+    stopped = "; a seed that stopped keeps its last value" if any(len(each) > 1 for each in ends.values()) else ""
+    return (
+        f"{what[:1].upper()}{what[1:]} by epoch (from 0), means over n seeds{stopped}{begin}. At the last measurement: "
+        + " ".join(sentences)
     )
 
 
@@ -224,14 +229,19 @@ def _ending(group: Sequence[History], measures: Sequence[Measure]) -> str:
 
 
 def _measured(group: Sequence[History], quantity: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(M,) epochs at which any seed was measured, and (seeds, M) the values, nan where a seed was not."""
+    """(M,) epochs at which any seed was measured, and (seeds, M) the values: nan where a seed was not, but for one that
+    has stopped, which keeps its last value. Means over seeds are then of all of them to the end."""
     epochs = np.unique(np.concatenate([one.epochs for one in group])) if group else np.array([], dtype=np.int64)
     values = np.full((len(group), len(epochs)), np.nan)
     for row, one in zip(values, group, strict=True):
         row[np.searchsorted(epochs, one.epochs)] = one.values[quantity]
     values[~np.isfinite(values)] = np.nan
     measured = ~np.isnan(values).all(axis=0)
-    return epochs[measured], values[:, measured]
+    epochs, values = epochs[measured], values[:, measured]
+    for row in values:
+        if (known := np.flatnonzero(~np.isnan(row))).size:
+            row[known[-1] :] = row[known[-1]]
+    return epochs, values
 
 
 def _line(axes: Axes, group: Sequence[History], quantity: Measure | None) -> Any:

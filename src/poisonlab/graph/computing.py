@@ -131,8 +131,6 @@ class Computing:
         assert row.friendly is not None, "only rows with friendly noise have such a job"
         model = self.study.model_of(self.study.victim(victim), row)
         donor = row.friendly.donor or model
-        # noise.py is called on images that were squeezed before; nothing changes for the other rows.
-        squeezes = spec(squeezes=[own.told() for own in row.squeezing]) if row.squeezing else []
         return self._job(
             "noise",
             {
@@ -147,13 +145,9 @@ class Computing:
                 module_name("config.models", model.name),
                 *_optimizers(self.study.victim(victim).recipe),
                 *_methods("defenses", *row.training),
-                *(["workflow/scripts/noise.py"] if squeezes else []),
             ),
             donor.name,
             saves=True,
-            program="squeezed_noise.py" if squeezes else "noise.py",
-            options={"squeezes": squeezes} if squeezes else {},
-            depends=tuple(squeezes),
             **cell._asdict(),
         )
 
@@ -221,9 +215,7 @@ class Computing:
         methods: tuple[str, ...],
         method: str,
         saves: bool = False,
-        program: str = "",
         watched: tuple[str, ...] = (),
-        depends: tuple[str, ...] = (),
         options: Mapping[str, Sequence[str]] | None = None,
         **wildcards: str | int,
     ) -> Job:
@@ -233,7 +225,7 @@ class Computing:
             more["checkpoint"] = [f"{self.places.checkpoint}/{stage}/{name}.safetensors"]
         return Job(
             stage,
-            program or f"{stage}.py",
+            f"{stage}.py",
             {"dataset": [self.places.dataset], **inputs},
             outputs,
             settings,
@@ -243,7 +235,6 @@ class Computing:
             computes=True,
             saves=saves,
             watched=(*watched, *pretrained_files(*models)),
-            depends=depends,
             name=name,
         )
 
@@ -363,7 +354,7 @@ class Computing:
         row = self.study.defense(defense)
         return dict(
             **self._victim_sections(victim, row),
-            defenses=[_begun(own, self.study.victim(victim)) for own in row.training if own not in row.squeezing],
+            defenses=[_begun(own, self.study.victim(victim)) for own in row.training],
         )
 
     def _train_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:

@@ -84,12 +84,8 @@ class Figures:
 
     @property
     def _compared(self) -> list[AttackSettings]:
-        row = self._undefended
+        row = self.study.undefended
         return [] if row is None else [a for a in self.study.attacks if not a.has_goal and row.faces(a.name)]
-
-    @property
-    def _undefended(self) -> Row | None:
-        return next((row for row in self.study.defenses if row.poisoned and not row.apply), None)
 
     def of_attack(self, attack: AttackSettings) -> list[str]:
         """The figures that can be drawn of an attack."""
@@ -306,7 +302,7 @@ class Figures:
 
     def _comparing(self, kind: str) -> tuple[str, Mapping[str, Sequence[str]], dict[str, Any]]:
         """Likewise, of a figure that compares attacks."""
-        attacks, row = self._compared, self._undefended
+        attacks, row = self._compared, self.study.undefended
         assert row is not None
         if kind == "perturbations":
             sets = {f"poisons.{a.name}": [self.computing.poisons(a.name, self.study.shown_seed(a))] for a in attacks}
@@ -334,9 +330,9 @@ class Figures:
     def _undefended_histories(self) -> dict[str, list[str]]:
         """Metrics of the undefended victims, and of those trained on clean data, which are the same for every
         attack."""
-        names, row = {attack.name for attack in self._compared}, self._undefended
+        names, row = {attack.name for attack in self._compared}, self.study.undefended
         drawn = {name for group in self._curves for name in group["attacks"]}
-        controls = [each.name for each in self.study.defenses if not each.poisoned and not each.apply]
+        controls = [each.name for each in self.study.defenses if not (each.poisoned or each.apply or each.pretrained)]
         found: dict[str, list[str]] = {}
         control = next(
             (cell.attack for cell in self._trained if cell.attack in names and cell.defense in controls), None

@@ -179,7 +179,7 @@ class Tables:
         transfer = self.study.transfer
         assert transfer is not None, "only studies that ask for it have such a job"
         attacks = [self.study.attack(name) for name in transfer.attacks]
-        undefended = next((row.name for row in self.study.defenses if row.poisoned and not row.apply), None)
+        undefended = None if (row := self.study.undefended) is None else row.name
         claimed = transfer.table is not None
         measured = [f"{self.places.transfer.format(attack=a, seed=s)}.json" for a, s in self.transferred]
         standing = [path for path in measured if os.path.exists(path)] if scope else []

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poisonlab.models.classifier import Classifier
+from poisonlab.models.penalised import penalised
 
 
 class ResponseNorm(nn.Module):
@@ -27,8 +28,8 @@ def build(num_classes: int, image_shape: tuple[int, int, int], penalty: float = 
     Poolings pad as TensorFlow's SAME does: an even side at its end only, an odd one at both.
 
     Args:
-        penalty: the loss has half of this times the squared lengths of the hidden linear layers' weights besides. It
-            reaches ``grad`` in the backward pass and no value of the loss; a copy of the network lacks it.
+        penalty: in training, the loss has half of this times the squared lengths of the hidden linear layers' weights
+            besides (see ``penalised``).
     """
     channels, height, width = image_shape
     halves = (height + 1) // 2, (width + 1) // 2
@@ -43,21 +44,12 @@ def build(num_classes: int, image_shape: tuple[int, int, int], penalty: float = 
         ResponseNorm(),
         _pooling(*halves),
         nn.Flatten(),
-        nn.Linear(64 * cells, 384),
+        penalised(nn.Linear(64 * cells, 384), penalty),
         nn.ReLU(inplace=True),
-        nn.Linear(384, 192),
+        penalised(nn.Linear(384, 192), penalty),
         nn.ReLU(inplace=True),
     )
-    if penalty:
-        for layer in extract:
-            if isinstance(layer, nn.Linear):
-                _penalise(layer.weight, penalty)
     return Classifier(extract, nn.Linear(192, num_classes))
-
-
-def _penalise(weight: Tensor, penalty: float) -> None:
-    """Add the gradient of penalty / 2 * ||weight||^2 to that of the loss, whichever optimiser takes it."""
-    weight.register_hook(lambda gradient: gradient + penalty * weight.detach())  # type: ignore[no-untyped-call]
 
 
 def _pooling(height: int, width: int) -> nn.MaxPool2d:

@@ -77,6 +77,11 @@ class Defense:
         return False
 
     @property
+    def squeezes(self) -> bool:
+        """Whether ``prepare`` changes every image once and for all: friendly noise is made for what it leaves."""
+        return False
+
+    @property
     def repeats(self) -> bool:
         """Whether the network is given the same for an example in every epoch, so that what follows can be kept."""
         return self._lacks(Defense.change_batch, Defense.change_inputs)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonlab.config.recipe import Recipe
+from poisonlab.models.penalised import penalties_of
 
 
 class Group(NamedTuple):
@@ -18,11 +19,13 @@ class Group(NamedTuple):
     Attributes:
         weight_decay: their L2 penalty.
         factor: of their learning rate.
+        penalty: of their network's own; also where weight decay is decoupled.
     """
 
     parameters: list[nn.Parameter]
     weight_decay: float
     factor: float = 1.0
+    penalty: float = 0.0
 
 
 class Optimizer(ABC):
@@ -63,7 +66,11 @@ class Optimizer(ABC):
     def step(self) -> None:
         """Move every parameter that has a gradient."""
         for group, rate in zip(self.groups, self._rates, strict=True):
-            self._move([parameter for parameter in group.parameters if parameter.grad is not None], group, rate)
+            parameters = [parameter for parameter in group.parameters if parameter.grad is not None]
+            for parameter in parameters if group.penalty else []:
+                assert parameter.grad is not None
+                parameter.grad.add_(parameter, alpha=group.penalty)
+            self._move(parameters, group, rate)
 
     @abstractmethod
     def _move(self, parameters: list[nn.Parameter], group: Group, rate: Tensor) -> None:
@@ -90,12 +97,13 @@ class Optimizer(ABC):
 
 def groups_of(model: nn.Module, recipe: Recipe) -> list[Group]:
     """The trainable parameters, by the recipe's rates and decays."""
-    found: dict[tuple[float, float], list[nn.Parameter]] = {}
+    penalties = penalties_of(model)
+    found: dict[tuple[float, float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             factor = recipe.bias_lr if name.rpartition(".")[2] == "bias" else 1.0
             # Biases and normalisation weights are the parameters with one axis.
             decayed = parameter.ndim > 1 or recipe.decay_norm_and_bias
             decay = recipe.weight_decay / factor if decayed else 0.0
-            found.setdefault((decay, factor), []).append(parameter)
+            found.setdefault((decay, factor, penalties.get(parameter, 0.0)), []).append(parameter)
     return [Group(parameters, *kind) for kind, parameters in found.items()]
