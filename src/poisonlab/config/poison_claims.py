@@ -25,7 +25,8 @@ class PoisonClaims(Settings):
     (Sandoval-Segura et al. 2022). Each is confirmed, contradicted or undecided.
 
     Poisons that are learned faster leave a lower peak accuracy. Confirmed where the bootstrap interval of Spearman's
-    correlation over the attacks lies above 0, contradicted where it lies below 0. An attack whose loss is not low with
+    correlation over the attacks lies above 0, contradicted where it lies below 0. Either needs a permutation test with
+    p below 0.05, too. An attack whose loss is not low with
     every seed is tied with its like as the slowest. The correlation without these attacks is told beside it.
 
     The final accuracy does not tell the peak. Confirmed where that interval lies between -``close`` and ``close``,

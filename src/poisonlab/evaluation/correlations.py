@@ -1,4 +1,4 @@
-"""How two numbers of each attack go together: correlations with bootstrap intervals over the attacks."""
+"""How two numbers of each attack go together: correlations with bootstrap intervals and a permutation test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import permutation_test, rankdata
 
 from poisonlab.evaluation.intervals import Floats, Interval
 
@@ -17,10 +17,17 @@ _Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Correlation:
-    """Both coefficients of the same pairs."""
+    """Both coefficients of the same pairs.
+
+    Attributes:
+        p: of Spearman's, two-sided, if the attacks' partners were dealt at random: exact up to seven pairs. The
+            bootstrap's interval alone is too short for few pairs, or many ties: of five unrelated pairs it leaves out 0
+            in 13 % of the cases.
+    """
 
     pearson: Interval
     spearman: Interval
+    p: float
 
 
 def correlation(x: Floats, y: Floats, level: float = 0.95) -> Correlation:
@@ -33,8 +40,8 @@ def correlation(x: Floats, y: Floats, level: float = 0.95) -> Correlation:
         level: confidence of the percentile intervals, over resampled pairs; always the same draws.
 
     Returns:
-        Estimates in [-1, 1]; nan for fewer than three pairs and where one side is constant. Bounds come from the
-        resamples that are not constant, and are nan where the estimate is. ``n`` counts the pairs of each.
+        Estimates in [-1, 1]; nan for fewer than three pairs and where one side is constant, as are bounds and p then.
+        A resample that is constant has the correlation 0. ``n`` counts the pairs of each.
 
     Raises:
         ValueError: the lengths differ.
@@ -45,7 +52,27 @@ def correlation(x: Floats, y: Floats, level: float = 0.95) -> Correlation:
     seen = np.isfinite(first)
     pairs, (x_drawn, y_drawn) = _resampled(first[seen], second[seen]), _resampled(first, second)
     ranks = rankdata(x_drawn, axis=1), rankdata(y_drawn, axis=1)
-    return Correlation(_interval(*pairs, level=level), _interval(*ranks, level=level))
+    spearman = _interval(*ranks, level=level)
+    p = float("nan") if np.isnan(spearman.estimate) else _by_chance(ranks[0][0], ranks[1][0])
+    return Correlation(_interval(*pairs, level=level), spearman, p)
+
+
+def _by_chance(x: _Array, y: _Array) -> float:
+    """How often pairs dealt at random correlate as strongly as (n,) and (n,) do; neither is constant."""
+
+    def strength(dealt: _Array, axis: int) -> _Array:
+        assert axis == -1
+        return _pearson(dealt, np.broadcast_to(y, dealt.shape)).round(12)
+
+    tested = permutation_test(
+        (x,),
+        strength,
+        permutation_type="pairings",
+        n_resamples=RESAMPLES,
+        vectorized=True,
+        rng=np.random.default_rng(_SEED),
+    )
+    return float(tested.pvalue)
 
 
 def _resampled(x: _Array, y: _Array) -> tuple[_Array, _Array]:
@@ -57,11 +84,11 @@ def _resampled(x: _Array, y: _Array) -> tuple[_Array, _Array]:
 
 
 def _pearson(x: _Array, y: _Array) -> _Array:
-    """(R,) of (R, n) pairs in rows; nan where a side is constant."""
-    constant = (np.ptp(x, axis=1) == 0) | (np.ptp(y, axis=1) == 0)
-    x, y = (each - each.mean(1, keepdims=True) for each in (x, y))
-    size = np.sqrt((x**2).sum(1) * (y**2).sum(1))
-    found: _Array = np.where(constant, np.nan, (x * y).sum(1) / np.where(size > 0, size, 1))
+    """Over the last axis; nan where a side is constant."""
+    constant = (np.ptp(x, axis=-1) == 0) | (np.ptp(y, axis=-1) == 0)
+    x, y = (each - each.mean(-1, keepdims=True) for each in (x, y))
+    size = np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
+    found: _Array = np.where(constant, np.nan, (x * y).sum(-1) / np.where(size > 0, size, 1))
     return found
 
 
@@ -71,5 +98,5 @@ def _interval(x: _Array, y: _Array, *, level: float) -> Interval:
     found = _pearson(x, y) if count > 2 else np.array([np.nan])
     if np.isnan(found[0]):
         return Interval(float("nan"), float("nan"), float("nan"), count)
-    low, high = np.nanquantile(found[1:], [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(np.nan_to_num(found[1:]), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(found[0]), float(low), float(high), count)

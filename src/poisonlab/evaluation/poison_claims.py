@@ -26,31 +26,38 @@ from poisonlab.config.poison_claims import PoisonClaims
 from poisonlab.evaluation.choosing import MEAN
 from poisonlab.evaluation.correlations import Correlation, correlation
 from poisonlab.evaluation.intervals import Interval, mean_t
+from poisonlab.evaluation.layouts import p_text
 from poisonlab.evaluation.trials import Trial
 
 Verdict = Literal["confirmed", "contradicted", "undecided"]
 FEWEST = 5
 """Attacks from which on a rank correlation can settle a claim. Four are in perfect order by chance in 2 of 24 cases,
 rising or falling, and then every resample of the bootstrap is, too."""
+_CHANCE = 0.05
+"""What a correlation that settles a claim has at most as its p."""
 _NAMED = 4
 """Attacks that the sentence on early stopping names."""
 
 
-def rises(found: Interval) -> Verdict:
-    """Whether one measure rises with another: the interval of their rank correlation lies above 0."""
-    if found.n < FEWEST or math.isnan(found.low):
+def rises(found: Correlation) -> Verdict:
+    """Whether one measure rises with another: the interval of their rank correlation lies above 0, and chance would
+    seldom order them so."""
+    ranks = found.spearman
+    if ranks.n < FEWEST or not found.p < _CHANCE:
         return "undecided"
-    return "confirmed" if found.low > 0 else "contradicted" if found.high < 0 else "undecided"
+    return "confirmed" if ranks.low > 0 else "contradicted" if ranks.high < 0 else "undecided"
 
 
-def does_not_tell(found: Interval, close: float) -> Verdict:
+def does_not_tell(found: Correlation, close: float) -> Verdict:
     """Whether one measure does not tell another: the interval of their rank correlation lies between ``-close`` and
-    ``close``."""
-    if found.n < FEWEST or math.isnan(found.low):
+    ``close``. Where it lies beyond one of them, chance would seldom order them so."""
+    ranks = found.spearman
+    if ranks.n < FEWEST or math.isnan(ranks.low):
         return "undecided"
-    if found.low > -close and found.high < close:
+    if ranks.low > -close and ranks.high < close:
         return "confirmed"
-    return "contradicted" if found.low > close or found.high < -close else "undecided"
+    beyond = found.p < _CHANCE and (ranks.low > close or ranks.high < -close)
+    return "contradicted" if beyond else "undecided"
 
 
 def no_stronger(changes: Sequence[Interval], pairs: int) -> Verdict:
@@ -185,7 +192,7 @@ def _of_speed(own: pd.DataFrame, where: str) -> str:
             f"{_rank_correlation(others)}."
         )
     return (
-        f"Poisons that are learned faster leave a lower peak accuracy: {rises(found.spearman)}. Epochs to low loss and "
+        f"Poisons that are learned faster leave a lower peak accuracy: {rises(found)}. Epochs to low loss and "
         f"peak accuracy of {count} attacks {where}: {_coefficients(found)}.{slowest}"
     )
 
@@ -193,7 +200,7 @@ def _of_speed(own: pd.DataFrame, where: str) -> str:
 def _of_final(own: pd.DataFrame, where: str, close: float) -> str:
     found, count = _correlation(own, ACCURACY, PEAK_ACCURACY)
     return (
-        f"The final accuracy does not tell the peak: {does_not_tell(found.spearman, close)}. Both of {count} attacks "
+        f"The final accuracy does not tell the peak: {does_not_tell(found, close)}. Both of {count} attacks "
         f"{where}: {_coefficients(found)}; confirmed would be Spearman's interval between {-close:g} and {close:g}."
     )
 
@@ -242,7 +249,7 @@ def _published(own: pd.DataFrame, claims: PoisonClaims) -> list[str]:
     told = []
     if len(known) >= FEWEST:
         found = correlation(list(known[final]), list(known[peak]))
-        word = does_not_tell(found.spearman, claims.close)
+        word = does_not_tell(found, claims.close)
         told.append(
             f"Published, the final accuracy does not tell the peak: {word}. Both of {len(known)} attacks: "
             f"{_coefficients(found)}."
@@ -283,7 +290,8 @@ def _rank_correlation(found: Correlation) -> str:
     one = found.spearman
     if math.isnan(one.low):
         return "no correlation"
-    return f"Spearman's correlation {one.estimate:.2f} [{one.low:.2f}, {one.high:.2f}]"
+    chance = f"p {p_text(found.p)} by permutation"
+    return f"Spearman's correlation {one.estimate:.2f} [{one.low:.2f}, {one.high:.2f}] ({chance})"
 
 
 def _points(change: Interval) -> str:

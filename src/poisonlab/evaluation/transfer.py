@@ -9,13 +9,13 @@ import pandas as pd
 
 from poisonlab.config.measures import ACCURACY, PEAK_ACCURACY, Measure
 from poisonlab.evaluation.correlations import correlation
-from poisonlab.evaluation.layouts import number
+from poisonlab.evaluation.layouts import number, p_text
 from poisonlab.evaluation.published import Paper
 
 AVERAGE = "average"
 CLOSE = 0.01
 """As far from the best of its column, a value is in bold (the paper's 1 %)."""
-_OUTCOMES = (PEAK_ACCURACY, ACCURACY)
+OUTCOMES = (PEAK_ACCURACY, ACCURACY)
 """What undefended victims make of the poisons."""
 
 
@@ -50,7 +50,7 @@ def transfer_table(
         means = list(own.mean()) if len(own) else [np.nan] * len(networks)
         values = dict(zip(measures_of(networks), [*means, float(np.mean(means))], strict=True))
         found = outcomes[outcomes["attack"] == attack]
-        values |= {each: float(found[each.name].iloc[0]) if len(found) else np.nan for each in _OUTCOMES}
+        values |= {each: float(found[each.name].iloc[0]) if len(found) else np.nan for each in OUTCOMES}
         line = {"row": row, "attack": attack, "n": len(own)}
         for measure, value in values.items():
             line |= {measure.name: value, f"published_{measure.name}": known.get((row, measure.name), np.nan)}
@@ -64,7 +64,7 @@ def transfer_layout(table: pd.DataFrame, networks: Sequence[str], paper: Paper |
     columns: dict[str, list[str]] = {"Attack": [""] * len(table), "Row": list(table["row"])}
     columns["n"] = [str(count) for count in table["n"]]
     headings = {} if paper is None else paper.headings
-    for measure in (*measures_of(networks), *_OUTCOMES):
+    for measure in (*measures_of(networks), *OUTCOMES):
         title = headings.get(measure.name, measure.label)
         columns[title] = _marked(table[measure.name], measure, "–")
         columns[f"Published {title}"] = _marked(table[f"published_{measure.name}"], measure, "")
@@ -72,7 +72,7 @@ def transfer_layout(table: pd.DataFrame, networks: Sequence[str], paper: Paper |
 
 
 def _marked(values: pd.Series[float], measure: Measure, missing: str) -> list[str]:
-    strength = -values if measure in _OUTCOMES else values
+    strength = -values if measure in OUTCOMES else values
     # Against rounding of what was printed with two digits.
     best = strength >= strength.max() - CLOSE - 1e-9
     texts = [missing if np.isnan(value) else number(value, measure) for value in values]
@@ -86,9 +86,10 @@ def transfer_findings(table: pd.DataFrame) -> list[str]:
         pairs = table[[f"{prefix}transfer_{AVERAGE}", f"{prefix}{PEAK_ACCURACY.name}"]].dropna().to_numpy()
         if len(pairs) < 3:
             continue
-        ranks = correlation(pairs[:, 0], pairs[:, 1]).spearman
+        both = correlation(pairs[:, 0], pairs[:, 1])
+        ranks, p = both.spearman, p_text(both.p)
         found.append(
             f"{whose}: over {len(pairs)} poisons, average transfer and peak accuracy have a rank correlation of "
-            f"{ranks.estimate:.2f} [{ranks.low:.2f}, {ranks.high:.2f}]."
+            f"{ranks.estimate:.2f} [{ranks.low:.2f}, {ranks.high:.2f}] (p {p} by permutation)."
         )
     return found

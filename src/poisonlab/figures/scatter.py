@@ -22,6 +22,7 @@ from poisonlab.config.types import Name
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.correlations import Correlation, correlation
 from poisonlab.evaluation.intervals import Interval
+from poisonlab.evaluation.layouts import p_text
 from poisonlab.evaluation.poison_claims import FEWEST, does_not_tell, rises, with_slowest
 from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
@@ -171,7 +172,7 @@ def scatter_caption(points: pd.DataFrame, spec: Spec) -> str:
     return (
         f"{called(spec.y)[:1].upper()}{called(spec.y)[1:]} against {called(spec.x)} of {len(known)} attacks under "
         f"{spec.defense} ({seeds(list(known['n']))} each). Over attacks, with bootstrap intervals (95 %): Pearson's "
-        f"correlation {_text(found.pearson)}, Spearman's {_text(found.spearman)}. "
+        f"correlation {_text(found.pearson)}, Spearman's {_text(found.spearman)}{_by_chance(found)}. "
         f"{verdict(found, spec.claim, spec.close)}{left}"
     )
 
@@ -185,11 +186,15 @@ def verdict(found: Correlation, claim: str, close: float) -> str:
         return f"The paper's claim is undecided: fewer than {FEWEST} attacks settle nothing."
     if claim == "rises":
         where = _where(low > 0, high < 0)
-        return f"The paper's claim that one rises with the other is {rises(found.spearman)}: the interval lies {where}."
+        return f"The paper's claim that one rises with the other is {rises(found)}: the interval lies {where}."
     return (
-        f"The paper's claim that one does not tell the other is {does_not_tell(found.spearman, close)}: confirmed "
+        f"The paper's claim that one does not tell the other is {does_not_tell(found, close)}: confirmed "
         f"means that the interval of Spearman's correlation lies between {-close:g} and {close:g}."
     )
+
+
+def _by_chance(found: Correlation) -> str:
+    return "" if math.isnan(found.p) else f" (p {p_text(found.p)} by permutation)"
 
 
 def _where(rises: bool, falls: bool) -> str:
