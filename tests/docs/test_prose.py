@@ -11,9 +11,6 @@ from doc_pages import PAGES, called
 from markdown_it import MarkdownIt
 
 LONGEST = 25
-# The list of changes is left out: it grows by lines of many hands, and its entries are notes.
-READ = [page for page in PAGES if page.name != "CHANGELOG.md"]
-
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
 _ABBREVIATIONS = re.compile(r"\b(al|cf|e\.g|eq|fig|i\.e|no|sec|vs)\.", re.IGNORECASE)
 _END = re.compile(r"(?<=[.!?])[)\"”*]*\s+")
@@ -38,7 +35,7 @@ def words(sentence: str) -> int:
     return sum(re.search(r"\w", word) is not None for word in sentence.split())
 
 
-@pytest.mark.parametrize("page", READ, ids=called)
+@pytest.mark.parametrize("page", PAGES, ids=called)
 def test_sentences_are_short(page: Path) -> None:
     found = [(line, words(each), each) for line, each in sentences(page.read_text("utf-8")) if words(each) > LONGEST]
     assert found == [], f"{called(page)}: {found[0][1]} words in the paragraph of line {found[0][0]}: {found[0][2]}"
