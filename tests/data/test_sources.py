@@ -572,6 +572,26 @@ def test_image_folder_reads_jfif_and_counts_what_it_passes_over(tmp_path: Path) 
     refused(settings, tmp_path / "test" / "ant", "no images", "but , .heic")
 
 
+def test_images_elsewhere_than_right_in_a_class_folder_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = image_folder(tmp_path)
+    plain = load_dataset(settings)
+    elsewhere = ("train/ant/more/0.png", "train/ant/more/1.JPG", "train/bee/a/b/0.png", "test/0.png", "valid/ant/0.png")
+    for name in elsewhere:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(GOOD)
+    with pytest.warns(DataWarning) as caught:
+        assert torch.equal(load_dataset(settings).train_images, plain.train_images)
+    assert [str(warning.message).split(", because")[0] for warning in caught] == [
+        f"{tmp_path / 'train'}: images passed over: 1 .jpg in ant/more, 1 .png in ant/more, 1 .png in bee/a/b",
+        f"{tmp_path / 'test'}: images passed over: 1 .png in .",
+    ]
+    monkeypatch.chdir(tmp_path / "train")
+    with pytest.warns(DataWarning, match=r"^\.: images passed over: 1 \.jpg in ant/more, .* in bee/a/b, because"):
+        load_dataset(ImageFolder(source="image-folder", root=".", splits=False))
+
+
 # --- classes without training images ----------------------------------------------------------------------
 
 

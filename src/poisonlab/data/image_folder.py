@@ -14,6 +14,7 @@ from poisonlab.config.data.image_folder import ImageFolder as Settings
 from poisonlab.data.assembly import assemble
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.decoding import decode_all
+from poisonlab.data.unread import told, unread
 from poisonlab.errors import DataError, DataWarning
 
 
@@ -21,7 +22,7 @@ def load(settings: Settings) -> ImageDataset:
     """Read every image, sorted by class and file name; images are (N, 3, H, W) uint8, RGB.
 
     Classes are the folders of ``train``, in natural order: 2 before 10. Hidden entries are passed over; files without
-    an image suffix are, too, and a ``DataWarning`` counts them.
+    an image suffix are, too, and images elsewhere than right in a class folder. A ``DataWarning`` counts them.
 
     Raises:
         DataError: a folder is missing or empty, the splits have different classes, an image is damaged, the
@@ -46,6 +47,14 @@ def load(settings: Settings) -> ImageDataset:
             DataWarning,
             stacklevel=2,
         )
+    for split in dict.fromkeys(splits):
+        if deeper := [found for found in unread(split, [split]) if found.suffix in SUFFIXES]:
+            warnings.warn(
+                f"{split}: images passed over: {told(deeper)}, because only those right in a class folder are read: "
+                "move them into one",
+                DataWarning,
+                stacklevel=2,
+            )
     return assemble(*train, *test, class_names=train_classes, settings=settings, where=str(root))
 
 

@@ -44,13 +44,14 @@ def unread(root: Path, splits: Collection[Path]) -> list[Unread]:
     Raises:
         DataError: a split has no class folders.
     """
-    read = {str(split / name) for split in splits for name in class_folders(split)}
+    read = {split / name for split in splits for name in class_folders(split)}
     found: Counter[tuple[str, str]] = Counter()
     for folder, below, files in os.walk(root):
         below[:] = [name for name in below if not name.startswith(".") and name != "__MACOSX"]
+        here = Path(folder) in read
         for file in files:
             suffix = Path(file).suffix.lower()
-            if not file.startswith(".") and (suffix in SUFFIXES) != (folder in read):
+            if not file.startswith(".") and (suffix in SUFFIXES) != here:
                 found[os.path.relpath(folder, root), suffix] += 1
     return sorted(Unread(folder, suffix, count) for (folder, suffix), count in found.items())
 
