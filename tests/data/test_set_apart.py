@@ -52,7 +52,7 @@ def test_a_class_may_be_too_small() -> None:
 
 def test_the_other_source_is_read_by_its_own_module(tmp_path: Path) -> None:
     data = numbered()
-    arrays = {"x_train": data.train_images, "y_train": data.train_labels, "x_test": data.test_images}
+    arrays = {"x_train": data.train_images, "y_train": data.train_labels, "x_test": data.test_images + 9}
     np.savez(tmp_path / "a.npz", **{name: each.numpy() for name, each in arrays.items()}, y_test=np.arange(2))
     of = {"source": "npz", "path": str(tmp_path / "a.npz"), "mean": [0.25]}
     told = {"source": "set-apart", "last_per_class": 4, "first": 1, "of": of}

@@ -136,6 +136,8 @@ def test_npz_greyscale(tmp_path: Path) -> None:
         ({"y_test": None}, ("no array y_test", "it needs")),
         ({"x_train": np.zeros((6, 5, 4, 3))}, ("x_train is float64", "multiply by 255")),
         ({"x_train": np.zeros((6, 5, 4, 3), np.int32)}, ("int32, not uint8", "save it")),
+        ({"x_train": (random_pixels(6, 5, 4, 3) / 255).astype("uint8")}, ("x_train holds no value above 1", "by 255")),
+        ({"x_test": (random_pixels(3, 5, 4, 3) / 255).round().astype("uint8")}, ("x_test holds no value above 1",)),
         ({"x_train": random_pixels(6, 60)}, ("(6, 60)", "save it as")),
         ({"x_train": random_pixels(6, 5, 4, 2)}, ("1 or 3 channels", "save it as")),
         ({"x_train": random_pixels(6, 3, 8, 3)}, ("first or last", "save it as")),
@@ -155,6 +157,27 @@ def test_npz_greyscale(tmp_path: Path) -> None:
 def test_npz_refuses(tmp_path: Path, changes: dict[str, Any], words: tuple[str, ...]) -> None:
     settings = write_npz(tmp_path / "a.npz", **changes)
     refused(settings, tmp_path / "a.npz", *words)
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale"), [("float64", 1 / 255), ("float32", 1), ("int64", 1), ("uint16", 1), ("uint16", 257)]
+)
+def test_npz_of_another_type_names_the_cure_that_restores_the_pixels(tmp_path: Path, kind: str, scale: float) -> None:
+    pixels = random_pixels(6, 5, 4, 3)
+    saved = (pixels.astype(float) * scale).astype(kind)
+    with pytest.raises(DataError) as caught:
+        load_dataset(write_npz(tmp_path / "a.npz", x_train=saved))
+    message = str(caught.value)
+    assert f"x_train is {kind}, not uint8" in message
+    factor = 255 if "multiply by 255, " in message else 1 / 257 if "divide by 257, " in message else 1
+    cured = (saved * factor).round() if "round and" in message else saved
+    assert np.array_equal(cured.astype("uint8"), pixels)
+
+
+@pytest.mark.parametrize("values", [[-2.0, 3.0], [0.0, 300.0], [float("nan"), 1.0]])
+def test_npz_of_no_known_range_is_told_its_range(tmp_path: Path, values: list[float]) -> None:
+    pixels = np.resize(np.array(values), (6, 5, 4, 3))
+    refused(write_npz(tmp_path / "a.npz", x_train=pixels), tmp_path, f"in [{values[0]:g}, ", "bring them to 0 to 255")
 
 
 def test_npz_refuses_labels_beyond_the_class_names(tmp_path: Path) -> None:

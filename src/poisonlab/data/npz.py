@@ -27,8 +27,8 @@ def load(settings: Settings) -> ImageDataset:
     """Read the archive; images are (N, C, H, W) uint8 with one channel or three.
 
     Raises:
-        DataError: the file is missing or damaged, an array is missing or has the wrong shape or dtype, labels
-            lie out of range, or a limit cannot be met.
+        DataError: the file is missing or damaged, an array is missing or has the wrong shape, dtype or range,
+            labels lie out of range, or a limit cannot be met.
     """
     path = Path(settings.path)
     (x_train, train_images), (y_train, train_labels), (x_test, test_images), (y_test, test_labels) = _read(
@@ -112,8 +112,14 @@ def _member(archive: Any, name: str, path: Path) -> NDArray[Any]:
 def _images(array: NDArray[Any], name: str, path: Path) -> Tensor:
     """(N, C, H, W) uint8 from (N, H, W), (N, H, W, C) or (N, C, H, W)."""
     if array.dtype != np.uint8:
-        cure = "multiply by 255, round and " if np.issubdtype(array.dtype, np.floating) else ""
-        raise DataError(f"{path} array {name} is {array.dtype}, not uint8: {cure}save it with .astype('uint8')")
+        raise DataError(
+            f"{path} array {name} is {array.dtype}, not uint8: {_conversion(array)}save it with .astype('uint8')"
+        )
+    if array.size and array.max() <= 1:
+        raise DataError(
+            f"{path} array {name} holds no value above {array.max()}: save pixels of 0 to 255 (floats in [0, 1] must "
+            "be multiplied by 255 and rounded before .astype('uint8'))"
+        )
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim == 4:
@@ -126,6 +132,21 @@ def _images(array: NDArray[Any], name: str, path: Path) -> Tensor:
     else:
         raise DataError(f"{path} array {name} has shape {array.shape}: save it as (N, H, W, 3)")
     return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _conversion(array: NDArray[Any]) -> str:
+    """What makes pixels of 0 to 255 of an array of another type, by the range of its values."""
+    if array.dtype.kind not in "biuf" or not array.size:
+        return ""
+    lowest, highest = float(array.min()), float(array.max())
+    # Written so that a NaN comes to the last line.
+    if lowest >= 0 and highest <= 1:
+        return "multiply by 255, round and "
+    if lowest >= 0 and highest <= 255:
+        return "round and " if array.dtype.kind == "f" else ""
+    if array.dtype == np.uint16:
+        return "divide by 257, round and "
+    return f"its values lie in [{lowest:g}, {highest:g}], so bring them to 0 to 255, round and "
 
 
 def _labels(array: NDArray[Any], name: str, count: int, path: Path) -> Tensor:
