@@ -50,14 +50,15 @@ def encoded(pixels: Pixels, form: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
-def png_claiming(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header claims any size."""
+def png_claiming(width: int, height: int, bits: int = 8, colour: int = 2, content: bytes = b"") -> bytes:
+    """A PNG whose header may claim more than its content is."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(content))
+    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
 
 
 def refused(settings: DatasetSettings, place: object, *words: str) -> None:
@@ -506,6 +507,39 @@ def test_image_folder_names_the_bad_image(tmp_path: Path, content: bytes) -> Non
     bad = tmp_path / "train" / "bee" / "0.png"
     bad.write_bytes(content)
     refused(settings, bad, "replace")
+
+
+# Colour types of PNG (section 11.2.1): grey, RGB, grey with alpha, RGBA.
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_png_of_16_bits_is_refused_and_of_8_bits_read(colour: int, channels: int) -> None:
+    line = b"\0" + bytes(range(2 * channels))
+    assert decode(png_claiming(2, 1, 8, colour, line), "x").shape == (3, 1, 2)
+    deep = b"\0" + bytes(range(4 * channels))
+    with pytest.raises(DataError, match=r"^x has more than 8 bits per channel: convert it to an 8-bit image$"):
+        decode(png_claiming(2, 1, 16, colour, deep), "x")
+
+
+def tiff(bits: int) -> bytes:
+    """One RGB pixel, as TIFF 6.0 lays it out: width, height, bits, photometric, strip, samples, rows and bytes."""
+    entries = [(256, 1), (257, 1), (258, 0), (262, 2), (273, 0), (277, 3), (278, 1), (279, 3 * bits // 8)]
+    behind = 8 + 2 + 12 * len(entries) + 4
+    values = {**dict(entries), 258: behind, 273: behind + 6}
+    body = b"".join(
+        struct.pack("<HHII", tag, 3 if tag == 258 else 4, 3 if tag == 258 else 1, values[tag]) for tag in values
+    )
+    return (
+        b"II*\0"
+        + struct.pack("<IH", 8, len(entries))
+        + body
+        + struct.pack("<IHHH", 0, *[bits] * 3)
+        + bytes(3 * bits // 8)
+    )
+
+
+def test_tiff_of_16_bits_is_refused_and_of_8_bits_read() -> None:
+    assert decode(tiff(8), "x").shape == (3, 1, 1)
+    with pytest.raises(DataError, match="more than 8 bits per channel"):
+        decode(tiff(16), "x")
 
 
 def test_image_folder_refuses_missing_or_empty_folders(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 from torch import Tensor
 
 from poisonlab.errors import DataError, DataWarning
@@ -105,7 +105,7 @@ def _decoded(source: bytes | Path, where: str, size: int | None) -> tuple[NDArra
         with image:
             if image.width * image.height > _LARGEST_PIXELS:
                 raise _too_large(where)
-            if image.mode.startswith(("I", "F")):
+            if _is_deep(image):
                 raise DataError(f"{where} has more than 8 bits per channel: convert it to an 8-bit image")
             rgb = image.convert("RGB")
             upright = _upright(image, rgb)
@@ -120,6 +120,12 @@ def _decoded(source: bytes | Path, where: str, size: int | None) -> tuple[NDArra
     if size is not None:
         shown = shown.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(shown).transpose(2, 0, 1), upright is not None
+
+
+def _is_deep(image: ImageFile.ImageFile) -> bool:
+    """Whether the file has more than 8 bits per channel; Pillow keeps the high bytes of colour without a word."""
+    stored = image.format in ("PNG", "TIFF") and any(";16" in str(tile.args) for tile in image.tile)
+    return stored or image.mode.startswith(("I", "F"))
 
 
 def _upright(image: Image.Image, rgb: Image.Image) -> Image.Image | None:
