@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import pickle
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -18,8 +19,10 @@ from PIL import Image
 from poisonlab.config.data.image_folder import ImageFolder
 from poisonlab.config.data.npz import Npz
 from poisonlab.config.data.parquet import Parquet
+from poisonlab.data.source_at import source_at
 from poisonlab.data.sources import load_dataset
 from poisonlab.errors import DataError
+from poisonlab.pipelines.reading import read_images
 
 IDX = bytes([0, 0, 8, 3]) + bytes(12)
 
@@ -138,6 +141,40 @@ def test_classes_of_one_split_only_are_named_with_their_folder(tmp_path: Path) -
     image(tmp_path / "val" / "elks" / "0.png", 9)
     with pytest.raises(DataError, match=r"val/elks has no counterpart in .*train: give both"):
         load_dataset(settings)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "cure"),
+    [
+        ("Train", "Test", "rename Test to test and Train to train"),
+        ("training", "TESTING", "rename TESTING to test and training to train"),
+        ("Training", "val", "rename Training to train"),
+        ("TRAIN", "Validation", "rename TRAIN to train and Validation to validation"),
+    ],
+)
+def test_splits_of_other_names_are_to_be_renamed(train: str, test: str, cure: str, tmp_path: Path) -> None:
+    settings = folder(tmp_path)
+    (tmp_path / "train").rename(tmp_path / train)
+    (tmp_path / "test").rename(tmp_path / test)
+    for read in (lambda: load_dataset(settings), lambda: source_at(tmp_path), lambda: read_images(settings)):
+        with pytest.raises(DataError, match=f": {cure}$"):
+            read()
+    for name in cure.removeprefix("rename ").split(" and "):
+        before, after = name.split(" to ")
+        (tmp_path / before).rename(tmp_path / after)
+    found = source_at(tmp_path)
+    assert isinstance(found, ImageFolder)
+    assert found.splits
+    assert len(load_dataset(settings).test_labels) == len(read_images(settings)[0].train_labels) == 4
+
+
+def test_a_test_split_of_another_name_is_to_be_renamed_unless_there_is_one(tmp_path: Path) -> None:
+    settings = folder(tmp_path)
+    (tmp_path / "test").rename(tmp_path / "Test")
+    with pytest.raises(DataError, match=r"test is missing, but there are .*: rename Test to test$"):
+        load_dataset(settings)
+    shutil.copytree(tmp_path / "Test", tmp_path / "val")
+    assert len(load_dataset(settings).test_labels) == 4
 
 
 def test_tinyimagenet_as_its_zip_lays_it_out(tmp_path: Path) -> None:

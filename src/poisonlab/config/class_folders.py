@@ -35,6 +35,17 @@ def _has_class_folders(folder: Path) -> bool:
         return False
 
 
+def renaming(root: Path) -> str | None:
+    """What to rename if the splits are called otherwise, such as ``Train`` and ``testing``; None if none is."""
+    try:
+        names = sorted(entry.name for entry in root.iterdir() if _has_class_folders(entry))
+    except OSError:
+        return None
+    meant = {name: name.lower().removesuffix("ing") for name in names}
+    wrong = [f"{name} to {split}" for name, split in meant.items() if name != split in ("train", *_TEST_SPLITS)]
+    return f"rename {' and '.join(wrong)}" if wrong else None
+
+
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files
+from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files, renaming
 from poisonlab.config.data.image_folder import ImageFolder as Settings
 from poisonlab.data.assembly import assemble
 from poisonlab.data.dataset import ImageDataset
@@ -29,8 +29,8 @@ def load(settings: Settings) -> ImageDataset:
             images differ in shape and no ``size`` is set, or a limit cannot be met.
     """
     root = Path(settings.root)
-    _check_layout(root)
     splits = settings.folders
+    _check_layout(root, splits)
     train_classes, test_classes = map(class_folders, splits)
     if train_classes != test_classes:
         odd = sorted(set(train_classes) ^ set(test_classes))[0]
@@ -58,16 +58,19 @@ def load(settings: Settings) -> ImageDataset:
     return assemble(*train, *test, class_names=train_classes, settings=settings, where=str(root))
 
 
-def _check_layout(root: Path) -> None:
-    """Name TinyImageNet as its zip lays it out, whose test images have no classes.
+def _check_layout(root: Path, splits: tuple[Path, Path]) -> None:
+    """Name TinyImageNet as its zip lays it out, whose test images have no classes, and splits of other names.
 
     Raises:
-        DataError: it is.
+        DataError: it is one of these.
     """
     if (root / "wnids.txt").is_file() and (root / "val" / "val_annotations.txt").is_file():
         raise DataError(
             f"{root} is TinyImageNet as its zip lays it out: read it with source: tiny-imagenet, and the same root"
         )
+    for split in splits:
+        if not split.is_dir() and (cure := renaming(root)) is not None:
+            raise DataError(f"{split} is missing, but there are splits of other names: {cure}")
 
 
 def _has_images(folder: Path) -> bool:

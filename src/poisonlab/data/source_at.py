@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files, split_folders
+from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files, renaming, split_folders
 from poisonlab.config.data.cifar import Cifar
 from poisonlab.config.data.idx import Idx
 from poisonlab.config.data.image_folder import ImageFolder
@@ -98,6 +98,8 @@ def _where_images_are(path: Path) -> str:
             ": its images lie side by side. If it is one class of several, name the folder above it; else sort them "
             f"into {path}/<class>/"
         )
+    if (cure := renaming(path)) is not None:
+        return f", but splits of other names: {cure}"
     for below in sorted(folder for folder in path.iterdir() if folder.is_dir()):
         if _has_images(training_folder(below)):
             return f", but {below} has: name that folder"

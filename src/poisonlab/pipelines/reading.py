@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files
+from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files, renaming
 from poisonlab.config.data.image_folder import ImageFolder
 from poisonlab.config.data.source import Source
 from poisonlab.data.assembly import assemble
@@ -41,7 +41,8 @@ def read_images(settings: Source) -> tuple[ImageDataset, tuple[str, ...]]:
     for label, name in enumerate(classes):
         found, _ = image_files(folder / name)
         if not found:
-            raise DataError(f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}): add some or remove it")
+            cure = renaming(folder) or "add some or remove it"
+            raise DataError(f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}): {cure}")
         files += found
         labels += [label] * len(found)
     if passed_over := unread(folder, [folder]):
