@@ -40,6 +40,13 @@ def test_a_path_is_enough(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert study.seeds == (0, 1)
 
 
+def test_a_path_takes_the_order_of_its_classes(photos: Path) -> None:
+    told = {
+        order: scan_from({"data": str(photos), "class_order": order}).dataset.told() for order in ("natural", "text")
+    }
+    assert told["text"] == {**told["natural"], "class_order": "text"}
+
+
 def test_folders_of_one_name_elsewhere_are_other_scans(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (photos.parent / "other").mkdir()
     monkeypatch.chdir(photos.parent / "other")
@@ -169,6 +176,7 @@ MISTAKES: tuple[tuple[dict[str, Any], str], ...] = (
     ({"dataset": DIGITS}, "'scan' is missing"),
     ({"scan": "a", "dataset": {**DIGITS, "train_size": 0}}, "train_size"),
     ({"scan": "a", "dataset": DIGITS, "size": 32}, "size resizes folders of images only"),
+    ({"scan": "a", "dataset": DIGITS, "class_order": "text"}, "class_order is for folders of images only"),
     ({"scan": "a", "dataset": DIGITS, "netwroks": 3}, "unknown key 'netwroks' (did you mean 'networks'?)"),
     ({"scan": "a", "dataset": DIGITS, "filters": ["knn"]}, "filters.0"),
     ({"scan": "a", "dataset": DIGITS, "filters": ["epic", "epic"]}, "filters names one twice"),

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
 
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.config.attacks.imported import Imported
@@ -56,6 +58,18 @@ def test_class_folders_are_in_natural_order(tmp_path: Path, order: list[str]) ->
     # The image's own intensity says which folder it came from.
     assert (dataset.train_images[:, 0, 0, 0] // 10).tolist() == dataset.train_labels.tolist()
     assert (dataset.test_images[:, 0, 0, 0] // 10).tolist() == dataset.test_labels.tolist()
+
+
+def test_class_folders_in_the_order_of_text_have_torchvision_s_labels(tmp_path: Path) -> None:
+    dataset = folders(tmp_path, [str(number) for number in range(12)])
+    settings = ImageFolder(source="image-folder", root=str(tmp_path), class_order="text")
+    found, theirs = load_dataset(settings), torchvision.datasets.ImageFolder(str(tmp_path / "train"))
+    assert list(found.class_names) == theirs.classes != list(dataset.class_names)
+    assert found.train_labels.tolist() == theirs.targets
+    assert torch.equal(found.train_images, torch.stack([pil_to_tensor(image) for image, _ in theirs]))
+    # Results that were made before there was a choice stay current.
+    assert "class_order" not in ImageFolder(source="image-folder", root=".").told()
+    assert settings.told()["class_order"] == "text"
 
 
 def test_a_number_is_the_folder_of_that_number(tmp_path: Path) -> None:

@@ -24,10 +24,12 @@ from torchvision.transforms import v2
 
 from poisonlab import FriendlyDataset, friendly_noise, load_noise
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
+from poisonlab.config.models.lenet import LeNet
 from poisonlab.config.protection import Protection
 from poisonlab.data.source_at import source_at
 from poisonlab.defenses import friendly_noise as making
 from poisonlab.errors import DataError, DataWarning, PoisonlabError, SettingsError
+from poisonlab.models.networks import build_network
 from poisonlab.models.own_network import load_own
 from poisonlab.pipelines import protection
 from poisonlab.pipelines.protection import protect
@@ -370,6 +372,38 @@ def test_images_may_be_named_in_the_settings_as_in_those_of_a_scan(folder: Path,
     read = program("protect")._settings
     assert read(settings, None, None) == read(None, str(folder), 16)
     assert read(settings, None, 32) == read(None, str(folder), 32)
+    settings.write_text(f"{{data: '{folder}', class_order: text}}", "utf-8")
+    assert read(settings, None, None).dataset.class_order == "text"
+
+
+@pytest.mark.parametrize(("order", "told"), [(None, "set class_order: text"), ("text", "set class_order: natural")])
+def test_weights_that_do_not_fit_may_be_of_another_order_of_the_classes(
+    order: str | None, told: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = sorted(("2", "10"), key=int if order is None else None)
+    dataset, files = read_images(source_at(folder).model_copy(update={"class_order": order or "natural"}))
+    assert dataset.class_names == tuple(names)
+    assert [file.split("/")[0] for file in files] == [names[label] for label in dataset.train_labels]
+    network = build_network(LeNet(), dataset, seed=0)
+    network.head.bias.data = torch.tensor([0.0, 1000.0])
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    settings = {
+        **QUICK,
+        "weights": str(tmp_path / "w.safetensors"),
+        **({} if order is None else {"class_order": order}),
+    }
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(settings), "utf-8")
+    arguments = [
+        "--data",
+        str(folder),
+        "--configfile",
+        str(tmp_path / "s.yaml"),
+        "--out",
+        str(tmp_path / "n.safetensors"),
+    ]
+    program("protect").main(["--device", "cpu", "--threads", "1", *arguments])
+    assert f"give weights that fit them, or {told} if they were trained" in capsys.readouterr().err
+    assert load_noise(tmp_path / "n.safetensors").facts["class_names"] == names
 
 
 def test_files_that_get_no_noise_are_counted(images: Tensor, tmp_path: Path) -> None:

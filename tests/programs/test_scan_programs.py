@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import subprocess
 from pathlib import Path
 
@@ -137,19 +139,9 @@ def test_poisons_are_planted_for_any_image_where_none_is_recognised(
     assert tried == [("recognised", 4), ("random", 4)]
 
 
-def test_the_page_escapes_names_and_gives_equal_scores_no_power(tmp_path: Path) -> None:
-    """A class folder may have any name, and bytes that are no UTF-8; a blind filter finds what chance does."""
-    folders = ("<script>", "caf\udce9")
-    for folder in folders:
-        (tmp_path / "photos" / folder).mkdir(parents=True)
-        for number in range(4):
-            shade = (10 * number, 200 * folders.index(folder), number)
-            Image.new("RGB", (8, 8), shade).save(tmp_path / "photos" / folder / f"{number}.png")
-    # Which no reader looks at, and the page must say so.
-    for other in ("<script>/below/1.png", "<script>/below/2.PNG", "<script>/raw.heic", "readme.txt", ".val/x/3.png"):
-        (tmp_path / "photos" / other).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "photos" / other).touch()
-    told = {"source": "image-folder", "root": str(tmp_path / "photos"), "splits": False}
+def written_page(tmp_path: Path, weights: bool = False, **keys: str) -> str:
+    """The page of the two classes of four images in ``photos``, of which one is a poison each."""
+    told = {"source": "image-folder", "root": str(tmp_path / "photos"), "splits": False, **keys}
     dataset = image_folder.load(ImageFolder.model_validate(told))
     save_dataset(tmp_path / "data.safetensors", dataset)
     points = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
@@ -161,7 +153,7 @@ def test_the_page_escapes_names_and_gives_equal_scores_no_power(tmp_path: Path) 
     PoisonSet(torch.tensor([1, 6]), images, torch.tensor([0, 1]), images).save(tmp_path / "poisons.safetensors")
     write_sealed(tmp_path / "victim.json", {"measures": {"success": 0.25}})
     settings = spec(
-        scan="a", dataset=told, suspects=4, neighbours=5, near=8, weights=False,
+        scan="a", dataset=told, suspects=4, neighbours=5, near=8, weights=weights,
         attacks=[{"name": "patch", "method": "badnets"}],
     )  # fmt: skip
     paths = {
@@ -176,7 +168,23 @@ def test_the_page_escapes_names_and_gives_equal_scores_no_power(tmp_path: Path) 
             *(part for option, path in paths.items() for part in (f"--{option}", str(tmp_path / path))),
         ]
     )
-    page, summary = (tmp_path / "scan.html").read_text("utf-8"), read_sealed(tmp_path / "scan.json")
+    return (tmp_path / "scan.html").read_text("utf-8")
+
+
+def test_the_page_escapes_names_and_gives_equal_scores_no_power(tmp_path: Path) -> None:
+    """A class folder may have any name, and bytes that are no UTF-8; a blind filter finds what chance does."""
+    folders = ("<script>", "caf\udce9")
+    for folder in folders:
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        for number in range(4):
+            shade = (10 * number, 200 * folders.index(folder), number)
+            Image.new("RGB", (8, 8), shade).save(tmp_path / "photos" / folder / f"{number}.png")
+    # Which no reader looks at, and the page must say so.
+    for other in ("<script>/below/1.png", "<script>/below/2.PNG", "<script>/raw.heic", "readme.txt", ".val/x/3.png"):
+        (tmp_path / "photos" / other).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / other).touch()
+    page = written_page(tmp_path)
+    summary = read_sealed(tmp_path / "scan.json")
     assert "&lt;script&gt;/0.png" in page
     assert "<script" not in page
     assert summary["not_looked_at"] == ["1 .heic in <script>", "2 .png in <script>/below"]
@@ -191,6 +199,29 @@ def test_the_page_escapes_names_and_gives_equal_scores_no_power(tmp_path: Path) 
     assert "recipe.epochs</code> (with 25000 the network sees 200,000 images)" in page
     # Places 1 to 8 have the mean 4.5.
     assert ">4.5</td>" in page
+
+
+@pytest.mark.parametrize(
+    ("names", "keys", "other"),
+    [
+        (("2", "10"), {}, "text"),
+        (("10", "2"), {"class_order": "text"}, "natural"),
+        (("cat", "dog"), {}, None),
+    ],
+)
+def test_the_page_names_the_order_that_weights_may_have_been_trained_with(
+    names: tuple[str, str], keys: dict[str, str], other: str | None, tmp_path: Path
+) -> None:
+    for place, name in enumerate(names):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (8, 8), (200 * place, number, 10 * number)).save(tmp_path / f"photos/{name}/{number}.png")
+    page = written_page(tmp_path, weights=True, **keys)
+    assert re.findall("set <code>class_order: ([a-z]+)</code>", page) == ([] if other is None else [other])
+    table = list(csv.DictReader((tmp_path / "scan.csv").read_text("utf-8").splitlines()))
+    assert [line["file"] for line in table] == [f"{name}/{number}.png" for name in names for number in range(4)]
+    assert [line["label"] for line in table] == [name for name in names for _ in range(4)]
+    assert "class_order" not in written_page(tmp_path, weights=False, **keys)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from snakemake.persistence import MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
 from crate import METADATA, Run, metadata, sources
+from poisonlab.config.data.image_folder import BESIDE_A_PATH
 from poisonlab.config.merging import add_config_arguments, checkout, merged_config
 from poisonlab.errors import DataError, PoisonlabError
 from poisonlab.files import atomic_path, file_digest, read_sealed, write_json, write_text
@@ -90,7 +91,7 @@ def pack(archive: Path | None, configfiles: Sequence[str], entries: Sequence[str
     if scan is not None:
         # The format of the images is told, as it is found out only where they are.
         config = {**config, "scan": scan.scan, "dataset": scan.dataset.told()}
-        config = {key: value for key, value in config.items() if key not in ("data", "size")}
+        config = {key: value for key, value in config.items() if key not in ("data", *BESIDE_A_PATH)}
     named, results = (study.study, study.results) if scan is None else (f"scan-{scan.scan}", scan.results)
     archive = archive or Path(f"{named}.tar.gz")
     options = [*(["--configfile", *configfiles] if configfiles else []), *(["--config", *entries] if entries else [])]

@@ -18,12 +18,14 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from poisonlab.config.class_folders import other_order
+from poisonlab.config.data.image_folder import BESIDE_A_PATH, ImageFolder
 from poisonlab.config.explaining import explained
 from poisonlab.config.files import check_config_file
 from poisonlab.config.own_code import source_of
 from poisonlab.config.protection import Protection
 from poisonlab.data.dataset import ImageDataset
-from poisonlab.data.source_at import resized, source_at
+from poisonlab.data.source_at import source_at, with_folder_keys
 from poisonlab.determinism import prepare_torch
 from poisonlab.errors import SettingsError
 from poisonlab.files import read_text
@@ -69,13 +71,24 @@ def main(argv: Sequence[str]) -> None:
     if facts["fitted"] < _LEARNED:
         print(
             f"warning: the network gives only {facts['fitted']:.0%} of the images their label, so that its noise says "
-            "little about them: raise recipe.epochs, or choose another model",
+            f"little about them: {_cure(settings, dataset)}",
             file=sys.stderr,
         )
     print(
         f"{args.out}: noise of {facts['mean_levels']:.1f} levels on average, {facts['saturated']:.0%} of it at the "
         f"bound of {settings.friendly.zeta:g}; {facts['unchanged']:.1%} of the network's predictions are unchanged"
     )
+
+
+def _cure(settings: Protection, dataset: ImageDataset) -> str:
+    """What makes a network fit the images better."""
+    if settings.weights is None:
+        return "raise recipe.epochs, or choose another model"
+    order = None
+    if isinstance(settings.dataset, ImageFolder):
+        order = other_order(dataset.class_names, settings.dataset.class_order)
+    otherwise = f", or set class_order: {order} if they were trained with the classes in that order" if order else ""
+    return f"give weights that fit them{otherwise}"
 
 
 def _check_writable(out: Path) -> None:
@@ -131,19 +144,18 @@ def _settings(configfile: Path | None, data: str | None, size: int | None) -> Pr
             raise SettingsError(f"{configfile} is no YAML: {error}") from error
         if not isinstance(values, dict):
             raise SettingsError(f"{configfile} must hold keys and values, such as seed: 1")
-    named, wanted = values.pop("data", None), values.pop("size", None)
+    named, keys = values.pop("data", None), {name: values.pop(name, None) for name in BESIDE_A_PATH}
     data = named if data is None else data
-    size = wanted if size is None else size
+    keys["size"] = keys["size"] if size is None else size
     if (data is None) == (values.get("dataset") is None):
         raise SettingsError("name the images once: DATA=folder-or-file, or data: or dataset: in the settings file")
     if data is not None:
         values["dataset"] = source_at(Path(str(data)).expanduser()).told()
-    if size is not None:
-        values["dataset"] = resized(values["dataset"], size)
+    values["dataset"] = with_folder_keys(values["dataset"], keys)
     try:
         return Protection.model_validate(values)
     except ValidationError as error:
-        raise explained(error, Protection, str(configfile or "settings"), ("data", "size")) from error
+        raise explained(error, Protection, str(configfile or "settings"), ("data", *BESIDE_A_PATH)) from error
 
 
 if __name__ == "__main__":

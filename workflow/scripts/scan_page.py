@@ -89,7 +89,11 @@ def main(argv: Sequence[str]) -> None:
     }
     looks = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     shown = looks.from_string(read_text(args.template)).render(
-        stage=stage, **summary | {"suspects": page.suspects(scan)}, classes=page.classes(scan), pairs=pairs
+        stage=stage,
+        **summary | {"suspects": page.suspects(scan)},
+        classes=page.classes(scan),
+        pairs=pairs,
+        other_order=page.other_class_order(dataset, stage.dataset),
     )
     write_text(args.csv, _text(_csv(scan)))
     write_sealed(args.json, summary)

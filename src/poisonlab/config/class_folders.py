@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from poisonlab.errors import DataError
+
+ClassOrder = Literal["natural", "text"]
 
 _TEST_SPLITS = ("test", "val", "valid", "validation")
 SUFFIXES = frozenset(
@@ -19,6 +23,16 @@ def natural(name: str) -> tuple[list[str | int], str]:
     # Texts and numbers alternate, so that no text is compared with a number.
     parts = re.split("([0-9]+)", name)
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
+
+
+def _in_order(names: Iterable[str], order: ClassOrder) -> tuple[str, ...]:
+    return tuple(sorted(names, key=natural) if order == "natural" else sorted(names))
+
+
+def other_order(names: Sequence[str], order: ClassOrder) -> ClassOrder | None:
+    """The order that numbers these classes otherwise than ``order`` does; None if both do the same."""
+    other: ClassOrder = "text" if order == "natural" else "natural"
+    return None if _in_order(names, other) == _in_order(names, order) else other
 
 
 def split_folders(root: Path) -> tuple[Path, Path]:
@@ -50,8 +64,8 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """The names of a split's class folders in natural order; hidden ones, and macOS' own in a zip, are passed over.
+def class_folders(folder: Path, order: ClassOrder = "natural") -> tuple[str, ...]:
+    """The names of a split's class folders in order; hidden ones, and macOS' own in a zip, are passed over.
 
     Raises:
         DataError: the split is missing or has no class folder.
@@ -62,7 +76,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
         raise DataError(f"{folder} is missing or not a readable folder: correct root in the config") from error
     if not names:
         raise DataError(f"{folder} has no class folders: put the images in {folder}/<class>/")
-    return tuple(sorted(names, key=natural))
+    return _in_order(names, order)
 
 
 def count_images(folder: Path) -> int | None:

@@ -12,6 +12,7 @@ from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.attacks.badnets import BadNets
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.gradient_matching import GradientMatching
+from poisonlab.config.data.image_folder import BESIDE_A_PATH
 from poisonlab.config.datasets import DatasetSettings
 from poisonlab.config.explaining import explained
 from poisonlab.config.models.fast_cifar import FastCifar
@@ -33,7 +34,7 @@ FilterName = Literal[
 NETWORK = "network"
 """What the scan's network is called where attacks name their surrogate."""
 
-_FOUND_OUT = ("data", "size")
+_FOUND_OUT = ("data", *BESIDE_A_PATH)
 """Keys that name ``dataset`` by its path, see ``poisonlab.graph.scanning.scan_from``."""
 _RECIPE = NamedRecipe.model_validate({"base": "fast", "evaluate_every": 8})
 _ATTACKS = (

@@ -21,7 +21,7 @@ from poisonlab.errors import DataError, DataWarning
 def load(settings: Settings) -> ImageDataset:
     """Read every image, sorted by class and file name; images are (N, 3, H, W) uint8, RGB.
 
-    Classes are the folders of ``train``, in natural order: 2 before 10. Hidden entries are passed over; files without
+    Classes are the folders of ``train``, in ``class_order``. Hidden entries are passed over; files without
     an image suffix are, too, and images elsewhere than right in a class folder. A ``DataWarning`` counts them.
 
     Raises:
@@ -31,7 +31,7 @@ def load(settings: Settings) -> ImageDataset:
     root = Path(settings.root)
     splits = settings.folders
     _check_layout(root, splits)
-    train_classes, test_classes = map(class_folders, splits)
+    train_classes, test_classes = (class_folders(split, settings.class_order) for split in splits)
     if train_classes != test_classes:
         odd = sorted(set(train_classes) ^ set(test_classes))[0]
         present, absent = splits if odd in train_classes else reversed(splits)

@@ -51,15 +51,22 @@ def source_at(path: Path) -> FileDataset:
     raise DataError(f"{path} is no dataset that is read by its path" + (f" but {kind}" if kind else _CURE))
 
 
-def resized(dataset: Any, size: int) -> dict[str, Any]:
-    """The keys of a folder of images, resized to ``size`` x ``size``.
+def with_folder_keys(dataset: Any, keys: Mapping[str, Any]) -> Any:
+    """The keys of a dataset with those of ``BESIDE_A_PATH`` that are given and not None.
 
     Raises:
-        SettingsError: ``dataset`` has the keys of another source, or is no mapping.
+        SettingsError: one is given, and ``dataset`` has the keys of another source, or is no mapping.
     """
-    if not isinstance(dataset, Mapping) or dataset.get("source") != "image-folder":
-        raise SettingsError("size resizes folders of images only: other formats hold images of one size")
-    return {**dataset, "size": size}
+    given = {name: value for name, value in keys.items() if value is not None}
+    if given and (not isinstance(dataset, Mapping) or dataset.get("source") != "image-folder"):
+        raise SettingsError(_OF_FOLDERS[next(iter(given))])
+    return {**dataset, **given} if given else dataset
+
+
+_OF_FOLDERS = {
+    "size": "size resizes folders of images only: other formats hold images of one size",
+    "class_order": "class_order is for folders of images only: other formats number their classes, so take it away",
+}
 
 
 _CURE = ": name a .npz, .parquet or .tar file or a folder, or write its keys under dataset in a settings file"

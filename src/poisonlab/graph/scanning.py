@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from poisonlab.config.data.image_folder import BESIDE_A_PATH
 from poisonlab.config.merging import is_scan
 from poisonlab.config.own_code import source_of
 from poisonlab.config.scan import NETWORK, Scan, read_scan
 from poisonlab.config.study import Study, read_study
-from poisonlab.data.source_at import resized, source_at
+from poisonlab.data.source_at import source_at, with_folder_keys
 from poisonlab.errors import SettingsError
 from poisonlab.graph.cells import Cell
 from poisonlab.graph.computing import Computing, model_roots
@@ -40,21 +41,21 @@ def read_config(config: Mapping[str, Any]) -> tuple[Study, Scan | None]:
 
 
 def scan_from(config: Mapping[str, Any]) -> Scan:
-    """The scan that a config describes; ``data`` is a path whose format is found out, ``size`` resizes its images.
+    """The scan that a config describes; ``data`` is a path whose format is found out, ``size`` and ``class_order``
+    are keys of a folder of images.
 
     Raises:
         PoisonlabError: one line that names the first problem.
     """
     values = dict(config)
-    data, size = values.pop("data", None), values.pop("size", None)
+    data, keys = values.pop("data", None), {name: values.pop(name, None) for name in BESIDE_A_PATH}
     if (data in (None, "")) == (values.get("dataset") is None):
         raise SettingsError("scan: name the images once, by data: folder-or-file or by dataset: with its keys")
     if data not in (None, ""):
         path = Path(str(data)).expanduser()
         values["dataset"] = source_at(path).told()
         values.setdefault("scan", _name_of(path))
-    if size is not None:
-        values["dataset"] = resized(values["dataset"], size)
+    values["dataset"] = with_folder_keys(values["dataset"], keys)
     return read_scan(values)
 
 

@@ -35,7 +35,7 @@ def read_images(settings: Source) -> tuple[ImageDataset, tuple[str, ...]]:
             warnings.filterwarnings("ignore", ".* is a file of both splits", DataWarning)
             return load_dataset(settings), ()
     folder = training_folder(Path(settings.root))
-    classes = class_folders(folder)
+    classes = class_folders(folder, settings.class_order)
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from poisonlab.config.class_folders import class_folders, image_files
+from poisonlab.config.class_folders import ClassOrder, class_folders, image_files, other_order
 from poisonlab.config.data.image_folder import ImageFolder
 from poisonlab.config.stages import read_stage
 from poisonlab.data.dataset import ImageDataset
@@ -116,7 +116,7 @@ def names_of(dataset: ImageDataset, tests: int, told: Mapping[str, Any]) -> list
     for folder, count in zip(settings.folders, counts, strict=True):
         if not count:
             continue
-        files = [file for name in class_folders(folder) for file in image_files(folder / name)[0]]
+        files = [file for name in class_folders(folder, settings.class_order) for file in image_files(folder / name)[0]]
         if len(files) != count:
             raise DataError(f"{folder} had {count} images when it was read and has {len(files)} now: scan again")
         names += [str(file.relative_to(Path(settings.root))) for file in files]
@@ -133,6 +133,18 @@ def not_looked_at(told: Mapping[str, Any]) -> list[str]:
         return []
     settings = read_stage(ImageFolder, told)
     return [str(each) for each in unread(Path(settings.root), set(settings.folders))]
+
+
+def other_class_order(dataset: ImageDataset, told: Mapping[str, Any]) -> ClassOrder | None:
+    """The ``class_order`` that numbers the classes of an image folder otherwise, if there is one.
+
+    Args:
+        dataset: the images.
+        told: settings of the data source.
+    """
+    if told.get("source") != "image-folder":
+        return None
+    return other_order(dataset.class_names, read_stage(ImageFolder, told).class_order)
 
 
 # --- Power and false alarms ---

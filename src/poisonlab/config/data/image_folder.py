@@ -8,10 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from poisonlab.config.class_folders import class_folders, image_files, split_folders
+from poisonlab.config.class_folders import ClassOrder, class_folders, image_files, split_folders
 from poisonlab.config.data.source import FileDataset
 from poisonlab.config.types import LATER, InputPath
 from poisonlab.errors import DataError
+
+BESIDE_A_PATH = ("size", "class_order")
+"""Keys that scans and ``make protect`` take beside the path of a folder of images."""
 
 
 class ImageFolder(FileDataset):
@@ -26,6 +29,10 @@ class ImageFolder(FileDataset):
 
     splits: Annotated[bool, LATER] = True
     """Whether ``root`` holds the folders of two splits. If not, it holds class folders, and their images are both."""
+
+    class_order: Annotated[ClassOrder, LATER] = "natural"
+    """How class folders are numbered: ``natural`` has 2 before 10, ``text`` has 10 before 2, as torchvision's
+    ``ImageFolder``. Weights that were trained elsewhere need the order that they were trained with."""
 
     @property
     def folders(self) -> tuple[Path, Path]:
