@@ -520,6 +520,26 @@ def test_names_that_are_no_rows_are_refused(tmp_path: Path, names: list[str], wo
     refused(lambda: read_png_folder(folder), folder, *words)
 
 
+@pytest.mark.parametrize("other", ["2.jpg", "target.JPEG", "targets/b.bmp", "unpatched/a.webp"])
+def test_other_images_than_pngs_are_refused(tmp_path: Path, other: str) -> None:
+    folder = png_folder_of(tmp_path, ["1.png", other])
+    (folder / ".hidden.jpg").write_text("")
+    refused(lambda: read_poisons(folder), folder / other, "is no PNG: save poisons and targets as PNG")
+    (folder / other).unlink()
+    read_poisons(folder)
+
+
+def test_class_folders_hold_pngs_only(tmp_path: Path) -> None:
+    folder = png_folder_of(tmp_path / "dog", ["1.png", "2.jpg"]).parent
+    refused(lambda: read_poisons(folder), folder / "dog" / "2.jpg", "is no PNG")
+
+
+def test_an_unknown_key_of_poisons_json_is_named_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    folder = png_folder_of(tmp_path, ["1.png"])
+    (folder / "poisons.json").write_text('{"adverserial_label": 1}')
+    refused(lambda: read_png_folder(folder), "'adverserial_label' (did you mean 'adversarial_label'?)")
+
+
 @pytest.mark.parametrize(
     "facts",
     [

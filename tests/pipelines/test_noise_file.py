@@ -44,7 +44,7 @@ def test_one_row_of_noise_is_of_one_image(tmp_path: Path) -> None:
     save_noise(tmp_path / "noise.safetensors", NOISE, NAMES)
     stored = load_noise(tmp_path / "noise.safetensors")
     assert stored.rows([NAMES[1], Path(NAMES[1]), NAMES[0]]).tolist() == [1, 1, 0]
-    with pytest.raises(DataError, match="/data/train/dog/1.png and /data/test/dog/1.png would both get the noise of"):
+    with pytest.raises(DataError, match=r"train/dog/1\.png and /data/test/dog/1\.png would both get the noise of"):
         stored.rows([*NAMES, "/data/test/dog/1.png"])
 
 
