@@ -110,11 +110,17 @@ def friendly_noise(
         (N, C, H, W) float32 on the CPU, each value within +-zeta/255. Add it and clamp to [0, 1].
 
     Raises:
-        DataError: the images are floats beyond [0, 1].
+        DataError: the images are no tensor, or floats beyond [0, 1].
+        SettingsError: the settings are of another kind.
         PoisonlabError: the network's output is not finite.
     """
     check_images(images)
     settings = settings or Settings()
+    if not isinstance(settings, Settings):
+        raise SettingsError(
+            f"settings are a {type(settings).__name__}: pass FriendlyNoise(zeta=16) of "
+            "poisonlab.config.defenses.friendly_noise, with the keys that you set"
+        )
     device = torch.device(device)
     if len(images) == 0:
         return torch.empty(images.shape)
