@@ -66,8 +66,8 @@ class FriendlyDataset(Dataset[Any]):
         self.key = key
         self.output = output
         self.noise = load_noise(noise) if isinstance(noise, str | Path) else noise
-        _check_noise(self.noise)
         self._rows = _rows_of(dataset, self.noise, names)
+        _check_noise(self.noise)
         _check_still(dataset, key)
         self._pixels(0, dataset[0])
 
@@ -102,6 +102,10 @@ class FriendlyDataset(Dataset[Any]):
 def _rows_of(dataset: MapStyle, noise: Tensor | StoredNoise, names: Sequence[str | Path] | None) -> Tensor | None:
     """(N,) int64: each example's row of the noise; None if they are numbered alike."""
     check_map_style(dataset)
+    if not isinstance(noise, Tensor | StoredNoise):
+        raise DataError(
+            f"noise is a {type(noise).__name__}: give a torch.Tensor, as torch.as_tensor makes it, or a file's path"
+        )
     if len(dataset) == 0:
         raise DataError("the dataset is empty: there is nothing to add noise to")
     if names is None and isinstance(noise, StoredNoise) and noise.names:
@@ -138,10 +142,6 @@ def _names_of(dataset: Any) -> list[str | Path] | None:
 
 
 def _check_noise(noise: Tensor | StoredNoise) -> None:
-    if not isinstance(noise, Tensor | StoredNoise):
-        raise DataError(
-            f"noise is a {type(noise).__name__}: give a torch.Tensor, as torch.as_tensor makes it, or a file's path"
-        )
     # Of a file, one row tells the unit: its writer has checked all.
     values = noise.values[:1] if isinstance(noise, StoredNoise) else noise
     if values.ndim != 4 or not values.is_floating_point():
