@@ -217,6 +217,8 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path: Path) -> None:
         refused(lambda write=write: write(tmp_path / "a", appended), "appended", ".pth")
         refused(lambda write=write: write(tmp_path / "a", two), "RGB")
     refused(lambda: write_tensors_pth(tmp_path / "a.pth", two), "RGB")
+    for name in ("a", "a.npz", "a.safetensors"):
+        refused(lambda name=name: write_tensors_pth(tmp_path / name, poison_set()), tmp_path / name, "must end in .pth")
     other = poison_set(goal=goal(adversarial_labels=torch.tensor([3])))
     refused(lambda: write_benchmark(tmp_path / "a", other), "label 1", "is 3")
     refused(lambda: write_benchmark(tmp_path / "a", poison_set(goal=None)), "needs a target")

@@ -24,7 +24,7 @@ from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.errors import DataError, DataWarning
 from poisonlab.files import atomic_path
 from poisonlab.interchange import parts
-from poisonlab.interchange.file_content import SUFFIXES, read_content
+from poisonlab.interchange.file_content import SUFFIXES, TORCH, read_content
 from poisonlab.interchange.forms import Holds, as_content
 from poisonlab.interchange.imported_poisons import ImportedPoisons
 from poisonlab.interchange.new_folder import check_channels
@@ -228,10 +228,12 @@ def write_tensors_pth(path: Path, poisons: PoisonSet) -> None:
     """Write ``poisons`` as one file, images as they are (uint8, or float32 in [0, 1]), with all targets.
 
     Raises:
-        DataError: the images are neither grey nor RGB.
+        DataError: the images are neither grey nor RGB, or the path does not end in ``.pth`` (or ``.pt``).
         PoisonlabError: the file cannot be written.
     """
     check_channels(poisons, path)
+    if path.suffix not in TORCH:
+        raise DataError(f"{path} must end in .pth, by which readers know it: choose another name")
     content = {"poisons": _entries(poisons.images, poisons.labels), "indices": poisons.indices}
     if (goal := poisons.goal) is not None:
         targets = _entries(goal.targets, goal.target_labels)
