@@ -485,6 +485,20 @@ def test_imported_poisons_keep_a_bound_only_if_one_is_given(eps: Any, bound: flo
     assert read_study(changed("attacks", value=[attack])).attack("im").bound == bound
 
 
+CIFAR = {"source": "cifar10", "train_limit": 100}
+
+
+@pytest.mark.parametrize("dataset", [CIFAR, {"source": "set-apart", "of": CIFAR}])
+def test_rows_of_imported_poisons_count_a_whole_training_set(dataset: dict[str, Any]) -> None:
+    values = {**changed("attacks", value=[IMPORTED]), "dataset": dataset}
+    assert "attack 'im': rows of imported poisons count the whole training set, so leave out" in complaint(values)
+    whole = {"source": "cifar10"}
+    read_study({**values, "dataset": whole if dataset is CIFAR else {**dataset, "of": whole}})
+    for fits in ({"rows": "appended"}, {"path": "poisons/{seed}.safetensors"}):
+        read_study({**values, "attacks": [{**IMPORTED, **fits}]})
+    read_study({**values, "attacks": [GM]})
+
+
 def test_figures_of_an_unknown_attack_are_refused() -> None:
     text = complaint(changed("figures", "attacks", value=["gm", "magic"]))
     assert "figures.attacks names attack 'magic', which is not one of ['gm']" in text

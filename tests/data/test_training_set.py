@@ -152,6 +152,21 @@ def test_labels_beyond_the_classes_are_refused() -> None:
         training_set(dataset(), poison_set([0], labels=[3]))
 
 
+@pytest.mark.parametrize(
+    ("labels", "rows", "words"),
+    [
+        ([0, 1], [0, 1, 2], r"labels of 3 training images have shape \(2,\)"),
+        ([[0], [1], [2]], [0, 1, 2], r"labels of 3 training images have shape \(3, 1\)"),
+        ([0, 1, 2], [0, 1, 2, 3], r"rows of 3 training images have shape \(4,\)"),
+        ([0, -1, 2], [0, 1, 2], "a label of the training set is -1: labels are 0, 1, 2"),
+    ],
+)
+def test_a_training_set_has_a_label_and_a_row_for_each_image(labels: list[Any], rows: list[int], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        TrainingSet(pictures(3), torch.tensor(labels), torch.tensor(rows))
+    assert len(TrainingSet(pictures(0), torch.arange(0), torch.arange(0))) == 0
+
+
 def test_keep_takes_positions_or_a_mask() -> None:
     data = TrainingSet(pictures(5), torch.arange(5) % 3, torch.tensor([9, 7, 5, 3, 1]))
     for chosen in (torch.tensor([4, 1]), torch.tensor([False, True, False, False, True])):

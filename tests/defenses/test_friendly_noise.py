@@ -10,12 +10,15 @@ from tiny import state
 from torch import Tensor, nn
 
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise as Settings
+from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.training_set import TrainingSet
+from poisonlab.defenses.build import build_defenses
 from poisonlab.defenses.friendly_noise import FriendlyNoise, build, friendly_noise
-from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.models import small_resnet
-from poisonlab.models.classifier import Normalize
+from poisonlab.models.classifier import FrozenFeatures, Normalize
 from poisonlab.training.defense import Batch
+from poisonlab.training.loop import train
 
 
 class Smooth(nn.Module):
@@ -378,10 +381,33 @@ def test_noise_of_another_dataset_is_refused(shape: tuple[int, ...]) -> None:
     assert FriendlyNoise(torch.zeros(4, 3, 2, 2)).prepare(data) is data
 
 
-def test_build_starts_at_def_epoch_and_idles_without_noise() -> None:
+def test_build_starts_at_def_epoch() -> None:
     images = torch.rand(1, 3, 2, 2)
     noise = torch.full((1, 3, 2, 2), 0.25)
     defense = build(Settings(def_epoch=3), noise)
     assert torch.equal(defense.change_batch(batch_of(images, [0], 2)), images)
     assert not torch.equal(defense.change_batch(batch_of(images, [0], 3)), images)
-    assert torch.equal(build(Settings(), None).change_batch(batch_of(images, [0], 9)), images)
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["whole", "frozen"])
+@pytest.mark.parametrize("start", [0, 1, 2])
+def test_a_training_without_noise_ends_before_the_noise_is_due(start: int, frozen: bool) -> None:
+    data = TrainingSet(pictures(4, 3, 8, 8), torch.arange(4) % 2, torch.arange(4))
+    plain, recipe = (
+        Normalize((0.5,) * 3, (0.2,) * 3),
+        Recipe(epochs=3, batch_size=2, augmentation=Augmentation(kind="none")),
+    )
+
+    def trained(until: int | None, noise: Tensor | None) -> list[Tensor]:
+        torch.manual_seed(0)
+        network = small_resnet.build(2, (3, 8, 8), width=4)
+        model = FrozenFeatures(network.extract, network.head) if frozen else network
+        defenses = build_defenses([{"method": "friendly-noise", "def_epoch": start}], noise=noise)
+        train(model, plain, data, recipe, seed=0, defenses=defenses, until=until)
+        return list(model.state_dict().values())
+
+    before, victim = trained(start, None), trained(start, torch.full(data.images.shape, 0.1))
+    assert all(torch.equal(*each) for each in zip(before, victim, strict=True))
+    for until in (start + 1, None):
+        with pytest.raises(SettingsError, match=f"epoch {start} is to add friendly noise, .* until={start}"):
+            trained(until, None)

@@ -608,7 +608,11 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
     setups = {str(protocol): pickle.dumps([entry], protocol) for protocol in range(6)}
     yield "setups", _bytes_target("a", setups, read_setups, damaged, damaged, damaged_pickle, _pickled)
 
-    zipped = written(lambda path: write_tensors_pth(path, SET))[""]
+    def write_pth(path: Path) -> None:
+        write_tensors_pth(path.with_suffix(".pth"), SET)
+        path.with_suffix(".pth").rename(path)
+
+    zipped = written(write_pth)[""]
     old = io.BytesIO()
     torch.save(torch.load(io.BytesIO(zipped)), old, _use_new_zipfile_serialization=False)
 

@@ -217,6 +217,8 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path: Path) -> None:
         refused(lambda write=write: write(tmp_path / "a", appended), "appended", ".pth")
         refused(lambda write=write: write(tmp_path / "a", two), "RGB")
     refused(lambda: write_tensors_pth(tmp_path / "a.pth", two), "RGB")
+    for name in ("a", "a.npz", "a.safetensors"):
+        refused(lambda name=name: write_tensors_pth(tmp_path / name, poison_set()), tmp_path / name, "must end in .pth")
     other = poison_set(goal=goal(adversarial_labels=torch.tensor([3])))
     refused(lambda: write_benchmark(tmp_path / "a", other), "label 1", "is 3")
     refused(lambda: write_benchmark(tmp_path / "a", poison_set(goal=None)), "needs a target")
@@ -518,6 +520,26 @@ def test_bombs_and_odd_images_are_refused_by_name(tmp_path: Path, monkeypatch: p
 def test_names_that_are_no_rows_are_refused(tmp_path: Path, names: list[str], words: list[str]) -> None:
     folder = png_folder_of(tmp_path, names)
     refused(lambda: read_png_folder(folder), folder, *words)
+
+
+@pytest.mark.parametrize("other", ["2.jpg", "target.JPEG", "targets/b.bmp", "unpatched/a.webp"])
+def test_other_images_than_pngs_are_refused(tmp_path: Path, other: str) -> None:
+    folder = png_folder_of(tmp_path, ["1.png", other])
+    (folder / ".hidden.jpg").write_text("")
+    refused(lambda: read_poisons(folder), folder / other, "is no PNG: save poisons and targets as PNG")
+    (folder / other).unlink()
+    read_poisons(folder)
+
+
+def test_class_folders_hold_pngs_only(tmp_path: Path) -> None:
+    folder = png_folder_of(tmp_path / "dog", ["1.png", "2.jpg"]).parent
+    refused(lambda: read_poisons(folder), folder / "dog" / "2.jpg", "is no PNG")
+
+
+def test_an_unknown_key_of_poisons_json_is_named_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    folder = png_folder_of(tmp_path, ["1.png"])
+    (folder / "poisons.json").write_text('{"adverserial_label": 1}')
+    refused(lambda: read_png_folder(folder), "'adverserial_label' (did you mean 'adversarial_label'?)")
 
 
 @pytest.mark.parametrize(

@@ -338,6 +338,22 @@ def test_labels_are_those_of_the_folders(tmp_path: Path) -> None:
     refused(lambda: completed(tmp_path), "'cow'", "'a', 'b', 'c', 'd'")
 
 
+@pytest.mark.parametrize("count", [None, 1, 2])
+def test_targets_without_labels_take_the_label_that_is_given(tmp_path: Path, count: int | None) -> None:
+    wanted = DATA.test_images[[2, 6][: count or 1]]
+    target = wanted[0] if count is None else wanted.float() / 255
+    torch.save({"poisons": POISONS, "indices": ROWS, "target": target}, tmp_path / "a.pth")
+    found = completed(tmp_path / "a.pth", targeted=True, target_label=2, adversarial_label=1)
+    assert torch.equal(found.goal.targets, wanted)
+    assert found.goal.target_labels.tolist() == [2] * len(wanted)
+    refused(
+        lambda: completed(tmp_path / "a.pth", targeted=True),
+        "does not say the true class of its targets: give target_label",
+    )
+    torch.save({"poisons": POISONS, "indices": ROWS, "target": torch.zeros(3)}, tmp_path / "b.pth")
+    refused(lambda: completed(tmp_path / "b.pth", targeted=True, target_label=2), "target are a tensor (1, 3)")
+
+
 def test_targets_that_are_not_their_test_images_are_refused(tmp_path: Path) -> None:
     by_class(tmp_path / "train", POISONS, ROWS, ["b"] * 3)
     by_class(tmp_path / "targets", DATA.test_images[:1], torch.tensor([6]), ["b"])

@@ -40,6 +40,14 @@ def test_jobs_and_pipelines_read_each_other_s_files(tmp_path: Path) -> None:
         load_noise(tmp_path / "theirs").rows(["a/b"])
 
 
+def test_one_row_of_noise_is_of_one_image(tmp_path: Path) -> None:
+    save_noise(tmp_path / "noise.safetensors", NOISE, NAMES)
+    stored = load_noise(tmp_path / "noise.safetensors")
+    assert stored.rows([NAMES[1], Path(NAMES[1]), NAMES[0]]).tolist() == [1, 1, 0]
+    with pytest.raises(DataError, match=r"train/dog/1\.png and /data/test/dog/1\.png would both get the noise of"):
+        stored.rows([*NAMES, "/data/test/dog/1.png"])
+
+
 @pytest.mark.parametrize(
     ("noise", "names", "message"),
     [

@@ -361,7 +361,12 @@ def test_mistakes_are_one_line_and_leave_nothing(
 
 def test_a_place_that_cannot_be_written_is_named_before_anything_is_computed(folder: Path, tmp_path: Path) -> None:
     touch(tmp_path / "file")
-    for out, message in (("file/noise.safetensors", "file cannot be written"), (".", "is a folder: name the file")):
+    for out, message in (
+        ("file/noise.safetensors", "file cannot be written"),
+        (".", "is a folder: name the file"),
+        ("noise.npz", r"noise\.npz must end in \.safetensors"),
+        ("noise", r"noise must end in \.safetensors"),
+    ):
         with pytest.raises(PoisonlabError, match=message):
             program("protect").main(["--data", str(folder), "--out", str(tmp_path / out)])
 

@@ -99,6 +99,8 @@ def _check_writable(out: Path) -> None:
     """
     if out.is_dir():
         raise SettingsError(f"{out} is a folder: name the file to write, such as OUT=noise.safetensors")
+    if out.suffix != ".safetensors":
+        raise SettingsError(f"{out} must end in .safetensors, which is what is written: choose another name for OUT")
     folder = out.absolute().parent
     while not folder.exists():
         folder = folder.parent

@@ -172,23 +172,23 @@ class PoisonSet:
                 "raise eps, which counts in levels of 1/255, or the number of steps; of imported poisons check the path"
             )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the set as one safetensors file."""
         tensors = {name: getattr(self, name) for name in ("indices", "images", "labels", "base_images")}
         if self.goal is not None:
             wanted = {name: getattr(self.goal, name) for name in _GOAL}
             tensors |= {name: tensor for name, tensor in wanted.items() if tensor is not None}
         tensors |= {f"diagnostics.{name}": tensor for name, tensor in self.diagnostics.items()}
-        write_tensors(path, KIND, tensors, self.facts)
+        write_tensors(Path(path), KIND, tensors, self.facts)
 
     @classmethod
-    def load(cls, path: Path) -> PoisonSet:
+    def load(cls, path: str | Path) -> PoisonSet:
         """Read a set.
 
         Raises:
             DataError: the file is missing, damaged, or not a poison set.
         """
-        tensors, facts = read_tensors(path, KIND)
+        tensors, facts = read_tensors(Path(path), KIND)
         diagnostics = {
             name.removeprefix("diagnostics."): tensors.pop(name)
             for name in list(tensors)

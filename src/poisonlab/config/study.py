@@ -238,6 +238,19 @@ class Study(Settings):
         return self
 
     @model_validator(mode="after")
+    def _check_imported_rows(self) -> Study:
+        if getattr(source_of(self.dataset), "train_limit", None) is None:
+            return self
+        for attack in self.attacks:
+            if isinstance(attack, Imported) and attack.counts_whole_set:
+                raise ValueError(
+                    f"attack {attack.name!r}: rows of imported poisons count the whole training set, so leave out "
+                    "dataset.train_limit; only appended poisons and .safetensors sets made with the same limit go with "
+                    "it"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _check_unseen_targets(self) -> Study:
         for attack in self.attacks:
             unseen = getattr(attack, "unseen_target", None)

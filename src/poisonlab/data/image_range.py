@@ -18,8 +18,10 @@ def check_images(images: Tensor, what: str = "images") -> None:
         what: how the message calls them.
 
     Raises:
-        DataError: another dtype, or a value beyond [0, 1] or not finite.
+        DataError: no tensor, another dtype, or a value beyond [0, 1] or not finite.
     """
+    if not isinstance(images, Tensor):
+        raise DataError(f"{what} are a {type(images).__name__}: give a torch.Tensor, as torch.as_tensor makes it")
     if images.dtype == torch.uint8 or images.numel() == 0:
         return
     if not images.is_floating_point():

@@ -7,6 +7,7 @@ from dataclasses import replace
 from poisonlab import modules
 from poisonlab.config.data.source import Source
 from poisonlab.data.dataset import ImageDataset
+from poisonlab.errors import SettingsError
 
 
 def load_dataset(settings: Source) -> ImageDataset:
@@ -14,6 +15,12 @@ def load_dataset(settings: Source) -> ImageDataset:
 
     Raises:
         DataError: a file is missing, damaged or of the wrong shape, or a limit cannot be met.
+        SettingsError: a path is given in place of settings, or anything else.
     """
+    if not isinstance(settings, Source):
+        raise SettingsError(
+            f"load_dataset takes the settings of a source, not a {type(settings).__name__}: source_at(Path(...)) of "
+            "poisonlab.data.source_at finds those of a folder or file"
+        )
     dataset: ImageDataset = modules.load("data", settings.source).load(settings)
     return dataset if settings.validation is None else replace(dataset, validation=settings.validation)

@@ -24,11 +24,22 @@ class TrainingSet:
         labels: (N,) int64.
         rows: (N,) int64: the position of each example in the poisoned set before any example was dropped. Noise made
             per example is looked up by row.
+
+    Raises:
+        DataError: labels or rows are not one for each image, or a label is negative.
     """
 
     images: Tensor
     labels: Tensor
     rows: Tensor
+
+    def __post_init__(self) -> None:
+        count = len(self.images)
+        for name, numbers in (("labels", self.labels), ("rows", self.rows)):
+            if numbers.shape != (count,):
+                raise DataError(f"{name} of {count} training images have shape {tuple(numbers.shape)}: give one each")
+        if bool((self.labels < 0).any()):
+            raise DataError(f"a label of the training set is {int(self.labels.min())}: labels are 0, 1, 2, ...")
 
     def __len__(self) -> int:
         return len(self.labels)

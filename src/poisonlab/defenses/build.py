@@ -16,7 +16,7 @@ def build_defenses(rows: Sequence[Mapping[str, object]], *, noise: Tensor | None
 
     Args:
         rows: settings with ``method``.
-        noise: friendly noise (N, C, H, W) for the defense that adds it; None leaves that defense idle.
+        noise: friendly noise (N, C, H, W) for the defense that adds it; None if the training ends before it does.
 
     Raises:
         SettingsError: a setting is unknown or impossible.

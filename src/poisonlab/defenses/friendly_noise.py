@@ -22,7 +22,7 @@ from tqdm import tqdm
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise as Settings
 from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import TrainingSet, pixels
-from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.models.classifier import logits as logits_of
 from poisonlab.randomness import uniform_rows
@@ -34,22 +34,29 @@ class FriendlyNoise(Defense):
     """Add each example's fixed noise from epoch ``start`` on.
 
     Attributes:
-        noise: (N, C, H, W) float, indexed by ``TrainingSet.rows``, in units of the [0, 1] pixel range.
+        noise: (N, C, H, W) float, indexed by ``TrainingSet.rows``, in units of the [0, 1] pixel range; None of a
+            training that ends before ``start``.
         start: first epoch (0-based) that trains on noisy images.
+
+    Raises:
+        DataError: noise and training set do not fit.
+        SettingsError: epoch ``start`` is reached without noise.
     """
 
-    noise: Tensor
+    noise: Tensor | None
     start: int = 0
 
     @property
     def repeats(self) -> bool:
-        return self.start == 0
+        return self.start == 0 and self.noise is not None
 
     @property
     def captured(self) -> bool:
         return True
 
     def prepare(self, data: TrainingSet) -> TrainingSet:
+        if self.noise is None:
+            return data
         if self.noise.shape[1:] != data.images.shape[1:] or len(self.noise) <= int(data.rows.max()):
             raise DataError(
                 f"friendly noise of shape {tuple(self.noise.shape)} does not fit {len(data)} training images of "
@@ -60,13 +67,18 @@ class FriendlyNoise(Defense):
     def change_batch(self, batch: Batch) -> Tensor:
         if batch.epoch < self.start:
             return batch.images
+        if self.noise is None:
+            raise SettingsError(
+                f"epoch {batch.epoch} is to add friendly noise, and there is none: make it with friendly_noise and "
+                f"pass it as noise, or train with until={self.start}"
+            )
         noise = self.noise[batch.rows.to(self.noise.device)].to(batch.images)
         return (batch.images + noise).clamp(0, 1)
 
 
 def build(settings: Settings, noise: Tensor | None = None) -> Defense:
-    """The defense that ``settings`` describes, with ``noise`` made before; idle while there is none yet."""
-    return Defense() if noise is None else FriendlyNoise(noise, settings.def_epoch)
+    """The defense that ``settings`` describes, with ``noise`` made before; without, it is idle up to ``def_epoch``."""
+    return FriendlyNoise(noise, settings.def_epoch)
 
 
 def friendly_noise(
@@ -98,11 +110,17 @@ def friendly_noise(
         (N, C, H, W) float32 on the CPU, each value within +-zeta/255. Add it and clamp to [0, 1].
 
     Raises:
-        DataError: the images are floats beyond [0, 1].
+        DataError: the images are no tensor, or floats beyond [0, 1].
+        SettingsError: the settings are of another kind.
         PoisonlabError: the network's output is not finite.
     """
     check_images(images)
     settings = settings or Settings()
+    if not isinstance(settings, Settings):
+        raise SettingsError(
+            f"settings are a {type(settings).__name__}: pass FriendlyNoise(zeta=16) of "
+            "poisonlab.config.defenses.friendly_noise, with the keys that you set"
+        )
     device = torch.device(device)
     if len(images) == 0:
         return torch.empty(images.shape)

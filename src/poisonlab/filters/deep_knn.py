@@ -14,6 +14,7 @@ with the paper does count it, as its nearest: ``self_counts``.
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Literal, get_args
 
 import torch
@@ -64,11 +65,13 @@ def deep_knn(
 
     Raises:
         DataError: features and labels do not fit.
-        SettingsError: ``k`` is not in [1, N), or there is no such rule.
+        SettingsError: ``k`` is no whole number in [1, N), or there is no such rule.
     """
     check_examples(features, labels)
     if rule not in get_args(Rule):
         raise SettingsError(f"there is no rule {rule!r}: choose from {', '.join(get_args(Rule))}")
+    if not isinstance(k, Integral):
+        raise SettingsError(f"k={k!r} neighbours: give a whole number")
     if not 1 <= k < len(labels):
         raise SettingsError(
             f"k={k} neighbours cannot be found among {len(labels)} examples: choose k from 1 to {len(labels) - 1}"

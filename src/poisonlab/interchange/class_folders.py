@@ -14,7 +14,7 @@ import torch
 from poisonlab.config.class_folders import natural
 from poisonlab.errors import DataError
 from poisonlab.interchange.imported_poisons import ImportedPoisons
-from poisonlab.interchange.png_folder import decoded, png_files
+from poisonlab.interchange.png_folder import decoded, only_png_files, png_files
 
 _TRAIN, _TARGETS = "train", "targets"
 _OTHERS = frozenset((_TRAIN, _TARGETS, "test", "clean", "unpatched", "poisons"))
@@ -32,7 +32,8 @@ def read_class_folders(folder: Path) -> ImportedPoisons:
         uint8 poisons in ascending order of their rows, with the names of their classes.
 
     Raises:
-        DataError: a name is not a row, two name the same row, or an image is damaged, too large or of another size.
+        DataError: a name is not a row, two name the same row, or an image is no PNG, damaged, too large or of another
+            size.
     """
     poisons = _by_row(_root(folder))
     targets = _by_row(folder / _TARGETS)
@@ -61,7 +62,7 @@ def _by_row(root: Path) -> dict[int, tuple[Path, str]]:
     """File and class of each row, in ascending order."""
     rows: dict[int, tuple[Path, str]] = {}
     for folder in _classes(root) if root.is_dir() else []:
-        for file in png_files(folder):
+        for file in only_png_files(folder):
             if not (file.stem.isascii() and file.stem.isdigit() and len(file.stem) < 16):
                 raise DataError(f"{file} is not named after a row: rename it to <row>.png, or remove it")
             if int(file.stem) in rows:

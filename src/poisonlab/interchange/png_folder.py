@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.config.class_folders import SUFFIXES
 from poisonlab.data.decoding import decode, decode_all
 from poisonlab.errors import DataError
 from poisonlab.interchange import parts
@@ -31,6 +33,9 @@ _TARGETS = "targets"
 _UNPATCHED = "unpatched"
 _NAME = re.compile(r"[0-9]{1,15}")
 _CURE = "bring all images to one size"
+_KEYS = ("adversarial_label", "target_labels", "labels")
+_LONGEST = 40
+_OTHER_IMAGES = SUFFIXES - {".png"}
 
 
 def read_png_folder(folder: Path) -> ImportedPoisons:
@@ -40,8 +45,8 @@ def read_png_folder(folder: Path) -> ImportedPoisons:
         uint8 poisons in ascending order of their rows.
 
     Raises:
-        DataError: there is no poison, a name is not a row, two name the same row, an image is damaged, too large
-            or of another size than the first, or ``poisons.json`` contradicts the images.
+        DataError: there is no poison, a name is not a row, two name the same row, an image is no PNG, damaged, too
+            large or of another size than the first, or ``poisons.json`` contradicts the images or has unknown keys.
     """
     rows = _poison_files(folder)
     images = decoded(list(rows.values()))
@@ -73,10 +78,26 @@ def png_files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def only_png_files(folder: Path) -> list[Path]:
+    """``png_files`` of a folder without other images.
+
+    Raises:
+        DataError: there are some; they would be missing without a word.
+    """
+    found = png_files(folder)
+    others = [file for file in folder.iterdir() if file.suffix.lower() in _OTHER_IMAGES and file.name[0] != "."]
+    if others:
+        raise DataError(
+            f"{min(others)} is no PNG: save poisons and targets as PNG from their pixels, since lossy formats such as "
+            "JPEG change them, or remove the file"
+        )
+    return found
+
+
 def _poison_files(folder: Path) -> dict[int, Path]:
     """The poison of each training row, in ascending order."""
     rows: dict[int, Path] = {}
-    for file in png_files(folder):
+    for file in only_png_files(folder):
         if file.name in (_TARGET, f"{_UNPATCHED}.png"):
             continue
         if not _NAME.fullmatch(file.stem):
@@ -95,7 +116,7 @@ def _files_of(folder: Path, one: str, many: str) -> list[Path]:
     if single.exists() and several.exists():
         raise DataError(f"{folder} has both {one} and {many}/: keep one of them")
     if several.exists():
-        return png_files(several)
+        return only_png_files(several)
     return [single] if single.exists() else []
 
 
@@ -121,6 +142,10 @@ def _facts(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} is damaged (not JSON): correct it or remove it") from error
     if not isinstance(found, dict):
         raise DataError(f"{path} is not a JSON object with adversarial_label, target_labels and labels")
+    if unknown := [key for key in found if key not in _KEYS]:
+        close = get_close_matches(unknown[0][:_LONGEST], _KEYS, n=1)
+        meant = f" (did you mean {close[0]!r}?)" if close else ""
+        raise DataError(f"{path}: unknown key {unknown[0]!r}{meant}: the keys are {', '.join(_KEYS)}")
     return found
 
 

@@ -4,9 +4,9 @@ A dict ``{"poisons": ..., "labels": ..., "indices": ..., "target": ..., "adversa
 the poisons may be missing; a list of (image, label); a list of two, such pairs or stacked images and their rows; or one
 array for the whole training set. ``forms`` tells them apart. Also a folder with ``poisons.pth``, ``indices.pth`` (or
 ``base_indices.pth``) and perhaps ``target.pth``, and the two ``.npy`` files of Witches' Brew. A target is (image,
-label) or a list of such pairs; the adversarial label is one for all, or a list. Images are (3, H, W) uint8, or floats
-in [0, 1], or normalised floats; stacked ones may have their channels last. Changes of images are in place of
-``poisons`` under ``delta``, ``perturbation`` or the like.
+label), a list of such pairs, or an image or stacked images without labels; the adversarial label is one for all, or a
+list. Images are (3, H, W) uint8, or floats in [0, 1], or normalised floats; stacked ones may have their channels last.
+Changes of images are in place of ``poisons`` under ``delta``, ``perturbation`` or the like.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.errors import DataError, DataWarning
 from poisonlab.files import atomic_path
 from poisonlab.interchange import parts
-from poisonlab.interchange.file_content import SUFFIXES, read_content
+from poisonlab.interchange.file_content import SUFFIXES, TORCH, read_content
 from poisonlab.interchange.forms import Holds, as_content
 from poisonlab.interchange.imported_poisons import ImportedPoisons
 from poisonlab.interchange.new_folder import check_channels
@@ -191,9 +191,11 @@ def _pair(entry: Any, where: str) -> tuple[Tensor, int]:
 
 
 def _targets(found: Any, undo: tuple[Tensor, Tensor] | None, where: str) -> tuple[Tensor | None, Tensor | None]:
-    """Targets (T, C, H, W) uint8 and their labels (T,) int64."""
+    """Targets (T, C, H, W) uint8, and their labels (T,) int64 where they stand beside each."""
     if found is None:
         return None, None
+    if isinstance(found, Tensor):
+        return parts.to_levels(_pixels(_stacked(found if found.ndim == 4 else found[None], where), undo, where)), None
     single = isinstance(found, list | tuple) and len(found) == 2 and isinstance(found[0], Tensor)
     images, labels = parts.pairs([found] if single else found, _pair, where)
     return parts.to_levels(_pixels(images, undo, where)), labels
@@ -226,10 +228,12 @@ def write_tensors_pth(path: Path, poisons: PoisonSet) -> None:
     """Write ``poisons`` as one file, images as they are (uint8, or float32 in [0, 1]), with all targets.
 
     Raises:
-        DataError: the images are neither grey nor RGB.
+        DataError: the images are neither grey nor RGB, or the path does not end in ``.pth`` (or ``.pt``).
         PoisonlabError: the file cannot be written.
     """
     check_channels(poisons, path)
+    if path.suffix not in TORCH:
+        raise DataError(f"{path} must end in .pth, by which readers know it: choose another name")
     content = {"poisons": _entries(poisons.images, poisons.labels), "indices": poisons.indices}
     if (goal := poisons.goal) is not None:
         targets = _entries(goal.targets, goal.target_labels)

@@ -27,7 +27,7 @@ from poisonlab.models.wrapping import wrap
 def craft(
     method: str,
     dataset: ImageDataset,
-    surrogates: Sequence[nn.Module] = (),
+    surrogates: nn.Module | Sequence[nn.Module] = (),
     *,
     recipe: Recipe | None = None,
     fresh: Callable[[int], Classifier] | None = None,
@@ -40,8 +40,8 @@ def craft(
     Args:
         method: name of the attack, such as ``gradient-matching`` or ``bullseye-polytope``.
         dataset: clean data.
-        surrogates: trained networks, normalised images (B, C, H, W) to logits, all on one device, which is used; none
-            for attacks that need none. Their last layer is linear (see ``wrap``).
+        surrogates: a trained network, normalised images (B, C, H, W) to logits, or several, all on one device, which is
+            used; none for attacks that need none. Their last layer is linear (see ``wrap``).
         recipe: how they were trained; its augmentation acts on the poisons, too. The default recipe if not given.
         fresh: a new surrogate with weights drawn from a seed, for attacks that train their own.
         seed: decides target, bases and start.
@@ -57,6 +57,8 @@ def craft(
         DataError: the dataset lacks what the attack needs, or the poisons change nothing.
     """
     module = _module(method)
+    if isinstance(surrogates, nn.Module):
+        surrogates = list(surrogates) if isinstance(surrogates, nn.ModuleList) else [surrogates]
     kind: type[Attack] = module.Settings
     given = {"name": method, "method": method, **settings}
     if surrogates and "surrogate" in kind.model_fields:

@@ -102,6 +102,10 @@ class FriendlyDataset(Dataset[Any]):
 def _rows_of(dataset: MapStyle, noise: Tensor | StoredNoise, names: Sequence[str | Path] | None) -> Tensor | None:
     """(N,) int64: each example's row of the noise; None if they are numbered alike."""
     check_map_style(dataset)
+    if not isinstance(noise, Tensor | StoredNoise):
+        raise DataError(
+            f"noise is a {type(noise).__name__}: give a torch.Tensor, as torch.as_tensor makes it, or a file's path"
+        )
     if len(dataset) == 0:
         raise DataError("the dataset is empty: there is nothing to add noise to")
     if names is None and isinstance(noise, StoredNoise) and noise.names:

@@ -47,7 +47,7 @@ class StoredNoise:
         """(M,) int64: the rows of the images at ``paths``, known by class folder and file name.
 
         Raises:
-            DataError: the file has no names, or lacks one of the images.
+            DataError: the file has no names, lacks one of the images, or two different ones go by one name.
         """
         if not self.names:
             raise DataError(f"{self.path} has no names of images: its rows are in the order of the dataset")
@@ -60,6 +60,13 @@ class StoredNoise:
                 f"{self.path} has no noise for {len(missing)} of {len(keys)} images, {missing[0]!r} first: make it "
                 "for the images that are trained on"
             )
+        known: dict[str, str | Path] = {}
+        for key, path in zip(keys, paths, strict=True):
+            if Path(other := known.setdefault(key, path)) != Path(path):
+                raise DataError(
+                    f"{other} and {path} would both get the noise of {key!r}, which is of one of them: take only the "
+                    "images that it was made for, such as the folder train"
+                )
         return torch.tensor([self._places[key] for key in keys], dtype=torch.int64)
 
 

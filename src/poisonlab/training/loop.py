@@ -19,7 +19,7 @@ from poisonlab.config.recipe import Recipe
 from poisonlab.data.augmentation import alternating_flips, augment
 from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import TrainingSet, pixels
-from poisonlab.errors import DivergedError, PoisonlabError, SettingsError
+from poisonlab.errors import DataError, DivergedError, PoisonlabError, SettingsError
 from poisonlab.models.chunks import images_at_once, in_chunks, memory_for, shape_of
 from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
 from poisonlab.models.classifier import logits as logits_of
@@ -93,10 +93,12 @@ def train(
 
     Raises:
         DivergedError: the loss or a weight became NaN or infinite; epoch and batch are named.
-        DataError: images are floats beyond [0, 1].
+        DataError: images are floats beyond [0, 1], or ``data`` is no training set.
         SettingsError: a defense needs a validation set and there is none.
         PoisonlabError: the defenses dropped every example.
     """
+    if not isinstance(data, TrainingSet):
+        raise DataError(f"train takes a TrainingSet, not a {type(data).__name__}: of a dataset, training_set(dataset)")
     _check_validation(defenses, validation)
     for images in (data.images, *([] if validation is None else [validation.images])):
         check_images(images, "images to train on")

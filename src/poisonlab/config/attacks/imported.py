@@ -152,6 +152,11 @@ class Imported(Attack):
         """``eps``, if it is given."""
         return self.eps
 
+    @property
+    def counts_whole_set(self) -> bool:
+        """Whether its rows count the whole training set; poisonlab's own poison sets may have been made for a part."""
+        return self.rows != APPENDED and not self.path.endswith(".safetensors")
+
     def at(self, seed: int) -> Path:
         """The file or folder of one seed."""
         return Path(self.path.replace("{seed}", str(seed)))
