@@ -499,6 +499,15 @@ def test_rows_of_imported_poisons_count_a_whole_training_set(dataset: dict[str, 
     read_study({**values, "attacks": [GM]})
 
 
+@pytest.mark.parametrize("limit", ["train_limit", "test_limit"])
+def test_images_of_a_setup_count_a_whole_dataset(limit: str) -> None:
+    attack = {**GM, "setup": "setups.pickle"}
+    attack.pop("budget", None)
+    values = {**changed("attacks", value=[attack]), "dataset": {"source": "cifar10", limit: 100}}
+    assert f"attack 'gm': images of a setup count the whole dataset, so leave out dataset.{limit}" in complaint(values)
+    read_study({**values, "dataset": {"source": "cifar10"}})
+
+
 def test_figures_of_an_unknown_attack_are_refused() -> None:
     text = complaint(changed("figures", "attacks", value=["gm", "magic"]))
     assert "figures.attacks names attack 'magic', which is not one of ['gm']" in text

@@ -238,8 +238,16 @@ class Study(Settings):
         return self
 
     @model_validator(mode="after")
-    def _check_imported_rows(self) -> Study:
-        if getattr(source_of(self.dataset), "train_limit", None) is None:
+    def _check_rows(self) -> Study:
+        source = source_of(self.dataset)
+        limits = [name for name in ("train_limit", "test_limit") if getattr(source, name, None) is not None]
+        for attack in self.attacks:
+            if limits and getattr(attack, "setup", None) is not None:
+                raise ValueError(
+                    f"attack {attack.name!r}: images of a setup count the whole dataset, so leave out "
+                    f"dataset.{limits[0]}"
+                )
+        if "train_limit" not in limits:
             return self
         for attack in self.attacks:
             if isinstance(attack, Imported) and attack.counts_whole_set:
