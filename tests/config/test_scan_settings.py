@@ -30,25 +30,40 @@ def photos(tmp_path: Path) -> Path:
 
 def test_a_path_is_enough(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(photos.parent)
+    photos = photos.rename("photos").absolute()
     scan = scan_from({"data": str(photos), "size": 32})
-    assert scan.scan == "my-photos"
+    assert scan.scan == "photos"
     assert scan.dataset.told()["root"] == str(photos)
     assert scan.dataset.told()["splits"] is False
     assert scan.dataset.told()["size"] == 32
     study = scan.study()
-    assert study.results == "results/scans/my-photos"
+    assert study.results == "results/scans/photos"
     assert study.seeds == (0, 1)
 
 
 def test_folders_of_one_name_elsewhere_are_other_scans(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (photos.parent / "other").mkdir()
     monkeypatch.chdir(photos.parent / "other")
-    shutil.copytree(photos, "My Photos")
-    assert scan_from({"data": "My Photos"}).scan == "my-photos"
-    assert re.fullmatch(".+-my-photos", scan_from({"data": "../My Photos"}).scan)
-    assert re.fullmatch(".+-my-photos", scan_from({"data": str(photos)}).scan)
-    monkeypatch.chdir("My Photos")
-    assert re.fullmatch(".+-my-photos", scan_from({"data": "."}).scan)
+    shutil.copytree(photos, "photos")
+    elsewhere = photos.rename(photos.parent / "photos")
+    assert scan_from({"data": "photos"}).scan == "photos"
+    assert re.fullmatch(".+-photos", scan_from({"data": "../photos"}).scan)
+    assert re.fullmatch(".+-photos", scan_from({"data": str(elsewhere)}).scan)
+    monkeypatch.chdir("photos")
+    assert re.fullmatch(".+-photos", scan_from({"data": "."}).scan)
+
+
+def test_folders_whose_names_lose_a_letter_are_other_scans(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos.parent)
+    alike = ("my photos", "my_photos", "my-photos", "my/photos", "photos-1", "photos (1)", "photos/1", ".photos/1")
+    for folder in alike:
+        shutil.copytree(photos, folder)
+    names = {folder: scan_from({"data": folder}).scan for folder in ("My Photos", *alike)}
+    assert len(set(names.values())) == len(names)
+    assert {folder: name for folder, name in names.items() if name in ("my-photos", "photos-1")} == {
+        "my/photos": "my-photos",
+        "photos/1": "photos-1",
+    }
 
 
 def test_folders_whose_names_a_scan_cannot_have_are_told_apart(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -654,7 +654,6 @@ def test_a_file_that_an_attack_names_must_exist(attack: dict[str, Any], key: str
 
 FRIENDLY = {"method": "friendly-noise"}
 BERNOULLI = {"method": "random-noise", "distribution": "bernoulli"}
-MIXUP = {"method": "strong-augmentation", "kind": "mixup"}
 
 
 @pytest.mark.parametrize(
@@ -694,6 +693,7 @@ def test_epic_is_refused_just_where_it_never_selects(schedule: str, limit: bool,
                     complaint(values)
 
 
+MIXUP = {"method": "strong-augmentation", "kind": "mixup"}
 DP, ABL, EPIC = {"method": "dp-sgd"}, {"method": "abl"}, {"method": "epic"}
 POISONING, SHAPING = {"method": "adversarial-poisoning"}, {"method": "gradient-shaping"}
 KNN, L2, BY_CHANCE = {"method": "deep-knn"}, {"method": "l2-centroid"}, {"method": "random-filter"}
