@@ -101,6 +101,12 @@ def test_own_weights_train_nothing() -> None:
     assert "train" not in {stage for stage, _ in stages}
 
 
+def test_weights_that_are_not_there_are_one_line() -> None:
+    scan = scan_from({"scan": "a", "dataset": DIGITS, "weights": "nope.safetensors"})
+    with pytest.raises(PoisonlabError, match=r"weights: there is no file nope\.safetensors: check the path"):
+        Graph(scan.study(), str(Path(__file__).parents[2]), scan).check()
+
+
 def test_another_version_of_ones_own_network_is_another_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its weights may be the same while its function builds another network around them."""
     module, weights = tmp_path / "scannedinversions.py", tmp_path / "w.safetensors"
@@ -156,6 +162,33 @@ def test_a_folder_that_may_not_be_read_is_one_line(photos: Path, monkeypatch: py
     monkeypatch.setattr(Path, "iterdir", denied)
     with pytest.raises(PoisonlabError, match="My Photos cannot be read: Permission denied"):
         scan_from({"data": str(photos)})
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("br{ace}s", "data: a path must not hold braces, which Snakemake takes for its own: rename the file or folder"),
+        ("a\nb", "data: a path must not hold line breaks"),
+        ("a/" * 300, "data: String should have at most 500 characters"),
+        ("a" * 300, "cannot be read: File name too long"),
+    ],
+)
+def test_a_path_that_settings_refuse_is_one_line(
+    folder: str, message: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    if len(folder) < 10:
+        shutil.copytree(photos, folder)
+    with pytest.raises(PoisonlabError, match=message) as caught:
+        scan_from({"data": folder})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_begins_with_a_dash_is_no_option(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos.parent)
+    shutil.copytree(photos, "-photos")
+    assert scan_from({"data": "-photos"}) == scan_from({"data": "./-photos"})
+    assert scan_from({"data": "-photos"}).dataset.told()["root"] == str(photos.parent / "-photos")
 
 
 @pytest.mark.parametrize(
