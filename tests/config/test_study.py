@@ -77,6 +77,10 @@ def test_the_base_is_fine() -> None:
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
+        (("study",), "my_study", ["study: must be a name of small letters, digits, dots and dashes", "not 'my_study'"]),
+        (("results",), "/tmp/x", ["results: must be a path below this folder", "not '/tmp/x'"]),
+        (("seeds",), "0-3", ["seeds: must be a list, such as [0, 1, 2, 3], not '0-3'"]),
+        (("seeds",), "3-0", ["seeds: must be a list, such as [3-0]"]),
         (("attacks", 0, "eps"), -1, ["attacks.0.eps", "-1"]),
         (("attacks", 0, "eps"), 0, ["attacks.0.eps"]),
         (("attacks", 0, "eps"), 256, ["attacks.0.eps", "255"]),
