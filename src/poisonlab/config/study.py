@@ -443,10 +443,10 @@ class Study(Settings):
                 first, last = _selections(epic, victim.recipe)
                 if first > last:
                     raise ValueError(
-                        f"defense {row.name!r}: epic would first select before epoch {first} (drop_after "
-                        f"{epic.drop_after}, interval {epic.interval}), and victim {victim.name!r} lets it until epoch "
-                        f"{last} (epochs, last milestone or stop_after), so nothing would ever be dropped: lower "
-                        "drop_after or interval, or train longer"
+                        f"defense {row.name!r}: epic first selects before epoch {first} (drop_after {epic.drop_after}, "
+                        f"interval {epic.interval}), but not after epoch {last} of victim {victim.name!r} (by its "
+                        "epochs, last milestone or stop_after), so nothing would ever be dropped: lower drop_after or "
+                        "interval, or train longer"
                     )
         return self
 
