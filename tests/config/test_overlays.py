@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from poisonlab.config.merging import dataset_of, laid_over, merged_config
+from poisonlab.config.merging import dataset_of, laid_over, merged_config, stands_alone
 from poisonlab.config.study import read_study
+from poisonlab.errors import SettingsError
 
 DEFAULT = Path(__file__).resolve().parents[2] / "config.yaml"
 DIGITS = {"source": "digits-on-photos", "train_size": 100, "contrast": 0.4}
@@ -79,10 +80,30 @@ def test_other_sections_are_merged_key_by_key() -> None:
 def test_the_default_study_with_data_of_one_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(DEFAULT.parent)
     overlay = tmp_path / "mine.yaml"
-    overlay.write_text(yaml.safe_dump({"dataset": FOLDER}), encoding="utf-8")
+    overlay.write_text(yaml.safe_dump({"study": "mine", "dataset": FOLDER}), encoding="utf-8")
     config = merged_config([str(overlay)], ["dataset={root: others}"])
     assert config["dataset"] == {**FOLDER, "root": "others"}
     assert dataset_of([DEFAULT, overlay], {"dataset": {"root": "others"}}) == config["dataset"]
     study = read_study(config)
-    assert study.study == "digits"
+    assert study.study == "mine"
     assert study.dataset.source == "image-folder"
+    assert study.description == ""
+    assert study.paper == "friends"
+    assert merged_config([str(overlay)], ["description=mine"])["description"] == "mine"
+
+
+def test_other_data_do_not_go_by_the_default_study_s_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(DEFAULT.parent)
+    with pytest.raises(SettingsError, match=r"of the default study, 'digits': add .* study: my-data") as caught:
+        merged_config([], ["dataset={source: image-folder, root: photos}"])
+    assert "\n" not in str(caught.value)
+    for entry in ("dataset={train_size: 500}", "dataset={source: digits-on-photos, seed: 1}"):
+        config = merged_config([], [entry])
+        assert config["study"] == "digits"
+        assert "embedded data" in config["description"]
+
+
+def test_a_whole_study_stands_alone() -> None:
+    whole = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
+    assert stands_alone(whole)
+    assert not stands_alone({"study": "a", "dataset": FOLDER, "defenses": []})

@@ -30,13 +30,14 @@ def photos(tmp_path: Path) -> Path:
 
 def test_a_path_is_enough(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(photos.parent)
+    photos = photos.rename("photos").absolute()
     scan = scan_from({"data": str(photos), "size": 32})
-    assert scan.scan == "my-photos"
+    assert scan.scan == "photos"
     assert scan.dataset.told()["root"] == str(photos)
     assert scan.dataset.told()["splits"] is False
     assert scan.dataset.told()["size"] == 32
     study = scan.study()
-    assert study.results == "results/scans/my-photos"
+    assert study.results == "results/scans/photos"
     assert study.seeds == (0, 1)
 
 
@@ -50,12 +51,26 @@ def test_a_path_takes_the_order_of_its_classes(photos: Path) -> None:
 def test_folders_of_one_name_elsewhere_are_other_scans(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (photos.parent / "other").mkdir()
     monkeypatch.chdir(photos.parent / "other")
-    shutil.copytree(photos, "My Photos")
-    assert scan_from({"data": "My Photos"}).scan == "my-photos"
-    assert re.fullmatch(".+-my-photos", scan_from({"data": "../My Photos"}).scan)
-    assert re.fullmatch(".+-my-photos", scan_from({"data": str(photos)}).scan)
-    monkeypatch.chdir("My Photos")
-    assert re.fullmatch(".+-my-photos", scan_from({"data": "."}).scan)
+    shutil.copytree(photos, "photos")
+    elsewhere = photos.rename(photos.parent / "photos")
+    assert scan_from({"data": "photos"}).scan == "photos"
+    assert re.fullmatch(".+-photos", scan_from({"data": "../photos"}).scan)
+    assert re.fullmatch(".+-photos", scan_from({"data": str(elsewhere)}).scan)
+    monkeypatch.chdir("photos")
+    assert re.fullmatch(".+-photos", scan_from({"data": "."}).scan)
+
+
+def test_folders_whose_names_lose_a_letter_are_other_scans(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos.parent)
+    alike = ("my photos", "my_photos", "my-photos", "my/photos", "photos-1", "photos (1)", "photos/1", ".photos/1")
+    for folder in alike:
+        shutil.copytree(photos, folder)
+    names = {folder: scan_from({"data": folder}).scan for folder in ("My Photos", *alike)}
+    assert len(set(names.values())) == len(names)
+    assert {folder: name for folder, name in names.items() if name in ("my-photos", "photos-1")} == {
+        "my/photos": "my-photos",
+        "photos/1": "photos-1",
+    }
 
 
 def test_folders_whose_names_a_scan_cannot_have_are_told_apart(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +106,12 @@ def test_own_weights_train_nothing() -> None:
         waiting += [path for paths in job.inputs.values() for path in paths if path in made]
     assert ("pretrain", "adopt.py") in stages
     assert "train" not in {stage for stage, _ in stages}
+
+
+def test_weights_that_are_not_there_are_one_line() -> None:
+    scan = scan_from({"scan": "a", "dataset": DIGITS, "weights": "nope.safetensors"})
+    with pytest.raises(PoisonlabError, match=r"weights: there is no file nope\.safetensors: check the path"):
+        Graph(scan.study(), str(Path(__file__).parents[2]), scan).check()
 
 
 def test_another_version_of_ones_own_network_is_another_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +169,33 @@ def test_a_folder_that_may_not_be_read_is_one_line(photos: Path, monkeypatch: py
     monkeypatch.setattr(Path, "iterdir", denied)
     with pytest.raises(PoisonlabError, match="My Photos cannot be read: Permission denied"):
         scan_from({"data": str(photos)})
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("br{ace}s", "data: a path must not hold braces, which Snakemake takes for its own: rename the file or folder"),
+        ("a\nb", "data: a path must not hold line breaks"),
+        ("a/" * 300, "data: String should have at most 500 characters"),
+        ("a" * 300, "cannot be read: File name too long"),
+    ],
+)
+def test_a_path_that_settings_refuse_is_one_line(
+    folder: str, message: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    if len(folder) < 10:
+        shutil.copytree(photos, folder)
+    with pytest.raises(PoisonlabError, match=message) as caught:
+        scan_from({"data": folder})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_begins_with_a_dash_is_no_option(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos.parent)
+    shutil.copytree(photos, "-photos")
+    assert scan_from({"data": "-photos"}) == scan_from({"data": "./-photos"})
+    assert scan_from({"data": "-photos"}).dataset.told()["root"] == str(photos.parent / "-photos")
 
 
 @pytest.mark.parametrize(

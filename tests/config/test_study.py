@@ -12,9 +12,11 @@ import yaml
 
 from poisonlab.config.attacks.imported import Imported
 from poisonlab.config.attacks.sleeper_agent import SleeperAgent
+from poisonlab.config.defenses.epic import Epic
 from poisonlab.config.recipe import Recipe
 from poisonlab.config.recipes import PUBLISHED, NamedRecipe
 from poisonlab.config.study import Study, read_study
+from poisonlab.defenses.epic import build as epic_defense
 from poisonlab.errors import SettingsError
 from poisonlab.provenance import parse, spec
 
@@ -75,6 +77,10 @@ def test_the_base_is_fine() -> None:
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
+        (("study",), "my_study", ["study: must be a name of small letters, digits, dots and dashes", "not 'my_study'"]),
+        (("results",), "/tmp/x", ["results: must be a path below this folder", "not '/tmp/x'"]),
+        (("seeds",), "0-3", ["seeds: must be a list, such as [0, 1, 2, 3], not '0-3'"]),
+        (("seeds",), "3-0", ["seeds: must be a list, such as [3-0]"]),
         (("attacks", 0, "eps"), -1, ["attacks.0.eps", "-1"]),
         (("attacks", 0, "eps"), 0, ["attacks.0.eps"]),
         (("attacks", 0, "eps"), 256, ["attacks.0.eps", "255"]),
@@ -675,6 +681,45 @@ def test_a_file_that_an_attack_names_must_exist(attack: dict[str, Any], key: str
 
 FRIENDLY = {"method": "friendly-noise"}
 BERNOULLI = {"method": "random-noise", "distribution": "bernoulli"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "recipe"),
+    [
+        ({}, {"epochs": 5}),
+        ({"interval": 50}, {"epochs": 40}),
+        ({"interval": 4, "stop_after": 8}, {"epochs": 40}),
+        ({"drop_after": 11}, {"epochs": 12}),
+        ({"drop_after": 3}, {"epochs": 9, "milestones": [2]}),
+    ],
+)
+def test_epic_that_never_selects_is_refused(settings: dict[str, Any], recipe: dict[str, Any]) -> None:
+    values = changed("defenses", 1, "apply", value=[{"method": "epic", **settings}])
+    values["victims"][0]["recipe"] = recipe
+    text = complaint(values)
+    for word in ("defense 'friends'", "victim 'scratch'", "nothing would ever be dropped", "lower drop_after"):
+        assert word in text
+
+
+@pytest.mark.parametrize("schedule", ["steps", "linear"])
+@pytest.mark.parametrize("limit", [True, False])
+@pytest.mark.parametrize("stop_after", [None, 7])
+def test_epic_is_refused_just_where_it_never_selects(schedule: str, limit: bool, stop_after: int | None) -> None:
+    for epochs in (1, 5, 6, 12):
+        for drop_after in (1, 5, 6):
+            for interval in (1, 4, 9):
+                settings = {"interval": interval, "drop_after": drop_after, "stop_after": stop_after}
+                own = {"method": "epic", "until_last_milestone": limit, **settings}
+                values = changed("defenses", 1, "apply", value=[own])
+                values["victims"][0]["recipe"] = {"epochs": epochs, "schedule": schedule}
+                recipe = NamedRecipe(epochs=epochs, schedule=schedule)
+                defense = epic_defense(Epic.model_validate(own))
+                if any(defense.selects_before(epoch, recipe) for epoch in range(1, epochs)):
+                    read_study(values)
+                else:
+                    complaint(values)
+
+
 MIXUP = {"method": "strong-augmentation", "kind": "mixup"}
 DP, ABL, EPIC = {"method": "dp-sgd"}, {"method": "abl"}, {"method": "epic"}
 POISONING, SHAPING = {"method": "adversarial-poisoning"}, {"method": "gradient-shaping"}

@@ -13,7 +13,7 @@ from snakemake.cli import get_argument_parser
 from torch import nn, rand
 
 from poisonlab.config.datasets import DatasetSettings
-from poisonlab.config.merging import laid_over
+from poisonlab.config.merging import laid_over, over_default, stands_alone
 from poisonlab.config.scan import read_scan
 from poisonlab.config.study import read_study
 from poisonlab.config.types import Settings
@@ -32,6 +32,7 @@ TESTED_BY = {
     "docs/defend-my-pipeline.md": "pipelines/test_protect_program.py",
     "docs/import-poisons.md": "docs/test_pages.py",
     "docs/library.md": "docs/test_library.py",
+    "docs/own-data.md": HERE,
     "docs/reproduce-table-4.md": HERE,
     "docs/scan-my-data.md": HERE,
 }
@@ -75,6 +76,14 @@ def test_the_attacks_that_match_by_differences_are_attacks() -> None:
     default = yaml.safe_load((ROOT / "config.yaml").read_text("utf-8"))
     (block,) = blocks("crafting.md", "yaml")
     assert read_study(laid_over([default, yaml.safe_load(block)])).attacks[0].method == "gradient-matching"
+
+
+def test_two_lines_run_the_default_study_on_own_data() -> None:
+    default = yaml.safe_load((ROOT / "config.yaml").read_text("utf-8"))
+    (block,) = map(yaml.safe_load, blocks("own-data.md", "yaml"))
+    assert not stands_alone(block)
+    study = read_study(over_default(laid_over([default, block]), block, default))
+    assert (study.study, study.dataset.source, study.description) == ("my-data", "image-folder", "")
 
 
 def test_the_settings_of_a_scan_are_its_defaults() -> None:

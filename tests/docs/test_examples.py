@@ -138,10 +138,10 @@ def test_the_graph_holds_the_new_jobs(copy: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     planned = done.stdout + done.stderr
     for path in (
-        "poisons/smoke/watermark/seed0.safetensors",
-        "victims/smoke/watermark/scratch/smooth-bernoulli/seed1.safetensors",
-        "victims/smoke/gradient-matching/scratch/smooth/seed0.safetensors",
-        "victims/smoke/carried-over/other/none/seed0.safetensors",
+        "poisons/checkerboard/watermark/seed0.safetensors",
+        "victims/checkerboard/watermark/scratch/smooth-bernoulli/seed1.safetensors",
+        "victims/checkerboard/gradient-matching/scratch/smooth/seed0.safetensors",
+        "victims/checkerboard/carried-over/other/none/seed0.safetensors",
     ):
         assert path in planned
 

@@ -106,7 +106,9 @@ def test_a_chain_that_leaves_nothing_is_said_so() -> None:
     rows = [{"method": "l2-centroid", "fraction": 0.5}, {"method": "deep-knn", "k": 1}]
     # Of class 1 one of two equally far goes, the lower row.
     assert judge_all(rows[:1], features, labels, seed=0).keep.tolist() == [True, False, True]
-    with pytest.raises(DataError, match="the filter deep-knn drops every example: its settings are too strict"):
+    with pytest.raises(
+        DataError, match="the filter deep-knn drops every example: its settings are too strict, so lower k"
+    ):
         judge_all(rows, features, labels, seed=0)
 
 

@@ -181,7 +181,10 @@ def test_the_released_k() -> None:
 @pytest.mark.parametrize("k", [0, -1, 10, 11])
 def test_an_impossible_k_is_one_line(k: int) -> None:
     features, labels = gaussian(10, 2)
-    with pytest.raises(SettingsError, match=f"k={k} neighbours .* among 10 examples: choose k from 1 to 9$"):
+    with pytest.raises(
+        SettingsError,
+        match=f"k={k} neighbours .* among 10 examples: choose k from 1 to 9; where it is not given, it is factor",
+    ):
         deep_knn(features, labels, k=k)
 
 

@@ -148,12 +148,12 @@ def written_page(tmp_path: Path, weights: bool = False, **keys: str) -> str:
     Features(points, points[:, :2], points[:0], 0.5, None).save(tmp_path / "features.safetensors")
     neighbourhood(points, dataset.train_images, k=2, near=8).save(tmp_path / "near.safetensors")
     for name in ("own-0", "own-1", "planted"):
-        join(("blind",), torch.zeros(1, 8, dtype=torch.float64)).save(tmp_path / f"{name}.safetensors")
+        join(("deep-knn",), torch.zeros(1, 8, dtype=torch.float64)).save(tmp_path / f"{name}.safetensors")
     images = dataset.train_images[:2]
     PoisonSet(torch.tensor([1, 6]), images, torch.tensor([0, 1]), images).save(tmp_path / "poisons.safetensors")
     write_sealed(tmp_path / "victim.json", {"measures": {"success": 0.25}})
     settings = spec(
-        scan="a", dataset=told, suspects=4, neighbours=5, near=8, weights=weights,
+        scan="a", dataset=told, suspects=4, neighbours=50, near=8, weights=weights,
         attacks=[{"name": "patch", "method": "badnets"}],
     )  # fmt: skip
     paths = {
@@ -192,9 +192,13 @@ def test_the_page_escapes_names_and_gives_equal_scores_no_power(tmp_path: Path) 
     assert "so few images" not in page
     assert "caf\\udce9/0.png" in page
     assert "caf\\udce9/0.png" in (tmp_path / "scan.csv").read_text("utf-8")
-    assert summary["power"][0]["by_filter"]["blind"] == summary["power"][0]["by_chance"] == 1
-    assert summary["stability"]["by_filter"]["blind"] == summary["stability"]["by_chance"] == 0.5
+    assert summary["power"][0]["by_filter"]["deep-knn"] == summary["power"][0]["by_chance"] == 1
+    assert summary["stability"]["by_filter"]["deep-knn"] == summary["stability"]["by_chance"] == 0.5
     assert "success on the network that was trained on them is 25 %" in page
+    # Of eight images seven can vote.
+    assert summary["deep_knn"] == {"neighbours": 7, "smallest_class": "<script>", "smallest": 4}
+    assert "counts the labels of 7 neighbours, as there are no more (<code>neighbours: 50</code>)." in page
+    assert "Set <code>neighbours</code> below 4, or scan more images" in page
     # The network fits half of eight images.
     assert "recipe.epochs</code> (with 25000 the network sees 200,000 images)" in page
     # Places 1 to 8 have the mean 4.5.

@@ -6,7 +6,7 @@ import torch
 
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.scanning.duplicates import Neighbourhood
-from poisonlab.scanning.page import Planted, Scanned, classes, duplicates, power, stability, table
+from poisonlab.scanning.page import Planted, Scanned, classes, duplicates, power, stability, table, voters
 from poisonlab.scanning.ranking import join
 
 POWERLESS = torch.zeros(1, 4, dtype=torch.float64)
@@ -34,6 +34,11 @@ def test_classes_count_their_images_neighbours_and_duplicates() -> None:
     assert (first["images"], first["suspects"], first["same"], first["duplicates"]) == (3, 2, 4 / 6, 3)
     assert first["often"] == [("b", 1)]
     assert (second["images"], second["suspects"], second["same"], second["duplicates"]) == (1, 0, 0, 1)
+
+
+def test_no_more_neighbours_vote_than_there_are() -> None:
+    assert voters(made(), 2) == {"neighbours": 2, "smallest_class": "b", "smallest": 1}
+    assert voters(made(), 50)["neighbours"] == 3
 
 
 def test_the_table_names_the_most_alike_of_every_image() -> None:

@@ -663,5 +663,5 @@ def test_dropping_everything_is_one_line() -> None:
         def end_epoch(self, end: EpochEnd) -> TrainingSet:
             return end.data.keep(end.data.rows < 0)
 
-    with pytest.raises(PoisonlabError, match="every example"):
+    with pytest.raises(PoisonlabError, match="no example is left to train on by the end of epoch"):
         run(network(), chosen=recipe(), defenses=[DropsAll()])

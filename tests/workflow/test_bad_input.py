@@ -109,7 +109,8 @@ def test_file_of_an_attack_that_is_missing(change: Change, words: list[str], tmp
 def test_an_overlay_with_another_source_replaces_the_dataset(fresh: Checkout, tmp_path: Path) -> None:
     """Of the default study's digits nothing is left that the folder would not know."""
     study = fresh.copy(tmp_path / "study")
-    study.path.joinpath("mine.yaml").write_text("dataset: {source: image-folder, root: photos}\n", encoding="utf-8")
+    mine = "study: mine\ndescription: Photographs.\ndataset: {source: image-folder, root: photos}\n"
+    study.path.joinpath("mine.yaml").write_text(mine, encoding="utf-8")
     command = (study.python, "-m", "snakemake", "-n", "--cores", "1", "--configfile", "mine.yaml")
     for more, words in (((), "dry-run"), (("--config", "dataset={source: npz, path: a.npz}"), "a.npz")):
         outcome = study.run(*command, *more)
@@ -117,6 +118,12 @@ def test_an_overlay_with_another_source_replaces_the_dataset(fresh: Checkout, tm
         assert words in outcome.output
     outcome = study.run(*command, "--config", "dataset={contrast: 0.1}")
     assert "unknown key 'dataset.contrast' of source image-folder" in outcome.output
+    assert "results/data/digits" not in outcome.output
+    nameless = "dataset={source: image-folder, root: photos}"
+    outcome = study.run(study.python, "-m", "snakemake", "-n", "--cores", "1", "--config", nameless)
+    assert outcome.code != 0
+    assert "these data would go by the name of the default study, 'digits'" in outcome.output
+    assert "Traceback" not in outcome.output
 
 
 def test_the_error_of_a_failed_job_stands_last_and_its_command_is_short(fresh: Checkout, tmp_path: Path) -> None:

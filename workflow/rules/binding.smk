@@ -137,6 +137,6 @@ def scanned(wildcards):
     """Page, table and summary of the scan."""
     if not graph.scanned():
         raise WorkflowError(
-            "config: there is nothing to scan: give data: folder-or-file in a --configfile, or call make scan DATA=folder-or-file"
+            "config: there is nothing to scan: give data: folder-or-file in a --configfile, or scan: name beside dataset:, or call make scan DATA=folder-or-file"
         )
     return graph.scanned()

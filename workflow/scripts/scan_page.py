@@ -82,6 +82,7 @@ def main(argv: Sequence[str]) -> None:
         "fitted": round(features.fitted, 4),
         "accuracy": None if features.accuracy is None else round(features.accuracy, 4),
         "filters": list(scan.rankings[0].filters),
+        "deep_knn": page.voters(scan, stage.neighbours),
         "power": page.power(scan),
         "stability": page.stability(scan),
         "duplicates": counts,

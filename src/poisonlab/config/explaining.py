@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
@@ -18,6 +19,12 @@ _LONGEST = 100
 """Characters of a key or value in a message."""
 _TELLING = ("source", "method", "name", "base")
 """Keys that tell what else a mapping may hold."""
+_PATTERNS = {
+    r"^[a-z0-9][a-z0-9.-]*$": "a name of small letters, digits, dots and dashes, with a letter or digit first",
+    r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$": "a path below this folder, of letters, digits and '_', '.', '-', '/'",
+    r"^[\w.]+:\w+$": "module:function",
+}
+"""What texts of these patterns are."""
 
 
 def explained(error: ValidationError, kind: type[BaseModel], where: str, more: tuple[str, ...] = ()) -> SettingsError:
@@ -61,12 +68,21 @@ def _explain(problem: Any, kind: type[BaseModel], more: tuple[str, ...]) -> str:
         case "model_type" | "model_attributes_type" | "dict_type":
             text = f"must hold keys and values, such as {_example(tuple(problem['loc']), shown, kind)}"
         case "tuple_type" | "list_type":
-            text = f"must be a list, such as [{_shortened(str(shown))}]" if given else "must be a list"
+            text = f"must be a list, such as [{_items(str(shown))}]" if given else "must be a list"
+        case "string_pattern_mismatch" if (meant := _PATTERNS.get(problem["ctx"]["pattern"])) is not None:
+            text = f"must be {meant}"
     return f"{place}: {text}{given}" if place else text
 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _items(text: str) -> str:
+    """A value as it stands in a list; of a range, such as 0-5, its first numbers."""
+    if (ends := re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-|\.\.)\s*([0-9]{1,9})\s*", text)) is None:
+        return _shortened(text)
+    return ", ".join(map(str, range(int(ends[1]), int(ends[2]) + 1)[:_SHOWN])) or text
 
 
 def _key(context: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TextIO
 
@@ -23,10 +24,11 @@ class _Mapping:
 
 
 def check_config_file(path: Path) -> None:
-    """Check that a file says nothing twice, is not nested without end, and is no template.
+    """Check that a file is YAML or JSON, says nothing twice, is not nested without end, and is no template.
 
     Snakemake takes the last of two equal keys, and runs the Python in a file that calls itself a template of YTE.
-    Nothing is built here, so that neither tags nor anchors do anything. A file that is no YAML is left to Snakemake.
+    Nothing is built here, so that neither tags nor anchors do anything. A file that cannot be read is left to
+    Snakemake.
 
     Raises:
         SettingsError: one line that names the file and the line in it.
@@ -35,8 +37,23 @@ def check_config_file(path: Path) -> None:
         # In text mode and with the parser written in Python, as Snakemake reads it: another one might see another file.
         with path.open(encoding="utf-8") as file:
             _check(file, path)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, UnicodeDecodeError):
         return
+    except yaml.YAMLError as error:
+        if _is_json(path):
+            return
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+        where = path if mark is None else f"{path}:{mark.line + 1}"
+        raise SettingsError(f"config: {where}: no YAML: {' '.join(str(problem).split())}") from error
+
+
+def _is_json(path: Path) -> bool:
+    """Whether it is JSON that is no YAML, such as JSON indented with tabs."""
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _check(file: TextIO, path: Path) -> None:

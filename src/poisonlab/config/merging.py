@@ -13,6 +13,7 @@ from poisonlab.config.files import check_config_file
 from poisonlab.errors import SettingsError
 
 DEFAULT_CONFIG = "config.yaml"
+_OF_A_WHOLE_STUDY = {"study", "dataset", "attacks", "victims"}
 
 
 def checkout() -> str:
@@ -32,15 +33,40 @@ def is_scan(config: Mapping[str, Any]) -> bool:
 
 
 def stands_alone(config: Mapping[str, Any]) -> bool:
-    """Whether a config is whole: a study's name with its dataset, or a scan. Others are laid over ``config.yaml``."""
-    return is_scan(config) or ("study" in config and "dataset" in config)
+    """Whether a config is a whole study, or a scan. Others are laid over ``config.yaml``."""
+    return is_scan(config) or config.keys() >= _OF_A_WHOLE_STUDY
+
+
+def over_default(config: Mapping[str, Any], given: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
+    """``config`` without what the default study says of its own data, where the data are others.
+
+    Args:
+        config: ``given`` laid over ``default``.
+        given: what the user gave.
+        default: ``config.yaml``.
+
+    Raises:
+        SettingsError: data of another source would go by the default study's name.
+    """
+    own, usual = given.get("dataset"), default.get("dataset")
+    if not isinstance(own, Mapping) or not isinstance(usual, Mapping):
+        return dict(config)
+    if "source" not in own or own["source"] == usual.get("source"):
+        return dict(config)
+    if given.get("study") is None:
+        raise SettingsError(
+            f"config: these data would go by the name of the default study, {default.get('study')!r}: add a name of "
+            "their own, such as study: my-data (or scan: my-data, to scan them)"
+        )
+    return {name: value for name, value in config.items() if name != "description" or name in given}
 
 
 def merged_config(files: Sequence[str], entries: Sequence[str]) -> dict[str, Any]:
     """What Snakemake makes of these arguments and, unless they stand alone, of ``config.yaml``.
 
     Raises:
-        SettingsError: a file is missing or no mapping, or an entry is not ``key=value``.
+        SettingsError: a file is missing or no mapping, an entry is not ``key=value``, or data of another source would
+            go by the default study's name.
     """
     # Only here, because importing it takes longer than all the rest.
     from snakemake.cli import parse_config
@@ -52,13 +78,14 @@ def merged_config(files: Sequence[str], entries: Sequence[str]) -> dict[str, Any
             check_config_file(Path(file))
         layers = [*map(_loaded, files), parse_config(entries)]
         given = laid_over(layers)
-        below = os.path.normpath(f"{checkout()}/{DEFAULT_CONFIG}")
-        config = given if stands_alone(given) else laid_over([load_configfile(below), *layers])
+        if stands_alone(given):
+            return given
+        default = load_configfile(os.path.normpath(f"{checkout()}/{DEFAULT_CONFIG}"))
+        return over_default(laid_over([default, *layers]), given, default)
     except OSError as error:
         raise SettingsError(f"config: {error.filename}: {error.strerror}") from error
     except (WorkflowError, ValueError) as error:
         raise SettingsError(f"config: {' '.join(str(error).split())}") from error
-    return config
 
 
 def _loaded(file: str) -> Any:

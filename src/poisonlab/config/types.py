@@ -146,7 +146,7 @@ FilePath = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_p
 
 def _without_braces(path: str) -> str:
     if "{" in path or "}" in path:
-        raise ValueError("a path must not hold braces, which Snakemake takes for its own: rename the file")
+        raise ValueError("a path must not hold braces, which Snakemake takes for its own: rename the file or folder")
     return path
 
 

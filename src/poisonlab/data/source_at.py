@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files, renaming, split_folders
 from poisonlab.config.data.cifar import Cifar
 from poisonlab.config.data.idx import Idx
@@ -16,6 +18,8 @@ from poisonlab.config.data.source import FileDataset
 from poisonlab.config.data.svhn import Svhn
 from poisonlab.config.data.tiny_imagenet import WNIDS, TinyImageNet
 from poisonlab.config.data.webdataset import WebDataset
+from poisonlab.config.explaining import explained
+from poisonlab.config.types import InputPath
 from poisonlab.data.file_kinds import other_kind
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.files import read_error
@@ -31,12 +35,22 @@ def source_at(path: Path) -> FileDataset:
     or TinyImageNet's ``.zip``. What is one split, file or folder, is both splits.
 
     Raises:
+        SettingsError: settings cannot hold the path.
         DataError: the path is missing, cannot be read, or is none of these.
     """
+    # A program would take the path for an option.
+    path = path.absolute() if str(path).startswith("-") else path
     where = str(path)
-    if path.is_dir():
+    try:
+        TypeAdapter(InputPath).validate_python(where)
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except ValidationError as error:
+        raise explained(error, FileDataset, "data") from error
+    except OSError as error:
+        raise read_error(path, error) from error
+    if is_folder:
         return _folder(path)
-    if not path.is_file():
+    if not is_file:
         raise DataError(f"{path} is missing: name a folder of class folders, or a file of images and labels")
     match path.suffix.lower():
         case ".npz":

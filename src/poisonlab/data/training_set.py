@@ -115,7 +115,10 @@ def last_of_each_class(labels: Tensor, count: int, rows: Tensor | None = None) -
     chosen = [among[labels[among] == label][-count:] for label in torch.unique(labels)]
     fewest = min(len(rows) for rows in chosen)
     if fewest < count:
-        raise DataError(f"a class has only {fewest} training images, fewer than {count} to fine-tune on: take fewer")
+        raise DataError(
+            f"class {int(torch.unique(labels)[[len(rows) for rows in chosen].index(fewest)])} (counted from 0) has "
+            f"only {fewest} training images, fewer than {count}: lower fine_tune_per_class, or held_out_per_class"
+        )
     return torch.cat(chosen).sort().values
 
 

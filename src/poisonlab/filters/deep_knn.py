@@ -74,7 +74,8 @@ def deep_knn(
         raise SettingsError(f"k={k!r} neighbours: give a whole number")
     if not 1 <= k < len(labels):
         raise SettingsError(
-            f"k={k} neighbours cannot be found among {len(labels)} examples: choose k from 1 to {len(labels) - 1}"
+            f"k={k} neighbours cannot be found among {len(labels)} examples: choose k from 1 to {len(labels) - 1}; "
+            "where it is not given, it is factor * expected * examples"
         )
     classes, codes = torch.unique(labels, return_inverse=True)
     neighbours = Neighbours(features, columns=columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -109,11 +110,21 @@ class Graph:
                 attack.files(seed)
         for file in pretrained_files(*self._models()):
             existing(file, "pretrained")
+        if self.scanning is not None and self.scanning.scan.weights is not None:
+            existing(self.scanning.scan.weights, "weights")
         transfer = self.study.transfer
         tables = self.tables.numbers + ([transfer.table] if transfer is not None and transfer.table is not None else [])
         for number in tables:
             if not (table := self.tables.published / f"table{number}.csv").is_file():
                 raise SettingsError(f"published: there is no {table}: name another table, or another paper")
+        for attack in self.study.attacks:
+            for place in attack.published:
+                rows = _rows(self.tables.published / f"table{place.table}.csv")
+                if place.row is not None and place.row not in rows:
+                    raise SettingsError(
+                        f"attack {attack.name!r}: published row {place.row!r} is not one of those of table "
+                        f"{place.table}: name one of {rows}"
+                    )
         try:
             _ = self.tables.local
         except DataError as error:
@@ -246,3 +257,12 @@ class Graph:
                 yield self.computing.transfer(name, seed)
             yield self.tables.transfer_table()
         yield self._report.page("")
+
+
+def _rows(table: Path) -> list[str]:
+    """The names of the rows of a published table; without pandas, which takes long to import."""
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            return list(dict.fromkeys(line.get("row") or "" for line in csv.DictReader(file)))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} cannot be read ({error}): restore it from the repository") from error

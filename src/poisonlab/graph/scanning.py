@@ -60,15 +60,14 @@ def scan_from(config: Mapping[str, Any]) -> Scan:
 
 
 def _name_of(path: Path) -> str:
-    """The path from here in letters that a name may have, so that folders of one name elsewhere get another."""
+    """The path from here with dashes for slashes; with a digest if another path could have the same name."""
     absolute = Path(os.path.abspath(path))
-    shown = absolute.relative_to(Path.cwd()) if Path.cwd() in absolute.parents else absolute
-    whole = str(shown).lower()
-    name = re.sub(r"[^a-z0-9.]+", "-", whole).strip("-.")
-    if whole.isascii() and 0 < len(name) <= _LONGEST_NAME:
+    shown = str(absolute.relative_to(Path.cwd()) if Path.cwd() in absolute.parents else absolute)
+    name = re.sub(r"[^a-z0-9.]+", "-", shown.lower()).strip("-.")
+    # A dash of the path itself could be a slash of another one.
+    if re.fullmatch(r"[a-z0-9][a-z0-9./]*", shown) and shown.replace("/", "-") == name and len(name) <= _LONGEST_NAME:
         return name
-    # Letters are lost that may be all that tells two folders apart.
-    digest = hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]
+    digest = hashlib.sha256(os.fsencode(shown)).hexdigest()[:8]
     return f"{digest}-{name[len(digest) + 1 - _LONGEST_NAME :].strip('-.') or 'images'}"
 
 

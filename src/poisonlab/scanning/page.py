@@ -95,6 +95,17 @@ class Scanned:
         return self.dataset.train_images[number] if inside else self.dataset.test_images[number - self.training]
 
 
+def voters(scan: Scanned, asked: int) -> dict[str, Any]:
+    """How many neighbours vote in deep k-NN where ``asked`` are wanted, and the smallest class."""
+    counts = torch.bincount(scan.dataset.train_labels, minlength=len(scan.dataset.class_names))
+    smallest = int(counts.argmin())
+    return {
+        "neighbours": min(asked, scan.training - 1),
+        "smallest_class": scan.dataset.class_names[smallest],
+        "smallest": int(counts[smallest]),
+    }
+
+
 def names_of(dataset: ImageDataset, tests: int, told: Mapping[str, Any]) -> list[str]:
     """File names of every image, or else its split and row.
 

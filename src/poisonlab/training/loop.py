@@ -95,7 +95,7 @@ def train(
         DivergedError: the loss or a weight became NaN or infinite; epoch and batch are named.
         DataError: images are floats beyond [0, 1], or ``data`` is no training set.
         SettingsError: a defense needs a validation set and there is none.
-        PoisonlabError: the defenses dropped every example.
+        PoisonlabError: no example is left to train on.
     """
     if not isinstance(data, TrainingSet):
         raise DataError(f"train takes a TrainingSet, not a {type(data).__name__}: of a dataset, training_set(dataset)")
@@ -152,7 +152,10 @@ def train(
             for defense in defenses:
                 data = defense.end_epoch(EpochEnd(epoch, model, normalize, data, full, recipe))
             if len(data) == 0:
-                raise PoisonlabError(f"the defenses dropped every example by the end of epoch {epoch}")
+                raise PoisonlabError(
+                    f"no example is left to train on by the end of epoch {epoch}: soften the defenses that drop "
+                    "examples, or where held_out_per_class keeps whole classes back, lower it"
+                )
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             bar.update()
             if ends:
