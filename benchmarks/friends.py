@@ -28,7 +28,6 @@ from poisonlab.defenses import friendly_noise
 from poisonlab.defenses.random_noise import RandomNoise
 from poisonlab.training.defense import Defense
 from poisonlab.training.loop import train
-from poisonlab.training.schedule import step_milestones
 from training import BERNOULLI, LR, MEAN, MU, STD, Task, drawn, large, normalisation, small
 
 
@@ -81,7 +80,7 @@ class Plan:
             lr=LR,
             device=self.device,
             workers=workers,
-            drops=step_milestones(self.recipe.epochs),
+            drops=self.recipe.drops,
             before_epoch=before_epoch,
         )
 

@@ -12,11 +12,9 @@ import yaml
 
 from poisonlab.config.attacks.imported import Imported
 from poisonlab.config.attacks.sleeper_agent import SleeperAgent
-from poisonlab.config.defenses.epic import Epic
 from poisonlab.config.recipe import Recipe
 from poisonlab.config.recipes import PUBLISHED, NamedRecipe
 from poisonlab.config.study import Study, read_study
-from poisonlab.defenses.epic import build as epic_defense
 from poisonlab.errors import SettingsError
 from poisonlab.provenance import parse, spec
 
@@ -699,25 +697,6 @@ def test_epic_that_never_selects_is_refused(settings: dict[str, Any], recipe: di
     text = complaint(values)
     for word in ("defense 'friends'", "victim 'scratch'", "nothing would ever be dropped", "lower drop_after"):
         assert word in text
-
-
-@pytest.mark.parametrize("schedule", ["steps", "linear"])
-@pytest.mark.parametrize("limit", [True, False])
-@pytest.mark.parametrize("stop_after", [None, 7])
-def test_epic_is_refused_just_where_it_never_selects(schedule: str, limit: bool, stop_after: int | None) -> None:
-    for epochs in (1, 5, 6, 12):
-        for drop_after in (1, 5, 6):
-            for interval in (1, 4, 9):
-                settings = {"interval": interval, "drop_after": drop_after, "stop_after": stop_after}
-                own = {"method": "epic", "until_last_milestone": limit, **settings}
-                values = changed("defenses", 1, "apply", value=[own])
-                values["victims"][0]["recipe"] = {"epochs": epochs, "schedule": schedule}
-                recipe = NamedRecipe(epochs=epochs, schedule=schedule)
-                defense = epic_defense(Epic.model_validate(own))
-                if any(defense.selects_before(epoch, recipe) for epoch in range(1, epochs)):
-                    read_study(values)
-                else:
-                    complaint(values)
 
 
 MIXUP = {"method": "strong-augmentation", "kind": "mixup"}

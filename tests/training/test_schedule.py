@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
 
-from poisonlab.config.recipe import Recipe
-from poisonlab.training.schedule import learning_rate, milestones, step_milestones
+from poisonlab.config.recipe import Recipe, step_milestones
+from poisonlab.training.schedule import learning_rate
 
 
 def rates(make: Callable[[torch.optim.Optimizer], LRScheduler], lr: float, count: int) -> list[float]:
@@ -32,12 +32,12 @@ def rates(make: Callable[[torch.optim.Optimizer], LRScheduler], lr: float, count
 )
 def test_released_milestones(length: int, published: tuple[int, ...]) -> None:
     assert step_milestones(length) == published
-    assert milestones(Recipe(epochs=length)) == published
+    assert Recipe(epochs=length).drops == published
 
 
 def test_named_milestones_win() -> None:
-    assert milestones(Recipe(epochs=80, milestones=(30, 50, 70))) == (30, 50, 70)
-    assert milestones(Recipe(epochs=80, milestones=())) == ()
+    assert Recipe(epochs=80, milestones=(30, 50, 70)).drops == (30, 50, 70)
+    assert Recipe(epochs=80, milestones=()).drops == ()
     assert learning_rate(Recipe(epochs=80, milestones=()), 79.9) == 0.1
 
 

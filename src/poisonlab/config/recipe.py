@@ -10,6 +10,13 @@ from poisonlab.config.types import LATER, Fraction, NonNegativeFloat, PositiveFl
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
+_RELEASED_DIVISORS = (2.667, 1.6, 1.142)
+
+
+def step_milestones(length: int) -> tuple[int, ...]:
+    """Floor of length / 2.667, / 1.6 and / 1.142 (released code of FRIENDS and of Witches' Brew)."""
+    return tuple(int(length // divisor) for divisor in _RELEASED_DIVISORS)
+
 
 class Augmentation(Settings):
     """Random augmentation of each image of a batch."""
@@ -88,3 +95,9 @@ class Recipe(Settings):
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) exceeds epochs ({self.epochs})")
         return self
+
+    @property
+    def drops(self) -> tuple[int, ...]:
+        """Epochs (0-based) from which the rate is lower, of the schedule ``steps``; by the released code's formula
+        where no ``milestones`` are given."""
+        return step_milestones(self.epochs) if self.milestones is None else self.milestones

@@ -41,13 +41,11 @@ from poisonlab.config.figures_of_filters import AllFigures
 from poisonlab.config.filter_claim import FilterClaim
 from poisonlab.config.plain_values import plain_values
 from poisonlab.config.poison_claims import PoisonClaims
-from poisonlab.config.recipe import Recipe
 from poisonlab.config.recipes import NamedRecipe
 from poisonlab.config.rows import Row
 from poisonlab.config.transfer import Transfer
 from poisonlab.config.types import InputPath, Name, PositiveInt, Settings
 from poisonlab.config.victims import Victim
-from poisonlab.training.schedule import milestones
 
 # A new attack joins this union.
 AttackSettings = Annotated[
@@ -461,13 +459,13 @@ class Study(Settings):
     def _check_epic(self) -> Study:
         for _, victim, row in self.meetings():
             for epic in (own for own in row.training if isinstance(own, Epic)):
-                first, last = _selections(epic, victim.recipe)
-                if first > last:
+                selections = epic.selections(victim.recipe)
+                if not selections:
                     raise ValueError(
-                        f"defense {row.name!r}: epic first selects before epoch {first} (drop_after {epic.drop_after}, "
-                        f"interval {epic.interval}), but not after epoch {last} of victim {victim.name!r} (by its "
-                        "epochs, last milestone or stop_after), so nothing would ever be dropped: lower drop_after or "
-                        "interval, or train longer"
+                        f"defense {row.name!r}: epic first selects before epoch {selections.start} (drop_after "
+                        f"{epic.drop_after}, interval {epic.interval}), but not after epoch {selections.stop - 1} of "
+                        f"victim {victim.name!r} (by its epochs, last milestone or stop_after), so nothing would ever "
+                        "be dropped: lower drop_after or interval, or train longer"
                     )
         return self
 
@@ -674,16 +672,6 @@ class Study(Settings):
         """The seed whose poisons of an attack the figures show."""
         seeds = self.seeds_of(attack)
         return self.figures.seed if self.figures.seed in seeds else seeds[0]
-
-
-def _selections(epic: Epic, recipe: Recipe) -> tuple[int, int]:
-    """The first epoch that may begin with a selection, and the last; none does where the first is later."""
-    limits = [recipe.epochs - 1]
-    if epic.until_last_milestone and recipe.schedule == "steps":
-        limits.extend(milestones(recipe)[-1:])
-    if epic.stop_after is not None:
-        limits.append(epic.stop_after - 1)
-    return math.ceil(epic.drop_after / epic.interval) * epic.interval, min(limits)
 
 
 def _one_of(name: str, known: list[str], what: str, called: str = "") -> None:

@@ -31,13 +31,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from poisonlab.config.defenses.abl import Abl as Settings
-from poisonlab.config.recipe import Recipe
+from poisonlab.config.recipe import Recipe, step_milestones
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.errors import SettingsError
 from poisonlab.filters.per_class import share
 from poisonlab.models.outputs import outputs_of
 from poisonlab.training.defense import Defense, EpochEnd
-from poisonlab.training.schedule import learning_rate, step_milestones
+from poisonlab.training.schedule import learning_rate
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,12 @@ import torch
 from torch import Tensor
 
 from poisonlab.config.defenses.epic import Epic as Settings
-from poisonlab.config.recipe import Recipe
 from poisonlab.data.training_set import TrainingSet
 from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.filters.epic import epic, gradient_proxies
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.outputs import outputs_of
 from poisonlab.training.defense import Defense, EpochEnd
-from poisonlab.training.schedule import milestones
 
 
 @dataclass(frozen=True)
@@ -35,15 +33,6 @@ class Epic(Defense):
 
     settings: Settings
 
-    def selects_before(self, epoch: int, recipe: Recipe) -> bool:
-        """Whether ``epoch`` (0-based) begins with a selection; never for one that ``recipe`` does not have."""
-        limits = [recipe.epochs - 1]
-        if self.settings.until_last_milestone and recipe.schedule == "steps":
-            limits.extend(milestones(recipe)[-1:])
-        if self.settings.stop_after is not None:
-            limits.append(self.settings.stop_after - 1)
-        return epoch % self.settings.interval == 0 and self.settings.drop_after <= epoch <= min(limits)
-
     def end_epoch(self, end: EpochEnd) -> TrainingSet:
         """What is left for the next epoch, in the order of ``end.data``.
 
@@ -51,7 +40,7 @@ class Epic(Defense):
             SettingsError: the last layer's bias is to be left out of a network that is no ``Classifier``.
             PoisonlabError: no example would be left.
         """
-        if not self.selects_before(end.epoch + 1, end.recipe):
+        if end.epoch + 1 not in self.settings.selections(end.recipe):
             return end.data
         pool = end.full if self.settings.pool == "full" else end.data
         proxies = gradient_proxies(self._logits(end, pool), pool.labels)

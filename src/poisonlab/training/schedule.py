@@ -4,21 +4,7 @@ from __future__ import annotations
 
 import math
 
-from poisonlab.config.recipe import Recipe
-
-_RELEASED_DIVISORS = (2.667, 1.6, 1.142)
-
-
-def milestones(recipe: Recipe) -> tuple[int, ...]:
-    """Epochs (0-based) from which the rate is lower; the released code's formula where the recipe names none."""
-    if recipe.milestones is not None:
-        return recipe.milestones
-    return step_milestones(recipe.epochs)
-
-
-def step_milestones(length: int) -> tuple[int, ...]:
-    """Floor of length / 2.667, / 1.6 and / 1.142 (released code of FRIENDS and of Witches' Brew)."""
-    return tuple(int(length // divisor) for divisor in _RELEASED_DIVISORS)
+from poisonlab.config.recipe import Recipe, step_milestones
 
 
 def crafting_rate(rate: float, step: int, steps: int) -> float:
@@ -30,7 +16,7 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
     """The rate at ``progress`` epochs (0 at the start, fractional within an epoch)."""
     factor = 1.0
     if recipe.schedule == "steps":
-        factor = recipe.gamma ** sum(progress >= milestone for milestone in milestones(recipe))
+        factor = recipe.gamma ** sum(progress >= milestone for milestone in recipe.drops)
     else:
         remaining = max(0.0, 1 - progress / recipe.epochs)
         factor = remaining if recipe.schedule == "linear" else (1 - math.cos(math.pi * remaining)) / 2

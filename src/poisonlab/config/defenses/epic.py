@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from poisonlab.config.recipe import Recipe
 from poisonlab.config.types import PositiveInt, Settings
 
 
@@ -40,3 +42,12 @@ class Epic(Settings):
                 f"stop_after ({self.stop_after}) leaves no epoch from drop_after ({self.drop_after}) on: raise it"
             )
         return self
+
+    def selections(self, recipe: Recipe) -> range:
+        """The epochs (0-based) that begin with a selection."""
+        limits = [recipe.epochs - 1]
+        if self.until_last_milestone and recipe.schedule == "steps":
+            limits.extend(recipe.drops[-1:])
+        if self.stop_after is not None:
+            limits.append(self.stop_after - 1)
+        return range(math.ceil(self.drop_after / self.interval) * self.interval, min(limits) + 1, self.interval)
