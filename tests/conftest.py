@@ -30,6 +30,11 @@ def _devices() -> list[str]:
 DEVICES = _devices()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that run Snakemake come first, whole studies before all: with the short ones last no worker ends early."""
+    items.sort(key=lambda item: (item.get_closest_marker("workflow") is None, "test_smoke" not in item.nodeid))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "device" in metafunc.fixturenames:
         marked = metafunc.definition.get_closest_marker(NAME) is not None and "POISONLAB_TEST_DEVICES" not in os.environ

@@ -215,8 +215,3 @@ def fresh(shared: Path) -> Checkout:
     study = Checkout(shared / "fresh")
     _once(study.path, lambda: check_out(study.path, HERE / "tiny.yaml"))
     return study
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest study first, so that the other worker does everything else meanwhile."""
-    items.sort(key=lambda item: "test_smoke" not in item.nodeid)
