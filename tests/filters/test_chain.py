@@ -106,10 +106,15 @@ def test_a_chain_that_leaves_nothing_is_said_so() -> None:
     rows = [{"method": "l2-centroid", "fraction": 0.5}, {"method": "deep-knn", "k": 1}]
     # Of class 1 one of two equally far goes, the lower row.
     assert judge_all(rows[:1], features, labels, seed=0).keep.tolist() == [True, False, True]
-    with pytest.raises(
-        DataError, match="the filter deep-knn drops every example: its settings are too strict, so lower k"
-    ):
+    with pytest.raises(DataError, match="deep-knn drops every example with k=1: lower k"):
         judge_all(rows, features, labels, seed=0)
+
+
+def test_any_filter_that_leaves_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    none = Verdict(torch.zeros(3, dtype=torch.bool))
+    monkeypatch.setattr("poisonlab.filters.l2_centroid.judge", lambda *_, **__: none)
+    with pytest.raises(DataError, match="the filter l2-centroid drops every example: its settings are too strict"):
+        judge_all([{"method": "l2-centroid", "fraction": 0.5}], torch.eye(3), torch.arange(3), seed=0)
 
 
 @pytest.mark.parametrize(

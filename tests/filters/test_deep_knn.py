@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch import Tensor
 
+from poisonlab.config.filters.deep_knn import DeepKnn
 from poisonlab.errors import DataError, SettingsError
-from poisonlab.filters.deep_knn import deep_knn, released_k
+from poisonlab.filters.deep_knn import deep_knn, judge, released_k
 from poisonlab.filters.neighbours import Neighbours
 from poisonlab.filters.verdict import Verdict
 
@@ -183,9 +184,18 @@ def test_an_impossible_k_is_one_line(k: int) -> None:
     features, labels = gaussian(10, 2)
     with pytest.raises(
         SettingsError,
-        match=f"k={k} neighbours .* among 10 examples: choose k from 1 to 9; where it is not given, it is factor",
+        match=f"k={k} neighbours .* among 10 examples: choose k from 1 to 9",
     ):
         deep_knn(features, labels, k=k)
+
+
+def test_neighbours_that_nobody_named_are_explained() -> None:
+    """A hundredth of 42 examples, twice."""
+    features, labels = gaussian(42, 2)
+    with pytest.raises(
+        SettingsError, match=r"42 examples times expected \(0.01\) .* make k=0 neighbours: give k, from 1"
+    ):
+        judge(DeepKnn(expected=0.01), features, labels)
 
 
 def test_a_misspelt_rule_and_arrays_that_are_no_tensors_are_one_line() -> None:

@@ -43,10 +43,7 @@ def judge_all(rows: Sequence[Mapping[str, object]], features: Tensor, labels: Te
         dropped.append(int((~verdict.keep).sum()))
         left = left[verdict.keep]
         if len(left) == 0:
-            raise DataError(
-                f"the filter {row.get('method')} drops every example: its settings are too strict"
-                + (", so lower k (or expected) below the size of a class" if row.get("method") == "deep-knn" else "")
-            )
+            raise DataError(f"the filter {row.get('method')} drops every example: its settings are too strict")
     keep = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
     keep[left] = True
     return KeepList(keep, tuple(scores), tuple(dropped))

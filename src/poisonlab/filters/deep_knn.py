@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.config.filters.deep_knn import DeepKnn as Settings
-from poisonlab.errors import SettingsError
+from poisonlab.errors import DataError, SettingsError
 from poisonlab.filters.neighbours import Neighbours
 from poisonlab.filters.per_class import check_examples
 from poisonlab.filters.verdict import Verdict
@@ -74,8 +74,7 @@ def deep_knn(
         raise SettingsError(f"k={k!r} neighbours: give a whole number")
     if not 1 <= k < len(labels):
         raise SettingsError(
-            f"k={k} neighbours cannot be found among {len(labels)} examples: choose k from 1 to {len(labels) - 1}; "
-            "where it is not given, it is factor * expected * examples"
+            f"k={k} neighbours cannot be found among {len(labels)} examples: choose k from 1 to {len(labels) - 1}"
         )
     classes, codes = torch.unique(labels, return_inverse=True)
     neighbours = Neighbours(features, columns=columns)
@@ -106,6 +105,19 @@ def _votes(neighbours: Neighbours, rows: Tensor, k: int, codes: Tensor, classes:
 
 
 def judge(settings: Settings, features: Tensor, labels: Tensor, *, seed: int = 0) -> Verdict:
-    """The verdict of the filter that ``settings`` describes."""
+    """The verdict of the filter that ``settings`` describes.
+
+    Raises:
+        DataError: nothing is left.
+        SettingsError: there are too few examples for the neighbours.
+    """
     k = settings.k or released_k(settings.expected, len(labels), settings.factor)
-    return deep_knn(features, labels, k=k, rule=settings.rule, self_counts=settings.self_counts)
+    if settings.k is None and not 1 <= k < len(labels):
+        raise SettingsError(
+            f"deep-knn: {len(labels)} examples times expected ({settings.expected:g}) and factor "
+            f"({settings.factor:g}) make k={k} neighbours: give k, from 1 to {len(labels) - 1}"
+        )
+    verdict = deep_knn(features, labels, k=k, rule=settings.rule, self_counts=settings.self_counts)
+    if not bool(verdict.keep.any()):
+        raise DataError(f"deep-knn drops every example with k={k}: lower k (or expected) below the size of a class")
+    return verdict
