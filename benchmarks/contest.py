@@ -21,6 +21,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from poisonlab.precision import computed
 from poisonlab.runtime.cards import processor
 
 WAYS = ("reference", "ours")
@@ -156,7 +157,7 @@ def measure(build: Callable[[torch.device], Contest], name: str, program: str, o
         tuple(first / second for first, second in zip(seconds["reference"], seconds["ours"], strict=False)),
         per_second(counted(contest.ours) if contest.precision else None, ours_s * contest.per_call),
         per_second(contest.traffic, ours_s * contest.per_call),
-        contest.precision,
+        None if contest.precision is None else computed(device, contest.precision),
     )
 
 

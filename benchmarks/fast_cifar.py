@@ -34,6 +34,7 @@ from poisonlab.data.training_set import TrainingSet, training_set
 from poisonlab.determinism import prepare_torch
 from poisonlab.models.networks import build_network, build_normalize
 from poisonlab.models.outputs import accuracy
+from poisonlab.precision import passes
 from poisonlab.training.loop import train
 
 STUDY = ["config/cifar10-fast.yaml"]
@@ -75,7 +76,7 @@ def operations(network: nn.Module, dataset: ImageDataset, recipe: Recipe, device
     labels = torch.zeros(count, dtype=torch.int64, device=device)
 
     def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        with passes(device, recipe.precision):
             loss = F.cross_entropy(network(inputs).float(), labels)
         loss.backward()  # type: ignore[no-untyped-call]
 

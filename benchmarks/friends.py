@@ -56,7 +56,7 @@ class Plan:
             self.data.images,
             self.settings,
             device=self.device,
-            precision=torch.bfloat16 if self.recipe.precision == "bfloat16" else torch.float32,
+            precision=self.recipe.precision,
         )
         both = [friendly_noise.FriendlyNoise(made.to(self.device), until), *self.random]
         history = train(victim, normalize, self.data, self.recipe, seed=0, defenses=both).history

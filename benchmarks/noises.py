@@ -39,7 +39,7 @@ def noise(task: Task, images: int, steps: int, device: torch.device) -> Contest:
 
     return Contest(
         reference=lambda: released(theirs, data, start, settings, device),
-        ours=lambda: friendly_noise(network, data, settings, device=device, precision=torch.bfloat16),
+        ours=lambda: friendly_noise(network, data, settings, device=device, precision="bfloat16"),
         difference=lambda *_: difference(),
         unit="image and step",
         per_call=images * steps,

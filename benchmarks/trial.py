@@ -127,14 +127,13 @@ def making(victim: Victim, row: Row, size: int, images: int, device: torch.devic
     normalize, network = build_normalize(dataset, device), build_network(victim.model, dataset, seed=0, device=device)
     if recipe.channels_last:  # as training leaves it
         network.to(memory_format=torch.channels_last)
-    precision = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
     before = row.model_copy(update={"apply": tuple(each for each in row.apply if each is not friendly)})
     trained = training(victim, before, size, images, device)
 
     def measured() -> float:
         begun = clock(device)
         friendly_noise(
-            nn.Sequential(normalize, network), dataset.train_images, friendly, device=device, precision=precision
+            nn.Sequential(normalize, network), dataset.train_images, friendly, device=device, precision=recipe.precision
         )
         made = (clock(device) - begun) / images * size
         return made + trained() * friendly.def_epoch / recipe.epochs

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 import torch
 from simulated import NAME, register, simulated
+
+from poisonlab import precision
 
 # cuBLAS repeats its bits only with a workspace of fixed size, which it reads when it starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -39,6 +42,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "device" in metafunc.fixturenames:
         marked = metafunc.definition.get_closest_marker(NAME) is not None and "POISONLAB_TEST_DEVICES" not in os.environ
         metafunc.parametrize("device", [*DEVICES, *([NAME] if marked else [])], indirect=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def bfloat16_everywhere() -> Iterator[None]:
+    """Tests of mixed precision are in bfloat16 on every machine, however slow; programs that tests start are not."""
+    with mock.patch.object(precision, "multiplies_bfloat16", return_value=True):
+        yield
 
 
 @pytest.fixture

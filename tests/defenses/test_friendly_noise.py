@@ -289,7 +289,7 @@ def test_bfloat16_stays_near_float32(settings: Settings) -> None:
 
     images, short = pictures(4, 3, 8, 8), settings.model_copy(update={"lr": settings.lr / 100})
     full = friendly_noise(Plain(), images, short)
-    half = friendly_noise(Plain(), images, short, precision=torch.bfloat16)
+    half = friendly_noise(Plain(), images, short, precision="bfloat16")
     assert half.dtype == torch.float32
     assert torch.allclose(full, half, atol=1e-3)
 

@@ -105,7 +105,7 @@ def _make(
         chosen,
         seed=seed,
         device=device,
-        precision=torch.bfloat16 if stage.recipe.precision == "bfloat16" else torch.float32,
+        precision=stage.recipe.precision,
         progress=True,
     )
     levels = noise.abs() * 255

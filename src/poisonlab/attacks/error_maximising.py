@@ -27,6 +27,7 @@ from poisonlab.config.attacks.error_maximising import ErrorMaximising as Setting
 from poisonlab.data.augmentation import augment
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels
+from poisonlab.precision import passes
 from poisonlab.randomness import generator
 
 
@@ -125,9 +126,8 @@ class _Batch:
             stream = generator(delta.device, self.seed, "error-maximising", "augment", *which)
             inputs = augment(inputs, self.attacker.augmentation, stream, normalize.black)
         loss = torch.zeros((), device=delta.device, dtype=delta.dtype)
-        reduced = self.settings.crafting_precision == "bfloat16"
         for network in self.networks:
-            with torch.autocast(delta.device.type, torch.bfloat16, enabled=reduced):
+            with passes(delta.device, self.settings.crafting_precision):
                 logits = network(inputs)
             loss = loss + F.cross_entropy(logits.to(delta.dtype), self.aims, reduction="sum") / len(self.networks)
         if self.settings.aim == "away":

@@ -29,6 +29,7 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels
 from poisonlab.errors import PoisonlabError
 from poisonlab.models.chunks import memory_for, shape_of
+from poisonlab.precision import passes
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.sgd import sgd_of
 
@@ -233,7 +234,6 @@ class _Making:
         return (self._clean(chosen) + self._noise(chosen)).clamp(0, 1)
 
     def _logits(self, images: Tensor) -> Tensor:
-        reduced = self.attacker.recipe.precision == "bfloat16"
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=reduced):
+        with passes(images.device, self.attacker.recipe.precision):
             logits: Tensor = self.model(self.attacker.normalize(images))
         return logits.to(self.noise.dtype)

@@ -35,6 +35,7 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels
 from poisonlab.errors import SettingsError
 from poisonlab.models.margins import margins
+from poisonlab.precision import passes
 from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
 
 
@@ -138,10 +139,9 @@ class _Batch:
     def step(self, number: int) -> Tensor:
         normalize = self.attacker.normalize
         changed = self._changed()
-        reduced = self.settings.crafting_precision == "bfloat16"
         loss = torch.zeros((), device=changed.device, dtype=changed.dtype)
         for network in self.networks:
-            with torch.autocast(changed.device.type, torch.bfloat16, enabled=reduced):
+            with passes(changed.device, self.settings.crafting_precision):
                 logits = network(normalize(changed))
             loss = loss + margins(logits.to(changed.dtype), self.labels).sum() / len(self.networks)
         for part in (self.palette, self.displacement):

@@ -50,6 +50,7 @@ from poisonlab.models.differences import Loss, directional, norm
 from poisonlab.models.double_backward import check_twice_differentiable, twice_differentiable
 from poisonlab.models.gradient_angle import matching_loss
 from poisonlab.models.margins import margins
+from poisonlab.precision import computed, passes
 from poisonlab.randomness import generator
 from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
 from poisonlab.training.schedule import crafting_rate
@@ -253,15 +254,14 @@ class Matcher:
 
         with ExitStack() as hooks:
             hooks.enter_context(twice_differentiable(self.model, inputs[0]))
-            if self.precision == "bfloat16":
+            if computed(inputs.device, self.precision) == "bfloat16":
                 hooks.enter_context(_wide_batch_norm(self.model))
             gradient, losses = vmap(functional_grad(restart_loss, has_aux=True), randomness="different")(inputs)
         return losses.detach(), gradient.detach()
 
     def _passes(self, device: torch.device) -> torch.autocast:
         # Without its cache, which could hand a weight on from one level of torch.func to another.
-        enabled = self.precision == "bfloat16"
-        return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+        return passes(device, self.precision, cache_enabled=False)
 
 
 @contextmanager

@@ -42,6 +42,7 @@ from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.models.chunks import memory_for
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.double_backward import twice_differentiable
+from poisonlab.precision import passes
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
 from poisonlab.training.schedule import learning_rate
@@ -420,7 +421,7 @@ class _Crafting:
         inputs = self._augmented(pixels(self.images[rows]), stream)
         model = surrogate.model.train()
         torch.manual_seed(stream_seed(self.seed, "metapoison", "dropout", number, surrogate.run, surrogate.batches))
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        with passes(inputs.device, recipe.precision):
             logits = model(inputs)
         loss = F.cross_entropy(logits.float(), self.labels[rows], label_smoothing=recipe.label_smoothing)
         surrogate.optimizer.zero_grad()

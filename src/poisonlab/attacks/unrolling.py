@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad
 
 from poisonlab.models.differences import gradients, neighbours
+from poisonlab.precision import passes
 
 _LOWEST_MARGIN = -100.0
 
@@ -148,7 +149,7 @@ class Unrolling:
         return margin(logits, self.label, self.convention)
 
     def _logits(self, weights: Weights, buffers: Weights, images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with passes(images.device, self.precision):
             logits: Tensor = functional_call(self.model, {**weights, **buffers}, (images,))
         return logits.float() if logits.dtype == torch.bfloat16 else logits
 

@@ -74,7 +74,8 @@ class Recipe(Settings):
     augmentation: Augmentation = Augmentation()
     """Random augmentation of the training images."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """``bfloat16``: mixed precision."""
+    """``bfloat16``: mixed precision where the processor or GPU multiplies bfloat16. Others compute in float32, which is
+    faster there."""
     channels_last: bool = True
     """Memory layout of the convolutions; only speed and rounding depend on it."""
     compile: bool = False

@@ -25,6 +25,7 @@ from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.models.classifier import logits as logits_of
+from poisonlab.precision import passes
 from poisonlab.randomness import uniform_rows
 from poisonlab.training.defense import Batch, Defense
 
@@ -89,7 +90,7 @@ def friendly_noise(
     seed: int = 0,
     device: torch.device | str = "cpu",
     chunk: int | None = None,
-    precision: torch.dtype = torch.float32,
+    precision: str = "float32",
     progress: bool = False,
 ) -> Tensor:
     """Make friendly noise for any classifier and image tensor.
@@ -103,7 +104,7 @@ def friendly_noise(
         device: where to compute.
         chunk: images per forward pass, by their size if not given; bounds the memory and does not change the result
             beyond rounding.
-        precision: ``torch.bfloat16`` runs the network in mixed precision.
+        precision: ``bfloat16`` runs the network in mixed precision where the device multiplies bfloat16.
         progress: show a progress bar with rate and time left.
 
     Returns:
@@ -157,7 +158,7 @@ def _start(images: Tensor, first: int, seed: int, settings: Settings) -> Tensor:
     return (uniform * 2 - 1) * (settings.init / 255)
 
 
-def _optimise(model: nn.Module, images: Tensor, noise: Tensor, settings: Settings, precision: torch.dtype) -> Tensor:
+def _optimise(model: nn.Module, images: Tensor, noise: Tensor, settings: Settings, precision: str) -> Tensor:
     """Run the SGD of algorithm 1 on one chunk; (B, C, H, W) float32 in, the clamped noise out."""
     zeta = settings.zeta / 255
     with torch.no_grad():
@@ -184,7 +185,7 @@ def friendly_objective(
     noise: Tensor,
     clean: Tensor,
     settings: Settings,
-    precision: torch.dtype = torch.float32,
+    precision: str = "float32",
 ) -> Tensor:
     """The scalar that is minimised, summed so that its gradient per example does not depend on the chunk.
 
@@ -216,9 +217,8 @@ def _norm(noise: Tensor, norm: str) -> Tensor:
     return length
 
 
-def _log_probabilities(model: nn.Module, images: Tensor, precision: torch.dtype) -> Tensor:
-    reduced = precision != torch.float32
-    with torch.autocast(images.device.type, precision if reduced else torch.bfloat16, enabled=reduced):
+def _log_probabilities(model: nn.Module, images: Tensor, precision: str) -> Tensor:
+    with passes(images.device, precision):
         logits = logits_of(model(images))
     # float64 networks keep their precision; mixed precision is widened before the softmax.
     return F.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=1)

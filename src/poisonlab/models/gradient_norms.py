@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.models.evaluating import evaluating
+from poisonlab.precision import passes
 
 _TEMPORARY_BYTES = 1 << 28
 
@@ -40,7 +41,7 @@ def per_sample_gradient_norms(
         labels: (N,) int64.
         chunk: most examples per forward and backward pass, by their size if not given; does not change the result
             beyond rounding.
-        precision: ``bfloat16`` for mixed precision, faster and within about a percent.
+        precision: ``bfloat16`` for mixed precision where the device multiplies it, faster and within about a percent.
 
     Returns:
         (N,) float32, on the inputs' device.
@@ -52,8 +53,7 @@ def per_sample_gradient_norms(
     if len(inputs) == 0 or layers == []:
         return torch.zeros(len(inputs), device=inputs.device)
     at_once = chunk or images_at_once(inputs, 128)
-    reduced = torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bfloat16")
-    with evaluating(model), torch.enable_grad(), reduced:
+    with evaluating(model), torch.enable_grad(), passes(inputs.device, precision):
         if layers is not None:
             try:
                 return _squared(partial(_closed_form, model, layers), inputs, labels, at_once).sqrt().float()

@@ -58,8 +58,7 @@ def protect(
             checkpoint.clear()
         raise
     images = dataset.train_images
-    reduced = settings.weights is None and settings.recipe.precision == "bfloat16"
-    precision = torch.bfloat16 if reduced else torch.float32
+    precision = "float32" if settings.weights is not None else settings.recipe.precision
     if checkpoint is None:
         noise = making.friendly_noise(
             classifier,
@@ -129,7 +128,7 @@ def _in_parts(
     images: Tensor,
     settings: Protection,
     device: torch.device,
-    precision: torch.dtype,
+    precision: str,
     checkpoint: Checkpoint,
     progress: bool,
 ) -> Tensor:

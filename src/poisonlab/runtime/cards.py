@@ -47,6 +47,8 @@ class RunCard:
         """Write the card; ``more`` is added to it."""
         import torch
 
+        from poisonlab.precision import multiplies_bfloat16
+
         on_gpu = self._device.type == "cuda"
         write_sealed(
             path,
@@ -57,6 +59,8 @@ class RunCard:
                 "device": torch.cuda.get_device_name() if on_gpu else processor(),
                 # Kernels are chosen by it, and with them the last bits.
                 "cpu": torch.backends.cpu.get_cpu_capability(),
+                # Without it, settings of bfloat16 mean float32 (``poisonlab.precision``).
+                "bfloat16": multiplies_bfloat16(self._device),
                 "threads": torch.get_num_threads(),
                 "peak_host_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
                 "peak_device_mib": torch.cuda.max_memory_allocated() // 2**20 if on_gpu else None,

@@ -24,6 +24,7 @@ from poisonlab.models.chunks import images_at_once, in_chunks, memory_for, shape
 from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
 from poisonlab.models.classifier import logits as logits_of
 from poisonlab.models.outputs import outputs_of
+from poisonlab.precision import passes
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.capture import Capture, can_capture
 from poisonlab.training.checkpoint import Checkpoint
@@ -345,7 +346,7 @@ def _fixed_features(
         for defense in defenses:
             batch = Batch(changed, data.labels[part], data.rows[part], 0, stream, model, normalize)
             changed = defense.change_batch(batch)
-        with torch.autocast(changed.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        with passes(changed.device, recipe.precision):
             found: Tensor = cast(Classifier, model).extract(normalize(changed)).float()
             return found
 
@@ -369,9 +370,8 @@ def _diverged(losses: Tensor, epoch: int) -> DivergedError:
 
 
 def _forward(model: nn.Module, inputs: Tensor, recipe: Recipe) -> Tensor:
-    reduced = recipe.precision == "bfloat16"
     try:
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=reduced):
+        with passes(inputs.device, recipe.precision):
             return logits_of(model(inputs)).float()
     except ValueError as error:
         if len(inputs) != 1:
