@@ -607,7 +607,9 @@ def test_nan_is_out_of_bounds() -> None:
 def test_noise_is_kept_to_a_fraction_of_a_level(tmp_path: Path) -> None:
     noise = (torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 2 - 1) * 16 / 255
     save_noise(tmp_path / "n", noise, torch.tensor([5, 7, 9, -1]), {"a": 1})
-    assert read_tensors(tmp_path / "n", "friendly noise")[0]["origin"].tolist() == [5, 7, 9, -1]
+    stored = read_tensors(tmp_path / "n", "friendly noise")[0]
+    assert stored["origin"].tolist() == [5, 7, 9, -1]
+    assert stored["made"].all()
     loaded = load_noise(tmp_path / "n")
     assert loaded.dtype == torch.float16
     assert (loaded.double() - noise.double()).abs().max() * 255 <= 1 / 128

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tiny import MEAN, STD, KilledError, network
 from torch import nn
 
+from poisonlab.config.measures import REPORTED
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.config.rows import Row
 from poisonlab.data.training_set import TrainingSet
@@ -58,7 +59,7 @@ def test_it_waits_for_a_better_epoch(
     trained = history(accuracies)[:epochs]
     report = defense.report(Recipe(), 10, trained)
     assert report == {"stopped_epoch": epochs, "best_epoch": best}
-    assert [measure.name for measure in Settings.measures] == list(report)
+    assert {measure.name for measure in REPORTED} >= report.keys()
     assert defense.best_epoch(trained) == best - 1
     assert build(Settings(monitor=monitor, keep="last", **options)).best_epoch(trained) is None
 

@@ -180,3 +180,9 @@ def test_variants_of_a_filter_have_what_they_drop() -> None:
     table = by_row(compare(control, LINES[:3], VARIANTS[:2], "friends", ["lr"]))
     assert math.isnan(table["friends"]["poisons_found"])
     assert table["friends"]["clean_dropped"] == 0
+    # A training set that is poisoned whole has no clean ones, whatever another attack's has.
+    whole = [replace(each, attack="bp", found=Detection(5, 55, 0, 0)) for each in done]
+    lines = [*LINES[:3], *(line(each["defense"], "bp") for each in LINES[:3])]
+    shown = compare([*done, *whole], lines, VARIANTS[:2], "friends", ["lr"])
+    assert shown[shown["attack"] == "bp"].iloc[1:]["clean_dropped"].isna().all()
+    assert shown[shown["attack"] == "gm"].iloc[1:]["clean_dropped"].notna().all()

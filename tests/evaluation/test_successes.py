@@ -14,6 +14,7 @@ from made import MEASURES, put, stage, told, trial
 from made import line as line_of
 
 from poisonlab.config.filter_claim import FilterClaim
+from poisonlab.config.measures import ACCURACY
 from poisonlab.config.study import read_study
 from poisonlab.evaluation.choosing import Claim
 from poisonlab.evaluation.detection import Detection
@@ -125,6 +126,25 @@ def test_the_study_s_table_has_all_seeds_and_the_hits_beside() -> None:
     assert text[text["Victim"] == "mean"].iloc[1]["Poisons found in hits"] == "17 of 20"
 
 
+@pytest.mark.parametrize("first", ["a", "goalless"])
+def test_attacks_of_other_measures_beside_leave_the_hits(first: str) -> None:
+    """In either order; an attack without a hit has 0 of them, another kind of attack has none to count."""
+    failing = [replace(each, attack="failing", measures={**each.measures, "success": 0.0}) for each in trials()]
+    goalless = [replace(each, attack="goalless", measures={"accuracy": 0.4}, targets=None) for each in trials()]
+    measures = {"a": MEASURES["a"], "failing": MEASURES["a"], "goalless": (ACCURACY,)}
+    measures = {first: measures[first], **measures}
+    made = [*trials(), *failing, *goalless]
+    made.sort(key=lambda each: each.attack != first)
+    rows = list(dict.fromkeys(each.key[:3] for each in made))
+    over = over_hits(made, measures, "none", {}, rows)
+    results = beside(tidy_results(made, measures, ("none",)), over, measures, attacks_with_hits(made, measures))
+    text = readable(results, measures, ("none",)).set_index(["Attack", "Victim", "Defense"])
+    assert text.loc[("a", "one", "knn"), "Hits"] == "3"
+    assert text.loc[("a", "one", "knn"), "Poison success of hits [95 % CI]"].startswith("33.3 [")
+    assert text.loc[("failing", "one", "knn"), "Hits"] == "0"
+    assert text.loc[("goalless", "one", "knn"), ["Hits", "Poisons found in hits"]].tolist() == ["", ""]
+
+
 def test_the_paper_s_table_counts_hits_and_shows_all_beside() -> None:
     numbers = published(REFERENCE)
     told = stage(LINES, compare=("none",), mean_over_victims=True, only_successes=True)
@@ -185,7 +205,8 @@ def test_an_attack_that_is_no_yes_or_no_keeps_its_numbers_and_the_published_ones
     results = tidy_results(rates, MEASURES, ("none",), known, rows)
     both = beside(results, over_hits(rates, MEASURES, "none", known, rows), {"a": MEASURES["a"]}, set())
     row = both[both["defense"] == "knn"].iloc[0]
-    assert (row["published_success"], row["hit_n"]) == (0, 0)
+    assert row["published_success"] == 0
+    assert math.isnan(row["hit_n"])
 
 
 def test_the_programs_write_hits_findings_and_what_they_mean(tmp_path: Path) -> None:
@@ -295,6 +316,13 @@ def test_a_filter_that_drops_nothing_has_found_nothing() -> None:
     filtering = {each["defense"] for each in lines if each.get("filters")}
     assert {"svm-polytope", "deep-knn-friends-collision"} <= filtering
     assert not {"none", "friends-bernoulli", "robust-features"} & filtering
+
+
+def test_a_training_set_that_is_poisoned_whole_has_no_clean_images_to_drop() -> None:
+    whole = [trial("a", "epic", seed, 0, 0.9, found=Detection(20, 180, 0, 0)) for seed in range(3)]
+    (text,) = filter_findings([*NONE, *whole], "none")
+    assert "(60 of 600, n = 3), test accuracy" in text
+    assert "clean" not in text
 
 
 def test_rows_that_drop_nothing_or_meet_no_poisons_have_no_sentence() -> None:

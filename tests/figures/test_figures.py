@@ -42,6 +42,8 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 COORDINATES = np.linspace(-24, 24, 9)
 # Ten training rows and an appended poison.
 ORIGIN = torch.tensor([*range(10), -1])
+# Two rows are held out, one of them the first poison.
+MADE = torch.tensor([row not in (3, 5) for row in range(11)])
 FIRST, SECOND = np.meshgrid(COORDINATES, COORDINATES)
 NOISES = [{"distribution": kind, "mu": 16.0} for kind in ("bernoulli", "uniform", "gaussian")]
 
@@ -90,7 +92,10 @@ def inputs(tmp_path: Path) -> dict[str, list[str]]:
         goal=Goal(base[:1].clone(), torch.tensor([1]), torch.tensor([0])),
     ).save(tmp_path / "poisons.safetensors")
     noise = torch.from_numpy(random.uniform(-16, 16, (11, 3, 8, 8)) / 255).half()
-    write_tensors(tmp_path / "noise.safetensors", "friendly noise", {"noise": noise, "origin": ORIGIN}, {})
+    noise[~MADE] = 0
+    write_tensors(
+        tmp_path / "noise.safetensors", "friendly noise", {"noise": noise, "origin": ORIGIN, "made": MADE}, {}
+    )
     write_arrays(
         tmp_path / "poison.npz",
         coordinates=COORDINATES,
@@ -331,6 +336,25 @@ class TestStyle:
         assert style.label_of("my-defense") == "my-defense"
         # Pinned: a colour that changed with the process or the version would change figures.
         assert style.colour_of("my-defense") == "#882255"
+
+
+class TestNoiseOfSomeRows:
+    """Rows that were filtered or held out have none, and lie in the file as zeros."""
+
+    def test_the_histogram_is_of_the_others(self, inputs: dict[str, list[str]], tmp_path: Path) -> None:
+        draw("noise-histogram", inputs["noise-histogram"], tmp_path)
+        assert f"over the {9 * 3 * 8 * 8:,} of one run's" in (tmp_path / "figure.caption").read_text("utf-8")
+
+    def test_examples_are_poisons_that_have_noise(self, inputs: dict[str, list[str]], tmp_path: Path) -> None:
+        all_of_them = spec(drawing={"dpi": 80, "examples": 4})
+        draw("examples", inputs["examples"], tmp_path / "some", *all_of_them)
+        assert "3 of the 4 poisons" in (tmp_path / "some" / "figure.caption").read_text("utf-8")
+        none = {"noise": torch.zeros(11, 3, 8, 8).half(), "origin": ORIGIN, "made": torch.zeros(11, dtype=torch.bool)}
+        write_tensors(tmp_path / "noise.safetensors", "friendly noise", none, {})
+        draw("examples", inputs["examples"], tmp_path / "none", *all_of_them)
+        caption = (tmp_path / "none" / "figure.caption").read_text("utf-8")
+        assert "4 of the 4 poisons" in caption
+        assert "The victim is trained on none of these poisons" in caption
 
 
 class TestExamples:

@@ -688,7 +688,11 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
 
     yield "dataset", _artifact(lambda path: save_dataset(path, DATASET), read_dataset, folder)
     yield "poison set", _artifact(SET.save, _poison_set, folder)
-    noise = {"noise": torch.zeros(40, 3, 5, 7, dtype=torch.float16), "origin": torch.arange(40)}
+    noise = {
+        "noise": torch.zeros(40, 3, 5, 7, dtype=torch.float16),
+        "origin": torch.arange(40),
+        "made": torch.ones(40, dtype=torch.bool),
+    }
     yield "noise", _artifact(lambda path: write_tensors(path, "friendly noise", noise, {}), load_noise, folder)
     keep = {"keep": torch.ones(40, dtype=torch.bool)}
     yield (
@@ -746,7 +750,7 @@ def targets(folder: Path) -> Iterator[tuple[str, Target]]:
     line = ["a", "net", "x-1", "1", "True", "1", *["0.5"] * 8]
     varied = lambda path: read_ablation(path, told)  # noqa: E731
     yield "ablation", _bytes_target("a.csv", {"": _csv(columns, [line])}, varied, damaged, _damaged_csv)
-    tensors = lambda path: read_arrays_of_tensors(path, "friendly noise", ["noise", "origin"])  # noqa: E731
+    tensors = lambda path: read_arrays_of_tensors(path, "friendly noise", ["noise", "origin", "made"])  # noqa: E731
     yield "figure tensors", _artifact(lambda path: write_tensors(path, "friendly noise", noise, {}), tensors, folder)
     arrays = {"": _arrays(losses=np.zeros(3), points=np.arange(3))}
     drawn = lambda path: read_arrays(path, ["losses", "points"])  # noqa: E731

@@ -110,14 +110,14 @@ def _make(
     )
     levels = noise.abs() * 255
     # By row of the whole set; examples that filters dropped or that are held out need none.
-    placed = torch.zeros(len(whole), *noise.shape[1:])
-    placed[data.rows] = noise
+    placed, made = torch.zeros(len(whole), *noise.shape[1:]), torch.zeros(len(whole), dtype=torch.bool)
+    placed[data.rows], made[data.rows] = noise, True
     facts = {
         "mean_levels": round(float(levels.mean()), 4),
         "saturated": round(float((levels > 0.99 * chosen.zeta).float().mean()), 4),
     }
     card.write(args.card, cost_seconds=_cost(card.seconds(), trained, chosen), **facts)
-    save_noise(args.noise, placed, origins(dataset, poisons, rows), facts)
+    save_noise(args.noise, placed, origins(dataset, poisons, rows), facts, made)
     checkpoint.clear()
 
 

@@ -50,8 +50,8 @@ class Tables(Shown):
 
 
 TIME_NOTE = (
-    "Wall time per run: training, friendly noise, and for filters and detectors also the training of the network that "
-    "they look at; relative to undefended training."
+    "Wall time per run: training, friendly noise, and for filters and detectors also the training of the row that they "
+    "look at; relative to undefended training. Surrogates that filters look at are not counted."
 )
 SIDE_BY_SIDE_NOTE = (
     "The tables against every attack hold means over seeds, with n where the attack's undefended row has more of them; "

@@ -14,12 +14,17 @@ from poisonlab.errors import DataError
 KIND = "friendly noise"
 
 
-def save_noise(path: Path, noise: Tensor, origin: Tensor, facts: dict[str, Any]) -> None:
-    """Write noise (N, C, H, W), in units of the [0, 1] pixel range, as float16: exact to 1/32 of a pixel level.
+def save_noise(path: Path, noise: Tensor, origin: Tensor, facts: dict[str, Any], made: Tensor | None = None) -> None:
+    """Write noise in units of the [0, 1] pixel range, as float16: exact to 1/32 of a pixel level.
 
-    ``origin`` (N,) int64 says whose it is: rows of the training split, -1 for an appended poison.
+    Args:
+        noise: (N, C, H, W).
+        origin: (N,) int64, whose it is: rows of the training split, -1 for an appended poison.
+        facts: how it was made.
+        made: (N,) bool, which rows have noise; the others, filtered or held out, lie there as zeros. All if not given.
     """
-    write_tensors(path, KIND, {"noise": noise.to(torch.float16), "origin": origin}, facts)
+    made = torch.ones(len(noise), dtype=torch.bool) if made is None else made
+    write_tensors(path, KIND, {"noise": noise.to(torch.float16), "origin": origin, "made": made}, facts)
 
 
 def load_noise(path: Path) -> Tensor:

@@ -124,6 +124,22 @@ PRIVACY_EPSILON = Measure(
     better="lower",
     unit="",
 )
+STOPPED_EPOCH = Measure(
+    name="stopped_epoch",
+    label="Epochs trained",
+    meaning="epochs that a training took until early stopping ended it, or all of them",
+    kind="value",
+    better="lower",
+    unit="epochs",
+)
+BEST_EPOCH = Measure(
+    name="best_epoch",
+    label="Best epoch",
+    meaning="the epoch, counted from 1, that did best on the validation set of early stopping",
+    kind="value",
+    better="lower",
+    unit="epochs",
+)
 
 POISONS_FOUND = Measure(
     name="poisons_found",
@@ -151,5 +167,5 @@ MATTHEWS = Measure(
 )
 OF_FILTERS = (*DROPPED, MATTHEWS)
 """What an ablation of a filter shows besides outcomes."""
-REPORTED = (FALSE_ALARMS, PRIVACY_EPSILON)
+REPORTED = (FALSE_ALARMS, PRIVACY_EPSILON, STOPPED_EPOCH, BEST_EPOCH)
 """What defenses and detectors report of a victim, whatever the attack."""

@@ -66,8 +66,8 @@ class Recipe(Settings):
     schedule: Literal["steps", "cosine", "linear"] = "steps"
     """Tenfold drops at milestones, or a fall to 0 along a cosine or a line."""
     milestones: tuple[PositiveInt, ...] | None = None
-    """Epochs (0-based) from which the rate is lower by ``gamma``; None: floor of E/2.667, E/1.6 and E/1.142. With one or
-    two epochs that begins at a lower rate: give ``[]``, or another ``schedule``."""
+    """Epochs (0-based) from which the rate is lower by ``gamma``; None: floor of E/2.667, E/1.6 and E/1.142. With one
+    or two epochs that begins at a lower rate: give ``[]``, or another ``schedule``."""
     gamma: Fraction = 0.1
     """Factor of the rate at each milestone."""
     warmup_epochs: NonNegativeFloat = 0.0

@@ -120,6 +120,11 @@ class Row(Settings):
         return bool(self.filters or self.detector) and self.inspected_surrogate is None
 
     @property
+    def looks(self) -> bool:
+        """Whether its filters or detector look at any network; filters that drop at random do not."""
+        return self.detector is not None or any(not isinstance(each, RandomFilter) for each in self.filters)
+
+    @property
     def friendly(self) -> FriendlyNoise | None:
         """The friendly noise of this row, if it uses any."""
         return next((defense for defense in self.apply if isinstance(defense, FriendlyNoise)), None)

@@ -500,6 +500,11 @@ class Study(Settings):
         for name in self.figures.landscape.victims:
             if name not in rows:
                 raise ValueError(f"figures.landscape.victims names defense {name!r}, which is not one of {rows}")
+            if self.defense(name).dilution is not None:
+                raise ValueError(
+                    f"figures.landscape.victims names defense {name!r}, which gives some poisons back clean: name rows "
+                    "that train on all poisons of the attack"
+                )
             if self.defense(name).detector is not None or self.defense(name).per_example:
                 raise ValueError(
                     f"figures.landscape.victims names defense {name!r}, whose network is another row's or built in "

@@ -64,8 +64,7 @@ def compare_variants(
                 outcome = {name: line[name] for name in [*outcomes, *_SHARES]}
                 result.append({**who, **outcome, **tests})
     columns = ["attack", "victim", "row", *settings, "own", *outcomes, "p", "p_holm", *_SHARES]
-    poisoned = {trial.defense for trial in trials if trial.found is not None and not math.isnan(trial.found.recall)}
-    table = _with_shares(pd.DataFrame(result, columns=columns), {variant.row for variant in variants}, poisoned)
+    table = _with_shares(pd.DataFrame(result, columns=columns), {variant.row for variant in variants}, trials)
     for name in settings:
         # Whole numbers would turn into fractions beside the row without a value.
         table[name] = pd.Series([line[name] for line in result], dtype=object)
@@ -77,17 +76,25 @@ def _share_text(value: float, measure: Measure) -> str:
     return "" if math.isnan(value) else with_unit(f"{value * (100 if measure.unit == '%' else 1):.3g}", measure.unit)
 
 
-def _with_shares(table: pd.DataFrame, varied: set[Name], poisoned: set[str]) -> pd.DataFrame:
+def _with_shares(table: pd.DataFrame, varied: set[Name], trials: Sequence[Trial]) -> pd.DataFrame:
     """The table without the shares of dropped images if no variant drops any; with 0 of a variant that drops none.
 
-    A control has no poisons of which a share could be found.
+    A control has no poisons of which a share could be found, a training set that is poisoned whole no clean images.
     """
     run = table["row"].isin(varied) & (table["n"] > 0) & (table["victim"] != MEAN)
     if not table.loc[run, _SHARES].notna().any(axis=None):
         return table.drop(columns=_SHARES)
-    for name, asked in ((POISONS_FOUND.name, run & table["row"].isin(poisoned)), (CLEAN_DROPPED.name, run)):
+    for name, kind in ((POISONS_FOUND.name, "poisons"), (CLEAN_DROPPED.name, "clean")):
+        there = {(trial.attack, trial.defense) for trial in trials if _holds(trial, kind)}
+        asked = run & table.set_index(["attack", "row"]).index.isin(there)
         table[name] = table[name].mask(asked & table[name].isna(), 0.0)
     return table
+
+
+def _holds(trial: Trial, kind: str) -> bool:
+    """Whether the training set had any poisons, or any clean images."""
+    counts = (getattr(trial.found, f"{kind}_{end}", 0) for end in ("dropped", "kept"))
+    return sum(counts) > 0
 
 
 def readable_variants(

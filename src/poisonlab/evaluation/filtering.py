@@ -45,14 +45,14 @@ def _unpoisoned(trials: Sequence[Trial], row: str) -> bool:
 
 def _row(trials: Sequence[Trial], row: str, undefended: str | None, claim: FilterClaim | None) -> str:
     own = [trial for trial in trials if trial.defense == row and trial.found is not None]
-    recall, lost = _shares(own, "poisons"), _shares(own, "clean")
+    recall, lost = mean_of_shares(_shares(own, "poisons")), _shares(own, "clean")
     dropped = sum(trial.found.poisons_dropped for trial in own if trial.found is not None)
     kept = sum(trial.found.poisons_kept for trial in own if trial.found is not None)
     found = interval_text(recall.estimate, recall.low, recall.high)
-    text = (
-        f"{row} finds {found} % of the poisons ({dropped} of {dropped + kept}, n = {recall.n}) and drops "
-        f"{interval_text(lost.estimate, lost.low, lost.high)} % of the clean images"
-    )
+    text = f"{row} finds {found} % of the poisons ({dropped} of {dropped + kept}, n = {recall.n})"
+    if lost:  # of a training set that is poisoned whole no image is clean
+        share = mean_of_shares(lost)
+        text += f" and drops {interval_text(share.estimate, share.low, share.high)} % of the clean images"
     change = None if undefended is None else _change(trials, row, undefended)
     if change is not None:
         text += f", test accuracy {_signed(change)} points"
@@ -61,14 +61,14 @@ def _row(trials: Sequence[Trial], row: str, undefended: str | None, claim: Filte
     return text
 
 
-def _shares(trials: Sequence[Trial], kind: str) -> Interval:
-    """The share of the poisons, or of the clean images, that each seed's victims dropped."""
+def _shares(trials: Sequence[Trial], kind: str) -> list[float]:
+    """The share of the poisons, or of the clean images, that each seed's victims dropped; of seeds that have any."""
     shares = []
     for seed in sorted({trial.seed for trial in trials}):
         found = [trial.found for trial in trials if trial.seed == seed and trial.found is not None]
         dropped, kept = (sum(getattr(each, f"{kind}_{what}") for each in found) for what in ("dropped", "kept"))
         shares += [dropped / (dropped + kept)] if dropped + kept else []
-    return mean_of_shares(shares)
+    return shares
 
 
 def _change(trials: Sequence[Trial], row: str, undefended: str) -> Interval | None:

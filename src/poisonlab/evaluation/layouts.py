@@ -104,7 +104,7 @@ def readable(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], c
                 for name, title in _DROPPED
                 if results[name].notna().any()
             },
-            **_of_hits(results, own[0]),
+            **_of_hits(results, measures),
             **{
                 measure.label: ["" if math.isnan(value) else number(value, measure) for value in results[measure.name]]
                 for measure in REPORTED
@@ -115,21 +115,26 @@ def readable(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], c
     )
 
 
-def _of_hits(results: pd.DataFrame, main: Measure) -> dict[str, list[str]]:
-    """What is counted over the seeds alone on which the attack succeeds undefended, if that was asked for."""
-    if "hit_n" not in results or f"hit_{main.name}" not in results:
+def _of_hits(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]]) -> dict[str, list[str]]:
+    """What is counted over the seeds alone on which the attack succeeds undefended, if that was asked for; nothing in
+    lines of attacks whose outcome is no yes or no."""
+    if "hit_n" not in results or results["hit_n"].isna().all():
         return {}
-    # An attack whose outcome is no yes or no has none.
-    attacked = results.groupby("attack")["hit_n"].transform("sum") > 0
-    counts = zip(results["hit_poisons_dropped"], results["hit_poisons"], attacked, strict=True)
-    names = (main.name, f"{main.name}_low", f"{main.name}_high", f"{main.name}_n", "n")
-    over = results.assign(**{name: results[f"hit_{name}"] for name in names})
-    texts = zip(with_interval(over, main), attacked, strict=True)
+    mains = {attack: measures[attack][0] for attack in results.loc[results["hit_n"].notna(), "attack"]}
+    counts = zip(results["hit_poisons_dropped"], results["hit_poisons"], results["hit_n"], strict=True)
+    successes = {}
+    for main in dict.fromkeys(mains.values()):
+        names = (main.name, f"{main.name}_low", f"{main.name}_high", f"{main.name}_n", "n")
+        over = results.assign(**{name: results[f"hit_{name}"] for name in names})
+        texts = zip(with_interval(over, main), results["attack"], strict=True)
+        title = f"{main.label} of hits [95 % CI]"
+        successes[title] = [text if mains.get(attack) == main else "" for text, attack in texts]
     return {
-        "Hits": [f"{count:.0f}" if shown else "" for count, shown in zip(results["hit_n"], attacked, strict=True)],
-        f"{main.label} of hits [95 % CI]": [text if shown else "" for text, shown in texts],
+        "Hits": ["" if math.isnan(count) else f"{count:.0f}" for count in results["hit_n"]],
+        **successes,
         "Poisons found in hits": [
-            f"{dropped:.0f} of {whole:.0f}" if shown and whole == whole else "" for dropped, whole, shown in counts
+            "" if math.isnan(hits) or math.isnan(whole) else f"{dropped:.0f} of {whole:.0f}"
+            for dropped, whole, hits in counts
         ],
     }
 

@@ -148,7 +148,7 @@ def beside(
         over: of the hits, see ``over_hits``.
         measures: of each attack; of each, the first and the last one are set beside.
         counted: the attacks that can have hits, see ``attacks_with_hits``. Their published values and verdicts are
-            those of the hits.
+            those of the hits; ``hit_n`` of others is nan.
     """
     ends = dict.fromkeys(measure.name for own in measures.values() for measure in (own[0], own[-1]))
     names = ["n", *(f"{name}{end}" for name in ends for end in ("", "_low", "_high", "_n"))]
@@ -157,6 +157,7 @@ def beside(
     key = ["attack", "victim", "defense"]
     renamed = over[[*key, *names, *published]].rename(columns={name: f"hit_{name}" for name in names})
     joined = results.drop(columns=published).merge(renamed, on=key, how="left")
+    joined["hit_n"] = joined["hit_n"].where(joined["attack"].isin(counted))
     for name in published:
         joined[name] = joined[name].where(joined["attack"].isin(counted), results[name].to_numpy())
         if name.endswith("_inside"):

@@ -19,25 +19,29 @@ _LABEL_WIDTH = 1.3
 _GAP = 0.04
 _LARGEST_CELL = 0.93
 _SMALLEST_CELL = 0.45
+_UNSEEN = "The victim is trained on none of these poisons: they were filtered or held out, and have no friendly noise."
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Of ``poisons`` (a poison set) and ``noise`` (the friendly noise of its training set)."""
     poisons = read_tensors(only(inputs, "poisons"), "poison set", ("indices", "images", "base_images"))
     path = only(inputs, "noise")
-    friendly = read_tensors(path, "friendly noise", ("noise", "origin"))
+    friendly = read_tensors(path, "friendly noise", ("noise", "origin", "made"))
     shipped = poisons["images"]
     places = noise_places(poisons["indices"], friendly["origin"])
+    trained_on = friendly["made"][places]
     targets = poisons["targets"] if "untriggered" in poisons else None
-    # A column each, so no more than there are of both.
-    shown = slice(spec.drawing.examples if targets is None else min(spec.drawing.examples, len(targets)))
+    # A column each, so no more than there are of both; poisons that were filtered or held out only where all were.
+    most = spec.drawing.examples if targets is None else min(spec.drawing.examples, len(targets))
+    shown = np.flatnonzero(trained_on if trained_on.any() else np.ones_like(trained_on))[:most]
     arrays = (
         poisons["base_images"][shown],
         shipped[shown] if shipped.dtype == np.uint8 else shipped[shown] * 255,
         friendly["noise"][places[shown]].astype(np.float32) * 255,
     )
-    figure = examples(*arrays, None if targets is None else targets[shown][: len(places)])
-    return figure, examples_caption(*arrays, total=len(places), triggered=targets is not None)
+    figure = examples(*arrays, None if targets is None else targets[: len(shown)])
+    caption = examples_caption(*arrays, total=len(places), triggered=targets is not None)
+    return figure, caption if trained_on.any() else f"{caption} {_UNSEEN}"
 
 
 def noise_places(indices: NDArray[Any], origin: NDArray[Any]) -> NDArray[np.int64]:

@@ -40,7 +40,8 @@ class Spec(Drawn):
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Of ``noise`` (the friendly noise of a training set)."""
-    noise = read_tensors(only(inputs, "noise"), "friendly noise", ("noise",))["noise"]
+    stored = read_tensors(only(inputs, "noise"), "friendly noise", ("noise", "made"))
+    noise = stored["noise"][stored["made"]]
     rng = np.random.default_rng(_SEED)
     drawn = [(kind.distribution, kind.mu, _draws(kind, rng)) for kind in spec.noise]
     return noise_histogram(noise, drawn), noise_histogram_caption(noise, spec.friendly.zeta, drawn)

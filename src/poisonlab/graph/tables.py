@@ -334,7 +334,7 @@ class Tables:
         for attack, victim, row in self.study.meetings():
             first = Cell(attack.name, victim.name, row.name, 0)
             seeds = [seed for seed in self.study.seeds_of(attack) if first._replace(seed=seed) in found]
-            network = self.study.network_of(row)
+            network = self.study.network_of(row) if row.looks else None
             if seeds:
                 yield {
                     "attack": attack.name,

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from poisonlab.config.measures import Measure
 from poisonlab.config.types import NonNegativeFloat, PositiveInt, Settings
-
-STOPPED_EPOCH = Measure(name="stopped_epoch", label="Epochs trained", kind="value", better="lower", unit="epochs")
-"""Epochs that a training took until it was stopped, or all of them."""
-BEST_EPOCH = Measure(name="best_epoch", label="Best epoch", kind="value", better="lower", unit="epochs")
-"""The epoch, counted from 1, that did best on the validation set."""
 
 
 class EarlyStopping(Settings):
     """Stop once the images of the validation set are classified no better; needs ``dataset.validation``."""
-
-    measures: ClassVar[tuple[Measure, ...]] = (STOPPED_EPOCH, BEST_EPOCH)
-    """Reported beside the attack's own measures."""
 
     method: Literal["early-stopping"] = "early-stopping"
     monitor: Literal["validation-accuracy", "validation-loss"] = "validation-accuracy"
