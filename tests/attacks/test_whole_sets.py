@@ -256,12 +256,14 @@ def minimising(**changes: Any) -> ErrorMinimising:
 def slow_descent(
     logits_of: Callable[[Tensor], Tensor], clean: Tensor, noise: Tensor, label: int, settings: ErrorMinimising
 ) -> Tensor:
-    """The noise (C, H, W) of one image after its steps."""
+    """The noise (C, H, W) of one image after its steps: each begins at a valid image, and may lead out of the range."""
+    bound = settings.eps / 255
     for _ in range(settings.steps_each):
-        poison = (clean + noise).detach().requires_grad_(True)
+        poison = (clean + noise).detach().clamp(0, 1).requires_grad_(True)
         loss = -F.log_softmax(logits_of(poison[None]), 1)[0, label]
         (gradient,) = torch.autograd.grad(loss, [poison])
-        noise = bound_of(noise - settings.step / 255 * gradient.sign(), clean, settings.eps)
+        moved = poison.detach() - settings.step / 255 * gradient.sign() - clean
+        noise = torch.where(moved.abs() > bound, moved.sign() * bound, moved)
     return noise
 
 
@@ -275,6 +277,23 @@ def test_noise_descends_image_by_image(changes: dict[str, Any]) -> None:
     for row in ROWS:
         expected = slow_descent(model, clean[row], noise[row], int(data.train_labels[row]), settings)
         assert torch.allclose(found[row], expected, atol=1e-12)
+
+
+def test_the_noise_of_a_class_keeps_what_single_images_cannot_show() -> None:
+    """Of black and grey images: cut in each image before the mean, noise that darkens would be halved."""
+    clean = torch.cat([torch.zeros(5, 2, 6, 6), torch.full((5, 2, 6, 6), 0.5)]).double()
+    shown = []
+
+    def darkness(images: Tensor) -> Tensor:
+        shown.append(images.detach())
+        return torch.stack([-images.flatten(1).sum(1), images.flatten(1).sum(1)], 1)
+
+    settings = minimising(noise="class-wise", subset=1.0, steps=3, step=2)
+    found = error_minimising.descend(darkness, clean, torch.zeros_like(clean), torch.zeros(10).long(), settings)
+    # Steps begin at a valid image: only the last one leads a black one out of the range.
+    assert torch.allclose(found[:5], torch.tensor(-2 / 255).double())
+    assert torch.allclose(found[5:], torch.tensor(-6 / 255).double())
+    assert all(bool(((images >= 0) & (images <= 1)).all()) for images in shown)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

@@ -463,6 +463,42 @@ def test_an_attack_that_trains_by_sgd_takes_no_other_recipe(method: str) -> None
     assert "attack 'own' trains surrogate 'base' itself, by SGD and not by adam" in complaint(values)
 
 
+@pytest.mark.parametrize("method", ["metapoison", "error-minimising"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("apply", [{"method": "random-noise", "distribution": "uniform"}]), ("held_out_per_class", 3), ("seed", 0)],
+)
+def test_an_attack_that_trains_its_surrogate_takes_none_of_its_settings(method: str, key: str, value: Any) -> None:
+    values = changed("attacks", value=[{"name": "own", "method": method, "surrogate": "base"}])
+    values["surrogates"][0][key] = value
+    assert "attack 'own' trains surrogate 'base' itself" in complaint(values)
+    values["attacks"][0] |= {"target": "recognised"} if method == "metapoison" else {}
+    if (method, key) == ("metapoison", "seed"):  # of the network that recognises the target
+        read_study(values)
+
+
+def test_metapoison_trains_one_architecture_for_long_enough() -> None:
+    own = {"name": "own", "method": "metapoison", "surrogate": ["base", "base2"]}
+    values = changed("attacks", value=[own])
+    values["surrogates"].append({**values["surrogates"][0], "name": "base2"})
+    assert "attack 'own' trains networks of one architecture: name one surrogate" in complaint(values)
+    values["surrogates"][0]["recipe"] |= {"epochs": 3}
+    own |= {"surrogate": "base", "first_epoch": 3}
+    read_study(values)
+    own["convention"] = "released"
+    assert "attack 'own': first_epoch 3 is not below the surrogate's 3 epochs" in complaint(values)
+
+
+def test_retraining_follows_the_surrogate_s_noise_or_is_refused() -> None:
+    noise = {"method": "random-noise", "distribution": "uniform"}
+    own: dict[str, Any] = {"name": "own", "method": "sleeper-agent", "surrogate": "base"}
+    values = changed("attacks", value=[own])
+    values["surrogates"][0]["apply"] = [noise]
+    assert "attack 'own' retrains surrogate 'base' without what its apply says" in complaint(values)
+    read_study({**values, "attacks": [{**own, "retrain_every": 0}]})
+    read_study({**values, "attacks": [{**own, "adaptation": {"random_noise": {"distribution": "uniform"}}}]})
+
+
 def test_adaptation_to_the_noise_of_another_victim_is_refused() -> None:
     study = changed("victims", value=[*BASE["victims"], TRANSFER])
     study["attacks"] = [GM, adaptive("b", victims=["transfer"])]
@@ -595,7 +631,8 @@ ATTACKS = [
 def test_every_kind_of_attack_survives_the_command_line() -> None:
     study = changed("attacks", value=ATTACKS)
     study["victims"].append(TRANSFER)
-    study["surrogates"][0]["apply"] = [{"method": "random-noise", "distribution": "gaussian"}]
+    noisy = {"apply": [{"method": "random-noise", "distribution": "gaussian"}], "name": "noisy"}
+    study["surrogates"].append({**study["surrogates"][0], **noisy})
     read = read_study(study)
     assert Study.model_validate(parse(spec(**read.model_dump(mode="json")))) == read
     for attack in read.attacks:

@@ -124,9 +124,35 @@ def test_what_could_be_two_forms_is_refused(tmp_path: Path) -> None:
     refused(lambda: read_poisons(path), path, "channels first or last")
     saved(path, {"poisons": POISONS[:, :2], "indices": ROWS})
     refused(lambda: read_poisons(path), path, "has not 1 or 3 channels")
+    for odd in (torch.full((40, 3, 5, 7), 100), (DATA.train_images / 255 - 0.5) / 0.2):
+        saved(path, odd)
+        undo = () if not odd.is_floating_point() else (MEAN, STD)
+        refused(lambda undo=undo: read_poisons(path, *undo), path, "could be images or changes", "holds: images")
     for odd in (3, {}, [], [1, 2], "text", POISONS[0], {"poisons": 3}, {"weights": POISONS}, [POISONS, LABELS / 2]):
         saved(path, odd)
         refused(lambda: read_poisons(path), path)
+
+
+@pytest.mark.parametrize("kind", [torch.int16, torch.int32, torch.int64])
+def test_images_of_whole_numbers_are_images_whatever_their_type(tmp_path: Path, kind: torch.dtype) -> None:
+    images = DATA.train_images.clone()
+    images[ROWS] = POISONS
+    path = saved(tmp_path / "p.pth", images.to(kind))
+    is_the_set(completed(path))
+    is_the_set(completed(saved(path, {"poisons": POISONS.to(kind), "labels": LABELS, "indices": ROWS})))
+    refused(lambda: read_poisons(path, MEAN, STD), path, "leave out mean")
+    saved(path, {"poisons": POISONS.to(kind) + 1000, "indices": ROWS})
+    refused(lambda: read_poisons(path), path, "integers in")
+
+
+@pytest.mark.parametrize("key", ["targets", "poison_label", "adv_labels", "adversarial_class", "base_index"])
+def test_a_key_that_tells_something_is_not_passed_over(tmp_path: Path, key: str) -> None:
+    """Labels under another name would make a clean-label set of one that is not."""
+    path = saved(tmp_path / "p.pth", {"poisons": POISONS, "indices": ROWS, key: LABELS})
+    refused(lambda: read_poisons(path), path, repr(key), "leave it out, or call it by what it is")
+    saved(path, {"poisons": POISONS, "indices": ROWS, "steps": 250, "normalised": True})
+    with pytest.warns(DataWarning, match="passed over 'normalised', 'steps'"):
+        is_the_set(completed(path))
 
 
 def test_numpy_files_of_objects_and_other_files_are_refused(tmp_path: Path) -> None:
@@ -217,6 +243,7 @@ def test_changes_of_the_whole_set(tmp_path: Path, form: str, per_class: bool) ->
     unit = levels / 255
     path, undo = tmp_path / "p.pth", ()
     content: Any = unit
+    holds: Any = "changes" if form == "normalised" else None
     if form == "array":
         path, content = tmp_path / "p.npy", unit.numpy()
     elif form == "channels last":
@@ -229,7 +256,7 @@ def test_changes_of_the_whole_set(tmp_path: Path, form: str, per_class: bool) ->
         content = {"perturbation": unit}
     elif form == "normalised":
         content, undo = unit / torch.tensor(STD).view(3, 1, 1), (MEAN, STD)
-    found = completed(saved(path, content), *undo)
+    found = complete(read_poisons(saved(path, content), *undo, holds=holds), DATA, targeted=False)
     rows = torch.arange(40)
     is_the_set(found, rows, added(rows, levels[DATA.train_labels] if per_class else levels), DATA.train_labels)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,9 +14,12 @@ from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.data.digits_on_photos import DigitsOnPhotos
 from poisonlab.config.models.lenet import LeNet
 from poisonlab.config.recipe import Recipe
+from poisonlab.config.validation import Validation
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.sources import load_dataset
+from poisonlab.data.training_set import held_out
 from poisonlab.errors import SettingsError
+from poisonlab.models.classifier import Classifier
 from poisonlab.models.networks import build_network, build_normalize
 
 
@@ -60,3 +65,50 @@ def test_a_surrogate_of_other_classes_is_refused(dataset: ImageDataset) -> None:
     network.head = torch.nn.Linear(network.head.in_features, 3)
     with pytest.raises(SettingsError, match="surrogate 0 gives 3 logits, but the data have 10 classes"):
         craft("bullseye-polytope", dataset, [network], budget=0.1, steps=1)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("method", ["gradient-matching", "sleeper-agent", "error-maximising", "bullseye-polytope"])
+def test_networks_are_handed_back_as_they_were(method: str, frozen: bool, dataset: ImageDataset) -> None:
+    network = build_network(LeNet(), dataset, seed=0).train()
+    network.extract.requires_grad_(not frozen)
+    share = {} if method == "error-maximising" else {"budget": 0.1}
+    more = {"retrain_every": 0} if method == "sleeper-agent" else {}
+    craft(method, dataset, network, steps=1, **share, **more)
+    assert all(weight.requires_grad != frozen for weight in network.extract.parameters())
+    assert all(weight.requires_grad for weight in network.head.parameters())
+    assert all(module.training for module in network.modules())
+
+
+def test_retraining_goes_on_with_as_many_surrogates(dataset: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fresh(seed: int) -> Classifier:
+        made.append(seed)
+        return build_network(LeNet(), dataset, seed=seed)
+
+    made: list[int] = []
+    networks = [build_network(LeNet(), dataset, seed=seed) for seed in range(3)]
+    options = {"recipe": Recipe(epochs=1, lr=0.01), "fresh": fresh, "budget": 0.1, "steps": 3, "retrain_every": 1}
+    craft("sleeper-agent", dataset, networks, **options)
+    assert len(made) == len(set(made)) == 3
+    with pytest.raises(SettingsError, match="ensemble is 2, but 3 surrogates are given"):
+        craft("sleeper-agent", dataset, networks, ensemble=2, **options)
+
+
+def test_what_is_set_apart_is_no_base(dataset: ImageDataset) -> None:
+    apart = replace(dataset, validation=Validation(per_class=3))
+    made = craft("gradient-matching", apart, build_network(LeNet(), dataset, seed=0), budget=0.1, steps=1)
+    assert not torch.isin(made.indices, held_out(dataset.train_labels, Validation(per_class=3))).any()
+
+
+def test_friendly_noise_of_an_earlier_run_is_known_to_the_attack(dataset: ImageDataset) -> None:
+    network = build_network(LeNet(), dataset, seed=0)
+    noise = torch.rand(60, *dataset.image_shape, generator=torch.Generator().manual_seed(0)) / 8
+    options = {"budget": 0.1, "steps": 2, "restarts": 1}
+    unaware = craft("gradient-matching", dataset, network, **options)
+    aware = craft("gradient-matching", dataset, network, friendly_noise=noise, **options)
+    assert not torch.equal(unaware.images, aware.images)
+    adaptation = {"friendly_attack": "earlier", "friendly_defense": "friendly"}
+    with pytest.raises(SettingsError, match="pass its noise as friendly_noise"):
+        craft("gradient-matching", dataset, network, adaptation=adaptation, **options)
+    with pytest.raises(SettingsError, match="does not adapt to friendly noise"):
+        craft("bullseye-polytope", dataset, network, friendly_noise=noise, budget=0.1, steps=1)

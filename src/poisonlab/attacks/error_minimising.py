@@ -89,14 +89,14 @@ def descend(
         settings: steps and bound.
 
     Returns:
-        (B, C, H, W): within the bound, and such that the images stay in [0, 1].
+        (B, C, H, W): within the bound. Images with it may leave [0, 1]: it is cut where it is added, and not before
+        the noise of a class is averaged.
     """
     bound = settings.eps / 255
     for _ in range(settings.steps_each):
-        poisons = (clean + noise).requires_grad_(True)
+        poisons = (clean + noise).clamp(0, 1).requires_grad_(True)
         (gradient,) = torch.autograd.grad(F.cross_entropy(logits_of(poisons), labels, reduction="sum"), [poisons])
-        moved = noise - settings.step / 255 * gradient.sign()
-        noise = (clean + moved.clamp(-bound, bound)).clamp(0, 1) - clean
+        noise = (poisons.detach() - settings.step / 255 * gradient.sign() - clean).clamp(-bound, bound)
     return noise
 
 

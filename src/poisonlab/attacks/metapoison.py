@@ -115,6 +115,8 @@ class _Crafting:
         self, dataset: ImageDataset, attacker: Attacker, settings: Settings, threat: Threat, seed: int
     ) -> None:
         self.attacker, self.settings, self.threat, self.seed = attacker, settings, threat, seed
+        if (wrong := settings.too_short(attacker.recipe.epochs)) is not None:
+            raise SettingsError(wrong)
         device = attacker.device
         rows = attacker.pool(dataset)
         self.images = dataset.train_images[rows].to(device)
@@ -240,6 +242,12 @@ class _Crafting:
         if not math.isfinite(total):
             raise PoisonlabError(
                 f"the adversarial loss is not finite at crafting step {step}: lower unroll_lr, or check the data"
+            )
+        if count == 0:
+            size = self.settings.batch_size
+            raise SettingsError(
+                f"no whole batch of {size} holds a poison in an epoch of {len(self.labels)} images: lower "
+                "batch_size, or raise budget or ensemble"
             )
         return total / count
 

@@ -216,7 +216,7 @@ def _retraining(
         data = _poisoned(dataset, attacker, scene.base_indices, change)
         return [
             _match(_retrained(attacker, data, recipe, defenses, seed, step, member), scene, attacker, settings)
-            for member in range(settings.ensemble)
+            for member in range(len(attacker.surrogates))
         ]
 
     return refresh

@@ -401,15 +401,39 @@ class Study(Settings):
         return self
 
     @model_validator(mode="after")
-    def _check_optimizers(self) -> Study:
+    def _check_trained_by_attacks(self) -> Study:
         for attack in self.attacks:
-            for name in attack.surrogates if isinstance(attack, MetaPoison | ErrorMinimising) else ():
-                if (optimizer := self.surrogate(name).recipe.optimizer) != "sgd":
-                    raise ValueError(
-                        f"attack {attack.name!r} trains surrogate {name!r} itself, by SGD and not by {optimizer}: name "
-                        "a surrogate whose recipe has optimizer: sgd"
-                    )
+            if isinstance(attack, MetaPoison | ErrorMinimising):
+                self._check_trained_by(attack)
+            if isinstance(attack, SleeperAgent) and attack.retrain_every:
+                known = None if attack.adaptation is None else attack.adaptation.random_noise
+                for name in attack.surrogates:
+                    if self.surrogate(name).apply not in ((), (known,)):
+                        raise ValueError(
+                            f"attack {attack.name!r} retrains surrogate {name!r} without what its apply says: say it "
+                            "in the attack's adaptation, name a surrogate without apply, or set retrain_every: 0"
+                        )
         return self
+
+    def _check_trained_by(self, attack: MetaPoison | ErrorMinimising) -> None:
+        """Settings of surrogates that an attack trains itself, and would not follow."""
+        if len(attack.surrogates) > 1:
+            raise ValueError(f"attack {attack.name!r} trains networks of one architecture: name one surrogate")
+        for name in attack.surrogates:
+            surrogate = self.surrogate(name)
+            where = f"attack {attack.name!r} trains surrogate {name!r} itself,"
+            if (optimizer := surrogate.recipe.optimizer) != "sgd":
+                raise ValueError(
+                    f"{where} by SGD and not by {optimizer}: name a surrogate whose recipe has optimizer: sgd"
+                )
+            for key, set_ in (("apply", surrogate.apply), ("held_out_per_class", surrogate.held_out_per_class)):
+                if set_:
+                    raise ValueError(f"{where} without its {key}: name a surrogate that has none")
+            # It still decides the network that recognises targets, if there is one.
+            if surrogate.seed is not None and not attack.pretrained_networks:
+                raise ValueError(f"{where} anew for each seed: name a surrogate without a seed")
+            if isinstance(attack, MetaPoison) and (wrong := attack.too_short(surrogate.recipe.epochs)) is not None:
+                raise ValueError(f"attack {attack.name!r}: {wrong}")
 
     @model_validator(mode="after")
     def _check_adaptations(self) -> Study:

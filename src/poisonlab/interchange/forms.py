@@ -5,6 +5,7 @@ Known by their shape and by usual names; what could mean two things is refused w
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from poisonlab.errors import DataError
+from poisonlab.errors import DataError, DataWarning
 from poisonlab.interchange import parts
 
 Holds = Literal["images", "changes"]
@@ -29,11 +30,14 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 }
 # numpy.savez calls an array so that is given without a name.
 _UNNAMED = "arr_0"
+_BESIDE = ("target", "unpatched_target", "adversarial_label")
+# Keys with one of these say something of the poisons, and are not passed over.
+_TELLING = ("label", "target", "class", "index", "indices", "image", "poison")
 # Larger changes are no perturbations, and smaller pixels no images.
 _HALF = 0.5
 
 
-def as_content(found: Any, path: Path, holds: Holds | None) -> dict[str, Any]:
+def as_content(found: Any, path: Path, holds: Holds | None, normalised: bool = False) -> dict[str, Any]:
     """A dict with ``poisons`` (images or pairs) or ``changes``, and with ``labels``, ``indices``, ``target`` and so on
     where the file has them.
 
@@ -41,6 +45,7 @@ def as_content(found: Any, path: Path, holds: Holds | None) -> dict[str, Any]:
         found: what the file holds.
         path: the file, for messages.
         holds: what a bare array means, where its values leave it open.
+        normalised: its floats are normalised, so that negative ones tell nothing.
 
     Raises:
         DataError: it is none of the known forms, or could be two.
@@ -50,7 +55,8 @@ def as_content(found: Any, path: Path, holds: Holds | None) -> dict[str, Any]:
     if isinstance(found, dict):
         return _named(found, path)
     if isinstance(found, Tensor) and found.ndim == 4:
-        return {_meaning(found, path) if holds is None else "changes" if holds == "changes" else "poisons": found}
+        meaning = _meaning(found, path, normalised) if holds is None else "poisons" if holds == "images" else holds
+        return {meaning: found}
     if isinstance(found, list | tuple) and len(found) == 2 and _are_numbers(found[1]):
         first, second = found
         if _are_pairs(first):
@@ -63,8 +69,21 @@ def as_content(found: Any, path: Path, holds: Holds | None) -> dict[str, Any]:
 
 
 def _named(found: dict[Any, Any], path: Path) -> dict[str, Any]:
-    """The parts of a dict by their usual names; other keys are kept."""
-    content = {key: value for key, value in found.items() if isinstance(key, str)}
+    """The parts of a dict by their usual names. A warning names keys that are passed over.
+
+    Raises:
+        DataError: a part has two names, or a key under another name seems to say something of the poisons.
+    """
+    known = {*_BESIDE, *(key for usual in _NAMES.values() for key in usual)}
+    content = {key: value for key, value in found.items() if key in known}
+    unknown = sorted(key for key in found.keys() - known if isinstance(key, str))
+    if telling := [key for key in unknown if any(part in key.lower() for part in _TELLING)]:
+        raise DataError(
+            f"{path} has {telling[0]!r}, which is not known: leave it out, or call it by what it is, labels, indices, "
+            f"{' or '.join(_BESIDE)}"
+        )
+    if unknown:
+        warnings.warn(f"{path}: passed over {', '.join(map(repr, unknown))}", DataWarning, stacklevel=3)
     for name, usual in _NAMES.items():
         present = [key for key in usual if found.get(key) is not None]
         if len(present) > 1:
@@ -92,15 +111,17 @@ def _two_arrays(first: Tensor, second: Any, path: Path, holds: Holds | None) -> 
     )
 
 
-def _meaning(values: Tensor, path: Path) -> str:
+def _meaning(values: Tensor, path: Path, normalised: bool) -> str:
     """Whether a bare array is of images or of changes, by its values."""
     if values.dtype == torch.uint8:
         return "poisons"
+    whole = not values.is_floating_point()
     lowest, highest = float(values.min()) if values.numel() else 0.0, float(values.max()) if values.numel() else 0.0
-    if lowest < 0 or not values.is_floating_point():
-        return "changes"
-    if highest > _HALF:
-        return "poisons"
+    if whole or not normalised:
+        if lowest < 0:
+            return "changes"
+        if highest > (255 * _HALF if whole else _HALF):
+            return "poisons"
     raise DataError(
         f"{path} holds {parts.described(values)} with values in [{lowest:.3g}, {highest:.3g}], which could be images "
         "or changes of images: set holds: images, or holds: changes"

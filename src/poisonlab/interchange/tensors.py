@@ -70,7 +70,7 @@ def read_tensors(
             so that mean and std are missing or wrong.
     """
     undo = parts.normalisation(mean, std)
-    path, content = _content(path, holds)
+    path, content = _content(path, holds, undo is not None)
     where = f"{path}: poisons"
     changes, labels = "changes" in content, content.get("labels")
     if changes:
@@ -80,8 +80,8 @@ def read_tensors(
         if paired is not None and labels is not None:
             raise DataError(f"{path} has labels beside poisons that are pairs of image and label: keep one of them")
         labels = paired if labels is None else labels
-        if undo is not None and images.dtype == torch.uint8:
-            raise DataError(f"{where} are uint8, so they cannot be normalised: leave out mean and std")
+        if undo is not None and not images.is_floating_point():
+            raise DataError(f"{where} are integers, so they cannot be normalised: leave out mean and std")
         images = _pixels(images, undo, where)
     rows, aim = content.get("indices"), content.get("adversarial_label")
     targets, target_labels = _targets(content.get("target"), undo, f"{path}: target")
@@ -99,7 +99,7 @@ def read_tensors(
     )
 
 
-def _content(path: Path, holds: Holds | None) -> tuple[Path, dict[str, Any]]:
+def _content(path: Path, holds: Holds | None, normalised: bool) -> tuple[Path, dict[str, Any]]:
     """The file and its parts, those that stand in files beside it among them."""
     if (path / WHOLE).is_file():
         content = {"poisons": read_content(path / WHOLE)}
@@ -107,7 +107,7 @@ def _content(path: Path, holds: Holds | None) -> tuple[Path, dict[str, Any]]:
             content["labels"] = read_content(path / WHOLE_LABELS)
         return path / WHOLE, content
     path = path / POISONS if path.is_dir() else path
-    content = as_content(read_content(path), path, holds)
+    content = as_content(read_content(path), path, holds, normalised)
     if "indices" not in content and path.name == POISONS:
         if (
             found := next((path.parent / name for name in _INDICES if (path.parent / name).exists()), None)
@@ -212,9 +212,11 @@ def _pixels(images: Tensor, undo: tuple[Tensor, Tensor] | None, where: str) -> T
                 f"{where} have {images.shape[1]} channels, but mean and std {len(mean)} values: give one each"
             )
         images = images.double() * std + mean
-    if not images.is_floating_point():
-        raise DataError(f"{where} are neither uint8 nor float: save uint8, or floats in [0, 1]")
     lowest, highest = float(images.min()), float(images.max())
+    if not images.is_floating_point():
+        if images.dtype == torch.bool or lowest < 0 or highest > _LEVELS:
+            raise DataError(f"{where} are integers in [{lowest:g}, {highest:g}]: save 0 to 255, or floats in [0, 1]")
+        return images.to(torch.uint8)
     if undo is None and lowest >= 0 and 1 + _OUTSIDE < highest <= _LEVELS and bool((images == images.round()).all()):
         return images.to(torch.uint8)
     # Written so that a NaN fails as well.

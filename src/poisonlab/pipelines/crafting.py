@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from poisonlab import attacks, modules
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.attacker import Attacker
-from poisonlab.config.attacks.attack import Attack
+from poisonlab.config.attacks.attack import Attack, CraftedAttack
+from poisonlab.config.attacks.matching import MatchingAttack
 from poisonlab.config.explaining import explained
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.training_set import clean_rows
 from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.networks import build_normalize
@@ -31,6 +34,7 @@ def craft(
     *,
     recipe: Recipe | None = None,
     fresh: Callable[[int], Classifier] | None = None,
+    friendly_noise: Tensor | None = None,
     seed: int = 0,
     progress: bool = False,
     **settings: Any,
@@ -39,11 +43,14 @@ def craft(
 
     Args:
         method: name of the attack, such as ``gradient-matching`` or ``bullseye-polytope``.
-        dataset: clean data.
+        dataset: clean data; no base is an image that its ``validation`` sets apart before poisoning.
         surrogates: a trained network, normalised images (B, C, H, W) to logits, or several, all on one device, which is
-            used; none for attacks that need none. Their last layer is linear (see ``wrap``).
+            used; none for attacks that need none. Their last layer is linear (see ``wrap``). They are handed back as
+            they were.
         recipe: how they were trained; its augmentation acts on the poisons, too. The default recipe if not given.
         fresh: a new surrogate with weights drawn from a seed, for attacks that train their own.
+        friendly_noise: (N, C, H, W) float, in units of the [0, 1] pixel range, an earlier run's on the training images:
+            which gradient matching or Sleeper Agent adapts to.
         seed: decides target, bases and start.
         progress: show a progress bar.
         settings: the attack's keys as in docs/config.md, such as ``budget``, ``eps``, ``steps``.
@@ -52,8 +59,8 @@ def craft(
         The poisons, within their bound on shipped 8-bit pixels.
 
     Raises:
-        SettingsError: there is no such attack, a setting is unknown or impossible, or surrogates are lacking or have
-            other classes than the data.
+        SettingsError: there is no such attack, a setting is unknown or impossible, or surrogates are lacking, have
+            other classes than the data, or are not as many as ``ensemble`` says.
         DataError: the dataset lacks what the attack needs, or the poisons change nothing.
     """
     module = _module(method)
@@ -70,6 +77,13 @@ def craft(
             raise SettingsError(f"{method} needs surrogates: pass the networks that it crafts with") from error
         raise explained(error, kind, method) from error
     networks = [wrap(network) for network in surrogates]
+    if isinstance(chosen, CraftedAttack) and 1 != chosen.pretrained_networks != len(networks):
+        raise SettingsError(f"ensemble is {chosen.ensemble}, but {len(networks)} surrogates are given: leave it out")
+    adaptation = chosen.adaptation if isinstance(chosen, MatchingAttack) else None
+    if friendly_noise is not None and not isinstance(chosen, MatchingAttack):
+        raise SettingsError(f"{method} does not adapt to friendly noise: leave friendly_noise out")
+    if friendly_noise is None and adaptation is not None and adaptation.friendly_attack is not None:
+        raise SettingsError("adaptation names friendly_attack: pass its noise as friendly_noise")
     for number, network in enumerate(networks):
         if (logits := network.head.out_features) != dataset.num_classes:
             raise SettingsError(
@@ -77,12 +91,28 @@ def craft(
                 "network of these classes"
             )
     device = networks[0].head.weight.device if networks else "cpu"
-    attacker = Attacker(networks, build_normalize(dataset, device), recipe or Recipe(), fresh)
-    poisons: PoisonSet = module.craft(dataset, attacker, chosen, seed=seed, progress=progress)
+    normalize, rows = build_normalize(dataset, device), clean_rows(dataset)
+    attacker = Attacker(networks, normalize, recipe or Recipe(), fresh, rows, friendly_noise)
+    with _as_found(networks):
+        poisons: PoisonSet = module.craft(dataset, attacker, chosen, seed=seed, progress=progress)
     poisons.check_change(dataset.train_labels)
     if chosen.bound is not None:
         poisons.check_bound(chosen.bound)
     return poisons
+
+
+@contextmanager
+def _as_found(networks: Sequence[nn.Module]) -> Iterator[None]:
+    """Afterwards the networks' weights take gradients as before, and every layer is in the mode that it was in."""
+    weights = [(weight, weight.requires_grad) for network in networks for weight in network.parameters()]
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    try:
+        yield
+    finally:
+        for weight, required in weights:
+            weight.requires_grad_(required)
+        for module, training in modes:
+            module.training = training
 
 
 def _module(method: str) -> ModuleType:

@@ -100,6 +100,13 @@ class MetaPoison(TargetedAttack):
             raise ValueError(f"attack {self.name!r}: poisons_per_batch exceeds batch_size {self.batch_size}")
         return self
 
+    def too_short(self, epochs: int) -> str | None:
+        """What is wrong if the surrogate's recipe has so few epochs that surrogates which start anew, by the released
+        convention, would be at their end at once."""
+        if self.convention == "ours" or self.first_epoch < epochs:
+            return None
+        return f"first_epoch {self.first_epoch} is not below the surrogate's {epochs} epochs: lower it or train longer"
+
     @property
     def pretrained_networks(self) -> int:
         """One to recognise the target; the networks that poisons are crafted on, the attack trains itself."""
