@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -14,12 +15,13 @@ import pytest
 import yaml
 
 from poisonlab.config.study import read_study
-from poisonlab.errors import PoisonlabError
+from poisonlab.errors import DataError, PoisonlabError
 from poisonlab.evaluation.trials import Trial, write_trials
 from poisonlab.graph.cells import Cell
 from poisonlab.graph.figures import OF_ALL_ATTACKS
 from poisonlab.graph.graph import Graph
 from poisonlab.graph.job import Job
+from poisonlab.graph.records import Records
 from poisonlab.provenance import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -200,11 +202,55 @@ def test_the_report_so_far_shows_the_targets_that_are_there_and_waits_for_none(
         ),
         (lambda values: values.update(merge=["no/such-trials.csv"]), "merge: no/such-trials.csv: cannot be read"),
         (lambda values: values["attacks"][0].update(setup="no/such.json"), "there is no file no/such.json"),
+        (
+            lambda values: values.update(merge=["results/tables/tiny-trials.csv"]),
+            "merge: results/tables/tiny-trials.csv is this study's own file, which each call writes anew",
+        ),
+        (
+            lambda values: values.update(merge=[os.path.abspath("results/tables/tiny-so-far-trials.csv")]),
+            "is this study's own file",
+        ),
+        (
+            lambda values: values.setdefault("figures", {}).update(
+                by_victim=[{"attack": "strong", "defenses": ["none"], "table": 3, "rows": {"scratch": "zz"}}]
+            ),
+            "figures.by_victim of attack 'strong': row 'zz' of victim 'scratch' is not one of those of table 3",
+        ),
     ],
 )
 def test_files_that_are_not_there(change: Callable[[dict[str, Any]], object], words: str) -> None:
     with pytest.raises(PoisonlabError, match=re.escape(words)):
         graph_of(change).check()
+
+
+def test_a_dataset_that_is_missing_is_not_taken_for_that_of_other_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snakemake passes over the rule and takes the old output for a source."""
+
+    def npz(path: str) -> Graph:
+        return graph_of(lambda values: values.update(dataset={"source": "npz", "path": path}))
+
+    monkeypatch.setattr(Graph, "_check_published", lambda _graph: None)  # of a folder that is not here
+    monkeypatch.chdir(tmp_path)
+    made = npz("there.npz")
+    npz("misspelt.npz").check()
+    Path(made.places.dataset).parent.mkdir(parents=True)
+    Path(made.places.dataset).touch()
+    npz("misspelt.npz").check()  # nobody knows what it was made of
+    Path(".snakemake/metadata").mkdir(parents=True)  # whose file system says how long names may be
+    record = Records()._place("metadata", made.places.dataset)
+    record.write_text(json.dumps({"params": [repr(list(made.job("dataset").settings)), "code"]}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"dataset: misspelt.npz is missing, and .* was made with other settings"):
+        npz("misspelt.npz").check()
+    made.check()
+
+
+def test_jobs_that_show_measures_depend_on_how_and_those_that_compute_do_not() -> None:
+    graph = graph_of(name="rooms")
+    for job in graph.all_jobs():
+        shows = any("config/measures.py@" in string for string in graph.code(job))
+        assert shows == (not job.computes and job.stage != "dataset"), job.stage
 
 
 def test_attacks_without_a_goal_are_compared_if_there_are_three() -> None:

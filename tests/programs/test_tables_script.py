@@ -350,7 +350,7 @@ def test_a_row_pays_for_the_network_that_it_looks_at(tmp_path: Path) -> None:
     lines = {line.split("|")[2].strip(): line for line in texts["time"].splitlines() if line.startswith("| a")}
     for name, spent in SPENT.items():
         assert [part.strip() for part in lines[name].split("|")[3:5]] == [f"{spent:.1f}", f"{spent / 10:.2f}"]
-    assert "the training of the network that they look at" in texts["time"]
+    assert "the training of the row that they look at" in texts["time"]
 
 
 def test_each_seed_pays_for_its_own_network(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from poisonlab.errors import SettingsError
 from poisonlab.evaluation.seconds import Measured
 from poisonlab.graph.graph import Graph
 from poisonlab.graph.measured import measured
-from poisonlab.graph.progress import Left, Records, Standing, State, bar, left, look
+from poisonlab.graph.progress import Left, Standing, State, bar, left, look
+from poisonlab.graph.records import Records
 from poisonlab.graph.scanning import read_config
 from poisonlab.runtime.program import run
 

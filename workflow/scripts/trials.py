@@ -72,7 +72,13 @@ def main(argv: Sequence[str]) -> None:
                 + (_card_seconds(args.noise / place, "cost_seconds") if line.noise else 0.0)
                 + (_card_seconds(args.filters / place, "seconds") if line.filter else 0.0)
             )
-            digest = line.settings if line.settings is not None else str(card.get("settings"))
+            said = card.get("settings")
+            digest = line.settings if line.settings is not None else str(said)
+            if said is not None and digest != said:
+                raise DataError(
+                    f"{path} is of a victim with other settings than the config's, which Snakemake has not noticed: "
+                    "restore what the config names, or delete the file and run the workflow again"
+                )
             trials.append(_trial(line, seed, outcome.with_name(f"{outcome.name}.metrics.json"), digest))
             cards.append(_provenance(card))
     charged = [replace(trial, seconds=_cost(trial.key, own, networks, elsewhere)) for trial in trials]

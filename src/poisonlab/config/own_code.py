@@ -2,14 +2,59 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import re
+from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
+
+_INSTALLED = ("site-packages", "dist-packages")
 
 
 def source_of(named: str) -> tuple[str, ...]:
-    """The file of the module in ``module:function``; none if it cannot be found, which its import explains later."""
+    """The files of the module in ``module:function`` and of what it imports from beside it, found without running any.
+
+    Of a package every module counts, of one that is installed its first file. None if the module cannot be found, which
+    its import explains later.
+    """
+    # The outermost package is looked for: the search for a module inside would run it.
     with contextlib.suppress(ImportError, ValueError):
-        found = find_spec(named.partition(":")[0])
+        found = find_spec(re.split(r"[.:]", named, maxsplit=1)[0])
         if found is not None and found.has_location and found.origin is not None:
-            return (found.origin,)
+            file = Path(found.origin)
+            if any(part in _INSTALLED for part in file.parts):
+                return (found.origin,)
+            own = file.parent.rglob("*.py") if found.submodule_search_locations else _followed(file)
+            return tuple(sorted(map(str, own)))
     return ()
+
+
+def _followed(file: Path) -> list[Path]:
+    """A module and the modules and packages of its folder that it imports, directly or not."""
+    found: list[Path] = []
+    waiting = [file]
+    while waiting:
+        if (path := waiting.pop()) in found:
+            continue
+        found.append(path)
+        for name in _imported(path):
+            beside = file.parent / name
+            if beside.with_suffix(".py").is_file():
+                waiting.append(beside.with_suffix(".py"))
+            elif (beside / "__init__.py").is_file():
+                waiting += beside.rglob("*.py")
+    return found
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """The outermost names of what a file imports; none of one that cannot be read, which its import explains later."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
+            yield node.module.partition(".")[0]

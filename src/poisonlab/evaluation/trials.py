@@ -81,6 +81,8 @@ class Trial:
             # In integers, which can be too large for math.isnan, too.
             if value == value and value < 0:
                 raise ValueError(f"{name} is negative")
+        if self.seconds == math.inf:
+            raise ValueError("seconds are infinite")
         if self.targets is not None and (type(self.targets) is not int or self.targets < 1):
             raise ValueError("targets is no number of images")
         known = {name: float(value) for name, value in self.measures.items() if value == value}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -20,6 +22,7 @@ from poisonlab.graph.figures import Figures
 from poisonlab.graph.job import Job
 from poisonlab.graph.listing import Listing
 from poisonlab.graph.places import Places
+from poisonlab.graph.records import Records
 from poisonlab.graph.report import Report
 from poisonlab.graph.scanning import Scanning
 from poisonlab.graph.tables import Tables
@@ -98,13 +101,16 @@ class Graph:
         self._job = cache(self._made)
         self._digests = cache(partial(code_digests, base=Path(root).resolve()))
         self._versions = cache(lambda packages: locked_versions(self._lock, *packages))
+        self._measures = cache(partial(_measures, Path(root)))
 
     def check(self) -> None:
-        """Look at the files that the study is told to read besides its dataset.
+        """Look at the files that the study is told to read.
 
         Raises:
-            PoisonlabError: one is missing or damaged; an input function would end Snakemake in a traceback.
+            PoisonlabError: one is missing or damaged; an input function would end Snakemake in a traceback. Or one of
+                the dataset's is missing, and Snakemake would take the dataset of other settings for given.
         """
+        self._check_dataset()
         for attack in self.study.attacks:
             for seed in self.study.seeds_of(attack):
                 attack.files(seed)
@@ -112,11 +118,37 @@ class Graph:
             existing(file, "pretrained")
         if self.scanning is not None and self.scanning.scan.weights is not None:
             existing(self.scanning.scan.weights, "weights")
-        transfer = self.study.transfer
-        tables = self.tables.numbers + ([transfer.table] if transfer is not None and transfer.table is not None else [])
-        for number in tables:
+        self._check_published()
+        self._check_merged()
+
+    def _check_dataset(self) -> None:
+        job = self.job("dataset")
+        path = self.places.dataset
+        missing = [file for file in job.inputs["files"] if not os.path.exists(file)]
+        if missing and os.path.exists(path):
+            known = Records().params(path)
+            if known and repr(list(job.settings)) not in known:
+                raise DataError(
+                    f"dataset: {missing[0]} is missing, and {path} was made with other settings: correct the config, "
+                    "or restore the file"
+                )
+
+    def _check_published(self) -> None:
+        transfer, figures = self.study.transfer, self.study.figures
+        beside = [None if transfer is None else transfer.table]
+        beside += [each.table for each in figures.ablations]
+        beside += [each.table for each in figures.by_victim]
+        for number in [*self.tables.numbers, *(number for number in beside if number is not None)]:
             if not (table := self.tables.published / f"table{number}.csv").is_file():
                 raise SettingsError(f"published: there is no {table}: name another table, or another paper")
+        for bars in figures.by_victim:
+            rows = [] if bars.table is None else _rows(self.tables.published / f"table{bars.table}.csv")
+            for victim, row in bars.rows.items():
+                if bars.table is not None and row not in rows:
+                    raise SettingsError(
+                        f"figures.by_victim of attack {bars.attack!r}: row {row!r} of victim {victim!r} is not one of "
+                        f"those of table {bars.table}: name one of {rows}"
+                    )
         for attack in self.study.attacks:
             for place in attack.published:
                 rows = _rows(self.tables.published / f"table{place.table}.csv")
@@ -125,6 +157,15 @@ class Graph:
                         f"attack {attack.name!r}: published row {place.row!r} is not one of those of table "
                         f"{place.table}: name one of {rows}"
                     )
+
+    def _check_merged(self) -> None:
+        own = {os.path.realpath(self.tables.trials_path(scope)) for scope in ("", "-so-far")}
+        for path in self.study.merge:
+            if os.path.realpath(path) in own:
+                raise SettingsError(
+                    f"merge: {path} is this study's own file, which each call writes anew: copy it elsewhere, and name "
+                    "the copy"
+                )
         try:
             _ = self.tables.local
         except DataError as error:
@@ -143,6 +184,7 @@ class Graph:
         packages = SOFTWARE if job.computes or job.stage == "dataset" else ()
         software = self._versions((*packages, *(own for root, own in SOFTWARE_OF.items() if root in job.roots)))
         contents = [f"files read by {job.stage}@{self._contents.digest(job.watched)}"] if job.watched else []
+        contents += [] if job.computes or job.stage == "dataset" else [self._measures()]
         sources = self._digests(f"workflow/scripts/{job.program}", *sorted(set(job.roots)))
         return [*software, *sources, *contents, *job.depends]
 
@@ -257,6 +299,12 @@ class Graph:
                 yield self.computing.transfer(name, seed)
             yield self.tables.transfer_table()
         yield self._report.page("")
+
+
+def _measures(root: Path) -> str:
+    """The digest of how outcomes are named and shown: of no job that computes, and of all that show them."""
+    name = "src/poisonlab/config/measures.py"
+    return f"{name}@{hashlib.sha256((root / name).read_bytes()).hexdigest()[:12]}"
 
 
 def _rows(table: Path) -> list[str]:

@@ -6,13 +6,11 @@ shares the file system.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
-from base64 import urlsafe_b64encode
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +18,7 @@ from pathlib import Path
 from poisonlab.evaluation.seconds import Measured, Seconds
 from poisonlab.graph.graph import Graph
 from poisonlab.graph.job import Job
+from poisonlab.graph.records import Records, changed_at
 from poisonlab.runtime.failures import is_error, last_line
 
 _BAR = re.compile(r"^(?:(?P<what>[^|]*?):)?\s*(?P<percent>\d+)%\|[^|]*\|\s*(?P<rest>.*)$")
@@ -81,57 +80,6 @@ class Left:
     work: Mapping[str, float]
 
 
-class Records:
-    """What Snakemake notes of its jobs in its own folder.
-
-    Args:
-        folder: ``.snakemake`` in the folder where Snakemake runs.
-    """
-
-    def __init__(self, folder: Path = Path(".snakemake")) -> None:
-        self._folder = folder
-        self._params: dict[str, tuple[int, frozenset[str]]] = {}
-
-    def locked(self) -> set[str]:
-        """The outputs that running calls of Snakemake may write; of a killed call, too, until it is unlocked."""
-        found: set[str] = set()
-        for lock in self._folder.glob("locks/*.output.lock"):
-            try:
-                found.update(lock.read_text(encoding="utf-8").splitlines())
-            except OSError:  # the call has ended meanwhile
-                continue
-        return found
-
-    def began(self, paths: Iterable[str]) -> float | None:
-        """When the job that is making these outputs began (seconds since the epoch); None if there is none."""
-        times = [_mtime(self._place("incomplete", path)) for path in paths]
-        return min((time for time in times if time is not None), default=None)
-
-    def params(self, path: str) -> frozenset[str]:
-        """How an output was made, as Snakemake writes it; empty if that is unknown."""
-        place = self._place("metadata", path)
-        try:
-            version = place.stat().st_mtime_ns
-            if path not in self._params or self._params[path][0] != version:
-                record = json.loads(place.read_text(encoding="utf-8"))
-                self._params[path] = version, frozenset(map(str, record.get("params") or ()))
-        # A record that is being written is known at the next look.
-        except (OSError, ValueError, AttributeError):
-            return frozenset()
-        return self._params[path][1]
-
-    def _place(self, kind: str, path: str) -> Path:
-        """Snakemake's file about an output: its path in base64, cut to names that the file system allows."""
-        folder = self._folder / kind
-        try:
-            longest = os.pathconf(folder, "PC_NAME_MAX") or 255
-        except OSError:
-            return folder / "none"
-        name = urlsafe_b64encode(path.encode()).decode()
-        *above, last = (name[start : start + longest - 1] for start in range(0, len(name), longest - 1))
-        return folder.joinpath(*(f"@{part}" for part in above), last)
-
-
 def look(graph: Graph, jobs: Sequence[Job], records: Records) -> list[Standing]:
     """How far each job is.
 
@@ -148,7 +96,7 @@ def _standing(graph: Graph, job: Job, records: Records, locked: set[str]) -> Sta
     if began is None and all(map(os.path.exists, outputs)):
         stale = _is_stale(graph, job, records)
         return Standing(job, State.WAITING if stale else State.DONE, log, stale)
-    heard = _mtime(log)
+    heard = changed_at(log)
     if began is not None and not locked.isdisjoint(outputs):
         # Whole seconds are all that some file systems know.
         if heard is None or heard < math.floor(began):
@@ -233,13 +181,6 @@ def remaining(line: str) -> float | None:
     for part in found["time"].split(":"):
         seconds = 60 * seconds + int(part)
     return float(seconds)
-
-
-def _mtime(path: Path) -> float | None:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return None
 
 
 def _last_line(log: Path) -> str:

@@ -243,7 +243,7 @@ class Tables:
 
     def every(self, scope: str) -> list[str]:
         """All files of all tables."""
-        outputs = [self._outputs("tables", scope=scope)]
+        outputs = [self._outputs("trials", scope=scope), self._outputs("tables", scope=scope)]
         outputs += [self._outputs("paper_table", scope=scope, number=number) for number in self.numbers]
         outputs += [self._outputs("ablation", scope=scope, ablation=each.name) for each in self.study.ablations]
         outputs += [self._outputs("transfer_table", scope=scope)] if self.study.transfer is not None else []

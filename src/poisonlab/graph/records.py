@@ -1,0 +1,67 @@
+"""What Snakemake notes of its jobs in its own folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class Records:
+    """The notes.
+
+    Args:
+        folder: ``.snakemake`` in the folder where Snakemake runs.
+    """
+
+    def __init__(self, folder: Path = Path(".snakemake")) -> None:
+        self._folder = folder
+        self._params: dict[str, tuple[int, frozenset[str]]] = {}
+
+    def locked(self) -> set[str]:
+        """The outputs that running calls of Snakemake may write; of a killed call, too, until it is unlocked."""
+        found: set[str] = set()
+        for lock in self._folder.glob("locks/*.output.lock"):
+            try:
+                found.update(lock.read_text(encoding="utf-8").splitlines())
+            except OSError:  # the call has ended meanwhile
+                continue
+        return found
+
+    def began(self, paths: Iterable[str]) -> float | None:
+        """When the job that is making these outputs began (seconds since the epoch); None if there is none."""
+        times = [changed_at(self._place("incomplete", path)) for path in paths]
+        return min((time for time in times if time is not None), default=None)
+
+    def params(self, path: str) -> frozenset[str]:
+        """How an output was made, as Snakemake writes it; empty if that is unknown."""
+        place = self._place("metadata", path)
+        try:
+            version = place.stat().st_mtime_ns
+            if path not in self._params or self._params[path][0] != version:
+                record = json.loads(place.read_text(encoding="utf-8"))
+                self._params[path] = version, frozenset(map(str, record.get("params") or ()))
+        # A record that is being written is known at the next look.
+        except (OSError, ValueError, AttributeError):
+            return frozenset()
+        return self._params[path][1]
+
+    def _place(self, kind: str, path: str) -> Path:
+        """Snakemake's file about an output: its path in base64, cut to names that the file system allows."""
+        folder = self._folder / kind
+        try:
+            longest = os.pathconf(folder, "PC_NAME_MAX") or 255
+        except OSError:
+            return folder / "none"
+        name = urlsafe_b64encode(path.encode()).decode()
+        *above, last = (name[start : start + longest - 1] for start in range(0, len(name), longest - 1))
+        return folder.joinpath(*(f"@{part}" for part in above), last)
+
+
+def changed_at(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
