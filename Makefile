@@ -75,6 +75,7 @@ archive: .venv/ready
 	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/archive.py pack --configfile $(CONFIG)
 
 unpack: .venv/ready
+	@test -n "$(FROM)" || { echo "error: name the archive: make unpack FROM=study.tar.gz" >&2; exit 2; }
 	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/archive.py unpack --from $(FROM)
 
 # Jobs and hours of a study or scan, by the seconds that such jobs took, and the time and memory to ask of a cluster; runs nothing.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from poisonlab.config.merging import dataset_of, laid_over, merged_config, stands_alone
+from poisonlab.config.merging import dataset_of, laid_over, merged_config, over_default, stands_alone, taken_over
 from poisonlab.config.study import read_study
 from poisonlab.errors import SettingsError
 
@@ -88,7 +88,8 @@ def test_the_default_study_with_data_of_one_s_own(tmp_path: Path, monkeypatch: p
     assert study.study == "mine"
     assert study.dataset.source == "image-folder"
     assert study.description == ""
-    assert study.paper == "friends"
+    assert study.paper is None
+    assert not any(each.published for each in (*study.attacks, *study.defenses))
     assert merged_config([str(overlay)], ["description=mine"])["description"] == "mine"
 
 
@@ -107,3 +108,25 @@ def test_a_whole_study_stands_alone() -> None:
     whole = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
     assert stands_alone(whole)
     assert not stands_alone({"study": "a", "dataset": FOLDER, "defenses": []})
+
+
+def test_own_data_are_not_judged_by_numbers_of_the_default_study() -> None:
+    default = {
+        "study": "digits",
+        "paper": "friends",
+        "description": "digits",
+        "dataset": {"source": "digits-on-photos"},
+        "attacks": [{"name": "a", "published": [{"table": 1}]}],
+        "defenses": [{"name": "none", "published": "baseline"}],
+        "seeds": [1],
+    }
+    own = {"study": "pets", "dataset": FOLDER}
+    assert over_default({**default, **own}, own, default) == {
+        **own,
+        "attacks": [{"name": "a"}],
+        "defenses": [{"name": "none"}],
+        "seeds": [1],
+    }
+    named = {**own, "paper": "friends"}
+    assert over_default({**default, **named}, named, default)["attacks"] == default["attacks"]
+    assert taken_over(own) == "laid over config.yaml, which gives surrogates, attacks, victims, defenses, seeds"

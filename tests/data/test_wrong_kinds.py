@@ -9,6 +9,7 @@ import shutil
 import tarfile
 import zipfile
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -140,6 +141,24 @@ def test_classes_of_one_split_only_are_named_with_their_folder(tmp_path: Path) -
     (tmp_path / "test").rename(tmp_path / "val")
     image(tmp_path / "val" / "elks" / "0.png", 9)
     with pytest.raises(DataError, match=r"val/elks has no counterpart in .*train: give both"):
+        load_dataset(settings)
+
+
+def test_names_in_two_forms_of_unicode_are_named(tmp_path: Path) -> None:
+    settings = folder(tmp_path)
+    for split, form in (("train", "NFC"), ("test", "NFD")):
+        image(tmp_path / split / normalize(form, "Hünd") / "0.png", 9)
+    with pytest.raises(DataError, match="differ only in the Unicode form of their names"):
+        load_dataset(settings)
+
+
+def test_class_folders_without_splits_are_told_what_is_missing(tmp_path: Path) -> None:
+    settings = folder(tmp_path)
+    shutil.rmtree(tmp_path / "test")
+    for each in (tmp_path / "train").iterdir():
+        each.rename(tmp_path / each.name)
+    (tmp_path / "train").rmdir()
+    with pytest.raises(DataError, match="has class folders and no folders train and test: make both"):
         load_dataset(settings)
 
 

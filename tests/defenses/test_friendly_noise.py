@@ -411,3 +411,30 @@ def test_a_training_without_noise_ends_before_the_noise_is_due(start: int, froze
     for until in (start + 1, None):
         with pytest.raises(SettingsError, match=f"epoch {start} is to add friendly noise, .* until={start}"):
             trained(until, None)
+
+
+@pytest.mark.parametrize(
+    ("model", "images", "message"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(12, 1)), (2, 3, 2, 2), r"gives \(2, 1\) .* of one logit z make two"),
+        (nn.Flatten(), (3, 2, 2), r"shape \(3, 2, 2\), not \(N, C, H, W\): give one image as images\[None\]"),
+        (torch.sum, (2, 3, 2, 2), "give a torch.nn.Module"),
+    ],
+)
+def test_what_is_no_classifier_of_images_is_refused(model: nn.Module, images: tuple[int, ...], message: str) -> None:
+    with pytest.raises(PoisonlabError, match=message):
+        friendly_noise(model, torch.rand(images))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"method": "random-noise", "mu": 16}], "random-noise: 'distribution' is missing"),
+        ([{"method": "random-noise", "distribution": "uniform", "muu": 1}], "random-noise: unknown key 'muu'"),
+        ([{"method": "deep-knn"}], "deep-knn is a filter, which acts before the training"),
+        ({"method": "grayscale"}, "put it in a list"),
+    ],
+)
+def test_impossible_defenses_are_one_line(rows: list[dict[str, object]], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        build_defenses(rows, noise=None)

@@ -95,6 +95,11 @@ class TestWilson:
         assert min(coverage) >= 0.89
         assert 0.94 <= sum(coverage) / len(coverage) <= 0.97
 
+    @pytest.mark.parametrize(("successes", "n"), [(0.85, 20), (8.5, 20), (3, 4.5)])
+    def test_shares_are_no_counts(self, successes: float, n: float) -> None:
+        with pytest.raises(ValueError, match="are no counts: of shares take mean_of_shares"):
+            wilson(successes, n)  # type: ignore[arg-type]
+
     @pytest.mark.parametrize(
         ("successes", "n", "level"),
         [(0, 0, 0.95), (-1, 5, 0.95), (6, 5, 0.95), (1, 5, 0.0), (1, 5, 1.0), (1, 5, 95.0)],

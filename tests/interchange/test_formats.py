@@ -228,7 +228,8 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_no_poison_is_refused_with_a_list_of_what_would_be(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("")
-    for path in (tmp_path, tmp_path / "a.txt", tmp_path / "absent"):
+    refused(lambda: read_poisons(tmp_path / "absent"), tmp_path / "absent", "no file or folder of poisons here")
+    for path in (tmp_path, tmp_path / "a.txt"):
         refused(lambda path=path: read_poisons(path), path, "poisons.pickle", "poisons.pth", ".png", ".safetensors")
     write_png_folder(tmp_path / "png", poison_set())
     refused(lambda: read_poisons(tmp_path / "png", MEAN, STD), "leave out mean and std")

@@ -281,8 +281,14 @@ def test_changes_packed_with_their_rows_are_of_normalised_pixels(tmp_path: Path)
 
 def test_changes_in_other_units_are_told_of(tmp_path: Path) -> None:
     path = saved(tmp_path / "p.pth", WHOLE / 255 / 0.2)
-    with pytest.warns(DataWarning, match=r"reach 40 levels of 255.*give mean and std"):
+    with pytest.warns(DataWarning, match=r"reach 40 levels of 255.*check mean and std"):
         completed(path)
+    for whole in ((WHOLE * 20).to(torch.int16), (WHOLE * 20).float()):
+        saved(path, {"perturbations": whole.clamp(-255, 255)})
+        with pytest.warns(DataWarning, match="more than the bounds of known attacks"):
+            completed(path)
+    saved(path, {"perturbations": WHOLE.to(torch.int16).numpy().astype("uint8")})
+    refused(lambda: completed(path), path, "in which -3 has become 253: save int16")
     saved(path, WHOLE / 255 * 60)
     refused(lambda: completed(path), path, "beyond the range of pixels", "give mean and std")
     saved(path, {"noise": torch.full((40, 3, 5, 7), float("nan"))})

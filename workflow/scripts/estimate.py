@@ -79,6 +79,7 @@ def main(argv: Sequence[str]) -> None:
         raise SettingsError(f"--at-once {args.at_once}: choose 1 or more")
     study, scan = read_config(merged_config(args.configfile, args.config))
     graph = Graph(study, checkout(), scan)
+    graph.check()
     planned = graph.all_jobs()
     jobs = [job for job in planned if "card" in job.outputs]
     ran = list(measured(study, scan, jobs))

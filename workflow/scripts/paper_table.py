@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
         for finding in inside_findings(measure, compared[f"published_{measure.name}_inside"])
     ]
     notes = [
-        f"{paper.name}, table {number}. Ours: {stage.description}",
+        paper.beside(number, stage.description),
         *stage.scale,
         *table_notes(paper, number, compared),
         *([HITS_NOTE.format(undefended=stage.compare[0])] if stage.only_successes else []),

@@ -48,6 +48,7 @@ class Watch:
     def __init__(self, study: Study, scan: Scan | None = None) -> None:
         self._study, self._scan = study, scan
         self._graph = Graph(study, checkout(), scan)
+        self._graph.check()
         self._jobs = self._graph.all_jobs()
         self._records = Records()
         self._ran: list[Measured] = []

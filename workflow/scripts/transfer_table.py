@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> None:
     rows = {row.attack: row.called for row in stage.rows}
     table = transfer_table(shares, results[undefended], numbers[numbers["table"] == stage.table], rows)
     notes = [
-        stage.description if paper is None else f"{paper.name}, table {stage.table}. Ours: {stage.description}",
+        stage.description if paper is None else paper.beside(stage.table or 0, stage.description),
         *stage.scale,
         _NOTES[stage.score],
         "n: seeds, each with its own networks and poisons; transfer is their mean. Bold: within 1 % of the best, which "

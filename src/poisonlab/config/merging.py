@@ -58,7 +58,17 @@ def over_default(config: Mapping[str, Any], given: Mapping[str, Any], default: M
             f"config: these data would go by the name of the default study, {default.get('study')!r}: add a name of "
             "their own, such as study: my-data (or scan: my-data, to scan them)"
         )
-    return {name: value for name, value in config.items() if name != "description" or name in given}
+    # Its data's description, and the numbers that were published of CIFAR-10.
+    kept = {name: value for name, value in config.items() if name not in ("description", "paper") or name in given}
+    for name in {"attacks", "defenses"} - given.keys() if "paper" not in given else ():
+        kept[name] = [{key: value for key, value in each.items() if key != "published"} for each in config[name]]
+    return kept
+
+
+def taken_over(given: Mapping[str, Any]) -> str:
+    """What the default study gives to a config that is laid over it, as a line for the user."""
+    parts = [name for name in ("dataset", "surrogates", "attacks", "victims", "defenses", "seeds") if name not in given]
+    return f"laid over {DEFAULT_CONFIG}, which gives {', '.join(parts) or 'the figures'}"
 
 
 def merged_config(files: Sequence[str], entries: Sequence[str]) -> dict[str, Any]:

@@ -103,6 +103,10 @@ class ImageDataset:
 
 
 def _check_split(split: str, images: Tensor, labels: Tensor, num_classes: int) -> None:
+    for what, given in (("images", images), ("labels", labels)):
+        if not isinstance(given, Tensor):
+            kind = type(given).__name__
+            raise DataError(f"{split} {what} are a {kind}: give a torch.Tensor, as torch.as_tensor makes it")
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise DataError(
             f"{split} images must be uint8 of shape (N, C, H, W), not {images.dtype} of {tuple(images.shape)}"

@@ -70,7 +70,8 @@ def decode_all(images: Iterable[tuple[str, bytes | Path]], count: int, size: int
     if turned:
         warnings.warn(
             f"{len(turned)} of {count} images say that they were taken sideways or upside down (EXIF orientation) and "
-            f"are read upright, {turned[0]} first",
+            f"are read upright, {turned[0]} first. torchvision's ImageFolder does not turn them: give it "
+            "loader=lambda path: ImageOps.exif_transpose(Image.open(path)).convert('RGB')",
             DataWarning,
             stacklevel=2,
         )

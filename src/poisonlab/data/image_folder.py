@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from pathlib import Path
+from unicodedata import normalize
 
 import torch
 from torch import Tensor
 
-from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files, renaming
+from poisonlab.config.class_folders import SUFFIXES, class_folders, count_images, image_files, renaming
 from poisonlab.config.data.image_folder import ImageFolder as Settings
 from poisonlab.data.assembly import assemble
 from poisonlab.data.dataset import ImageDataset
@@ -35,6 +36,12 @@ def load(settings: Settings) -> ImageDataset:
     if train_classes != test_classes:
         odd = sorted(set(train_classes) ^ set(test_classes))[0]
         present, absent = splits if odd in train_classes else reversed(splits)
+        alike = {normalize("NFC", name): name for name in (*train_classes, *test_classes) if name != odd}
+        if (other := alike.get(normalize("NFC", odd))) is not None:
+            raise DataError(
+                f"{present / odd} and {absent / other} differ only in the Unicode form of their names, which macOS "
+                "changes: rename one, for example with convmv --nfc"
+            )
         raise DataError(f"{present / odd} has no counterpart in {absent}: give both splits the same class folders")
     others: Counter[str] = Counter()
     train = _split(splits[0], train_classes, settings.size, others)
@@ -71,6 +78,10 @@ def _check_layout(root: Path, splits: tuple[Path, Path]) -> None:
     for split in splits:
         if not split.is_dir() and (cure := renaming(root)) is not None:
             raise DataError(f"{split} is missing, but there are splits of other names: {cure}")
+    if not splits[0].is_dir() and count_images(root):
+        raise DataError(
+            f"{root} has class folders and no folders train and test: make both, and move a part of each class to test"
+        )
 
 
 def _has_images(folder: Path) -> bool:

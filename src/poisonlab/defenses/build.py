@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from poisonlab import modules
-from poisonlab.config.stages import read_stage
+from poisonlab.config.explaining import explained
+from poisonlab.errors import SettingsError
 from poisonlab.training.defense import Defense
 
 
@@ -19,10 +22,20 @@ def build_defenses(rows: Sequence[Mapping[str, object]], *, noise: Tensor | None
         noise: friendly noise (N, C, H, W) for the defense that adds it; None if the training ends before it does.
 
     Raises:
-        SettingsError: a setting is unknown or impossible.
+        SettingsError: a setting is unknown or impossible, or what is named is a filter.
     """
+    if isinstance(rows, Mapping):
+        raise SettingsError("defenses are a list of mappings, each with a method, not one mapping: put it in a list")
     defenses: list[Defense] = []
     for row in rows:
-        module = modules.load("defenses", str(row.get("method")))
-        defenses.append(module.build(read_stage(module.Settings, row), noise))
+        method = str(row.get("method"))
+        acts, filters = (find_spec(modules.module_name(kind, method)) for kind in ("defenses", "filters"))
+        if filters and not acts:
+            raise SettingsError(f"{method} is a filter, which acts before the training: train on what it keeps")
+        module = modules.load("defenses", method)
+        try:
+            chosen = module.Settings.model_validate(row)
+        except ValidationError as error:
+            raise explained(error, module.Settings, method) from error
+        defenses.append(module.build(chosen, noise))
     return defenses

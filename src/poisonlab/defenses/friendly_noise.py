@@ -111,11 +111,15 @@ def friendly_noise(
         (N, C, H, W) float32 on the CPU, each value within +-zeta/255. Add it and clamp to [0, 1].
 
     Raises:
-        DataError: the images are no tensor, or floats beyond [0, 1].
-        SettingsError: the settings are of another kind.
+        DataError: the images are no tensor of this shape, or floats beyond [0, 1].
+        SettingsError: settings, model or precision are of another kind, or the network gives no logits of two classes.
         PoisonlabError: the network's output is not finite.
     """
     check_images(images)
+    if images.ndim != 4:
+        raise DataError(f"images are of shape {tuple(images.shape)}, not (N, C, H, W): give one image as images[None]")
+    if not isinstance(model, nn.Module):
+        raise SettingsError(f"the model is a {type(model).__name__}: give a torch.nn.Module")
     settings = settings or Settings()
     if not isinstance(settings, Settings):
         raise SettingsError(
@@ -220,5 +224,10 @@ def _norm(noise: Tensor, norm: str) -> Tensor:
 def _log_probabilities(model: nn.Module, images: Tensor, precision: str) -> Tensor:
     with passes(images.device, precision):
         logits = logits_of(model(images))
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise SettingsError(
+            f"the network gives {tuple(logits.shape)} for {len(images)} images, not logits of at least two classes: of "
+            "one logit z make two, torch.cat([torch.zeros_like(z), z], 1)"
+        )
     # float64 networks keep their precision; mixed precision is widened before the softmax.
     return F.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=1)

@@ -55,13 +55,15 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
         Fractions in [0, 1].
 
     Raises:
-        ValueError: no runs, successes outside 0 to n, or an impossible level.
+        ValueError: no runs, no counts, successes outside 0 to n, or an impossible level.
 
     Source: Wilson (1927), Probable inference, the law of succession, and statistical inference.
     """
     _check_level(level)
     if n < 1:
         raise ValueError(f"a proportion needs at least one run, got n={n}")
+    if successes != int(successes) or n != int(n):
+        raise ValueError(f"successes {successes:g} of n={n:g} are no counts: of shares take mean_of_shares")
     if not 0 <= successes <= n:
         raise ValueError(f"successes must lie between 0 and n={n}, got {successes}")
     bounds = stats.binomtest(int(successes), int(n)).proportion_ci(confidence_level=level, method="wilson")

@@ -60,6 +60,10 @@ class Paper(Settings):
             raise DataError(f"{self.name} has no table {number} here: its tables are {sorted(self.tables)}")
         return self.tables[number]
 
+    def beside(self, number: int, description: str) -> str:
+        """What stands below a table that is laid out as the paper's: which one, and what ours are."""
+        return f"{self.name}, table {number}." + (f" Ours: {description}" if description else "")
+
 
 def read_paper(folder: Path) -> Paper:
     """What ``paper.yaml`` in a folder of ``reference/`` says.

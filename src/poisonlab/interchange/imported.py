@@ -46,6 +46,8 @@ def read_poisons(
     Raises:
         DataError: there is nothing of the kind, or it is damaged, hostile or contradicts itself.
     """
+    if not path.exists():
+        raise DataError(f"{path}: there is no file or folder of poisons here: correct the path")
     record = path.name == backdoorbench.RECORD or (path / backdoorbench.RECORD).is_file()
     if not record and not (path / benchmark.POISONS).is_file() and tensors.holds_tensors(path):
         return tensors.read_tensors(path, mean, std, holds)

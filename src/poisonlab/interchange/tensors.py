@@ -151,7 +151,9 @@ def _changes(values: Any, undo: tuple[Tensor, Tensor] | None, normalised: bool, 
     if not found.is_floating_point():
         if undo is not None or found.dtype == torch.bool:
             raise DataError(f"{where} are integers, so in levels of 1/255: leave out mean and std")
-        return (found / _LEVELS).float()
+        if found.dtype == torch.uint8 and int(found.max()) > 127:
+            raise DataError(f"{where} are uint8 up to {int(found.max())}, in which -3 has become 253: save int16")
+        return _told_if_large(found / _LEVELS, where)
     if undo is None and normalised:
         raise DataError(
             f"{where} and their rows are packed, so the changes are of normalised pixels: give mean and std (0 and 1 "
@@ -161,19 +163,24 @@ def _changes(values: Any, undo: tuple[Tensor, Tensor] | None, normalised: bool, 
         found = found.double() * undo[1]
     largest = float(found.abs().max())
     if undo is None and largest > 1 + _OUTSIDE and largest <= _LEVELS and bool((found == found.round()).all()):
-        return (found / _LEVELS).float()
+        return _told_if_large(found / _LEVELS, where)
     # Written so that a NaN fails as well.
     if not largest <= 1 + _OUTSIDE:
         cure = "check std" if undo else "if they are of normalised pixels, give mean and std"
         raise DataError(f"{where} are as large as {largest:.3g}, beyond the range of pixels: {cure}")
-    if undo is None and largest * _LEVELS > _USUAL:
+    return _told_if_large(found.clamp(-1, 1), where)
+
+
+def _told_if_large(changes: Tensor, where: str) -> Tensor:
+    """The changes in float32; a warning says if no known attack makes such large ones."""
+    if (largest := float(changes.abs().max())) * _LEVELS > _USUAL:
         warnings.warn(
-            f"{where} reach {largest * _LEVELS:.0f} levels of 255, more than the bounds of known attacks: if they are "
-            "of normalised pixels, give mean and std; with eps the bound is checked",
+            f"{where} reach {largest * _LEVELS:.0f} levels of 255, more than the bounds of known attacks: check mean "
+            "and std, if they are of normalised pixels; with eps the bound is checked",
             DataWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    return found.clamp(-1, 1).float()
+    return changes.float()
 
 
 def _pair(entry: Any, where: str) -> tuple[Tensor, int]:
