@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,11 +31,29 @@ Change = Callable[[Path], None]
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]], dict[Path, bytes]]:
+    """A copy of the sources, the digests of its jobs, and what its files hold."""
     place = tmp_path_factory.mktemp("sources")
     for folder in ("src", "workflow/scripts"):
         shutil.copytree(ROOT / folder, place / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    return place
+    return place, digests(place), {path: path.read_bytes() for path in place.rglob("*.py")}
+
+
+@pytest.fixture
+def sources(pristine: tuple[Path, dict[str, list[str]], dict[Path, bytes]]) -> Iterator[Path]:
+    """The copy to change; it is restored."""
+    place, _, files = pristine
+    yield place
+    for path in place.rglob("*.py"):
+        if path not in files:
+            path.unlink()
+        elif path.read_bytes() != files[path]:
+            path.write_bytes(files[path])
+
+
+@pytest.fixture
+def before(pristine: tuple[Path, dict[str, list[str]], dict[Path, bytes]]) -> dict[str, list[str]]:
+    return pristine[1]
 
 
 def digests(place: Path) -> dict[str, list[str]]:
@@ -115,23 +133,21 @@ def replaced(file: str, before: str, after: str) -> Change:
         (appended("defenses/random_noise.py"), {"craft", "train"}),
     ],
 )
-def test_an_edit_changes_the_code_of_its_users(sources: Path, tmp_path: Path, change: Change, jobs: set[str]) -> None:
-    place = shutil.copytree(sources, tmp_path / "edited")
-    before = digests(place)
-    change(place)
-    after = digests(place)
+def test_an_edit_changes_the_code_of_its_users(
+    sources: Path, before: dict[str, list[str]], change: Change, jobs: set[str]
+) -> None:
+    change(sources)
+    after = digests(sources)
     assert {job for job in JOBS if before[job] != after[job]} == jobs
 
 
-def test_the_order_of_the_hooks_counts(sources: Path, tmp_path: Path) -> None:
-    place = shutil.copytree(sources, tmp_path / "edited")
-    before = digests(place)
+def test_the_order_of_the_hooks_counts(sources: Path, before: dict[str, list[str]]) -> None:
     replaced(
         "training/loop.py",
         "    for defense in defenses:\n        data = defense.prepare(data)\n",
         "    for defense in reversed(defenses):\n        data = defense.prepare(data)\n",
-    )(place)
-    after = digests(place)
+    )(sources)
+    after = digests(sources)
     assert {job for job in JOBS if before[job] != after[job]} == TRAINING
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -30,11 +29,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 
 
 @pytest.fixture(scope="session")
-def warm() -> Iterator[str]:
+def warm(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The interpreter of an environment whose jobs need not load torch."""
-    # The path of a socket must be short.
-    with TemporaryDirectory() as folder, warm_environment(Path(folder)) as interpreter:
-        yield interpreter
+    return warm_environment(tmp_path_factory.mktemp("warm") / "environment")
 
 
 def _once(folder: Path, make: Callable[[], object]) -> None:

@@ -41,7 +41,8 @@ class Pristine:
         self._files = self._read()
 
     def _read(self) -> dict[Path, bytes]:
-        return {path: path.read_bytes() for path in self.checkout.path.rglob("*") if path.is_file()}
+        files = (path for path in self.checkout.path.rglob("*") if path.suffix != ".pyc" and path.is_file())
+        return {path: path.read_bytes() for path in files}
 
     def restore(self) -> None:
         """Undo all changes of files."""

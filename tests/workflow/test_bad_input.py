@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from harness import STUDY, Checkout, check_out
+from harness import Checkout, check_out
 
 from poisonlab.config.study import read_study
 from poisonlab.errors import SettingsError
@@ -224,15 +224,3 @@ def test_output_that_cannot_be_written(finished: Checkout, tmp_path: Path) -> No
     assert "Traceback" not in outcome.output
     (line,) = [line for line in outcome.output.splitlines() if line.startswith("error: ")]
     assert "cannot write file/" in line
-
-
-def test_description_with_braces(fresh: Checkout, tmp_path: Path) -> None:
-    study = fresh.copy(tmp_path / "study")
-    study.change_study(_set("description", to="A {test} of braces."))
-    outcome = study.snakemake("-n", "--cores", "1")
-    assert outcome.code == 0, outcome.output
-
-
-def test_unchanged_study_is_valid(fresh: Checkout) -> None:
-    assert (fresh.path / STUDY).exists()
-    assert fresh.snakemake("-n", "--cores", "1").code == 0

@@ -27,9 +27,9 @@ DAY = 86_400
 
 
 @pytest.fixture
-def study(finished: Checkout, tmp_path: Path) -> Checkout:
+def study(finished: Checkout, tmp_path: Path, warm: str) -> Checkout:
     """A copy of ``finished`` to spoil."""
-    return finished.copy(tmp_path / "study")
+    return Checkout(finished.copy(tmp_path / "study").path, warm)
 
 
 def errors(outcome: Outcome) -> set[str]:

@@ -38,8 +38,8 @@ def study_of(folder: Path) -> Any:
     return change
 
 
-def test_marks_that_the_schema_allows_reach_the_programs_and_nothing_else(tmp_path: Path) -> None:
-    study = check_out(tmp_path / FOLDER, HERE / "tiny.yaml")
+def test_marks_that_the_schema_allows_reach_the_programs_and_nothing_else(tmp_path: Path, warm: str) -> None:
+    study = check_out(tmp_path / FOLDER, HERE / "tiny.yaml", warm)
     study.change_study(study_of(study.path))
     inputs = study.path / MARKS
     (inputs / "seed0").mkdir(parents=True)

@@ -194,7 +194,7 @@ def other_version(package: str) -> Callable[[Checkout], None]:
 
 CASES = [
     # Nothing that matters has changed.
-    Case("nothing", lambda checkout: None, by_snakemake=True),
+    Case("nothing", lambda checkout: None),
     Case("every source file touched", touch_sources, by_snakemake=True),
     Case("every artifact touched", touch_results, by_snakemake=True),
     Case(
@@ -290,7 +290,6 @@ CASES = [
         direct=noise("friends-bernoulli") | TABLES,
         follows=train("friends-bernoulli"),
         named={("noise", "strong/scratch/friends-bernoulli/0"): {"defenses.0.lr", "defenses.0.lam"}},
-        by_snakemake=True,
     ),
     Case(
         "steps and restarts exchange their values",
@@ -489,7 +488,6 @@ CASES = [
         follows=TABLES,
         named={("pretrain", "base/0/0"): {"torch"}},
         landscapes=True,
-        by_snakemake=True,
     ),
     Case(
         "version of numpy, for this Python or another",

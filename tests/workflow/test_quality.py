@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,20 +23,6 @@ pytestmark = pytest.mark.workflow
 HERE = Path(__file__).parent
 
 
-def test_lint(fresh: Checkout) -> None:
-    outcome = fresh.run(sys.executable, "-m", "snakemake", "--lint")
-    assert outcome.code == 0, outcome.output
-
-
-def test_snakefmt(fresh: Checkout) -> None:
-    program = shutil.which("snakefmt", path=str(Path(sys.executable).parent))
-    if program is None:
-        pytest.skip("snakefmt is not installed")
-    shutil.copy(REPOSITORY / "pyproject.toml", fresh.path)
-    outcome = fresh.run(program, "--check", "Snakefile", "workflow/rules")
-    assert outcome.code == 0, outcome.output
-
-
 def test_rule_graph(fresh: Checkout) -> None:
     outcome = fresh.snakemake("--rulegraph", "mermaid-js")
     assert outcome.code == 0, outcome.output
@@ -49,12 +34,10 @@ def test_rule_graph(fresh: Checkout) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--cores", "all"),
         (),
         ("--cores", "all", "--config", "seeds=[1,2]"),
-        ("--cores", "all", "--configfile", "config/smoke.yaml"),
     ],
-    ids=["cores all", "profile alone", "seeds on the command line", "smoke study"],
+    ids=["profile alone", "seeds on the command line"],
 )
 def test_readme_commands(fresh: Checkout, arguments: tuple[str, ...]) -> None:
     outcome = fresh.run(sys.executable, "-m", "snakemake", "-n", *arguments)

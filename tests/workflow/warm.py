@@ -1,8 +1,9 @@
-"""A Python that has torch loaded: jobs of tests are forks of it, so that none waits seconds for the same imports.
+"""A Python that has torch or Snakemake loaded: programs of tests are forks of it, so that none waits for the same
+imports.
 
-    python warm.py SOCKET
+    python warm.py SOCKET jobs|snakemake
 
-A client (see ``harness.warm_environment``) sends arguments, folder, environment and its three streams. A fork runs the
+A client (see ``harness``) sends arguments, folder, environment, interpreter and its three streams. A fork runs the
 program with them and sends back the exit code. No module of the lab is loaded before it: checkouts have their own.
 """
 
@@ -16,7 +17,26 @@ import signal
 import socket
 import sys
 import traceback
+from importlib import import_module
 from pathlib import Path
+
+LOADED = {
+    "jobs": (
+        *("matplotlib.pyplot", "pandas", "pydantic", "safetensors.torch", "scipy.stats", "sklearn.datasets", "torch"),
+        "torchvision",
+    ),
+    "snakemake": (
+        *(
+            "snakemake.cli",
+            "snakemake.api",
+            "snakemake.dag",
+            "snakemake.jobs",
+            "snakemake.workflow",
+            "snakemake.storage",
+        ),
+        *("snakemake.storage", "snakemake.report.html_reporter", "pydantic", "yaml", "yte"),
+    ),
+}
 
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
@@ -24,26 +44,17 @@ if not sys.argv[1:] or not sys.argv[1].endswith(".py"):
     os.execv("{python}", ["{python}", *sys.argv[1:]])
 server = socket.socket(socket.AF_UNIX)
 server.connect("{path}")
-told = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+told = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ), "{python}"]).encode()
 socket.send_fds(server, [len(told).to_bytes(8, "big")], [0, 1, 2])
 server.sendall(told)
 sys.exit(int(server.recv(16) or b"1"))
 """
 
 
-def serve(path: str) -> None:
+def serve(path: str, kind: str) -> None:
     """Fork for every client, until killed."""
-    import matplotlib.pyplot
-    import pandas
-    import pydantic
-    import safetensors.torch
-    import scipy.stats
-    import sklearn.datasets
-    import torch
-    import torchvision
-
-    loaded = (matplotlib.pyplot, pandas, pydantic, safetensors.torch, scipy.stats, sklearn.datasets, torch, torchvision)
-    assert all(loaded)
+    for name in LOADED[kind]:
+        import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
@@ -63,21 +74,25 @@ def _answer(client: socket.socket) -> None:
     told = b""
     while len(told) < int.from_bytes(length, "big"):
         told += client.recv(1 << 20)
-    arguments, folder, environment = json.loads(told)
+    arguments, folder, environment, sys.executable = json.loads(told)
     for place, stream in enumerate(streams):
         os.dup2(stream, place)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = arguments
+    sys.argv = arguments[1:] if arguments[0] == "-m" else arguments
     sources = [os.path.abspath(entry) for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    sys.path[:1] = [str(Path(arguments[0]).resolve().parent), *sources]
+    is_module = arguments[0] == "-m"
+    sys.path[:1] = [folder if is_module else str(Path(arguments[0]).resolve().parent), *sources]
     code = 1
     try:
         for source in sources:
             if (spy := Path(source, "sitecustomize.py")).is_file():
                 exec(compile(spy.read_text(encoding="utf-8"), str(spy), "exec"), {"__name__": "sitecustomize"})
-        runpy.run_path(arguments[0], run_name="__main__")
+        if is_module:
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(arguments[0], run_name="__main__")
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
@@ -92,4 +107,4 @@ def _answer(client: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])
