@@ -7,7 +7,7 @@ CONFIG ?= config.yaml
 # Modules are compiled when first imported and kept so, also in containers that switch this off.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo protect scan verify progress archive unpack estimate fuzz docs test test-faults test-slurm quick-test lint bench gpu-check lock clean-venv
+.PHONY: demo protect scan verify progress archive unpack estimate fuzz docs test test-faults test-slurm quick-test lint bench gpu-check lock
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores all
@@ -105,6 +105,3 @@ lock:
 	$(BIN)/python -m pip install --quiet "uv==0.13.9"
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--upgrade --output-file envs/requirements.lock envs/requirements.in
-
-clean-venv:
-	rm -rf .venv

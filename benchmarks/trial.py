@@ -46,11 +46,6 @@ FEW, MORE = 1, 3
 """Crafting steps of two runs: their difference leaves out the choice of bases and other beginnings."""
 
 
-def friendly_of(row: Row) -> FriendlyNoise | None:
-    """The friendly noise of a row, if it has any."""
-    return next((each for each in row.apply if isinstance(each, FriendlyNoise)), None)
-
-
 def chosen(study: Study, names: Sequence[str] | None) -> list[Row]:
     """The undefended row, and the named ones or all with friendly noise.
 
@@ -58,7 +53,7 @@ def chosen(study: Study, names: Sequence[str] | None) -> list[Row]:
         SettingsError: no such row, or one with more than noises.
     """
     plain = [row for row in study.defenses if row is study.undefended]
-    noisy = [row for row in study.defenses if friendly_of(row)]
+    noisy = [row for row in study.defenses if row.friendly]
     if names:
         known = {row.name: row for row in study.defenses}
         if unknown := set(names) - set(known):
@@ -110,7 +105,7 @@ def training(victim: Victim, row: Row, size: int, images: int, device: torch.dev
         return (clock(device) - begun) / images * size
 
     def measured() -> float:
-        friendly = friendly_of(row)
+        friendly = row.friendly
         before = friendly.def_epoch if friendly else 0
         first = seconds(noise=False) * before if before else 0.0
         return first + seconds(noise=True) * (recipe.epochs - before)
@@ -121,7 +116,7 @@ def training(victim: Victim, row: Row, size: int, images: int, device: torch.dev
 def making(victim: Victim, row: Row, size: int, images: int, device: torch.device) -> Callable[[], float]:
     """Seconds of the friendly noise, with the epochs that its network is trained for."""
     assert victim.model is not None
-    friendly = friendly_of(row)
+    friendly = row.friendly
     assert friendly is not None
     dataset, recipe = images_of_noise(images), victim.recipe
     normalize, network = build_normalize(dataset, device), build_network(victim.model, dataset, seed=0, device=device)
@@ -188,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(str(error)) from None
     parts: dict[str, Any] = {"crafting": crafting(study, attack, options.size, device)}
     for row in rows:
-        if friendly_of(row):
+        if row.friendly:
             parts[f"noise, {row.name}"] = making(victim, row, options.size, options.images, device)
         parts[f"training, {row.name}"] = training(victim, row, options.size, options.images, device)
     seconds = measured(parts, options.repeats)

@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
 FLOORS = (
-    ("errors", "randomness", "files", "provenance", "modules"),
+    ("errors", "randomness", "files", "provenance", "modules", "precision"),
     ("runtime",),
     ("config",),
     ("artifacts", "data", "interchange", "models"),

@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import gpu.bits
@@ -76,11 +75,11 @@ def states(record: dict[str, Any]) -> dict[str, str]:
 def test_a_rehearsal_of_everything_on_the_cpu(tmp_path: Path) -> None:
     before = sorted(gpu_check.RECORDS.glob("*"))
     program = [sys.executable, "benchmarks/gpu_check.py", "--rehearse", "--to", str(tmp_path)]
-    with TemporaryDirectory() as folder, warm_environment(Path(folder)) as python:
-        environment = os.environ | {"PYTHONPATH": "src"}
-        done = subprocess.run(
-            [*program, "--python", python], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
-        )
+    python = warm_environment(tmp_path / "environment")
+    environment = os.environ | {"PYTHONPATH": "src"}
+    done = subprocess.run(
+        [*program, "--python", python], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (kept,), (read,) = tmp_path.glob("*.json"), tmp_path.glob("*.md")
     record = json.loads(kept.read_text(encoding="utf-8"))

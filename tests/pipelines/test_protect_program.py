@@ -288,9 +288,7 @@ def test_noise_in_parts_is_the_noise_of_the_whole(images: Tensor, tmp_path: Path
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(protection, "images_at_once", lambda images, most=0: 10)
         saves = Checkpoint(tmp_path / "c.safetensors", "own", 0)
-        found = protection._in_parts(
-            network, images, settings, torch.device("cpu"), torch.float32, saves, progress=False
-        )
+        found = protection._in_parts(network, images, settings, torch.device("cpu"), "float32", saves, progress=False)
     assert torch.equal(found, whole)
     assert len(list(tmp_path.glob("c.noise*.safetensors"))) == 3
 

@@ -91,7 +91,9 @@ class Estimate:
 
     def __init__(self, module: ModuleType, jobs: Sequence[SimpleNamespace], config: str, *arguments: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "Graph", lambda study, *_: SimpleNamespace(name=study.study, all_jobs=lambda: jobs))
+            patch.setattr(
+                module, "Graph", lambda study, *_: SimpleNamespace(name=study.study, check=bool, all_jobs=lambda: jobs)
+            )
             module.main(["--configfile", config, "--json", "estimate.json", *arguments])
         self.told: dict[str, Any] = json.loads(Path("estimate.json").read_text(encoding="utf-8"))
         self.rows = {row["method"]: row for row in self.told["rows"]}

@@ -244,7 +244,7 @@ CASES = [
             )
         ],
     ),
-    Case("a measure more", edited("src/poisonlab/config/measures.py")),
+    Case("a measure more", edited("src/poisonlab/config/measures.py"), direct=TABLES),
     Case("a later field of settings", later_field),
     Case(
         "reworded messages and help texts",

@@ -33,6 +33,11 @@ class Measure(Settings):
     unit: Unit = "%"
     """``%``: stored in [0, 1] and shown in percent."""
 
+    @property
+    def called(self) -> str:
+        """Its title within a sentence."""
+        return self.label[:1].lower() + self.label[1:]
+
 
 SUCCESS = Measure(
     name="success",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from pathlib import Path
 
 from pydantic import ValidationError
 from torch import Tensor
@@ -12,6 +12,8 @@ from poisonlab import modules
 from poisonlab.config.explaining import explained
 from poisonlab.errors import SettingsError
 from poisonlab.training.defense import Defense
+
+_FILTERS = Path(__file__).parents[1] / "filters"
 
 
 def build_defenses(rows: Sequence[Mapping[str, object]], *, noise: Tensor | None) -> list[Defense]:
@@ -29,10 +31,14 @@ def build_defenses(rows: Sequence[Mapping[str, object]], *, noise: Tensor | None
     defenses: list[Defense] = []
     for row in rows:
         method = str(row.get("method"))
-        acts, filters = (find_spec(modules.module_name(kind, method)) for kind in ("defenses", "filters"))
-        if filters and not acts:
-            raise SettingsError(f"{method} is a filter, which acts before the training: train on what it keeps")
-        module = modules.load("defenses", method)
+        try:
+            module = modules.load("defenses", method)
+        except SettingsError as error:
+            if not (_FILTERS / f"{method.replace('-', '_')}.py").is_file():
+                raise
+            raise SettingsError(
+                f"{method} is a filter, which acts before the training: train on what it keeps"
+            ) from error
         try:
             chosen = module.Settings.model_validate(row)
         except ValidationError as error:

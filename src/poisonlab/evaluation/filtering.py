@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from poisonlab.config.filter_claim import FilterClaim
 from poisonlab.config.measures import ACCURACY
 from poisonlab.evaluation.intervals import Interval, mean_of_shares, mean_t
-from poisonlab.evaluation.layouts import interval_text
+from poisonlab.evaluation.layouts import change_text, interval_text
 from poisonlab.evaluation.results import looked
 from poisonlab.evaluation.trials import Trial
 
@@ -55,7 +55,7 @@ def _row(trials: Sequence[Trial], row: str, undefended: str | None, claim: Filte
         text += f" and drops {interval_text(share.estimate, share.low, share.high)} % of the clean images"
     change = None if undefended is None else _change(trials, row, undefended)
     if change is not None:
-        text += f", test accuracy {_signed(change)} points"
+        text += f", test accuracy {change_text(change)} points"
     if claim is not None:
         text += f": {_verdict(recall, change, claim)}"
     return text
@@ -86,11 +86,6 @@ def _change(trials: Sequence[Trial], row: str, undefended: str) -> Interval | No
         if (other := accuracies[undefended].get((seed, victim))) is not None:
             pairs.setdefault(seed, []).append(value - other)
     return mean_t([sum(each) / len(each) for each in pairs.values()]) if pairs else None
-
-
-def _signed(change: Interval) -> str:
-    low, high = f"{100 * change.low:+.1f}", f"{100 * change.high:+.1f}"
-    return f"{100 * change.estimate:+.1f}" + (f" [{low}, {high}]" if change.n > 1 else "")
 
 
 def _verdict(recall: Interval, change: Interval | None, claim: FilterClaim) -> str:

@@ -56,7 +56,7 @@ def _finding(
     if undefended is not None and not pd.isna(undefended[f"{measures[0].name}_low"]) and defended:
         count = sum(_overlap(row, undefended, measures[0].name) for row in defended)
         sentences.append(
-            f"{count} of {len(defended)} defended rows' intervals of {_lower(measures[0])} overlap that of "
+            f"{count} of {len(defended)} defended rows' intervals of {measures[0].called} overlap that of "
             f"{called(compare[0])}"
         )
     for _, row in part[control].iterrows():
@@ -69,7 +69,7 @@ def _finding(
 
 def _outcome(row: pd.Series, measures: Sequence[Measure]) -> str:
     shown = dict.fromkeys((measures[0], measures[-1]))
-    numbers = [f"{_lower(measure)} {_interval(row, measure)}" for measure in shown]
+    numbers = [f"{measure.called} {_interval(row, measure)}" for measure in shown]
     return f"{', '.join(numbers)} (n = {int(row['n'])})"
 
 
@@ -86,8 +86,8 @@ def _best(others: pd.DataFrame, measures: Sequence[Measure], called: Callable[[s
     best = others[others[main.name] == value].sort_values(last.name, ascending=last.better == "lower", kind="stable")
     names = [f"{called(row['defense'])} at {_shown(row[last.name], last)}" for _, row in best.iterrows()]
     which = f"{'least' if lower else 'most'} of the other {len(others)} rows" if len(others) > 1 else "the other row"
-    listed = _listed(names) + (f" {_lower(last)}" if last != main else "")
-    return f"{which}, {_lower(main)} {_shown(value, main)} ({listed})"
+    listed = _listed(names) + (f" {last.called}" if last != main else "")
+    return f"{which}, {main.called} {_shown(value, main)} ({listed})"
 
 
 def _shown(value: float, measure: Measure) -> str:
@@ -104,7 +104,7 @@ def inside_findings(measure: Measure, verdicts: Iterable[object]) -> list[str]:
     """How many published values lie in our intervals, by the verdict on each (None or nan: not compared); nothing
     where none is compared."""
     known = [bool(verdict) for verdict in verdicts if isinstance(verdict, bool | np.bool_)]
-    return [f"{sum(known)} of {len(known)} published values of {_lower(measure)} lie in our intervals"] if known else []
+    return [f"{sum(known)} of {len(known)} published values of {measure.called} lie in our intervals"] if known else []
 
 
 def ablation_finding(
@@ -138,27 +138,23 @@ def _dropped(part: pd.DataFrame, settings: Sequence[str]) -> list[str]:
             ]
             same = values.min() == values.max()
             span = f"{ends[0].partition(' (')[0]} throughout" if same else f"from {ends[0]} to {ends[1]}"
-            found.append(f"{_lower(measure)} {span}")
+            found.append(f"{measure.called} {span}")
     return found
 
 
 def _ends(part: pd.DataFrame, measure: Measure, settings: Sequence[str]) -> str:
     known = part[part[measure.name].notna()]
     if known.empty:
-        return f"{_lower(measure)} not measured"
+        return f"{measure.called} not measured"
     low, high = known.iloc[int(known[measure.name].argmin())], known.iloc[int(known[measure.name].argmax())]
     if low[measure.name] == high[measure.name]:
-        return f"{_lower(measure)} {_shown(low[measure.name], measure)} throughout"
+        return f"{measure.called} {_shown(low[measure.name], measure)} throughout"
     ends = [f"{_shown(row[measure.name], measure)} ({_at(row, settings)})" for row in (low, high)]
-    return f"{_lower(measure)} from {ends[0]} to {ends[1]}"
+    return f"{measure.called} from {ends[0]} to {ends[1]}"
 
 
 def _at(line: pd.Series, settings: Sequence[str]) -> str:
     return ", ".join(f"{name} {value_text(line[name])}" for name in settings)
-
-
-def _lower(measure: Measure) -> str:
-    return measure.label[:1].lower() + measure.label[1:]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from poisonlab.config.measures import REPORTED, Measure, Unit
 from poisonlab.evaluation.choosing import MEAN
+from poisonlab.evaluation.intervals import Interval
 from poisonlab.evaluation.trials import Row
 from poisonlab.files import atomic_path, write_sealed, write_text
 
@@ -110,7 +111,7 @@ def readable(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], c
                 for measure in REPORTED
                 if results[measure.name].notna().any()
             },
-            **{f"Published {_lower(measure.label)}": beside(results, measure) for measure in published},
+            **{f"Published {measure.called}": beside(results, measure) for measure in published},
         }
     )
 
@@ -349,17 +350,18 @@ def interval_text(value: float, low: float, high: float, unit: Unit = "%") -> st
     return _number(value, unit) + ("" if math.isnan(low) else f" [{_number(low, unit)}, {_number(high, unit)}]")
 
 
+def change_text(change: Interval) -> str:
+    """A change in points with its sign, and its interval where there are several pairs."""
+    low, high = f"{100 * change.low:+.1f}", f"{100 * change.high:+.1f}"
+    return f"{100 * change.estimate:+.1f}" + (f" [{low}, {high}]" if change.n > 1 else "")
+
+
 def with_unit(text: str, unit: Unit) -> str:
     return f"{text} {unit}" if unit else text
 
 
 def _dropped_text(name: str, value: float) -> str:
     return f"{value:.2f}" if name == "matthews" else f"{100 * value:.1f}"
-
-
-def _lower(label: str) -> str:
-    """A label within a title: acronyms stay."""
-    return label[:1].lower() + label[1:]
 
 
 def p_text(value: float) -> str:

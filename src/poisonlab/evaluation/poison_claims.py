@@ -26,7 +26,7 @@ from poisonlab.config.poison_claims import PoisonClaims
 from poisonlab.evaluation.choosing import MEAN
 from poisonlab.evaluation.correlations import Correlation, correlation
 from poisonlab.evaluation.intervals import Interval, mean_t
-from poisonlab.evaluation.layouts import p_text
+from poisonlab.evaluation.layouts import change_text, p_text
 from poisonlab.evaluation.trials import Trial
 
 Verdict = Literal["confirmed", "contradicted", "undecided"]
@@ -208,7 +208,8 @@ def _of_final(own: pd.DataFrame, where: str, close: float) -> str:
 def _of_strength(changes: Sequence[Change], pairs: int, where: str) -> str:
     verdict = no_stronger([change.paired for change in changes], pairs)
     told = "; ".join(
-        f"{change.weaker} to {change.stronger} {_points(change.paired)} (n = {change.paired.n})" for change in changes
+        f"{change.weaker} to {change.stronger} {change_text(change.paired)} (n = {change.paired.n})"
+        for change in changes
     )
     what = f"Change of peak accuracy in points {where}: {told}." if told else "No pair of attacks has a seed in common."
     return f"Stronger attacks are no stronger poisons: {verdict}. {what}"
@@ -220,7 +221,7 @@ def _of_stopping(by_seed: Mapping[str, Sequence[float]], where: str) -> list[str
     if not costs:
         return []
     ranked = sorted(costs, key=lambda attack: -abs(costs[attack].estimate))
-    told = [f"{attack} {_points(costs[attack])} (n = {costs[attack].n})" for attack in ranked[:_NAMED]]
+    told = [f"{attack} {change_text(costs[attack])} (n = {costs[attack].n})" for attack in ranked[:_NAMED]]
     rest = [100 * costs[attack].estimate for attack in ranked[_NAMED:]]
     more = f"; {len(rest)} more from {min(rest):+.1f} to {max(rest):+.1f}" if rest else ""
     several = [values for values in by_seed.values() if len(values) > 1]
@@ -292,8 +293,3 @@ def _rank_correlation(found: Correlation) -> str:
         return "no correlation"
     chance = f"p {p_text(found.p)} by permutation"
     return f"Spearman's correlation {one.estimate:.2f} [{one.low:.2f}, {one.high:.2f}] ({chance})"
-
-
-def _points(change: Interval) -> str:
-    low, high = f"{100 * change.low:+.1f}", f"{100 * change.high:+.1f}"
-    return f"{100 * change.estimate:+.1f}" + (f" [{low}, {high}]" if change.n > 1 else "")

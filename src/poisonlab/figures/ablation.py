@@ -29,7 +29,7 @@ from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.published import published
 from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, label_of
-from poisonlab.figures.wording import called, listed, scale_of, seeds, shown, title_of
+from poisonlab.figures.wording import listed, scale_of, seeds, shown, title_of
 
 _ATTACK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#332288", "#7F7F7F")
 _MARKERS = "osD^vPX*"
@@ -145,7 +145,7 @@ def published_sentence(table: pd.DataFrame, setting: str, known: Published) -> s
             continue
         rows = table[table[measure.name].notna() & table[setting].isin(known.get(measure.name, {}))]
         parts += [
-            f"{called(measure)} at {setting} {row[setting]}: {shown(measure, row[measure.name])}, published "
+            f"{measure.called} at {setting} {row[setting]}: {shown(measure, row[measure.name])}, published "
             f"{shown(measure, known[measure.name][row[setting]])}"
             for _, row in rows.iterrows()
         ]
@@ -168,9 +168,9 @@ def ablation_caption(
     """What the figure shows, in numbers."""
     what = " and ".join(settings)
     attacks = [measures[attack] for attack in dict.fromkeys(table["attack"])]
-    drawn = listed([called(measure) for measure in _drawn(attacks)])
+    drawn = listed([measure.called for measure in _drawn(attacks)])
     if shares := _shares(table):
-        drawn = f"{drawn}; {listed([called(measure) for measure in shares.values()])}, means over seeds"
+        drawn = f"{drawn}; {listed([measure.called for measure in shares.values()])}, means over seeds"
     intervals = "95 % intervals, " if len(settings) == 1 else ""
     begin = f"{drawn[:1].upper()}{drawn[1:]} ({intervals}{seeds(list(table['n']))}) against {what}; "
     begin += "the study's own value is ringed" if len(settings) == 1 else "the study's own values are framed"

@@ -24,7 +24,7 @@ from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.successes import hits
 from poisonlab.figures.reading import Inputs, only
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, label_of
-from poisonlab.figures.wording import called, scale_of, seeds, shown, title_of
+from poisonlab.figures.wording import scale_of, seeds, shown, title_of
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#332288")
 _HATCH = "////////"
@@ -209,7 +209,7 @@ def _seeds(bars: Bars, victim: str) -> str:
 def by_victim_caption(bars: Bars) -> str:
     """What ``by_victim`` shows: of each defense the mean over victims, the highest one, and how the published bars
     compare."""
-    run, what = bars.results[bars.results["n"] > 0], called(bars.measure)
+    run, what = bars.results[bars.results["n"] > 0], bars.measure.called
     if run.empty:
         return f"No {what} to show: of the seeds that were run, the attack succeeds on none undefended."
     counted = (
@@ -249,6 +249,6 @@ def further_sentence(bars: Bars) -> list[str]:
         own = float(ours[measure.name].get((victim, defense), np.nan))
         text = "not measured" if np.isnan(own) else shown(measure, own)
         parts.append(
-            f"{called(measure)} on {victim} under {bars.names[defense]} {text}, published {shown(measure, value)}"
+            f"{measure.called} on {victim} under {bars.names[defense]} {text}, published {shown(measure, value)}"
         )
     return [f"Beside further published numbers: {'; '.join(parts)}."] if parts else []

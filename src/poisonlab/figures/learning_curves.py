@@ -23,7 +23,7 @@ from poisonlab.errors import DataError
 from poisonlab.evaluation.choosing import AttackMeasures
 from poisonlab.figures.reading import Inputs
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, colour_of, dashes_of, label_of
-from poisonlab.figures.wording import called, listed, number, scale_of, shown, title_of
+from poisonlab.figures.wording import listed, number, scale_of, shown, title_of
 from poisonlab.files import read_sealed
 
 _LOSS = "train_loss"
@@ -206,7 +206,7 @@ def learning_curves_caption(
             rows.setdefault(history.defense, []).append(history)
         endings = [f"{label_of(name)} (n = {len(row)}) {_ending(row, measures)}" for name, row in rows.items()]
         sentences.append(f"{title}: {'; '.join(endings)}.")
-    what = listed(["training loss", *(called(measure) for measure in measures)])
+    what = listed(["training loss", *(measure.called for measure in measures)])
     ends = {(one.attack, one.victim, one.defense): set[int]() for one in histories}
     for one in histories:
         ends[one.attack, one.victim, one.defense].add(int(one.epochs[-1]))
@@ -224,7 +224,7 @@ def _ending(group: Sequence[History], measures: Sequence[Measure]) -> str:
         values = _measured(group, _name(quantity))[1]
         last = float(np.nanmean(values[:, -1])) if values.size else math.nan
         text = "not measured" if math.isnan(last) else number(last) if quantity is None else shown(quantity, last)
-        endings.append(f"{'training loss' if quantity is None else called(quantity)} {text}")
+        endings.append(f"{'training loss' if quantity is None else quantity.called} {text}")
     return listed(endings)
 
 

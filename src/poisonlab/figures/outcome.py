@@ -22,7 +22,7 @@ from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.outcome_pages import Panel, outcome_pages
 from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_HEIGHT, PAGE_WIDTH, STYLED, colour_of, label_of
-from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of
+from poisonlab.figures.wording import listed, scale_of, seeds, title_of
 
 
 class Spec(Drawn):
@@ -169,7 +169,7 @@ def outcome_caption(table: pd.DataFrame, measures: Measures, compare: Sequence[s
     attacks = dict.fromkeys(drawn["attack"])
     every = {measure.name: measure for attack in attacks for measure in reversed(_ends(measures[attack]))}
     ends = reversed(every.values())
-    what = listed([called(measure) + (f" ({measure.meaning})" if measure.meaning else "") for measure in ends])
+    what = listed([measure.called + (f" ({measure.meaning})" if measure.meaning else "") for measure in ends])
     lost = table[(table["n"] == 0) & (table["diverged"] > 0)]
     if drawn.empty:
         return f"No victim of {listed(list(dict.fromkeys(names[own])))} has an outcome."

@@ -26,7 +26,7 @@ from poisonlab.evaluation.layouts import p_text
 from poisonlab.evaluation.poison_claims import FEWEST, does_not_tell, rises, with_slowest
 from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
-from poisonlab.figures.wording import called, listed, scale_of, seeds, title_of
+from poisonlab.figures.wording import listed, scale_of, seeds, title_of
 
 
 class Spec(Drawn):
@@ -158,7 +158,7 @@ def scatter_caption(points: pd.DataFrame, spec: Spec) -> str:
     absent = [str(name) for name in points["attack"] if name not in set(known["attack"])]
     late = [str(name) for name in known[np.isinf(known[spec.x.name])]["attack"]]
     left = (
-        f" Open triangles have no {called(spec.x)} with some seed; they are last in rank and not in Pearson's: "
+        f" Open triangles have no {spec.x.called} with some seed; they are last in rank and not in Pearson's: "
         f"{listed(late)}."
         if late
         else ""
@@ -168,9 +168,9 @@ def scatter_caption(points: pd.DataFrame, spec: Spec) -> str:
     if len(several) > 1:
         left += f" Attacks differ in their victims, too: each is shown with its first of {listed(several)}."
     if not np.isfinite(known[spec.x.name]).any():
-        return f"No attack under {spec.defense} has both {called(spec.x)} and {called(spec.y)}.{left}"
+        return f"No attack under {spec.defense} has both {spec.x.called} and {spec.y.called}.{left}"
     return (
-        f"{called(spec.y)[:1].upper()}{called(spec.y)[1:]} against {called(spec.x)} of {len(known)} attacks under "
+        f"{spec.y.called[:1].upper()}{spec.y.called[1:]} against {spec.x.called} of {len(known)} attacks under "
         f"{spec.defense} ({seeds(list(known['n']))} each). Over attacks, with bootstrap intervals (95 %): Pearson's "
         f"correlation {_text(found.pearson)}, Spearman's {_text(found.spearman)}{_by_chance(found)}. "
         f"{verdict(found, spec.claim, spec.close)}{left}"

@@ -34,14 +34,9 @@ def scale_of(measure: Measure) -> int:
     return 100 if measure.unit == "%" else 1
 
 
-def called(measure: Measure) -> str:
-    """A measure within a sentence."""
-    return measure.label[:1].lower() + measure.label[1:]
-
-
 def title_of(measure: Measure) -> str:
     """The title of an axis."""
-    return called(measure) + (f" ({measure.unit})" if measure.unit else "")
+    return measure.called + (f" ({measure.unit})" if measure.unit else "")
 
 
 def seeds(counts: Sequence[float]) -> str:

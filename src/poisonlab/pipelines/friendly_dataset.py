@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as transforms
 from poisonlab.data.training_set import pixels
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.pipelines.images import MapStyle, check_map_style, image_of, with_image
-from poisonlab.pipelines.noise_file import StoredNoise, load_noise
+from poisonlab.pipelines.noise_file import StoredNoise, check_noise, load_noise
 
 _DRAWS = 4
 
@@ -67,7 +67,8 @@ class FriendlyDataset(Dataset[Any]):
         self.output = output
         self.noise = load_noise(noise) if isinstance(noise, str | Path) else noise
         self._rows = _rows_of(dataset, self.noise, names)
-        _check_noise(self.noise)
+        # Of a file, one row tells the unit: its writer has checked all.
+        check_noise(self.noise.values[:1] if isinstance(self.noise, StoredNoise) else self.noise)
         _check_still(dataset, key)
         self._pixels(0, dataset[0])
 
@@ -139,19 +140,6 @@ def _names_of(dataset: Any) -> list[str | Path] | None:
     except (AttributeError, TypeError, IndexError, KeyError):
         return None
     return paths if all(isinstance(path, str | Path) for path in paths) else None
-
-
-def _check_noise(noise: Tensor | StoredNoise) -> None:
-    # Of a file, one row tells the unit: its writer has checked all.
-    values = noise.values[:1] if isinstance(noise, StoredNoise) else noise
-    if values.ndim != 4 or not values.is_floating_point():
-        raise DataError(f"noise must be float of shape (N, C, H, W), not {values.dtype} of {tuple(values.shape)}")
-    lowest, highest = map(float, torch.aminmax(values.detach()))
-    # Written so that a NaN fails as well.
-    if not (lowest >= -1 and highest <= 1):
-        raise DataError(
-            f"noise lies in [{lowest:g}, {highest:g}], but its unit is the [0, 1] pixel range: divide levels by 255"
-        )
 
 
 def _check_still(dataset: MapStyle, key: int | str) -> None:

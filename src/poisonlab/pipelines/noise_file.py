@@ -116,12 +116,7 @@ def save_noise(
     Raises:
         DataError: the noise has another shape or range, or names do not fit it.
     """
-    if noise.ndim != 4 or not noise.is_floating_point():
-        raise DataError(f"noise must be float of shape (N, C, H, W), not {noise.dtype} of {tuple(noise.shape)}")
-    lowest, highest = (0.0, 0.0) if noise.numel() == 0 else map(float, torch.aminmax(noise))
-    # Written so that a NaN fails as well.
-    if not (lowest >= -1 and highest <= 1):
-        raise DataError("noise must lie within [-1, 1], in units of the [0, 1] pixel range: divide levels by 255")
+    check_noise(noise)
     keys = [_key(name) for name in names]
     if keys and len(keys) != len(noise):
         raise DataError(f"{len(keys)} names do not fit the noise of {len(noise)} images: give one for each")
@@ -130,3 +125,19 @@ def save_noise(
         raise DataError(f"two images are called {twice!r}: files must differ in class folder or file name")
     told = {**(facts or {}), **({_NAMES: keys} if keys else {})}
     write_noise(Path(path), noise, torch.arange(len(noise)), told)
+
+
+def check_noise(noise: Tensor) -> None:
+    """Refuse what is no noise in units of the [0, 1] pixel range.
+
+    Raises:
+        DataError: it is not float of shape (N, C, H, W), or leaves [-1, 1].
+    """
+    if noise.ndim != 4 or not noise.is_floating_point():
+        raise DataError(f"noise must be float of shape (N, C, H, W), not {noise.dtype} of {tuple(noise.shape)}")
+    lowest, highest = (0.0, 0.0) if noise.numel() == 0 else map(float, torch.aminmax(noise.detach()))
+    # Written so that a NaN fails as well.
+    if not (lowest >= -1 and highest <= 1):
+        raise DataError(
+            f"noise lies in [{lowest:g}, {highest:g}], but its unit is the [0, 1] pixel range: divide levels by 255"
+        )

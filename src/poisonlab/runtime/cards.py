@@ -47,8 +47,6 @@ class RunCard:
         """Write the card; ``more`` is added to it."""
         import torch
 
-        from poisonlab.precision import multiplies_bfloat16
-
         on_gpu = self._device.type == "cuda"
         write_sealed(
             path,
@@ -59,8 +57,7 @@ class RunCard:
                 "device": torch.cuda.get_device_name() if on_gpu else processor(),
                 # Kernels are chosen by it, and with them the last bits.
                 "cpu": torch.backends.cpu.get_cpu_capability(),
-                # Without it, settings of bfloat16 mean float32 (``poisonlab.precision``).
-                "bfloat16": multiplies_bfloat16(self._device),
+                "bfloat16": _bfloat16(self._device),
                 "threads": torch.get_num_threads(),
                 "peak_host_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
                 "peak_device_mib": torch.cuda.max_memory_allocated() // 2**20 if on_gpu else None,
@@ -69,6 +66,12 @@ class RunCard:
                 **more,
             },
         )
+
+
+def _bfloat16(device: torch.device) -> bool | None:
+    """Whether settings of bfloat16 mean bfloat16 on the device; None of a job that does not ask."""
+    asked = sys.modules.get("poisonlab.precision")
+    return None if asked is None else bool(asked.multiplies_bfloat16(device))
 
 
 def _software() -> list[str]:
