@@ -130,8 +130,8 @@ class Checkout:
         return Outcome(done.returncode, done.stdout)
 
     def script(self, name: str, *arguments: str) -> Outcome:
-        """Run a stage program as the workflow does."""
-        command = (sys.executable, f"workflow/scripts/{name}.py", *arguments)
+        """Run a program of the workflow as the workflow does."""
+        command = (self.python, f"workflow/scripts/{name}.py", *arguments)
         return _forked("jobs", command, self.path, environment() | {"PYTHONPATH": "src", "KMP_BLOCKTIME": "0"}, 900)
 
     def plan(self, *arguments: str) -> Plan:

@@ -31,7 +31,7 @@ ARCHIVE = "made.tar.gz"
 
 
 def archive(study: Checkout, *arguments: str) -> Outcome:
-    return study.run("env", "PYTHONPATH=src", study.python, "workflow/scripts/archive.py", *arguments)
+    return study.script("archive", *arguments)
 
 
 def pack(study: Checkout, target: Path) -> Path:

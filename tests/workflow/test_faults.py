@@ -114,17 +114,17 @@ def test_verify_sets_aside_what_is_damaged_if_asked(study: Checkout) -> None:
         stamp = (study.path / path).stat()
         (study.path / path).write_bytes(content)
         os.utime(study.path / path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    command = ["env", "PYTHONPATH=src", sys.executable, "workflow/scripts/verify.py", "--configfile", STUDY]
-    looked = study.run(*command, "--deep")
+    command = ("verify", "--configfile", STUDY)
+    looked = study.script(*command, "--deep")
     assert looked.code == 3, looked.output
     assert [line.split()[1].rstrip(":") for line in looked.output.splitlines() if line.startswith("damaged")] == sorted(
         paths
     )
     assert all((study.path / path).exists() for path in paths)
-    assert study.run(*command, "--set-aside").code == 3
+    assert study.script(*command, "--set-aside").code == 3
     assert not any((study.path / path).exists() for path in paths)
     # What was set aside is no fault any more, and what is missing is none.
-    assert "0 unknown, 0 damaged; 3 not made yet" in study.run(*command, "--deep").output
+    assert "0 unknown, 0 damaged; 3 not made yet" in study.script(*command, "--deep").output
 
 
 # --- disks ------------------------------------------------------------------------------------------------------

@@ -21,9 +21,7 @@ OTHER = "results/victims/tiny/strong/scratch/none/seed0.safetensors"
 
 def verify(study: Checkout, *arguments: str) -> Outcome:
     # Snakemake is asked through the interpreter that made the study.
-    return study.run(
-        "env", "PYTHONPATH=src", study.python, "workflow/scripts/verify.py", "--configfile", STUDY, *arguments
-    )
+    return study.script("verify", "--configfile", STUDY, *arguments)
 
 
 def verdicts(outcome: Outcome) -> dict[str, tuple[str, str]]:
@@ -83,8 +81,8 @@ def test_a_file_without_a_record_or_a_rule_is_unknown(copied: Checkout) -> None:
     assert found[str(stray.relative_to(copied.path))] == ("unknown", "no rule of this study makes it")
 
 
-def test_a_changed_image_folder_is_stale_and_runs_again(fresh: Checkout, tmp_path: Path) -> None:
-    study = fresh.copy(tmp_path / "study")
+def test_a_changed_image_folder_is_stale_and_runs_again(fresh: Checkout, tmp_path: Path, warm: str) -> None:
+    study = Checkout(fresh.copy(tmp_path / "study").path, warm)
     for split in ("train", "test"):
         for place, name in enumerate(("cat", "dog")):
             (study.path / "photos" / split / name).mkdir(parents=True)
@@ -102,7 +100,6 @@ def test_a_changed_image_folder_is_stale_and_runs_again(fresh: Checkout, tmp_pat
         # What the job warned of in its log is said where the user looks.
         assert "\nwarning: photos: files passed over: 1, because" in outcome.output
         assert verdicts(verify(study, "--all")) == {path: ("current", "")}
-        assert "Nothing to be done" in study.snakemake(path, "-n", "--cores", "1").output
         return file_digest(study.path / path)
 
     contents = [made()]
