@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import inspect
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 from poisonlab.config.recipes import PUBLISHED
 from poisonlab.config.study import Study
+from poisonlab.config.types import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "config.md"
@@ -46,11 +51,34 @@ def reference() -> str:
     """The content of docs/config.md."""
     schema = Study.model_json_schema()
     groups = {"Study": schema, **schema["$defs"]}
+    kinds = {kind.__name__: kind for kind in _kinds(Settings)}
     sections = [INTRODUCTION]
     for name, paths in _places(groups).items():
-        sections.append(_section(name, groups[name], paths))
+        sections.append(_section(name, groups[name], _meanings(kinds[name]), paths))
     sections.append(_recipes())
     return "\n".join(sections)
+
+
+def _kinds(base: type[Settings]) -> Iterator[type[Settings]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _kinds(kind)
+
+
+def _meanings(kind: type[Settings]) -> dict[str, str]:
+    """The docstrings of the fields. Pydantic can read them, too, but would do so whenever a program starts."""
+    found = {}
+    for base in reversed(kind.__mro__):
+        if issubclass(base, Settings):
+            (body,) = ast.parse(dedent(inspect.getsource(base))).body
+            assert isinstance(body, ast.ClassDef)
+            for field, text in pairwise([*body.body, None]):
+                match field, text:
+                    case ast.AnnAssign(target=ast.Name(id=key)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                        found[key] = meaning
+                    case ast.AnnAssign(target=ast.Name(id=key)), _:
+                        found[key] = ""
+    return found
 
 
 def _places(groups: dict[str, Schema]) -> dict[str, list[str]]:
@@ -85,7 +113,7 @@ def _members(field: Schema) -> list[Schema]:
     return members
 
 
-def _section(name: str, group: Schema, paths: list[str]) -> str:
+def _section(name: str, group: Schema, meanings: dict[str, str], paths: list[str]) -> str:
     lines = [f"## {name}", "", _plain(group.get("description", "")), ""]
     if paths:
         lines += ["In: " + ", ".join(f"`{path}`" for path in paths) + ".", ""]
@@ -96,7 +124,7 @@ def _section(name: str, group: Schema, paths: list[str]) -> str:
             _type(field),
             _range(field),
             _default(field, key in required),
-            _plain(field.get("description", "")),
+            _plain(meanings[key]),
         ]
         for key, field in group["properties"].items()
     ]

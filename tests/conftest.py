@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from unittest import mock
@@ -36,6 +37,12 @@ DEVICES = _devices()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that run Snakemake come first, whole studies before all: with the short ones last no worker ends early."""
     items.sort(key=lambda item: (item.get_closest_marker("workflow") is None, "test_smoke" not in item.nodeid))
+
+
+def pytest_collection_finish() -> None:
+    """What thousands of tests are made of stays: garbage collectors need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

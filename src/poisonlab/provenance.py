@@ -167,7 +167,7 @@ def _imports(tree: ast.Module, path: Path, base: Path) -> frozenset[str]:
     # The packages around a module run before it.
     for depth in range(1, len(package) + 1):
         names.add(".".join(package[:depth]))
-    for node in _running_nodes(tree):
+    for node in _running_statements(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 names |= set(_prefixes(alias.name))
@@ -185,15 +185,17 @@ def _prefixes(name: str) -> Iterator[str]:
         yield ".".join(parts[:depth])
 
 
-def _running_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but the bodies of ``if TYPE_CHECKING:``, which only a type checker reads."""
+def _running_statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements but the bodies of ``if TYPE_CHECKING:``, which only a type checker reads."""
     yield node
     for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):
+            continue
         if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
             for other in child.orelse:
-                yield from _running_nodes(other)
+                yield from _running_statements(other)
             continue
-        yield from _running_nodes(child)
+        yield from _running_statements(child)
 
 
 class _WithoutWords(ast.NodeTransformer):

@@ -79,31 +79,25 @@ def planned_defended(shared: Path) -> Checkout:
 
 
 @pytest.fixture(scope="session")
-def finished(shared: Path) -> Checkout:
+def finished(shared: Path, warm: str) -> Checkout:
     """The study of real.yaml, really computed."""
-    study = Checkout(shared / "finished")
-
-    def make() -> None:
-        check_out(study.path, HERE / "real.yaml", spied=True)
-        outcome = study.snakemake("--cores", "2")
-        assert outcome.code == 0, outcome.output
-
-    _once(study.path, make)
-    return study
+    return _computed(shared / "finished", "real", warm)
 
 
 @pytest.fixture(scope="session")
 def rooms(shared: Path, warm: str) -> Checkout:
     """The study of rooms.yaml, really computed."""
-    study = Checkout(shared / "rooms")
+    return _computed(shared / "rooms", "rooms", warm)
 
+
+def _computed(path: Path, name: str, warm: str) -> Checkout:
     def make() -> None:
-        check_out(study.path, HERE / "rooms.yaml", spied=True)
-        outcome = Checkout(study.path, warm).snakemake("--cores", "2")
+        check_out(path, HERE / f"{name}.yaml", spied=True)
+        outcome = Checkout(path, warm).snakemake("--cores", "2")
         assert outcome.code == 0, outcome.output
 
-    _once(study.path, make)
-    return study
+    _once(path, make)
+    return Checkout(path)
 
 
 EXTENDED = (

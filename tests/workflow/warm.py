@@ -10,7 +10,9 @@ program with them and sends back the exit code. No module of the lab is loaded b
 from __future__ import annotations
 
 import atexit
+import gc
 import json
+import multiprocessing.util
 import os
 import runpy
 import signal
@@ -20,23 +22,20 @@ import traceback
 from importlib import import_module
 from pathlib import Path
 
+import pydantic
+
 LOADED = {
     "jobs": (
-        *("matplotlib.pyplot", "pandas", "pydantic", "safetensors.torch", "scipy.stats", "sklearn.datasets", "torch"),
-        "torchvision",
+        *("matplotlib.pyplot", "pandas", "safetensors.torch", "scipy.stats", "sklearn.datasets", "torch"),
+        *("torchvision", "jinja2", "markdown_it", "yaml"),
     ),
     "snakemake": (
-        *(
-            "snakemake.cli",
-            "snakemake.api",
-            "snakemake.dag",
-            "snakemake.jobs",
-            "snakemake.workflow",
-            "snakemake.storage",
-        ),
-        *("snakemake.storage", "snakemake.report.html_reporter", "pydantic", "yaml", "yte"),
+        *("snakemake.cli", "snakemake.api", "snakemake.dag", "snakemake.jobs", "snakemake.workflow"),
+        *("snakemake.storage", "snakemake.report.html_reporter", "yaml", "yte"),
     ),
 }
+# pydantic imports its parts when they are asked for.
+PYDANTIC = ("BaseModel", "ConfigDict", "Field", "TypeAdapter", "model_validator", "create_model")
 
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
@@ -55,6 +54,16 @@ def serve(path: str, kind: str) -> None:
     """Fork for every client, until killed."""
     for name in LOADED[kind]:
         import_module(name)
+    for name in PYDANTIC:
+        getattr(pydantic, name)
+    if kind == "snakemake":
+        # Finds the plugins.
+        import_module("snakemake.cli").get_argument_parser()
+    # A fork that collects garbage, or ends as this process would, copies most of its memory page by page.
+    gc.collect()
+    gc.freeze()
+    atexit._clear()
+    atexit.register(multiprocessing.util._exit_function)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)

@@ -31,9 +31,7 @@ never change: no digest holds it."""
 class Settings(BaseModel):
     """A frozen group of settings; unknown keys are errors, and true is no number."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
