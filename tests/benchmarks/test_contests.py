@@ -90,8 +90,8 @@ def test_jobs_of_a_tiny_study(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     jobs = measure_jobs(1, path, epochs=2)
-    assert jobs.whole.cpu > jobs.start.cpu > jobs.interpreter.cpu
     # Two epochs of 100 images are within the noise of two starts, so only the upper bounds are sure.
+    assert min(jobs.whole.cpu, jobs.start.cpu) > jobs.interpreter.cpu
     assert jobs.in_loop < 1
     assert max(jobs.kernels) < 1
     assert jobs.kept[0] > 0.3
