@@ -157,6 +157,16 @@ def test_an_ablation_that_changes_nothing_says_so() -> None:
     assert found(table, ["lr"]) == ["gm: poison success 0.0 % throughout, test accuracy 90.0 % throughout."]
 
 
+def test_an_ablation_of_a_filter_says_what_it_drops() -> None:
+    table = compared(("a", 1.0, 1, 0.0, 0.9, NAN), ("b", 2.0, 1, 0.0, 0.9, NAN), ("c", 3.0, 1, 0.0, 0.9, NAN))
+    table = table.assign(poisons_found=[0.5, 0.25, NAN], clean_dropped=[0.1, 0.1, NAN], matthews=NAN)
+    (text,) = found(table, ["lr"])
+    assert text.endswith(
+        "test accuracy 90.0 % throughout, poisons found from 25.0 % (lr 2) to 50.0 % (lr 1), clean dropped 10.0 % "
+        "throughout."
+    )
+
+
 def test_a_tiny_p_is_not_zero() -> None:
     table = compared(("a", 10.0, 30, 1.0, 0.9, 1e-6), ("b", 20.0, 30, 0.0, 0.9, NAN))
     assert found(table, ["lr"])[0].endswith("own row < 0.001.")

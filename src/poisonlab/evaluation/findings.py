@@ -113,33 +113,17 @@ def ablation_finding(
     settings: Sequence[str],
     undefended: str | None,
 ) -> list[str]:
-    """The ends of each attack's first and last measure, and where they are (see ``compare_variants``)."""
+    """The ends of each attack's first and last measure and of what variants drop, and where they are (see
+    ``compare_variants``)."""
     result = []
     for whose, attack, part in _by_victim(compared, (compared["n"] > 0) & (compared["row"] != undefended)):
         own = measures[attack]
-        ends = [_ends(part, measure, settings) for measure in dict.fromkeys((own[0], own[-1]))]
+        dropped = [measure for measure in OF_FILTERS if measure.name in part and part[measure.name].notna().any()]
+        ends = [_ends(part, measure, settings) for measure in dict.fromkeys((own[0], own[-1], *dropped))]
         known = part["p_holm"].dropna()
         tests = f"; smallest corrected p against the study's own row {p_text(known.min())}" if len(known) else ""
-        result.append(f"{whose}: {', '.join([*ends, *_dropped(part, settings)])}{tests}.")
+        result.append(f"{whose}: {', '.join(ends)}{tests}.")
     return result
-
-
-def _dropped(part: pd.DataFrame, settings: Sequence[str]) -> list[str]:
-    """The ends of what was dropped, where variants drop images."""
-    found = []
-    for measure in (each for each in OF_FILTERS if each.name in part):
-        known = part[part[measure.name].notna()]
-        if len(known):
-            values = known[measure.name]
-            rows = [known.iloc[int(values.argmin())], known.iloc[int(values.argmax())]]
-            scale = 100 if measure.unit == "%" else 1
-            ends = [
-                with_unit(f"{scale * row[measure.name]:.3g}", measure.unit) + f" ({_at(row, settings)})" for row in rows
-            ]
-            same = values.min() == values.max()
-            span = f"{ends[0].partition(' (')[0]} throughout" if same else f"from {ends[0]} to {ends[1]}"
-            found.append(f"{measure.called} {span}")
-    return found
 
 
 def _ends(part: pd.DataFrame, measure: Measure, settings: Sequence[str]) -> str:
