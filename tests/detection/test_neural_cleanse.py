@@ -175,6 +175,24 @@ def test_the_smallest_mask_with_success_is_kept() -> None:
     assert math.isinf(reverse_trigger(model, NORMALIZE, images(8), 1, Reversal(epochs=5), seed=0).norm)
 
 
+class Bright(nn.Module):
+    """Puts images whose normalised mean is above 1.34 into class 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        brightness = x.flatten(1).mean(1)
+        return torch.stack([torch.full_like(brightness, 1.34), brightness], 1)
+
+
+@pytest.mark.parametrize(("asked", "found"), [(0.7, True), (0.75, True), (0.8, False)])
+def test_an_epoch_succeeds_from_the_share_that_is_asked_for(asked: float, found: bool) -> None:
+    """Mask and pattern begin at 0.88, which leaves black images at a normalised mean of 1.10, and white ones at 1.58."""
+    black_and_white = torch.tensor([0, 255, 255, 255], dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, SMALL, SMALL)
+    settings = Reversal(epochs=1, lr=1e-6, success=asked)
+    reversed_trigger = reverse_trigger(Bright(), NORMALIZE, black_and_white, 1, settings, seed=0)
+    assert math.isfinite(reversed_trigger.norm) == found
+    assert reversed_trigger.success == 0.75
+
+
 def forwards(model: nn.Module, tested: Tensor, target: int, settings: Reversal) -> int:
     """How often a search calls the network."""
     calls = 0

@@ -74,6 +74,7 @@ def test_settings_expect_a_share_of_all_examples() -> None:
     ("expected", "message"),
     [
         (14, "drop 21 of the 20 examples of class 0"),
+        (13.5, "drop 20 of the 20 examples of class 0"),
         (-1, "negative"),
         (0.01, "0.01 expected .* drop none: expect 0.67 or more"),
     ],

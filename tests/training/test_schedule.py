@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
 
 from poisonlab.config.recipe import Recipe, step_milestones
-from poisonlab.training.schedule import learning_rate
+from poisonlab.training.schedule import crafting_rate, learning_rate
 
 
 def rates(make: Callable[[torch.optim.Optimizer], LRScheduler], lr: float, count: int) -> list[float]:
@@ -33,6 +33,13 @@ def rates(make: Callable[[torch.optim.Optimizer], LRScheduler], lr: float, count
 def test_released_milestones(length: int, published: tuple[int, ...]) -> None:
     assert step_milestones(length) == published
     assert Recipe(epochs=length).drops == published
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"), [(0, 0.1), (92, 0.1), (93, 1e-2), (155, 1e-2), (156, 1e-3), (218, 1e-4), (249, 1e-4)]
+)
+def test_the_rate_of_crafting_falls_tenfold_at_the_released_milestones(step: int, rate: float) -> None:
+    assert crafting_rate(0.1, step, 250) == pytest.approx(rate)
 
 
 def test_named_milestones_win() -> None:
