@@ -185,7 +185,7 @@ class Bright(nn.Module):
 
 @pytest.mark.parametrize(("asked", "found"), [(0.7, True), (0.75, True), (0.8, False)])
 def test_an_epoch_succeeds_from_the_share_that_is_asked_for(asked: float, found: bool) -> None:
-    """Mask and pattern begin at 0.88, which leaves black images at a normalised mean of 1.10, and white ones at 1.58."""
+    """Mask and pattern begin at 0.88, which leaves black images a normalised mean of 1.10, and white ones 1.58."""
     black_and_white = torch.tensor([0, 255, 255, 255], dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, SMALL, SMALL)
     settings = Reversal(epochs=1, lr=1e-6, success=asked)
     reversed_trigger = reverse_trigger(Bright(), NORMALIZE, black_and_white, 1, settings, seed=0)
