@@ -131,7 +131,8 @@ class Checkout:
 
     def script(self, name: str, *arguments: str) -> Outcome:
         """Run a program of the workflow as the workflow does."""
-        command = (self.python, f"workflow/scripts/{name}.py", *arguments)
+        # What it starts in turn is handed on, too.
+        command = (_handing(self.python), f"workflow/scripts/{name}.py", *arguments)
         return _forked("jobs", command, self.path, environment() | {"PYTHONPATH": "src", "KMP_BLOCKTIME": "0"}, 900)
 
     def plan(self, *arguments: str) -> Plan:
@@ -311,7 +312,21 @@ def stub_environment(path: Path, program: str = STUB) -> str:
 
 def warm_environment(path: Path) -> str:
     """A virtual environment whose ``python`` forks a process that has torch loaded; its interpreter for Snakemake."""
-    return stub_environment(path, CLIENT.format(python=sys.executable, path=_listening("jobs")))
+    return stub_environment(path, _client(sys.executable))
+
+
+def _client(python: str) -> str:
+    """A program that hands jobs and Snakemake to the processes that listen, and all else to an interpreter."""
+    return CLIENT.format(real=sys.executable, python=python, jobs=_listening("jobs"), snakemake=_listening("snakemake"))
+
+
+@cache
+def _handing(python: str) -> str:
+    """Where that program stands."""
+    path = Path(_KEPT.enter_context(TemporaryDirectory())) / "python"
+    path.write_text(_client(python), encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
 
 
 @contextmanager

@@ -37,13 +37,18 @@ LOADED = {
 # pydantic imports its parts when they are asked for.
 PYDANTIC = ("BaseModel", "ConfigDict", "Field", "TypeAdapter", "model_validator", "create_model")
 
-CLIENT = """#!{python} -IS
+CLIENT = """#!{real} -IS
 import json, os, socket, sys
-if not sys.argv[1:] or not sys.argv[1].endswith(".py"):
-    os.execv("{python}", ["{python}", *sys.argv[1:]])
+arguments = sys.argv[1:]
+if arguments[:2] == ["-m", "snakemake"]:
+    address = "{snakemake}"
+elif arguments and arguments[0].endswith(".py"):
+    address = "{jobs}"
+else:
+    os.execv("{python}", ["{python}", *arguments])
 server = socket.socket(socket.AF_UNIX)
-server.connect("{path}")
-told = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ), "{python}"]).encode()
+server.connect(address)
+told = json.dumps([arguments, os.getcwd(), dict(os.environ), "{python}"]).encode()
 socket.send_fds(server, [len(told).to_bytes(8, "big")], [0, 1, 2])
 server.sendall(told)
 sys.exit(int(server.recv(16) or b"1"))
