@@ -159,10 +159,10 @@ def test_an_ablation_that_changes_nothing_says_so() -> None:
 
 def test_an_ablation_of_a_filter_says_what_it_drops() -> None:
     table = compared(("a", 1.0, 1, 0.0, 0.9, NAN), ("b", 2.0, 1, 0.0, 0.9, NAN), ("c", 3.0, 1, 0.0, 0.9, NAN))
-    table = table.assign(poisons_found=[0.5, 0.25, NAN], clean_dropped=[0.1, 0.1, NAN], matthews=NAN)
+    table = table.assign(poisons_found=[0.5, 0.25, NAN], clean_dropped=[4e-5, 4e-5, NAN], matthews=NAN)
     (text,) = found(table, ["lr"])
     assert text.endswith(
-        "test accuracy 90.0 % throughout, poisons found from 25.0 % (lr 2) to 50.0 % (lr 1), clean dropped 10.0 % "
+        "test accuracy 90.0 % throughout, poisons found from 25 % (lr 2) to 50 % (lr 1), clean dropped 0.004 % "
         "throughout."
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -10,7 +9,7 @@ import pandas as pd
 from poisonlab.config.measures import CLEAN_DROPPED, OF_FILTERS, POISONS_FOUND, Measure
 from poisonlab.config.types import Name, Settings
 from poisonlab.evaluation.choosing import MEAN, Shown
-from poisonlab.evaluation.layouts import p_text, shared_measures, value_text, with_interval, with_unit
+from poisonlab.evaluation.layouts import p_text, share_text, shared_measures, value_text, with_interval
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.trials import Trial
 
@@ -71,11 +70,6 @@ def compare_variants(
     return table
 
 
-def _share_text(value: float, measure: Measure) -> str:
-    """Three digits: a filter may drop a few of 50,000."""
-    return "" if math.isnan(value) else with_unit(f"{value * (100 if measure.unit == '%' else 1):.3g}", measure.unit)
-
-
 def _with_shares(table: pd.DataFrame, varied: set[Name], trials: Sequence[Trial]) -> pd.DataFrame:
     """The table without the shares of dropped images if no variant drops any; with 0 of a variant that drops none.
 
@@ -118,7 +112,7 @@ def readable_variants(
                 for measure in shared_measures(compared, measures)
             },
             **{
-                measure.label: [_share_text(value, measure) for value in compared[measure.name]]
+                measure.label: [share_text(value, measure) for value in compared[measure.name]]
                 for measure in OF_FILTERS
                 if measure.name in compared
             },

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from poisonlab.config.measures import OF_FILTERS, Measure
-from poisonlab.evaluation.layouts import interval_text, number, p_text, value_text, who, with_unit
+from poisonlab.evaluation.layouts import interval_text, number, p_text, share_text, value_text, who, with_unit
 
 _NAMED = 4
 
@@ -131,9 +131,10 @@ def _ends(part: pd.DataFrame, measure: Measure, settings: Sequence[str]) -> str:
     if known.empty:
         return f"{measure.called} not measured"
     low, high = known.iloc[int(known[measure.name].argmin())], known.iloc[int(known[measure.name].argmax())]
+    shown = share_text if measure in OF_FILTERS else _shown
     if low[measure.name] == high[measure.name]:
-        return f"{measure.called} {_shown(low[measure.name], measure)} throughout"
-    ends = [f"{_shown(row[measure.name], measure)} ({_at(row, settings)})" for row in (low, high)]
+        return f"{measure.called} {shown(low[measure.name], measure)} throughout"
+    ends = [f"{shown(row[measure.name], measure)} ({_at(row, settings)})" for row in (low, high)]
     return f"{measure.called} from {ends[0]} to {ends[1]}"
 
 

@@ -339,6 +339,11 @@ def number(value: float, measure: Measure) -> str:
     return _number(value, measure.unit)
 
 
+def share_text(value: float, measure: Measure) -> str:
+    """What a filter drops, with its unit and three digits: it may be a few of 50,000. Empty for nan."""
+    return "" if math.isnan(value) else with_unit(f"{value * (100 if measure.unit == '%' else 1):.3g}", measure.unit)
+
+
 def _number(value: float, unit: Unit) -> str:
     return f"{100 * value:.1f}" if unit == "%" else f"{value:.1f}" if unit == "epochs" else f"{value:.2f}"
 
