@@ -22,20 +22,16 @@ import traceback
 from importlib import import_module
 from pathlib import Path
 
-import pydantic
-
 LOADED = {
     "jobs": (
         *("matplotlib.pyplot", "pandas", "safetensors.torch", "scipy.stats", "sklearn.datasets", "torch"),
-        *("torchvision", "jinja2", "markdown_it", "yaml"),
+        *("torchvision", "jinja2", "markdown_it", "pydantic.main", "yaml"),
     ),
     "snakemake": (
         *("snakemake.cli", "snakemake.api", "snakemake.dag", "snakemake.jobs", "snakemake.workflow"),
-        *("snakemake.storage", "snakemake.report.html_reporter", "yaml", "yte"),
+        *("snakemake.storage", "snakemake.report.html_reporter", "pydantic.main", "yaml", "yte"),
     ),
 }
-# pydantic imports its parts when they are asked for.
-PYDANTIC = ("BaseModel", "ConfigDict", "Field", "TypeAdapter", "model_validator", "create_model")
 
 CLIENT = """#!{real} -IS
 import json, os, socket, sys
@@ -59,8 +55,6 @@ def serve(path: str, kind: str) -> None:
     """Fork for every client, until killed."""
     for name in LOADED[kind]:
         import_module(name)
-    for name in PYDANTIC:
-        getattr(pydantic, name)
     if kind == "snakemake":
         # Finds the plugins.
         import_module("snakemake.cli").get_argument_parser()
