@@ -154,7 +154,17 @@ def test_the_order_of_the_hooks_counts(sources: Path, before: dict[str, list[str
 @pytest.mark.parametrize("job", JOBS)
 def test_no_job_knows_all_that_a_study_can_choose_from(job: str) -> None:
     files = {string.partition("@")[0] for string in code_digests(f"workflow/scripts/{job}.py", *JOBS[job])}
-    choices = ("architectures", "datasets", "recipes", "rows", "study", "victims", "ablations", "scale")
+    choices = (
+        "architectures",
+        "datasets",
+        "recipes",
+        "rows",
+        "study",
+        "victims",
+        "ablations",
+        "attack_settings",
+        "scale",
+    )
     assert not files & {f"src/poisonlab/config/{name}.py" for name in choices}
     assert not any("/runtime/" in file for file in files)
 

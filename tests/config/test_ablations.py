@@ -364,3 +364,134 @@ def test_an_ablation_may_not_untrain_the_donor() -> None:
         {"name": "a", "defense": "lent", "method": "friendly-noise", "vary": {"def_epoch_pretrained": [2, 0]}}
     ]
     assert complaint(values) == f"defense 'a-0': {UNTRAINED}"
+
+
+# --- ablations of an attack -------------------------------------------------------------------------------------------
+
+EPS = {"name": "eps", "attack": "gm", "defenses": ["none", "friends"], "vary": {"eps": [4, 16, 8]}}
+
+
+def crafted(study: Study) -> list[str]:
+    """The attacks that the ablations add."""
+    names = [attack.name for attack in study.every_attack]
+    assert names[:2] == ["gm", "other"] == [attack.name for attack in study.attacks]
+    return names[2:]
+
+
+def test_every_value_is_an_attack_but_the_attacks_own() -> None:
+    study = read_study(config(EPS))
+    assert crafted(study) == ["eps-4", "eps-8"]
+    assert added(study) == []
+    assert [(each.values, each.attack.name, each.own, each.listed) for each in study.attack_variants] == [
+        ({"eps": 4}, "eps-4", False, False),
+        ({"eps": 16}, "gm", True, True),
+        ({"eps": 8}, "eps-8", False, False),
+    ]
+    own = {"name": "eps-4", "eps": 4.0}
+    assert study.attack("eps-4") == study.attack("gm").model_copy(update=own)
+
+
+def test_variants_of_an_attack_meet_the_rows_that_the_ablation_names() -> None:
+    pairs = met(read_study(config(EPS, LR)))
+    assert [pair for pair in pairs if pair[0].startswith("eps")] == [
+        (attack, row) for attack in ("eps-4", "eps-8") for row in ("none", "friends")
+    ]
+    # What the study's own attacks meet is left as it is.
+    assert [pair for pair in pairs if not pair[0].startswith("eps")] == met(read_study(config(LR)))
+
+
+def test_an_attack_of_the_study_stands_for_a_variant() -> None:
+    more = [*BASE["attacks"], {"name": "weak", **MATCHING, "eps": 4, "seeds": [0]}]
+    study = read_study(config(EPS, attacks=more))
+    assert [each.attack.name for each in study.attack_variants] == ["weak", "gm", "eps-8"]
+    assert [each.own for each in study.attack_variants] == [False, True, False]
+    assert [attack.name for attack in study.every_attack] == ["gm", "other", "weak", "eps-8"]
+    # Beside an equal one that stands before it, the varied attack is still the study's own.
+    study = read_study(config({**EPS, "attack": "other"}))
+    assert [each.attack.name for each in study.attack_variants] == ["eps-4", "other", "eps-8"]
+
+
+def test_variants_have_no_published_numbers_and_seeds_of_their_own() -> None:
+    published = [{"name": "gm", **MATCHING, "published": [{"table": 1}], "seeds": [1]}, BASE["attacks"][1]]
+    study = read_study(config(EPS, attacks=published))
+    assert (study.attack("eps-4").published, study.attack("eps-4").seeds) == ((), (1,))
+    study = read_study(config({**EPS, "seeds": [1, 7]}))
+    assert study.seeds_of(study.attack("eps-4")) == (1,)
+    assert study.seeds_of(study.attack("gm")) == (0, 1)
+
+
+def test_surrogates_of_variants_are_trained_for_them() -> None:
+    study = read_study(config({**EPS, "vary": {"ensemble": [1, 3]}, "seeds": [1]}))
+    assert [study.members("base", seed) for seed in (0, 1)] == [1, 3]
+
+
+def test_two_settings_of_an_attack_are_combined() -> None:
+    study = read_study(config({**EPS, "vary": {"derivative": ["exact", "differences"], "eps": [16, 4]}}))
+    assert [each.attack.name for each in study.attack_variants] == [
+        *("gm", "eps-exact-4", "eps-differences-16", "eps-differences-4"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"defense": "friends"}, "ablation 'eps': name what is varied, as defense (a row) or as attack, and not both"),
+        ({"attack": None}, "ablation 'eps': name what is varied, as defense (a row) or as attack, and not both"),
+        ({"defenses": None}, "ablation 'eps' varies attack 'gm': add defenses, the rows that meet the variants"),
+        ({"method": "friendly-noise"}, "ablation 'eps' varies attack 'gm': leave out method, of defenses only"),
+        ({"attacks": ["gm"]}, "ablation 'eps' varies attack 'gm': leave out attacks, of defenses only"),
+        ({"attack": "no"}, "ablation 'eps' varies attack 'no', which is not one of ['gm', 'other']"),
+        ({"defenses": ["no"]}, f"ablation 'eps' names defense 'no', which is not one of {ROWS}"),
+        ({"vary": {"eps": [-1]}}, "ablation 'eps': eps: Input should be greater than 0, not -1"),
+        ({"vary": {"eps": [4, 4.0]}}, "ablation 'eps' repeats eps 4.0"),
+        ({"vary": {"eps": [0.5]}}, "ablation 'eps': attack 'gm': eps 0.5 is less than one level"),
+        ({"vary": {"surrogate": ["no"]}}, "attack 'eps-no' names surrogate 'no', which is not one of ['base']"),
+        ({"vary": {"budget": [0.5]}}, "attack 'eps-0.5': budget 0.5 asks for 100 poisons, but a class has only 20"),
+        ({"seeds": [5]}, "attack 'eps-4': none of its seeds [5] is one of the study's [0, 1]"),
+        ({"name": "gm", "vary": {"eps": [4]}, "attack": "other"}, None),
+        (
+            {"attack": "other", "defenses": ["strip"]},
+            "ablation 'eps' names defense 'strip', which does not face attack 'other': leave one of them out",
+        ),
+        (
+            {"defenses": ["filtered"]},
+            "ablation 'eps' names defense 'filtered', which looks at the network of 'none': name both",
+        ),
+    ],
+)  # fmt: skip
+def test_impossible_ablations_of_attacks_are_one_line(change: dict[str, Any], text: str | None) -> None:
+    wrong = config({key: value for key, value in {**EPS, **change}.items() if value is not None})
+    if text is None:
+        assert crafted(read_study(wrong)) == ["gm-4"]
+    else:
+        assert complaint(wrong).removeprefix("ablations.0: ").startswith(text)
+
+
+@pytest.mark.parametrize("setting", ["name", "method", "victims", "seeds", "published", "no"])
+def test_what_no_attack_varies(setting: str) -> None:
+    text = complaint(config({**EPS, "vary": {setting: ["x"]}}))
+    assert text.startswith(f"ablation 'eps' varies {setting!r}, which is no setting of gradient-matching: choose of [")
+    assert "'eps'" in text.partition("choose of")[2]
+    assert "'seeds'" not in text.partition("choose of")[2]
+
+
+def test_an_attack_with_the_name_of_a_variant_is_refused() -> None:
+    attacks = [*BASE["attacks"], {"name": "eps-4", **MATCHING}]
+    assert complaint(config(EPS, attacks=attacks)) == "attacks and ablations repeats eps-4"
+
+
+def test_an_ablation_of_a_defense_has_no_fields_of_the_other_kind() -> None:
+    assert complaint(config({**LR, "seeds": [0]})) == (
+        "ablations.0: ablation 'lr' varies defense 'friends': leave out seeds, of attacks only"
+    )
+    bare = {key: value for key, value in LR.items() if key != "method"}
+    assert complaint(config(bare)) == (
+        "ablations.0: ablation 'lr' varies defense 'friends': add method, which of the row's defenses has the settings"
+    )
+
+
+def test_a_row_that_an_equal_attack_does_not_meet_is_named() -> None:
+    attacks = [*BASE["attacks"], {"name": "weak", **MATCHING, "eps": 4}]
+    defenses = [*BASE["defenses"], {"name": "few", "attacks": ["gm"]}]
+    text = complaint(config({**EPS, "defenses": ["none", "few"]}, attacks=attacks, defenses=defenses))
+    assert text == "ablation 'eps' names defense 'few', which does not face attack 'weak': leave one of them out"

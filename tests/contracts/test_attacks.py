@@ -20,9 +20,9 @@ import poisonlab.attacks
 from poisonlab import modules
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.attacks.attacker import Attacker
+from poisonlab.config.attack_settings import AttackSettings
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.config.stages import read_stage
-from poisonlab.config.study import AttackSettings
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import training_set
 from poisonlab.errors import PoisonlabError

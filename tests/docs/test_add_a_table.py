@@ -33,6 +33,13 @@ def test_the_ablations_become_the_rows_that_the_page_names() -> None:
     ]
 
 
+def test_the_variants_of_the_attack_are_crafted() -> None:
+    study = with_block(0)
+    # 24 is the study's own.
+    assert [attack.name for attack in study.every_attack] == ["gradient-matching", "bound-8", "bound-16"]
+    assert study.seeds_of(study.attack("bound-8")) == (10, 11, 12)
+
+
 def test_rows_of_two_attacks_are_joined_and_only_the_study_s_table_knows() -> None:
     values = yaml.safe_load((ROOT / "config" / "deep-knn.yaml").read_text(encoding="utf-8"))
     rows = yaml.safe_load(blocks(PAGE, "yaml")[1])["defenses"]

@@ -13,8 +13,9 @@ import yaml
 from doc_pages import PAGES, ROOT, blocks, called
 from pydantic import TypeAdapter
 
+from poisonlab.config.attack_settings import AttackSettings
 from poisonlab.config.datasets import DatasetSettings
-from poisonlab.config.study import AttackSettings, Study, read_study
+from poisonlab.config.study import Study, read_study
 from poisonlab.graph.graph import Graph
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")

@@ -14,7 +14,13 @@ from made import MEASURES, stage, trial
 from made import line as line_of
 from sklearn.metrics import matthews_corrcoef
 
-from poisonlab.evaluation.ablation_layout import VariantOf, compare_variants, readable_variants
+from poisonlab.evaluation.ablation_layout import (
+    AblationTable,
+    VariantOf,
+    compare_variants,
+    exchanged,
+    readable_variants,
+)
 from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.layouts import latex, markdown, value_text
 from poisonlab.evaluation.trials import Trial
@@ -186,3 +192,36 @@ def test_variants_of_a_filter_have_what_they_drop() -> None:
     shown = compare([*done, *whole], lines, VARIANTS[:2], "friends", ["lr"])
     assert shown[shown["attack"] == "bp"].iloc[1:]["clean_dropped"].isna().all()
     assert shown[shown["attack"] == "gm"].iloc[1:]["clean_dropped"].notna().all()
+
+
+def of_attack(lines: list[dict[str, Any]]) -> AblationTable:
+    measures = [
+        {"attack": name, "measures": [each.model_dump() for each in MEASURES["gm"]]} for name in ("gm", "eps-4")
+    ]
+    more = {"name": "eps", "title": "", "attack": "gm", "method": "gradient-matching", "settings": ["eps"]}
+    variants = [
+        {"row": "eps-4", "values": {"eps": 4.0}, "own": False},
+        {"row": "gm", "values": {"eps": 8.0}, "own": True},
+    ]
+    values = {"description": "", "lines": lines, "measures": measures, "compare": ["none"], "variants": variants}
+    return AblationTable.model_validate({**values, **more})
+
+
+def test_variants_of_an_attack_are_compared_with_it_under_each_row() -> None:
+    lines = [line(row, attack) for attack in ("gm", "eps-4") for row in ("none", "friends")]
+    done = [*trials("none", 0), *trials("friends", 4), *trials("none", 5, attack="eps-4")]
+    stage, turned = exchanged(of_attack(lines), [*done, *trials("friends", 6, attack="eps-4", count=5)])
+    table = compare_variants(turned, stage, stage.variants, "gm", ["eps"])
+    assert list(zip(table["attack"], table["row"], table["eps"], table["own"], strict=True)) == [
+        ("none", "eps-4", 4.0, False),
+        ("none", "gm", 8.0, True),
+        ("friends", "eps-4", 4.0, False),
+        ("friends", "gm", 8.0, True),
+    ]
+    assert table["success"].tolist() == pytest.approx([1 / 6, 1, 0, 2 / 6])
+    assert table["n"].tolist() == [6, 6, 5, 6]
+    # Five seeds differ undefended, all one way; under the defense the variant lacks seed 5, and seed 4 alone differs.
+    assert table["p_holm"].tolist() == pytest.approx([2 / 32, math.nan, 1.0, math.nan], nan_ok=True)
+    shown = readable_variants(table, stage.by_attack, ["eps"], None)
+    assert shown["Attack"].tolist() == ["none", "none", "friends", "friends"]
+    assert shown["eps"].tolist() == ["4", "8", "4", "8"]

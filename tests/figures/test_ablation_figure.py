@@ -20,6 +20,7 @@ from matplotlib.patches import Rectangle
 
 from poisonlab.config.measures import ACCURACY, PEAK_ACCURACY, SUCCESS
 from poisonlab.errors import DataError
+from poisonlab.figures.ablation import Spec, draw
 from poisonlab.figures.ablation import ablation as figure_of
 from poisonlab.figures.ablation import ablation_caption as caption_of
 from poisonlab.figures.ablation import read_ablation as read_of
@@ -93,6 +94,21 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert table["own"].tolist() == [False, False, False, True]
     assert table["success_high"].tolist() == [1, 0.85, 0.7, 0.49]
     assert table["p_holm"].isna().tolist() == [False, False, False, True]
+
+
+def test_an_ablation_of_an_attack_is_read_with_rows_for_attacks(tmp_path: Path) -> None:
+    text = LR.replace("attack,victim,row", "defense,victim,attack").replace("gm,net,none,,", "none,net,weak,1.0,")
+    table, settings = read_of(write(tmp_path, text), {"gm": MEASURES["gm"]}, "gm")
+    assert settings == ["lr"]
+    assert table["attack"].tolist() == ["none", "gm", "gm", "gm"]
+    assert table["row"].tolist() == ["weak", "lr-50", "lr-10", "friends"]
+    spec = Spec(drawing={}, measures=({"attack": "gm", "measures": MEASURES["gm"]},), compare=("none",), attack="gm")
+    figure, caption = draw({"table": [tmp_path / "table.csv"]}, spec)
+    (legend,) = figure.legends
+    # A curve for each row, and no line of undefended training.
+    assert [each.get_text() for each in legend.get_texts()] == ["none", "gm"]
+    assert caption.startswith("Poison success and test accuracy (95 % intervals, n = 4) against lr; the study's own")
+    assert "smallest corrected p against the study's own attack 0.375" in caption
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,49 @@ def test_several_attacks_have_a_table_each(tmp_path: Path) -> None:
     assert len([note for note in notes(text) if note.startswith("Finding: ")]) == 2
 
 
+def of_attack() -> dict[str, Any]:
+    """The spec of an ablation of attack gm, which lines of attack bp stand for a variant of."""
+    lines = [line(row, attack) for attack in ("gm", "bp") for row in ("none", "friends")]
+    values = {"settings": ["eps"], "attack": "gm", "method": "gradient-matching", **told(lines, ["none"])}
+    named = (("bp", 4.0, False), ("gm", 8.0, True))
+    variants = [{"row": row, "values": {"eps": value}, "own": own} for row, value, own in named]
+    return {**{key: value for key, value in SPEC.items() if key != "defense"}, **values, "variants": variants}
+
+
+def test_the_table_of_an_ablation_of_an_attack(tmp_path: Path) -> None:
+    own = [*trials("none", [1, 1, 1, 1]), *trials("friends", [1, 1, 1, 0])]
+    more = [*trials("none", [1, 0, 0, 0], attack="bp"), *trials("friends", [0, 0, 0], attack="bp")]
+    outputs = {kind: tmp_path / f"out.{kind}" for kind in ("csv", "md", "tex", "json")}
+    options = [part for kind, path in outputs.items() for part in (f"--{kind}", str(path))]
+    path = put(tmp_path / "own.csv", [*own, *more])
+    ablation_script.main(["--spec", *spec(**{**of_attack(), "title": ""}), "--trials", str(path), *options])
+    table = pd.read_csv(outputs["csv"])
+    assert list(table.columns)[:4] == ["defense", "victim", "attack", "eps"]
+    assert list(zip(table["defense"], table["attack"], table["eps"], table["own"], strict=True)) == [
+        ("none", "bp", 4.0, False),
+        ("none", "gm", 8.0, True),
+        ("friends", "bp", 4.0, False),
+        ("friends", "gm", 8.0, True),
+    ]
+    # Three seeds differ under each row, all one way.
+    assert table["p_holm"].tolist() == pytest.approx([2 / 8, float("nan"), 2 / 8, float("nan")], nan_ok=True)
+    text = outputs["md"].read_text("utf-8")
+    assert [part.split("\n")[0] for part in text.split("### ")[1:]] == ["none", "friends"]
+    assert notes(text)[:3] == [
+        "Finding: none: poison success from 25.0 % (eps 4) to 100.0 % (eps 8), test accuracy 90.0 % throughout; "
+        "smallest corrected p against the study's own attack 0.250.",
+        "Finding: friends: poison success from 0.0 % (eps 4) to 75.0 % (eps 8), test accuracy 90.0 % throughout; "
+        "smallest corrected p against the study's own attack 0.250.",
+        "Attack gm with other eps.",
+    ]
+    assert "paired test against the study's own attack on the same seeds" in text
+    told_to_report = json.loads(outputs["json"].read_text("utf-8"))["tables"]
+    assert [part["victims"] for part in told_to_report] == [
+        [[["bp", VICTIM, row]], [["gm", VICTIM, row]]] for row in ("none", "friends")
+    ]
+    assert "Not run yet: 1 of 16 victims." in notes(text)
+
+
 def test_the_same_trials_give_the_same_bytes(tmp_path: Path) -> None:
     path = put(tmp_path / "own.csv", [*ALL, *LAST])
     turned = put(tmp_path / "turned.csv", [*LAST, *ALL][::-1])

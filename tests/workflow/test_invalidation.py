@@ -150,6 +150,12 @@ def add_ablation(checkout: Checkout) -> None:
     checkout.change_study(lambda study: study.update(ablations=[ablation]))
 
 
+def add_ablation_of_an_attack(checkout: Checkout) -> None:
+    """Likewise of the attack's."""
+    ablation = {"name": "bound", "attack": "weak", "defenses": ["none", "friendly"], "vary": {"eps": [8, 24]}}
+    checkout.change_study(lambda study: study.update(ablations=[ablation]))
+
+
 def touch_results(checkout: Checkout) -> None:
     for path in (checkout.path / "results").rglob("*.safetensors"):
         os.utime(path)
@@ -240,7 +246,7 @@ CASES = [
             edited(f"src/poisonlab/{file}.py")(checkout)
             for file in (
                 *("attacks/second", "defenses/second", "filters/second", "figures/second"),
-                *("config/attacks/second", "config/study", "config/rows"),
+                *("config/attacks/second", "config/attack_settings", "config/study", "config/rows"),
             )
         ],
     ),
@@ -272,6 +278,16 @@ CASES = [
         "an ablation added",
         add_ablation,
         direct=noise("bound-8") | train("bound-8") | {("trials", "")},
+        follows=TABLE,
+        by_snakemake=True,
+    ),
+    Case(
+        "an ablation of an attack added",
+        add_ablation_of_an_attack,
+        direct=craft("bound-24")
+        | noise("friendly", attacks=("bound-24",))
+        | train("none", "friendly", attacks=("bound-24",))
+        | {("trials", "")},
         follows=TABLE,
         by_snakemake=True,
     ),

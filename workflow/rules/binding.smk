@@ -120,7 +120,7 @@ def one_of(names):
 
 wildcard_constraints:
     ablation=one_of(ablation.name for ablation in study.ablations),
-    attack=one_of(attack.name for attack in study.attacks),
+    attack=one_of(attack.name for attack in study.every_attack),
     defense=one_of(row.name for row in study.rows),
     figure=one_of(graph.figures.every()),
     member=r"\d+",

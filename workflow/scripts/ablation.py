@@ -1,36 +1,23 @@
-"""Make the table of one ablation: a defense with some of its settings varied."""
+"""Make the table of one ablation: a defense or an attack with some of its settings varied."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
-
-from pydantic import Field
 
 from poisonlab.config.stages import read_stage
-from poisonlab.config.types import Name
-from poisonlab.evaluation.ablation_layout import VariantOf, compare_variants, readable_variants
-from poisonlab.evaluation.choosing import Shown, choose_trials, diverged, missing, refusal
+from poisonlab.evaluation.ablation_layout import AblationTable, compare_variants, exchanged, readable_variants
+from poisonlab.evaluation.choosing import choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.findings import ablation_finding
 from poisonlab.evaluation.table_program import outputs, parser
 from poisonlab.runtime.program import run, settings
 
-
-class AblationTable(Shown):
-    """What the table shows."""
-
-    name: Name
-    title: str
-    defense: Name
-    method: Name
-    settings: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Those that vary, in the order of the columns."""
-    variants: Annotated[tuple[VariantOf, ...], Field(min_length=1)]
-
-
-NOTE = (
+_OF_ROWS = (
     "Measures and intervals as in the study's table. p: paired test against the study's own row on the same poisons, "
     "Holm-corrected over the attack's other rows."
+)
+_OF_ATTACKS = (
+    "Measures and intervals as in the study's table. p: paired test against the study's own attack on the same seeds, "
+    "Holm-corrected over the row's other attacks."
 )
 
 
@@ -39,21 +26,29 @@ def main(argv: Sequence[str]) -> None:
     stage = read_stage(AblationTable, settings(args.spec))
 
     trials, refused = choose_trials(stage, args.trials)
-    compared = compare_variants(trials, stage, stage.variants, stage.defense, stage.settings)
-    undefended = stage.compare[0] if stage.compare else None
+    of_attack = stage.attack is not None
+    lines, told = stage, trials
+    if of_attack:
+        lines, told = exchanged(stage, trials)
+    base = str(stage.attack or stage.defense)
+    compared = compare_variants(told, lines, stage.variants, base, stage.settings)
+    undefended = lines.compare[0] if lines.compare else None
+    what = f"Attack {base}" if of_attack else f"{stage.method} of row {base}"
     notes = [
-        stage.title or f"{stage.method} of row {stage.defense} with other {' and '.join(stage.settings)}.",
+        stage.title or f"{what} with other {' and '.join(stage.settings)}.",
         stage.description,
         *stage.scale,
-        NOTE,
+        _OF_ATTACKS if of_attack else _OF_ROWS,
         *diverged(trials),
         *missing(stage.lines, trials),
         *map(refusal, refused),
     ]
-    findings = ablation_finding(compared, stage.by_attack, stage.settings, undefended)
-    table = readable_variants(compared, stage.by_attack, stage.settings, undefended)
-    counted = [[row] for row in zip(compared["attack"], compared["victim"], compared["row"], strict=True)]
-    outputs(args).write(compared, table, findings, notes, counted)
+    findings = ablation_finding(compared, lines.by_attack, stage.settings, undefended, "attack" if of_attack else "row")
+    table = readable_variants(compared, lines.by_attack, stage.settings, undefended)
+    cells = zip(compared["attack"], compared["victim"], compared["row"], strict=True)
+    counted = [[cell[::-1] if of_attack else cell] for cell in cells]
+    numbers = compared.rename(columns={"attack": "defense", "row": "attack"}) if of_attack else compared
+    outputs(args).write(numbers, table, findings, notes, counted)
 
 
 if __name__ == "__main__":

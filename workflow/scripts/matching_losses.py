@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
     add_config_arguments(arguments)
     args = arguments.parse_args(argv)
     study = read_study(merged_config(args.configfile, args.config))
-    attacks = [attack for attack in study.attacks if isinstance(attack, GradientMatching)]
+    attacks = [attack for attack in study.every_attack if isinstance(attack, GradientMatching)]
     if not attacks:
         raise SettingsError(f"study {study.study!r} has no attack of method gradient-matching")
     torch.set_num_threads(study.threads)

@@ -1,14 +1,22 @@
-"""Ablations: one defense again and again with some of its settings varied."""
+"""Ablations: one defense or one attack again and again with some of its settings varied."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
+from poisonlab.config.attack_settings import AttackSettings
 from poisonlab.config.rows import DefenseSettings, Row
 from poisonlab.config.types import Name, Settings
 
@@ -27,29 +35,59 @@ Value = Annotated[bool | int | float | str, WrapValidator(_in_one_problem)]
 MOST_VARIANTS = 1000
 """Combinations of one ablation."""
 
-_SETTINGS: TypeAdapter[DefenseSettings] = TypeAdapter(DefenseSettings)
+_DEFENSE: TypeAdapter[DefenseSettings] = TypeAdapter(DefenseSettings)
+_ATTACK: TypeAdapter[AttackSettings] = TypeAdapter(AttackSettings)
+_Varied = TypeVar("_Varied", DefenseSettings, AttackSettings)
+_OF_EVERY_ATTACK = ("name", "method", "victims", "seeds", "published")
 
 
 class Ablation(Settings):
-    """A table and a figure of one row of the study with other settings of one of its defenses."""
+    """A table and a figure of one row of the study with other settings of one of its defenses, or of one attack."""
 
     name: Name
-    """Names the table, the figure and the rows: ``<name>-<value>``."""
+    """Names the table, the figure and the variants: ``<name>-<value>``."""
     title: Annotated[str, Field(max_length=2000)] = ""
     """One sentence above the table: what it is for."""
-    defense: Name
-    """The row that is varied."""
-    method: Name
-    """Which of the row's defenses."""
+    defense: Name | None = None
+    """The row that is varied, in an ablation of a defense."""
+    attack: Name | None = None
+    """The attack that is varied, in an ablation of an attack. Poisons are crafted anew for each variant."""
+    method: Name | None = None
+    """Of a row, and required there: which of its defenses."""
     vary: Annotated[Mapping[str, Annotated[tuple[Value, ...], Field(min_length=1)]], Field(min_length=1, max_length=2)]
-    """One setting, or two, and the values that it takes; every combination is run, but for the row's own
-    values, which are not run again."""
+    """One setting, or two, and the values that it takes; every combination is run, but for those that the study runs
+    anyway."""
     attacks: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
-    """The attacks that the variants face; those of the row if not given."""
+    """Of a row: the attacks that the variants face; those of the row if not given."""
+    defenses: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    """Of an attack, and required there: the rows that meet the variants."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
+    """Of an attack: the seeds of the table; those of the attack if not given."""
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Ablation:
+        where = f"ablation {self.name!r}"
+        if (self.defense is None) == (self.attack is None):
+            raise ValueError(f"{where}: name what is varied, as defense (a row) or as attack, and not both")
+        own, other = ("defense", "attack") if self.attack is None else ("attack", "defense")
+        needed, foreign = _ONLY[own], _ONLY[other]
+        if wrong := [name for name in foreign if getattr(self, name) is not None]:
+            raise ValueError(f"{where} varies {own} {getattr(self, own)!r}: leave out {wrong[0]}, of {other}s only")
+        if getattr(self, needed[0]) is None:
+            raise ValueError(f"{where} varies {own} {getattr(self, own)!r}: add {needed[0]}, {_NEEDED[own]}")
+        return self
+
+
+_ONLY = {"defense": ("method", "attacks"), "attack": ("defenses", "seeds")}
+"""Fields of ablations of one kind; the first is required."""
+_NEEDED = {
+    "defense": "which of the row's defenses has the settings",
+    "attack": "the rows that meet the variants",
+}
 
 
 class Variant(Settings):
-    """One combination of an ablation's values."""
+    """One combination of the values of an ablation of a row."""
 
     ablation: Name
     values: Mapping[str, Value]
@@ -59,8 +97,23 @@ class Variant(Settings):
     """Whether it is the study's row itself, run as such."""
 
 
+class AttackVariant(Settings):
+    """One combination of the values of an ablation of an attack."""
+
+    ablation: Name
+    values: Mapping[str, Value]
+    """By setting."""
+    attack: AttackSettings
+    own: bool
+    """Whether it is the varied attack itself, run as such."""
+    listed: bool
+    """Whether it is an attack of the study, the varied one or another, run as such."""
+    defenses: tuple[Name, ...]
+    """The rows that meet it."""
+
+
 def variants(ablation: Ablation, base: Row) -> tuple[Variant, ...]:
-    """Every combination of an ablation's values, in order.
+    """Every combination of the values of an ablation of a row, in order.
 
     Args:
         ablation: what is varied.
@@ -78,33 +131,85 @@ def variants(ablation: Ablation, base: Row) -> tuple[Variant, ...]:
         )
     if foreign := [name for name in ablation.attacks or () if not base.faces(name)]:
         raise ValueError(f"{where}: row {base.name!r} does not face attack {foreign[0]!r}")
-    own = base.apply[places[0]].model_dump()
-    unknown = [name for name in ablation.vary if name not in own or name == "method"]
-    if unknown:
-        known = sorted(set(own) - {"method"})
-        raise ValueError(f"{where} varies {unknown[0]!r}, which is no setting of {ablation.method}: choose of {known}")
-    if (asked := math.prod(map(len, ablation.vary.values()))) > MOST_VARIANTS:
-        raise ValueError(f"{where} asks for {asked} combinations, more than {MOST_VARIANTS}: vary less")
+    own = base.apply[places[0]]
     result: list[Variant] = []
-    seen: set[tuple[Value, ...]] = set()
-    for combination in itertools.product(*ablation.vary.values()):
-        changed = _validated({**own, **dict(zip(ablation.vary, combination, strict=True))}, where)
-        values = {name: getattr(changed, name) for name in ablation.vary}
-        if (combined := tuple(values.values())) in seen:
-            raise ValueError(f"{where} repeats {', '.join(f'{name} {value}' for name, value in values.items())}")
-        seen.add(combined)
+    for name, values, changed in _combinations(ablation, own, _DEFENSE, ("method",)):
         apply = (*base.apply[: places[0]], changed, *base.apply[places[0] + 1 :])
-        same = changed == base.apply[places[0]]
-        name = "-".join([ablation.name, *map(_text, values.values())])
+        same = changed == own
         attacks = ablation.attacks or base.attacks
         row = base if same else _changed_row(base, where, name=name, attacks=attacks, apply=apply)
         result.append(Variant(ablation=ablation.name, values=values, row=row, own=same))
     return tuple(result)
 
 
-def _validated(values: Mapping[str, object], where: str) -> DefenseSettings:
+def attack_variants(
+    ablation: Ablation, base: AttackSettings, attacks: Sequence[AttackSettings]
+) -> tuple[AttackVariant, ...]:
+    """Every combination of the values of an ablation of an attack, in order.
+
+    Args:
+        ablation: what is varied.
+        base: the attack that it names.
+        attacks: those of the study, which stand for the variants that they are equal to.
+
+    Raises:
+        ValueError: the attack has no such setting, or not that value, or runs with none of the seeds; one line.
+    """
+    where = f"ablation {ablation.name!r}"
+    known = {_bare(attack): attack for attack in reversed((base, *attacks))}
+    seeds = base.seeds
+    if ablation.seeds is not None:
+        seeds = tuple(seed for seed in ablation.seeds if base.seeds is None or seed in base.seeds)
+        if not seeds:
+            raise ValueError(f"{where}: attack {base.name!r} runs with none of the seeds {list(ablation.seeds)}")
+    result: list[AttackVariant] = []
+    for name, values, changed in _combinations(ablation, base, _ATTACK, _OF_EVERY_ATTACK):
+        listed = known.get(_bare(changed))
+        called = {"name": name, "seeds": seeds, "published": ()}
+        attack = listed or _validated(_ATTACK, {**changed.model_dump(), **called}, where)
+        own = listed is not None and listed.name == base.name
+        result.append(
+            AttackVariant(
+                ablation=ablation.name,
+                values=values,
+                attack=attack,
+                own=own,
+                listed=listed is not None,
+                defenses=ablation.defenses or (),
+            )
+        )
+    return tuple(result)
+
+
+def _bare(attack: AttackSettings) -> str:
+    """Everything that decides an attack's poisons and victims, but for the seeds."""
+    return repr((attack.method, attack.model_dump(exclude={"name", "seeds", "published"})))
+
+
+def _combinations(
+    ablation: Ablation, base: _Varied, settings: TypeAdapter[_Varied], fixed: Sequence[str]
+) -> Iterator[tuple[Name, Mapping[str, Value], _Varied]]:
+    """What each variant is called, its values, and ``base`` with them; ``fixed`` settings do not vary."""
+    where = f"ablation {ablation.name!r}"
+    own, called = base.model_dump(), ablation.method or base.method
+    if unknown := [name for name in ablation.vary if name not in own or name in fixed]:
+        known = sorted(set(own) - set(fixed))
+        raise ValueError(f"{where} varies {unknown[0]!r}, which is no setting of {called}: choose of {known}")
+    if (asked := math.prod(map(len, ablation.vary.values()))) > MOST_VARIANTS:
+        raise ValueError(f"{where} asks for {asked} combinations, more than {MOST_VARIANTS}: vary less")
+    seen: list[Mapping[str, Value]] = []
+    for combination in itertools.product(*ablation.vary.values()):
+        changed = _validated(settings, {**own, **dict(zip(ablation.vary, combination, strict=True))}, where)
+        values: Mapping[str, Value] = {name: getattr(changed, name) for name in ablation.vary}
+        if values in seen:
+            raise ValueError(f"{where} repeats {', '.join(f'{name} {value}' for name, value in values.items())}")
+        seen.append(values)
+        yield "-".join([ablation.name, *map(_text, values.values())]), values, changed
+
+
+def _validated(settings: TypeAdapter[_Varied], values: Mapping[str, object], where: str) -> _Varied:
     try:
-        return _SETTINGS.validate_python(values)
+        return settings.validate_python(values)
     except ValidationError as error:
         raise _one_line(error, where) from error
 

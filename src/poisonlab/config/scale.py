@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.attack_settings import AttackSettings
 from poisonlab.config.attacks.imported import Imported
 from poisonlab.config.data.idx import Idx
 from poisonlab.config.data.image_folder import ImageFolder
@@ -15,7 +16,7 @@ from poisonlab.config.data.webdataset import WebDataset
 from poisonlab.config.datasets import OneSource, source_of
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.defenses.random_noise import RandomNoise
-from poisonlab.config.study import AttackSettings, Study
+from poisonlab.config.study import Study
 from poisonlab.config.victims import Victim
 
 _NAMED = 8

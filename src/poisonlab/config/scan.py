@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.attack_settings import AttackSettings
 from poisonlab.config.attacks.badnets import BadNets
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.gradient_matching import GradientMatching
@@ -19,7 +20,7 @@ from poisonlab.config.models.fast_cifar import FastCifar
 from poisonlab.config.plain_values import plain_values
 from poisonlab.config.recipes import NamedRecipe
 from poisonlab.config.stages import Seed
-from poisonlab.config.study import AttackSettings, Study
+from poisonlab.config.study import Study
 from poisonlab.config.types import InputPath, Name, PositiveInt, Settings, WholeLevel
 
 FilterName = Literal[

@@ -6,29 +6,20 @@ import math
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from poisonlab.config.ablations import Ablation, Variant, variants
+from poisonlab.config.ablations import Ablation, AttackVariant, Variant, attack_variants, variants
 from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.attack_settings import AttackSettings
 from poisonlab.config.attacks.attack import CraftedAttack
-from poisonlab.config.attacks.badnets import BadNets
-from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
-from poisonlab.config.attacks.convex_polytope import ConvexPolytope
-from poisonlab.config.attacks.error_maximising import ErrorMaximising
 from poisonlab.config.attacks.error_minimising import ErrorMinimising
-from poisonlab.config.attacks.feature_collision import FeatureCollision
-from poisonlab.config.attacks.functional import Functional
-from poisonlab.config.attacks.gradient_matching import GradientMatching
 from poisonlab.config.attacks.imported import Imported
-from poisonlab.config.attacks.low_frequency import LowFrequency
 from poisonlab.config.attacks.matching import MatchingAttack
 from poisonlab.config.attacks.metapoison import MetaPoison
-from poisonlab.config.attacks.poison_frogs import PoisonFrogs
-from poisonlab.config.attacks.regions import Regions
 from poisonlab.config.attacks.sleeper_agent import SleeperAgent
 from poisonlab.config.data.digits_on_photos import DigitsOnPhotos
 from poisonlab.config.datasets import DatasetSettings, source_of
@@ -46,25 +37,6 @@ from poisonlab.config.rows import Row
 from poisonlab.config.transfer import Transfer
 from poisonlab.config.types import InputPath, Name, PositiveInt, Settings
 from poisonlab.config.victims import Victim
-
-# A new attack joins this union.
-AttackSettings = Annotated[
-    GradientMatching
-    | BullseyePolytope
-    | PoisonFrogs
-    | ConvexPolytope
-    | MetaPoison
-    | SleeperAgent
-    | BadNets
-    | ErrorMaximising
-    | ErrorMinimising
-    | FeatureCollision
-    | Functional
-    | Regions
-    | LowFrequency
-    | Imported,
-    Field(discriminator="method"),
-]
 
 _SHOWN = 10
 """Names in one message."""
@@ -183,11 +155,34 @@ class Study(Settings):
         rows = [row.name for row in self.defenses]
         attacks = [attack.name for attack in self.attacks]
         for ablation in self.ablations:
-            _one_of(ablation.defense, rows, f"ablation {ablation.name!r} varies defense")
+            where = f"ablation {ablation.name!r}"
+            if ablation.defense is not None:
+                _one_of(ablation.defense, rows, f"{where} varies defense")
+            if ablation.attack is not None:
+                _one_of(ablation.attack, attacks, f"{where} varies attack")
             for name in ablation.attacks or ():
-                _one_of(name, attacks, f"ablation {ablation.name!r} faces attack")
+                _one_of(name, attacks, f"{where} faces attack")
+            for name in ablation.defenses or ():
+                _one_of(name, rows, f"{where} names defense")
         _unique("defenses and ablations", [row.name for row in self.rows])
+        _unique("attacks and ablations", [attack.name for attack in self.every_attack])
+        for variant in self.attack_variants:
+            self._check_met(variant)
         return self
+
+    def _check_met(self, variant: AttackVariant) -> None:
+        """The rows of an ablation of an attack meet all its variants, and find there the victims that they look at."""
+        where = f"ablation {variant.ablation!r} names defense"
+        varied = next(each.attack for each in self.ablations if each.name == variant.ablation)
+        for row in map(self._listed, variant.defenses):
+            for name in (str(varied), *([variant.attack.name] if variant.listed else [])):
+                if not row.faces(name):
+                    raise ValueError(
+                        f"{where} {row.name!r}, which does not face attack {name!r}: leave one of them out"
+                    )
+            network = self.network_of(row) if row.inspects_row else None
+            if network is not None and network not in variant.defenses:
+                raise ValueError(f"{where} {row.name!r}, which looks at the network of {network!r}: name both")
 
     @model_validator(mode="after")
     def _check_references(self) -> Study:
@@ -201,7 +196,7 @@ class Study(Settings):
             _one_of(name, on_accuracy, "figures.curves names attack", "those without a goal,")
         if self.poison_claims is not None and not self.compare:
             raise ValueError("poison_claims are on undefended victims: name their row first in compare")
-        for attack in self.attacks:
+        for attack in self.every_attack:
             for name in attack.surrogates:
                 _one_of(name, surrogates, f"attack {attack.name!r} names surrogate")
             for name in attack.victims or ():
@@ -242,7 +237,7 @@ class Study(Settings):
     def _check_rows(self) -> Study:
         source = source_of(self.dataset)
         limits = [name for name in ("train_limit", "test_limit") if getattr(source, name, None) is not None]
-        for attack in self.attacks:
+        for attack in self.every_attack:
             if limits and getattr(attack, "setup", None) is not None:
                 raise ValueError(
                     f"attack {attack.name!r}: images of a setup count the whole dataset, so leave out "
@@ -250,7 +245,7 @@ class Study(Settings):
                 )
         if "train_limit" not in limits:
             return self
-        for attack in self.attacks:
+        for attack in self.every_attack:
             if isinstance(attack, Imported) and attack.counts_whole_set:
                 raise ValueError(
                     f"attack {attack.name!r}: rows of imported poisons count the whole training set, so leave out "
@@ -261,7 +256,7 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _check_unseen_targets(self) -> Study:
-        for attack in self.attacks:
+        for attack in self.every_attack:
             unseen = getattr(attack, "unseen_target", None)
             among = unseen.among_last if unseen is not None else getattr(attack, "target_among_last", None)
             if among is None:
@@ -309,14 +304,14 @@ class Study(Settings):
         for row in self.defenses:
             for name in row.attacks or ():
                 _one_of(name, attacks, f"defense {row.name!r} faces attack")
-        for attack in self.attacks:
+        for attack in self.every_attack:
             # Seeds beyond the study's are none of its cells: that is how a study grows a few seeds at a time.
             if not self.seeds_of(attack):
                 raise ValueError(
                     f"attack {attack.name!r}: none of its seeds {list(attack.seeds or ())} is one of the study's "
                     f"{list(self.seeds)}: add one to either list"
                 )
-            if not any(row.faces(attack.name) for row in self.defenses):
+            if not self.rows_of(attack):
                 raise ValueError(f"attack {attack.name!r} meets no defense: add a row, such as none")
         return self
 
@@ -402,7 +397,7 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _check_trained_by_attacks(self) -> Study:
-        for attack in self.attacks:
+        for attack in self.every_attack:
             if isinstance(attack, MetaPoison | ErrorMinimising):
                 self._check_trained_by(attack)
             if isinstance(attack, SleeperAgent) and attack.retrain_every:
@@ -437,7 +432,7 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _check_adaptations(self) -> Study:
-        for attack in self.attacks:
+        for attack in self.every_attack:
             adaptation = attack.adaptation if isinstance(attack, MatchingAttack) else None
             if adaptation is None or adaptation.friendly_attack is None or adaptation.friendly_defense is None:
                 continue
@@ -498,7 +493,7 @@ class Study(Settings):
         source = source_of(self.dataset)
         if not isinstance(source, DigitsOnPhotos):
             return self
-        for attack in self.attacks:
+        for attack in self.every_attack:
             if not isinstance(attack, CraftedAttack) or getattr(attack, "setup", None) is not None:
                 continue
             victim, whole = self.victims_of(attack)[0], source.train_size // 10
@@ -591,8 +586,8 @@ class Study(Settings):
         return next(surrogate for surrogate in self.surrogates if surrogate.name == name)
 
     def attack(self, name: str) -> AttackSettings:
-        """The attack called ``name``."""
-        return next(attack for attack in self.attacks if attack.name == name)
+        """The attack called ``name``, one of an ablation's, too."""
+        return next(attack for attack in self.every_attack if attack.name == name)
 
     def victim(self, name: str) -> Victim:
         """The victim called ``name``."""
@@ -630,24 +625,55 @@ class Study(Settings):
 
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
-        """Every combination of every ablation."""
+        """Every combination of every ablation of a row."""
         return tuple(
-            variant for ablation in self.ablations for variant in variants(ablation, self._listed(ablation.defense))
+            variant
+            for ablation in self.ablations
+            if ablation.defense is not None
+            for variant in variants(ablation, self._listed(ablation.defense))
         )
+
+    @cached_property
+    def attack_variants(self) -> tuple[AttackVariant, ...]:
+        """Every combination of every ablation of an attack."""
+        return tuple(
+            variant
+            for ablation in self.ablations
+            if ablation.attack is not None
+            for variant in attack_variants(ablation, self._listed_attack(ablation.attack), self.attacks)
+        )
+
+    @cached_property
+    def every_attack(self) -> tuple[AttackSettings, ...]:
+        """The attacks of the results and then those of the ablations."""
+        return (*self.attacks, *(variant.attack for variant in self.attack_variants if not variant.listed))
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
         """The rows of the results and then those of the ablations."""
         return (*self.defenses, *(variant.row for variant in self.variants if not variant.own))
 
+    def rows_of(self, attack: AttackSettings) -> Sequence[Row]:
+        """The rows that meet an attack; an ablation's variant meets those that the ablation names."""
+        if (met := self._variants_rows.get(attack.name)) is not None:
+            return met
+        return [row for row in self.rows if row.faces(attack.name)]
+
+    @cached_property
+    def _variants_rows(self) -> dict[str, list[Row]]:
+        return {
+            variant.attack.name: [row for row in self.defenses if row.name in variant.defenses]
+            for variant in self.attack_variants
+            if not variant.listed
+        }
+
     def meetings(self) -> list[tuple[AttackSettings, Victim, Row]]:
-        """Every attack with each of its victims under every row that faces it, in the tables' order."""
+        """Every attack with each of its victims under every row that meets it, in the tables' order."""
         return [
             (attack, victim, row)
-            for attack in self.attacks
+            for attack in self.every_attack
             for victim in self.victims_of(attack)
-            for row in self.rows
-            if row.faces(attack.name)
+            for row in self.rows_of(attack)
         ]
 
     def network_seeds(self, surrogate: str) -> tuple[int, ...]:
@@ -658,13 +684,11 @@ class Study(Settings):
     def members(self, surrogate: str, seed: int) -> int:
         """How many networks of a surrogate the study needs that are trained with ``seed``."""
         shared = self.surrogate(surrogate).seed is not None
-        attacks = [attack for attack in self.attacks if shared or seed in self.seeds_of(attack)]
+        attacks = [attack for attack in self.every_attack if shared or seed in self.seeds_of(attack)]
         crafted = [attack.pretrained_networks for attack in attacks if surrogate in attack.surrogates]
         begun, inspected = [], []
         for attack in attacks:
-            for row in self.rows:
-                if not row.faces(attack.name):
-                    continue
+            for row in self.rows_of(attack):
                 victims = self.victims_of(attack)
                 begun += [each.member + 1 for each in victims if self.pretrained_of(each, row) == surrogate]
                 inspected += [1] if row.inspected_surrogate == surrogate else []
@@ -680,6 +704,9 @@ class Study(Settings):
     def defense(self, name: str) -> Row:
         """The row called ``name``, one of an ablation's, too."""
         return next(row for row in self.rows if row.name == name)
+
+    def _listed_attack(self, name: str) -> AttackSettings:
+        return next(attack for attack in self.attacks if attack.name == name)
 
     def _listed(self, name: str) -> Row:
         return next(row for row in self.defenses if row.name == name)

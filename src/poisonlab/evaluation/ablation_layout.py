@@ -1,14 +1,17 @@
-"""One defense with some of its settings varied: a row per attack, victim and combination of values."""
+"""One defense or one attack with some of its settings varied: a row per combination of values and what they meet."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated
 
 import pandas as pd
+from pydantic import Field
 
 from poisonlab.config.measures import CLEAN_DROPPED, OF_FILTERS, POISONS_FOUND, Measure
 from poisonlab.config.types import Name, Settings
-from poisonlab.evaluation.choosing import MEAN, Shown
+from poisonlab.evaluation.choosing import MEAN, AttackMeasures, Shown
 from poisonlab.evaluation.layouts import p_text, share_text, shared_measures, value_text, with_interval
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.trials import Trial
@@ -17,12 +20,43 @@ _SHARES = [measure.name for measure in OF_FILTERS]
 
 
 class VariantOf(Settings):
-    """One row of the study, and the values that it stands for."""
+    """One row or attack of the study, and the values that it stands for."""
 
     row: Name
     values: Mapping[str, bool | int | float | str]
     own: bool
-    """Whether it is the study's own row."""
+    """Whether it is the study's own row or attack."""
+
+
+class AblationTable(Shown):
+    """What the table of an ablation shows."""
+
+    name: Name
+    title: str
+    defense: Name | None = None
+    """The row that is varied, or"""
+    attack: Name | None = None
+    """the attack."""
+    method: Name
+    settings: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Those that vary, in the order of the columns."""
+    variants: Annotated[tuple[VariantOf, ...], Field(min_length=1)]
+
+
+def exchanged(stage: AblationTable, trials: Sequence[Trial]) -> tuple[AblationTable, list[Trial]]:
+    """The table and trials of an ablation of an attack, with rows for attacks and attacks for rows.
+
+    Such an ablation compares attacks under each row, as any other compares rows under each attack.
+    """
+    measures = stage.by_attack[str(stage.attack)]
+    lines = [line.model_copy(update={"attack": line.defense, "defense": line.attack}) for line in stage.lines]
+    rows = dict.fromkeys(line.attack for line in lines)
+    told = {
+        "lines": tuple(lines),
+        "measures": tuple(AttackMeasures(attack=row, measures=measures) for row in rows),
+        "compare": (),
+    }
+    return stage.model_copy(update=told), [replace(each, attack=each.defense, defense=each.attack) for each in trials]
 
 
 def compare_variants(

@@ -112,16 +112,17 @@ def ablation_finding(
     measures: Mapping[str, Sequence[Measure]],
     settings: Sequence[str],
     undefended: str | None,
+    own_line: str = "row",
 ) -> list[str]:
     """The ends of each attack's first and last measure and of what variants drop, and where they are (see
-    ``compare_variants``)."""
+    ``compare_variants``); ``own_line`` is what the study's own one is called, a row or an attack."""
     result = []
     for whose, attack, part in _by_victim(compared, (compared["n"] > 0) & (compared["row"] != undefended)):
         own = measures[attack]
         dropped = [measure for measure in OF_FILTERS if measure.name in part and part[measure.name].notna().any()]
         ends = [_ends(part, measure, settings) for measure in dict.fromkeys((own[0], own[-1], *dropped))]
         known = part["p_holm"].dropna()
-        tests = f"; smallest corrected p against the study's own row {p_text(known.min())}" if len(known) else ""
+        tests = f"; smallest corrected p against the study's own {own_line} {p_text(known.min())}" if len(known) else ""
         result.append(f"{whose}: {', '.join(ends)}{tests}.")
     return result
 

@@ -1,4 +1,4 @@
-"""What a defense's settings do: measures against one varied setting, or over two of them.
+"""What a defense's or an attack's settings do: measures against one varied setting, or over two of them.
 
 Of a filter, they also show what it drops, as figure 2 of the deep k-NN paper does over k.
 """
@@ -61,6 +61,8 @@ class Spec(Drawn):
     """The published table with numbers of the same variants."""
     beside: str | None = None
     """The published figure that it is set beside."""
+    attack: Name | None = None
+    """The attack that is varied, if it is one: there is a curve for each row then."""
 
 
 Measures = Mapping[str, Sequence[Measure]]
@@ -69,25 +71,32 @@ Measures = Mapping[str, Sequence[Measure]]
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Of ``table`` (the ablation's, CSV) and ``published`` (numbers of a paper, CSV)."""
-    measures = {each.attack: each.measures for each in spec.measures}
-    undefended = spec.compare[0] if spec.compare else None
-    table, varied = read_ablation(only(inputs, "table"), measures)
+    measures: Measures = {each.attack: each.measures for each in spec.measures}
+    undefended = spec.compare[0] if spec.compare and spec.attack is None else None
+    table, varied = read_ablation(only(inputs, "table"), measures, spec.attack)
+    measures = measures if spec.attack is None else _of_rows(table, measures[spec.attack])
     known = {} if spec.table is None else read_published(only(inputs, "published"), spec.table, varied[0])
-    caption = ablation_caption(table, varied, measures, undefended)
+    caption = ablation_caption(table, varied, measures, undefended, "row" if spec.attack is None else "attack")
     begin = "" if spec.beside is None else f"After {spec.beside}. "
     also = f" {published_sentence(table, varied[0], known)}" if known else ""
     return ablation(table, varied, measures, undefended, known), begin + caption + also
 
 
-def read_ablation(path: Path, measures: Measures) -> tuple[pd.DataFrame, list[str]]:
+def read_ablation(path: Path, measures: Measures, attack: str | None = None) -> tuple[pd.DataFrame, list[str]]:
     """The table of an ablation (see ``compare_variants``) and the settings that vary in it.
+
+    Of an ablation of an ``attack``, rows stand for attacks in it, and attacks for rows.
 
     Raises:
         DataError: the file is missing, damaged, or another table.
     """
-    text, names = ("attack", "victim", "row"), [measure.name for measure in _drawn(measures.values())]
+    text = ("attack", "victim", "row") if attack is None else ("defense", "victim", "attack")
+    names = [measure.name for measure in _drawn(measures.values() if attack is None else [measures[attack]])]
     numbers = ["n", *(f"{name}{end}" for name in names for end in ("", "_low", "_high")), "p_holm"]
     table = read_table(path, text, numbers, ("own",))
+    if attack is not None:
+        table = table.rename(columns={"defense": "attack", "attack": "row"})
+        measures = _of_rows(table, measures[attack])
     columns = list(table.columns)
     settings = columns[columns.index("row") + 1 : columns.index("own")]
     if not 1 <= len(settings) <= 2:
@@ -102,6 +111,11 @@ def read_ablation(path: Path, measures: Measures) -> tuple[pd.DataFrame, list[st
     except ValueError as error:
         raise DamagedError(path, "text where numbers belong") from error
     return table.astype({"own": bool}).assign(**shares), settings
+
+
+def _of_rows(table: pd.DataFrame, measures: Sequence[Measure]) -> Measures:
+    """The measures of rows that stand for attacks."""
+    return dict.fromkeys(table["attack"], measures)
 
 
 def _shares(table: pd.DataFrame) -> dict[str, Measure]:
@@ -163,7 +177,11 @@ def _drawn(measures: Iterable[Sequence[Measure]]) -> list[Measure]:
 
 
 def ablation_caption(
-    table: pd.DataFrame, settings: Sequence[str], measures: Measures, undefended: str | None = None
+    table: pd.DataFrame,
+    settings: Sequence[str],
+    measures: Measures,
+    undefended: str | None = None,
+    own_line: str = "row",
 ) -> str:
     """What the figure shows, in numbers."""
     what = " and ".join(settings)
@@ -174,8 +192,8 @@ def ablation_caption(
     intervals = "95 % intervals, " if len(settings) == 1 else ""
     begin = f"{drawn[:1].upper()}{drawn[1:]} ({intervals}{seeds(list(table['n']))}) against {what}; "
     begin += "the study's own value is ringed" if len(settings) == 1 else "the study's own values are framed"
-    own = [] if bool(table["own"].any()) else ["The study's own row is not among them."]
-    return " ".join([f"{begin}.", *own, *ablation_finding(table, measures, settings, undefended)])
+    own = [] if bool(table["own"].any()) else [f"The study's own {own_line} is not among them."]
+    return " ".join([f"{begin}.", *own, *ablation_finding(table, measures, settings, undefended, own_line)])
 
 
 @STYLED

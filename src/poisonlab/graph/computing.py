@@ -7,12 +7,13 @@ from functools import cache
 from typing import Any
 
 from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.attack_settings import AttackSettings
 from poisonlab.config.datasets import source_of
 from poisonlab.config.library_model import LibraryModel
 from poisonlab.config.models.model import Model
 from poisonlab.config.recipe import Recipe
 from poisonlab.config.rows import Row
-from poisonlab.config.study import AttackSettings, Study
+from poisonlab.config.study import Study
 from poisonlab.config.types import Settings
 from poisonlab.config.victims import Victim
 from poisonlab.graph.cells import Cell

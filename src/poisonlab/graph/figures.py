@@ -7,12 +7,13 @@ from functools import cached_property
 from typing import Any
 
 from poisonlab.config.architectures import ModelSettings
+from poisonlab.config.attack_settings import AttackSettings
 from poisonlab.config.figures_of_attacks import MOST_CURVES
 from poisonlab.config.figures_of_filters import ByVictim, FeatureView, ViewKind
 from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY
 from poisonlab.config.rows import Row
 from poisonlab.config.start import Start
-from poisonlab.config.study import AttackSettings, Study
+from poisonlab.config.study import Study
 from poisonlab.config.types import Settings
 from poisonlab.evaluation.choosing import with_means
 from poisonlab.evaluation.outcome_pages import outcome_pages
@@ -243,6 +244,8 @@ class Figures:
             name = kind.removeprefix("ablation-")
             table = self.tables.path("ablation", "csv", ablation=name)
             inputs, told = self._published_ablation(name)
+            varied = next(each.attack for each in self.study.ablations if each.name == name)
+            told |= {} if varied is None else {"attack": varied}
             return "ablation", {"table": [table], **inputs}, self._told_measures | told
         if kind == BY_VICTIM:
             return self._by_victim(attack)

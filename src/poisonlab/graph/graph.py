@@ -111,7 +111,7 @@ class Graph:
                 the dataset's is missing, and Snakemake would take the dataset of other settings for given.
         """
         self._check_dataset()
-        for attack in self.study.attacks:
+        for attack in self.study.every_attack:
             for seed in self.study.seeds_of(attack):
                 attack.files(seed)
         for file in pretrained_files(*self._models()):
@@ -229,7 +229,7 @@ class Graph:
         """All poison sets."""
         return [
             self.computing.poisons(attack.name, seed)
-            for attack in self.study.attacks
+            for attack in self.study.every_attack
             for seed in self.study.seeds_of(attack)
         ]
 
@@ -272,7 +272,7 @@ class Graph:
         yield self.job("dataset")
         for surrogate, seed, member in self._networks():
             yield self.computing.pretrain(surrogate, seed, member)
-        for attack in self.study.attacks:
+        for attack in self.study.every_attack:
             for seed in self.study.seeds_of(attack):
                 yield self.computing.craft(attack.name, seed)
         for cell in cells_of(self.study):

@@ -88,7 +88,10 @@ class Listing:
             names["attack"] = {a.name for a in study.attacks if number in [place.table for place in a.published]}
         elif job.stage == "ablation":
             ablation = next(each for each in study.ablations if each.name == wildcards["ablation"])
-            names |= {"defense": {ablation.defense}, "attack": set(ablation.attacks or names["attack"])}
+            if ablation.defense is not None:
+                names |= {"defense": {ablation.defense}, "attack": set(ablation.attacks or names["attack"])}
+            else:
+                names |= {"defense": set(ablation.defenses or ()), "attack": {str(ablation.attack)}}
         elif job.stage == "figure":
             jobs = [job, *self._measured(wildcards["figure"])]
             met = self._met(path for each in jobs for paths in each.inputs.values() for path in paths)

@@ -80,7 +80,7 @@ class Report:
                 description=self.study.description,
                 scale=self.tables.scale(self.study.attacks),
                 lines=self.tables.lines(),
-                measures=self.tables.measures(self.study.attacks),
+                measures=self.tables.measures(self.study.every_attack),
                 sections=sections,
                 cards=f"{self.places.victim}.card.json",
                 detections=f"{self.places.detection}.card.json",

@@ -8,13 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from poisonlab.config.ablations import Ablation
+from poisonlab.config.ablations import Ablation, AttackVariant, Variant
+from poisonlab.config.attack_settings import AttackSettings
 from poisonlab.config.class_folders import count_images
 from poisonlab.config.data.image_folder import ImageFolder
 from poisonlab.config.datasets import source_of
 from poisonlab.config.rows import Row
 from poisonlab.config.scale import scale_of
-from poisonlab.config.study import AttackSettings, Study
+from poisonlab.config.study import Study
 from poisonlab.config.victims import Victim
 from poisonlab.evaluation.trials import read_trials
 from poisonlab.graph.cells import Cell, cells_of
@@ -62,7 +63,7 @@ class Tables:
             DataError: a file of trials is missing or damaged.
         """
         wanted = {tuple(cell): cell for cell in cells_of(self.study)}
-        first = {attack.name: self.study.victims_of(attack)[0].name for attack in self.study.attacks}
+        first = {attack.name: self.study.victims_of(attack)[0].name for attack in self.study.every_attack}
         known = set()
         for trial in (trial for path in self.study.merge for trial in read_trials(Path(path))):
             # Trials from before attacks had several victims name none.
@@ -143,29 +144,39 @@ class Tables:
         )
 
     def ablation(self, scope: str, ablation: str) -> Job:
-        """Make the table of one ablation, beside undefended training if the study has it."""
+        """Make the table of one ablation; of a defense, beside undefended training if the study has it."""
         chosen = next(each for each in self.study.ablations if each.name == ablation)
         meetings = self._varied(chosen)
         attacks = list({attack.name: attack for attack, _, _ in meetings}.values())
+        lines = self.lines(meetings)
+        for line in lines:
+            line["seeds"] = [seed for seed in line["seeds"] if chosen.seeds is None or seed in chosen.seeds]
         return self._table(
             "ablation",
             scope,
             self._described(attacks),
-            dict(
-                **chosen.told("vary", "attacks"),
-                settings=list(chosen.vary),
-                lines=self.lines(meetings),
-                measures=self.measures(attacks),
-                compare=list(self.study.compare),
-                variants=[
-                    {"row": variant.row.name, "values": dict(variant.values), "own": variant.own}
-                    for variant in self.study.variants
-                    if variant.ablation == ablation
+            {
+                "name": chosen.name,
+                "title": chosen.title,
+                **({"attack": chosen.attack} if chosen.defense is None else {"defense": chosen.defense}),
+                "method": chosen.method or self.study.attack(str(chosen.attack)).method,
+                "settings": list(chosen.vary),
+                "lines": lines,
+                "measures": self.measures(attacks),
+                "compare": list(self.study.compare),
+                "variants": [
+                    {"row": name, "values": dict(variant.values), "own": variant.own}
+                    for name, variant in self._variants(ablation)
                 ],
-            ),
+            },
             published=False,
             ablation=ablation,
         )
+
+    def _variants(self, ablation: str) -> list[tuple[str, Variant | AttackVariant]]:
+        """The variants of an ablation, and what they are called."""
+        rows = [(each.row.name, each) for each in self.study.variants if each.ablation == ablation]
+        return [*rows, *((each.attack.name, each) for each in self.study.attack_variants if each.ablation == ablation)]
 
     @property
     def transferred(self) -> list[tuple[str, int]]:
@@ -292,18 +303,25 @@ class Tables:
     @property
     def listed(self) -> list[Meeting]:
         """Who meets whom in the study's own tables; ablations have theirs."""
-        rows = {row.name for row in self.study.defenses}
-        return [meeting for meeting in self.study.meetings() if meeting[2].name in rows]
+        rows, attacks = ({each.name for each in own} for own in (self.study.defenses, self.study.attacks))
+        return [(a, victim, row) for a, victim, row in self.study.meetings() if a.name in attacks and row.name in rows]
 
     def _varied(self, ablation: Ablation) -> list[Meeting]:
-        """The meetings of the variants, of the row itself, against which all are tested, and of undefended training."""
-        some = [variant.row.name for variant in self.study.variants if variant.ablation == ablation.name]
+        """The meetings of the variants and of what is varied, against which all are tested; of undefended training,
+        too, where a row is varied."""
+        some = [name for name, _ in self._variants(ablation.name)]
+        if ablation.defense is None:
+            rows, faced = {*(ablation.defenses or ())}, {str(ablation.attack), *some}
+            return [
+                (a, victim, row) for a, victim, row in self.study.meetings() if a.name in faced and row.name in rows
+            ]
         rows = {*self.study.compare[:1], ablation.defense, *some}
-        faced = ablation.attacks or self.study.defense(ablation.defense).attacks
+        listed = {attack.name for attack in self.study.attacks}
+        faced = {*(ablation.attacks or self.study.defense(ablation.defense).attacks or listed)}
         return [
             (attack, victim, row)
             for attack, victim, row in self.study.meetings()
-            if row.name in rows and (faced is None or attack.name in faced)
+            if row.name in rows and attack.name in faced
         ]
 
     def lines(self, meetings: Iterable[Meeting] | None = None) -> list[dict[str, Any]]:
