@@ -24,7 +24,7 @@ class Attacker:
         surrogates: trained networks (normalised images to logits), on the device to compute on; none for an attack that
             trains its own.
         normalize: the dataset's normalisation, on the same device.
-        recipe: how surrogates are trained; its augmentation is also applied to poisons while crafting.
+        recipe: how the first surrogate is trained; its augmentation is also applied to poisons while crafting.
         fresh: a new network of the (first) surrogate's architecture, its weights drawn from a seed; needed by attacks
             that train surrogates.
         rows: (F,) int64 sorted rows of the training split that the victim is trained on and bases are drawn from; all

@@ -303,7 +303,8 @@ def _curve(
         **style,
     )
     own = part["own"].to_numpy(dtype=bool)
-    axes.plot(at[own], middle[own], "o", markersize=9, fillstyle="none", color="black", markeredgewidth=0.8)
+    ring: dict[str, Any] = {"markersize": 9, "fillstyle": "none", "color": "black", "markeredgewidth": 0.8}
+    axes.plot(at[own], middle[own], "o", clip_on=False, **ring)
 
 
 def _of(run: pd.DataFrame, measure: Measure, measures: Measures, attack: str) -> pd.DataFrame:

@@ -130,7 +130,8 @@ class CraftedAttack(Attack):
     """An attack that crafts its poisons on surrogates, within a bound."""
 
     surrogate: Names
-    """Name of an entry of ``surrogates``: the network the attacker crafts on; a list for several architectures."""
+    """Name of an entry of ``surrogates``: the network the attacker crafts on; a list for several architectures. Poisons
+    are augmented as the recipe of the first one says."""
     ensemble: Annotated[int, Field(ge=1, le=1000)] = 1
     """Networks of each surrogate and seed."""
     budget: Fraction = 0.01
