@@ -304,7 +304,9 @@ def _curve(
     )
     own = part["own"].to_numpy(dtype=bool)
     ring: dict[str, Any] = {"markersize": 9, "fillstyle": "none", "color": "black", "markeredgewidth": 0.8}
-    axes.plot(at[own], middle[own], "o", clip_on=False, **ring)
+    if own.any():
+        # Whole also at the end of the scale.
+        axes.plot(at[own], middle[own], "o", clip_on=False, **ring)
 
 
 def _of(run: pd.DataFrame, measure: Measure, measures: Measures, attack: str) -> pd.DataFrame:
