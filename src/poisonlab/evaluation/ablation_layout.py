@@ -34,9 +34,9 @@ class AblationTable(Shown):
     name: Name
     title: str
     defense: Name | None = None
-    """The row that is varied, or"""
+    """The row that is varied; None where an attack is."""
     attack: Name | None = None
-    """the attack."""
+    """The attack that is varied; None where a row is."""
     method: Name
     settings: Annotated[tuple[str, ...], Field(min_length=1)]
     """Those that vary, in the order of the columns."""
