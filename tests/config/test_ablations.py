@@ -18,6 +18,8 @@ from poisonlab.config.rows import Row
 from poisonlab.config.study import Study, read_study
 from poisonlab.config.types import Name
 from poisonlab.errors import SettingsError
+from poisonlab.graph.graph import Graph
+from poisonlab.provenance import parse
 
 FRIENDLY = {"method": "friendly-noise", "lr": 100, "def_epoch": 5}
 BERNOULLI = {"method": "random-noise", "distribution": "bernoulli", "mu": 8}
@@ -495,3 +497,13 @@ def test_a_row_that_an_equal_attack_does_not_meet_is_named() -> None:
     defenses = [*BASE["defenses"], {"name": "few", "attacks": ["gm"]}]
     text = complaint(config({**EPS, "defenses": ["none", "few"]}, attacks=attacks, defenses=defenses))
     assert text == "ablation 'eps' names defense 'few', which does not face attack 'weak': leave one of them out"
+
+
+def test_a_table_tells_of_the_noises_of_its_own_rows_alone() -> None:
+    def scale(*defenses: str) -> str:
+        graph = Graph(read_study(config({**EPS, "defenses": list(defenses)})))
+        return " ".join(parse(graph.job("ablation", {"scope": "", "ablation": "eps"}).settings)["scale"])
+
+    assert "noise" not in scale("none")
+    assert "Friendly noise: " in scale("none", "friends")
+    assert "Random noise: mu 8." in scale("none", "friends")

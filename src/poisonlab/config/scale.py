@@ -16,6 +16,7 @@ from poisonlab.config.data.webdataset import WebDataset
 from poisonlab.config.datasets import OneSource, source_of
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.defenses.random_noise import RandomNoise
+from poisonlab.config.rows import Row
 from poisonlab.config.study import Study
 from poisonlab.config.victims import Victim
 
@@ -23,16 +24,19 @@ _NAMED = 8
 """Shared networks that are named; of more, the number is given."""
 
 
-def scale_of(study: Study, attacks: Sequence[AttackSettings], images: int | None = None) -> list[str]:
+def scale_of(
+    study: Study, attacks: Sequence[AttackSettings], images: int | None = None, rows: Sequence[Row] = ()
+) -> list[str]:
     """A sentence each on the data, the victims, the poisons and the noises of some attacks' results.
 
     Args:
         study: the study.
         attacks: those that the results are of.
         images: how many training images the files of the dataset hold, if that is known.
+        rows: those that the results are of; all that face one of the attacks if not given.
     """
     victims = {victim.name for attack in attacks for victim in study.victims_of(attack)}
-    faced = [row for row in study.defenses if any(row.faces(attack.name) for attack in attacks)]
+    faced = rows or [row for row in study.defenses if any(row.faces(attack.name) for attack in attacks)]
     friendly = [defense for row in faced for defense in row.apply if isinstance(defense, FriendlyNoise)]
     random = [defense for row in faced for defense in row.apply if isinstance(defense, RandomNoise)]
     sentences = [

@@ -74,7 +74,8 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     measures: Measures = {each.attack: each.measures for each in spec.measures}
     undefended = spec.compare[0] if spec.compare and spec.attack is None else None
     table, varied = read_ablation(only(inputs, "table"), measures, spec.attack)
-    measures = measures if spec.attack is None else _of_rows(table, measures[spec.attack])
+    if spec.attack is not None:
+        measures = dict.fromkeys(table["attack"], measures[spec.attack])
     known = {} if spec.table is None else read_published(only(inputs, "published"), spec.table, varied[0])
     caption = ablation_caption(table, varied, measures, undefended, "row" if spec.attack is None else "attack")
     begin = "" if spec.beside is None else f"After {spec.beside}. "
@@ -96,12 +97,12 @@ def read_ablation(path: Path, measures: Measures, attack: str | None = None) -> 
     table = read_table(path, text, numbers, ("own",))
     if attack is not None:
         table = table.rename(columns={"defense": "attack", "attack": "row"})
-        measures = _of_rows(table, measures[attack])
     columns = list(table.columns)
     settings = columns[columns.index("row") + 1 : columns.index("own")]
     if not 1 <= len(settings) <= 2:
         raise DataError(f"{path} must vary one setting or two, not {len(settings)}: make it again")
-    if unknown := [attack for attack in dict.fromkeys(table["attack"]) if attack not in measures]:
+    named = dict.fromkeys(table["attack"] if attack is None else ())
+    if unknown := [name for name in named if name not in measures]:
         raise DataError(f"{path} has the attack {unknown[0]}, whose measures nobody told: is it another study's table?")
     for name in settings:
         table[name] = [_text(value) for value in table[name]]
@@ -111,11 +112,6 @@ def read_ablation(path: Path, measures: Measures, attack: str | None = None) -> 
     except ValueError as error:
         raise DamagedError(path, "text where numbers belong") from error
     return table.astype({"own": bool}).assign(**shares), settings
-
-
-def _of_rows(table: pd.DataFrame, measures: Sequence[Measure]) -> Measures:
-    """The measures of rows that stand for attacks."""
-    return dict.fromkeys(table["attack"], measures)
 
 
 def _shares(table: pd.DataFrame) -> dict[str, Measure]:

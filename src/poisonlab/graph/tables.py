@@ -154,7 +154,7 @@ class Tables:
         return self._table(
             "ablation",
             scope,
-            self._described(attacks),
+            self._described(attacks, [self.study.defense(name) for name in chosen.defenses or ()]),
             {
                 "name": chosen.name,
                 "title": chosen.title,
@@ -265,12 +265,12 @@ class Tables:
 
     # --- What the programs are told ---
 
-    def _described(self, attacks: Sequence[AttackSettings]) -> dict[str, Any]:
-        return {"description": self.study.description, "scale": self.scale(attacks)}
+    def _described(self, attacks: Sequence[AttackSettings], rows: Sequence[Row] = ()) -> dict[str, Any]:
+        return {"description": self.study.description, "scale": self.scale(attacks, rows)}
 
-    def scale(self, attacks: Sequence[AttackSettings]) -> list[str]:
-        """``scale_of`` the results of some attacks, with the number of images where files can be counted."""
-        return scale_of(self.study, attacks, self._images)
+    def scale(self, attacks: Sequence[AttackSettings], rows: Sequence[Row] = ()) -> list[str]:
+        """``scale_of`` the results of some attacks and rows, with the number of images where files can be counted."""
+        return scale_of(self.study, attacks, self._images, rows)
 
     @cached_property
     def _images(self) -> int | None:
