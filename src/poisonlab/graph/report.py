@@ -167,7 +167,8 @@ class Report:
     def _ablations(self, scope: str) -> list[Block]:
         blocks = []
         for ablation in self.study.ablations:
-            title = f"{ablation.name}: {' and '.join(ablation.vary)}"
+            varied = " and ".join(ablation.vary)
+            title = varied if varied == ablation.name else f"{ablation.name}: {varied}"
             blocks += [] if scope else [self._figure(title, f"ablation-{ablation.name}")]
             blocks.append(self._table(f"{ablation.name}, in numbers", "ablation", scope, ablation=ablation.name))
         return blocks
