@@ -368,6 +368,34 @@ def test_an_ablation_may_not_untrain_the_donor() -> None:
     assert complaint(values) == f"defense 'a-0': {UNTRAINED}"
 
 
+def begins(vary: str, **more: Any) -> dict[str, Any]:
+    ablation = {"name": "a", "defense": "friends", "method": "friendly-noise", "vary": {vary: [1, 2]}}
+    scratch = BASE["victims"][0]
+    attacks = [{**BASE["attacks"][0], "victims": ["scratch"]}, {**BASE["attacks"][1], "victims": ["transfer"]}]
+    return config({**ablation, **more}, victims=[scratch, TRANSFER], attacks=attacks)
+
+
+@pytest.mark.parametrize(
+    ("varied", "other", "victim", "attack", "scenario"),
+    [
+        ("def_epoch", "def_epoch_pretrained", "transfer", "other", "transfer"),
+        ("def_epoch_pretrained", "def_epoch", "scratch", "gm", "from-scratch"),
+    ],
+)
+def test_noise_may_not_begin_at_epochs_that_a_victim_does_not_look_at(
+    varied: str, other: str, victim: str, attack: str, scenario: str
+) -> None:
+    text = (
+        f"ablation 'a' varies {varied}, which does nothing to victim {victim!r} of attack {attack!r} ({scenario}): "
+        f"vary {other}, or list attacks of other victims"
+    )
+    assert complaint(begins(varied)) == text
+    study = read_study(begins(varied, attacks=["gm" if attack == "other" else "other"]))
+    begun = {row.friendly.begins("transfer" if victim == "scratch" else "from-scratch") for row in study.rows
+             if row.friendly is not None and row.name.startswith("a-")}  # fmt: skip
+    assert begun == {1, 2}
+
+
 # --- ablations of an attack -------------------------------------------------------------------------------------------
 
 EPS = {"name": "eps", "attack": "gm", "defenses": ["none", "friends"], "vary": {"eps": [4, 16, 8]}}

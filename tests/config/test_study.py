@@ -499,6 +499,26 @@ def test_retraining_follows_the_surrogate_s_noise_or_is_refused() -> None:
     read_study({**values, "attacks": [{**own, "adaptation": {"random_noise": {"distribution": "uniform"}}}]})
 
 
+@pytest.mark.parametrize(
+    ("method", "cure"), [("sleeper-agent", " or set retrain_every: 0"), ("metapoison", "")], ids=["sleeper", "meta"]
+)
+def test_networks_from_scratch_stand_for_no_pretrained_victim(method: str, cure: str) -> None:
+    own: dict[str, Any] = {"name": "own", "method": method, "surrogate": "base", "victims": ["transfer"]}
+    values = changed("victims", value=[*BASE["victims"], TRANSFER])
+    values["attacks"] = [own]
+    assert (
+        "attack 'own' trains networks from scratch, and victim 'transfer' is pretrained: name victims from scratch"
+        + cure
+    ) in complaint(values)
+    if method == "sleeper-agent":
+        read_study({**values, "attacks": [{**own, "retrain_every": 0}]})
+
+
+def test_a_setup_has_the_targets() -> None:
+    values = changed("attacks", value=[{**GM, "setup": "setups.pickle", "target": "recognised"}])
+    assert "attack 'gm': the setup file has the targets, so leave out target: recognised" in complaint(values)
+
+
 def test_adaptation_to_the_noise_of_another_victim_is_refused() -> None:
     study = changed("victims", value=[*BASE["victims"], TRANSFER])
     study["attacks"] = [GM, adaptive("b", victims=["transfer"])]

@@ -47,9 +47,11 @@ def linear(classes: int = 3, never: int | None = None) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), head)
 
 
-def trigger(opacity: float, colour: float = 1.0, norm: float = 1.0, target: int = 0) -> ReversedTrigger:
+def trigger(
+    opacity: float, colour: float = 1.0, norm: float = 1.0, target: int = 0, reached: bool = True
+) -> ReversedTrigger:
     mask = torch.full((1, SMALL, SMALL), opacity)
-    return ReversedTrigger(target, mask, torch.full((3, SMALL, SMALL), colour), norm, 1.0)
+    return ReversedTrigger(target, mask, torch.full((3, SMALL, SMALL), colour), norm, reached, 1.0)
 
 
 def costs(outcomes: list[bool], settings: Reversal) -> list[float]:
@@ -94,6 +96,12 @@ def test_indices_of_planted_norms() -> None:
     assert [found.target for found in flags] == [2]
 
 
+def test_a_small_mask_that_does_not_reach_its_class_is_no_suspect() -> None:
+    norms = [52.0, 48.0, 5.0, 50.0, 54.0, 46.0, 90.0]
+    triggers = [trigger(0.5, norm=norm, target=place, reached=place != 2) for place, norm in enumerate(norms)]
+    assert suspects(triggers) == []
+
+
 def test_the_median_of_an_even_number_is_the_mean_of_the_middle_two() -> None:
     # median 2.5; deviations 1.5, 0.5, 0.5, 1.5 with median 1
     assert outlier_indices([4.0, 1.0, 3.0, 2.0]).tolist() == pytest.approx(np.array([-1.5, 1.5, -0.5, 0.5]) / 1.4826)
@@ -104,10 +112,6 @@ def test_the_median_of_an_even_number_is_the_mean_of_the_middle_two() -> None:
     [
         ([7.0, 7.0, 7.0], [0, 0, 0]),
         ([7.0, 7.0, 7.0, 3.0, 9.0], [0, 0, 0, math.inf, -math.inf]),
-        ([1.0, 2.0, math.inf], [1 / 1.4826, 0, -math.inf]),
-        ([1.0, math.inf, math.inf], [math.inf, 0, 0]),
-        ([1.0, 2.0, math.inf, math.inf], [0, 0, 0, 0]),
-        ([math.inf] * 4, [0, 0, 0, 0]),
         ([0.0, 0.0, 0.0], [0, 0, 0]),
     ],
 )
@@ -117,7 +121,12 @@ def test_degenerate_norms_have_indices(norms: list[float], expected: list[float]
 
 @pytest.mark.parametrize(
     ("norms", "message"),
-    [([1.0, 2.0], "at least 3 classes"), ([1.0, 2.0, math.nan], "not a number"), ([1.0, 2.0, -3.0], "negative")],
+    [
+        ([1.0, 2.0], "needs at least 3"),
+        ([1.0, 2.0, math.nan], "not finite"),
+        ([1.0, 2.0, math.inf], "not finite"),
+        ([1.0, 2.0, -3.0], "negative"),
+    ],
 )
 def test_norms_without_indices_are_one_line(norms: list[float], message: str) -> None:
     with pytest.raises(PoisonlabError, match=message) as caught:
@@ -159,7 +168,8 @@ def test_a_loop_over_images_finds_the_same_trigger(never: int | None) -> None:
     torch.testing.assert_close(found.pattern, pattern, rtol=0, atol=1e-4)
     classes = [int(model(NORMALIZE(found.stamp(image[None]))).argmax()) for image in tested]
     assert found.success == pytest.approx(np.mean([k == 2 for k in classes]))
-    assert found.norm == (math.inf if never else pytest.approx(float(mask.sum()), abs=1e-3))
+    assert found.norm == pytest.approx(float(mask.sum()), abs=1e-3)
+    assert found.reached is not bool(never)
 
 
 def test_the_smallest_mask_with_success_is_kept() -> None:
@@ -172,7 +182,7 @@ def test_the_smallest_mask_with_success_is_kept() -> None:
         reverse_trigger(model, NORMALIZE, images(8), 0, Reversal(epochs=epochs), seed=0).norm for epochs in (1, 5, 20)
     ]
     assert norms[0] > norms[1] > norms[2]
-    assert math.isinf(reverse_trigger(model, NORMALIZE, images(8), 1, Reversal(epochs=5), seed=0).norm)
+    assert not reverse_trigger(model, NORMALIZE, images(8), 1, Reversal(epochs=5), seed=0).reached
 
 
 class Bright(nn.Module):
@@ -189,7 +199,7 @@ def test_an_epoch_succeeds_from_the_share_that_is_asked_for(asked: float, found:
     black_and_white = torch.tensor([0, 255, 255, 255], dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, SMALL, SMALL)
     settings = Reversal(epochs=1, lr=1e-6, success=asked)
     reversed_trigger = reverse_trigger(Bright(), NORMALIZE, black_and_white, 1, settings, seed=0)
-    assert math.isfinite(reversed_trigger.norm) == found
+    assert reversed_trigger.reached is found
     assert reversed_trigger.success == 0.75
 
 

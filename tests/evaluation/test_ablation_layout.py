@@ -222,6 +222,19 @@ def test_variants_of_an_attack_are_compared_with_it_under_each_row() -> None:
     assert table["n"].tolist() == [6, 6, 5, 6]
     # Five seeds differ undefended, all one way; under the defense the variant lacks seed 5, and seed 4 alone differs.
     assert table["p_holm"].tolist() == pytest.approx([2 / 32, math.nan, 1.0, math.nan], nan_ok=True)
+    assert "poisons_found" not in table
     shown = readable_variants(table, stage.by_attack, ["eps"], None)
     assert shown["Attack"].tolist() == ["none", "none", "friends", "friends"]
     assert shown["eps"].tolist() == ["4", "8", "4", "8"]
+
+
+def test_of_an_attack_s_ablation_only_rows_that_drop_images_show_shares() -> None:
+    """Undefended training looks for no poisons, so that it has not found 0 % of them."""
+    found = {"none": Detection(0, 12, 0, 48), "knn": Detection(6, 6, 12, 36)}
+    lines = [line(row, attack) for attack in ("gm", "eps-4") for row in found]
+    done = [trial(attack, row, 0, 0.0, found=found[row]) for attack in ("gm", "eps-4") for row in found]
+    stage, turned = exchanged(of_attack(lines), done)
+    table = compare_variants(turned, stage, stage.variants, "gm", ["eps"])
+    assert table["attack"].tolist() == ["none", "none", "knn", "knn"]
+    assert table["poisons_found"].tolist() == pytest.approx([math.nan, math.nan, 0.5, 0.5], nan_ok=True)
+    assert table["clean_dropped"].tolist() == pytest.approx([math.nan, math.nan, 0.25, 0.25], nan_ok=True)

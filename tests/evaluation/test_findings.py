@@ -10,7 +10,7 @@ import pytest
 from made import COMPARE, MEASURES, VICTIM, trial
 
 from poisonlab.config.measures import ACCURACY, SUCCESS
-from poisonlab.evaluation.findings import ablation_finding, inside_findings, results_findings
+from poisonlab.evaluation.findings import ablation_finding, cost_findings, inside_findings, results_findings
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.trials import Trial
 
@@ -86,6 +86,42 @@ def test_each_attack_and_victim_has_a_sentence_if_it_was_run() -> None:
     assert "other" not in texts[1]
     nothing = tidy_results([], measures, COMPARE, expected=expected)
     assert results_findings(nothing, measures, COMPARE) == []
+
+
+def costs(*rows: list[Trial]) -> list[str]:
+    results = tidy_results([trial for row in rows for trial in row], MEASURES, COMPARE)
+    return cost_findings(results, MEASURES, COMPARE)
+
+
+def with_accuracies(defense: str, accuracies: dict[int, float], **more: Any) -> list[Trial]:
+    return [trial("gm", defense, seed, 0.0, accuracy, **more) for seed, accuracy in accuracies.items()]
+
+
+def test_a_cost_is_paired_by_seed_and_told_for_each_row_that_is_compared_with() -> None:
+    none = with_accuracies("none", {0: 0.90, 1: 0.50, 2: 0.70})
+    friends = with_accuracies("friends-bernoulli", {0: 0.87, 1: 0.48, 2: 0.69, 7: 0.1})
+    clean = with_accuracies("clean", {1: 0.53}, control=True)
+    half = 100 * 4.30265273 * 0.01 / math.sqrt(3)
+    cost = f"-2.0 [{-2 - half:+.1f}, {-2 + half:+.1f}]"
+    gain = f"+2.0 [{2 - half:+.1f}, {2 + half:+.1f}]"
+    assert costs(none, friends, clean) == [
+        # One pair has no interval, so that the control is not told.
+        f"gm: test accuracy minus that of none seed by seed, in points: friends-bernoulli {cost} (n = 3).",
+        f"gm: test accuracy minus that of friends-bernoulli seed by seed, in points: none {gain}.",
+    ]
+
+
+def test_of_many_rows_the_costs_of_those_compared_with_alone_are_told() -> None:
+    others = [trials(f"d{number}", [0, 0]) for number in range(8)]
+    assert costs(NONE, FRIENDS, *others) == [
+        "gm: test accuracy minus that of none seed by seed, in points: friends-bernoulli -1.5 [-1.5, -1.5].",
+        "gm: test accuracy minus that of friends-bernoulli seed by seed, in points: none +1.5 [+1.5, +1.5].",
+    ]
+    assert costs(NONE, *others[:7])[0].count("[") == 7
+
+
+def test_a_cost_without_an_interval_is_not_told() -> None:
+    assert costs(NONE) == costs(trials("none", [1]), trials("d", [0])) == []
 
 
 def test_where_high_is_good_the_best_row_is_the_highest() -> None:

@@ -82,7 +82,10 @@ def test_numbers_by_hand() -> None:
     # Standard deviation of 0 ... 7 hundredths: sqrt(6) hundredths; t(7) at 97.5 % is 2.364624.
     half = 2.364624251 * math.sqrt(6) / 100 / math.sqrt(8)
     assert none["accuracy_high"] - none["accuracy"] == pytest.approx(half, rel=1e-7)
-    assert defended["accuracy_change"] == pytest.approx(-0.02)
+    assert defended["accuracy_less_none"] == pytest.approx(-0.02)
+    assert [none[f"accuracy_less_none{end}"] for end in ("", "_low", "_high")] == pytest.approx(
+        [math.nan] * 3, nan_ok=True
+    )
     # Six seeds changed, all one way: 2 / 2^6.
     assert defended["p_none"] == pytest.approx(2 / 64)
     assert math.isnan(none["p_none"])
@@ -95,9 +98,20 @@ def test_pairs_are_matched_by_seed_and_not_by_order() -> None:
     other = trials("gm", "d", {9: 1, 1: 0, 0: 1}, {9: 0.1, 1: 0.6, 0: 1.0})
     line = row(tidy([*none, *other]), "d")
     assert line["p_none"] == 1
-    assert line["accuracy_change"] == pytest.approx(0.1)
+    assert line["accuracy_less_none"] == pytest.approx(0.1)
     assert line["n"] == 3
     assert line["accuracy"] == pytest.approx(1.7 / 3)
+
+
+def test_a_difference_has_the_interval_of_its_pairs() -> None:
+    """Of 1, 2 and 3 hundredths on shared seeds: mean 2, deviation 1, and t(2) at 97.5 % is 4.302653."""
+    none = trials("gm", "none", {0: 1, 1: 0, 2: 1, 9: 1}, {0: 0.9, 1: 0.5, 2: 0.7, 9: 0.1})
+    other = trials("gm", "d", {2: 1, 1: 0, 0: 1, 8: 0}, {0: 0.91, 1: 0.52, 2: 0.73, 8: 1.0})
+    line = row(tidy([*none, *other]), "d")
+    half = 4.30265273 / math.sqrt(3) / 100
+    found = [line[f"accuracy_less_none{end}"] for end in ("", "_low", "_high")]
+    assert found == pytest.approx([0.02, 0.02 - half, 0.02 + half], rel=1e-7)
+    assert "success_less_none" not in line  # yes or no has McNemar's test
 
 
 def test_the_order_of_the_trials_does_not_matter() -> None:
@@ -105,7 +119,7 @@ def test_the_order_of_the_trials_does_not_matter() -> None:
     mixed = tidy([*NONE[4:], *DEFENDED[::-1], *NONE[:4]])
     for defense in ("none", "d"):
         first, second = row(straight, defense), row(mixed, defense)
-        for name in ("success", "success_low", "accuracy", "accuracy_low", "accuracy_change", "p_none"):
+        for name in ("success", "success_low", "accuracy", "accuracy_low", "accuracy_less_none", "p_none"):
             assert first[name] == pytest.approx(second[name], nan_ok=True)
 
 
@@ -131,7 +145,7 @@ def test_without_the_reference_there_is_no_comparison() -> None:
     line = row(results, "d")
     assert math.isnan(line["p_none"])
     assert math.isnan(line["p_none_holm"])
-    assert math.isnan(line["accuracy_change"])
+    assert math.isnan(line["accuracy_less_none"])
     table = readable(results)
     assert table["p against none"].tolist() == ["", ""]
     assert "nan" not in markdown(table)
@@ -275,9 +289,9 @@ def test_the_rows_that_others_are_compared_with_are_the_study_s() -> None:
     results = tidy([*NONE, *DEFENDED], compare=["d"])
     assert row(results, "none")["p_d"] == pytest.approx(2 / 64)
     assert math.isnan(row(results, "d")["p_d"])
-    assert row(results, "none")["accuracy_change"] == pytest.approx(0.02)
+    assert row(results, "none")["accuracy_less_d"] == pytest.approx(0.02)
     alone = tidy([*NONE, *DEFENDED], compare=[])
-    assert not [name for name in alone.columns if name.startswith("p_") or name.endswith("_change")]
+    assert not [name for name in alone.columns if name.startswith("p_") or "_less_" in name]
     assert timing(alone, None)["Relative"].tolist() == ["", ""]
 
 

@@ -94,6 +94,28 @@ def test_retraining_goes_on_with_as_many_surrogates(dataset: ImageDataset, monke
         craft("sleeper-agent", dataset, networks, ensemble=2, **options)
 
 
+def test_attacks_that_train_their_own_networks_need_no_others(dataset: ImageDataset) -> None:
+    def fresh(seed: int) -> Classifier:
+        return build_network(LeNet(), dataset, seed=seed)
+
+    recipe = Recipe(epochs=3, lr=0.01)
+    unrolled = {"budget": 0.1, "steps": 1, "ensemble": 1, "unroll": 1}
+    made = craft("metapoison", dataset, recipe=recipe, fresh=fresh, **unrolled)
+    assert len(made.indices) == 6
+    whole = craft("error-minimising", dataset, recipe=recipe, fresh=fresh, rounds=1, stop_error=0.99)
+    assert len(whole.indices) == 60
+    network = fresh(0)
+    for method, networks, more in (
+        ("metapoison", (), unrolled),
+        ("error-minimising", (), {}),
+        ("sleeper-agent", network, {"budget": 0.1, "steps": 1}),
+    ):
+        with pytest.raises(SettingsError, match=f"{method} trains surrogates of its own: pass fresh"):
+            craft(method, dataset, networks, recipe=recipe, **more)
+    with pytest.raises(SettingsError, match="metapoison needs surrogates"):
+        craft("metapoison", dataset, recipe=recipe, fresh=fresh, target="recognised", **unrolled)
+
+
 def test_what_is_set_apart_is_no_base(dataset: ImageDataset) -> None:
     apart = replace(dataset, validation=Validation(per_class=3))
     made = craft("gradient-matching", apart, build_network(LeNet(), dataset, seed=0), budget=0.1, steps=1)

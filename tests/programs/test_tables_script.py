@@ -268,7 +268,8 @@ def test_findings_and_scale_stand_below_the_table(tmp_path: Path) -> None:
     notes = [line[2:] for line in texts["md"].splitlines() if line.startswith("- ")]
     # Wilson's intervals of 4 and of 0 in 4; FRIENDS, table 4: 75 % success undefended and none under FRIENDS-B, and
     # 93.5 and 91.5 % accuracy beside our 90 without spread.
-    assert notes[:4] == [
+    same = "+0.0 [+0.0, +0.0]"
+    assert notes[:6] == [
         "Finding: a: none, poison success 100.0 [51.0, 100.0] %, test accuracy 90.0 [90.0, 90.0] % (n = 4); "
         "friends-bernoulli, poison success 0.0 [0.0, 49.0] %, test accuracy 90.0 [90.0, 90.0] % (n = 4); "
         "the other row, poison success 25.0 % (d at 90.0 % test accuracy); "
@@ -276,6 +277,10 @@ def test_findings_and_scale_stand_below_the_table(tmp_path: Path) -> None:
         "clean (control), poison success 0.0 [0.0, 49.0] %, test accuracy 90.0 [90.0, 90.0] % (n = 4); "
         "2 of 2 published values of poison success lie in our intervals; "
         "0 of 2 published values of test accuracy lie in our intervals.",
+        "Finding: a: test accuracy minus that of none seed by seed, in points: "
+        f"clean {same}, d {same}, friends-bernoulli {same}.",
+        "Finding: a: test accuracy minus that of friends-bernoulli seed by seed, in points: "
+        f"clean {same}, none {same}, d {same}.",
         "Made up.",
         "Data: few.",
         "Victims: small.",

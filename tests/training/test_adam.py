@@ -213,6 +213,9 @@ def test_sgd_alone_is_refused_for_another_optimizer() -> None:
         ),
         ({"betas": [0.9, 0.99]}, "betas is no setting of optimizer sgd: set optimizer: adam"),
         ({"optimizer": "adam", "lr": 0.1, "betas": (0.9, 1)}, "less than 1"),
+        ({"schedule": "linear", "milestones": [3]}, "milestones is no setting of schedule linear: leave it out"),
+        ({"base": "fast", "gamma": 0.5}, "gamma is no setting of schedule linear: leave it out"),
+        ({"base": "epic", "schedule": "cosine", "milestones": [7]}, "milestones is no setting of schedule cosine"),
         ({"optimizer": "rmsprop", "lr": 0.1}, "'sgd', 'adam' or 'adamw'"),
     ],
 )
@@ -225,7 +228,8 @@ def test_settings_that_would_do_nothing_are_refused(values: dict[str, Any], word
 def test_a_published_recipe_takes_another_optimizer() -> None:
     chosen = NamedRecipe.model_validate({"base": "learned-faster", "optimizer": "adamw", "lr": 1e-3})
     assert (chosen.optimizer, chosen.lr, chosen.milestones) == ("adamw", 1e-3, (50,))
-    for written in (chosen, NamedRecipe(base="fast"), NamedRecipe()):
+    other = NamedRecipe.model_validate({"base": "epic", "schedule": "cosine", "milestones": None})
+    for written in (chosen, other, NamedRecipe(base="fast"), NamedRecipe()):
         assert NamedRecipe.model_validate(written.model_dump(mode="json")) == written
 
 

@@ -123,7 +123,8 @@ FALSE_ALARMS = Measure(
 PRIVACY_EPSILON = Measure(
     name="privacy_epsilon",
     label="epsilon",
-    meaning="of (epsilon, 1/N) differential privacy of the training of one victim (RDP accountant); where it begins "
+    meaning="of (epsilon, delta) differential privacy of the training of one victim (RDP accountant), delta being the "
+    "setting or else 1/N; where it begins "
     "from pretrained weights or adds friendly noise, what these tell of the training set is not counted",
     kind="value",
     better="lower",

@@ -66,8 +66,8 @@ class Recipe(Settings):
     schedule: Literal["steps", "cosine", "linear"] = "steps"
     """Tenfold drops at milestones, or a fall to 0 along a cosine or a line."""
     milestones: tuple[PositiveInt, ...] | None = None
-    """Epochs (0-based) from which the rate is lower by ``gamma``; None: floor of E/2.667, E/1.6 and E/1.142. With one
-    or two epochs that begins at a lower rate: give ``[]``, or another ``schedule``."""
+    """Epochs (0-based) from which the rate is lower by ``gamma``; None: floor of E/2.667, E/1.6 and E/1.142,
+    but for 0."""
     gamma: Fraction = 0.1
     """Factor of the rate at each milestone."""
     warmup_epochs: NonNegativeFloat = 0.0
@@ -101,5 +101,7 @@ class Recipe(Settings):
     @property
     def drops(self) -> tuple[int, ...]:
         """Epochs (0-based) from which the rate is lower, of the schedule ``steps``; by the released code's formula
-        where no ``milestones`` are given."""
-        return step_milestones(self.epochs) if self.milestones is None else self.milestones
+        where no ``milestones`` are given, but for epoch 0, at which a short training would begin at a lower rate."""
+        if self.milestones is not None:
+            return self.milestones
+        return tuple(place for place in step_milestones(self.epochs) if place)

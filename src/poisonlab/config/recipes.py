@@ -10,6 +10,7 @@ from poisonlab.config.recipe import Recipe
 
 _OF_SGD = ("momentum", "nesterov")
 _OF_ADAM = ("betas", "eps")
+_OF_STEPS = ("milestones", "gamma")
 
 
 class NamedRecipe(Recipe):
@@ -32,7 +33,7 @@ class NamedRecipe(Recipe):
 
     @model_validator(mode="before")
     @classmethod
-    def _check_optimizer(cls, values: Any) -> Any:
+    def _check_unused(cls, values: Any) -> Any:
         """A setting that would do nothing is a mistake. Here and not in ``Recipe``, as jobs are told all settings; and
         before the base has filled it. Values of the base and of the defaults may be written out."""
         if not isinstance(values, dict):
@@ -40,12 +41,17 @@ class NamedRecipe(Recipe):
         optimizer = values.get("optimizer", "sgd")
         base = values.get("base")
         filled = PUBLISHED.get(base, {}) if isinstance(base, str) else {}
-        for name in _OF_ADAM if optimizer == "sgd" else _OF_SGD:
+        schedule = values.get("schedule", filled.get("schedule", "steps"))
+        unused = dict.fromkeys(_OF_ADAM, f"optimizer {optimizer!s:.20}: set optimizer: adam")
+        if optimizer != "sgd":
+            unused = dict.fromkeys(_OF_SGD, f"optimizer {optimizer!s:.20}: leave it out")
+        if schedule != "steps":
+            unused |= dict.fromkeys(_OF_STEPS, f"schedule {schedule!s:.20}: leave it out")
+        for name, of in unused.items():
             usual = filled.get(name, cls.model_fields[name].default)
             given = values.get(name, usual)
-            if (tuple(given) if isinstance(given, list) else given) != usual:
-                cure = "set optimizer: adam" if optimizer == "sgd" else "leave it out"
-                raise ValueError(f"{name} is no setting of optimizer {optimizer!s:.20}: {cure}")
+            if given is not None and (tuple(given) if isinstance(given, list) else given) != usual:
+                raise ValueError(f"{name} is no setting of {of}")
         if optimizer != "sgd" and "lr" not in values:
             raise ValueError(f"optimizer {optimizer!s:.20} needs an lr: the default is SGD's")
         return values

@@ -398,6 +398,13 @@ class Study(Settings):
     @model_validator(mode="after")
     def _check_trained_by_attacks(self) -> Study:
         for attack in self.every_attack:
+            pretrained = [victim.name for victim in self.victims_of(attack) if victim.scenario != "from-scratch"]
+            if attack.trains_networks and pretrained:
+                cure = " or set retrain_every: 0" if isinstance(attack, SleeperAgent) else ""
+                raise ValueError(
+                    f"attack {attack.name!r} trains networks from scratch, and victim {pretrained[0]!r} is pretrained: "
+                    f"name victims from scratch{cure}"
+                )
             if isinstance(attack, MetaPoison | ErrorMinimising):
                 self._check_trained_by(attack)
             if isinstance(attack, SleeperAgent) and attack.retrain_every:
@@ -472,6 +479,24 @@ class Study(Settings):
                     f"defense {row.name!r}: the donor of friendly noise would be untrained, because victim "
                     f"{victim.name!r} gets its noise after 0 epochs: set def_epoch_pretrained above 0"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_begins(self) -> Study:
+        """Noise that begins at another epoch is told by one of two settings, by how the victim begins."""
+        for ablation in (each for each in self.ablations if each.method == "friendly-noise"):
+            rows = {variant.row.name for variant in self.variants if variant.ablation == ablation.name}
+            for attack, victim, row in self.meetings():
+                scratch = victim.scenario == "from-scratch"
+                name, other = (
+                    ("def_epoch_pretrained", "def_epoch") if scratch else ("def_epoch", "def_epoch_pretrained")
+                )
+                faced = row.name in rows and (ablation.attacks is None or attack.name in ablation.attacks)
+                if faced and name in ablation.vary:
+                    raise ValueError(
+                        f"ablation {ablation.name!r} varies {name}, which does nothing to victim {victim.name!r} of "
+                        f"attack {attack.name!r} ({victim.scenario}): vary {other}, or list attacks of other victims"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -8,8 +8,9 @@ mask m and a pattern p are sought that turn all images x into it (section IV, eq
 with m and p in (0, 1) as tanh(.) / 2 + 1/2. The cost is raised while the trigger works and lowered while it does not.
 Classes whose norm is an outlier on the small side are flagged (section IV); fine-tuning on stamped images with their
 true labels removes the backdoor (section VI.C). Defaults are those of BackdoorBench, whose version of the search this
-follows but for two things: the norm is that of the very mask that is kept, not a mean over the epoch that led to it,
-and the median of an even number of classes is the mean of the middle two, not the lower one.
+follows but for three things: the norm is that of the very mask that is kept, not a mean over the epoch that led to it;
+the median of an even number of classes is the mean of the middle two, not the lower one; and a class that no epoch's
+trigger reached is not flagged, however small its last mask.
 """
 
 from __future__ import annotations
@@ -129,7 +130,9 @@ class ReversedTrigger:
         target: the class.
         mask: (1, H, W) float32 in [0, 1], the pattern's opacity. If no epoch succeeded, the last one's.
         pattern: (C, H, W) float32 in [0, 1].
-        norm: sum of the mask; inf if no epoch succeeded, for then the trigger that the class needs was not found.
+        norm: sum of the mask.
+        reached: whether any epoch succeeded. Otherwise the trigger that the class needs was not found, and the class is
+            never flagged; its last mask counts among the norms, as in both releases.
         success: fraction of the images that the network puts into the class under this trigger. It can lie a little
             below what an epoch's success asked for, which is counted while the mask still changes.
     """
@@ -138,6 +141,7 @@ class ReversedTrigger:
     mask: Tensor
     pattern: Tensor
     norm: float
+    reached: bool
     success: float
 
     def stamp(self, images: Tensor) -> Tensor:
@@ -196,13 +200,13 @@ def reverse_trigger(
     images = images.to(normalize.mean.device)
     order = generator("cpu", seed, "neural cleanse", target)
     with evaluating(model):
-        mask, pattern, norm = _search(model, normalize, images, target, settings, order)
+        mask, pattern, reached = _search(model, normalize, images, target, settings, order)
         success = _success(model, normalize, images, target, settings.batch_size, mask, pattern)
     if not bool(torch.isfinite(mask).all()):
         raise PoisonlabError(
             f"the trigger of class {target} is not finite: is the network? If so, lower the search's lr"
         )
-    return ReversedTrigger(target, mask.cpu(), pattern.cpu(), norm, success)
+    return ReversedTrigger(target, mask.cpu(), pattern.cpu(), float(mask.sum()), reached, success)
 
 
 def _search(
@@ -212,8 +216,8 @@ def _search(
     target: int,
     settings: Reversal,
     order: torch.Generator,
-) -> tuple[Tensor, Tensor, float]:
-    """Mask, pattern and norm of the smallest mask that an epoch with success ended on, else of the last one (inf)."""
+) -> tuple[Tensor, Tensor, bool]:
+    """The smallest mask that an epoch with success ended on, else the last one; its pattern; whether any succeeded."""
     channels, height, width = images.shape[1:]
     # The mask's opacity begins at tanh(1) / 2 + 1/2 = 0.88, so nearly everything of an image is replaced.
     raw_mask = torch.ones(1, height, width, device=images.device, requires_grad=True)
@@ -235,7 +239,7 @@ def _search(
         if schedule.was_raised and schedule.was_lowered and stagnation.epochs >= settings.early_patience:
             break
         schedule = schedule.after(succeeded, settings)
-    return (*(best or (mask, pattern)), smallest)
+    return (*(best or (mask, pattern)), best is not None)
 
 
 def _step(
@@ -285,25 +289,23 @@ def outlier_indices(norms: Tensor | Sequence[float]) -> Tensor:
     """How far each norm lies below the median: (median - norm) / (1.4826 * MAD), the anomaly index with a sign.
 
     Args:
-        norms: (K,) at least 0, K >= 3: of the classes' reversed triggers. inf, for a class that none reached, is larger
-            than any other.
+        norms: (K,) finite, at least 0, K >= 3: of the classes' reversed triggers.
 
     Returns:
         (K,) float64; above 2 is an outlier on the small side. Where more than half of the norms are equal the MAD is 0,
-        and every smaller norm has index inf, every larger one -inf and an equal one 0. Where exactly half of them are
-        inf there is no scale, and all indices are 0.
+        and every smaller norm has index inf, every larger one -inf and an equal one 0.
 
     Raises:
-        DataError: a norm is negative or not a number.
+        DataError: a norm is negative or not finite.
         SettingsError: fewer than 3 classes; of two, neither can be an outlier.
     """
     values = torch.as_tensor(norms, dtype=torch.float64)
-    if values.ndim != 1 or len(values) < 3:
-        raise SettingsError(f"norms of shape {tuple(values.shape)}: an outlier needs at least 3 classes, (K,)")
-    if not bool((values >= 0).all()):
-        raise DataError("the norm of a trigger is negative or not a number")
-    below = _or_zero(_median(values) - values)
-    return _or_zero(below / (_CONSISTENCY * _median(below.abs())))
+    _check_classes(len(values))
+    if not bool((values.isfinite() & (values >= 0)).all()):
+        raise DataError("the norm of a trigger is negative or not finite")
+    below = _median(values) - values
+    # 0 / 0 counts as 0.
+    return (below / (_CONSISTENCY * _median(below.abs()))).nan_to_num(0.0, math.inf, -math.inf)
 
 
 def _median(values: Tensor) -> Tensor:
@@ -312,15 +314,18 @@ def _median(values: Tensor) -> Tensor:
     return (ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2
 
 
-def _or_zero(values: Tensor) -> Tensor:
-    """inf - inf, 0 / 0 and inf / inf count as 0."""
-    return torch.where(values.isnan(), 0.0, values)
+def _check_classes(count: int) -> None:
+    if count < 3:
+        raise SettingsError(
+            f"{count} classes: an outlier among their triggers needs at least 3, so drop neural-cleanse"
+        )
 
 
 def suspects(triggers: Sequence[ReversedTrigger], limit: float = 2.0) -> list[ReversedTrigger]:
-    """The triggers, of at least 3 classes, whose norm has an outlier index above ``limit``, in the order given."""
+    """The triggers, of at least 3 classes, that reach theirs with a norm whose outlier index is above ``limit``, in the
+    order given."""
     indices = outlier_indices([trigger.norm for trigger in triggers]).tolist()
-    return [trigger for trigger, index in zip(triggers, indices, strict=True) if index > limit]
+    return [trigger for trigger, index in zip(triggers, indices, strict=True) if trigger.reached and index > limit]
 
 
 def repair(
@@ -424,7 +429,12 @@ def _fine_tune(
 def deploy(
     settings: Settings, network: nn.Module, normalize: Normalize, clean: CleanImages, *, seed: int
 ) -> Deployment:
-    """Search a trigger for every class and unlearn those of flagged classes; no class flagged changes nothing."""
+    """Search a trigger for every class and unlearn those of flagged classes; no class flagged changes nothing.
+
+    Raises:
+        SettingsError: fewer than 3 classes.
+    """
+    _check_classes(clean.num_classes)
     search = Reversal(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
@@ -455,6 +465,7 @@ def deploy(
             "masks": torch.stack([trigger.mask for trigger in triggers]),
             "patterns": torch.stack([trigger.pattern for trigger in triggers]),
             "norms": norms,
+            "reached": torch.tensor([trigger.reached for trigger in triggers]),
             "outlier_indices": outlier_indices(norms),
         },
         facts={"flagged_classes": [float(trigger.target) for trigger in found]},

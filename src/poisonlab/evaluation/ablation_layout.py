@@ -79,7 +79,8 @@ def compare_variants(
         Columns ``attack, victim, row``, then the varied settings as they are in the config, ``own`` (it is the study's
         row), ``n``, each measure as ``tidy_results`` gives it (``m, m_low, m_high, m_n``), and ``p, p_holm`` of the
         paired test against ``base``. The row of undefended training has no values. Where a variant drops images,
-        ``OF_FILTERS`` follow (see ``tidy_results``); one that drops none has found 0 and dropped 0.
+        ``OF_FILTERS`` follow (see ``tidy_results``); beside one that does, a variant that drops none has found 0 and
+        dropped 0.
     """
     rows = [line.row for line in stage.lines]
     results = tidy_results(trials, stage.by_attack, [base], expected=rows, mean_over_victims=stage.mean_over_victims)
@@ -105,13 +106,16 @@ def compare_variants(
 
 
 def _with_shares(table: pd.DataFrame, varied: set[Name], trials: Sequence[Trial]) -> pd.DataFrame:
-    """The table without the shares of dropped images if no variant drops any; with 0 of a variant that drops none.
+    """The table without the shares of dropped images if no variant drops any; with 0 of a variant that drops none where
+    another of the same attack does.
 
     A control has no poisons of which a share could be found, a training set that is poisoned whole no clean images.
     """
     run = table["row"].isin(varied) & (table["n"] > 0) & (table["victim"] != MEAN)
     if not table.loc[run, _SHARES].notna().any(axis=None):
         return table.drop(columns=_SHARES)
+    dropping = set(table.loc[run & table[_SHARES].notna().any(axis=1), "attack"])
+    run &= table["attack"].isin(dropping)
     for name, kind in ((POISONS_FOUND.name, "poisons"), (CLEAN_DROPPED.name, "clean")):
         there = {(trial.attack, trial.defense) for trial in trials if _holds(trial, kind)}
         asked = run & table.set_index(["attack", "row"]).index.isin(there)

@@ -8,9 +8,20 @@ import numpy as np
 import pandas as pd
 
 from poisonlab.config.measures import OF_FILTERS, Measure
-from poisonlab.evaluation.layouts import interval_text, number, p_text, share_text, value_text, who, with_unit
+from poisonlab.evaluation.intervals import Interval
+from poisonlab.evaluation.layouts import (
+    change_text,
+    interval_text,
+    number,
+    p_text,
+    share_text,
+    value_text,
+    who,
+    with_unit,
+)
 
 _NAMED = 4
+_PRICED = 8
 
 
 def results_findings(
@@ -32,6 +43,44 @@ def results_findings(
         _finding(whose, part, measures[attack], compare, called)
         for whose, attack, part in _by_victim(results, results["n"] > 0)
     ]
+
+
+def cost_findings(
+    results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], compare: Sequence[str]
+) -> list[str]:
+    """What the rows cost, or gain, on the same seeds: a sentence per attack and victim and row of ``compare``.
+
+    The attack's last measure is compared, if it is a value in percent, with Student's interval of the paired
+    differences; n is given where some of the row's seeds have no pair. Of more than eight rows only those of
+    ``compare`` are named.
+
+    Args:
+        results: tidy (see ``tidy_results``).
+        measures: of each attack.
+        compare: the rows that others are compared with.
+    """
+    sentences = []
+    for whose, attack, part in _by_victim(results, results["n"] > 0):
+        last = measures[attack][-1]
+        if last.kind != "value" or last.unit != "%":
+            continue
+        for other in compare:
+            less = f"{last.name}_less_{other}"
+            paired = part[part[f"{less}_low"].notna()]
+            if len(paired) > _PRICED:
+                paired = paired[paired["defense"].isin(compare)]
+            told = [_cost(row, less) for _, row in paired.iterrows()]
+            if told:
+                sentences.append(
+                    f"{whose}: {last.called} minus that of {other} seed by seed, in points: {', '.join(told)}."
+                )
+    return sentences
+
+
+def _cost(row: pd.Series, less: str) -> str:
+    pairs = int(row[f"{less}_n"])
+    change = Interval(row[less], row[f"{less}_low"], row[f"{less}_high"], pairs)
+    return f"{row['defense']} {change_text(change)}{'' if pairs == row['n'] else f' (n = {pairs})'}"
 
 
 def _by_victim(table: pd.DataFrame, shown: pd.Series[bool]) -> Iterator[tuple[str, str, pd.DataFrame]]:

@@ -22,6 +22,7 @@ from poisonlab.evaluation.intervals import (
 )
 from poisonlab.evaluation.trials import Row, Trial
 
+_ENDS = ("", "_low", "_high", "_n")
 DROPPED = ("poisons_found", "clean_dropped", "precision", "matthews")
 
 
@@ -42,10 +43,10 @@ def tidy_results(
     - for each measure m: ``m`` with its 95 % interval ``m_low, m_high``, and ``m_n``, the seeds that have it. An event
       is a share of the seeds with Wilson's interval, a rate a mean with Gaffke's (see ``mean_of_shares``), a value a
       mean with Student's, cut to [0, 1] where the unit is percent, at 0 where it is epochs;
-    - ``m_change`` of the attack's measures: the paired mean difference to the first row of ``compare``;
     - for each row r of ``compare``: ``p_r`` of the paired test of the attack's main measure against it on the same
       seeds (exact McNemar for an event, otherwise a permutation test), and ``p_r_holm``, corrected over the rows of the
-      attack and victim;
+      attack and victim; of each value ``m_less_r``, the mean difference to it on the same seeds, with Student's
+      interval ``m_less_r_low, m_less_r_high`` and the number of seeds ``m_less_r_n``;
     - of what was dropped ``poisons_found`` (recall), ``clean_dropped`` (share of the clean examples), ``precision`` and
       ``matthews``, means over seeds; nan for a row that neither filters nor dropped anything;
     - ``published_m`` and ``published_m_inside``, whether it lies in our interval, for each measure that has some;
@@ -95,12 +96,15 @@ def tidy_results(
                 unknown = math.isnan(known) or math.isnan(interval.low)
                 record[f"published_{measure.name}"] = known
                 record[f"published_{measure.name}_inside"] = None if unknown else interval.contains(known)
-        for place, name in enumerate(compare):
+        for name in compare:
             other = done.get((*row[:2], name), {})
             tested = name != row[2] and not record["control"]
             record[f"p_{name}"] = _paired_p(done[row], other, own[0], targets) if tested else math.nan
-            if place == 0:
-                record |= {f"{measure.name}_change": _change(done[row], other, measure) for measure in own}
+            for measure in (each for each in own if each.kind == "value"):
+                less = f"{measure.name}_less_{name}"
+                change = _difference(done[row], other if name != row[2] else {}, measure)
+                record |= {less: change.estimate, f"{less}_n": change.n}
+                record |= {f"{less}_low": change.low, f"{less}_high": change.high}
         record |= _dropped(list(done[row].values()))
         record["seconds"] = _mean([each.seconds for each in done[row].values() if not math.isnan(each.seconds)])
         records.append(record)
@@ -109,11 +113,12 @@ def tidy_results(
 
 def _columns(rows: Sequence[Row], measures: Mapping[str, Sequence[Measure]], compare: Sequence[str]) -> list[str]:
     """Every attack's measures before those that defenses report."""
-    own = [measure.name for attack in dict.fromkeys(row[0] for row in rows) for measure in measures[attack]]
-    names = list(dict.fromkeys(own))
+    own = [measure for attack in dict.fromkeys(row[0] for row in rows) for measure in measures[attack]]
+    names = list(dict.fromkeys(measure.name for measure in own))
+    values = dict.fromkeys(measure.name for measure in own if measure.kind == "value")
     reported = [measure.name for measure in REPORTED if measure.name not in names]
-    intervals = [f"{name}{end}" for name in (*names, *reported) for end in ("", "_low", "_high", "_n")]
-    changes = [f"{name}_change" for name in names if compare]
+    intervals = [f"{name}{end}" for name in (*names, *reported) for end in _ENDS]
+    changes = [f"{name}_less_{other}{end}" for other in compare for name in values for end in _ENDS]
     published = [f"published_{name}{end}" for name in names for end in ("", "_inside")]
     who = ["attack", "victim", "defense", "control", "n", "diverged"]
     return [*who, *intervals, *changes, *(f"p_{name}" for name in compare), *DROPPED, *published, "seconds"]
@@ -200,9 +205,13 @@ def _paired_p(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], measure: M
     return paired_permutation(first, second)
 
 
-def _change(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], measure: Measure) -> float:
+def _difference(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], measure: Measure) -> Interval:
+    """Ours less theirs, over the seeds that both have."""
     first, second = _pairs(ours, theirs, measure.name)
-    return _mean([one - other for one, other in zip(first, second, strict=True)])
+    differences = [one - other for one, other in zip(first, second, strict=True)]
+    if differences and all(map(math.isfinite, differences)):
+        return mean_t(differences)
+    return Interval(_mean(differences), math.nan, math.nan, len(differences))
 
 
 def looked(trials: Sequence[Trial]) -> bool:

@@ -45,8 +45,8 @@ def craft(
         method: name of the attack, such as ``gradient-matching`` or ``bullseye-polytope``.
         dataset: clean data; no base is an image that its ``validation`` sets apart before poisoning.
         surrogates: a trained network, normalised images (B, C, H, W) to logits, or several, all on one device, which is
-            used; none for attacks that need none. Their last layer is linear (see ``wrap``). They are handed back as
-            they were.
+            used; none for attacks that need none, as those that train their own. Their last layer is linear (see
+            ``wrap``). They are handed back as they were.
         recipe: how they were trained; its augmentation acts on the poisons, too. The default recipe if not given.
         fresh: a new surrogate with weights drawn from a seed, for attacks that train their own.
         friendly_noise: (N, C, H, W) float, in units of the [0, 1] pixel range, an earlier run's on the training images:
@@ -68,16 +68,18 @@ def craft(
         surrogates = list(surrogates) if isinstance(surrogates, nn.ModuleList) else [surrogates]
     kind: type[Attack] = module.Settings
     given = {"name": method, "method": method, **settings}
-    if surrogates and "surrogate" in kind.model_fields:
-        given["surrogate"] = "given"
+    if "surrogate" in kind.model_fields:
+        given.setdefault("surrogate", "given")
     try:
         chosen = kind.model_validate(given)
     except ValidationError as error:
-        if error.errors()[0]["loc"] == ("surrogate",):
-            raise SettingsError(f"{method} needs surrogates: pass the networks that it crafts with") from error
         raise explained(error, kind, method) from error
     networks = [wrap(network) for network in surrogates]
-    if isinstance(chosen, CraftedAttack) and 1 != chosen.pretrained_networks != len(networks):
+    if chosen.pretrained_networks and not networks:
+        raise SettingsError(f"{method} needs surrogates: pass the networks that it crafts with")
+    if chosen.trains_networks and fresh is None:
+        raise SettingsError(f"{method} trains surrogates of its own: pass fresh, which makes a new one from a seed")
+    if isinstance(chosen, CraftedAttack) and 1 < chosen.pretrained_networks != len(networks):
         raise SettingsError(f"ensemble is {chosen.ensemble}, but {len(networks)} surrogates are given: leave it out")
     adaptation = chosen.adaptation if isinstance(chosen, MatchingAttack) else None
     if friendly_noise is not None and not isinstance(chosen, MatchingAttack):

@@ -113,6 +113,11 @@ class Attack(Settings):
         return 0
 
     @property
+    def trains_networks(self) -> bool:
+        """Whether it trains networks of its own, from scratch, on the rows that the victim is trained on."""
+        return False
+
+    @property
     def bound(self) -> float | None:
         """The l-infinity bound that the shipped poisons must keep, in levels; None if there is none."""
         return None
@@ -175,6 +180,13 @@ class TargetedAttack(CraftedAttack):
     setup: InputPath | None = None
     """A setup file of the public poisoning benchmark: seed k takes target and bases from its entry k; budget is not
     used."""
+
+    @model_validator(mode="after")
+    def _check_setup(self) -> TargetedAttack:
+        usual = type(self).model_fields["target"].default
+        if self.setup is not None and self.target == "recognised" != usual:
+            raise ValueError(f"attack {self.name!r}: the setup file has the targets, so leave out target: recognised")
+        return self
 
     def files(self, seed: int) -> Sequence[Path]:
         """The setup file, if one is given."""

@@ -59,3 +59,8 @@ class ErrorMinimising(AvailabilityAttack):
     def bound(self) -> float | None:
         """``eps``."""
         return self.eps
+
+    @property
+    def trains_networks(self) -> bool:
+        """Always."""
+        return True

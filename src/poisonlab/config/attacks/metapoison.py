@@ -116,3 +116,8 @@ class MetaPoison(TargetedAttack):
     def bound(self) -> float | None:
         """None where colours change as well."""
         return self.eps if self.recolor is None else None
+
+    @property
+    def trains_networks(self) -> bool:
+        """Always."""
+        return True

@@ -68,3 +68,8 @@ class SleeperAgent(MatchingAttack):
     def files(self, seed: int) -> Sequence[Path]:
         """The trigger's image, if one is given."""
         return () if self.patch.image is None else (existing(self.patch.image, f"attack {self.name!r}: patch.image"),)
+
+    @property
+    def trains_networks(self) -> bool:
+        """If it retrains its surrogate."""
+        return bool(self.retrain_every)
