@@ -70,7 +70,7 @@ PUBLIC: dict[str, Callable[[Tensor], object]] = {
         + reverse_triggers(network(), normalize(), images, 1, seed=0)
     ),
     "repair": lambda images: repair(network(), normalize(), images, LABELS, [], seed=0),
-    "stamp": lambda images: ReversedTrigger(0, torch.ones(1, 4, 4), torch.ones(3, 4, 4), 1.0, 1.0).stamp(images),
+    "stamp": lambda images: ReversedTrigger(0, torch.ones(1, 4, 4), torch.ones(3, 4, 4), 1.0, True, 1.0).stamp(images),
     "output_std": lambda images: output_std(network(), images, LABELS, (1.0,), 1, torch.Generator()),
     "training_loss_surface": _surface,
     "weight_loss_surface": _weights,

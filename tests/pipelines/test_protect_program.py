@@ -115,6 +115,20 @@ def test_a_folder_becomes_noise_that_torchvision_s_dataset_finds_by_name(
             "import torch\ndef make(): return torch.nn.Linear(5, 2)",
             r"ownfaulte:make fails on an image of 3 x 4 x 4: RuntimeError \(.*mat1 and mat2",
         ),
+        (
+            "f",
+            "import torch\n"
+            "class Net(torch.nn.Linear):\n    def forward(self, x): return {'logits': x}\n"
+            "def make(): return Net(5, 2)",
+            "ownfaultf:make gives no logits of shape",
+        ),
+        (
+            "g",
+            "import torch\n"
+            "class Net(torch.nn.Linear):\n    def forward(self, x): return super().forward(x.flatten(1)[:, :5])\n"
+            "def make(): return Net(5, 2)",
+            "ownfaultg:make gives 2 logits, but the data have 3 classes: take a network of these classes",
+        ),
     ],
 )
 def test_a_fault_in_a_given_network_is_one_line(
@@ -124,7 +138,7 @@ def test_a_fault_in_a_given_network_is_one_line(
     (tmp_path / f"ownfault{name}.py").write_text(text, "utf-8")
     save_file(torch.nn.Linear(5, 2).state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(SettingsError, match=words) as caught:
-        load_own(f"ownfault{name}:make", tmp_path / "w.safetensors", (3, 4, 4), torch.device("cpu"))
+        load_own(f"ownfault{name}:make", tmp_path / "w.safetensors", (3, 4, 4), 3, torch.device("cpu"))
     assert "\n" not in str(caught.value)
 
 

@@ -109,6 +109,16 @@ def tell_of_divergence():
             )
 
 
+def tell_of_dataset():
+    """Snakemake has removed the dataset of a job that failed; its results stay good if it comes out the same."""
+    victims = os.path.join(study.results, "victims", study.study)
+    if os.path.exists(victims) and not os.path.exists(graph.places.dataset):
+        say(
+            "After the cure run `snakemake dataset` first, with the options of this call: if the dataset comes out as "
+            "before, all results stay current"
+        )
+
+
 def tell_of_page():
     """Say where the page of a scan is."""
     page = graph.places.outputs("scan_page")["html"]
@@ -135,3 +145,4 @@ onerror:
     tell_of_damage()
     tell_of_divergence()
     tell_of_errors()
+    tell_of_dataset()

@@ -12,9 +12,9 @@ from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.config.models.model import NamedModel
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Settings
+from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import training_set
 from poisonlab.determinism import prepare_torch
-from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.models.own_network import load_own
@@ -47,24 +47,20 @@ def main(argv: Sequence[str]) -> None:
         network = read_network(args.network, stage.model, dataset, device)
         normalize = build_normalize(dataset, device)
     else:
-        network, normalize = _own(str(stage.network), args.network, dataset.image_shape, device)
+        network, normalize = _own(str(stage.network), args.network, dataset, device)
     tests = len(dataset.test_labels) if poisons is None and has_test_split(dataset) else 0
     found = features_of(
         network, normalize, training_set(dataset, poisons), dataset.test_images[:tests], dataset.test_labels[:tests]
     )
-    if (logits := found.logits.shape[1]) != dataset.num_classes:
-        raise SettingsError(
-            f"network: {stage.network} gives {logits} logits, but the data have {dataset.num_classes} classes: take a "
-            "network of these classes"
-        )
     card.write(args.card, fitted=found.fitted)
     found.save(args.features)
 
 
-def _own(named: str, weights: Path, shape: tuple[int, ...], device: torch.device) -> tuple[Classifier, Normalize]:
+def _own(named: str, weights: Path, dataset: ImageDataset, device: torch.device) -> tuple[Classifier, Normalize]:
     """The user's network, which takes pixels in [0, 1] as they are."""
-    network = load_own(named, weights, shape, device)
-    return wrap(network), Normalize((0.0,) * shape[0], (1.0,) * shape[0]).to(device)
+    network = load_own(named, weights, dataset.image_shape, dataset.num_classes, device)
+    channels = dataset.image_shape[0]
+    return wrap(network), Normalize((0.0,) * channels, (1.0,) * channels).to(device)
 
 
 if __name__ == "__main__":

@@ -87,16 +87,31 @@ def count_images(folder: Path) -> int | None:
         return None
 
 
+def _is_file(file: Path) -> bool:
+    return file.is_file() or leads_nowhere(file)
+
+
+def leads_nowhere(file: Path) -> bool:
+    """Whether it is a link to a file that is not there, as git-annex and DVC leave them until the file is fetched."""
+    return file.is_symlink() and not file.exists()
+
+
+def splits_alone(names: Sequence[str]) -> bool:
+    """Whether folders are called after splits and nothing else, and several: images beside them have no classes."""
+    meant = {name.lower().removesuffix("ing") for name in names}
+    return len(meant) > 1 and meant <= {"train", "unlabeled", *_TEST_SPLITS}
+
+
 def image_files(folder: Path) -> tuple[list[Path], Counter[str]]:
     """The image files of one class, sorted by name, and how many files of each other suffix lie beside them.
 
-    Hidden files are passed over and not counted.
+    Hidden files are passed over and not counted. A link that leads nowhere is a file, which its reader cannot open.
 
     Raises:
         DataError: the folder cannot be read.
     """
     try:
-        files = sorted(file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file())
+        files = sorted(file for file in folder.iterdir() if not file.name.startswith(".") and _is_file(file))
     except OSError as error:
         raise DataError(f"{folder} cannot be read: correct its permissions") from error
     images = [file for file in files if file.suffix.lower() in SUFFIXES]

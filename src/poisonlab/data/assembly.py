@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -48,6 +50,8 @@ def assemble(
             raise DataError(f"{where}: the {split} images have no pixels: {tuple(images.shape[1:])}")
     if class_names is None:
         class_names = _numbered_classes(train_labels, test_labels, where)
+    if twice := [name for name, count in Counter(class_names).items() if count > 1]:
+        raise DataError(f"{where}: {twice[0]!r} is the name of two classes: correct the class names")
     for split, labels in (("train", train_labels), ("test", test_labels)):
         lowest, highest = int(labels.min()), int(labels.max())
         if lowest < 0 or highest >= len(class_names):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 from torch import Tensor
 
+from poisonlab.config.class_folders import leads_nowhere
 from poisonlab.errors import DataError, DataWarning
 
 # A named list, because Pillow's full one holds formats that start other programs (EPS) or read other files.
@@ -96,6 +97,8 @@ def decode(source: bytes | Path, where: str, size: int | None = None) -> NDArray
 def _decoded(source: bytes | Path, where: str, size: int | None) -> tuple[NDArray[np.uint8], bool]:
     """See ``decode``; and whether the image was turned."""
     # A pipe would be waited for, and a device has no end.
+    if isinstance(source, Path) and leads_nowhere(source):
+        raise DataError(f"{where} is a link that leads nowhere: fetch its file (git annex get, dvc pull), or remove it")
     if isinstance(source, Path) and not source.is_file():
         raise DataError(f"{where} is not a file: replace or remove it")
     try:
@@ -126,7 +129,9 @@ def _decoded(source: bytes | Path, where: str, size: int | None) -> tuple[NDArra
 def _is_deep(image: ImageFile.ImageFile) -> bool:
     """Whether the file has more than 8 bits per channel; Pillow keeps the high bytes of colour without a word."""
     stored = image.format in ("PNG", "TIFF") and any(";16" in str(tile.args) for tile in image.tile)
-    return stored or image.mode.startswith(("I", "F"))
+    # Of a PPM, Pillow tells the largest value.
+    ranged = image.format == "PPM" and any(isinstance(tile.args, tuple) and tile.args[-1] > 255 for tile in image.tile)
+    return stored or ranged or image.mode.startswith(("I", "F"))
 
 
 def _upright(image: Image.Image, rgb: Image.Image) -> Image.Image | None:

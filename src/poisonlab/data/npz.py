@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ from poisonlab.data.assembly import assemble
 from poisonlab.data.compression import most_bytes
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.file_kinds import other_kind
-from poisonlab.errors import DataError
+from poisonlab.data.shards import OF_BOTH
+from poisonlab.errors import DataError, DataWarning
 
 _IMAGES = ("x", "images", "data", "img", "image", "inputs")
 _LABELS = ("y", "labels", "targets", "label", "fine_labels")
@@ -34,6 +36,8 @@ def load(settings: Settings) -> ImageDataset:
     (x_train, train_images), (y_train, train_labels), (x_test, test_images), (y_test, test_labels) = _read(
         path, settings.arrays
     )
+    if x_train == x_test:
+        warnings.warn(f"{path}: {x_train} is an array {OF_BOTH}", DataWarning, stacklevel=2)
     return assemble(
         _images(train_images, x_train, path),
         _labels(train_labels, y_train, len(train_images), path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,8 @@ from poisonlab.errors import DataError
 
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "fine_label", "labels")
+_INDEX = re.compile("__index_level_[0-9]+__")
+"""What pandas calls the numbers of rows that were shuffled or chosen."""
 _BATCH = 500
 
 
@@ -64,10 +67,16 @@ def _read(path: Path, image: str | None, label: str | None) -> Part:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             schema, count = file.schema_arrow, file.metadata.num_rows
+            guessed = label is None and not set(_LABEL_COLUMNS) & set(schema.names)
             image, label = _image_column(schema, path, image), _label_column(schema, path, label)
             if count == 0:
                 raise DataError(f"{path} has no rows: write it again with images")
             labels = _labels(file.read(columns=[label]).column(label), path)
+            if guessed and count > 2 and len(set(labels.tolist())) == count:
+                raise DataError(
+                    f"{path} column {label} has another number in every row, so it counts rows and is no label: set "
+                    f"label_column in the config{_of_text(schema)}"
+                )
             if len(labels) != count:
                 raise DataError(f"{path} has {len(labels)} labels for {count} rows: copy or download it again")
             images = decode_all(
@@ -118,7 +127,7 @@ def _is_binary(kind: Any) -> bool:
 
 def _label_column(schema: Any, path: Path, wanted: str | None) -> str:
     usual = [name for name in _LABEL_COLUMNS if name in schema.names]
-    integers = [field.name for field in schema if pa.types.is_integer(field.type)]
+    integers = [field.name for field in schema if pa.types.is_integer(field.type) and not _INDEX.fullmatch(field.name)]
     classes = [name for name in integers if _recorded_names(schema, name, path) is not None]
     chosen = wanted if wanted in schema.names else None
     if wanted is None:
@@ -127,13 +136,19 @@ def _label_column(schema: Any, path: Path, wanted: str | None) -> str:
         called = "" if wanted is None else f"{wanted!r} "
         raise DataError(
             f"{path} has no label column {called}among {', '.join(schema.names)}: set label_column in the config to "
-            "its name"
+            f"its name{_of_text(schema)}"
         )
     if chosen not in integers:
         raise DataError(
             f"{path} column {chosen} is {schema.field(chosen).type}, not integer: number the classes 0, 1, 2, ..."
         )
     return chosen
+
+
+def _of_text(schema: Any) -> str:
+    """What to do with columns of text, which may be the labels."""
+    texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+    return f", after numbering the classes of {' or '.join(texts[:3])} 0, 1, 2, ..." if texts else ""
 
 
 def _labels(column: Any, path: Path) -> Tensor:

@@ -19,6 +19,9 @@ Part = tuple[Tensor, Tensor, ClassNames]
 """Images (N, C, H, W) uint8, labels (N,) int64 and the names of the classes, if they are recorded."""
 
 
+OF_BOTH = "of both splits: accuracy is measured on images of the training, unless the test images are named apart"
+
+
 def named(files: Sequence[str]) -> str:
     """How a message names some files."""
     return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
@@ -27,8 +30,7 @@ def named(files: Sequence[str]) -> str:
 def warn_of_both(train: Sequence[str], test: Sequence[str]) -> None:
     """Issue a ``DataWarning`` if a file belongs to both splits."""
     if twice := sorted(set(train) & set(test)):
-        told = f"{twice[0]} is a file of both splits: accuracy is measured on images of the training"
-        warnings.warn(told, DataWarning, stacklevel=3)
+        warnings.warn(f"{twice[0]} is a file {OF_BOTH}", DataWarning, stacklevel=3)
 
 
 def read_split(files: Sequence[str], read: Callable[[Path], Part]) -> Part:
@@ -45,7 +47,10 @@ def read_split(files: Sequence[str], read: Callable[[Path], Part]) -> Part:
     parts = []
     for file in files:
         if Path(file).is_dir():
-            raise DataError(f"{file} is a folder without such files of this split: correct the path in the config")
+            raise DataError(
+                f"{file} is a folder without such files of this split: add them, or name each split's "
+                "files in the config"
+            )
         if not Path(file).is_file():
             raise DataError(f"{file} is missing: correct the path in the config, or put the file there")
         parts.append(read(Path(file)))

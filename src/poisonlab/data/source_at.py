@@ -8,12 +8,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files, renaming, split_folders
+from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files, renaming, split_folders, splits_alone
 from poisonlab.config.data.cifar import Cifar
 from poisonlab.config.data.idx import Idx
 from poisonlab.config.data.image_folder import ImageFolder
 from poisonlab.config.data.npz import Npz
 from poisonlab.config.data.parquet import Parquet
+from poisonlab.config.data.shards import SPLITS, shard_files
 from poisonlab.config.data.source import FileDataset
 from poisonlab.config.data.svhn import Svhn
 from poisonlab.config.data.tiny_imagenet import WNIDS, TinyImageNet
@@ -101,15 +102,33 @@ def _folder(path: Path) -> FileDataset:
         return Svhn(source="svhn", root=where)
     if any("idx3-ubyte" in name for name in names):
         return Idx(source="idx", root=where)
-    if any(name.endswith(".parquet") for name in names):
-        return Parquet(source="parquet", train=where, test=where)
-    if any(name.endswith(".tar") for name in names):
-        return WebDataset(source="webdataset", train=where, test=where)
     training = training_folder(path)
+    if shards := sorted(name for name in names if name.endswith((".parquet", ".tar"))):
+        if _has_images(training):
+            raise DataError(
+                f"{path} has class folders with images and {shards[0]}: name {path / shards[0]} to read it alone, or "
+                "move it elsewhere to read the folders"
+            )
+        return _shards(where, Path(shards[0]).suffix)
     if _has_images(training):
+        if training == path and splits_alone(class_folders(path)):
+            raise DataError(
+                f"{path} has no classes: its folders {', '.join(class_folders(path))} are called after splits. "
+                f"Sort the images into {path}/train/<class>/ and so on"
+            )
         apart = training != path and _has_images(split_folders(path)[1])
         return ImageFolder(source="image-folder", root=where if apart else str(training), splits=apart)
     raise DataError(f"{path} has no class folders with images{_where_images_are(path)}")
+
+
+def _shards(where: str, suffix: str) -> FileDataset:
+    """A folder of shards; one split alone, by the names of its files, is both."""
+    train, test = (shard_files(where, split, suffix) for split in SPLITS)
+    only = test if train == (where,) else train
+    given = only if (where,) in (train, test) else where
+    if suffix == ".parquet":
+        return Parquet(source="parquet", train=given, test=given)
+    return WebDataset(source="webdataset", train=given, test=given)
 
 
 def _where_images_are(path: Path) -> str:
@@ -124,6 +143,8 @@ def _where_images_are(path: Path) -> str:
     for below in sorted(folder for folder in path.iterdir() if folder.is_dir()):
         if _has_images(training_folder(below)):
             return f", but {below} has: name that folder"
+        if any(file.suffix in (".parquet", ".tar") for file in below.iterdir()):
+            return f", but {below} has Parquet or tar files: name that folder"
     return f" ({', '.join(sorted(SUFFIXES))}){_CURE}"
 
 

@@ -125,6 +125,13 @@ class Graph:
         job = self.job("dataset")
         path = self.places.dataset
         missing = [file for file in job.inputs["files"] if not os.path.exists(file)]
+        if os.path.exists(path):
+            lost = [file for file in self.study.dataset.folder_files if not os.path.isfile(file)]
+            if lost:
+                raise DataError(
+                    f"dataset: {lost[0]} is missing or has no images any more: restore it. {path}, made of it "
+                    "before, is kept"
+                )
         if missing and os.path.exists(path):
             known = Records().params(path)
             if known and repr(list(job.settings)) not in known:

@@ -130,6 +130,14 @@ def goal_of(
         next_one = len(relabelled) > 0 and bool(relabelled.all())
         aims = _adversarial_labels(imported, labels, adversarial_label, next_one).expand(len(targets)).clone()
     check_classes("adversarial label", aims, dataset.num_classes, source)
+    if len(labels) and not bool(torch.isin(labels, aims).any()):
+        warnings.warn(
+            f"{source}: no poison has the label of an adversarial class (theirs begin with {int(labels[0])}, the first "
+            f"adversarial class is {int(aims[0])}), so that victims learn nothing of it: check whether labels count "
+            "from 0",
+            DataWarning,
+            stacklevel=2,
+        )
     return _attackable(Goal(targets, target_labels, aims, imported.unpatched_targets), dataset, source)
 
 

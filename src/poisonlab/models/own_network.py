@@ -39,15 +39,16 @@ def own_network(named: str) -> nn.Module:
     return made
 
 
-def load_own(named: str, weights: Path, shape: tuple[int, ...], device: torch.device) -> nn.Module:
+def load_own(named: str, weights: Path, shape: tuple[int, ...], classes: int, device: torch.device) -> nn.Module:
     """The network that ``module:function`` returns, with its weights, in eval mode.
 
     Args:
         shape: (C, H, W) of the images; the network is tried on a black one.
+        classes: of the data, as many as it must have logits.
 
     Raises:
         DataError: the file of weights is missing, damaged, or of another network.
-        SettingsError: there is no network, or it fails on such an image.
+        SettingsError: there is no network, it fails on such an image, or it has other classes.
     """
     network = own_network(named).to(device)
     load_foreign(weights, network)
@@ -55,9 +56,16 @@ def load_own(named: str, weights: Path, shape: tuple[int, ...], device: torch.de
     size = " x ".join(map(str, shape))
     try:
         with torch.inference_mode():
-            network(torch.zeros(1, *shape, device=device))
+            logits = network(torch.zeros(1, *shape, device=device))
     except Exception as error:
         raise SettingsError(f"network: {named} fails on an image of {size}: {_in_a_line(error)}") from error
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+        raise SettingsError(f"network: {named} gives no logits of shape (images, classes) for an image of {size}")
+    if logits.shape[1] != classes:
+        raise SettingsError(
+            f"network: {named} gives {logits.shape[1]} logits, but the data have {classes} classes: take a network of "
+            "these classes"
+        )
     return network
 
 

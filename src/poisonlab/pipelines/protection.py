@@ -80,7 +80,7 @@ def _classifier(
 ) -> nn.Module:
     """A network from pixels in [0, 1] to logits, in eval mode."""
     if settings.network is not None:
-        return load_own(settings.network, Path(str(settings.weights)), dataset.image_shape, device)
+        return load_own(settings.network, Path(str(settings.weights)), dataset.image_shape, dataset.num_classes, device)
     network = build_network(settings.model, dataset, seed=settings.seed, device=device)
     normalize = build_normalize(dataset, device)
     if settings.weights is not None:

@@ -32,7 +32,7 @@ def read_images(settings: Source) -> tuple[ImageDataset, tuple[str, ...]]:
     if not isinstance(settings, ImageFolder):
         with warnings.catch_warnings():
             # A file that is one split is named as both, and only its training images are looked at.
-            warnings.filterwarnings("ignore", ".* is a file of both splits", DataWarning)
+            warnings.filterwarnings("ignore", ".* of both splits", DataWarning)
             return load_dataset(settings), ()
     folder = training_folder(Path(settings.root))
     classes = class_folders(folder, settings.class_order)

@@ -18,6 +18,8 @@ from poisonlab.runtime.clock import Clock
 from poisonlab.runtime.setting_aside import deal_with
 
 EXIT_BAD_INPUT = 2
+INTERRUPTED = 130
+"""As shells have it of Ctrl-C."""
 
 OUT_OF_MEMORY = "out of memory: run fewer jobs at once (--cores), or take fewer or smaller images or a smaller network"
 OUT_OF_MEMORY_ON_GPU = (
@@ -39,6 +41,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     try:
         main(sys.argv[1:])
         clock.bring_to_present()
+    except KeyboardInterrupt:
+        print("error: interrupted: call it again to go on", file=sys.stderr, flush=True)
+        raise SystemExit(INTERRUPTED) from None
     except DamagedError as error:
         fail(deal_with(error))
     except PoisonlabError as error:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 SplitName = Literal["train", "test"]
+SPLITS: tuple[SplitName, SplitName] = ("train", "test")
 _BEGINNINGS = {"train": ("train",), "test": ("test", "val")}
+_WORDS = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
 
 
 def shard_files(given: str | Sequence[str], split: SplitName, suffix: str) -> tuple[str, ...]:
@@ -16,8 +19,8 @@ def shard_files(given: str | Sequence[str], split: SplitName, suffix: str) -> tu
 
     Args:
         given: paths; ``*`` in a name stands for any text, and a folder for its files that end in ``suffix``. If names
-            in a folder begin with the split's, the others are left out, and those that begin with the other split's
-            always are.
+            in a folder begin with the split's, or else have it as a word (my_train.parquet), the others are left out;
+            those of the other split always are.
         split: which split.
         suffix: with its dot.
 
@@ -40,5 +43,14 @@ def _inside(folder: Path, split: SplitName, suffix: str) -> list[str]:
     for beginning in _BEGINNINGS[split]:
         if own := [file for file in found if Path(file).name.startswith(beginning)]:
             return own
-    others = tuple(beginning for other, some in _BEGINNINGS.items() if other != split for beginning in some)
-    return [file for file in found if not Path(file).name.startswith(others)]
+    beginnings = tuple(beginning for some in _BEGINNINGS.values() for beginning in some)
+    others = [file for file in found if not Path(file).name.startswith(beginnings)]
+    for word in _WORDS[split]:
+        if own := [file for file in others if word in _words(file)]:
+            return own
+    foreign = {word for other, some in _WORDS.items() if other != split for word in some}
+    return [file for file in others if not foreign & _words(file)]
+
+
+def _words(file: str) -> set[str]:
+    return set(re.split("[^a-z]+", Path(file).name.lower()))
