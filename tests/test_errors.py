@@ -43,3 +43,13 @@ def test_a_batch_of_one_tiny_image_is_one_line(capsys: pytest.CaptureFixture[str
         program.run(train)
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("error: batch norm cannot train on one example")
+
+
+def test_an_interruption_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        program.run(stop)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "error: interrupted: call it again to go on\n"

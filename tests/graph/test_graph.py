@@ -246,6 +246,30 @@ def test_a_dataset_that_is_missing_is_not_taken_for_that_of_other_settings(
     made.check()
 
 
+def test_a_lost_folder_ends_the_call_before_its_dataset_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snakemake would remove the dataset, and with the new one every job would be out of date."""
+    monkeypatch.setattr(Graph, "_check_published", lambda _graph: None)  # of a folder that is not here
+    monkeypatch.chdir(tmp_path)
+    for place in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / "photos" / place).mkdir(parents=True)
+        (tmp_path / "photos" / place / "0.png").touch()
+    made = graph_of(lambda values: values.update(dataset={"source": "image-folder", "root": "photos"}))
+    made.check()
+    Path(made.places.dataset).parent.mkdir(parents=True)
+    Path(made.places.dataset).touch()
+    made.check()
+    for lost, back in (("photos", "elsewhere"), ("photos/train", "elsewhere"), ("photos/test/b/0.png", "0.png")):
+        Path(lost).rename(back)
+        with pytest.raises(
+            DataError, match=r"is missing or has no images any more: restore it\. results/data/\S+ made"
+        ):
+            graph_of(lambda values: values.update(dataset={"source": "image-folder", "root": "photos"})).check()
+        Path(back).rename(lost)
+    made.check()
+
+
 def test_jobs_that_show_measures_depend_on_how_and_those_that_compute_do_not() -> None:
     graph = graph_of(name="rooms")
     for job in graph.all_jobs():

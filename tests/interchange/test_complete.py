@@ -106,6 +106,18 @@ def test_every_target_can_have_an_adversarial_label_of_its_own() -> None:
     assert found.goal.adversarial_labels.tolist() == [0, 1]
 
 
+def test_poisons_without_the_adversarial_class_are_told_of() -> None:
+    """As where labels count from 1: victims learn nothing of the class that the attacker wants."""
+    shifted = imported(labels=torch.tensor([2, 2, 2]), **WITH_TARGET)
+    with pytest.warns(
+        DataWarning, match=r"no poison has the label of an adversarial class \(theirs begin with 2, .* 1\)"
+    ):
+        complete(shifted, dataset(), adversarial_label=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        complete(imported(labels=torch.tensor([2, 1, 2]), **WITH_TARGET), dataset(), adversarial_label=1)
+
+
 def test_targets_of_the_adversarial_class_are_left_out_with_a_warning() -> None:
     """As of a backdoor whose whole test set is stamped."""
     data, stamped = dataset(), pixels(12, 4)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from poisonlab import load_noise, save_noise
+from poisonlab import FriendlyDataset, load_noise, save_noise
 from poisonlab.artifacts.noise import load_noise as load_in_a_job
 from poisonlab.artifacts.noise import save_noise as save_in_a_job
 from poisonlab.errors import DataError
@@ -75,3 +76,26 @@ def test_damage_is_told(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match="checksum differs"):
         load_noise(path)
+
+
+def test_images_that_have_changed_since_are_refused(tmp_path: Path) -> None:
+    images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    noise = torch.zeros(images.shape)
+    path = tmp_path / "noise.safetensors"
+    save_noise(path, noise, facts={"seed": 3}, images=images)
+    stored = load_noise(path)
+    assert stored.levels == tuple(round(float(image.double().mean())) for image in images)
+    assert stored.facts == {"seed": 3}
+    moved = images.clone()
+    moved[2] = (moved[2].int() + 3).clamp(0, 255).to(torch.uint8)  # as another library's resizing, at the most
+    for reopened in (stored, pickle.loads(pickle.dumps(stored))):
+        data = FriendlyDataset([(image, 0) for image in moved], reopened)
+        assert all(torch.equal(data[row][0], moved[row].float() / 255) for row in range(4))
+        swapped = FriendlyDataset([(image, 0) for image in (*images[:3], 255 - images[3] // 2)], reopened)
+        with pytest.raises(DataError, match=r"image 3 of the dataset has .* make the noise again, as the images have"):
+            swapped[3]
+    # Files without means, such as those of studies, are not held against any image.
+    save_noise(path, noise)
+    assert len(FriendlyDataset([(image, 0) for image in images.flip(0)], path)[3]) == 2
+    with pytest.raises(DataError, match="images must be uint8 of the noise's shape"):
+        save_noise(path, noise, images=images.float())

@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
     checkpoint = _checkpoint(args, settings, dataset)
     noise, facts = protect(dataset, settings, device=device, checkpoint=checkpoint, progress=True)
     told = {"class_names": list(dataset.class_names), "settings": settings.told("dataset", "weights"), **facts}
-    save_noise(args.out, noise, names, told)
+    save_noise(args.out, noise, names, told, dataset.train_images)
     checkpoint.clear()
     if facts["fitted"] < _LEARNED:
         print(

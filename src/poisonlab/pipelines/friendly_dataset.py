@@ -45,7 +45,7 @@ class FriendlyDataset(Dataset[Any]):
 
     Raises:
         DataError: dataset and noise do not fit, the file has names and the dataset none, or the dataset augments its
-            images; later, an image of another shape or range.
+            images; later, an image of another shape or range, or another one than the file's noise was made for.
         SettingsError: there is no such ``output``.
     """
 
@@ -91,12 +91,15 @@ class FriendlyDataset(Dataset[Any]):
         """(C, H, W) float32 in [0, 1]: the noisy image."""
         where = f"image {position} of the dataset"
         image = pixels(image_of(item, self.key, where))
-        noise = self._values[position if self._rows is None else int(self._rows[position])]
+        row = position if self._rows is None else int(self._rows[position])
+        noise = self._values[row]
         if image.shape != noise.shape:
             raise DataError(
                 f"{where} has shape {tuple(image.shape)}, its noise {tuple(noise.shape)}: make the noise for images "
                 "as the dataset gives them, and crop or resize in transform="
             )
+        if isinstance(self.noise, StoredNoise):
+            self.noise.check_image(row, image, where)
         return (image + noise.detach().to(image.device, torch.float32)).clamp_(0, 1)
 
 

@@ -16,7 +16,9 @@ from poisonlab.artifacts.noise import save_noise as write_noise
 from poisonlab.artifacts.tensors import read_tensors
 from poisonlab.errors import DataError
 
-_NOISE, _NAMES = "noise", "names"
+_NOISE, _NAMES, _LEVELS = "noise", "names", "levels"
+_TOLERANCE = 4
+"""Levels by which resizing and decoding elsewhere may move the mean of an image; they move it by less than one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,19 +31,41 @@ class StoredNoise:
         names: of N image files, ``class/file``; empty if the images came from no such files.
         facts: how the noise was made.
         path: the file.
+        levels: the mean of each image that the noise was made for, in levels of 255; empty if the file has none.
     """
 
     values: Tensor
     names: tuple[str, ...]
     facts: Mapping[str, Any]
     path: Path
+    levels: tuple[int, ...] = ()
     _places: dict[str, int] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self.path, self.names, dict(self.facts))
+        return _reopened, (self.path, self.names, dict(self.facts), self.levels)
+
+    def check_image(self, row: int, image: Tensor, where: str) -> None:
+        """Refuse an image that is another one than the noise was made for, as far as its mean tells.
+
+        Args:
+            row: of the noise.
+            image: (C, H, W) float in [0, 1].
+            where: the image lies, for the message.
+
+        Raises:
+            DataError: the means differ by more than four levels.
+        """
+        if not self.levels:
+            return
+        mean = 255 * float(image.mean())
+        if abs(mean - self.levels[row]) > _TOLERANCE:
+            raise DataError(
+                f"{where} has {mean:.0f} levels on average, and the image that its noise was made for had "
+                f"{self.levels[row]}: make the noise again, as the images have changed"
+            )
 
     def rows(self, paths: Sequence[str | Path]) -> Tensor:
         """(M,) int64: the rows of the images at ``paths``, known by class folder and file name.
@@ -74,10 +98,10 @@ def _key(path: str | Path) -> str:
     return "/".join(Path(path).parts[-2:])
 
 
-def _reopened(path: Path, names: tuple[str, ...], facts: dict[str, Any]) -> StoredNoise:
+def _reopened(path: Path, names: tuple[str, ...], facts: dict[str, Any], levels: tuple[int, ...]) -> StoredNoise:
     """The noise in another process; its file was checked by the first."""
     with safe_open(path, framework="pt") as file:
-        return StoredNoise(file.get_tensor(_NOISE), names, facts, path)
+        return StoredNoise(file.get_tensor(_NOISE), names, facts, path, levels)
 
 
 def load_noise(path: str | Path) -> StoredNoise:
@@ -92,10 +116,10 @@ def load_noise(path: str | Path) -> StoredNoise:
     if not path.exists():
         raise DataError(f"{path} is missing: correct the path, or make the noise with make protect")
     tensors, facts = read_tensors(path, KIND)
-    values, names = tensors.get(_NOISE), facts.pop(_NAMES, [])
-    if values is None or values.ndim != 4 or len(names) not in (0, len(values)):
+    values, names, levels = tensors.get(_NOISE), facts.pop(_NAMES, []), facts.pop(_LEVELS, [])
+    if values is None or values.ndim != 4 or any(len(each) not in (0, len(values)) for each in (names, levels)):
         raise DataError(f"{path} lacks the noise: make it anew")
-    return StoredNoise(values, tuple(map(str, names)), facts, path)
+    return StoredNoise(values, tuple(map(str, names)), facts, path, tuple(map(int, levels)))
 
 
 def save_noise(
@@ -103,6 +127,7 @@ def save_noise(
     noise: Tensor,
     names: Sequence[str | Path] = (),
     facts: Mapping[str, Any] | None = None,
+    images: Tensor | None = None,
 ) -> None:
     """Write friendly noise; equal content gives equal bytes, and nothing is left of a write that fails.
 
@@ -112,9 +137,11 @@ def save_noise(
             to 1/32 of a level.
         names: paths of the N image files, in the order of the noise; their last two parts are stored, ``class/file``.
         facts: JSON-like facts about how it was made.
+        images: (N, C, H, W) uint8, which the noise was made for; their means are stored, and ``FriendlyDataset`` then
+            refuses images that have changed since.
 
     Raises:
-        DataError: the noise has another shape or range, or names do not fit it.
+        DataError: the noise has another shape or range, or names or images do not fit it.
     """
     check_noise(noise)
     keys = [_key(name) for name in names]
@@ -124,6 +151,13 @@ def save_noise(
         twice = next(key for key in keys if keys.count(key) > 1)
         raise DataError(f"two images are called {twice!r}: files must differ in class folder or file name")
     told = {**(facts or {}), **({_NAMES: keys} if keys else {})}
+    if images is not None:
+        if images.shape != noise.shape or images.dtype != torch.uint8:
+            raise DataError(
+                f"images must be uint8 of the noise's shape {tuple(noise.shape)}, not {images.dtype} of "
+                f"{tuple(images.shape)}"
+            )
+        told[_LEVELS] = [round(float(image.float().mean())) for image in images]
     write_noise(Path(path), noise, torch.arange(len(noise)), told)
 
 
