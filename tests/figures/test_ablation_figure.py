@@ -106,7 +106,7 @@ def test_an_ablation_of_an_attack_is_read_with_rows_for_attacks(tmp_path: Path) 
     figure, caption = draw({"table": [tmp_path / "table.csv"]}, spec)
     (legend,) = figure.legends
     # A curve for each row, and no line of undefended training.
-    assert [each.get_text() for each in legend.get_texts()] == ["none", "gm"]
+    assert [each.get_text() for each in legend.get_texts()] == ["No defense", "gm"]
     assert caption.startswith("Poison success and test accuracy (95 % intervals, n = 4) against lr; the study's own")
     assert "smallest corrected p against the study's own attack 0.375" in caption
 

@@ -295,7 +295,7 @@ def _curve(
         markersize=4,
         capsize=2,
         elinewidth=0.8,
-        label=attack,
+        label=label_of(attack),
         **style,
     )
     own = part["own"].to_numpy(dtype=bool)
