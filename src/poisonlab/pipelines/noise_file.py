@@ -18,7 +18,7 @@ from poisonlab.errors import DataError
 
 _NOISE, _NAMES, _LEVELS = "noise", "names", "levels"
 _TOLERANCE = 4
-"""Levels by which resizing and decoding elsewhere may move the mean of an image; they move it by less than one."""
+"""Levels by which resizing and decoding elsewhere may move the mean of an image."""
 
 
 @dataclass(frozen=True, eq=False)
