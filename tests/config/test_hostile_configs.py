@@ -129,7 +129,7 @@ def test_paths_that_no_file_system_takes(path: str) -> None:
 )
 def test_numbers_that_are_none(place: str, value: Any, words: str) -> None:
     values = study()
-    values["victims"][0]["recipe"][place] = value
+    values["victims"][0]["recipe"] |= {"schedule": "steps", place: value}
     refused(values, "victims.0.recipe", words)
 
 

@@ -63,7 +63,9 @@ def test_the_published_training_has_85_epochs() -> None:
 
 
 @pytest.mark.parametrize("base", [None, *PUBLISHED])
-@pytest.mark.parametrize("change", [{}, {"schedule": "cosine"}, {"warmup_epochs": 25.0}, {"milestones": (1, 2, 3)}])
+@pytest.mark.parametrize(
+    "change", [{}, {"schedule": "cosine"}, {"warmup_epochs": 25.0}, {"schedule": "steps", "milestones": (1, 2, 3)}]
+)
 @pytest.mark.parametrize("settings", [Settings(), phases(1, 1, 0), phases(1, 2, 1), phases(30, 300, 9)])
 def test_the_changed_recipe_is_a_recipe(base: str | None, change: dict[str, Any], settings: Settings) -> None:
     if "warmup_epochs" in change:

@@ -59,7 +59,7 @@ def kept_by_hand(model: Classifier, data: TrainingSet, fraction: float, *, bias:
         # No milestone, no limit but the end: no epoch 12 follows.
         ({}, {"epochs": 12, "milestones": ()}, range(5, 12)),
         ({}, {"epochs": 12, "schedule": "cosine"}, range(5, 12)),
-        ({}, {"epochs": 12, "schedule": "linear", "milestones": (6,)}, range(5, 12)),
+        ({}, {"epochs": 12, "schedule": "linear"}, range(5, 12)),
         ({"until_last_milestone": False}, {"epochs": 12, "milestones": (6,)}, range(5, 12)),
     ],
 )

@@ -227,7 +227,7 @@ def test_one_attack_and_one_victim_can_be_chosen(page: Page) -> None:
     assert [page.get_by_role("link", name=f"Bars of {name}").count() for name in ("gm", "sa")] == [0, 1]
     assert not page.get_by_role("img", name="Bars of gm").is_visible()
     assert page.get_by_role("img", name="Bars of sa").is_visible()
-    assert [text[:2] for text in page.locator(".finding:visible").all_inner_texts()] == ["sa"] * 3
+    assert [text[:2] for text in page.locator(".finding:visible").all_inner_texts()] == ["sa"] * 6
     assert [page.get_by_role("region", name=f"Time: {name}").count() for name in ("gm", "sa")] == [0, 1]
     assert set(column(every, "attack")) == {"sa"}
     classes = table(page, "Classes of the attacks")
