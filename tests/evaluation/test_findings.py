@@ -103,11 +103,15 @@ def test_a_cost_is_paired_by_seed_and_told_for_each_row_that_is_compared_with() 
     clean = with_accuracies("clean", {1: 0.53}, control=True)
     half = 100 * 4.30265273 * 0.01 / math.sqrt(3)
     cost = f"-2.0 [{-2 - half:+.1f}, {-2 + half:+.1f}]"
-    gain = f"+2.0 [{2 - half:+.1f}, {2 + half:+.1f}]"
-    assert costs(none, friends, clean) == [
-        # One pair has no interval, so that the control is not told.
-        f"gm: test accuracy minus that of none seed by seed, in points: friends-bernoulli {cost} (n = 3).",
-        f"gm: test accuracy minus that of friends-bernoulli seed by seed, in points: none {gain}.",
+    alone = with_accuracies("d", {0: 0.87, 1: 0.49, 2: 0.71})
+    other = f"-1.0 [{-1 - 2 * half:+.1f}, {-1 + 2 * half:+.1f}]"
+    gain = f"+1.0 [{1 - half:+.1f}, {1 + half:+.1f}]"
+    # One pair has no interval, so that the control is not told.
+    (first,) = costs(none, friends, clean)
+    assert first == f"gm: test accuracy minus that of none seed by seed, in points: friends-bernoulli {cost} (n = 3)."
+    assert costs(none, friends, clean, alone) == [
+        f"{first[:-1]}, d {other}.",
+        f"gm: test accuracy minus that of friends-bernoulli seed by seed, in points: d {gain}.",
     ]
 
 
@@ -115,7 +119,6 @@ def test_of_many_rows_the_costs_of_those_compared_with_alone_are_told() -> None:
     others = [trials(f"d{number}", [0, 0]) for number in range(8)]
     assert costs(NONE, FRIENDS, *others) == [
         "gm: test accuracy minus that of none seed by seed, in points: friends-bernoulli -1.5 [-1.5, -1.5].",
-        "gm: test accuracy minus that of friends-bernoulli seed by seed, in points: none +1.5 [+1.5, +1.5].",
     ]
     assert costs(NONE, *others[:7])[0].count("[") == 7
 

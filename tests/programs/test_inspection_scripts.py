@@ -381,7 +381,7 @@ def undefended(network: Classifier) -> dict[str, float]:
 
 @pytest.mark.parametrize("easy", [True, False])
 def test_neural_cleanse_repairs_what_it_flags(inputs: Path, easy: bool) -> None:
-    """A trigger for few images is soon found for every class; one for all of them is not, so that nothing is flagged."""
+    """A trigger for few images is soon found for every class; one for all is not, so that nothing is flagged."""
     search = {"method": "neural-cleanse", "batch_size": 8, "limit": 0.1, "repair_epochs": 3, "repair_lr": 0.5}
     search |= {"epochs": 8, "lr": 0.5, "success": 0.05} if easy else {"epochs": 1, "lr": 0.01, "success": 1.0}
     outputs = detected(inputs, "cleansed", search)

@@ -279,8 +279,7 @@ def test_findings_and_scale_stand_below_the_table(tmp_path: Path) -> None:
         "0 of 2 published values of test accuracy lie in our intervals.",
         "Finding: a: test accuracy minus that of none seed by seed, in points: "
         f"clean {same}, d {same}, friends-bernoulli {same}.",
-        "Finding: a: test accuracy minus that of friends-bernoulli seed by seed, in points: "
-        f"clean {same}, none {same}, d {same}.",
+        f"Finding: a: test accuracy minus that of friends-bernoulli seed by seed, in points: d {same}.",
         "Made up.",
         "Data: few.",
         "Victims: small.",

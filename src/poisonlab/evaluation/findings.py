@@ -52,7 +52,7 @@ def cost_findings(
 
     The attack's last measure is compared, if it is a value in percent, with Student's interval of the paired
     differences; n is given where some of the row's seeds have no pair. Of more than eight rows only those of
-    ``compare`` are named.
+    ``compare`` are named; beside its first row, only those that stand in no other sentence.
 
     Args:
         results: tidy (see ``tidy_results``).
@@ -64,11 +64,13 @@ def cost_findings(
         last = measures[attack][-1]
         if last.kind != "value" or last.unit != "%":
             continue
-        for other in compare:
+        for place, other in enumerate(compare):
             less = f"{last.name}_less_{other}"
             paired = part[part[f"{less}_low"].notna()]
             if len(paired) > _PRICED:
                 paired = paired[paired["defense"].isin(compare)]
+            if place:
+                paired = paired[~paired["defense"].isin(compare) & ~paired["control"].astype(bool)]
             told = [_cost(row, less) for _, row in paired.iterrows()]
             if told:
                 sentences.append(
