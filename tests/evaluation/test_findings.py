@@ -108,17 +108,20 @@ def test_a_cost_is_paired_by_seed_and_told_for_each_row_that_is_compared_with() 
     gain = f"+1.0 [{1 - half:+.1f}, {1 + half:+.1f}]"
     # One pair has no interval, so that the control is not told.
     (first,) = costs(none, friends, clean)
-    assert first == f"gm: test accuracy minus that of none seed by seed, in points: friends-bernoulli {cost} (n = 3)."
+    assert (
+        first
+        == f"gm: change of test accuracy against none, paired by seed, in points: friends-bernoulli {cost} (n = 3)."
+    )
     assert costs(none, friends, clean, alone) == [
         f"{first[:-1]}, d {other}.",
-        f"gm: test accuracy minus that of friends-bernoulli seed by seed, in points: d {gain}.",
+        f"gm: change of test accuracy against friends-bernoulli, paired by seed, in points: d {gain}.",
     ]
 
 
 def test_of_many_rows_the_costs_of_those_compared_with_alone_are_told() -> None:
     others = [trials(f"d{number}", [0, 0]) for number in range(8)]
     assert costs(NONE, FRIENDS, *others) == [
-        "gm: test accuracy minus that of none seed by seed, in points: friends-bernoulli -1.5 [-1.5, -1.5].",
+        "gm: change of test accuracy against none, paired by seed, in points: friends-bernoulli -1.5 [-1.5, -1.5].",
     ]
     assert costs(NONE, *others[:7])[0].count("[") == 7
 

@@ -277,9 +277,9 @@ def test_findings_and_scale_stand_below_the_table(tmp_path: Path) -> None:
         "clean (control), poison success 0.0 [0.0, 49.0] %, test accuracy 90.0 [90.0, 90.0] % (n = 4); "
         "2 of 2 published values of poison success lie in our intervals; "
         "0 of 2 published values of test accuracy lie in our intervals.",
-        "Finding: a: test accuracy minus that of none seed by seed, in points: "
+        "Finding: a: change of test accuracy against none, paired by seed, in points: "
         f"clean {same}, d {same}, friends-bernoulli {same}.",
-        f"Finding: a: test accuracy minus that of friends-bernoulli seed by seed, in points: d {same}.",
+        f"Finding: a: change of test accuracy against friends-bernoulli, paired by seed, in points: d {same}.",
         "Made up.",
         "Data: few.",
         "Victims: small.",

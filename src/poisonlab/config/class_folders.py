@@ -99,7 +99,7 @@ def leads_nowhere(file: Path) -> bool:
 def splits_alone(names: Sequence[str]) -> bool:
     """Whether folders are called after splits and nothing else, and several: images beside them have no classes."""
     meant = {name.lower().removesuffix("ing") for name in names}
-    return len(meant) > 1 and meant <= {"train", "unlabeled", *_TEST_SPLITS}
+    return len(meant) > 1 and meant <= {"train", *_TEST_SPLITS}
 
 
 def image_files(folder: Path) -> tuple[list[Path], Counter[str]]:

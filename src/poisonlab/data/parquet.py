@@ -26,7 +26,7 @@ from poisonlab.errors import DataError
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "fine_label", "labels")
 _INDEX = re.compile("__index_level_[0-9]+__")
-"""What pandas calls the numbers of rows that were shuffled or chosen."""
+"""The name that pandas gives the numbers of rows that were shuffled or chosen."""
 _BATCH = 500
 
 
@@ -146,7 +146,7 @@ def _label_column(schema: Any, path: Path, wanted: str | None) -> str:
 
 
 def _of_text(schema: Any) -> str:
-    """What to do with columns of text, which may be the labels."""
+    """The cure where columns of text may be the labels; empty if there are none."""
     texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
     return f", after numbering the classes of {' or '.join(texts[:3])} 0, 1, 2, ..." if texts else ""
 

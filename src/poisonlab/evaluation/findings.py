@@ -48,7 +48,7 @@ def results_findings(
 def cost_findings(
     results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], compare: Sequence[str]
 ) -> list[str]:
-    """What the rows cost, or gain, on the same seeds: a sentence per attack and victim and row of ``compare``.
+    """The cost or gain of each row on the same seeds: a sentence per attack and victim and row of ``compare``.
 
     The attack's last measure is compared, if it is a value in percent, with Student's interval of the paired
     differences; n is given where some of the row's seeds have no pair. Of more than eight rows only those of
@@ -74,7 +74,7 @@ def cost_findings(
             told = [_cost(row, less) for _, row in paired.iterrows()]
             if told:
                 sentences.append(
-                    f"{whose}: {last.called} minus that of {other} seed by seed, in points: {', '.join(told)}."
+                    f"{whose}: change of {last.called} against {other}, paired by seed, in points: {', '.join(told)}."
                 )
     return sentences
 

@@ -126,7 +126,7 @@ class Graph:
         path = self.places.dataset
         missing = [file for file in job.inputs["files"] if not os.path.exists(file)]
         if os.path.exists(path):
-            lost = [file for file in self.study.dataset.folder_files if not os.path.isfile(file)]
+            lost = [file for file in job.watched if file not in job.inputs["files"] and not os.path.isfile(file)]
             if lost:
                 raise DataError(
                     f"dataset: {lost[0]} is missing or has no images any more: restore it. {path}, made of it "
