@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from made import MEASURES, stage, trial
 from made import line as line_of
+from scipy import stats
 from sklearn.metrics import matthews_corrcoef
 
 from poisonlab.evaluation.ablation_layout import (
@@ -64,7 +65,8 @@ def test_a_line_per_value_in_the_order_of_the_values_below_undefended_training()
     table = compare(TRIALS, LINES, VARIANTS, "friends", ["lr"])
     names = ("success", "adversarial_confidence", "accuracy")
     intervals = [f"{name}{end}" for name in names for end in ("", "_low", "_high", "_n")]
-    assert list(table.columns) == ["attack", "victim", "row", "lr", "own", "n", *intervals, "p", "p_holm"]
+    changes = [f"{name}_less_own{end}" for name in names[1:] for end in ("", "_low", "_high", "_n")]
+    assert list(table.columns) == ["attack", "victim", "row", "lr", "own", "n", *intervals, "p", "p_holm", *changes]
     assert table["row"].tolist() == ["none", "lr-10", "friends", "lr-50"]
     assert table["lr"].tolist() == [None, 10, 100, 50]
     assert table["own"].tolist() == [False, False, True, False]
@@ -82,6 +84,20 @@ def test_all_are_tested_against_the_studys_row() -> None:
     corrected = {name: found[name]["p_holm"] for name in raw}
     assert corrected == pytest.approx({"none": 3 * 2 / 64, "lr-10": 0.5, "lr-50": 0.5})
     assert math.isnan(found["friends"]["p"])
+
+
+def test_values_have_their_mean_change_against_the_studys_row_on_the_same_seeds() -> None:
+    moved = [
+        replace(each, measures={**each.measures, "accuracy": 0.8 + each.seed**2 / 1000}) for each in trials("a", 0)
+    ]
+    variants = [*VARIANTS, variant("a", lr=5.0)]
+    found = by_row(compare([*TRIALS, *moved], [*LINES, line("a")], variants, "friends", ["lr"]))
+    differences = [-0.1 + (seed**2 - seed) / 1000 for seed in SEEDS]
+    interval = stats.t.interval(0.95, 5, loc=np.mean(differences), scale=stats.sem(differences))
+    changes = [found["a"][f"accuracy_less_own{end}"] for end in ("", "_low", "_high", "_n")]
+    assert changes == pytest.approx([np.mean(differences), *interval, 6])
+    assert found["lr-10"]["accuracy_less_own_n"] == 4
+    assert math.isnan(found["friends"]["accuracy_less_own"])
 
 
 def test_the_studys_row_is_compared_with_also_where_its_value_is_not_among_those_varied() -> None:

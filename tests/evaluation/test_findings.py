@@ -10,7 +10,13 @@ import pytest
 from made import COMPARE, MEASURES, VICTIM, trial
 
 from poisonlab.config.measures import ACCURACY, SUCCESS
-from poisonlab.evaluation.findings import ablation_finding, cost_findings, inside_findings, results_findings
+from poisonlab.evaluation.findings import (
+    ablation_changes,
+    ablation_finding,
+    cost_findings,
+    inside_findings,
+    results_findings,
+)
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.trials import Trial
 
@@ -192,6 +198,30 @@ def test_an_ablation_is_its_best_and_worst_values() -> None:
         "gm: poison success from 25.0 % (lr 1e-05) to 75.0 % (lr 100), test accuracy from 88.0 % (lr 100) to 91.0 % "
         "(lr 10); smallest corrected p against the study's own row 0.125."
     ]
+
+
+def changes_of(count: int) -> list[str]:
+    """The first variant's accuracy lies 3 to 1 points lower on the same seeds, the others' intervals hold 0."""
+    table = compared(*((f"v{i}", float(i), 6, 0.5, 0.9, NAN) for i in range(count)), ("none", None, 6, 1.0, 0.9, NAN))
+    table["accuracy_less_own"] = [-0.02, *[0.01] * count]
+    table["accuracy_less_own_low"] = [-0.03, *[-0.01] * count]
+    table["accuracy_less_own_high"] = [-0.01, *[0.03] * count]
+    table["accuracy_less_own_n"] = [6, *[4] * count]
+    return ablation_changes(table, {"gm": (SUCCESS, ACCURACY)}, ["lr"], "attack")
+
+
+def test_an_ablation_tells_the_change_of_values_on_the_same_seeds() -> None:
+    against = "gm: change of test accuracy against the study's own attack, paired by seed, in points"
+    assert changes_of(2) == [f"{against}: lr 0 -2.0 [-3.0, -1.0], lr 1 +1.0 [-1.0, +3.0] (n = 4)."]
+    # Of many variants those alone that differ.
+    assert changes_of(9) == [f"{against}, where the interval leaves out 0 (of 9): lr 0 -2.0 [-3.0, -1.0]."]
+
+
+def test_an_ablation_without_pairs_tells_no_change() -> None:
+    table = compared(("a", 10.0, 1, 0.0, 0.9, NAN))
+    assert ablation_changes(table, {"gm": (SUCCESS, ACCURACY)}, ["lr"]) == []
+    unpaired = table.assign(**{f"accuracy_less_own{end}": NAN for end in ("", "_low", "_high", "_n")})
+    assert ablation_changes(unpaired, {"gm": (SUCCESS, ACCURACY)}, ["lr"]) == []
 
 
 def test_an_ablation_that_changes_nothing_says_so() -> None:

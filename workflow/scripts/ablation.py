@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from poisonlab.config.stages import read_stage
 from poisonlab.evaluation.ablation_layout import AblationTable, compare_variants, exchanged, readable_variants
 from poisonlab.evaluation.choosing import choose_trials, diverged, missing, refusal
-from poisonlab.evaluation.findings import ablation_finding
+from poisonlab.evaluation.findings import ablation_changes, ablation_finding
 from poisonlab.evaluation.table_program import outputs, parser
 from poisonlab.runtime.program import run, settings
 
@@ -44,7 +44,11 @@ def main(argv: Sequence[str]) -> None:
         *missing(stage.lines, trials),
         *map(refusal, refused),
     ]
-    findings = ablation_finding(compared, lines.by_attack, stage.settings, undefended, "attack" if of_attack else "row")
+    own_line = "attack" if of_attack else "row"
+    findings = [
+        *ablation_finding(compared, lines.by_attack, stage.settings, undefended, own_line),
+        *ablation_changes(compared, lines.by_attack, stage.settings, own_line),
+    ]
     table = readable_variants(compared, lines.by_attack, stage.settings, undefended)
     cells = zip(compared["attack"], compared["victim"], compared["row"], strict=True)
     counted = [[cell[::-1] if of_attack else cell] for cell in cells]

@@ -71,7 +71,7 @@ def cost_findings(
                 paired = paired[paired["defense"].isin(compare)]
             if place:
                 paired = paired[~paired["defense"].isin(compare) & ~paired["control"].astype(bool)]
-            told = [_cost(row, less) for _, row in paired.iterrows()]
+            told = [_change(row, less, str(row["defense"])) for _, row in paired.iterrows()]
             if told:
                 sentences.append(
                     f"{whose}: change of {last.called} against {other}, paired by seed, in points: {', '.join(told)}."
@@ -79,10 +79,10 @@ def cost_findings(
     return sentences
 
 
-def _cost(row: pd.Series, less: str) -> str:
+def _change(row: pd.Series, less: str, called: str) -> str:
     pairs = int(row[f"{less}_n"])
     change = Interval(row[less], row[f"{less}_low"], row[f"{less}_high"], pairs)
-    return f"{row['defense']} {change_text(change)}{'' if pairs == row['n'] else f' (n = {pairs})'}"
+    return f"{called} {change_text(change)}{'' if pairs == row['n'] else f' (n = {pairs})'}"
 
 
 def _by_victim(table: pd.DataFrame, shown: pd.Series[bool]) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -176,6 +176,31 @@ def ablation_finding(
         tests = f"; smallest corrected p against the study's own {own_line} {p_text(known.min())}" if len(known) else ""
         result.append(f"{whose}: {', '.join(ends)}{tests}.")
     return result
+
+
+def ablation_changes(
+    compared: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], settings: Sequence[str], own_line: str = "row"
+) -> list[str]:
+    """The change of each value in percent on the same seeds, by variant: a sentence per attack, victim and value.
+
+    Student's intervals of the paired differences (see ``compare_variants``). Of more than eight variants only those are
+    named whose interval leaves out 0.
+    """
+    sentences = []
+    for whose, attack, part in _by_victim(compared, compared["n"] > 0):
+        for measure in measures[attack]:
+            less = f"{measure.name}_less_own"
+            if measure.kind != "value" or measure.unit != "%" or less not in part:
+                continue
+            paired = part[part[f"{less}_low"].notna() & part[list(settings)].notna().all(axis=1)]
+            known = f"{whose}: change of {measure.called} against the study's own {own_line}, paired by seed, in points"
+            if len(paired) > _PRICED:
+                known += f", where the interval leaves out 0 (of {len(paired)})"
+                paired = paired[(paired[f"{less}_low"] > 0) | (paired[f"{less}_high"] < 0)]
+            told = [_change(row, less, _at(row, settings)) for _, row in paired.iterrows()]
+            if told:
+                sentences.append(f"{known}: {', '.join(told)}.")
+    return sentences
 
 
 def _ends(part: pd.DataFrame, measure: Measure, settings: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from poisonlab.evaluation.intervals import (
 )
 from poisonlab.evaluation.trials import Row, Trial
 
-_ENDS = ("", "_low", "_high", "_n")
+ENDS = ("", "_low", "_high", "_n")
 DROPPED = ("poisons_found", "clean_dropped", "precision", "matthews")
 
 
@@ -117,8 +117,8 @@ def _columns(rows: Sequence[Row], measures: Mapping[str, Sequence[Measure]], com
     names = list(dict.fromkeys(measure.name for measure in own))
     values = dict.fromkeys(measure.name for measure in own if measure.kind == "value")
     reported = [measure.name for measure in REPORTED if measure.name not in names]
-    intervals = [f"{name}{end}" for name in (*names, *reported) for end in _ENDS]
-    changes = [f"{name}_less_{other}{end}" for other in compare for name in values for end in _ENDS]
+    intervals = [f"{name}{end}" for name in (*names, *reported) for end in ENDS]
+    changes = [f"{name}_less_{other}{end}" for other in compare for name in values for end in ENDS]
     published = [f"published_{name}{end}" for name in names for end in ("", "_inside")]
     who = ["attack", "victim", "defense", "control", "n", "diverged"]
     return [*who, *intervals, *changes, *(f"p_{name}" for name in compare), *DROPPED, *published, "seconds"]
