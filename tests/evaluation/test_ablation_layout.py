@@ -66,7 +66,8 @@ def test_a_line_per_value_in_the_order_of_the_values_below_undefended_training()
     names = ("success", "adversarial_confidence", "accuracy")
     intervals = [f"{name}{end}" for name in names for end in ("", "_low", "_high", "_n")]
     changes = [f"{name}_less_own{end}" for name in names[1:] for end in ("", "_low", "_high", "_n")]
-    assert list(table.columns) == ["attack", "victim", "row", "lr", "own", "n", *intervals, "p", "p_holm", *changes]
+    tests = ["p", "p_holm", "adversarial_confidence_p", "adversarial_confidence_p_holm"]
+    assert list(table.columns) == ["attack", "victim", "row", "lr", "own", "n", *intervals, *tests, *changes]
     assert table["row"].tolist() == ["none", "lr-10", "friends", "lr-50"]
     assert table["lr"].tolist() == [None, 10, 100, 50]
     assert table["own"].tolist() == [False, False, True, False]

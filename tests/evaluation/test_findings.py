@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 import pytest
 from made import COMPARE, MEASURES, VICTIM, trial
 
-from poisonlab.config.measures import ACCURACY, SUCCESS
+from poisonlab.config.measures import ACCURACY, ADVERSARIAL_CONFIDENCE, SUCCESS
 from poisonlab.evaluation.findings import (
     ablation_changes,
     ablation_finding,
-    cost_findings,
     inside_findings,
+    paired_findings,
     results_findings,
 )
 from poisonlab.evaluation.results import tidy_results
@@ -94,9 +95,14 @@ def test_each_attack_and_victim_has_a_sentence_if_it_was_run() -> None:
     assert results_findings(nothing, measures, COMPARE) == []
 
 
-def costs(*rows: list[Trial]) -> list[str]:
+def changes(*rows: list[Trial]) -> list[str]:
     results = tidy_results([trial for row in rows for trial in row], MEASURES, COMPARE)
-    return cost_findings(results, MEASURES, COMPARE)
+    return paired_findings(results, MEASURES, COMPARE)
+
+
+def costs(*rows: list[Trial]) -> list[str]:
+    """What the sentences say of test accuracy."""
+    return [text.partition("of test accuracy, ")[2] for text in changes(*rows)]
 
 
 def with_accuracies(defense: str, accuracies: dict[int, float], **more: Any) -> list[Trial]:
@@ -114,21 +120,39 @@ def test_a_cost_is_paired_by_seed_and_told_for_each_row_that_is_compared_with() 
     gain = f"+1.0 [{1 - half:+.1f}, {1 + half:+.1f}]"
     # One pair has no interval, so that the control is not told.
     (first,) = costs(none, friends, clean)
-    assert (
-        first
-        == f"gm: change of test accuracy against none, paired by seed, in points: friends-bernoulli {cost} (n = 3)."
-    )
-    assert costs(none, friends, clean, alone) == [
-        f"{first[:-1]}, d {other}.",
-        f"gm: change of test accuracy against friends-bernoulli, paired by seed, in points: d {gain}.",
+    assert first == f"friends-bernoulli {cost} (n = 3)."
+    assert costs(none, friends, clean, alone) == [f"{first[:-1]}, d {other}.", f"d {gain}."]
+
+
+def with_confidences(defense: str, confidences: list[float], **more: Any) -> list[Trial]:
+    return [
+        replace(each, measures={**each.measures, "adversarial_confidence": confidence})
+        for each, confidence in zip(trials(defense, [0.0] * len(confidences), **more), confidences, strict=True)
     ]
+
+
+def test_a_change_of_confidence_has_the_p_of_its_permutation_test() -> None:
+    none = with_confidences("none", [0.9, 0.8, 0.7, 0.9, 0.1, 0.6])
+    friends = with_confidences("friends-bernoulli", [0.1, 0.1, 0.2, 0.2, 0.0, 0.1])
+    d = with_confidences("d", [0.2, 0.9, 0.1, 0.9, 0.2])
+    clean = with_confidences("clean", [0.1] * 6, control=True)
+    against_none, against_friends = (text.partition("; ")[0] for text in changes(none, friends, d, clean))
+    # All six differences to friends-bernoulli fall: 2 of 64 patterns of signs, doubled by Holm. d falls by 0.7 and
+    # 0.6, rises by 0.1 twice and stays once: 8 of the 16 patterns of those that differ come to 1.1 or more.
+    assert against_none == (
+        "gm: change against none, paired by seed, in points: of adversarial confidence, "
+        f"friends-bernoulli -55.0 (p {2 * 2 / 64:.3f}), d -22.0 (p {8 / 16:.3f}), clean -56.7"
+    )
+    # 1.9 in all, of which one 0.1 may fall for 1.7: 3 of 32 patterns to each side.
+    assert against_friends == (
+        "gm: change against friends-bernoulli, paired by seed, in points: of adversarial confidence, "
+        f"d +34.0 (p {6 / 32:.3f})"
+    )
 
 
 def test_of_many_rows_the_costs_of_those_compared_with_alone_are_told() -> None:
     others = [trials(f"d{number}", [0, 0]) for number in range(8)]
-    assert costs(NONE, FRIENDS, *others) == [
-        "gm: change of test accuracy against none, paired by seed, in points: friends-bernoulli -1.5 [-1.5, -1.5].",
-    ]
+    assert costs(NONE, FRIENDS, *others) == ["friends-bernoulli -1.5 [-1.5, -1.5]."]
     assert costs(NONE, *others[:7])[0].count("[") == 7
 
 
@@ -201,20 +225,31 @@ def test_an_ablation_is_its_best_and_worst_values() -> None:
 
 
 def changes_of(count: int) -> list[str]:
-    """The first variant's accuracy lies 3 to 1 points lower on the same seeds, the others' intervals hold 0."""
+    """The first variant's accuracy lies 3 to 1 points lower on the same seeds, the others' intervals hold 0; its
+    confidence alone is told apart, too."""
     table = compared(*((f"v{i}", float(i), 6, 0.5, 0.9, NAN) for i in range(count)), ("none", None, 6, 1.0, 0.9, NAN))
     table["accuracy_less_own"] = [-0.02, *[0.01] * count]
     table["accuracy_less_own_low"] = [-0.03, *[-0.01] * count]
     table["accuracy_less_own_high"] = [-0.01, *[0.03] * count]
     table["accuracy_less_own_n"] = [6, *[4] * count]
-    return ablation_changes(table, {"gm": (SUCCESS, ACCURACY)}, ["lr"], "attack")
+    for end in ("", "_low", "_high"):
+        table[f"adversarial_confidence_less_own{end}"] = [-0.5, *[-0.25] * count]
+    table["adversarial_confidence_less_own_n"] = 6
+    table["adversarial_confidence_p_holm"] = [0.03, *[0.06] * count]
+    return ablation_changes(table, {"gm": (SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)}, ["lr"], "attack")
 
 
-def test_an_ablation_tells_the_change_of_values_on_the_same_seeds() -> None:
-    against = "gm: change of test accuracy against the study's own attack, paired by seed, in points"
-    assert changes_of(2) == [f"{against}: lr 0 -2.0 [-3.0, -1.0], lr 1 +1.0 [-1.0, +3.0] (n = 4)."]
+def test_an_ablation_tells_the_change_on_the_same_seeds() -> None:
+    against = "gm: change against the study's own attack, paired by seed, in points"
+    assert changes_of(2) == [
+        f"{against}: of adversarial confidence, lr 0 -50.0 (p 0.030), lr 1 -25.0 (p 0.060); "
+        "of test accuracy, lr 0 -2.0 [-3.0, -1.0], lr 1 +1.0 [-1.0, +3.0] (n = 4)."
+    ]
     # Of many variants those alone that differ.
-    assert changes_of(9) == [f"{against}, where the interval leaves out 0 (of 9): lr 0 -2.0 [-3.0, -1.0]."]
+    assert changes_of(9) == [
+        f"{against} (those told from it, of 9): of adversarial confidence, lr 0 -50.0 (p 0.030); "
+        "of test accuracy, lr 0 -2.0 [-3.0, -1.0]."
+    ]
 
 
 def test_an_ablation_without_pairs_tells_no_change() -> None:

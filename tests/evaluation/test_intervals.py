@@ -4,9 +4,11 @@ import itertools
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +25,7 @@ from poisonlab.evaluation.intervals import (
     wilson,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 probabilities = st.floats(0, 1)
 
 
@@ -202,6 +205,16 @@ class TestMeanOfShares:
         assert sum(interval.low <= 0.05 <= interval.high for interval in ours) >= 0.95 * len(rates)
         students = [mean_t(pair) for pair in rates]
         assert sum(interval.contains(0.05) for interval in students) < 0.8 * len(rates)
+
+    @pytest.mark.parametrize("n", [4, 8])
+    def test_covers_the_mean_of_confidences_where_student_s_does_not(self, n: int) -> None:
+        """Samples of the committed confidences under FRIENDS-B: two of 18 victims fall, and most are near 0."""
+        trials = pd.read_csv(ROOT / "results" / "reference" / "digits-float32-cpu" / "digits-trials.csv")
+        found = trials.loc[trials["defense"] == "friends-bernoulli", "adversarial_confidence"].to_numpy()
+        samples = np.random.default_rng(n).choice(found, (400, n))
+        assert np.mean([mean_t(sample).contains(found.mean()) for sample in samples]) < 0.85
+        ours = [mean_of_shares(sample) for sample in samples[:100]]
+        assert np.mean([interval.contains(found.mean()) for interval in ours]) >= 0.95
 
     def test_is_little_wider_than_student_s_for_many_seeds(self) -> None:
         values = np.random.default_rng(1).uniform(0, 1, 24)

@@ -114,6 +114,38 @@ def test_a_difference_has_the_interval_of_its_pairs() -> None:
     assert "success_less_none" not in line  # yes or no has McNemar's test
 
 
+def confident(defense: str, confidences: list[float]) -> list[Trial]:
+    return [
+        replace(each, measures={**each.measures, "adversarial_confidence": confidence})
+        for each, confidence in zip(
+            trials("gm", defense, dict.fromkeys(range(len(confidences)), 0.0)), confidences, strict=True
+        )
+    ]
+
+
+def test_confidences_have_the_interval_of_numbers_that_pile_up_at_their_ends() -> None:
+    """Of probabilities that are all 0 or 1 it is Clopper and Pearson's; a difference of d is a share of (1 + d) / 2."""
+    results = tidy([*confident("none", [1.0, 1.0, 1.0, 0.0]), *confident("d", [0.0, 0.0, 0.0, 1.0])])
+    ends = ("_low", "_high")
+    three_of_four = proportion_confint(3, 4, method="beta")
+    found = [row(results, "none")[f"adversarial_confidence{end}"] for end in ends]
+    assert found == pytest.approx(three_of_four, abs=1e-6)
+    change = [row(results, "d")[f"adversarial_confidence_less_none{end}"] for end in ends]
+    assert change == pytest.approx([1 - 2 * three_of_four[1], 1 - 2 * three_of_four[0]], abs=1e-6)
+    assert row(results, "d")["adversarial_confidence_less_none"] == pytest.approx(-0.5)
+
+
+def test_confidences_are_tested_by_permutation_beside_successes_that_do_not_differ() -> None:
+    none, d = confident("none", [0.9, 0.8, 0.7, 0.9, 0.5]), confident("d", [0.4, 0.3, 0.1, 0.2, 0.1])
+    results = tidy([*none, *d, *confident("e", [0.9, 0.8, 0.7, 0.9, 0.4])])
+    assert row(results, "d")["p_none"] == 1
+    # All five fall: 2 of 32 patterns of signs; of the other row one pair of five differs.
+    assert row(results, "d")["adversarial_confidence_p_none"] == pytest.approx(2 / 32)
+    assert row(results, "d")["adversarial_confidence_p_none_holm"] == pytest.approx(4 / 32)
+    assert row(results, "e")["adversarial_confidence_p_none_holm"] == 1
+    assert math.isnan(row(results, "none")["adversarial_confidence_p_none"])
+
+
 def test_the_order_of_the_trials_does_not_matter() -> None:
     straight = tidy([*NONE, *DEFENDED])
     mixed = tidy([*NONE[4:], *DEFENDED[::-1], *NONE[:4]])

@@ -641,7 +641,7 @@ class TestLearningCurves:
         caption = curves_caption(self.read(tmp_path, history("none", 0, every=100)))
         assert caption.endswith("test accuracy not measured and adversarial confidence not measured.")
 
-    def test_measures_of_kind_value_are_drawn(self) -> None:
+    def test_graded_measures_are_drawn(self) -> None:
         told = [AttackMeasures(attack="a", measures=(SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY))]
         told.append(AttackMeasures(attack="b", measures=(PEAK_ACCURACY, ACCURACY)))
         assert [each.name for each in drawn_measures(told)] == ["accuracy", "adversarial_confidence", "peak_accuracy"]

@@ -99,9 +99,12 @@ def test_the_table_of_an_ablation(tmp_path: Path) -> None:
 
 def test_notes_say_what_it_is_what_it_shows_and_at_what_scale(tmp_path: Path) -> None:
     texts = run(tmp_path, [put(tmp_path / "own.csv", [*ALL, *LAST])])
-    assert notes(texts["md"])[:5] == [
+    assert notes(texts["md"])[:6] == [
         "Finding: gm: poison success from 0.0 % (lr 100) to 50.0 % (lr 10), test accuracy from 75.0 % (lr 50) to "
         "85.0 % (lr 100); smallest corrected p against the study's own row 1.000.",
+        "Finding: gm: change against the study's own row, paired by seed, in points: of adversarial confidence, "
+        "lr 10 +25.0 (p 1.000), lr 50 +12.5 (p 1.000); of test accuracy, lr 10 -5.0 [-5.0, -5.0], "
+        "lr 50 -10.0 [-10.0, -10.0].",
         "How fast.",
         "Made up.",
         "Data: few.",
@@ -117,7 +120,7 @@ def test_notes_say_what_it_is_what_it_shows_and_at_what_scale(tmp_path: Path) ->
 
 def test_without_a_title_the_table_says_what_varies(tmp_path: Path) -> None:
     path = put(tmp_path / "own.csv", ALL)
-    assert notes(run(tmp_path, [path], title="")["md"])[1] == "friendly-noise of row friends with other lr."
+    assert notes(run(tmp_path, [path], title="")["md"])[2] == "friendly-noise of row friends with other lr."
 
 
 def test_missing_and_refused_trials_are_noted_and_lines_have_their_own_n(tmp_path: Path) -> None:
@@ -158,7 +161,7 @@ def test_several_attacks_have_a_table_each(tmp_path: Path) -> None:
     first, second = text.split("### ")[1:]
     assert [first.split("\n")[0], second.split("\n")[0]] == ["gm", "bp"]
     assert [each[0] for each in cells(second)[1:]] == ["10", "100"]
-    assert len([note for note in notes(text) if note.startswith("Finding: ")]) == 2
+    assert len([note for note in notes(text) if note.startswith("Finding: ")]) == 4
 
 
 def of_attack() -> dict[str, Any]:
@@ -189,11 +192,16 @@ def test_the_table_of_an_ablation_of_an_attack(tmp_path: Path) -> None:
     assert table["p_holm"].tolist() == pytest.approx([2 / 8, float("nan"), 2 / 8, float("nan")], nan_ok=True)
     text = outputs["md"].read_text("utf-8")
     assert [part.split("\n")[0] for part in text.split("### ")[1:]] == ["none", "friends"]
-    assert notes(text)[:3] == [
+    assert notes(text)[:5] == [
         "Finding: none: poison success from 25.0 % (eps 4) to 100.0 % (eps 8), test accuracy 90.0 % throughout; "
         "smallest corrected p against the study's own attack 0.250.",
         "Finding: friends: poison success from 0.0 % (eps 4) to 75.0 % (eps 8), test accuracy 90.0 % throughout; "
         "smallest corrected p against the study's own attack 0.250.",
+        *(
+            f"Finding: {row}: change against the study's own attack, paired by seed, in points: of adversarial "
+            f"confidence, eps 4 {change} (p 0.250); of test accuracy, eps 4 +0.0 [+0.0, +0.0]{end}."
+            for row, change, end in (("none", "-37.5", ""), ("friends", "-50.0", ""))
+        ),
         "Attack gm with other eps.",
     ]
     assert "paired test against the study's own attack on the same seeds" in text

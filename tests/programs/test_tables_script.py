@@ -213,11 +213,14 @@ def test_attacks_have_the_measures_and_the_methods_that_they_declare(tmp_path: P
     assert float(table.loc["none", "untriggered_success"]) == 0.125
     # Clopper and Pearson's of 1 in 2, where Wilson's is [0.095, 0.905].
     assert float(table.loc["none", "success_low"]) == pytest.approx(0.0126, abs=1e-4)
-    assert "Gaffke's interval" in texts["md"]
+    success = "- Poison success: share of the targets, or of the triggered images, that get the adversarial label; "
+    assert f"{success}mean over seeds with Gaffke's interval" in texts["md"]
     assert "before the trigger is put on" in texts["md"]
     texts = run_scripts(tmp_path, [Cell("none"), Cell("d")])
     assert "untriggered" not in texts["csv"]
-    assert not [words for words in ("trigger", "Gaffke") if words in texts["md"]]
+    assert "trigger" not in texts["md"]
+    success = "- Poison success: whether the target gets the adversarial label; "
+    assert f"{success}share of the seeds with Wilson's interval." in texts["md"]
 
 
 def test_victims_stand_apart_and_in_the_mean(tmp_path: Path) -> None:
@@ -277,9 +280,11 @@ def test_findings_and_scale_stand_below_the_table(tmp_path: Path) -> None:
         "clean (control), poison success 0.0 [0.0, 49.0] %, test accuracy 90.0 [90.0, 90.0] % (n = 4); "
         "2 of 2 published values of poison success lie in our intervals; "
         "0 of 2 published values of test accuracy lie in our intervals.",
-        "Finding: a: change of test accuracy against none, paired by seed, in points: "
-        f"clean {same}, d {same}, friends-bernoulli {same}.",
-        f"Finding: a: change of test accuracy against friends-bernoulli, paired by seed, in points: d {same}.",
+        "Finding: a: change against none, paired by seed, in points: of adversarial confidence, "
+        "clean +0.0, d +0.0 (p 1.000), friends-bernoulli +0.0 (p 1.000); "
+        f"of test accuracy, clean {same}, d {same}, friends-bernoulli {same}.",
+        "Finding: a: change against friends-bernoulli, paired by seed, in points: of adversarial confidence, "
+        f"d +0.0 (p 1.000); of test accuracy, d {same}.",
         "Made up.",
         "Data: few.",
         "Victims: small.",
@@ -642,7 +647,8 @@ def test_rows_that_nobody_has_run_are_shown(tmp_path: Path) -> None:
         for line in texts["md"].splitlines()
         if (parts := [part.strip() for part in line.split("|")])[1:2] == ["a"]
     }
-    assert cells["none"][:3] == ["3", "0.0 [0.0, 56.1]", "50.0 [50.0, 50.0]"]
+    # Gaffke's interval of three confidences of 0.5: 0.5 (1 + 1 - 0.025^(1/3)) is its upper end.
+    assert cells["none"][:3] == ["3", "0.0 [0.0, 56.1]", "50.0 [14.6, 85.4]"]
     for row in ("d", "later"):
         assert cells[row][:3] == ["0", "–", "–"]
     assert notes_with(texts["md"], "Not run yet") == ["Not run yet: 6 of 9 victims."]

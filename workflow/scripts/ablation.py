@@ -12,13 +12,13 @@ from poisonlab.evaluation.table_program import outputs, parser
 from poisonlab.runtime.program import run, settings
 
 _OF_ROWS = (
-    "Measures and intervals as in the study's table. p: paired test against the study's own row on the same poisons, "
-    "Holm-corrected over the attack's other rows."
+    "Measures, intervals and tests as in the study's table. p: paired test against the study's own row on the same "
+    "poisons, Holm-corrected over the attack's other rows."
 )
 _OF_ATTACKS = (
-    "Measures and intervals as in the study's table. p: paired test against the study's own attack on the same seeds, "
-    "Holm-corrected over the row's other attacks. Settings that decide targets or bases, such as budget and surrogate, "
-    "leave a pair no more than its seed in common."
+    "Measures, intervals and tests as in the study's table. p: paired test against the study's own attack on the same "
+    "seeds, Holm-corrected over the row's other attacks. Settings that decide targets or bases, such as budget and "
+    "surrogate, leave a pair no more than its seed in common."
 )
 
 

@@ -12,7 +12,7 @@ from poisonlab.config.types import Name, Settings
 from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.filtering import filter_findings
-from poisonlab.evaluation.findings import cost_findings, results_findings
+from poisonlab.evaluation.findings import paired_findings, results_findings
 from poisonlab.evaluation.layouts import joined_note, markdown, readable, side_by_side, timing
 from poisonlab.evaluation.notes import method_notes
 from poisonlab.evaluation.paper_layout import published_by_row
@@ -100,7 +100,7 @@ def main(argv: Sequence[str]) -> None:
         *map(refusal, refused),
     ]
     findings = results_findings(results, stage.by_attack, stage.compare)
-    findings += cost_findings(results, stage.by_attack, stage.compare)
+    findings += paired_findings(results, stage.by_attack, stage.compare)
     findings += filter_findings(trials, undefended, stage.filter_claim, stage.only_filters)
     findings += poison_findings(results, trials, undefended, stage.poison_claims)
     counted = [[row] for row in zip(results["attack"], results["victim"], results["defense"], strict=True)]

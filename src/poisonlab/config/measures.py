@@ -1,7 +1,8 @@
 """Measures: what the outcome of an attack, or of a defense, is counted in.
 
 The kind of a measure, never the numbers that came out, decides the interval and the test. An event has Wilson's
-interval and exact McNemar; a rate Gaffke's interval over seeds, a value Student's, and both a paired permutation.
+interval and exact McNemar; rates and probabilities Gaffke's interval over seeds, a value Student's, and all three a
+paired permutation.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pydantic import Field
 
 from poisonlab.config.types import Settings
 
-Kind = Literal["event", "rate", "value"]
+Kind = Literal["event", "rate", "probability", "value"]
 Unit = Literal["%", "epochs", ""]
 
 
@@ -27,11 +28,17 @@ class Measure(Settings):
     """What it is, as part of a sentence below the tables."""
     kind: Kind
     """``event``: yes or no per victim, 1 or 0; ``rate``: share of the targets or images of one victim, in [0, 1];
-    ``value``: any other number. A rate over a single target is an event."""
+    ``probability``: any other number in [0, 1] that piles up at its ends; ``value``: any other number. A rate over a
+    single target is an event."""
     better: Literal["lower", "higher"]
     """Which direction is good for whoever trains the victim."""
     unit: Unit = "%"
     """``%``: stored in [0, 1] and shown in percent."""
+
+    @property
+    def graded(self) -> bool:
+        """Whether victims differ in it by degrees, and not by yes or no, or shares of it."""
+        return self.kind in ("probability", "value")
 
     @property
     def called(self) -> str:
@@ -64,7 +71,7 @@ ADVERSARIAL_CONFIDENCE = Measure(
     name="adversarial_confidence",
     label="Adversarial confidence",
     meaning="mean softmax probability of the adversarial label on the targets",
-    kind="value",
+    kind="probability",
     better="lower",
 )
 ACCURACY = Measure(

@@ -13,7 +13,7 @@ from poisonlab.config.measures import CLEAN_DROPPED, OF_FILTERS, POISONS_FOUND, 
 from poisonlab.config.types import Name, Settings
 from poisonlab.evaluation.choosing import MEAN, AttackMeasures, Shown
 from poisonlab.evaluation.layouts import p_text, share_text, shared_measures, value_text, with_interval
-from poisonlab.evaluation.results import ENDS, tidy_results
+from poisonlab.evaluation.results import ENDS, further_probabilities, tidy_results
 from poisonlab.evaluation.trials import Trial
 
 _SHARES = [measure.name for measure in OF_FILTERS]
@@ -78,8 +78,9 @@ def compare_variants(
     Returns:
         Columns ``attack, victim, row``, then the varied settings as they are in the config, ``own`` (it is the study's
         row), ``n``, each measure as ``tidy_results`` gives it (``m, m_low, m_high, m_n``), ``p, p_holm`` of the paired
-        test against ``base``, and of each value its mean difference to ``base`` on the same seeds (``m_less_own,
-        m_less_own_low, m_less_own_high, m_less_own_n``). The row of undefended training has no values. Where a variant
+        test against ``base``, and of each value and probability its mean difference to ``base`` on the same seeds
+        (``m_less_own, m_less_own_low, m_less_own_high, m_less_own_n``); of a probability beside the main measure also
+        ``m_p, m_p_holm``. The row of undefended training has no values. Where a variant
         drops images, ``OF_FILTERS`` follow (see ``tidy_results``); beside one that does, a variant that drops none has
         found 0 and dropped 0.
     """
@@ -88,8 +89,10 @@ def compare_variants(
     own = {(line["attack"], line["victim"], line["defense"]): line for line in results.to_dict("records")}
     shared = shared_measures(results, stage.by_attack)
     outcomes = ["n", *(f"{measure.name}{end}" for measure in shared for end in ENDS)]
-    values = [measure.name for measure in shared if measure.kind == "value"]
-    changes = {f"{name}_less_own{end}": f"{name}_less_{base}{end}" for name in values for end in ENDS}
+    paired = [measure.name for measure in shared if measure.graded]
+    tested = ["", *(f"{measure.name}_" for measure in further_probabilities(shared))]
+    tests = {f"{name}p{end}": f"{name}p_{base}{end}" for name in tested for end in ("", "_holm")}
+    changes = {f"{name}_less_own{end}": f"{name}_less_{base}{end}" for name in paired for end in ENDS}
     undefended = [VariantOf(row=name, values={}, own=False) for name in stage.compare[:1]]
     result = []
     for attack, victim in dict.fromkeys((line["attack"], line["victim"]) for line in own.values()):
@@ -97,11 +100,10 @@ def compare_variants(
             if (line := own.get((attack, victim, variant.row))) is not None:
                 told = {name: variant.values.get(name) for name in settings}
                 who = {"attack": attack, "victim": victim, "row": variant.row, **told, "own": variant.own}
-                tests = {"p": line[f"p_{base}"], "p_holm": line[f"p_{base}_holm"]}
-                paired = {name: line[theirs] for name, theirs in changes.items()}
+                against = {name: line[theirs] for name, theirs in {**tests, **changes}.items()}
                 outcome = {name: line[name] for name in [*outcomes, *_SHARES]}
-                result.append({**who, **outcome, **tests, **paired})
-    columns = ["attack", "victim", "row", *settings, "own", *outcomes, "p", "p_holm", *changes, *_SHARES]
+                result.append({**who, **outcome, **against})
+    columns = ["attack", "victim", "row", *settings, "own", *outcomes, *tests, *changes, *_SHARES]
     table = _with_shares(pd.DataFrame(result, columns=columns), {variant.row for variant in variants}, trials)
     for name in settings:
         # Whole numbers would turn into fractions beside the row without a value.

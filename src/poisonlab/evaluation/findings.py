@@ -19,9 +19,12 @@ from poisonlab.evaluation.layouts import (
     who,
     with_unit,
 )
+from poisonlab.evaluation.results import further_probabilities
 
 _NAMED = 4
 _PRICED = 8
+_PAIRED = ", paired by seed, in points"
+_LEVEL = 0.05
 
 
 def results_findings(
@@ -45,14 +48,15 @@ def results_findings(
     ]
 
 
-def cost_findings(
+def paired_findings(
     results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], compare: Sequence[str]
 ) -> list[str]:
-    """The cost or gain of each row on the same seeds: a sentence per attack and victim and row of ``compare``.
+    """What each row changes on the same seeds: a sentence per attack, victim and row of ``compare``.
 
-    The attack's last measure is compared, if it is a value in percent, with Student's interval of the paired
-    differences; n is given where some of the row's seeds have no pair. Of more than eight rows only those of
-    ``compare`` are named; beside its first row, only those that stand in no other sentence.
+    The attack's probabilities beside its main measure are compared, with the p of their test, and its last measure, if
+    it is a value in percent, with Student's interval of the paired differences. n is given where some of the row's
+    seeds have no pair. Of more than eight rows only those of ``compare`` are named; beside its first row, only those
+    that stand in no other sentence.
 
     Args:
         results: tidy (see ``tidy_results``).
@@ -61,28 +65,38 @@ def cost_findings(
     """
     sentences = []
     for whose, attack, part in _by_victim(results, results["n"] > 0):
-        last = measures[attack][-1]
-        if last.kind != "value" or last.unit != "%":
-            continue
         for place, other in enumerate(compare):
-            less = f"{last.name}_less_{other}"
-            paired = part[part[f"{less}_low"].notna()]
-            if len(paired) > _PRICED:
-                paired = paired[paired["defense"].isin(compare)]
-            if place:
-                paired = paired[~paired["defense"].isin(compare) & ~paired["control"].astype(bool)]
-            told = [_change(row, less, str(row["defense"])) for _, row in paired.iterrows()]
+            told = []
+            for measure in _compared(measures[attack], measures[attack][-1:]):
+                less, p = f"{measure.name}_less_{other}", f"{measure.name}_p_{other}_holm"
+                paired = part[part[f"{less}_n"] > 1]
+                if len(paired) > _PRICED:
+                    paired = paired[paired["defense"].isin(compare)]
+                if place:
+                    paired = paired[~paired["defense"].isin(compare) & ~paired["control"].astype(bool)]
+                told += _of(measure, [_change(row, measure, less, p, row["defense"]) for _, row in paired.iterrows()])
             if told:
-                sentences.append(
-                    f"{whose}: change of {last.called} against {other}, paired by seed, in points: {', '.join(told)}."
-                )
+                sentences.append(f"{whose}: change against {other}{_PAIRED}: {'; '.join(told)}.")
     return sentences
 
 
-def _change(row: pd.Series, less: str, called: str) -> str:
+def _compared(own: Sequence[Measure], values: Sequence[Measure]) -> list[Measure]:
+    priced = [measure for measure in values if measure.kind == "value" and measure.unit == "%"]
+    return [*further_probabilities(own), *priced]
+
+
+def _of(measure: Measure, changes: Sequence[str]) -> list[str]:
+    return [f"of {measure.called}, {', '.join(changes)}"] if changes else []
+
+
+def _change(row: pd.Series, measure: Measure, less: str, p: str, called: str) -> str:
+    """The paired change in points: of a value with its interval, of a probability with the corrected p of its test."""
     pairs = int(row[f"{less}_n"])
-    change = Interval(row[less], row[f"{less}_low"], row[f"{less}_high"], pairs)
-    return f"{called} {change_text(change)}{'' if pairs == row['n'] else f' (n = {pairs})'}"
+    of_value = measure.kind == "value"
+    change = change_text(Interval(row[less], row[f"{less}_low"], row[f"{less}_high"], pairs if of_value else 1))
+    notes = [] if pairs == row["n"] else [f"n = {pairs}"]
+    notes += [] if of_value or pd.isna(row[p]) else [f"p {p_text(row[p])}"]
+    return f"{called} {change}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _by_victim(table: pd.DataFrame, shown: pd.Series[bool]) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -181,25 +195,30 @@ def ablation_finding(
 def ablation_changes(
     compared: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], settings: Sequence[str], own_line: str = "row"
 ) -> list[str]:
-    """The change of each value in percent on the same seeds, by variant: a sentence per attack, victim and value.
+    """What each variant changes on the same seeds: a sentence per attack and victim.
 
-    Student's intervals of the paired differences (see ``compare_variants``). Of more than eight variants only those are
-    named whose interval leaves out 0.
+    Values in percent have Student's interval of the paired differences, further probabilities the p of their test (see
+    ``compare_variants``). Of more than eight variants only those are named whose interval leaves out 0 or whose p is
+    below 0.05.
     """
     sentences = []
     for whose, attack, part in _by_victim(compared, compared["n"] > 0):
-        for measure in measures[attack]:
-            less = f"{measure.name}_less_own"
-            if measure.kind != "value" or measure.unit != "%" or less not in part:
+        told, most = [], 0
+        for measure in _compared(measures[attack], measures[attack]):
+            less, p = f"{measure.name}_less_own", f"{measure.name}_p_holm"
+            if less not in part:
                 continue
-            paired = part[part[f"{less}_low"].notna() & part[list(settings)].notna().all(axis=1)]
-            known = f"{whose}: change of {measure.called} against the study's own {own_line}, paired by seed, in points"
+            paired = part[(part[f"{less}_n"] > 1) & part[list(settings)].notna().all(axis=1)]
+            most = max(most, len(paired))
             if len(paired) > _PRICED:
-                known += f", where the interval leaves out 0 (of {len(paired)})"
-                paired = paired[(paired[f"{less}_low"] > 0) | (paired[f"{less}_high"] < 0)]
-            told = [_change(row, less, _at(row, settings)) for _, row in paired.iterrows()]
-            if told:
-                sentences.append(f"{known}: {', '.join(told)}.")
+                outside = (paired[f"{less}_low"] > 0) | (paired[f"{less}_high"] < 0)
+                paired = paired[outside if measure.kind == "value" else paired[p] < _LEVEL]
+            changes = [_change(row, measure, less, p, _at(row, settings)) for _, row in paired.iterrows()]
+            told += _of(measure, changes)
+        if told:
+            apart = f" (those told from it, of {most})" if most > _PRICED else ""
+            against = f"the study's own {own_line}{_PAIRED}{apart}"
+            sentences.append(f"{whose}: change against {against}: {'; '.join(told)}.")
     return sentences
 
 

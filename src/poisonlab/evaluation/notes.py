@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from poisonlab.config.measures import REPORTED, Measure
 from poisonlab.evaluation.choosing import Shown, counts_events
+from poisonlab.evaluation.results import further_probabilities
 from poisonlab.evaluation.trials import Trial
 
 _DROPPED = (
@@ -32,6 +33,8 @@ def method_notes(stage: Shown, trials: Sequence[Trial]) -> list[str]:
             f"p: paired test of the attack's first measure against {rows} on the same seeds (exact McNemar for yes or "
             "no, otherwise a permutation test of the mean), Holm-corrected over the rows of the attack and victim."
         )
+        further = dict.fromkeys(name.called for own in stage.by_attack.values() for name in further_probabilities(own))
+        notes += [f"The p of a change of {called} is of a permutation test, corrected likewise." for called in further]
     controls = dict.fromkeys(line.defense for line in stage.lines if line.control)
     notes += [f"'{name}' is a control: its victims are trained on clean data." for name in controls]
     notes += [_MEAN] if stage.mean_over_victims else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -45,8 +45,9 @@ def tidy_results(
       mean with Student's, cut to [0, 1] where the unit is percent, at 0 where it is epochs;
     - for each row r of ``compare``: ``p_r`` of the paired test of the attack's main measure against it on the same
       seeds (exact McNemar for an event, otherwise a permutation test), and ``p_r_holm``, corrected over the rows of the
-      attack and victim; of each value ``m_less_r``, the mean difference to it on the same seeds, with Student's
-      interval ``m_less_r_low, m_less_r_high`` and the number of seeds ``m_less_r_n``;
+      attack and victim; likewise ``m_p_r`` and ``m_p_r_holm`` of each further probability;
+    - for each row r of ``compare`` and each value or probability ``m_less_r``, the mean difference to r on the same
+      seeds, with Student's or Gaffke's interval ``m_less_r_low, m_less_r_high`` and the number of seeds ``m_less_r_n``;
     - of what was dropped ``poisons_found`` (recall), ``clean_dropped`` (share of the clean examples), ``precision`` and
       ``matthews``, means over seeds; nan for a row that neither filters nor dropped anything;
     - ``published_m`` and ``published_m_inside``, whether it lies in our interval, for each measure that has some;
@@ -100,7 +101,10 @@ def tidy_results(
             other = done.get((*row[:2], name), {})
             tested = name != row[2] and not record["control"]
             record[f"p_{name}"] = _paired_p(done[row], other, own[0], targets) if tested else math.nan
-            for measure in (each for each in own if each.kind == "value"):
+            for measure in further_probabilities(own):
+                p = _paired_p(done[row], other, measure, None) if tested else math.nan
+                record[f"{measure.name}_p_{name}"] = p
+            for measure in (each for each in own if each.graded):
                 less = f"{measure.name}_less_{name}"
                 change = _difference(done[row], other if name != row[2] else {}, measure)
                 record |= {less: change.estimate, f"{less}_n": change.n}
@@ -108,27 +112,39 @@ def tidy_results(
         record |= _dropped(list(done[row].values()))
         record["seconds"] = _mean([each.seconds for each in done[row].values() if not math.isnan(each.seconds)])
         records.append(record)
-    return _corrected(pd.DataFrame(records, columns=_columns(rows, measures, compare)), compare)
+    results = pd.DataFrame(records, columns=_columns(rows, measures, compare))
+    return _corrected(results, _tests(measures.values(), compare))
 
 
 def _columns(rows: Sequence[Row], measures: Mapping[str, Sequence[Measure]], compare: Sequence[str]) -> list[str]:
     """Every attack's measures before those that defenses report."""
     own = [measure for attack in dict.fromkeys(row[0] for row in rows) for measure in measures[attack]]
     names = list(dict.fromkeys(measure.name for measure in own))
-    values = dict.fromkeys(measure.name for measure in own if measure.kind == "value")
+    paired = dict.fromkeys(measure.name for measure in own if measure.graded)
     reported = [measure.name for measure in REPORTED if measure.name not in names]
     intervals = [f"{name}{end}" for name in (*names, *reported) for end in ENDS]
-    changes = [f"{name}_less_{other}{end}" for other in compare for name in values for end in ENDS]
+    changes = [f"{name}_less_{other}{end}" for other in compare for name in paired for end in ENDS]
     published = [f"published_{name}{end}" for name in names for end in ("", "_inside")]
     who = ["attack", "victim", "defense", "control", "n", "diverged"]
-    return [*who, *intervals, *changes, *(f"p_{name}" for name in compare), *DROPPED, *published, "seconds"]
+    return [*who, *intervals, *changes, *_tests(measures.values(), compare), *DROPPED, *published, "seconds"]
 
 
-def _corrected(results: pd.DataFrame, compare: Sequence[str]) -> pd.DataFrame:
-    for name in compare:
-        groups = results.groupby(["attack", "victim"], sort=False)[f"p_{name}"]
+def _tests(measures: Iterable[Sequence[Measure]], compare: Sequence[str]) -> list[str]:
+    """The columns of p values."""
+    names = dict.fromkeys(each.name for own in measures for each in further_probabilities(own))
+    return [f"{start}p_{row}" for row in compare for start in ("", *(f"{name}_" for name in names))]
+
+
+def further_probabilities(own: Sequence[Measure]) -> list[Measure]:
+    """Those of an attack's measures that are tested beside its main one."""
+    return [measure for measure in own[1:] if measure.kind == "probability"]
+
+
+def _corrected(results: pd.DataFrame, tests: Sequence[str]) -> pd.DataFrame:
+    for column in tests:
+        groups = results.groupby(["attack", "victim"], sort=False)[column]
         corrected = groups.transform(lambda values: pd.Series(holm(list(values)), index=values.index))
-        results.insert(list(results.columns).index(f"p_{name}") + 1, f"p_{name}_holm", corrected)
+        results.insert(list(results.columns).index(column) + 1, f"{column}_holm", corrected)
     # One attack's measures are nan beside another's, and their verdicts none.
     for name in results.columns:
         if name.endswith("_inside"):
@@ -209,9 +225,12 @@ def _difference(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], measure:
     """Ours less theirs, over the seeds that both have."""
     first, second = _pairs(ours, theirs, measure.name)
     differences = [one - other for one, other in zip(first, second, strict=True)]
-    if differences and all(map(math.isfinite, differences)):
+    if not differences or not all(map(math.isfinite, differences)):
+        return Interval(_mean(differences), math.nan, math.nan, len(differences))
+    if measure.kind == "value":
         return mean_t(differences)
-    return Interval(_mean(differences), math.nan, math.nan, len(differences))
+    share = mean_of_shares([(1 + difference) / 2 for difference in differences])
+    return Interval(2 * share.estimate - 1, 2 * share.low - 1, 2 * share.high - 1, share.n)
 
 
 def looked(trials: Sequence[Trial]) -> bool:

@@ -74,9 +74,9 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
 
 
 def drawn_measures(attacks: Sequence[AttackMeasures]) -> list[Measure]:
-    """What is drawn beside the training loss: values, which say more of single epochs than events and rates."""
+    """What is drawn beside the training loss: graded ones, which say more of single epochs than events and rates."""
     every = {measure.name: measure for each in attacks for measure in reversed(each.measures)}
-    return [measure for measure in every.values() if measure.kind == "value"]
+    return [measure for measure in every.values() if measure.graded]
 
 
 def read_history(path: Path, names: Sequence[str]) -> History | None:
