@@ -65,7 +65,8 @@ def test_a_line_per_value_in_the_order_of_the_values_below_undefended_training()
     table = compare(TRIALS, LINES, VARIANTS, "friends", ["lr"])
     names = ("success", "adversarial_confidence", "accuracy")
     intervals = [f"{name}{end}" for name in names for end in ("", "_low", "_high", "_n")]
-    changes = [f"{name}_less_own{end}" for name in names[1:] for end in ("", "_low", "_high", "_n")]
+    ends = {"adversarial_confidence": ("", "_n"), "accuracy": ("", "_low", "_high", "_n")}
+    changes = [f"{name}_less_own{end}" for name, each in ends.items() for end in each]
     tests = ["p", "p_holm", "adversarial_confidence_p", "adversarial_confidence_p_holm"]
     assert list(table.columns) == ["attack", "victim", "row", "lr", "own", "n", *intervals, *tests, *changes]
     assert table["row"].tolist() == ["none", "lr-10", "friends", "lr-50"]

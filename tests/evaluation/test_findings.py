@@ -141,18 +141,22 @@ def test_a_change_of_confidence_has_the_p_of_its_permutation_test() -> None:
     # 0.6, rises by 0.1 twice and stays once: 8 of the 16 patterns of those that differ come to 1.1 or more.
     assert against_none == (
         "gm: change against none, paired by seed, in points: of adversarial confidence, "
-        f"friends-bernoulli -55.0 (p {2 * 2 / 64:.3f}), d -22.0 (p {8 / 16:.3f}), clean -56.7"
+        f"friends-bernoulli -55.0 (p {2 * 2 / 64:.3f}), d -22.0 (n = 5, p {8 / 16:.3f}), clean -56.7"
     )
     # 1.9 in all, of which one 0.1 may fall for 1.7: 3 of 32 patterns to each side.
     assert against_friends == (
         "gm: change against friends-bernoulli, paired by seed, in points: of adversarial confidence, "
-        f"d +34.0 (p {6 / 32:.3f})"
+        f"d +34.0 (n = 5, p {6 / 32:.3f})"
     )
 
 
-def test_of_many_rows_the_costs_of_those_compared_with_alone_are_told() -> None:
+def test_of_many_rows_those_told_apart_alone_are_named() -> None:
     others = [trials(f"d{number}", [0, 0]) for number in range(8)]
-    assert costs(NONE, FRIENDS, *others) == ["friends-bernoulli -1.5 [-1.5, -1.5]."]
+    near = trials("near", [0, 0, 0, 0], 0.92)
+    first, second = changes(NONE, FRIENDS, near, *others[:7])
+    several = ", ".join(f"d{number} -2.0 [-2.0, -2.0]" for number in range(7))
+    assert f"of test accuracy 8 of 9 told apart, friends-bernoulli -1.5 [-1.5, -1.5], {several}." in first
+    assert "near +1.5 [+1.5, +1.5]" in second
     assert costs(NONE, *others[:7])[0].count("[") == 7
 
 
@@ -220,7 +224,7 @@ def test_an_ablation_is_its_best_and_worst_values() -> None:
     )
     assert found(table, ["lr"]) == [
         "gm: poison success from 25.0 % (lr 1e-05) to 75.0 % (lr 100), test accuracy from 88.0 % (lr 100) to 91.0 % "
-        "(lr 10); smallest corrected p against the study's own row 0.125."
+        "(lr 10); smallest corrected p of poison success against the study's own row 0.125."
     ]
 
 
@@ -232,8 +236,7 @@ def changes_of(count: int) -> list[str]:
     table["accuracy_less_own_low"] = [-0.03, *[-0.01] * count]
     table["accuracy_less_own_high"] = [-0.01, *[0.03] * count]
     table["accuracy_less_own_n"] = [6, *[4] * count]
-    for end in ("", "_low", "_high"):
-        table[f"adversarial_confidence_less_own{end}"] = [-0.5, *[-0.25] * count]
+    table["adversarial_confidence_less_own"] = [-0.5, *[-0.25] * count]
     table["adversarial_confidence_less_own_n"] = 6
     table["adversarial_confidence_p_holm"] = [0.03, *[0.06] * count]
     return ablation_changes(table, {"gm": (SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)}, ["lr"], "attack")
@@ -247,8 +250,8 @@ def test_an_ablation_tells_the_change_on_the_same_seeds() -> None:
     ]
     # Of many variants those alone that differ.
     assert changes_of(9) == [
-        f"{against} (those told from it, of 9): of adversarial confidence, lr 0 -50.0 (p 0.030); "
-        "of test accuracy, lr 0 -2.0 [-3.0, -1.0]."
+        f"{against}: of adversarial confidence 1 of 9 told apart, lr 0 -50.0 (p 0.030); "
+        "of test accuracy 1 of 9 told apart, lr 0 -2.0 [-3.0, -1.0]."
     ]
 
 

@@ -124,15 +124,21 @@ def confident(defense: str, confidences: list[float]) -> list[Trial]:
 
 
 def test_confidences_have_the_interval_of_numbers_that_pile_up_at_their_ends() -> None:
-    """Of probabilities that are all 0 or 1 it is Clopper and Pearson's; a difference of d is a share of (1 + d) / 2."""
+    """Of probabilities that are all 0 or 1 it is Clopper and Pearson's; their change has a test and no interval."""
     results = tidy([*confident("none", [1.0, 1.0, 1.0, 0.0]), *confident("d", [0.0, 0.0, 0.0, 1.0])])
-    ends = ("_low", "_high")
-    three_of_four = proportion_confint(3, 4, method="beta")
-    found = [row(results, "none")[f"adversarial_confidence{end}"] for end in ends]
-    assert found == pytest.approx(three_of_four, abs=1e-6)
-    change = [row(results, "d")[f"adversarial_confidence_less_none{end}"] for end in ends]
-    assert change == pytest.approx([1 - 2 * three_of_four[1], 1 - 2 * three_of_four[0]], abs=1e-6)
+    found = [row(results, "none")[f"adversarial_confidence{end}"] for end in ("_low", "_high")]
+    assert found == pytest.approx(proportion_confint(3, 4, method="beta"), abs=1e-6)
     assert row(results, "d")["adversarial_confidence_less_none"] == pytest.approx(-0.5)
+    assert row(results, "d")["adversarial_confidence_less_none_n"] == 4
+    assert "adversarial_confidence_less_none_low" not in results
+
+
+def test_a_single_pair_is_not_tested_and_no_member_of_the_family() -> None:
+    none, d = confident("none", [0.9, 0.8, 0.7, 0.9, 0.5]), confident("d", [0.4, 0.3, 0.1, 0.2, 0.1])
+    results = tidy([*none, *d, *confident("e", [0.1])])
+    assert row(results, "d")["adversarial_confidence_p_none_holm"] == pytest.approx(2 / 32)
+    assert math.isnan(row(results, "e")["p_none"])
+    assert math.isnan(row(results, "e")["adversarial_confidence_p_none"])
 
 
 def test_confidences_are_tested_by_permutation_beside_successes_that_do_not_differ() -> None:
@@ -188,7 +194,7 @@ def test_a_single_seed() -> None:
     line = row(results, "d")
     assert (line["success_low"], line["success_high"]) == pytest.approx(wilson_by_hand(0, 1), abs=1e-9)
     assert math.isnan(line["accuracy_low"])
-    assert line["p_none"] == 1
+    assert math.isnan(line["p_none"])
     table = readable(results)
     assert table["Test accuracy [95 % CI]"].tolist() == ["90.0", "90.0"]
     for text in (markdown(table), latex(table)):
@@ -239,7 +245,7 @@ def test_rates_are_compared_with_friends_b_by_permutation() -> None:
     assert line["p_friends-bernoulli"] == pytest.approx(2 / 16)
 
 
-@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=9))
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=2, max_size=9))
 @settings(max_examples=25, deadline=None)
 def test_tests_against_friends_b_are_binomial_tests_of_what_differs(seeds: list[tuple[bool, bool, bool]]) -> None:
     names = ("friends-bernoulli", "none", "d")
@@ -586,7 +592,7 @@ def test_each_attack_has_a_table_with_the_columns_it_fills() -> None:
     results = tidy(
         [
             *(*NONE, *DEFENDED, *triggered("none", [1.0, 0.5]), *triggered("d", [0.0, 0.5])),
-            *(*found("bp", "none", [None]), *found("bp", "filter", [(8, 2, 2, 88)])),
+            *(*found("bp", "none", [None, None]), *found("bp", "filter", [(8, 2, 2, 88), (8, 2, 2, 88)])),
         ],
         {("gm", "d"): {"success": 0.2}},
     )

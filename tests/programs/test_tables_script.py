@@ -281,10 +281,10 @@ def test_findings_and_scale_stand_below_the_table(tmp_path: Path) -> None:
         "2 of 2 published values of poison success lie in our intervals; "
         "0 of 2 published values of test accuracy lie in our intervals.",
         "Finding: a: change against none, paired by seed, in points: of adversarial confidence, "
-        "clean +0.0, d +0.0 (p 1.000), friends-bernoulli +0.0 (p 1.000); "
+        "clean +0.0, d +0.0 (n = 4, p 1.000), friends-bernoulli +0.0 (n = 4, p 1.000); "
         f"of test accuracy, clean {same}, d {same}, friends-bernoulli {same}.",
         "Finding: a: change against friends-bernoulli, paired by seed, in points: of adversarial confidence, "
-        f"d +0.0 (p 1.000); of test accuracy, d {same}.",
+        f"d +0.0 (n = 4, p 1.000); of test accuracy, d {same}.",
         "Made up.",
         "Data: few.",
         "Victims: small.",

@@ -1,8 +1,9 @@
 """Say how well the poisons of a study's gradient matching match: in float32, on shipped pixels, without augmentation.
 
 The losses that crafting reports are of its own precision and of moved images; these are equal terms for all attacks. A
-row per attack: mean over the seeds and its 95 % interval (Student's t), of the surrogates that the poisons were crafted
-on. Poison sets that are not made yet are left out.
+row per attack: mean over the seeds, of the surrogates that the poisons were crafted on, and its change against the
+study's first attack on the same seeds, both with 95 % intervals (Student's t). Poison sets that are not made yet are
+left out.
 """
 
 from __future__ import annotations
@@ -37,20 +38,28 @@ def main(argv: Sequence[str]) -> None:
     if not attacks:
         raise SettingsError(f"study {study.study!r} has no attack of method gradient-matching")
     torch.set_num_threads(study.threads)
-    graph, lines = (
-        Graph(study, checkout()),
-        ["| attack | poison sets | matching loss | 95 % interval |", "|---|---:|---:|---:|"],
-    )
+    graph = Graph(study, checkout())
+    print("| attack | poison sets | matching loss | 95 % interval | change against the first | 95 % interval |")
+    print("|---|---:|---:|---:|---:|---:|")
+    first: dict[int, float] = {}
     for attack in attacks:
-        jobs = [graph.computing.craft(attack.name, seed) for seed in study.seeds_of(attack)]
-        losses = [_loss(study, attack, job) for job in jobs if Path(job.outputs["poisons"]).exists()]
-        if not losses:
-            lines.append(f"| {attack.name} | 0 | – | – |")
-            continue
-        found = mean_t(losses)
-        interval = f"{found.low:.4f} to {found.high:.4f}" if len(losses) > 1 else "–"
-        lines.append(f"| {attack.name} | {len(losses)} | {found.estimate:.4f} | {interval} |")
-    print("\n".join(lines))
+        jobs = {seed: graph.computing.craft(attack.name, seed) for seed in study.seeds_of(attack)}
+        losses = {
+            seed: _loss(study, attack, job) for seed, job in jobs.items() if Path(job.outputs["poisons"]).exists()
+        }
+        changes = [loss - first[seed] for seed, loss in losses.items() if seed in first]
+        first = first or losses
+        cells = [*_cells(list(losses.values())), *_cells(changes, "+")]
+        print(f"| {attack.name} | {len(losses)} | {' | '.join(cells)} |", flush=True)
+
+
+def _cells(values: Sequence[float], sign: str = "") -> tuple[str, str]:
+    """A mean and its interval."""
+    if not values:
+        return "–", "–"
+    found = mean_t(values)
+    interval = f"{found.low:{sign}.4f} to {found.high:{sign}.4f}" if len(values) > 1 else "–"
+    return f"{found.estimate:{sign}.4f}", interval
 
 
 def _loss(study: Study, attack: GradientMatching, job: Job) -> float:

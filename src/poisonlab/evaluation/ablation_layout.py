@@ -13,7 +13,7 @@ from poisonlab.config.measures import CLEAN_DROPPED, OF_FILTERS, POISONS_FOUND, 
 from poisonlab.config.types import Name, Settings
 from poisonlab.evaluation.choosing import MEAN, AttackMeasures, Shown
 from poisonlab.evaluation.layouts import p_text, share_text, shared_measures, value_text, with_interval
-from poisonlab.evaluation.results import ENDS, further_probabilities, tidy_results
+from poisonlab.evaluation.results import ENDS, change_ends, further_probabilities, tidy_results
 from poisonlab.evaluation.trials import Trial
 
 _SHARES = [measure.name for measure in OF_FILTERS]
@@ -78,9 +78,9 @@ def compare_variants(
     Returns:
         Columns ``attack, victim, row``, then the varied settings as they are in the config, ``own`` (it is the study's
         row), ``n``, each measure as ``tidy_results`` gives it (``m, m_low, m_high, m_n``), ``p, p_holm`` of the paired
-        test against ``base``, and of each value and probability its mean difference to ``base`` on the same seeds
-        (``m_less_own, m_less_own_low, m_less_own_high, m_less_own_n``); of a probability beside the main measure also
-        ``m_p, m_p_holm``. The row of undefended training has no values. Where a variant
+        test against ``base``, and of each value and probability its mean difference to ``base`` on the same seeds, as
+        ``tidy_results`` gives it (``m_less_own, …``); of a probability beside the main measure also ``m_p, m_p_holm``.
+        The row of undefended training has no values. Where a variant
         drops images, ``OF_FILTERS`` follow (see ``tidy_results``); beside one that does, a variant that drops none has
         found 0 and dropped 0.
     """
@@ -89,10 +89,13 @@ def compare_variants(
     own = {(line["attack"], line["victim"], line["defense"]): line for line in results.to_dict("records")}
     shared = shared_measures(results, stage.by_attack)
     outcomes = ["n", *(f"{measure.name}{end}" for measure in shared for end in ENDS)]
-    paired = [measure.name for measure in shared if measure.graded]
-    tested = ["", *(f"{measure.name}_" for measure in further_probabilities(shared))]
+    paired = [measure for measure in shared if measure.graded]
+    further = dict.fromkeys(each.name for own in stage.by_attack.values() for each in further_probabilities(own))
+    tested = ["", *(f"{measure.name}_" for measure in paired if measure.name in further)]
     tests = {f"{name}p{end}": f"{name}p_{base}{end}" for name in tested for end in ("", "_holm")}
-    changes = {f"{name}_less_own{end}": f"{name}_less_{base}{end}" for name in paired for end in ENDS}
+    changes = {
+        f"{each.name}_less_own{end}": f"{each.name}_less_{base}{end}" for each in paired for end in change_ends(each)
+    }
     undefended = [VariantOf(row=name, values={}, own=False) for name in stage.compare[:1]]
     result = []
     for attack, victim in dict.fromkeys((line["attack"], line["victim"]) for line in own.values()):

@@ -125,7 +125,8 @@ def choose_trials(stage: Shown, files: Sequence[Path]) -> tuple[list[Trial], lis
 def _check_numbers(trial: Trial, measures: Sequence[Measure], path: Path) -> None:
     for measure in measures:
         value = trial.measures.get(measure.name, 0.0)
-        share, event = measure.kind == "rate" or measure.unit == "%", counts_events(measure, trial.targets)
+        share = measure.kind in ("rate", "probability") or measure.unit == "%"
+        event = counts_events(measure, trial.targets)
         if (share and value > 1) or (event and value not in (0.0, 1.0)):
             what = "neither 1 nor 0" if event else "not between 0 and 1"
             who = f"{'/'.join(trial.key[:3])}, seed {trial.seed}"

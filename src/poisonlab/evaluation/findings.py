@@ -25,6 +25,7 @@ _NAMED = 4
 _PRICED = 8
 _PAIRED = ", paired by seed, in points"
 _LEVEL = 0.05
+_FEWEST = 6
 
 
 def results_findings(
@@ -54,9 +55,8 @@ def paired_findings(
     """What each row changes on the same seeds: a sentence per attack, victim and row of ``compare``.
 
     The attack's probabilities beside its main measure are compared, with the p of their test, and its last measure, if
-    it is a value in percent, with Student's interval of the paired differences. n is given where some of the row's
-    seeds have no pair. Of more than eight rows only those of ``compare`` are named; beside its first row, only those
-    that stand in no other sentence.
+    it is a value in percent, with Student's interval of the paired differences. Of more than eight rows only those that
+    are told apart are named; beside the first row of ``compare``, only those that stand in no other sentence.
 
     Args:
         results: tidy (see ``tidy_results``).
@@ -66,17 +66,15 @@ def paired_findings(
     sentences = []
     for whose, attack, part in _by_victim(results, results["n"] > 0):
         for place, other in enumerate(compare):
-            told = []
-            for measure in _compared(measures[attack], measures[attack][-1:]):
-                less, p = f"{measure.name}_less_{other}", f"{measure.name}_p_{other}_holm"
-                paired = part[part[f"{less}_n"] > 1]
-                if len(paired) > _PRICED:
-                    paired = paired[paired["defense"].isin(compare)]
-                if place:
-                    paired = paired[~paired["defense"].isin(compare) & ~paired["control"].astype(bool)]
-                told += _of(measure, [_change(row, measure, less, p, row["defense"]) for _, row in paired.iterrows()])
-            if told:
-                sentences.append(f"{whose}: change against {other}{_PAIRED}: {'; '.join(told)}.")
+            rows = part
+            if place:
+                rows = part[~part["defense"].isin(compare) & ~part["control"].astype(bool)]
+            told = [
+                _changes(rows, measure, other, f"p_{other}_holm", lambda row: str(row["defense"]))
+                for measure in _compared(measures[attack], measures[attack][-1:])
+            ]
+            if any(told):
+                sentences.append(f"{whose}: change against {other}{_PAIRED}: {'; '.join(filter(None, told))}.")
     return sentences
 
 
@@ -85,18 +83,35 @@ def _compared(own: Sequence[Measure], values: Sequence[Measure]) -> list[Measure
     return [*further_probabilities(own), *priced]
 
 
-def _of(measure: Measure, changes: Sequence[str]) -> list[str]:
-    return [f"of {measure.called}, {', '.join(changes)}"] if changes else []
+def _changes(rows: pd.DataFrame, measure: Measure, other: str, p: str, called: Callable[[pd.Series], str]) -> str:
+    """The changes of those rows that have pairs, or that are told apart if they are many; nothing without any."""
+    less, p = f"{measure.name}_less_{other}", f"{measure.name}_{p}"
+    paired = rows[rows[f"{less}_n"] > 1] if f"{less}_n" in rows else rows.iloc[:0]
+    if paired.empty:
+        return ""
+    what = f"of {measure.called}"
+    if (many := len(paired)) > _PRICED:
+        if measure.kind == "value":
+            paired = paired[(paired[f"{less}_low"] > 0) | (paired[f"{less}_high"] < 0)]
+        else:
+            paired = paired[paired[p] < _LEVEL]
+        what += f" {len(paired)} of {many} told apart"
+    return ", ".join([what, *(f"{called(row)} {_change(row, measure, less, p)}" for _, row in paired.iterrows())])
 
 
-def _change(row: pd.Series, measure: Measure, less: str, p: str, called: str) -> str:
+def _change(row: pd.Series, measure: Measure, less: str, p: str) -> str:
     """The paired change in points: of a value with its interval, of a probability with the corrected p of its test."""
     pairs = int(row[f"{less}_n"])
-    of_value = measure.kind == "value"
-    change = change_text(Interval(row[less], row[f"{less}_low"], row[f"{less}_high"], pairs if of_value else 1))
     notes = [] if pairs == row["n"] else [f"n = {pairs}"]
-    notes += [] if of_value or pd.isna(row[p]) else [f"p {p_text(row[p])}"]
-    return f"{called} {change}" + (f" ({', '.join(notes)})" if notes else "")
+    if measure.kind == "value":
+        change = change_text(Interval(row[less], row[f"{less}_low"], row[f"{less}_high"], pairs))
+    else:
+        change = f"{100 * row[less]:+.1f}"
+        tested = not pd.isna(row[p])
+        # So few pairs cannot come below the level.
+        notes = [f"n = {pairs}"] if tested and pairs < _FEWEST else notes
+        notes += [f"p {p_text(row[p])}"] if tested else []
+    return change + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _by_victim(table: pd.DataFrame, shown: pd.Series[bool]) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -187,7 +202,8 @@ def ablation_finding(
         dropped = [measure for measure in OF_FILTERS if measure.name in part and part[measure.name].notna().any()]
         ends = [_ends(part, measure, settings) for measure in dict.fromkeys((own[0], own[-1], *dropped))]
         known = part["p_holm"].dropna()
-        tests = f"; smallest corrected p against the study's own {own_line} {p_text(known.min())}" if len(known) else ""
+        against = f"smallest corrected p of {own[0].called} against the study's own {own_line}"
+        tests = f"; {against} {p_text(known.min())}" if len(known) else ""
         result.append(f"{whose}: {', '.join(ends)}{tests}.")
     return result
 
@@ -195,30 +211,18 @@ def ablation_finding(
 def ablation_changes(
     compared: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], settings: Sequence[str], own_line: str = "row"
 ) -> list[str]:
-    """What each variant changes on the same seeds: a sentence per attack and victim.
-
-    Values in percent have Student's interval of the paired differences, further probabilities the p of their test (see
-    ``compare_variants``). Of more than eight variants only those are named whose interval leaves out 0 or whose p is
-    below 0.05.
-    """
+    """What each variant changes on the same seeds: a sentence per attack and victim, as ``paired_findings`` has them
+    (see ``compare_variants``); all values in percent are compared."""
     sentences = []
     for whose, attack, part in _by_victim(compared, compared["n"] > 0):
-        told, most = [], 0
-        for measure in _compared(measures[attack], measures[attack]):
-            less, p = f"{measure.name}_less_own", f"{measure.name}_p_holm"
-            if less not in part:
-                continue
-            paired = part[(part[f"{less}_n"] > 1) & part[list(settings)].notna().all(axis=1)]
-            most = max(most, len(paired))
-            if len(paired) > _PRICED:
-                outside = (paired[f"{less}_low"] > 0) | (paired[f"{less}_high"] < 0)
-                paired = paired[outside if measure.kind == "value" else paired[p] < _LEVEL]
-            changes = [_change(row, measure, less, p, _at(row, settings)) for _, row in paired.iterrows()]
-            told += _of(measure, changes)
-        if told:
-            apart = f" (those told from it, of {most})" if most > _PRICED else ""
-            against = f"the study's own {own_line}{_PAIRED}{apart}"
-            sentences.append(f"{whose}: change against {against}: {'; '.join(told)}.")
+        variants = part[part[list(settings)].notna().all(axis=1)]
+        told = [
+            _changes(variants, measure, "own", "p_holm", lambda row: _at(row, settings))
+            for measure in _compared(measures[attack], measures[attack])
+        ]
+        if any(told):
+            against = f"the study's own {own_line}{_PAIRED}"
+            sentences.append(f"{whose}: change against {against}: {'; '.join(filter(None, told))}.")
     return sentences
 
 

@@ -179,9 +179,10 @@ def mcnemar_exact(first: Outcomes, second: Outcomes) -> float:
 
 
 def paired_permutation(first: Floats, second: Floats) -> float:
-    """Two-sided sign-flip test of the mean difference of paired numbers.
+    """Two-sided sign-flip test of paired numbers: whether their sides could be swapped.
 
-    If both sides are alike, each difference could as well have had the other sign. All sign patterns are
+    If both sides are alike, each difference could as well have had the other sign. A small p says that they are not
+    alike; that their means differ it says only if the differences are not skewed. All sign patterns are
     enumerated for up to 20 pairs; beyond that 100,000 are drawn with a fixed seed, so the same data always
     give the same p.
 

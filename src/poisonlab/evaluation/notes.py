@@ -31,10 +31,12 @@ def method_notes(stage: Shown, trials: Sequence[Trial]) -> list[str]:
         rows = " and ".join(f"'{name}'" for name in stage.compare)
         notes.append(
             f"p: paired test of the attack's first measure against {rows} on the same seeds (exact McNemar for yes or "
-            "no, otherwise a permutation test of the mean), Holm-corrected over the rows of the attack and victim."
+            "no, otherwise by flipping signs of differences), Holm-corrected over the rows of the attack and victim."
         )
-        further = dict.fromkeys(name.called for own in stage.by_attack.values() for name in further_probabilities(own))
-        notes += [f"The p of a change of {called} is of a permutation test, corrected likewise." for called in further]
+        further = dict.fromkeys(one.called for own in stage.by_attack.values() for one in further_probabilities(own))
+        notes += [f"p of a change of {called}: by flipping signs, corrected likewise." for called in further]
+        if any(measure.kind == "value" for own in stage.by_attack.values() for measure in own):
+            notes.append("A change of a value has Student's 95 % interval of the paired differences.")
     controls = dict.fromkeys(line.defense for line in stage.lines if line.control)
     notes += [f"'{name}' is a control: its victims are trained on clean data." for name in controls]
     notes += [_MEAN] if stage.mean_over_victims else []

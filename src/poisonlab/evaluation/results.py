@@ -47,7 +47,7 @@ def tidy_results(
       seeds (exact McNemar for an event, otherwise a permutation test), and ``p_r_holm``, corrected over the rows of the
       attack and victim; likewise ``m_p_r`` and ``m_p_r_holm`` of each further probability;
     - for each row r of ``compare`` and each value or probability ``m_less_r``, the mean difference to r on the same
-      seeds, with Student's or Gaffke's interval ``m_less_r_low, m_less_r_high`` and the number of seeds ``m_less_r_n``;
+      seeds, and their number ``m_less_r_n``; of a value also Student's interval, ``m_less_r_low, m_less_r_high``;
     - of what was dropped ``poisons_found`` (recall), ``clean_dropped`` (share of the clean examples), ``precision`` and
       ``matthews``, means over seeds; nan for a row that neither filters nor dropped anything;
     - ``published_m`` and ``published_m_inside``, whether it lies in our interval, for each measure that has some;
@@ -106,9 +106,10 @@ def tidy_results(
                 record[f"{measure.name}_p_{name}"] = p
             for measure in (each for each in own if each.graded):
                 less = f"{measure.name}_less_{name}"
-                change = _difference(done[row], other if name != row[2] else {}, measure)
+                change = _difference(done[row], other if name != row[2] else {}, measure.name)
                 record |= {less: change.estimate, f"{less}_n": change.n}
-                record |= {f"{less}_low": change.low, f"{less}_high": change.high}
+                if measure.kind == "value":
+                    record |= {f"{less}_low": change.low, f"{less}_high": change.high}
         record |= _dropped(list(done[row].values()))
         record["seconds"] = _mean([each.seconds for each in done[row].values() if not math.isnan(each.seconds)])
         records.append(record)
@@ -120,13 +121,18 @@ def _columns(rows: Sequence[Row], measures: Mapping[str, Sequence[Measure]], com
     """Every attack's measures before those that defenses report."""
     own = [measure for attack in dict.fromkeys(row[0] for row in rows) for measure in measures[attack]]
     names = list(dict.fromkeys(measure.name for measure in own))
-    paired = dict.fromkeys(measure.name for measure in own if measure.graded)
+    paired = dict.fromkeys(measure for measure in own if measure.graded)
     reported = [measure.name for measure in REPORTED if measure.name not in names]
     intervals = [f"{name}{end}" for name in (*names, *reported) for end in ENDS]
-    changes = [f"{name}_less_{other}{end}" for other in compare for name in paired for end in ENDS]
+    changes = [f"{each.name}_less_{other}{end}" for other in compare for each in paired for end in change_ends(each)]
     published = [f"published_{name}{end}" for name in names for end in ("", "_inside")]
     who = ["attack", "victim", "defense", "control", "n", "diverged"]
     return [*who, *intervals, *changes, *_tests(measures.values(), compare), *DROPPED, *published, "seconds"]
+
+
+def change_ends(measure: Measure) -> tuple[str, ...]:
+    """Ends of the columns of a paired change: probabilities are tested, and their change has no interval."""
+    return ENDS if measure.kind == "value" else ("", "_n")
 
 
 def _tests(measures: Iterable[Sequence[Measure]], compare: Sequence[str]) -> list[str]:
@@ -214,23 +220,21 @@ def _pairs(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], name: str) ->
 
 def _paired_p(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], measure: Measure, targets: int | None) -> float:
     first, second = _pairs(ours, theirs, measure.name)
-    if not first or not all(map(math.isfinite, first + second)):
+    # A single pair can tell nothing, and would only make the correction of others harsher.
+    if len(first) < 2 or not all(map(math.isfinite, first + second)):
         return math.nan
     if counts_events(measure, targets):
         return mcnemar_exact([bool(value) for value in first], [bool(value) for value in second])
     return paired_permutation(first, second)
 
 
-def _difference(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], measure: Measure) -> Interval:
+def _difference(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], name: str) -> Interval:
     """Ours less theirs, over the seeds that both have."""
-    first, second = _pairs(ours, theirs, measure.name)
+    first, second = _pairs(ours, theirs, name)
     differences = [one - other for one, other in zip(first, second, strict=True)]
-    if not differences or not all(map(math.isfinite, differences)):
-        return Interval(_mean(differences), math.nan, math.nan, len(differences))
-    if measure.kind == "value":
+    if differences and all(map(math.isfinite, differences)):
         return mean_t(differences)
-    share = mean_of_shares([(1 + difference) / 2 for difference in differences])
-    return Interval(2 * share.estimate - 1, 2 * share.low - 1, 2 * share.high - 1, share.n)
+    return Interval(_mean(differences), math.nan, math.nan, len(differences))
 
 
 def looked(trials: Sequence[Trial]) -> bool:

@@ -34,7 +34,7 @@ class Spec(Drawn):
     """What the figure is told."""
 
     measures: tuple[AttackMeasures, ...] = ()
-    """Those of kind value are drawn where they were measured by epoch."""
+    """The graded ones are drawn where they were measured by epoch."""
     def_epoch: Annotated[int, Field(ge=0)] | None = None
     """The epoch at which friendly noise begins, if there is some."""
 
@@ -212,8 +212,8 @@ def learning_curves_caption(
         ends[one.attack, one.victim, one.defense].add(int(one.epochs[-1]))
     stopped = "; a seed that stopped keeps its last value" if any(len(each) > 1 for each in ends.values()) else ""
     return (
-        f"{what[:1].upper()}{what[1:]} by epoch (from 0), means over n seeds{stopped}{begin}. At the last measurement: "
-        + " ".join(sentences)
+        f"{what[:1].upper()}{what[1:]} by epoch (from 0), means over n seeds with bands of one standard error"
+        f"{stopped}{begin}. At the last measurement: {' '.join(sentences)}"
     )
 
 
