@@ -205,7 +205,9 @@ def extra_memory(contest: Contest, name: str, way: str, program: str, options: a
     call = getattr(contest, way)
     if call is None or options.no_memory:
         return None
-    if options.device == "cuda" and not (way == "reference" and contest.reference_on_cpu):
+    if options.device == "cuda":
+        if way == "reference" and contest.reference_on_cpu:
+            return None  # in seconds of a process of its own, and beside memory of another device
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         call()

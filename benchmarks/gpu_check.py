@@ -33,11 +33,11 @@ NO_GPU = 2
 SECTIONS = (
     Section("machine", 15, machine),
     Section("bits", 45, bits),
-    Section("workflow", 145, workflow),
-    Section("contracts", 75, contracts),
-    Section("training", 50, training),
+    Section("workflow", 170, workflow),
+    Section("contracts", 60, contracts),
+    Section("training", 45, training),
     Section("friendly-noise", 25, friendly_noise),
-    Section("crafting", 45, crafting),
+    Section("crafting", 40, crafting),
     Section("deep-knn", 20, deep_knn),
 )
 

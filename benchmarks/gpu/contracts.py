@@ -1,8 +1,9 @@
-"""The contract tests on the device, and the tests of GPUs that jobs share."""
+"""Every test that takes a device, on this one."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import xml.etree.ElementTree as ET
 from importlib.util import find_spec
@@ -13,7 +14,6 @@ from gpu.section import Check, FaultError, Notes
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = (
     "tests/contracts",
-    "tests/test_gpus.py",
     "tests/training/test_capture.py",
     "tests/defenses",
     "tests/filters",
@@ -22,30 +22,29 @@ TESTS = (
 )
 REHEARSED = ("tests/contracts/test_filters.py", "-k", "random-filter")
 DEVICES = "POISONLAB_TEST_DEVICES"
+# Not the tests of the check itself, which rehearse on the CPU.
+CHOSEN = "(cuda or test_on_a_gpu) and not gpu_check"
 _AT_ONCE = 8
 _SHOWN = 20
+_GRACE = 8.0
 
 
 def contracts(check: Check, notes: Notes) -> None:
     """Every test that takes a device, on this one only.
 
     Raises:
-        FaultError: a test failed, or none ran.
+        FaultError: a test failed, none ran, or they did not end in time; what had ended by then is noted.
     """
     report, log = check.folder / "tests.xml", check.folder / "tests.log"
     options = ["-q", "-p", "no:cacheprovider", f"--junitxml={report}", f"--basetemp={check.folder / 'files'}"]
     if not check.tiny and find_spec("xdist"):
         options += ["-n", str(min(_AT_ONCE, os.cpu_count() or 1))]
-    chosen = REHEARSED if check.tiny else (*TESTS, "-k", "cuda or gpu")
+    chosen = REHEARSED if check.tiny else (*TESTS, "-k", CHOSEN)
+    command = [check.python, "-m", "pytest", *options, *chosen]
+    environment = {**os.environ, DEVICES: check.device}
     with log.open("w", encoding="utf-8") as file:
-        code = subprocess.run(
-            [check.python, "-m", "pytest", *options, *chosen],
-            cwd=ROOT,
-            env={**os.environ, DEVICES: check.device},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            check=False,
-        ).returncode
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
+        code = _ended(process, max(1.0, check.seconds - _GRACE))
     if not report.is_file():
         raise FaultError(f"pytest ended with status {code}: {log.read_text(encoding='utf-8').strip()[-400:]}")
     passed = _told(report, notes)
@@ -53,6 +52,19 @@ def contracts(check: Check, notes: Notes) -> None:
         raise FaultError(f"pytest ended with status {code}; {passed} tests passed")
     if passed == 0:
         raise FaultError("no test ran")
+
+
+def _ended(process: subprocess.Popen[bytes], seconds: float) -> int:
+    """The exit status of pytest, which is interrupted after so many seconds, so that it writes its report."""
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+    try:
+        return process.wait(timeout=_GRACE / 2)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _told(report: Path, notes: Notes) -> int:

@@ -78,7 +78,10 @@ def _snakemake(check: Check, study: Path, seconds: float) -> tuple[int, str]:
                 code = process.wait(timeout=max(1.0, seconds))
             except subprocess.TimeoutExpired:
                 process.terminate()
-                process.wait(timeout=_GRACE / 2)
+                try:
+                    process.wait(timeout=_GRACE / 2)
+                except subprocess.TimeoutExpired:
+                    process.kill()
                 raise FaultError(f"Snakemake did not end within {seconds:.0f} s") from None
         file.seek(0)
         return code, file.read()

@@ -175,8 +175,11 @@ def _outside(value: Any, there: bool) -> Any:
 
 
 def register() -> None:
-    """Make the device known; must come before the first backward pass of the process, which counts the devices."""
-    if set_up is not None and torch._C._get_privateuse1_backend_name() != NAME:
+    """Make the device known; must come before the first backward pass of the process, which counts the devices.
+
+    Not beside a GPU: autograd would take this device for the accelerator whose streams backward passes run on.
+    """
+    if set_up is not None and not torch.cuda.is_available() and torch._C._get_privateuse1_backend_name() != NAME:
         set_up(NAME)
 
 
@@ -195,8 +198,8 @@ def _autocast() -> Any:
 @contextmanager
 def simulated() -> Iterator[torch.device]:
     """The device, usable inside the block; the test is skipped where this torch cannot simulate one."""
-    if set_up is None:
-        pytest.skip("this torch has no devices in Python")
+    if torch._C._get_privateuse1_backend_name() != NAME:
+        pytest.skip("this torch has no devices in Python, or a GPU is here")
     _FAULTS.clear()
     replaced = torch.__future__.get_overwrite_module_params_on_conversion()
     # Layouts of parameters change in new ones, as those of a wrapper cannot.

@@ -21,13 +21,17 @@ from poisonlab.training.loop import train
 
 
 def run(
-    capture: bool, model: Classifier | None = None, defenses: tuple[Defense, ...] = (), **changes: Any
+    capture: bool,
+    model: Classifier | None = None,
+    defenses: tuple[Defense, ...] = (),
+    device: str = "cpu",
+    **changes: Any,
 ) -> tuple[Tensor, list[EpochRecord]]:
     """Four epochs of batches of 8, 8 and 6."""
-    model = model or network()
+    model = (model or network()).to(device)
     whole = {"epochs": 4, "batch_size": 8, "milestones": (2,), "augmentation": Augmentation(pixels=1), **changes}
-    normalize = Normalize(MEAN, STD)
-    ended = train(model, normalize, data_set(22), Recipe(**whole), seed=0, defenses=defenses, capture=capture)
+    normalize, data = Normalize(MEAN, STD).to(device), data_set(22).to(torch.device(device))
+    ended = train(model, normalize, data, Recipe(**whole), seed=0, defenses=defenses, capture=capture)
     return torch.cat([value.double().flatten() for value in model.state_dict().values()]), ended.history
 
 
@@ -170,6 +174,14 @@ def test_a_recorded_step_that_diverges_names_its_batch(monkeypatch: pytest.Monke
         run(True, grouped(), defenses=(Explodes(),))
     assert recorded.value.facts() == plain.value.facts()
     assert len(recordings) == 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_a_broken_recording_leaves_a_training_that_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    plain, _ = run(False, defenses=(Looks(),), device="cuda")
+    fallen, _ = run(True, defenses=(Looks(),), device="cuda")
+    torch.testing.assert_close(fallen, plain, rtol=1e-3, atol=1e-4)
+    assert "kernel by kernel" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -10,9 +10,10 @@ shell.executable("bash")
 
 # Jobs run this environment's Python on this checkout's sources, however Snakemake was called, and whatever prefix a workflow
 # that uses this one as a module gives its own shell commands.
+BESIDE = os.path.join(os.path.dirname(sys.executable), "python")
 PYTHON = (
     f"PYTHONPATH={shlex.quote(SOURCES)}${{PYTHONPATH:+:$PYTHONPATH}} KMP_BLOCKTIME=0 "
-    + shlex.quote(os.path.join(os.path.dirname(sys.executable), "python"))
+    + shlex.quote(BESIDE if os.path.exists(BESIDE) else sys.executable)
 )
 
 # Progress bars go to log files, where each update stays: one in ten seconds is enough.

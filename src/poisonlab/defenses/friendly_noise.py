@@ -53,7 +53,8 @@ class FriendlyNoise(Defense):
 
     @property
     def captured(self) -> bool:
-        return True
+        # Noise in the host's memory is copied to the GPU by each step, which a CUDA graph cannot do.
+        return self.noise is None or self.noise.is_cuda or not torch.cuda.is_available()
 
     def prepare(self, data: TrainingSet) -> TrainingSet:
         if self.noise is None:

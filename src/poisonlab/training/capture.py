@@ -68,15 +68,31 @@ class Capture:
     def _recorded(self, step: Step, chosen: Tensor, streams: Sequence[torch.Generator]) -> Step | None:
         drawn_from = [*streams, own_stream(chosen.device)]
         states = [stream.get_state() for stream in drawn_from]
+        here = torch.cuda.current_stream(chosen.device) if chosen.is_cuda else None
         try:
             return record(step, chosen, streams)
         except Exception as error:
             self.active = False
+            if here is not None:
+                torch.cuda.set_stream(here)
             for stream, state in zip(drawn_from, states, strict=True):
-                stream.set_state(state)
+                _set_back(stream, state)
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             print(f"note: this training's step is no CUDA graph, and runs kernel by kernel: {reason}", file=sys.stderr)
             return None
+
+
+def _set_back(stream: torch.Generator, state: Tensor) -> None:
+    """Give a random stream its state of before a recording that broke off.
+
+    On a GPU the state is a new one: the old one may still be marked as recorded, and refuse to be drawn from.
+    """
+    if stream.device.type != "cuda":
+        stream.set_state(state)
+        return
+    fresh = torch.Generator(stream.device)
+    fresh.set_state(state)
+    stream.graphsafe_set_state(fresh.graphsafe_get_state())
 
 
 def can_capture(device: torch.device) -> bool:
