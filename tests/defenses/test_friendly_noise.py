@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,7 @@ from poisonlab.defenses.friendly_noise import FriendlyNoise, build, friendly_noi
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.models import small_resnet
 from poisonlab.models.classifier import FrozenFeatures, Normalize
+from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.defense import Batch
 from poisonlab.training.loop import train
 
@@ -252,6 +255,58 @@ def test_the_bound_holds(settings: Settings, zeta: float) -> None:
     # One rounding of float32 at most.
     assert noise.abs().max().item() <= zeta / 255 * (1 + 1e-6)
     assert noise.abs().max().item() > 0.9 * zeta / 255
+
+
+class KilledError(Exception):
+    """In the middle of the work."""
+
+
+class Mortal(nn.Module):
+    """A network that dies at one of its calls."""
+
+    def __init__(self, network: nn.Module, calls: int) -> None:
+        super().__init__()
+        self.network, self.calls = network, calls
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.calls == 0:
+            raise KilledError
+        self.calls -= 1
+        out: Tensor = self.network(images)
+        return out
+
+
+def test_noise_that_is_killed_at_any_pass_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    settings, images = Settings(steps=3), torch.rand(10, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
+    whole = friendly_noise(network, images, settings, seed=4, chunk=4)
+    # Three chunks of one clean pass and three steps each.
+    for calls in range(12):
+        saves = Checkpoint(tmp_path / f"{calls}.safetensors", "this noise", interval=0)
+        with pytest.raises(KilledError):
+            friendly_noise(Mortal(network, calls), images, settings, seed=4, chunk=4, checkpoint=saves)
+        assert len(list(tmp_path.glob(f"{calls}.noise*"))) == calls // 4
+        left = Mortal(network, 12 - calls // 4 * 4)
+        assert torch.equal(friendly_noise(left, images, settings, seed=4, chunk=4, checkpoint=saves), whole)
+        assert left.calls == 0
+        # All of it is there now.
+        assert torch.equal(friendly_noise(Mortal(network, 0), images, settings, seed=4, checkpoint=saves), whole)
+        saves.clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saved_noise_behind_a_gap_or_of_another_run_is_made_anew(tmp_path: Path) -> None:
+    settings, images = Settings(steps=2), torch.rand(10, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
+    saves = Checkpoint(tmp_path / "c.safetensors", "this noise", interval=0)
+    whole = friendly_noise(network, images, settings, seed=4, chunk=4, checkpoint=saves)
+    (tmp_path / "c.noise1.safetensors").unlink()
+    left = Mortal(network, 6)
+    assert torch.equal(friendly_noise(left, images, settings, seed=4, chunk=4, checkpoint=saves), whole)
+    assert left.calls == 0
+    other = Checkpoint(tmp_path / "c.safetensors", "another", interval=0)
+    with pytest.raises(KilledError):
+        friendly_noise(Mortal(network, 0), images, settings, seed=4, chunk=4, checkpoint=other)
 
 
 @BOTH

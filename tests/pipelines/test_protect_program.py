@@ -31,7 +31,6 @@ from poisonlab.defenses import friendly_noise as making
 from poisonlab.errors import DataError, DataWarning, PoisonlabError, SettingsError
 from poisonlab.models.networks import build_network
 from poisonlab.models.own_network import load_own
-from poisonlab.pipelines import protection
 from poisonlab.pipelines.protection import protect
 from poisonlab.pipelines.reading import read_images
 from poisonlab.provenance import ROOT
@@ -234,7 +233,7 @@ def test_an_interrupted_call_goes_on_and_ends_in_the_same_bytes(
 ) -> None:
     """Every call dies right after its first save, until none is left to make."""
     # Three passes; the network has batch norm, whose statistics must be saved, too.
-    monkeypatch.setattr(protection, "images_at_once", lambda images, most=0: 10)
+    monkeypatch.setattr(making, "images_at_once", lambda images, most=0: 10)
     done: list[str] = []
     for place, name in ((loop._Training, "epoch"), (making, "_optimise")):
         original = getattr(place, name)
@@ -293,18 +292,6 @@ def test_a_save_of_other_images_is_ignored(images: Tensor, tmp_path: Path, monke
     assert (tmp_path / "other.unfinished.trained.safetensors").exists()
     assert call("other.safetensors", 255 - images) == call("fresh.safetensors", 255 - images)
     assert not list(tmp_path.glob("*unfinished*"))
-
-
-def test_noise_in_parts_is_the_noise_of_the_whole(images: Tensor, tmp_path: Path) -> None:
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 2))
-    settings = Protection.model_validate(QUICK)
-    whole = friendly_noise(network, images, settings.friendly, seed=settings.seed, chunk=10)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protection, "images_at_once", lambda images, most=0: 10)
-        saves = Checkpoint(tmp_path / "c.safetensors", "own", 0)
-        found = protection._in_parts(network, images, settings, torch.device("cpu"), "float32", saves, progress=False)
-    assert torch.equal(found, whole)
-    assert len(list(tmp_path.glob("c.noise*.safetensors"))) == 3
 
 
 def test_a_file_that_is_read_for_its_training_images_alone_warns_of_no_test(images: Tensor, tmp_path: Path) -> None:

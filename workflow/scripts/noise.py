@@ -106,6 +106,7 @@ def _make(
         seed=seed,
         device=device,
         precision=stage.recipe.precision,
+        checkpoint=checkpoint,
         progress=True,
     )
     levels = noise.abs() * 255

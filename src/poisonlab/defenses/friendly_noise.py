@@ -27,6 +27,7 @@ from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.models.classifier import logits as logits_of
 from poisonlab.precision import passes
 from poisonlab.randomness import uniform_rows
+from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.defense import Batch, Defense
 
 
@@ -92,6 +93,7 @@ def friendly_noise(
     device: torch.device | str = "cpu",
     chunk: int | None = None,
     precision: str = "float32",
+    checkpoint: Checkpoint | None = None,
     progress: bool = False,
 ) -> Tensor:
     """Make friendly noise for any classifier and image tensor.
@@ -106,6 +108,8 @@ def friendly_noise(
         chunk: images per forward pass, by their size if not given; bounds the memory and does not change the result
             beyond rounding.
         precision: ``bfloat16`` runs the network in mixed precision where the device multiplies bfloat16.
+        checkpoint: where noise is saved as it is made, each part in a file of its own, to go on from after an
+            interruption and end in the same bits; the caller clears it.
         progress: show a progress bar with rate and time left.
 
     Returns:
@@ -134,18 +138,20 @@ def friendly_noise(
     required = [parameter.requires_grad for parameter in model.parameters()]
     model.eval().requires_grad_(False)
     noise = torch.empty(images.shape, dtype=torch.float32)
+    parts = _Parts(noise, checkpoint)
+    begun = parts.made
+
+    def made(part: slice) -> Tensor:
+        first = begun + part.start
+        inputs = pixels(images[first : begun + part.stop].to(device))
+        begin = _start(inputs, first, seed, settings)
+        return _optimise(model, inputs, begin, settings, precision).cpu()
+
     try:
-        with tqdm(total=len(images), unit="image", desc="friendly noise", disable=not progress) as bar:
-
-            def made(part: slice) -> Tensor:
-                inputs = pixels(images[part].to(device))
-                begin = _start(inputs, part.start, seed, settings)
-                return _optimise(model, inputs, begin, settings, precision).cpu()
-
-            start = 0
-            for some in in_chunks(made, len(images), chunk or images_at_once(images, 512), "images to make noise for"):
-                noise[start : start + len(some)] = some
-                start += len(some)
+        with tqdm(total=len(images), initial=begun, unit="image", desc="friendly noise", disable=not progress) as bar:
+            at_once, left = chunk or images_at_once(images, 512), len(images) - begun
+            for some in in_chunks(made, left, at_once, "images to make noise for") if left else ():
+                parts.add(some)
                 bar.update(len(some))
     finally:
         for module, mode in modes.items():
@@ -155,6 +161,41 @@ def friendly_noise(
     if not bool(torch.isfinite(noise).all()):
         raise PoisonlabError("the friendly noise is not finite: lower its lr")
     return noise
+
+
+class _Parts:
+    """Noise as it is made, image by image, saved with what is new in a file of its own.
+
+    Attributes:
+        noise: (N, C, H, W) float32, to be filled.
+        made: of how many images there is noise.
+    """
+
+    def __init__(self, noise: Tensor, checkpoint: Checkpoint | None) -> None:
+        self.noise, self.made = noise, 0
+        self._checkpoint, self._number = checkpoint, 0
+        if checkpoint is None:
+            return
+        # One that failed to be saved leaves a gap, behind which older parts may begin elsewhere.
+        while (saved := self._part(checkpoint).load()) is not None and saved[1]["first"] == self.made:
+            self._fill(saved[0]["noise"])
+            self._number += 1
+        self._kept, self._next = self.made, self._part(checkpoint)
+
+    def add(self, some: Tensor) -> None:
+        """Of the next images; saved if it is time."""
+        self._fill(some)
+        if self._checkpoint is not None and self._next.due():
+            self._next.save({"noise": self.noise[self._kept : self.made]}, {"first": self._kept})
+            self._number += 1
+            self._kept, self._next = self.made, self._part(self._checkpoint)
+
+    def _fill(self, some: Tensor) -> None:
+        self.noise[self.made : self.made + len(some)] = some
+        self.made += len(some)
+
+    def _part(self, checkpoint: Checkpoint) -> Checkpoint:
+        return checkpoint.part(f"noise{self._number}")
 
 
 def _start(images: Tensor, first: int, seed: int, settings: Settings) -> Tensor:

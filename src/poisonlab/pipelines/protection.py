@@ -6,14 +6,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from poisonlab.config.protection import Protection
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels, training_set
-from poisonlab.defenses import friendly_noise as making
 from poisonlab.defenses.build import build_defenses
-from poisonlab.errors import DivergedError, PoisonlabError
+from poisonlab.defenses.friendly_noise import friendly_noise
+from poisonlab.errors import DivergedError
 from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.models.classifier import Normalize
 from poisonlab.models.networks import build_network, build_normalize
@@ -59,18 +58,16 @@ def protect(
         raise
     images = dataset.train_images
     precision = "float32" if settings.weights is not None else settings.recipe.precision
-    if checkpoint is None:
-        noise = making.friendly_noise(
-            classifier,
-            images,
-            settings.friendly,
-            seed=settings.seed,
-            device=device,
-            precision=precision,
-            progress=progress,
-        )
-    else:
-        noise = _in_parts(classifier, images, settings, torch.device(device), precision, checkpoint, progress)
+    noise = friendly_noise(
+        classifier,
+        images,
+        settings.friendly,
+        seed=settings.seed,
+        device=device,
+        precision=precision,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
     facts = _facts(classifier, dataset, noise, settings.friendly.zeta, torch.device(device))
     return noise, facts
 
@@ -121,54 +118,6 @@ def _train(
     )
     if trained is not None:
         trained.save(network.state_dict(), {})
-
-
-def _in_parts(
-    classifier: nn.Module,
-    images: Tensor,
-    settings: Protection,
-    device: torch.device,
-    precision: str,
-    checkpoint: Checkpoint,
-    progress: bool,
-) -> Tensor:
-    """The noise of ``friendly_noise``, in the same passes, with what is new in a file of its own at every save.
-
-    ``friendly_noise`` itself saves nothing: its code decides whether the noise of finished studies is current.
-    """
-    classifier.requires_grad_(False)
-    noise = torch.empty(images.shape, dtype=torch.float32)
-    start, number = 0, 0
-    # One that failed to be saved leaves a gap, behind which older parts may begin elsewhere.
-    while (saved := checkpoint.part(f"noise{number}").load()) is not None and saved[1]["first"] == start:
-        part = saved[0]["noise"]
-        noise[start : start + len(part)] = part
-        start, number = start + len(part), number + 1
-    begun, part_of = start, checkpoint.part(f"noise{number}")
-
-    def made(part: slice) -> Tensor:
-        first = begun + part.start
-        inputs = pixels(images[first : begun + part.stop].to(device))
-        begin = making._start(inputs, first, settings.seed, settings.friendly)
-        return making._optimise(classifier, inputs, begin, settings.friendly, precision).cpu()
-
-    with tqdm(total=len(images), initial=start, unit="image", desc="friendly noise", disable=not progress) as bar:
-        kept = start
-        at_once = images_at_once(images, 512)
-        passes = (
-            in_chunks(made, len(images) - begun, at_once, "images to make noise for") if begun < len(images) else ()
-        )
-        for some in passes:
-            noise[start : start + len(some)] = some
-            start += len(some)
-            bar.update(len(some))
-            if part_of.due():
-                part_of.save({"noise": noise[kept:start]}, {"first": kept})
-                kept, number = start, number + 1
-                part_of = checkpoint.part(f"noise{number}")
-    if not bool(torch.isfinite(noise).all()):
-        raise PoisonlabError("the friendly noise is not finite: lower its lr")
-    return noise
 
 
 @torch.no_grad()
