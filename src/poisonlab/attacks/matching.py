@@ -193,7 +193,7 @@ class Matcher:
 
         def slope(part: slice) -> Tensor:
             loss = self._poison_loss(labels[part], len(labels))
-            return directional(loss, weights, inputs[part], direction, self.difference, weights_too=False)[0]
+            return directional(loss, weights, inputs[part], direction, self.difference)
 
         slopes = in_chunks(slope, len(inputs), images_at_once(inputs, _POISONS), "poisons whose gradients differ")
         return matching.detach(), torch.cat(list(slopes))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from poisonlab.models.differences import gradients, neighbours
+from poisonlab.models.differences import directional, neighbours
 from poisonlab.precision import passes
 
 _LOWEST_MARGIN = -100.0
@@ -197,10 +197,7 @@ class Unrolling:
             torch.manual_seed(seed)
             return self._entropy(weights, self.buffers, images, labels)[0] * share
 
-        ahead, behind, width = neighbours(weights, direction, relative)
-        (first,) = gradients(entropy, ahead, images, weights_too=False)
-        (second,) = gradients(entropy, behind, images, weights_too=False)
-        return ((first - second) / width)[:count]
+        return directional(entropy, weights, images, direction, relative)[:count]
 
 
 def _channels_last(images: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class Measured:
     Attributes:
         settings: its ``section.key=value`` strings; of a committed trial, the names of attack, victim and row alone.
         device: model and number of threads.
-        host_mib, device_mib: highest use of memory; nan where it is unknown or there is no such device.
+        host_mib: highest use of memory; nan where it is unknown.
         outcome: of a committed trial, the digest of all settings that its outcome depends on.
         diverged: whether it left no result, because its training diverged.
     """
@@ -46,7 +46,6 @@ class Measured:
     device: str
     seconds: float
     host_mib: float = math.nan
-    device_mib: float = math.nan
     outcome: str | None = None
     diverged: bool = False
 
@@ -138,7 +137,6 @@ def read_cards(results: Path, stages: Mapping[str, str]) -> Iterator[Measured]:
 
 def _of_card(stage: str, study: str, card: Any, path: Path) -> Measured:
     try:
-        on_device = card["peak_device_mib"]
         return Measured(
             stage,
             study,
@@ -146,7 +144,6 @@ def _of_card(stage: str, study: str, card: Any, path: Path) -> Measured:
             _device(card["device"], card["threads"]),
             float(card["seconds"]),
             float(card["peak_host_mib"]),
-            math.nan if on_device is None else float(on_device),
             diverged="failed" in card,
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:

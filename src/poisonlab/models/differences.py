@@ -27,36 +27,23 @@ Loss = Callable[[Weights, Tensor], Tensor]
 """Maps weights by name and inputs (B, C, H, W) to a scalar."""
 
 
-def directional(
-    loss: Loss,
-    weights: Weights,
-    inputs: Tensor,
-    direction: Weights,
-    relative: float,
-    *,
-    weights_too: bool = True,
-) -> tuple[Tensor, Weights]:
-    """The derivative along ``direction`` of the gradients of ``loss``, by a central difference.
+def directional(loss: Loss, weights: Weights, inputs: Tensor, direction: Weights, relative: float) -> Tensor:
+    """The derivative along ``direction`` of the inputs' gradient of ``loss``, by a central difference.
 
-    Both are sums over the inputs if the loss is one, so they may be taken chunk by chunk.
+    It is a sum over the inputs if the loss is one, so it may be taken chunk by chunk.
 
     Args:
-        loss: differentiable once with respect to weights and inputs.
+        loss: differentiable once with respect to the inputs.
         weights: at their place, by name; float32 or float64.
         inputs: (B, C, H, W).
         direction: v, shaped as the weights and by the same names.
         relative: length of the step to each side, |h v|, as a share of the weights' norm.
-        weights_too: whether to take the gradient with respect to the weights as well.
 
     Returns:
-        d/ds grad_x L(w + s v, x), shaped as ``inputs``; and d/ds grad_w L(w + s v, x) by name, or an empty dict. Both
-        are zero where the direction is.
+        d/ds grad_x L(w + s v, x), shaped as ``inputs``; zero where the direction is.
     """
     ahead, behind, width = neighbours(weights, direction, relative)
-    first, *firsts = gradients(loss, ahead, inputs, weights_too=weights_too)
-    second, *seconds = gradients(loss, behind, inputs, weights_too=weights_too)
-    slopes = [(one - other) / width for one, other in zip(firsts, seconds, strict=True)]
-    return (first - second) / width, dict(zip(weights, slopes, strict=True)) if weights_too else {}
+    return (_gradient(loss, ahead, inputs) - _gradient(loss, behind, inputs)) / width
 
 
 def neighbours(weights: Weights, direction: Weights, relative: float) -> tuple[Weights, Weights, Tensor]:
@@ -70,12 +57,11 @@ def neighbours(weights: Weights, direction: Weights, relative: float) -> tuple[W
     return ahead, behind, 2 * step
 
 
-def gradients(loss: Loss, weights: Weights, inputs: Tensor, *, weights_too: bool = True) -> tuple[Tensor, ...]:
-    """The gradient of the loss with respect to the inputs and, unless told not to, each of the weights in order."""
+def _gradient(loss: Loss, weights: Weights, inputs: Tensor) -> Tensor:
+    """The gradient of the loss with respect to the inputs."""
     inputs = inputs.detach().requires_grad_(True)
-    weights = {name: weight.detach().requires_grad_(weights_too) for name, weight in weights.items()}
-    leaves = [inputs, *weights.values()] if weights_too else [inputs]
-    return torch.autograd.grad(loss(weights, inputs), leaves, materialize_grads=True)
+    (found,) = torch.autograd.grad(loss(weights, inputs), [inputs], materialize_grads=True)
+    return found
 
 
 def norm(tensors: Iterable[Tensor]) -> Tensor:
