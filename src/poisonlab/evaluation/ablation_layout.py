@@ -12,7 +12,7 @@ from pydantic import Field
 from poisonlab.config.measures import CLEAN_DROPPED, OF_FILTERS, POISONS_FOUND, Measure
 from poisonlab.config.types import Name, Settings
 from poisonlab.evaluation.choosing import MEAN, AttackMeasures, Shown
-from poisonlab.evaluation.layouts import p_text, share_text, shared_measures, value_text, with_interval
+from poisonlab.evaluation.layouts import p_text, share_text, shared_measures, title_of, value_text, with_interval
 from poisonlab.evaluation.results import ENDS, change_ends, further_probabilities, tidy_results
 from poisonlab.evaluation.trials import Trial
 
@@ -154,10 +154,7 @@ def readable_variants(
             **({"Victim": compared["victim"]} if several else {}),
             **values,
             "n": compared["n"].astype(str),
-            **{
-                f"{measure.label} [95 % CI]": with_interval(compared, measure)
-                for measure in shared_measures(compared, measures)
-            },
+            **{title_of(measure): with_interval(compared, measure) for measure in shared_measures(compared, measures)},
             **{
                 measure.label: [share_text(value, measure) for value in compared[measure.name]]
                 for measure in OF_FILTERS

@@ -98,7 +98,7 @@ def readable(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], c
             **_who(results),
             "n": results["n"].astype(str),
             **({"Diverged": [str(count) if count else "" for count in diverged]} if diverged.any() else {}),
-            **{f"{measure.label} [95 % CI]": with_interval(results, measure) for measure in own},
+            **{title_of(measure): with_interval(results, measure) for measure in own},
             **{f"p against {name}": [p_text(value) for value in results[f"p_{name}_holm"]] for name in compare},
             **{
                 title: [("" if math.isnan(value) else _dropped_text(name, value)) for value in results[name]]
@@ -346,6 +346,11 @@ def share_text(value: float, measure: Measure) -> str:
 
 def _number(value: float, unit: Unit) -> str:
     return f"{100 * value:.1f}" if unit == "%" else f"{value:.1f}" if unit == "epochs" else f"{value:.2f}"
+
+
+def title_of(measure: Measure) -> str:
+    """The title of a measure's column; epochs have no interval (see ``tidy_results``)."""
+    return measure.label if measure.unit == "epochs" else f"{measure.label} [95 % CI]"
 
 
 def interval_text(value: float, low: float, high: float, unit: Unit = "%") -> str:

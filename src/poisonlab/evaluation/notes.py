@@ -52,9 +52,9 @@ def _methods(stage: Shown, trials: Sequence[Trial]) -> dict[Measure, list[str]]:
     for each in stage.measures:
         targets = max((trial.targets or 0 for trial in trials if trial.attack == each.attack), default=0) or None
         for measure in each.measures:
-            method = _EVENT if counts_events(measure, targets) else _VALUE if measure.kind == "value" else _RATE
+            method = _EVENT if counts_events(measure, targets) else _RATE
             if measure.kind == "value":
-                method += {"%": ", cut to [0, 100] %", "epochs": ", cut at 0", "": ""}[measure.unit]
+                method = {"%": f"{_VALUE}, cut to [0, 100] %", "epochs": "mean over seeds", "": _VALUE}[measure.unit]
             if method not in found.setdefault(measure, []):
                 found[measure].append(method)
     return found
