@@ -166,7 +166,7 @@ def _best(others: pd.DataFrame, measures: Sequence[Measure], called: Callable[[s
     best = others[others[main.name] == value].sort_values(last.name, ascending=last.better == "lower", kind="stable")
     names = [f"{called(row['defense'])} at {_shown(row[last.name], last)}" for _, row in best.iterrows()]
     which = f"{'least' if lower else 'most'} of the other {len(others)} rows" if len(others) > 1 else "the other row"
-    listed = _listed(names) + (f" {last.called}" if last != main else "")
+    listed = named(names) + (f" {last.called}" if last != main else "")
     return f"{which}, {main.called} {_shown(value, main)} ({listed})"
 
 
@@ -242,6 +242,6 @@ def _at(line: pd.Series, settings: Sequence[str]) -> str:
     return ", ".join(f"{name} {value_text(line[name])}" for name in settings)
 
 
-def _listed(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from poisonlab.config.measures import REPORTED, Measure
 from poisonlab.evaluation.choosing import Shown, counts_events
+from poisonlab.evaluation.findings import named
 from poisonlab.evaluation.results import further_probabilities
-from poisonlab.evaluation.trials import Trial
+from poisonlab.evaluation.trials import Row, Trial
 
+_LEVEL = 0.05
 _DROPPED = (
     "Poisons found, clean dropped, precision, MCC (Matthews correlation): what filters and training-time defenses "
     "dropped by the end of training, against what was poisoned; means over seeds."
@@ -37,12 +40,44 @@ def method_notes(stage: Shown, trials: Sequence[Trial]) -> list[str]:
         notes += [f"p of a change of {called}: by flipping signs, corrected likewise." for called in further]
         if any(measure.kind == "value" for own in stage.by_attack.values() for measure in own):
             notes.append("A change of a value has Student's 95 % interval of the paired differences.")
+        notes += _too_few(stage, trials)
     controls = dict.fromkeys(line.defense for line in stage.lines if line.control)
     notes += [f"'{name}' is a control: its victims are trained on clean data." for name in controls]
     notes += [_MEAN] if stage.mean_over_victims else []
     notes += [_DROPPED] if any(trial.found and trial.found.dropped for trial in trials) else []
     measured = {name for trial in trials for name in trial.measures}
     return notes + [f"{each.label}: {each.meaning}; mean over seeds." for each in REPORTED if each.name in measured]
+
+
+def _too_few(stage: Shown, trials: Sequence[Trial]) -> list[str]:
+    """Where the tests could tell nothing whatever came out, and from how many seeds on they could.
+
+    With n pairs neither test's p is below 2^(1 - n), and Holm multiplies the smallest of k rows by k.
+    """
+    seeds: dict[Row, set[int]] = {}
+    for trial in trials:
+        if not trial.failed and not trial.control:
+            seeds.setdefault(trial.key[:3], set()).add(trial.seed)
+    found: dict[tuple[int, int], list[str]] = {}
+    for attack, victim in dict.fromkeys((line.attack, line.victim) for line in stage.lines):
+        own = {row[2]: each for row, each in seeds.items() if row[:2] == (attack, victim)}
+        for other in stage.compare:
+            pairs = [len(each & own.get(other, set())) for row, each in own.items() if row != other]
+            tested = [count for count in pairs if count > 1]
+            if tested and len(tested) * 2.0 ** (1 - max(tested)) > _LEVEL:
+                found.setdefault((max(tested), len(tested)), []).append(attack)
+    attacks = {line.attack for line in stage.lines}
+    notes = []
+    for (count, rows), names in found.items():
+        least = min(1.0, rows * 2.0 ** (1 - count))
+        enough = 1 + math.ceil(math.log2(rows / _LEVEL))
+        whose = "" if attacks == set(names) else f" ({named(list(dict.fromkeys(names)))})"
+        many = "1 row" if rows == 1 else f"{rows} rows"
+        notes.append(
+            f"With {count} seeds and {many} no corrected p can be below {least:.3f}{whose}: {enough} seeds are the "
+            f"fewest with which one can be below {_LEVEL:g}."
+        )
+    return notes
 
 
 def _methods(stage: Shown, trials: Sequence[Trial]) -> dict[Measure, list[str]]:
