@@ -119,6 +119,24 @@ def test_each_attack_has_its_own_lines_and_tests() -> None:
     assert first["none"]["p_holm"] == pytest.approx(6 / 64)
 
 
+def test_the_mean_over_victims_is_compared_too() -> None:
+    lines = [line_of("gm", row, SEEDS, victim) for victim in ("one", "two") for row in ("friends", "lr-10")]
+    found = [
+        trial("gm", row, seed, float(row == "lr-10" and (victim == "one" or seed < 3)), 0.9, victim=victim)
+        for victim in ("one", "two")
+        for row in ("friends", "lr-10")
+        for seed in SEEDS
+    ]
+    variants = [variant("friends", own=True, lr=100.0), variant("lr-10", lr=10.0)]
+    table = compare_variants(found, stage(lines, mean_over_victims=True), variants, "friends", ["lr"])
+    mean = by_row(table[table["victim"] == "mean"])
+    assert mean["lr-10"]["success"] == pytest.approx((3 * 1 + 3 * 0.5) / 6)
+    # Six differences, all one way; with one victim McNemar's has six pairs, with the other three.
+    assert mean["lr-10"]["p"] == pytest.approx(2 / 64)
+    alone = {victim: by_row(table[table["victim"] == victim])["lr-10"]["p"] for victim in ("one", "two")}
+    assert alone == pytest.approx({"one": 2 / 64, "two": 2 / 8})
+
+
 def test_what_nobody_has_run_has_a_line() -> None:
     table = compare(TRIALS[:6], LINES, VARIANTS, "friends", ["lr"])
     assert table["n"].tolist() == [6, 0, 0, 0]

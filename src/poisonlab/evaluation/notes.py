@@ -30,7 +30,7 @@ _EVENT, _RATE, _VALUE = (
 def method_notes(stage: Shown, trials: Sequence[Trial]) -> list[str]:
     """What each measure of the stage's attacks is and how it is compared, and what else the trials call for."""
     notes = [_measure_note(measure, methods) for measure, methods in _methods(stage, trials).items()]
-    if stage.compare:
+    if any(not line.control and line.defense != other for line in stage.lines for other in stage.compare):
         rows = " and ".join(f"'{name}'" for name in stage.compare)
         notes.append(
             f"p: paired test of the attack's first measure against {rows} on the same seeds (exact McNemar for yes or "

@@ -164,6 +164,7 @@ class Tables:
                 "lines": lines,
                 "measures": self.measures(attacks),
                 "compare": list(self.study.compare),
+                "mean_over_victims": self.study.mean_over_victims,
                 "variants": [
                     {"row": name, "values": dict(variant.values), "own": variant.own}
                     for name, variant in self._variants(ablation)
