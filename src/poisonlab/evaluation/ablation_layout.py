@@ -80,9 +80,8 @@ def compare_variants(
         row), ``n``, each measure as ``tidy_results`` gives it (``m, m_low, m_high, m_n``), ``p, p_holm`` of the paired
         test against ``base``, and of each value and probability its mean difference to ``base`` on the same seeds, as
         ``tidy_results`` gives it (``m_less_own, …``); of a probability beside the main measure also ``m_p, m_p_holm``.
-        The row of undefended training has no values. Where a variant
-        drops images, ``OF_FILTERS`` follow (see ``tidy_results``); beside one that does, a variant that drops none has
-        found 0 and dropped 0.
+        The row of undefended training has no values. Where a variant drops images, ``OF_FILTERS`` follow (see
+        ``tidy_results``); beside one that does, a variant that drops none has found 0 and dropped 0.
     """
     rows = [line.row for line in stage.lines]
     results = tidy_results(trials, stage.by_attack, [base], expected=rows, mean_over_victims=stage.mean_over_victims)

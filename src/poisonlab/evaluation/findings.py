@@ -24,7 +24,7 @@ from poisonlab.evaluation.results import further_probabilities
 _NAMED = 4
 _PRICED = 8
 _PAIRED = ", paired by seed, in points"
-_LEVEL = 0.05
+LEVEL = 0.05
 _FEWEST = 6
 
 
@@ -94,7 +94,7 @@ def _changes(rows: pd.DataFrame, measure: Measure, other: str, p: str, called: C
         if measure.kind == "value":
             paired = paired[(paired[f"{less}_low"] > 0) | (paired[f"{less}_high"] < 0)]
         else:
-            paired = paired[paired[p] < _LEVEL]
+            paired = paired[paired[p] < LEVEL]
         what += f" {len(paired)} of {many} told apart"
     return ", ".join([what, *(f"{called(row)} {_change(row, measure, less, p)}" for _, row in paired.iterrows())])
 

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 from poisonlab.config.measures import REPORTED, Measure
 from poisonlab.evaluation.choosing import Shown, counts_events
-from poisonlab.evaluation.findings import named
+from poisonlab.evaluation.findings import LEVEL, named
 from poisonlab.evaluation.results import further_probabilities
 from poisonlab.evaluation.trials import Row, Trial
 
-_LEVEL = 0.05
 _DROPPED = (
     "Poisons found, clean dropped, precision, MCC (Matthews correlation): what filters and training-time defenses "
     "dropped by the end of training, against what was poisoned; means over seeds."
@@ -64,18 +63,18 @@ def _too_few(stage: Shown, trials: Sequence[Trial]) -> list[str]:
         for other in stage.compare:
             pairs = [len(each & own.get(other, set())) for row, each in own.items() if row != other]
             tested = [count for count in pairs if count > 1]
-            if tested and len(tested) * 2.0 ** (1 - max(tested)) > _LEVEL:
+            if tested and len(tested) * 2.0 ** (1 - max(tested)) > LEVEL:
                 found.setdefault((max(tested), len(tested)), []).append(attack)
     attacks = {line.attack for line in stage.lines}
     notes = []
     for (count, rows), names in found.items():
         least = min(1.0, rows * 2.0 ** (1 - count))
-        enough = 1 + math.ceil(math.log2(rows / _LEVEL))
+        enough = 1 + math.ceil(math.log2(rows / LEVEL))
         whose = "" if attacks == set(names) else f" ({named(list(dict.fromkeys(names)))})"
         many = "1 row" if rows == 1 else f"{rows} rows"
         notes.append(
             f"With {count} seeds and {many} no corrected p can be below {least:.3f}{whose}: {enough} seeds are the "
-            f"fewest with which one can be below {_LEVEL:g}."
+            f"fewest with which one can be below {LEVEL:g}."
         )
     return notes
 
