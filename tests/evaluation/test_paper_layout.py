@@ -198,7 +198,7 @@ def test_a_table_may_print_other_measures() -> None:
         *("Epochs to low loss", "Published Epochs to low loss", "p against none", "p against friends-bernoulli"),
     ]
     assert text["Published Peak accuracy"].tolist() == ["50.0 (inside)"]
-    assert text["Published Epochs to low loss"].tolist() == ["3.0 (outside)"]
+    assert text["Published Epochs to low loss"].tolist() == ["3.0"]
 
 
 def test_rows_that_are_attacks_are_called_rows() -> None:

@@ -108,7 +108,7 @@ def test_an_ablation_of_an_attack_is_read_with_rows_for_attacks(tmp_path: Path) 
     # A curve for each row, and no line of undefended training.
     assert [each.get_text() for each in legend.get_texts()] == ["No defense", "gm"]
     assert caption.startswith("Poison success and test accuracy (95 % intervals, n = 4) against lr; the study's own")
-    assert "smallest corrected p against the study's own attack 0.375" in caption
+    assert "smallest corrected p of poison success against the study's own attack 0.375" in caption
 
 
 @pytest.mark.parametrize(
@@ -483,7 +483,7 @@ def test_the_caption_has_the_numbers(tmp_path: Path) -> None:
     assert caption == (
         "Poison success and test accuracy (95 % intervals, n = 4) against lr; the study's own value is ringed. "
         "gm: poison success from 0.0 % (lr 100) to 50.0 % (lr 50), test accuracy from 85.0 % (lr 100) to 91.0 % "
-        "(lr 10); smallest corrected p against the study's own row 1.000."
+        "(lr 10); smallest corrected p of poison success against the study's own row 1.000."
     )
 
 

@@ -633,7 +633,9 @@ class TestLearningCurves:
         read = self.read(tmp_path, history("none", 0, epochs=3), history("none", 1))
         assert np.asarray(curves(read).axes[1].lines[0].get_ydata()) == pytest.approx([60, 67.5])
         caption = curves_caption(read)
-        assert "means over n seeds; a seed that stopped keeps its last value." in caption
+        assert (
+            "means over n seeds with bands of one standard error; a seed that stopped keeps its last value." in caption
+        )
         assert caption.endswith("training loss 0.55, test accuracy 67.5 % and adversarial confidence 5 %.")
         assert "stopped" not in curves_caption(read[1:])
 
