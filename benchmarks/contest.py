@@ -207,7 +207,7 @@ def extra_memory(contest: Contest, name: str, way: str, program: str, options: a
         return None
     if options.device == "cuda":
         if way == "reference" and contest.reference_on_cpu:
-            return None  # in seconds of a process of its own, and beside memory of another device
+            return None  # It would take seconds in a process of its own, and it is memory of another device.
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         call()

@@ -44,27 +44,33 @@ def contracts(check: Check, notes: Notes) -> None:
     environment = {**os.environ, DEVICES: check.device}
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
-        code = _ended(process, max(1.0, check.seconds - _GRACE))
+        code, in_time = _ended(process, max(1.0, check.seconds - _GRACE))
     if not report.is_file():
         raise FaultError(f"pytest ended with status {code}: {log.read_text(encoding='utf-8').strip()[-400:]}")
     passed = _told(report, notes)
+    if not in_time:
+        # The report has the tests that were running among those that passed.
+        raise FaultError(
+            f"pytest was interrupted after {check.seconds - _GRACE:.0f} s; {passed} tests had passed or run"
+        )
     if code != 0:
         raise FaultError(f"pytest ended with status {code}; {passed} tests passed")
     if passed == 0:
         raise FaultError("no test ran")
 
 
-def _ended(process: subprocess.Popen[bytes], seconds: float) -> int:
-    """The exit status of pytest, which is interrupted after so many seconds, so that it writes its report."""
+def _ended(process: subprocess.Popen[bytes], seconds: float) -> tuple[int, bool]:
+    """The exit status of pytest, and whether it ended by itself; after so many seconds it is interrupted, so that it
+    writes its report."""
     try:
-        return process.wait(timeout=seconds)
+        return process.wait(timeout=seconds), True
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
     try:
-        return process.wait(timeout=_GRACE / 2)
+        return process.wait(timeout=_GRACE / 2), False
     except subprocess.TimeoutExpired:
         process.kill()
-        return process.wait()
+        return process.wait(), False
 
 
 def _told(report: Path, notes: Notes) -> int:

@@ -19,7 +19,7 @@ import pytest
 import torch
 import yaml
 from gpu.bits import bits, digest
-from gpu.contracts import DEVICES
+from gpu.contracts import DEVICES, contracts
 from gpu.record import REHEARSAL
 from gpu.running import run_all
 from gpu.section import Check, FaultError, Notes, Outcome, Section
@@ -163,6 +163,17 @@ def test_one_section_alone(tmp_path: Path) -> None:
     assert states(record) == {"passing": "passed"}
     assert record["not_asked_for"] == ["failing"]
     assert "| failing | not asked for |" in text
+
+
+def test_contracts_that_run_out_of_time_tell_what_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = tmp_path / "test_some.py"
+    tests.write_text("import time\ndef test_fast(): pass\ndef test_slow(): time.sleep(60)\n", "utf-8")
+    monkeypatch.setattr("gpu.contracts.REHEARSED", (str(tests), "--noconftest"))
+    monkeypatch.setattr("gpu.contracts._GRACE", 20.0)
+    notes = Notes()
+    with pytest.raises(FaultError, match="interrupted after 6 s; 2 tests had passed or run"):
+        contracts(Check("cpu", True, tmp_path, sys.executable, seconds=26.0), notes)
+    assert notes.facts["failed"] == 0
 
 
 def test_without_a_gpu_it_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -272,9 +272,13 @@ class World:
     """An attack with tiny settings and all it may ask for."""
 
     method: str
-    tiny: Tiny
+    name: str
     folder: Path
     device: torch.device
+
+    @property
+    def tiny(self) -> Tiny:
+        return TINY[self.method][self.name]
 
     def settings(self, **changes: Any) -> Any:
         given = {"name": "attack", "method": self.method, **self.tiny.settings, **changes}
@@ -303,8 +307,7 @@ class World:
 
 def skip_what_does_not_repeat(world: World) -> None:
     """On a GPU, where the bits of a few attacks cannot repeat."""
-    name = next(name for name, tiny in TINY[world.method].items() if tiny is world.tiny)
-    if world.device.type == "cuda" and (world.method, name) in NOT_ON_A_GPU:
+    if world.device.type == "cuda" and (world.method, world.name) in NOT_ON_A_GPU:
         pytest.skip("its bits cannot repeat on a GPU: docs/cluster.md")
 
 
@@ -313,7 +316,7 @@ def world(method: str, name: str, tmp_path: Path, device: torch.device) -> World
     (tmp_path / "files").mkdir()
     if method == "imported":
         write_imports(tmp_path / "files")
-    return World(method, TINY[method][name], tmp_path / "files", device)
+    return World(method, name, tmp_path / "files", device)
 
 
 def bits(poisons: PoisonSet) -> dict[str, Any]:

@@ -38,19 +38,18 @@ def main(argv: Sequence[str]) -> None:
     if not attacks:
         raise SettingsError(f"study {study.study!r} has no attack of method gradient-matching")
     torch.set_num_threads(study.threads)
-    graph = Graph(study, checkout())
-    print("| attack | poison sets | matching loss | 95 % interval | change against the first | 95 % interval |")
-    print("|---|---:|---:|---:|---:|---:|")
-    first: dict[int, float] = {}
+    graph, base = Graph(study, checkout()), attacks[0].name
+    found = {}
     for attack in attacks:
         jobs = {seed: graph.computing.craft(attack.name, seed) for seed in study.seeds_of(attack)}
-        losses = {
-            seed: _loss(study, attack, job) for seed, job in jobs.items() if Path(job.outputs["poisons"]).exists()
-        }
-        changes = [loss - first[seed] for seed, loss in losses.items() if seed in first]
-        first = first or losses
-        cells = [*_cells(list(losses.values())), *_cells(changes, "+")]
-        print(f"| {attack.name} | {len(losses)} | {' | '.join(cells)} |", flush=True)
+        made = {seed: job for seed, job in jobs.items() if Path(job.outputs["poisons"]).exists()}
+        found[attack.name] = {seed: _loss(study, attack, job) for seed, job in made.items()}
+    print(f"| attack | poison sets | matching loss | 95 % interval | change against {base} | 95 % interval |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name, losses in found.items():
+        pairs = losses.keys() & found[base].keys() if name != base else ()
+        changes = [losses[seed] - found[base][seed] for seed in sorted(pairs)]
+        print(f"| {name} | {len(losses)} | {' | '.join((*_cells([*losses.values()]), *_cells(changes, '+')))} |")
 
 
 def _cells(values: Sequence[float], sign: str = "") -> tuple[str, str]:

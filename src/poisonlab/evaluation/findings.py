@@ -22,7 +22,7 @@ from poisonlab.evaluation.layouts import (
 from poisonlab.evaluation.results import further_probabilities
 
 _NAMED = 4
-_PRICED = 8
+_MANY = 8
 _PAIRED = ", paired by seed, in points"
 LEVEL = 0.05
 _FEWEST = 6
@@ -90,7 +90,7 @@ def _changes(rows: pd.DataFrame, measure: Measure, other: str, p: str, called: C
     if paired.empty:
         return ""
     what = f"of {measure.called}"
-    if (many := len(paired)) > _PRICED:
+    if (many := len(paired)) > _MANY:
         if measure.kind == "value":
             paired = paired[(paired[f"{less}_low"] > 0) | (paired[f"{less}_high"] < 0)]
         else:
