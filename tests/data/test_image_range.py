@@ -18,8 +18,9 @@ from poisonlab.defenses.friendly_noise import friendly_noise
 from poisonlab.detection.neural_cleanse import ReversedTrigger, repair, reverse_triggers
 from poisonlab.detection.strip import entropies
 from poisonlab.errors import DataError
+from poisonlab.landscapes.layer_distances import by_layer
 from poisonlab.landscapes.output_std import output_std
-from poisonlab.landscapes.surfaces import training_loss_surface, weight_loss_surface
+from poisonlab.landscapes.surfaces import matching_loss_surface, training_loss_surface, weight_loss_surface
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.outputs import accuracy, outputs_of
 from poisonlab.training.loop import train
@@ -29,6 +30,10 @@ LABELS = torch.arange(6) % 2
 
 def network() -> Classifier:
     return Classifier(nn.Flatten(), nn.Linear(3 * 4 * 4, 2))
+
+
+def deeper() -> Classifier:
+    return Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 4)), nn.Linear(4, 2))
 
 
 def normalize() -> Normalize:
@@ -50,11 +55,16 @@ def _poison_set(images: Tensor) -> object:
 
 
 def _surface(images: Tensor) -> object:
-    return training_loss_surface(network(), images, LABELS, (images, images), torch.tensor([0.0, 1.0]))
+    return training_loss_surface(network(), images, LABELS, (good(), good()), torch.tensor([0.0, 1.0]))
 
 
 def _weights(images: Tensor) -> object:
     return weight_loss_surface(network(), images, LABELS, ({}, {}), torch.tensor([0.0, 1.0]))
+
+
+def _matching(images: Tensor) -> object:
+    goal, directions = (torch.ones(2, 48), torch.ones(2)), (good()[:1], good()[1:2])
+    return matching_loss_surface(network(), images[:1], LABELS[:1], goal, directions, torch.tensor([0.0, 1.0]))
 
 
 PUBLIC: dict[str, Callable[[Tensor], object]] = {
@@ -71,9 +81,11 @@ PUBLIC: dict[str, Callable[[Tensor], object]] = {
     ),
     "repair": lambda images: repair(network(), normalize(), images, LABELS, [], seed=0),
     "stamp": lambda images: ReversedTrigger(0, torch.ones(1, 4, 4), torch.ones(3, 4, 4), 1.0, True, 1.0).stamp(images),
-    "output_std": lambda images: output_std(network(), images, LABELS, (1.0,), 1, torch.Generator()),
+    "output_std": lambda images: output_std(network(), images, LABELS, (50.0,), 4, torch.Generator()),
     "training_loss_surface": _surface,
     "weight_loss_surface": _weights,
+    "matching_loss_surface": _matching,
+    "by_layer": lambda images: by_layer(deeper(), normalize(), images, lambda _, output: output.norm(dim=1)),
 }
 
 
@@ -87,6 +99,22 @@ def test_every_public_function_checks_the_range(name: str) -> None:
     ):
         with pytest.raises(DataError, match=cure):
             PUBLIC[name](wrong)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_bytes_are_the_pixels_that_they_stand_for(name: str) -> None:
+    if name == "PoisonSet":
+        return  # keeps bytes only
+    levels = (good() * 255).round()
+
+    def result(images: Tensor) -> object:
+        torch.manual_seed(0)  # of the network
+        return PUBLIC[name](images)
+
+    of_bytes, of_floats = result(levels.to(torch.uint8)), result(levels / 255)
+    if isinstance(of_floats, Tensor):
+        assert float(of_floats.abs().max()) > 0
+        torch.testing.assert_close(of_bytes, of_floats)
 
 
 def test_integers_that_are_no_pixels_are_refused() -> None:

@@ -46,7 +46,7 @@ def test_outputs_and_accuracy() -> None:
     model, images = Brightness().train(), levels(0, 100, 200, 255)
     assert outputs_of(model, NORMALIZE, images, chunk=3)[:, 0].tolist() == pytest.approx([0, 100 / 255, 200 / 255, 1])
     assert accuracy(model, NORMALIZE, images, torch.tensor([1, 0, 0, 0])) == 0.75
-    assert not model.training
+    assert model.training, "the network keeps its mode"
 
 
 def test_a_goal_is_reached_target_by_target() -> None:

@@ -32,3 +32,16 @@ def check_images(images: Tensor, what: str = "images") -> None:
     if not (lowest >= -_ROUNDING and highest <= 1 + _ROUNDING):
         cure = "divide them by 255, or pass uint8" if lowest >= 0 and highest <= 255 else "undo their normalisation"
         raise DataError(f"{what} must be uint8, or float in [0, 1], but lie in [{lowest:g}, {highest:g}]: {cure}")
+
+
+def floats(images: Tensor, what: str = "images") -> Tensor:
+    """Images in [0, 1]: of uint8 in float32, of floats as they are.
+
+    Args:
+        images, what: see ``check_images``.
+
+    Raises:
+        DataError: as ``check_images``.
+    """
+    check_images(images, what)
+    return images if images.is_floating_point() else images.float() / 255

@@ -26,7 +26,7 @@ class TrainingSet:
             per example is looked up by row.
 
     Raises:
-        DataError: labels or rows are not one for each image, or a label is negative.
+        DataError: labels or rows are no int64 tensors, not one for each image, or a label is negative.
     """
 
     images: Tensor
@@ -36,6 +36,9 @@ class TrainingSet:
     def __post_init__(self) -> None:
         count = len(self.images)
         for name, numbers in (("labels", self.labels), ("rows", self.rows)):
+            if not isinstance(numbers, Tensor) or numbers.dtype != torch.int64:
+                found = numbers.dtype if isinstance(numbers, Tensor) else f"a {type(numbers).__name__}"
+                raise DataError(f"{name} of a training set are {found}: give torch.as_tensor({name}).long()")
             if numbers.shape != (count,):
                 raise DataError(f"{name} of {count} training images have shape {tuple(numbers.shape)}: give one each")
         if bool((self.labels < 0).any()):

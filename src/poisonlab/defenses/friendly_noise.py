@@ -25,6 +25,7 @@ from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.models.classifier import logits as logits_of
+from poisonlab.models.surroundings import weights_of_float32, with_gradients
 from poisonlab.precision import passes
 from poisonlab.randomness import uniform_rows
 from poisonlab.training.checkpoint import Checkpoint
@@ -60,6 +61,7 @@ class FriendlyNoise(Defense):
     def prepare(self, data: TrainingSet) -> TrainingSet:
         if self.noise is None:
             return data
+        check_noise(self.noise)
         if self.noise.shape[1:] != data.images.shape[1:] or len(self.noise) <= int(data.rows.max()):
             raise DataError(
                 f"friendly noise of shape {tuple(self.noise.shape)} does not fit {len(data)} training images of "
@@ -84,6 +86,25 @@ def build(settings: Settings, noise: Tensor | None = None) -> Defense:
     return FriendlyNoise(noise, settings.def_epoch)
 
 
+def check_noise(noise: Tensor) -> None:
+    """Refuse what is no noise in units of the [0, 1] pixel range.
+
+    Raises:
+        DataError: it is no float tensor of shape (N, C, H, W), or leaves [-1, 1].
+    """
+    if not isinstance(noise, Tensor):
+        raise DataError(f"noise is a {type(noise).__name__}: give a tensor, of what load_noise returns its .values")
+    if noise.ndim != 4 or not noise.is_floating_point():
+        raise DataError(f"noise must be float of shape (N, C, H, W), not {noise.dtype} of {tuple(noise.shape)}")
+    lowest, highest = (0.0, 0.0) if noise.numel() == 0 else map(float, torch.aminmax(noise.detach()))
+    # Written so that a NaN fails as well.
+    if not (lowest >= -1 and highest <= 1):
+        raise DataError(
+            f"noise lies in [{lowest:g}, {highest:g}], but its unit is the [0, 1] pixel range: divide levels by 255"
+        )
+
+
+@with_gradients()
 def friendly_noise(
     model: nn.Module,
     images: Tensor,
@@ -117,7 +138,8 @@ def friendly_noise(
 
     Raises:
         DataError: the images are no tensor of this shape, or floats beyond [0, 1].
-        SettingsError: settings, model or precision are of another kind, or the network gives no logits of two classes.
+        SettingsError: settings, model or precision are of another kind, the network's weights are no float32, or it
+            gives no logits of two classes.
         PoisonlabError: the network's output is not finite.
     """
     check_images(images)
@@ -136,7 +158,6 @@ def friendly_noise(
         return torch.empty(images.shape)
     modes = {module: module.training for module in model.modules()}
     required = [parameter.requires_grad for parameter in model.parameters()]
-    model.eval().requires_grad_(False)
     noise = torch.empty(images.shape, dtype=torch.float32)
     parts = _Parts(noise, checkpoint)
     begun = parts.made
@@ -148,6 +169,7 @@ def friendly_noise(
         return _optimise(model, inputs, begin, settings, precision).cpu()
 
     try:
+        model.eval().requires_grad_(False)
         with tqdm(total=len(images), initial=begun, unit="image", desc="friendly noise", disable=not progress) as bar:
             at_once, left = chunk or images_at_once(images, 512), len(images) - begun
             for some in in_chunks(made, left, at_once, "images to make noise for") if left else ():
@@ -207,8 +229,9 @@ def _start(images: Tensor, first: int, seed: int, settings: Settings) -> Tensor:
 def _optimise(model: nn.Module, images: Tensor, noise: Tensor, settings: Settings, precision: str) -> Tensor:
     """Run the SGD of algorithm 1 on one chunk; (B, C, H, W) float32 in, the clamped noise out."""
     zeta = settings.zeta / 255
-    with torch.no_grad():
-        clean = _log_probabilities(model, images, precision)
+    with torch.no_grad(), weights_of_float32(model):
+        # A copy: the network's first layer may work in place.
+        clean = _log_probabilities(model, images.clone(), precision)
     if not bool(torch.isfinite(clean).all()):
         raise PoisonlabError("the network's output on clean images is not finite: has its training diverged?")
     velocity = torch.zeros_like(noise)
@@ -271,5 +294,5 @@ def _log_probabilities(model: nn.Module, images: Tensor, precision: str) -> Tens
             f"the network gives {tuple(logits.shape)} for {len(images)} images, not logits of at least two classes: of "
             "one logit z make two, torch.cat([torch.zeros_like(z), z], 1)"
         )
-    # float64 networks keep their precision; mixed precision is widened before the softmax.
+    # Mixed precision is widened before the softmax; what a network widens by itself stays so.
     return F.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=1)

@@ -32,6 +32,7 @@ from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.models.chunks import memory_for
 from poisonlab.models.classifier import Normalize
 from poisonlab.models.evaluating import evaluating
+from poisonlab.models.surroundings import random_streams_kept, with_gradients
 from poisonlab.randomness import generator, stream_seed
 
 _CONSISTENCY = 1.4826
@@ -168,6 +169,7 @@ def reverse_triggers(
     return [reverse_trigger(model, normalize, images, k, settings, seed=seed) for k in range(num_classes)]
 
 
+@with_gradients()
 def reverse_trigger(
     model: nn.Module,
     normalize: Normalize,
@@ -328,6 +330,7 @@ def suspects(triggers: Sequence[ReversedTrigger], limit: float = 2.0) -> list[Re
     return [trigger for trigger, index in zip(triggers, indices, strict=True) if trigger.reached and index > limit]
 
 
+@with_gradients()
 def repair(
     model: nn.Module,
     normalize: Normalize,
@@ -351,7 +354,7 @@ def repair(
         model: as of ``reverse_trigger``; left as it is. Of the copy, parameters that require gradients are trained.
         normalize: its device, which is the model's, is used throughout.
         images: (N, C, H, W) uint8, or float in [0, 1]: clean ones.
-        labels: (N,) int64, their true classes.
+        labels: (N,) integers, their true classes.
         triggers: of the flagged classes; the stamped images are dealt out among them evenly. If there are none the
             copy is returned as it is.
         seed: of which images are stamped, the batches' order and dropout.
@@ -384,12 +387,17 @@ def repair(
         inputs = partly_stamped(images.to(device), triggers, share, generator("cpu", seed, "stamped"))
         trained = [parameter for parameter in repaired.parameters() if parameter.requires_grad]
         optimizer = torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay)
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with random_streams_kept(device):
             torch.manual_seed(stream_seed(seed, "dropout"))
             for epoch in range(epochs):
                 order = torch.randperm(len(inputs), generator=generator("cpu", seed, "order", epoch)).to(device)
                 _fine_tune(
-                    repaired.train(), normalize, inputs, labels.to(device), torch.split(order, batch_size), optimizer
+                    repaired.train(),
+                    normalize,
+                    inputs,
+                    labels.to(device).long(),
+                    torch.split(order, batch_size),
+                    optimizer,
                 )
     return repaired.eval()
 

@@ -60,8 +60,8 @@ def activation_clustering(
     check_examples(features, labels)
     if reduce not in get_args(Reduction):
         raise SettingsError(f"there is no reduce={reduce!r}: choose from {', '.join(get_args(Reduction))}")
-    if features.dtype == torch.bfloat16:
-        features = features.float()  # numpy has no such type
+    if features.dtype in (torch.bfloat16, torch.float16):
+        features = features.float()  # numpy has no bfloat16, its linear algebra no float16
     keep = torch.ones_like(labels, dtype=torch.bool)
     for label, rows in class_rows(labels):
         if len(rows) < 2:

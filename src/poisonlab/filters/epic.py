@@ -126,7 +126,7 @@ def facility_location(points: Tensor, count: int, *, cache: int = 2**28) -> Cove
     if not 0 <= count <= n:
         raise SettingsError(f"{count} medoids of {n} examples: choose from 0 to {n}")
     similarity = _Similarity(points, cache)
-    best = torch.zeros(n, device=points.device)
+    best = torch.zeros(n, dtype=torch.float32, device=points.device)
     owner = torch.full((n,), -1, device=points.device)
     medoids = torch.empty(count, dtype=torch.int64, device=points.device)
     gains = similarity.clamped_sums(torch.arange(n, device=points.device), best, best + 1)
@@ -151,7 +151,7 @@ class _Similarity:
         self.chunk = max(1, 2**21 // max(n, 1))
         self.held: Tensor | None = None
         if 4 * n * n <= cache:
-            held = torch.empty(n, n, device=points.device)
+            held = torch.empty(n, n, dtype=torch.float32, device=points.device)
             for part in torch.split(torch.arange(n, device=points.device), self.chunk):
                 held[part] = self.rows(part)
             self.held = held

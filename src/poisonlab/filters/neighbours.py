@@ -131,10 +131,13 @@ def _centred(features: Tensor) -> Tensor:
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
     """Matrix products in float32 proper: the error bound does not hold for TF32 or mixed precision."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
     try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import pixels
 from poisonlab.errors import DataError
 from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.models.classifier import Classifier, Normalize
+from poisonlab.models.evaluating import evaluating
 
 Reduce = Callable[[str, Tensor], Tensor]
 """From a layer's name and its outputs (B, D) float32 to (B,) numbers."""
@@ -77,9 +79,12 @@ def by_layer(network: Classifier, normalize: Normalize, images: Tensor, reduce: 
         normalize: of the dataset.
         images: (N, C, H, W) uint8 or float in [0, 1].
         reduce: of the outputs of a layer for some of the images, flattened.
+
+    Raises:
+        DataError: the images are floats beyond [0, 1], or a layer has no output of its own.
     """
+    check_images(images)
     layers, device = layers_of(network.extract), normalize.mean.device
-    network.eval()
     found: dict[str, Tensor] = {}
 
     def watch(name: str) -> Callable[[nn.Module, object, object], None]:
@@ -99,7 +104,8 @@ def by_layer(network: Classifier, normalize: Normalize, images: Tensor, reduce: 
     hooks = [module.register_forward_hook(watch(name)) for name, module in layers.items()]
     try:
         parts = in_chunks(numbers, len(images), images_at_once(images, 256), "images that layers are looked at with")
-        return torch.cat(list(parts), 1)
+        with evaluating(network):
+            return torch.cat(list(parts), 1)
     finally:
         for hook in hooks:
             hook.remove()

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonlab.config.figures import OutputStd
-from poisonlab.data.image_range import check_images
-from poisonlab.data.training_set import pixels
+from poisonlab.data.image_range import floats
 from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.randomness import generator as generator_of
 
@@ -35,7 +34,7 @@ def output_std(
 
     Args:
         model: [0, 1] pixels to logits, in eval mode.
-        images: (P, C, H, W) float in [0, 1].
+        images: (P, C, H, W) uint8 or float in [0, 1].
         labels: (P,) int64, as the network was trained.
         magnitudes: M values of m, in levels of 1/255.
         draws: K noises per image.
@@ -46,7 +45,7 @@ def output_std(
     Returns:
         (P, M) on the CPU: population standard deviation over the draws.
     """
-    check_images(images)
+    images = floats(images)
     per_pass = max(1, chunk // draws)
     parts = []
     for some, own in zip(torch.split(images, per_pass), torch.split(labels, per_pass), strict=True):
@@ -122,7 +121,7 @@ def around_network(
     for rows, (images, labels) in zip(spread, groups.values(), strict=True):
         # From the start for every network and group: a poison and its base are moved alike.
         stream = generator_of("cpu", seed, "output_std")
-        inputs = pixels(images.to(device)), labels.to(device)
+        inputs = floats(images.to(device)), labels.to(device)
         if len(images):
             rows[: len(images)] = output_std(model, *inputs, settings.magnitudes, settings.draws, stream)
     return spread

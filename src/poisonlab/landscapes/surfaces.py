@@ -17,7 +17,7 @@ from torch.func import functional_call, vmap
 from torch.func import grad as functional_grad
 
 from poisonlab.attacks.matching import Gradients
-from poisonlab.data.image_range import check_images
+from poisonlab.data.image_range import floats
 from poisonlab.models.chunks import images_at_once, in_chunks
 
 
@@ -98,7 +98,7 @@ def training_loss_surface(
 
     Args:
         model: [0, 1] pixels to logits, in eval mode.
-        images: (P, C, H, W) float in [0, 1], the plane's origin.
+        images: (P, C, H, W) uint8 or float in [0, 1], the plane's origin.
         labels: (P,) int64.
         directions: two of (P, C, H, W), in levels.
         coordinates: (G,) in levels.
@@ -107,7 +107,7 @@ def training_loss_surface(
     Returns:
         (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
     """
-    check_images(images)
+    images = floats(images)
     places = _places(coordinates)
 
     def losses(part: slice) -> Tensor:
@@ -133,7 +133,7 @@ def weight_loss_surface(
 
     Args:
         model: [0, 1] pixels to logits, in eval mode; its weights are the plane's origin.
-        images: (P, C, H, W) float in [0, 1].
+        images: (P, C, H, W) uint8 or float in [0, 1].
         labels: (P,) int64.
         directions: two, by parameter name.
         coordinates: (G,) multiples of the directions.
@@ -142,7 +142,7 @@ def weight_loss_surface(
     Returns:
         (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
     """
-    check_images(images)
+    images = floats(images)
     weights = {name: parameter.detach() for name, parameter in model.named_parameters() if name in directions[0]}
 
     def loss(place: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ def matching_loss_surface(
 
     Args:
         model: [0, 1] pixels to logits, in eval mode.
-        image: (1, C, H, W) float in [0, 1], the plane's origin.
+        image: (1, C, H, W) uint8 or float in [0, 1], the plane's origin.
         label: (1,) int64.
         goal: the target's gradient, in the order of the trainable parameters.
         directions: two of (1, C, H, W), in levels.
@@ -180,7 +180,7 @@ def matching_loss_surface(
     Returns:
         (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
     """
-    check_images(image, "the image")
+    image = floats(image, "the image")
     weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     buffers = dict(model.named_buffers())
 

@@ -15,6 +15,7 @@ from poisonlab.config.start import Start
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
+from poisonlab.models.surroundings import random_streams_kept
 from poisonlab.randomness import stream_seed
 
 KIND = "network"
@@ -29,12 +30,13 @@ def build_network(
     Raises:
         SettingsError: the architecture cannot take images of this size.
     """
-    torch.manual_seed(stream_seed(seed, "weights"))
     module = modules.load("models", settings.name)
     options = settings.model_dump(exclude={"name"})
-    network: Classifier = module.build(dataset.num_classes, dataset.image_shape, **options)
-    if hasattr(module, "adapt"):
-        module.adapt(network, dataset)
+    with random_streams_kept(device):
+        torch.manual_seed(stream_seed(seed, "weights"))
+        network: Classifier = module.build(dataset.num_classes, dataset.image_shape, **options)
+        if hasattr(module, "adapt"):
+            module.adapt(network, dataset)
     return network.to(device)
 
 
@@ -87,8 +89,9 @@ def begin_from(network: Classifier, weights: Path, start: Start, *, seed: int) -
     device = network.head.weight.device
     load_weights(weights, network)
     if start.head == "fresh":
-        torch.manual_seed(stream_seed(seed, "head"))
-        network.head = nn.Linear(network.head.in_features, network.head.out_features).to(device)
+        with random_streams_kept(device):
+            torch.manual_seed(stream_seed(seed, "head"))
+            network.head = nn.Linear(network.head.in_features, network.head.out_features).to(device)
     if start.scenario == "transfer":
         return FrozenFeatures(network.extract, network.head, start.batch_norm)
     return network

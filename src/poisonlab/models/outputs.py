@@ -11,6 +11,7 @@ from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import pixels
 from poisonlab.models.chunks import images_at_once, in_chunks, shape_of
 from poisonlab.models.classifier import Normalize, logits
+from poisonlab.models.evaluating import evaluating
 
 Rejects = Callable[[Tensor], Tensor]
 """Maps images (N, C, H, W), uint8 or float in [0, 1], to bool (N,) on the CPU: the inputs that are turned away."""
@@ -24,7 +25,7 @@ def accept_all(images: Tensor) -> Tensor:
 @torch.no_grad()
 def outputs_of(network: nn.Module, normalize: Normalize, images: Tensor, chunk: int | None = None) -> Tensor:
     """What a network (or a part of one) makes of ``images`` (N, C, H, W) uint8 or float in [0, 1]: (N, ...) float32, in
-    eval mode, unaugmented; ``chunk`` images at once, by their size if not given.
+    eval mode (the network keeps its own), unaugmented; ``chunk`` images at once, by their size if not given.
 
     Raises:
         DataError: the images are floats beyond [0, 1].
@@ -32,13 +33,13 @@ def outputs_of(network: nn.Module, normalize: Normalize, images: Tensor, chunk: 
     """
     check_images(images)
     device = normalize.mean.device
-    network.eval()
 
     def outputs(part: slice) -> Tensor:
         return logits(network(normalize(pixels(images[part].to(device))))).float()
 
     what = f"{len(images)} images of {shape_of(images)} that a network is evaluated on"
-    return torch.cat(list(in_chunks(outputs, len(images), chunk or images_at_once(images), what)))
+    with evaluating(network):
+        return torch.cat(list(in_chunks(outputs, len(images), chunk or images_at_once(images), what)))
 
 
 def accuracy(

@@ -30,6 +30,7 @@ def wrap(network: nn.Module, head: str | None = None) -> Classifier:
     """
     if isinstance(network, Classifier):
         return network
+    network = getattr(network, "_orig_mod", network)  # what torch.compile has compiled, whose layers cannot be left out
     name = _head_of(network) if head is None else head
     layer = dict(network.named_modules()).get(name)
     if not isinstance(layer, nn.Linear):

@@ -21,12 +21,15 @@ from poisonlab.config.explaining import explained
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import clean_rows
-from poisonlab.errors import SettingsError
+from poisonlab.defenses.friendly_noise import check_noise
+from poisonlab.errors import DataError, SettingsError
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.networks import build_normalize
+from poisonlab.models.surroundings import random_streams_kept, weights_of_float32, with_gradients
 from poisonlab.models.wrapping import wrap
 
 
+@with_gradients()
 def craft(
     method: str,
     dataset: ImageDataset,
@@ -59,9 +62,11 @@ def craft(
         The poisons, within their bound on shipped 8-bit pixels.
 
     Raises:
-        SettingsError: there is no such attack, a setting is unknown or impossible, or surrogates are lacking, have
-            other classes than the data, or are not as many as ``ensemble`` says.
-        DataError: the dataset lacks what the attack needs, or the poisons change nothing.
+        SettingsError: there is no such attack, a setting is unknown or impossible, ``recipe`` is none, or surrogates
+            are lacking, have other classes than the data or other weights than float32, or are not as many as
+            ``ensemble`` says.
+        DataError: the dataset lacks what the attack needs, the friendly noise does not fit it, or the poisons change
+            nothing.
     """
     module = _module(method)
     if isinstance(surrogates, nn.Module):
@@ -84,6 +89,8 @@ def craft(
     adaptation = chosen.adaptation if isinstance(chosen, MatchingAttack) else None
     if friendly_noise is not None and not isinstance(chosen, MatchingAttack):
         raise SettingsError(f"{method} does not adapt to friendly noise: leave friendly_noise out")
+    if recipe is not None and not isinstance(recipe, Recipe):
+        raise SettingsError(f"the recipe is a {type(recipe).__name__}: pass Recipe(epochs=20), of poisonlab")
     if friendly_noise is None and adaptation is not None and adaptation.friendly_attack is not None:
         raise SettingsError("adaptation names friendly_attack: pass its noise as friendly_noise")
     for number, network in enumerate(networks):
@@ -94,8 +101,16 @@ def craft(
             )
     device = networks[0].head.weight.device if networks else "cpu"
     normalize, rows = build_normalize(dataset, device), clean_rows(dataset)
+    if friendly_noise is not None:
+        check_noise(friendly_noise)
+        wanted = (len(dataset.train_labels) if rows is None else len(rows), *dataset.image_shape)
+        if tuple(friendly_noise.shape) != wanted:
+            raise DataError(
+                f"friendly_noise has shape {tuple(friendly_noise.shape)}, the training images {wanted}: was it made "
+                "for another dataset?"
+            )
     attacker = Attacker(networks, normalize, recipe or Recipe(), fresh, rows, friendly_noise)
-    with _as_found(networks):
+    with _as_found(networks), random_streams_kept(device), weights_of_float32(*networks):
         poisons: PoisonSet = module.craft(dataset, attacker, chosen, seed=seed, progress=progress)
     poisons.check_change(dataset.train_labels)
     if chosen.bound is not None:

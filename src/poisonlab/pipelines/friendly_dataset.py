@@ -13,9 +13,10 @@ from torch.utils.data import Dataset, Subset
 from torchvision.transforms.v2 import functional as transforms
 
 from poisonlab.data.training_set import pixels
+from poisonlab.defenses.friendly_noise import check_noise
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.pipelines.images import MapStyle, check_map_style, image_of, with_image
-from poisonlab.pipelines.noise_file import StoredNoise, check_noise, load_noise
+from poisonlab.pipelines.noise_file import StoredNoise, load_noise
 
 _DRAWS = 4
 

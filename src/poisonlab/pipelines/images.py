@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as transforms
 
 from poisonlab.data.image_range import check_images
@@ -25,11 +26,13 @@ class MapStyle(Protocol):
 
 
 def check_map_style(dataset: object) -> None:
-    """Refuse a dataset without a length, such as a stream.
+    """Refuse a dataset without a length, such as a stream, and a loader of one.
 
     Raises:
         DataError: it is one.
     """
+    if isinstance(dataset, DataLoader):
+        raise DataError("a DataLoader gives batches: pass its dataset, loader.dataset")
     if not hasattr(dataset, "__len__"):
         raise DataError(
             f"a {type(dataset).__name__} has no length: noise belongs to images by their number, so take a map-style "

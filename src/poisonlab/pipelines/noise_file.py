@@ -14,6 +14,7 @@ from torch import Tensor
 from poisonlab.artifacts.noise import KIND
 from poisonlab.artifacts.noise import save_noise as write_noise
 from poisonlab.artifacts.tensors import read_tensors
+from poisonlab.defenses.friendly_noise import check_noise
 from poisonlab.errors import DataError
 
 _NOISE, _NAMES, _LEVELS = "noise", "names", "levels"
@@ -159,19 +160,3 @@ def save_noise(
             )
         told[_LEVELS] = [round(float(image.float().mean())) for image in images]
     write_noise(Path(path), noise, torch.arange(len(noise)), told)
-
-
-def check_noise(noise: Tensor) -> None:
-    """Refuse what is no noise in units of the [0, 1] pixel range.
-
-    Raises:
-        DataError: it is not float of shape (N, C, H, W), or leaves [-1, 1].
-    """
-    if noise.ndim != 4 or not noise.is_floating_point():
-        raise DataError(f"noise must be float of shape (N, C, H, W), not {noise.dtype} of {tuple(noise.shape)}")
-    lowest, highest = (0.0, 0.0) if noise.numel() == 0 else map(float, torch.aminmax(noise.detach()))
-    # Written so that a NaN fails as well.
-    if not (lowest >= -1 and highest <= 1):
-        raise DataError(
-            f"noise lies in [{lowest:g}, {highest:g}], but its unit is the [0, 1] pixel range: divide levels by 255"
-        )

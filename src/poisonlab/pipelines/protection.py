@@ -130,7 +130,7 @@ def _facts(
     def sums(part: slice) -> Tensor:
         clean, added = pixels(images[part].to(device)), noise[part].to(device)
         levels = added.abs() * 255
-        found = classifier(clean).argmax(1)
+        found = classifier(clean.clone()).argmax(1)  # its first layer may work in place
         same = found == classifier((clean + added).clamp(0, 1)).argmax(1)
         right = found.cpu() == labels[part]
         counts = (levels, levels > 0.99 * zeta, same, right)

@@ -24,6 +24,7 @@ from poisonlab.models.chunks import images_at_once, in_chunks, memory_for, shape
 from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
 from poisonlab.models.classifier import logits as logits_of
 from poisonlab.models.outputs import outputs_of
+from poisonlab.models.surroundings import random_streams_kept, weights_of_float32, with_gradients
 from poisonlab.precision import passes
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.capture import Capture, can_capture
@@ -53,6 +54,7 @@ class Trained:
     observed: dict[str, float]
 
 
+@with_gradients()
 def train(
     model: nn.Module,
     normalize: Normalize,
@@ -94,12 +96,15 @@ def train(
 
     Raises:
         DivergedError: the loss or a weight became NaN or infinite; epoch and batch are named.
-        DataError: images are floats beyond [0, 1], or ``data`` is no training set.
-        SettingsError: a defense needs a validation set and there is none.
+        DataError: images are floats beyond [0, 1], ``data`` is no training set, or a label has no logit.
+        SettingsError: ``recipe`` is none, the network's weights are no float32, or a defense needs a validation set and
+            there is none.
         PoisonlabError: no example is left to train on.
     """
     if not isinstance(data, TrainingSet):
         raise DataError(f"train takes a TrainingSet, not a {type(data).__name__}: of a dataset, training_set(dataset)")
+    if not isinstance(recipe, Recipe):
+        raise SettingsError(f"the recipe is a {type(recipe).__name__}: pass Recipe(epochs=20), of poisonlab")
     _check_validation(defenses, validation)
     for images in (data.images, *([] if validation is None else [validation.images])):
         check_images(images, "images to train on")
@@ -113,6 +118,7 @@ def train(
         full = data = data.to(device)
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
+    _check_labels(model, normalize, data)
     batches = f"training on batches of {min(recipe.batch_size, len(data))} images of {shape_of(data.images)}"
     optimizer = _optimizer_of(model, recipe)
     steps = Capture(capture and can_capture(device) and all(defense.captured for defense in defenses))
@@ -126,9 +132,11 @@ def train(
     mirrored = None
     if recipe.augmentation.flip == "alternating":
         mirrored = alternating_flips(int(full.rows.max()) + 1, seed).to(device)
-    training = _Training(forward, normalize, recipe, optimizer, seed, defenses, features, mirrored, steps)
+    finite = [bool(tensor.isfinite().all()) for tensor in model.state_dict().values()]
+    training = _Training(forward, normalize, recipe, optimizer, seed, defenses, features, mirrored, finite, steps)
     observed: dict[str, float] = {}
     with ExitStack() as stack:
+        stack.enter_context(random_streams_kept(device))
         for defense in defenses:
             stack.enter_context(defense.attached(model))
         bar = stack.enter_context(tqdm(total=last, initial=len(history), unit="epoch", disable=not progress))
@@ -194,6 +202,22 @@ def _optimizer_of(model: nn.Module, recipe: Recipe) -> Optimizer:
     return found
 
 
+def _check_labels(model: nn.Module, normalize: Normalize, data: TrainingSet) -> None:
+    """That every label has a logit, before one without leaves torch, or a GPU, in an error of its own."""
+    if len(data) == 0:
+        return
+    if isinstance(model, Classifier):
+        classes = model.head.out_features
+    else:
+        with weights_of_float32(model):
+            classes = outputs_of(model, normalize, data.images[:1]).shape[1]
+    if (largest := int(data.labels.max())) >= classes:
+        raise DataError(
+            f"a label of the training set is {largest}, but the network gives {classes} logits, for labels 0 to "
+            f"{classes - 1}: build it for {largest + 1} classes or more"
+        )
+
+
 def _check_validation(defenses: Sequence[Defense], validation: TrainingSet | None) -> None:
     for defense in defenses:
         if defense.needs_validation and validation is None:
@@ -235,6 +259,7 @@ class _Training:
     Attributes:
         features: (R, D) by row, of a network whose features are fixed; else None.
         mirrored: (R,) bool by row, as ``alternating_flips`` draws them; else None.
+        finite: of each weight and buffer, whether it is so at the start; a mask of attention may hold infinities.
     """
 
     model: nn.Module
@@ -245,6 +270,7 @@ class _Training:
     defenses: Sequence[Defense]
     features: Tensor | None
     mirrored: Tensor | None
+    finite: Sequence[bool]
     capture: Capture
 
     def epoch(self, number: int, data: TrainingSet) -> float:
@@ -269,7 +295,8 @@ class _Training:
         if not math.isfinite(mean):
             raise _diverged(losses, number)
         # The last step may ruin what no loss tells of any more: such a network would give every image the same label.
-        if not all(bool(tensor.isfinite().all()) for tensor in self.model.state_dict().values()):
+        tensors = self.model.state_dict().values()
+        if not all(bool(tensor.isfinite().all()) for tensor, was in zip(tensors, self.finite, strict=True) if was):
             raise DivergedError("a weight is not finite", number, len(batches) - 1)
         return mean
 
@@ -371,7 +398,7 @@ def _diverged(losses: Tensor, epoch: int) -> DivergedError:
 
 def _forward(model: nn.Module, inputs: Tensor, recipe: Recipe) -> Tensor:
     try:
-        with passes(inputs.device, recipe.precision):
+        with passes(inputs.device, recipe.precision), weights_of_float32(model):
             return logits_of(model(inputs)).float()
     except ValueError as error:
         if len(inputs) != 1:
