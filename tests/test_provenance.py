@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from poisonlab.provenance import code_digests, digest_of, locked_versions, parse, spec
+from poisonlab.provenance import changed_sources, code_digests, digest_of, locked_versions, newest_source, parse, spec
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False), st.text()
@@ -437,3 +438,27 @@ def test_locked_versions(tmp_path: Path) -> None:
     assert locked_versions(lock, "torch", "numpy") == ["torch==2.1", "numpy==2.0"]
     with pytest.raises(ValueError, match="pandas"):
         locked_versions(lock, "torch", "pandas")
+
+
+def test_sources_that_change_after_planning_are_named(tmp_path: Path) -> None:
+    package, scripts = tmp_path / "src" / "poisonlab", tmp_path / "workflow" / "scripts"
+    for folder in (package, scripts):
+        folder.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "one.py").write_text("A = 1\n", encoding="utf-8")
+    (scripts / "job.py").write_text("from poisonlab import one\n", encoding="utf-8")
+    planned = ["torch==2.12", *code_digests("workflow/scripts/job.py", base=tmp_path), "files read by craft@0123"]
+    newest = newest_source(tmp_path)
+    later = itertools.count(newest + 10**9, 10**9)
+
+    def edit(text: str) -> list[str]:
+        (package / "one.py").write_text(text, encoding="utf-8")
+        os.utime(package / "one.py", ns=(newest, next(later)))
+        return changed_sources(planned, newest, tmp_path)
+
+    assert changed_sources(planned, newest, tmp_path) == []
+    assert edit("A = 1  # a comment changes nothing\n") == []
+    assert edit("A = 2\n") == ["src/poisonlab/one.py"]
+    assert edit("A = 1\n") == []
+    (package / "one.py").unlink()
+    assert changed_sources(planned, newest, tmp_path) == ["src/poisonlab/one.py"]

@@ -136,6 +136,32 @@ def code_digests(*roots: str, base: Path = ROOT) -> list[str]:
     return sorted(f"{path.relative_to(base).as_posix()}@{digest}" for path, digest in digests.items())
 
 
+def newest_source(base: Path = ROOT) -> int:
+    """When a source of the project was last written, in nanoseconds since the epoch."""
+    folders = (base / "src" / "poisonlab", base / "workflow" / "scripts")
+    return max(path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*.py"))
+
+
+def changed_sources(planned: Iterable[str], newer_than: int = 0, base: Path = ROOT) -> list[str]:
+    """Sources whose digest is another one now, or which are gone.
+
+    Args:
+        planned: strings of ``code_digests``; others, such as versions of packages, are passed over.
+        newer_than: ``newest_source`` of then: files that are not newer are taken for unchanged.
+        base: the repository's root.
+    """
+    changed = []
+    for string in planned:
+        name, _, digest = string.rpartition("@")
+        path = base / name
+        if not name.endswith(".py"):
+            continue
+        written = path.stat().st_mtime_ns if path.is_file() else None
+        if written is None or (written > newer_than and _read(path, written, base)[0] != digest):
+            changed.append(name)
+    return changed
+
+
 def _module_file(name: str, base: Path) -> Path | None:
     """The project file of a dotted module; None for anything outside the project."""
     # By strings: this is asked tens of thousands of times before a dry run begins.

@@ -217,6 +217,41 @@ def test_a_second_workflow_in_the_folder_is_turned_away(study: Checkout, finishe
     assert study.files("victims/**/*.safetensors") == finished.files("victims/**/*.safetensors")
 
 
+def test_tables_so_far_leave_a_running_study_locked(copied: Checkout) -> None:
+    locks = copied.path / ".snakemake/locks"
+    locks.mkdir(exist_ok=True)
+    # As a call has it that makes a victim.
+    (locks / "0.output.lock").write_text(
+        "results/victims/tiny/strong/scratch/none/seed0.safetensors\n", encoding="utf-8"
+    )
+    assert copied.snakemake("results/tables/tiny-so-far.csv", "--cores", "1", "--touch").code == 0
+    assert [lock.name for lock in locks.iterdir()] == ["0.output.lock"]
+    second = copied.snakemake("victims", "--cores", "1", "--force")
+    assert "Directory cannot be locked" in second.output
+    assert copied.snakemake("--unlock", "--cores", "1").code == 0
+    assert not locks.exists() or not list(locks.iterdir())
+
+
+# --- edits while a study runs -----------------------------------------------------------------------------------
+
+
+def test_code_that_changes_while_a_study_runs_is_not_run(fresh: Checkout, tmp_path: Path) -> None:
+    study = fresh.copy(tmp_path / "study")
+    # The first job edits what the second one runs, as somebody else would.
+    study.append(
+        "workflow/scripts/dataset.py",
+        "\nPath('workflow/scripts/pretrain.py').open('a').write('\\nEDITED = 1\\n')\n",
+    )
+    target = "results/surrogates/tiny/base/seed0-0.safetensors"
+    outcome = study.snakemake(target, "--cores", "1")
+    assert outcome.code == 1, outcome.output
+    (line,) = errors(outcome)
+    assert line.startswith(
+        "error: the code has changed since this job was planned (workflow/scripts/pretrain.py): restore"
+    )
+    assert not (study.path / target).exists()
+
+
 # --- clocks -----------------------------------------------------------------------------------------------------
 
 

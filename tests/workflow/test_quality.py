@@ -201,3 +201,52 @@ def test_any_scheduler_that_takes_a_script(planned: Checkout, tmp_path: Path, mo
     assert "select=1:ncpus=1:mem=6000mb:ngpus=1" in asked
     assert "walltime=86400 " in asked  # 1440 minutes, of crafting
     assert "Nothing to be done" in checkout.snakemake(target, *options).output
+
+
+def test_a_config_that_changes_before_a_job_begins_on_its_node_ends_it(
+    planned: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("snakemake_executor_plugin_cluster_generic")
+    checkout, bin_ = planned.copy(tmp_path / "study"), tmp_path / "bin"
+    bin_.mkdir()
+    edit = f"sed -i 's/eps: 16/eps: 8/' {checkout.path / 'study.yaml'}"
+    log = f"{tmp_path}/node.log"
+    (bin_ / "qsub").write_text(QSUB.replace("script=", f"{edit}\nscript=").replace("/dev/null", log), encoding="utf-8")
+    (bin_ / "qsub").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
+    target = checkout.path / "results/poisons/tiny/strong/seed0.safetensors"
+    target.unlink()
+    options = (
+        "--workflow-profile",
+        "profiles/cluster-generic",
+        "--seconds-between-status-checks",
+        "1",
+        "--retries",
+        "0",
+    )
+    outcome = checkout.snakemake(str(target.relative_to(checkout.path)), *options)
+    assert outcome.code == 1, outcome.output
+    assert not target.exists()
+    assert "the config has changed since this job was submitted: restore it" in Path(log).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("target", ["noise/{}.safetensors", "filters/{}.safetensors", "diluted/{}.safetensors"])
+def test_a_target_that_the_study_lacks_is_one_line(planned: Checkout, target: str) -> None:
+    path = f"results/{target.format('tiny/strong/scratch/none/seed0')}"
+    outcome = planned.snakemake("-n", "--cores", "1", path)
+    assert outcome.code == 1
+    assert "Traceback" not in outcome.output
+    assert f"No rule to produce {path}" in outcome.output
+
+
+@pytest.mark.parametrize("target", ["tables/tiny-transfer.csv", "tables/tiny-so-far-transfer.csv", "tiny.html"])
+def test_so_is_one_of_a_part_that_it_does_not_ask_for(planned: Checkout, target: str) -> None:
+    outcome = planned.snakemake("-n", "--cores", "1", f"results/{target}")
+    assert "Traceback" not in outcome.output
+    assert f"No rule to produce results/{target}" in outcome.output
+
+
+def test_fewer_cores_than_threads_change_no_bits(planned: Checkout) -> None:
+    options = ("--config", "threads=2", "--configfile", "study.yaml", "--forceall")
+    commands = planned.commands("results/surrogates/tiny/base/seed0-0.safetensors", *options, "--cores", "1")
+    assert " --threads 2 " in commands["pretrain", "base/0/0"]

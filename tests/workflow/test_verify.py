@@ -56,6 +56,34 @@ def test_a_changed_setting_is_named(copied: Checkout) -> None:
     assert OTHER not in found
 
 
+def test_a_profile_that_says_little_hides_nothing(copied: Checkout) -> None:
+    copied.append("profiles/default/config.yaml", "quiet: [rules]\nrerun-triggers: [mtime]\n")
+    copied.change_study(lambda study: study["defenses"][2]["apply"][0].update(zeta=12))
+    outcome = verify(copied)
+    assert outcome.code == 1, outcome.output
+    assert verdicts(outcome)[NOISE] == ("stale", "settings changed: defenses.0.zeta")
+
+
+def test_reports_of_other_studies_are_no_fault(copied: Checkout) -> None:
+    for name in ("other", "tiny-so-far"):
+        (copied.path / f"results/reports/{name}.html").write_text("another study's", encoding="utf-8")
+    outcome = verify(copied)
+    assert outcome.code == 0, outcome.output
+
+
+def test_an_estimate_counts_what_is_stale(finished: Checkout, tmp_path: Path) -> None:
+    study = finished.copy(tmp_path / "study")
+
+    def left() -> int:
+        outcome = study.script("estimate", "--configfile", STUDY)
+        assert outcome.code == 0, outcome.output
+        return int(outcome.output.split("Jobs left: ")[1].split(",")[0])
+
+    assert left() == 0
+    study.change_study(lambda settings: settings["defenses"][2]["apply"][0].update(zeta=12))
+    assert left() == len(study.plan().jobs("noise", "train", "filter", "detect")) > 0
+
+
 def test_changed_code_is_named(copied: Checkout) -> None:
     copied.append("src/poisonlab/defenses/friendly_noise.py", "\nCHANGED_BY_TEST = 1\n")
     found = verdicts(verify(copied))

@@ -1,9 +1,11 @@
 # Rules take their inputs, outputs, params and commands from the jobs of poisonlab.graph; jobs take their turn on this machine's GPUs.
 
 import inspect
+import json
 import shlex
 
 from poisonlab.graph.listing import CATEGORIES, LISTED
+from poisonlab.provenance import digest_of, newest_source
 from poisonlab.runtime.gpus import visible_gpus
 
 shell.executable("bash")
@@ -24,6 +26,18 @@ os.environ.setdefault("TQDM_MININTERVAL", "10")
 GPUS = [] if study.device == "cpu" else visible_gpus()
 GPU_HERE = os.environ.setdefault("POISONLAB_GPU_HERE", str(int(bool(GPUS))))
 ON_GPU = study.device == "cuda" or (study.device == "auto" and GPU_HERE == "1")
+
+# It would also take settings that were edited meanwhile, while the submitting machine notes those of before. So the digests of the
+# configs that jobs are planned with are handed on as well, and how new the code is that they are planned with.
+CONFIG = digest_of([json.dumps(config, sort_keys=True, default=str)])
+if workflow.is_main_process:
+    known = {*os.environ.get("POISONLAB_CONFIGS", "").split(), CONFIG}
+    os.environ["POISONLAB_CONFIGS"] = " ".join(sorted(known))
+    os.environ["POISONLAB_NEWEST"] = str(newest_source(Path(ROOT)))
+elif CONFIG not in os.environ.get("POISONLAB_CONFIGS", CONFIG).split():
+    raise WorkflowError(
+        "the config has changed since this job was submitted: restore it, or stop Snakemake and call it again"
+    )
 
 # At most so many jobs share the GPUs here at a time, whatever the command line or a profile allows. A cluster has GPUs of its own, and
 # a limit on jobs.
@@ -104,19 +118,23 @@ def command(stage):
         options = {}
         if job.computes:
             options["device"] = [study.device]
-            options["threads"] = [str(threads)]
+            # Snakemake's number is cut to --cores, and another one gives other bits.
+            options["threads"] = [str(study.threads)]
             options["jobs-per-gpu"] = [str(study.jobs_per_gpu)]
+            options["code"] = graph.code(job)
         if job.saves:
             options["capture"] = [study.capture]
             options["checkpoint-seconds"] = [str(study.checkpoint_seconds)]
-            options["code"] = graph.code(job)
         return job.command(PYTHON, graph.scripts, options)
 
     return of
 
 
+NOTHING = "(?!)"  # matches no name
+
+
 def one_of(names):
-    return "|".join(map(re.escape, names)) or "none"
+    return "|".join(map(re.escape, names)) or NOTHING
 
 
 wildcard_constraints:

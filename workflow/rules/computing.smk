@@ -81,6 +81,8 @@ rule dilute:
         **outputs("dilute"),
     log:
         log_of("dilute"),
+    wildcard_constraints:
+        defense=one_of(row.name for row in study.rows if row.dilution),
     conda:
         "../../envs/conda.yaml"
     params:
@@ -99,6 +101,8 @@ rule filter:
         **outputs("filter"),
     log:
         log_of("filter"),
+    wildcard_constraints:
+        defense=one_of(row.name for row in study.rows if row.filters),
     conda:
         "../../envs/conda.yaml"
     threads: study.threads
@@ -126,6 +130,8 @@ rule noise:
         **outputs("noise"),
     log:
         log_of("noise"),
+    wildcard_constraints:
+        defense=one_of(row.name for row in study.rows if row.friendly),
     conda:
         "../../envs/conda.yaml"
     threads: study.threads
@@ -153,6 +159,8 @@ rule train:
         **outputs("train"),
     log:
         log_of("train"),
+    wildcard_constraints:
+        defense=one_of(row.name for row in study.rows if not row.detector),
     conda:
         "../../envs/conda.yaml"
     threads: study.threads
@@ -180,6 +188,8 @@ rule detect:
         **outputs("detect"),
     log:
         log_of("detect"),
+    wildcard_constraints:
+        defense=one_of(row.name for row in study.rows if row.detector),
     conda:
         "../../envs/conda.yaml"
     threads: study.threads
@@ -201,6 +211,8 @@ rule transfer:
         **outputs("transfer"),
     log:
         log_of("transfer"),
+    wildcard_constraints:
+        attack=one_of(study.transfer.attacks if study.transfer else []),
     conda:
         "../../envs/conda.yaml"
     threads: study.threads

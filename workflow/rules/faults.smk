@@ -7,6 +7,7 @@ from snakemake.logging import logger
 
 from poisonlab.runtime.clock import bring_to_present
 from poisonlab.runtime.failures import ShortCommands, last_errors
+from poisonlab.runtime.locks import keep_locks_of_others
 from poisonlab.runtime.setting_aside import set_marked_aside
 from poisonlab.evaluation.trials import read_trials
 
@@ -25,6 +26,9 @@ def check_writable(folder):
     if not os.access(folder, os.W_OK | os.X_OK):
         raise WorkflowError(f"{folder.resolve()} cannot be written: make it writable")
 
+
+# Tables of what stands so far are made beside a running study, which stays locked.
+keep_locks_of_others()
 
 # Even a dry run notes something here.
 check_writable(Path(".snakemake"))
@@ -115,7 +119,7 @@ def tell_of_dataset():
     if os.path.exists(victims) and not os.path.exists(graph.places.dataset):
         say(
             "After the cure run `snakemake dataset` first, with the options of this call: if the dataset comes out as "
-            "before, all results stay current"
+            "before, at the same path, all results stay current"
         )
 
 

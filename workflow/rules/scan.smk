@@ -62,22 +62,24 @@ rule neighbours:
         "{params.command} > {log:q} 2>&1"
 
 
-rule scan_page:
-    input:
-        unpack(inputs("scan_page")),
-    output:
-        **outputs("scan_page"),
-    log:
-        log_of("scan_page"),
-    localrule: True
-    conda:
-        "../../envs/conda.yaml"
-    params:
-        settings=settings("scan_page"),
-        code=code("scan_page"),
-        command=command("scan_page"),
-    shell:
-        "{params.command} > {log:q} 2>&1"
+if graph.scanning:
+
+    rule scan_page:
+        input:
+            unpack(inputs("scan_page")),
+        output:
+            **outputs("scan_page"),
+        log:
+            log_of("scan_page"),
+        localrule: True
+        conda:
+            "../../envs/conda.yaml"
+        params:
+            settings=settings("scan_page"),
+            code=code("scan_page"),
+            command=command("scan_page"),
+        shell:
+            "{params.command} > {log:q} 2>&1"
 
 
 rule scan:

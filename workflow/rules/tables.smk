@@ -80,6 +80,8 @@ rule transfer_table:
         **outputs("transfer_table"),
     log:
         log_of("transfer_table"),
+    wildcard_constraints:
+        scope=r"|-so-far" if study.transfer else NOTHING,
     localrule: True
     conda:
         "../../envs/conda.yaml"

@@ -25,6 +25,8 @@ from poisonlab.files import write_json
 from poisonlab.graph.graph import Graph
 from poisonlab.graph.job import Job
 from poisonlab.graph.measured import measured
+from poisonlab.graph.progress import stands
+from poisonlab.graph.records import Records
 from poisonlab.graph.scanning import read_config
 from poisonlab.runtime.program import run
 
@@ -87,9 +89,11 @@ def main(argv: Sequence[str]) -> None:
         device: Seconds((job for job in ran if job.device == device), study.study)
         for device in dict.fromkeys(job.device for job in ran)
     }
-    tables = {device: rows(jobs, seconds) for device, seconds in devices.items()}
+    records = Records()
+    left = [job for job in jobs if not stands(graph, job, records)]
+    tables = {device: rows(jobs, left, seconds) for device, seconds in devices.items()}
     device = chosen(tables, args.device)
-    lines = rows(jobs, Seconds([], study.study)) if device is None else tables[device]
+    lines = rows(jobs, left, Seconds([], study.study)) if device is None else tables[device]
     at_once = args.at_once or max(1, (os.cpu_count() or 1) // study.threads)
     notes = [*about_devices(tables, device), *about_fits(lines), *about_cards(planned), *total(lines, at_once)]
     asked = resources([job for job in ran if job.study == study.study and job.outcome is None])
@@ -100,20 +104,20 @@ def main(argv: Sequence[str]) -> None:
         write_json(args.json, {"study": graph.name, "device": device, "rows": told, "hours": hours, "notes": notes})
 
 
-def rows(jobs: Sequence[Job], seconds: Seconds) -> list[Row]:
-    """A row per stage and method, stage by stage."""
+def rows(jobs: Sequence[Job], left: Sequence[Job], seconds: Seconds) -> list[Row]:
+    """A row per stage and method, stage by stage; ``left`` are those of the jobs that are not done."""
     stages = list(dict.fromkeys(job.stage for job in jobs))
     groups: dict[tuple[str, str], list[Job]] = defaultdict(list)
+    waiting = set(map(id, left))
     for job in jobs:
         groups[job.stage, job.method].append(job)
     return [
-        _row(stage, method, group, seconds)
+        _row(stage, method, group, [job for job in group if id(job) in waiting], seconds)
         for (stage, method), group in sorted(groups.items(), key=lambda item: stages.index(item[0][0]))
     ]
 
 
-def _row(stage: str, method: str, jobs: Sequence[Job], seconds: Seconds) -> Row:
-    left = [job for job in jobs if not all(map(os.path.exists, job.outputs.values()))]
+def _row(stage: str, method: str, jobs: Sequence[Job], left: Sequence[Job], seconds: Seconds) -> Row:
     found = [seconds.expected(stage, job.settings, job.options.get("settings", ())) for job in left]
     known = [each for each in found if each is not None]
     taken = [each.seconds for each in known]

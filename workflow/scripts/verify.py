@@ -31,6 +31,20 @@ WORDS = {CURRENT: "current", STALE: "stale", UNKNOWN: "unknown", DAMAGED: "damag
 FILES = "files read by "
 """How ``poisonlab.graph.graph`` calls contents of files."""
 _SHOWN = 8
+_OPTIONS = (
+    *("--nolock", "--profile", "none", "--workflow-profile", "none"),
+    *(
+        "--max-checksum-file-size",
+        "10000000000",
+        "--rerun-triggers",
+        "mtime",
+        "params",
+        "input",
+        "software-env",
+        "code",
+    ),
+)
+"""As profiles/default has them: another profile could hide reasons and changes. A lock is of no concern to a look."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +92,7 @@ def main(argv: Sequence[str]) -> int:
 
 def snakemake(*options: str) -> str | None:
     """What Snakemake prints; None if it fails, with its reason on stderr."""
-    # A lock is of no concern to a look, and a running study may be looked at.
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nolock", *options]
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", *_OPTIONS, *options]
     if checkout() != ".":
         command += ["--snakefile", f"{checkout()}/Snakefile"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -162,7 +175,7 @@ def judge(summary: str, why: Mapping[str, str]) -> list[Verdict]:
     folders = {Path(path).parent for path in known}
     strange = {file.as_posix() for folder in folders if folder.is_dir() for file in folder.iterdir() if file.is_file()}
     # Folders of several studies hold others' files, too: only names that belong to this one are judged.
-    own = {folder.as_posix() for folder in folders if folder.name not in ("tables", "data")}
+    own = {folder.as_posix() for folder in folders if folder.name not in ("tables", "data", "reports")}
     verdicts += [
         Verdict(path, UNKNOWN, "no rule of this study makes it")
         for path in sorted(strange - set(known))

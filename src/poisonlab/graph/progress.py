@@ -94,7 +94,7 @@ def _standing(graph: Graph, job: Job, records: Records, locked: set[str]) -> Sta
     log = log_of(graph, job)
     began = records.began(outputs)
     if began is None and all(map(os.path.exists, outputs)):
-        stale = _is_stale(graph, job, records)
+        stale = not stands(graph, job, records)
         return Standing(job, State.WAITING if stale else State.DONE, log, stale)
     heard = changed_at(log)
     if began is not None and not locked.isdisjoint(outputs):
@@ -110,10 +110,12 @@ def _standing(graph: Graph, job: Job, records: Records, locked: set[str]) -> Sta
     return Standing(job, State.STOPPED, log, heard=heard)
 
 
-def _is_stale(graph: Graph, job: Job, records: Records) -> bool:
-    """Whether a record says that other settings or code made the outputs."""
-    known = records.params(next(iter(job.outputs.values())))
-    return bool(known) and known != {repr(list(job.settings)), repr(graph.code(job))}
+def stands(graph: Graph, job: Job, records: Records) -> bool:
+    """Whether the outputs are there, and no record says that other settings or code made them."""
+    outputs = list(job.outputs.values())
+    known = records.params(outputs[0])
+    same = not known or known == {repr(list(job.settings)), repr(graph.code(job))}
+    return same and all(map(os.path.exists, outputs))
 
 
 def log_of(graph: Graph, job: Job) -> Path:

@@ -6,6 +6,8 @@ import argparse
 import contextlib
 import gc
 import io
+import itertools
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from poisonlab.errors import DamagedError, DataWarning, PoisonlabError, SettingsError, is_out_of_memory
-from poisonlab.provenance import parse
+from poisonlab.provenance import changed_sources, parse
 from poisonlab.runtime.clock import Clock
 from poisonlab.runtime.setting_aside import deal_with
 
@@ -39,6 +41,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     warnings.formatwarning = _formatted
     clock = Clock(sys.argv[1:])
     try:
+        _check_code(sys.argv[1:])
         main(sys.argv[1:])
         clock.bring_to_present()
     except KeyboardInterrupt:
@@ -65,6 +68,21 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         # Torch's of a GPU; the CPU's allocator has no exception type of its own.
         on_gpu = type(error).__name__ == "OutOfMemoryError"
         fail(OUT_OF_MEMORY_ON_GPU if on_gpu else OUT_OF_MEMORY)
+
+
+def _check_code(argv: Sequence[str]) -> None:
+    """That the code which runs is the code that the workflow planned the job with: results are stamped with the latter.
+
+    Raises:
+        PoisonlabError: it was edited meanwhile.
+    """
+    place = argv.index("--code") + 1 if "--code" in argv else len(argv)
+    planned = itertools.takewhile(lambda word: not word.startswith("--"), argv[place:])
+    if changed := changed_sources(planned, newer_than=int(os.environ.get("POISONLAB_NEWEST", 0))):
+        raise PoisonlabError(
+            f"the code has changed since this job was planned ({', '.join(changed)}): restore it, or call Snakemake "
+            "again"
+        )
 
 
 def _formatted(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
@@ -115,16 +133,16 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     arguments.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     arguments.add_argument("--threads", type=int, default=1, help="CPU threads; part of what makes bits repeat")
     arguments.add_argument("--jobs-per-gpu", type=int, default=1, help="wait for a GPU with fewer jobs than this")
+    arguments.add_argument("--code", nargs="*", default=[], help="digests of the code, as the workflow passes them")
     return arguments
 
 
 def add_checkpoint_arguments(arguments: argparse.ArgumentParser) -> None:
-    """Add ``--checkpoint``, ``--checkpoint-seconds``, ``--code`` and ``--capture``, of programs that train."""
+    """Add ``--checkpoint``, ``--checkpoint-seconds`` and ``--capture``, of programs that train."""
     arguments.add_argument(
         "--checkpoint", type=Path, required=True, help="where an interrupted run goes on from (.safetensors)"
     )
     arguments.add_argument("--checkpoint-seconds", type=float, default=120.0, help="time between two saves")
-    arguments.add_argument("--code", nargs="*", default=[], help="digests of the code, as the workflow passes them")
     arguments.add_argument("--capture", choices=["auto", "off"], default="auto", help="steps as CUDA graphs on a GPU")
 
 

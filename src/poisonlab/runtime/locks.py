@@ -1,0 +1,23 @@
+"""Snakemake's locks of a folder, where more than one call of it works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from snakemake.persistence.file import FilePersistence
+
+_ALL = FilePersistence._delete_locks
+
+
+def keep_locks_of_others() -> None:
+    """From now on a call removes the locks that it has set; Snakemake 9 removes those of every call beside it."""
+    FilePersistence._delete_locks = _delete_own
+
+
+def _delete_own(persistence: FilePersistence) -> None:
+    if persistence._lockfile:
+        for path in persistence._lockfile.values():
+            Path(path).unlink(missing_ok=True)
+        persistence._lockfile.clear()
+    else:  # snakemake --unlock
+        _ALL(persistence)
