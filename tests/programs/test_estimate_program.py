@@ -37,6 +37,7 @@ def job(stage: str, method: str, place: str, *settings: str, digest: str = "", c
     return SimpleNamespace(
         stage=stage,
         method=method,
+        inputs={},
         outputs=outputs,
         settings=settings,
         options={"settings": [digest]} if digest else {},

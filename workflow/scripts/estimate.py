@@ -89,8 +89,7 @@ def main(argv: Sequence[str]) -> None:
         device: Seconds((job for job in ran if job.device == device), study.study)
         for device in dict.fromkeys(job.device for job in ran)
     }
-    records = Records()
-    left = [job for job in jobs if not stands(graph, job, records)]
+    left = unfinished(graph, planned)
     tables = {device: rows(jobs, left, seconds) for device, seconds in devices.items()}
     device = chosen(tables, args.device)
     lines = rows(jobs, left, Seconds([], study.study)) if device is None else tables[device]
@@ -102,6 +101,22 @@ def main(argv: Sequence[str]) -> None:
         told = [{**asdict(line), "seconds": None if math.isnan(line.seconds) else line.seconds} for line in lines]
         hours = sum(line.hours for line in lines)
         write_json(args.json, {"study": graph.name, "device": device, "rows": told, "hours": hours, "notes": notes})
+
+
+def unfinished(graph: Graph, planned: Sequence[Job]) -> list[Job]:
+    """The jobs that are not done or are stale, and those that follow from them."""
+    records = Records()
+    left = {id(job): job for job in planned if not stands(graph, job, records)}
+    while True:
+        made = {path for job in left.values() for path in job.outputs.values()}
+        more = {
+            id(job): job
+            for job in planned
+            if id(job) not in left and any(not made.isdisjoint(paths) for paths in job.inputs.values())
+        }
+        if not more:
+            return list(left.values())
+        left |= more
 
 
 def rows(jobs: Sequence[Job], left: Sequence[Job], seconds: Seconds) -> list[Row]:

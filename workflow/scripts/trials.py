@@ -77,8 +77,8 @@ def main(argv: Sequence[str]) -> None:
             if said is not None and digest != said:
                 raise DataError(
                     f"{path} is of a victim with other settings than the config's, which Snakemake has not noticed: "
-                    "restore what the config names (data that were moved: leave a link at the old place), or delete the file "
-                    "and run the workflow again"
+                    "restore what the config names (data that were moved: leave a link at the old place), or delete "
+                    "the file and run the workflow again"
                 )
             trials.append(_trial(line, seed, outcome.with_name(f"{outcome.name}.metrics.json"), digest))
             cards.append(_provenance(card))
