@@ -118,6 +118,51 @@ def test_poisons_without_the_adversarial_class_are_told_of() -> None:
         complete(imported(labels=torch.tensor([2, 1, 2]), **WITH_TARGET), dataset(), adversarial_label=1)
 
 
+@pytest.mark.parametrize("patched", [False, True])
+def test_a_target_that_is_a_test_image_must_have_its_class(patched: bool) -> None:
+    """Labels that count from 1 shift poisons and target together, so that only the pixels can tell."""
+    data = dataset()
+    plain = data.test_images[[6, 9]]
+    given = {"targets": pixels(2, 8), "unpatched_targets": plain} if patched else {"targets": plain}
+    counted = {"labels": torch.tensor([2, 2, 2]), "target_labels": torch.tensor([3, 0]), **given}
+    with pytest.raises(DataError) as caught:
+        complete(imported(**counted), data)
+    refusal(caught, "somewhere: a target is test image 6 of class 2 (c), but is labelled 3 (d)", "count from 0")
+    assert complete(imported(**counted), data, allow_mismatch=True).goal is not None
+    with pytest.raises(DataError, match=r"test image 6 of class 2 \(c\), but is labelled 0 \(a\): check target_label"):
+        complete(imported(**given), data, target_label=0)
+    # Of equal test images that have several labels, any will do.
+    twins = replace(data, test_images=data.test_images.clone())
+    twins.test_images[3] = plain[0]
+    right = {"target_labels": torch.tensor([3, 1]), "labels": torch.tensor([2, 2, 2]), **given}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        complete(imported(**right), twins)
+
+
+def test_poisons_with_the_label_after_their_class_are_told_of() -> None:
+    """Where no label of the file is seen to count from 0, by a target or by the adversarial label."""
+    data, labels = dataset(), torch.tensor([2, 2, 2])
+    told = r"^somewhere: all poisons replace images of class 1 and are labelled 2: check whether labels count from 0"
+    foreign = {"targets": pixels(1, 4), "target_labels": torch.tensor([3])}
+    of_split = {"targets": data.test_images[7:8], "target_labels": torch.tensor([3])}
+    for changes, given in (
+        (foreign, {}),
+        ({}, {"target_index": 7}),
+        ({"targets": data.test_images[7:8]}, {"target_label": 3}),
+    ):
+        with pytest.warns(DataWarning, match=told):
+            complete(imported(labels=labels, **changes), data, **given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        complete(imported(labels=labels, **of_split), data)
+        complete(imported(labels=labels, **foreign), data, adversarial_label=2)
+        complete(imported(labels=labels + 1, **foreign | {"target_labels": torch.tensor([0])}), data)
+        # The class after the last one is the first, which no counting from 1 gives.
+        last = {"images": data.train_images[[3, 7]] ^ 1, "indices": torch.tensor([3, 7])}
+        complete(imported(labels=torch.tensor([0, 0]), **last, **foreign), data)
+
+
 def test_targets_of_the_adversarial_class_are_left_out_with_a_warning() -> None:
     """As of a backdoor whose whole test set is stamped."""
     data, stamped = dataset(), pixels(12, 4)
