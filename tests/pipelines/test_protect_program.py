@@ -29,6 +29,7 @@ from poisonlab.config.protection import Protection
 from poisonlab.data.source_at import source_at
 from poisonlab.defenses import friendly_noise as making
 from poisonlab.errors import DataError, DataWarning, PoisonlabError, SettingsError
+from poisonlab.evaluation.fitting import has_learned
 from poisonlab.models.networks import build_network
 from poisonlab.models.own_network import load_own
 from poisonlab.pipelines.protection import protect
@@ -408,6 +409,42 @@ def test_weights_that_do_not_fit_may_be_of_another_order_of_the_classes(
     program("protect").main(["--device", "cpu", "--threads", "1", *arguments])
     assert f"give weights that fit them, or {told} if they were trained" in capsys.readouterr().err
     assert load_noise(tmp_path / "n.safetensors").facts["class_names"] == names
+
+
+@pytest.mark.parametrize(
+    ("fitted", "counts", "learned"),
+    [
+        # By hand: 200 and 100 images, of which the network fits the larger class, or 5 points more, or more than that.
+        (200 / 300, (200, 100), False),
+        (215 / 300, (200, 100), False),
+        (216 / 300, (200, 100), True),
+        (0.59, (10, 10, 10), False),
+        (0.6, (10, 10, 10), True),
+        # Two images of another class among a hundred: one of them is not enough, both are.
+        (0.99, (98, 2), False),
+        (1.0, (98, 2), True),
+    ],
+)
+def test_a_network_must_fit_more_than_the_largest_class(fitted: float, counts: tuple[int, ...], learned: bool) -> None:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    assert has_learned(fitted, labels) == learned
+
+
+def test_a_network_that_always_names_the_larger_class_is_told_of(
+    images: Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = (torch.arange(24) < 8).long()
+    arrays = {"x_train": images.numpy(), "y_train": labels.numpy(), "x_test": images.numpy(), "y_test": labels.numpy()}
+    np.savez(tmp_path / "a.npz", **arrays)
+    network = build_network(LeNet(), read_images(source_at(tmp_path / "a.npz"))[0], seed=0)
+    network.head.bias.data = torch.tensor([1000.0, 0])
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({**QUICK, "weights": str(tmp_path / "w.safetensors")}), "utf-8")
+    paths = {"data": "a.npz", "configfile": "s.yaml", "out": "n.safetensors"}
+    told = [part for option, path in paths.items() for part in (f"--{option}", str(tmp_path / path))]
+    program("protect").main(["--device", "cpu", "--threads", "1", *told])
+    warned = "gives only 67% of the images their label, and the largest class has 67%"
+    assert warned in capsys.readouterr().err
 
 
 def test_files_that_get_no_noise_are_counted(images: Tensor, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.source_at import source_at, with_folder_keys
 from poisonlab.determinism import prepare_torch
 from poisonlab.errors import SettingsError
+from poisonlab.evaluation.fitting import has_learned, largest_share
 from poisonlab.files import read_text
 from poisonlab.modules import roots
 from poisonlab.pipelines.noise_file import save_noise
@@ -37,9 +38,6 @@ from poisonlab.provenance import code_digests, spec
 from poisonlab.runtime.program import run
 from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.job import job_checkpoint
-
-_LEARNED = 0.6
-"""Share of the images that a network should give their label, as for a scan."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -68,10 +66,10 @@ def main(argv: Sequence[str]) -> None:
     told = {"class_names": list(dataset.class_names), "settings": settings.told("dataset", "weights"), **facts}
     save_noise(args.out, noise, names, told, dataset.train_images)
     checkpoint.clear()
-    if facts["fitted"] < _LEARNED:
+    if not has_learned(facts["fitted"], dataset.train_labels):
         print(
-            f"warning: the network gives only {facts['fitted']:.0%} of the images their label, so that its noise says "
-            f"little about them: {_cure(settings, dataset)}",
+            f"warning: the network gives only {facts['fitted']:.0%} of the images their label, and the largest class "
+            f"has {largest_share(dataset.train_labels):.0%}, so that its noise says little: {_cure(settings, dataset)}",
             file=sys.stderr,
         )
     print(
