@@ -27,6 +27,7 @@ from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.models.lenet import LeNet
 from poisonlab.config.protection import Protection
 from poisonlab.data.source_at import source_at
+from poisonlab.data.sources import load_dataset
 from poisonlab.defenses import friendly_noise as making
 from poisonlab.errors import DataError, DataWarning, PoisonlabError, SettingsError
 from poisonlab.evaluation.fitting import has_learned
@@ -35,6 +36,7 @@ from poisonlab.models.own_network import load_own
 from poisonlab.pipelines.protection import protect
 from poisonlab.pipelines.reading import read_images
 from poisonlab.provenance import ROOT
+from poisonlab.scanning.features import has_test_split
 from poisonlab.training import loop
 from poisonlab.training.checkpoint import Checkpoint
 
@@ -302,6 +304,45 @@ def test_a_file_that_is_read_for_its_training_images_alone_warns_of_no_test(imag
         warnings.simplefilter("error")
         dataset, _ = read_images(source_at(tmp_path / "a.parquet"))
     assert torch.equal(dataset.train_images, images[:4])
+
+
+@pytest.mark.parametrize(
+    ("names", "alone"),
+    [
+        (("x", "y"), True),
+        (("x_train", "y_train"), True),
+        (("test_images", "test_fine_labels"), True),
+        (("Data", "Labels"), True),
+        (("x_train", "y_test"), False),
+        (("x", "y", "labels"), False),
+        (("x", "y", "x_test", "y_test"), False),
+        (("arr_0", "arr_1"), False),
+    ],
+)
+def test_an_archive_of_one_split_is_both(names: tuple[str, ...], alone: bool, images: Tensor, tmp_path: Path) -> None:
+    labels = torch.arange(24) % 3
+    pictures = ("x", "data", "test_images", "x_train", "x_test", "arr_0")
+    arrays = {name: images.numpy() if name.lower() in pictures else labels.numpy() for name in names}
+    np.savez(tmp_path / "a.npz", **arrays)
+    settings = source_at(tmp_path / "a.npz")
+    if not alone:
+        with pytest.raises(DataError, match="it needs x_train, y_train, x_test, y_test"):
+            load_dataset(settings)
+        return
+    assert settings.told()["arrays"] == [*names, *names]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset, _ = read_images(settings)
+    assert torch.equal(dataset.train_images, images)
+    assert torch.equal(dataset.train_labels, labels)
+    with pytest.warns(DataWarning, match=f"{names[0]} is an array of both splits"):
+        assert not has_test_split(load_dataset(settings))
+
+
+def test_a_damaged_archive_is_left_to_its_reader(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(DataError, match=r"a\.npz is damaged or not an .npz archive"):
+        read_images(source_at(tmp_path / "a.npz"))
 
 
 def image_bytes(image: Tensor) -> bytes:
