@@ -369,6 +369,8 @@ MISTAKES: tuple[tuple[list[str], str, str], ...] = (
     (["--data", "photos", "--configfile", "s.yaml"], "random: {mu: 0.06}", "random.mu: 0.06 is less than one level"),
     (["--configfile", "s.yaml"], "{data: photos, size: big}", "s.yaml: dataset.size: Input should be a valid integer"),
     (["--data", "photos", "--threads", "0"], "", "THREADS=0: take 1 or more"),
+    (["--data", "photos", "--threads", "two"], "", "THREADS=two: give a whole number"),
+    (["--data", "photos", "--size", "abc"], "", "SIZE=abc: give a whole number"),
     (["--data", "photos", "--configfile", "s.yaml"], "friendly: {def_epoch: 9}", "def_epoch is 9: choose 1 to"),
     (["--data", "photos", "--configfile", "s.yaml"], "network: a:b", "network needs weights"),
     (["--data", "photos", "--configfile", "s.yaml"], "[1, 2]", "must hold keys and values"),

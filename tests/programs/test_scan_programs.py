@@ -267,3 +267,26 @@ def test_make_hands_a_path_on_as_it_is(data: str, handed_on: str | None, tmp_pat
         return
     told = done.stdout.splitlines()[-1]
     assert parse_config([told]) == {"data": handed_on}
+
+
+@pytest.mark.parametrize(
+    ("target", "variable", "option"),
+    [
+        ("verify", "CONFIG", "--configfile"),
+        ("progress", "CONFIG", "--configfile"),
+        ("estimate", "CONFIG", "--configfile"),
+        ("archive", "CONFIG", "--configfile"),
+        ("unpack", "FROM", "--from"),
+        ("protect", "SIZE", "--size"),
+    ],
+)
+def test_make_hands_a_path_with_spaces_on_as_one(target: str, variable: str, option: str, tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text("utf-8"), "utf-8")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    stub = tmp_path / ".venv/bin/python"
+    stub.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n", "utf-8")
+    stub.chmod(0o755)
+    command = ["make", "-s", "-o", ".venv/ready", target, f"{variable}=/my disk/my scan"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    told = done.stdout.splitlines()
+    assert told[told.index(option) + 1] == "/my disk/my scan"

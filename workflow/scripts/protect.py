@@ -11,7 +11,7 @@ import argparse
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,15 @@ from poisonlab.training.job import job_checkpoint
 def main(argv: Sequence[str]) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--data", help="folder or file of images and labels; its format is found out")
-    arguments.add_argument("--size", type=int, help="resize the images of a folder to size x size")
+    arguments.add_argument("--size", type=_whole("SIZE"), help="resize the images of a folder to size x size")
     arguments.add_argument("--configfile", type=Path, help="settings (.yaml): docs/defend-my-pipeline.md has the keys")
     arguments.add_argument("--out", type=Path, required=True, help="output: the noise (.safetensors)")
     arguments.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     arguments.add_argument(
-        "--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads (default: all cores)"
+        "--threads",
+        type=_whole("THREADS"),
+        default=len(os.sched_getaffinity(0)),
+        help="CPU threads (default: all cores)",
     )
     arguments.add_argument("--checkpoint-seconds", type=float, default=120.0, help="time between two saves")
     args = arguments.parse_args(argv)
@@ -76,6 +79,18 @@ def main(argv: Sequence[str]) -> None:
         f"{args.out}: noise of {facts['mean_levels']:.1f} levels on average, {facts['saturated']:.0%} of it at the "
         f"bound of {settings.friendly.zeta:g}; {facts['unchanged']:.1%} of the network's predictions are unchanged"
     )
+
+
+def _whole(name: str) -> Callable[[str], int]:
+    """What reads a whole number, and says in one line that a text is none; argparse prints its usage besides."""
+
+    def read(text: str) -> int:
+        try:
+            return int(text)
+        except ValueError:
+            raise SettingsError(f"{name}={text}: give a whole number") from None
+
+    return read
 
 
 def _cure(settings: Protection, dataset: ImageDataset) -> str:
