@@ -46,17 +46,17 @@ docs: .venv/ready
 
 # Says of every result of the study or scan whether it is current, stale, damaged or of unknown origin; reads every artifact.
 verify: .venv/ready
-	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/verify.py --deep --configfile $(CONFIG)
+	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/verify.py --deep --configfile "$(CONFIG)"
 
 # Jobs of the study or scan that are done, running, failed and left, with the hours left; WATCH=1 stays. Also while Snakemake runs.
 progress: .venv/ready
-	@PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/progress.py --configfile $(CONFIG) $(if $(WATCH),--watch)
+	@PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/progress.py --configfile "$(CONFIG)" $(if $(WATCH),--watch)
 
 # Friendly noise for a training program of your own: make protect DATA=folder-or-file OUT=noise.safetensors, for images of a
 # folder also SIZE=pixels; SETTINGS=protect.yaml has what docs/defend-my-pipeline.md lists. THREADS (all cores) decide the bits, too.
 protect: .venv/ready
 	@PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/protect.py --out "$(OUT)" $(if $(DATA),--data "$(DATA)") \
-		$(if $(SIZE),--size $(SIZE)) $(if $(SETTINGS),--configfile "$(SETTINGS)") $(if $(THREADS),--threads $(THREADS))
+		$(if $(SIZE),--size "$(SIZE)") $(if $(SETTINGS),--configfile "$(SETTINGS)") $(if $(THREADS),--threads "$(THREADS)")
 
 # Which images look poisoned: make scan DATA=folder-or-file, for images of a folder also SIZE=pixels; SETTINGS=scan.yaml has what
 # docs/scan-my-data.md lists. The page is results/scans/<name>/scan.html. A path such as 007 would be a number without "./".
@@ -72,15 +72,15 @@ scan: .venv/ready
 
 # The results with Snakemake's records of them, as <study>.tar.gz or scan-<scan>.tar.gz; `make unpack FROM=<study>.tar.gz` in another checkout.
 archive: .venv/ready
-	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/archive.py pack --configfile $(CONFIG)
+	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/archive.py pack --configfile "$(CONFIG)"
 
 unpack: .venv/ready
 	@test -n "$(FROM)" || { echo "error: name the archive: make unpack FROM=study.tar.gz" >&2; exit 2; }
-	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/archive.py unpack --from $(FROM)
+	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/archive.py unpack --from "$(FROM)"
 
 # Jobs and hours of a study or scan, by the seconds that such jobs took, and the time and memory to ask of a cluster; runs nothing.
 estimate: .venv/ready
-	@PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/estimate.py --configfile $(CONFIG)
+	@PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/estimate.py --configfile "$(CONFIG)"
 
 # Times and memory against the straightforward way of doing the same, side by side in one run; fails if a ratio is worse
 # than the one recorded on this kind of device.

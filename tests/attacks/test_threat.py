@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from scipy import stats
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ from poisonlab.attacks.attacker import Attacker
 from poisonlab.attacks.threat import affordable, choose_threat, class_rows, draw_threat, poison_count
 from poisonlab.config.attacks.attack import TargetedAttack
 from poisonlab.config.recipe import Recipe
+from poisonlab.config.types import Fraction
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import last_of_each_class
 from poisonlab.errors import DataError, SettingsError
@@ -113,7 +116,7 @@ def test_a_budget_beyond_the_rows_of_the_class_is_one_line_and_its_advice_works(
     assert len(draw_threat(data, 0.3333, 0, rows=rows).base_indices) == 5
 
 
-@given(st.integers(1, 200), st.integers(1, 50))
+@given(st.integers(1, 2_000_000), st.integers(1, 50))
 @effort(max_examples=60, deadline=None)
 def test_the_advised_budget_is_always_affordable(size: int, own: int) -> None:
     own = min(own, size)
@@ -121,7 +124,14 @@ def test_the_advised_budget_is_always_affordable(size: int, own: int) -> None:
     with pytest.raises(SettingsError) as caught:
         affordable(data, 1.0, size + 1, 0, pool)
     advised = float(str(caught.value).rsplit(" ", 1)[1])
-    assert affordable(data, advised, size + 1, 0, pool) <= own
+    assert 1 <= affordable(data, advised, size + 1, 0, pool) <= own
+    TypeAdapter(Fraction).validate_python(yaml.safe_load(str(caught.value).rsplit(" ", 1)[1]), strict=True)
+
+
+def test_a_class_without_images_is_not_cured_by_a_budget() -> None:
+    with pytest.raises(SettingsError) as caught:
+        affordable(dataset(), 0.5, 20, 0, np.arange(0))
+    one_line(caught, "10 poisons", "only 0 training images", "train victims on more images")
 
 
 # --- choosing -------------------------------------------------------------------------------------------------

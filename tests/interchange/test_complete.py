@@ -7,11 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from made_poisons import dataset, pixels, poison_set, refusal
+import torchvision
+from made_poisons import as_pil, dataset, pixels, poison_set, refusal
+from PIL import Image
 
+from poisonlab.config.class_folders import ClassOrder
+from poisonlab.config.data.image_folder import ImageFolder
 from poisonlab.data.dataset import ImageDataset
+from poisonlab.data.sources import load_dataset
 from poisonlab.errors import DataError, DataWarning, PoisonlabError
 from poisonlab.interchange.benchmark import write_benchmark
 from poisonlab.interchange.imported import ImportedPoisons, complete, read_poisons
@@ -116,6 +122,51 @@ def test_poisons_without_the_adversarial_class_are_told_of() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         complete(imported(labels=torch.tensor([2, 1, 2]), **WITH_TARGET), dataset(), adversarial_label=1)
+
+
+@pytest.mark.parametrize("patched", [False, True])
+def test_a_target_that_is_a_test_image_must_have_its_class(patched: bool) -> None:
+    """Labels that count from 1 shift poisons and target together, so that only the pixels can tell."""
+    data = dataset()
+    plain = data.test_images[[6, 9]]
+    given = {"targets": pixels(2, 8), "unpatched_targets": plain} if patched else {"targets": plain}
+    counted = {"labels": torch.tensor([2, 2, 2]), "target_labels": torch.tensor([3, 0]), **given}
+    with pytest.raises(DataError) as caught:
+        complete(imported(**counted), data)
+    refusal(caught, "somewhere: a target is test image 6 of class 2 (c), but is labelled 3 (d)", "count from 0")
+    assert complete(imported(**counted), data, allow_mismatch=True).goal is not None
+    with pytest.raises(DataError, match=r"test image 6 of class 2 \(c\), but is labelled 0 \(a\): check target_label"):
+        complete(imported(**given), data, target_label=0)
+    # Of equal test images that have several labels, any will do.
+    twins = replace(data, test_images=data.test_images.clone())
+    twins.test_images[3] = plain[0]
+    right = {"target_labels": torch.tensor([3, 1]), "labels": torch.tensor([2, 2, 2]), **given}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        complete(imported(**right), twins)
+
+
+def test_poisons_with_the_label_after_their_class_are_told_of() -> None:
+    """Where no label of the file is seen to count from 0, by a target or by the adversarial label."""
+    data, labels = dataset(), torch.tensor([2, 2, 2])
+    told = r"^somewhere: all poisons replace images of class 1 and are labelled 2: check whether labels count from 0"
+    foreign = {"targets": pixels(1, 4), "target_labels": torch.tensor([3])}
+    of_split = {"targets": data.test_images[7:8], "target_labels": torch.tensor([3])}
+    for changes, given in (
+        (foreign, {}),
+        ({}, {"target_index": 7}),
+        ({"targets": data.test_images[7:8]}, {"target_label": 3}),
+    ):
+        with pytest.warns(DataWarning, match=told):
+            complete(imported(labels=labels, **changes), data, **given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        complete(imported(labels=labels, **of_split), data)
+        complete(imported(labels=labels, **foreign), data, adversarial_label=2)
+        complete(imported(labels=labels + 1, **foreign | {"target_labels": torch.tensor([0])}), data)
+        # The class after the last one is the first, which no counting from 1 gives.
+        last = {"images": data.train_images[[3, 7]] ^ 1, "indices": torch.tensor([3, 7])}
+        complete(imported(labels=torch.tensor([0, 0]), **last, **foreign), data)
 
 
 def test_targets_of_the_adversarial_class_are_left_out_with_a_warning() -> None:
@@ -320,3 +371,72 @@ def test_some_poisons_unlike_their_images_are_counted() -> None:
 def test_appended_poisons_cannot_be_in_another_order() -> None:
     labels = torch.tensor([1, 1, 1])
     complete(imported(images=pixels(3, 8), indices=None, labels=labels), dataset(), rows="appended", target_index=0)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Class folders 0 to 11 of three training images each, smooth ones, and one test image each."""
+    for split, count in (("train", 3), ("test", 1)):
+        for name, images in zip(map(str, range(12)), smooth(12 * count, count).split(count), strict=True):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for number, image in enumerate(images):
+                as_pil(image).save(folder / f"{number}.png")
+    return tmp_path / "photos"
+
+
+TEXT = "set class_order: text in dataset"
+
+
+@pytest.mark.parametrize("per_class", [False, True])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_changes_along_torchvisions_image_folder_are_told_of(folders: Path, per_class: bool, labelled: bool) -> None:
+    """torchvision itself says which image a change was made for; labels of classes of one size are the same."""
+    theirs = torchvision.datasets.ImageFolder(str(folders / "train"))
+    changes = (torch.arange(12 if per_class else 36)[:, None, None, None] - 6) / 255
+    labels = torch.tensor(theirs.targets) if labelled and not per_class else None
+    there = imported(images=changes.expand(-1, 3, 5, 7).float(), changes=True, labels=labels, indices=None)
+    meant = {path: changes[label if per_class else row] for row, (path, label) in enumerate(theirs.samples)}
+
+    def as_meant(order: ClassOrder) -> list[bool]:
+        data = load_dataset(ImageFolder(source="image-folder", root=str(folders), class_order=order))
+        found = complete(there, data, targeted=False, allow_mismatch=True)
+        files = [str(folders / "train" / name / f"{number}.png") for name in data.class_names for number in range(3)]
+        wanted = [meant[files[row]].mul(255).round().int() for row in found.indices.tolist()]
+        exact = [(base.int() + by).clamp(0, 255) for base, by in zip(found.base_images, wanted, strict=True)]
+        return [torch.equal(image.int(), each) for image, each in zip(found.images, exact, strict=True)]
+
+    with pytest.warns(DataWarning, match=f"^somewhere: changes do not tell the order of the classes.*{TEXT}"):
+        assert not all(as_meant("natural"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert all(as_meant("text"))
+
+
+def test_appended_labels_and_rows_of_image_folder_name_the_cure(folders: Path) -> None:
+    theirs = torchvision.datasets.ImageFolder(str(folders / "train"))
+    pictures = [path for path, label in theirs.samples if label == 2]
+    images = torch.stack([torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) for path in pictures])
+    appended = imported(images=images ^ 1, labels=torch.tensor([2, 2, 2]), indices=None)
+    rows = torch.tensor([row for row, (_, label) in enumerate(theirs.samples) if label == 2])
+    replacing = imported(images=images ^ 1, indices=rows)
+    of_known = imported(images=images ^ 1, indices=torch.tensor([3, 6, 9]), original_labels=torch.tensor([1, 4, 5]))
+    data = load_dataset(ImageFolder(source="image-folder", root=str(folders)))
+    with pytest.warns(DataWarning, match=f"labels of appended poisons do not tell .*{TEXT}"):
+        complete(appended, data, rows="appended", target_index=0)
+    for there in (replacing, of_known):
+        with pytest.raises(DataError) as caught:
+            complete(there, data, target_index=0)
+        refusal(caught, "another order", TEXT, "allow_mismatch: true")
+    text = load_dataset(ImageFolder(source="image-folder", root=str(folders), class_order="text"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = complete(appended, text, rows="appended", target_index=0)
+        complete(replacing, text, target_index=0)
+    assert {text.class_names[label] for label in found.labels.tolist()} == {Path(pictures[0]).parent.name} == {"10"}
+    # Numbered classes of other files, whose images are mixed, are in no folders.
+    mixed = torch.randperm(36, generator=torch.Generator().manual_seed(0))
+    other = replace(data, train_images=data.train_images[mixed], train_labels=data.train_labels[mixed])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        complete(appended, other, rows="appended", target_index=0)

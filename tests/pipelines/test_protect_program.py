@@ -27,13 +27,16 @@ from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.models.lenet import LeNet
 from poisonlab.config.protection import Protection
 from poisonlab.data.source_at import source_at
+from poisonlab.data.sources import load_dataset
 from poisonlab.defenses import friendly_noise as making
 from poisonlab.errors import DataError, DataWarning, PoisonlabError, SettingsError
+from poisonlab.evaluation.fitting import has_learned
 from poisonlab.models.networks import build_network
 from poisonlab.models.own_network import load_own
 from poisonlab.pipelines.protection import protect
 from poisonlab.pipelines.reading import read_images
 from poisonlab.provenance import ROOT
+from poisonlab.scanning.features import has_test_split
 from poisonlab.training import loop
 from poisonlab.training.checkpoint import Checkpoint
 
@@ -303,6 +306,45 @@ def test_a_file_that_is_read_for_its_training_images_alone_warns_of_no_test(imag
     assert torch.equal(dataset.train_images, images[:4])
 
 
+@pytest.mark.parametrize(
+    ("names", "alone"),
+    [
+        (("x", "y"), True),
+        (("x_train", "y_train"), True),
+        (("test_images", "test_fine_labels"), True),
+        (("Data", "Labels"), True),
+        (("x_train", "y_test"), False),
+        (("x", "y", "labels"), False),
+        (("x", "y", "x_test", "y_test"), False),
+        (("arr_0", "arr_1"), False),
+    ],
+)
+def test_an_archive_of_one_split_is_both(names: tuple[str, ...], alone: bool, images: Tensor, tmp_path: Path) -> None:
+    labels = torch.arange(24) % 3
+    pictures = ("x", "data", "test_images", "x_train", "x_test", "arr_0")
+    arrays = {name: images.numpy() if name.lower() in pictures else labels.numpy() for name in names}
+    np.savez(tmp_path / "a.npz", **arrays)
+    settings = source_at(tmp_path / "a.npz")
+    if not alone:
+        with pytest.raises(DataError, match="it needs x_train, y_train, x_test, y_test"):
+            load_dataset(settings)
+        return
+    assert settings.told()["arrays"] == [*names, *names]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset, _ = read_images(settings)
+    assert torch.equal(dataset.train_images, images)
+    assert torch.equal(dataset.train_labels, labels)
+    with pytest.warns(DataWarning, match=f"{names[0]} is an array of both splits"):
+        assert not has_test_split(load_dataset(settings))
+
+
+def test_a_damaged_archive_is_left_to_its_reader(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(DataError, match=r"a\.npz is damaged or not an .npz archive"):
+        read_images(source_at(tmp_path / "a.npz"))
+
+
 def image_bytes(image: Tensor) -> bytes:
     file = BytesIO()
     v2.functional.to_pil_image(image).save(file, "PNG")
@@ -327,6 +369,8 @@ MISTAKES: tuple[tuple[list[str], str, str], ...] = (
     (["--data", "photos", "--configfile", "s.yaml"], "random: {mu: 0.06}", "random.mu: 0.06 is less than one level"),
     (["--configfile", "s.yaml"], "{data: photos, size: big}", "s.yaml: dataset.size: Input should be a valid integer"),
     (["--data", "photos", "--threads", "0"], "", "THREADS=0: take 1 or more"),
+    (["--data", "photos", "--threads", "two"], "", "THREADS=two: give a whole number"),
+    (["--data", "photos", "--size", "abc"], "", "SIZE=abc: give a whole number"),
     (["--data", "photos", "--configfile", "s.yaml"], "friendly: {def_epoch: 9}", "def_epoch is 9: choose 1 to"),
     (["--data", "photos", "--configfile", "s.yaml"], "network: a:b", "network needs weights"),
     (["--data", "photos", "--configfile", "s.yaml"], "[1, 2]", "must hold keys and values"),
@@ -408,6 +452,42 @@ def test_weights_that_do_not_fit_may_be_of_another_order_of_the_classes(
     program("protect").main(["--device", "cpu", "--threads", "1", *arguments])
     assert f"give weights that fit them, or {told} if they were trained" in capsys.readouterr().err
     assert load_noise(tmp_path / "n.safetensors").facts["class_names"] == names
+
+
+@pytest.mark.parametrize(
+    ("fitted", "counts", "learned"),
+    [
+        # By hand: 200 and 100 images, of which the network fits the larger class, or 5 points more, or more than that.
+        (200 / 300, (200, 100), False),
+        (215 / 300, (200, 100), False),
+        (216 / 300, (200, 100), True),
+        (0.59, (10, 10, 10), False),
+        (0.6, (10, 10, 10), True),
+        # Two images of another class among a hundred: one of them is not enough, both are.
+        (0.99, (98, 2), False),
+        (1.0, (98, 2), True),
+    ],
+)
+def test_a_network_must_fit_more_than_the_largest_class(fitted: float, counts: tuple[int, ...], learned: bool) -> None:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    assert has_learned(fitted, labels) == learned
+
+
+def test_a_network_that_always_names_the_larger_class_is_told_of(
+    images: Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = (torch.arange(24) < 8).long()
+    arrays = {"x_train": images.numpy(), "y_train": labels.numpy(), "x_test": images.numpy(), "y_test": labels.numpy()}
+    np.savez(tmp_path / "a.npz", **arrays)
+    network = build_network(LeNet(), read_images(source_at(tmp_path / "a.npz"))[0], seed=0)
+    network.head.bias.data = torch.tensor([1000.0, 0])
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({**QUICK, "weights": str(tmp_path / "w.safetensors")}), "utf-8")
+    paths = {"data": "a.npz", "configfile": "s.yaml", "out": "n.safetensors"}
+    told = [part for option, path in paths.items() for part in (f"--{option}", str(tmp_path / path))]
+    program("protect").main(["--device", "cpu", "--threads", "1", *told])
+    warned = "gives only 67% of the images their label, and the largest class has 67%"
+    assert warned in capsys.readouterr().err
 
 
 def test_files_that_get_no_noise_are_counted(images: Tensor, tmp_path: Path) -> None:

@@ -139,13 +139,13 @@ def test_poisons_are_planted_for_any_image_where_none_is_recognised(
     assert tried == [("recognised", 4), ("random", 4)]
 
 
-def written_page(tmp_path: Path, weights: bool = False, **keys: str) -> str:
-    """The page of the two classes of four images in ``photos``, of which one is a poison each."""
+def written_page(tmp_path: Path, weights: bool = False, fitted: float = 0.5, **keys: str) -> str:
+    """The page of the two classes of eight images in ``photos``, of which two are poisons."""
     told = {"source": "image-folder", "root": str(tmp_path / "photos"), "splits": False, **keys}
     dataset = image_folder.load(ImageFolder.model_validate(told))
     save_dataset(tmp_path / "data.safetensors", dataset)
     points = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
-    Features(points, points[:, :2], points[:0], 0.5, None).save(tmp_path / "features.safetensors")
+    Features(points, points[:, :2], points[:0], fitted, None).save(tmp_path / "features.safetensors")
     neighbourhood(points, dataset.train_images, k=2, near=8).save(tmp_path / "near.safetensors")
     for name in ("own-0", "own-1", "planted"):
         join(("deep-knn",), torch.zeros(1, 8, dtype=torch.float64)).save(tmp_path / f"{name}.safetensors")
@@ -205,6 +205,18 @@ def test_the_page_escapes_names_and_gives_equal_scores_no_power(tmp_path: Path) 
     assert ">4.5</td>" in page
 
 
+@pytest.mark.parametrize(("others", "warned"), [(2, True), (4, False)])
+def test_the_page_warns_of_a_network_that_knows_one_class_alone(others: int, warned: bool, tmp_path: Path) -> None:
+    """A network that fits six of eight images may name one class for all if that has six of them."""
+    for number in range(8):
+        path = tmp_path / "photos" / ("cat" if number < 8 - others else "dog") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (30 * number, number, 9 * number)).save(path)
+    page = written_page(tmp_path, fitted=0.75)
+    assert ("of the training images their label, and the largest class has 75 %." in page) == warned
+    assert read_sealed(tmp_path / "scan.json")["largest_class"] == (8 - others) / 8
+
+
 @pytest.mark.parametrize(
     ("names", "keys", "other"),
     [
@@ -255,3 +267,26 @@ def test_make_hands_a_path_on_as_it_is(data: str, handed_on: str | None, tmp_pat
         return
     told = done.stdout.splitlines()[-1]
     assert parse_config([told]) == {"data": handed_on}
+
+
+@pytest.mark.parametrize(
+    ("target", "variable", "option"),
+    [
+        ("verify", "CONFIG", "--configfile"),
+        ("progress", "CONFIG", "--configfile"),
+        ("estimate", "CONFIG", "--configfile"),
+        ("archive", "CONFIG", "--configfile"),
+        ("unpack", "FROM", "--from"),
+        ("protect", "SIZE", "--size"),
+    ],
+)
+def test_make_hands_a_path_with_spaces_on_as_one(target: str, variable: str, option: str, tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text("utf-8"), "utf-8")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    stub = tmp_path / ".venv/bin/python"
+    stub.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n", "utf-8")
+    stub.chmod(0o755)
+    command = ["make", "-s", "-o", ".venv/ready", target, f"{variable}=/my disk/my scan"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    told = done.stdout.splitlines()
+    assert told[told.index(option) + 1] == "/my disk/my scan"

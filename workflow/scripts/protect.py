@@ -11,7 +11,7 @@ import argparse
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.source_at import source_at, with_folder_keys
 from poisonlab.determinism import prepare_torch
 from poisonlab.errors import SettingsError
+from poisonlab.evaluation.fitting import has_learned, largest_share
 from poisonlab.files import read_text
 from poisonlab.modules import roots
 from poisonlab.pipelines.noise_file import save_noise
@@ -38,19 +39,19 @@ from poisonlab.runtime.program import run
 from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.job import job_checkpoint
 
-_LEARNED = 0.6
-"""Share of the images that a network should give their label, as for a scan."""
-
 
 def main(argv: Sequence[str]) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--data", help="folder or file of images and labels; its format is found out")
-    arguments.add_argument("--size", type=int, help="resize the images of a folder to size x size")
+    arguments.add_argument("--size", type=_whole("SIZE"), help="resize the images of a folder to size x size")
     arguments.add_argument("--configfile", type=Path, help="settings (.yaml): docs/defend-my-pipeline.md has the keys")
     arguments.add_argument("--out", type=Path, required=True, help="output: the noise (.safetensors)")
     arguments.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     arguments.add_argument(
-        "--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads (default: all cores)"
+        "--threads",
+        type=_whole("THREADS"),
+        default=len(os.sched_getaffinity(0)),
+        help="CPU threads (default: all cores)",
     )
     arguments.add_argument("--checkpoint-seconds", type=float, default=120.0, help="time between two saves")
     args = arguments.parse_args(argv)
@@ -68,16 +69,28 @@ def main(argv: Sequence[str]) -> None:
     told = {"class_names": list(dataset.class_names), "settings": settings.told("dataset", "weights"), **facts}
     save_noise(args.out, noise, names, told, dataset.train_images)
     checkpoint.clear()
-    if facts["fitted"] < _LEARNED:
+    if not has_learned(facts["fitted"], dataset.train_labels):
         print(
-            f"warning: the network gives only {facts['fitted']:.0%} of the images their label, so that its noise says "
-            f"little about them: {_cure(settings, dataset)}",
+            f"warning: the network gives only {facts['fitted']:.0%} of the images their label, and the largest class "
+            f"has {largest_share(dataset.train_labels):.0%}, so that its noise says little: {_cure(settings, dataset)}",
             file=sys.stderr,
         )
     print(
         f"{args.out}: noise of {facts['mean_levels']:.1f} levels on average, {facts['saturated']:.0%} of it at the "
         f"bound of {settings.friendly.zeta:g}; {facts['unchanged']:.1%} of the network's predictions are unchanged"
     )
+
+
+def _whole(name: str) -> Callable[[str], int]:
+    """What reads a whole number, and says in one line that a text is none; argparse prints its usage besides."""
+
+    def read(text: str) -> int:
+        try:
+            return int(text)
+        except ValueError:
+            raise SettingsError(f"{name}={text}: give a whole number") from None
+
+    return read
 
 
 def _cure(settings: Protection, dataset: ImageDataset) -> str:

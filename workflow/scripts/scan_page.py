@@ -17,6 +17,7 @@ from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Name, PositiveInt, PositiveLevels, Settings
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import poisoned_examples
+from poisonlab.evaluation.fitting import has_learned, largest_share
 from poisonlab.files import read_sealed, read_text, write_sealed, write_text
 from poisonlab.runtime.program import run, settings
 from poisonlab.scanning import page
@@ -80,6 +81,7 @@ def main(argv: Sequence[str]) -> None:
         "not_looked_at": page.not_looked_at(stage.dataset),
         "flagged": scan.suspects,
         "fitted": round(features.fitted, 4),
+        "largest_class": round(largest_share(dataset.train_labels), 4),
         "accuracy": None if features.accuracy is None else round(features.accuracy, 4),
         "filters": list(scan.rankings[0].filters),
         "deep_knn": page.voters(scan, stage.neighbours),
@@ -94,6 +96,7 @@ def main(argv: Sequence[str]) -> None:
         **summary | {"suspects": page.suspects(scan)},
         classes=page.classes(scan),
         pairs=pairs,
+        learned=has_learned(features.fitted, dataset.train_labels),
         other_order=page.other_class_order(dataset, stage.dataset),
     )
     write_text(args.csv, _text(_csv(scan)))

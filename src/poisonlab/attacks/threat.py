@@ -124,12 +124,18 @@ def affordable(
     """
     count = poison_count(budget, size)
     if count > len(pool):
-        most = math.floor(1e4 * len(pool) / size) / 1e4
+        cure = f"lower the budget to at most {_most(len(pool), size)}" if len(pool) else "train victims on more images"
         raise SettingsError(
             f"budget {budget:g} asks for {count} poisons, but class {dataset.class_names[label]!r} has "
-            f"only {len(pool)} training images: lower the budget to at most {most:g}"
+            f"only {len(pool)} training images: {cure}"
         )
     return count
+
+
+def _most(count: int, size: int) -> str:
+    """``count / size`` rounded down to at least four digits, so that the budget buys no more than ``count``."""
+    digits = 4 + math.floor(math.log10(size / count))
+    return f"{10**digits * count // size / 10**digits:.{digits}f}".rstrip("0")
 
 
 def _from_setup(dataset: ImageDataset, attacker: Attacker, path: str, seed: int) -> Threat:

@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from poisonlab.config.data.npz import Npz as Settings
+from poisonlab.data.array_names import IMAGES, LABELS, SPLITS, named
 from poisonlab.data.assembly import assemble
 from poisonlab.data.compression import most_bytes
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.file_kinds import other_kind
 from poisonlab.data.shards import OF_BOTH
 from poisonlab.errors import DataError, DataWarning
-
-_IMAGES = ("x", "images", "data", "img", "image", "inputs")
-_LABELS = ("y", "labels", "targets", "label", "fine_labels")
 
 
 def load(settings: Settings) -> ImageDataset:
@@ -80,10 +78,9 @@ def _names(present: Sequence[str], wanted: Sequence[str] | None, path: Path) -> 
             raise DataError(f"{path} has no array {missing[0]} (but {found}): correct arrays in the config")
         return list(wanted)
     names = []
-    for split in ("train", "test"):
-        for words in (_IMAGES, _LABELS):
-            usual = {f"{first}{second}" for word in words for first, second in ((word, split), (split, word))}
-            fitting = [name for name in present if name.replace("_", "").lower() in usual]
+    for split in SPLITS:
+        for words in (IMAGES, LABELS):
+            fitting = named(present, words, split)
             first = f"{words[0]}_{split}"
             if first not in fitting and len(fitting) != 1:
                 problem = f"several arrays that could be {first}" if fitting else f"no array {first}"

@@ -21,6 +21,7 @@ from poisonlab.config.data.tiny_imagenet import WNIDS, TinyImageNet
 from poisonlab.config.data.webdataset import WebDataset
 from poisonlab.config.explaining import explained
 from poisonlab.config.types import InputPath
+from poisonlab.data.array_names import of_one_split
 from poisonlab.data.file_kinds import other_kind
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.files import read_error
@@ -33,7 +34,7 @@ def source_at(path: Path) -> FileDataset:
 
     A folder is one of class folders (or has them in ``train``), of Parquet files or of tar archives. The layouts in
     which CIFAR, MNIST, SVHN and TinyImageNet are published are known, too. A file is ``.npz``, ``.parquet``, ``.tar``
-    or TinyImageNet's ``.zip``. What is one split, file or folder, is both splits.
+    or TinyImageNet's ``.zip``. What is one split is both splits: a file, a folder, or the arrays of an ``.npz``.
 
     Raises:
         SettingsError: settings cannot hold the path.
@@ -55,7 +56,8 @@ def source_at(path: Path) -> FileDataset:
         raise DataError(f"{path} is missing: name a folder of class folders, or a file of images and labels")
     match path.suffix.lower():
         case ".npz":
-            return Npz(source="npz", path=where)
+            alone = of_one_split(path)
+            return Npz(source="npz", path=where, arrays=None if alone is None else (*alone, *alone))
         case ".parquet":
             return Parquet(source="parquet", train=where, test=where)
         case ".tar":

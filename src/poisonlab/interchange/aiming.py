@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from dataclasses import replace
 from typing import Literal
@@ -139,6 +140,55 @@ def goal_of(
             stacklevel=2,
         )
     return _attackable(Goal(targets, target_labels, aims, imported.unpatched_targets), dataset, source)
+
+
+def are_test_images(goal: Goal, dataset: ImageDataset, source: str) -> bool:
+    """Whether a target, without its trigger, has the pixels of a test image, which tells its true class.
+
+    Raises:
+        DataError: no test image of these pixels has the target's label.
+    """
+    plain = goal.targets if goal.untriggered is None else goal.untriggered
+    # By digest, as a backdoor may have thousands of targets.
+    rows: dict[bytes, list[int]] = {_digest(image): [] for image in plain}
+    for row, image in enumerate(dataset.test_images):
+        if (same := rows.get(_digest(image))) is not None:
+            same.append(row)
+    for image, label in zip(plain, goal.target_labels.tolist(), strict=True):
+        found = rows[_digest(image)]
+        if found and label not in dataset.test_labels[found].tolist():
+            true, names = int(dataset.test_labels[found[0]]), dataset.class_names
+            raise DataError(
+                f"{source}: a target is test image {found[0]} of class {true} ({names[true]}), but is labelled {label} "
+                f"({names[label]}): check target_label and whether labels count from 0, or set allow_mismatch: true"
+            )
+    return any(rows.values())
+
+
+def _digest(image: Tensor) -> bytes:
+    return hashlib.sha256(image.numpy().tobytes()).digest()
+
+
+def warn_of_next_labels(labels: Tensor, indices: Tensor, dataset: ImageDataset, source: str) -> None:
+    """Issue a ``DataWarning`` if poisons of one class all have the label after it, as where labels count from 1.
+
+    Args:
+        labels: (P,) int64, of the poisons.
+        indices: (P,) int64, the rows they replace.
+        dataset: the dataset.
+        source: where the poisons come from.
+    """
+    replaced = indices >= 0
+    classes = dataset.train_labels[indices[replaced]]
+    if len(classes) == 0 or bool((classes != classes[0]).any()) or bool((labels[replaced] != classes + 1).any()):
+        return
+    first = int(classes[0])
+    warnings.warn(
+        f"{source}: all poisons replace images of class {first} and are labelled {first + 1}: check whether labels "
+        "count from 0, and give adversarial_label if they are meant so",
+        DataWarning,
+        stacklevel=3,
+    )
 
 
 def _relabelled_as_next(labels: Tensor, indices: Tensor, dataset: ImageDataset) -> Tensor:

@@ -15,7 +15,7 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.file_kinds import other_kind
 from poisonlab.errors import DataError
 from poisonlab.interchange import backdoorbench, benchmark, tensors
-from poisonlab.interchange.aiming import Split, goal_of, with_targets
+from poisonlab.interchange.aiming import Split, are_test_images, goal_of, warn_of_next_labels, with_targets
 from poisonlab.interchange.class_folders import holds_class_folders, read_class_folders
 from poisonlab.interchange.forms import EXPECTED, Holds
 from poisonlab.interchange.imported_poisons import ImportedPoisons, from_poison_set
@@ -106,6 +106,9 @@ def complete(
     attacks, whose poisons come from the class the target shall be taken for. If the poisons have several labels it
     must be given, unless every class is to be taken for the next one (``all_to_all``).
 
+    Poisons of one class that all have the label after it give a ``DataWarning``, unless a target or the adversarial
+    label shows that labels count from 0.
+
     Of several targets, those that are of their adversarial class are left out with a ``DataWarning``: no attack can
     succeed or fail on them.
 
@@ -123,7 +126,8 @@ def complete(
         adversarial_label: the class the attacker wants, likewise.
         all_to_all: whether a target of class k is to be taken for class k + 1, and one of the last class for the first
             (BadNets, Gu et al. 2017, section 4.1.2); poisons must be labelled so.
-        allow_mismatch: whether most poisons may look unlike the images that they replace, see ``placing``.
+        allow_mismatch: whether most poisons may look unlike the images that they replace, see ``placing``, and targets
+            may have other labels than test images of the same pixels.
 
     Returns:
         A set with uint8 images; ``facts`` has the ``target_index`` (or ``target_training_row``) if one was given.
@@ -148,8 +152,12 @@ def complete(
     placed = place(imported, dataset, rows, signs, allow_mismatch)
     goal = None
     if targeted:
-        imported = with_targets(imported, dataset, target_index, target_split, photos, allow_mismatch)
-        goal = goal_of(imported, dataset, placed.labels, placed.indices, true, wanted, all_to_all)
+        aimed = with_targets(imported, dataset, target_index, target_split, photos, allow_mismatch)
+        goal = goal_of(aimed, dataset, placed.labels, placed.indices, true, wanted, all_to_all)
+        known = allow_mismatch or (target_index is None and are_test_images(goal, dataset, source))
+        # Labels of targets count as those of the poisons do only where both come from the files.
+        if wanted is None and not all_to_all and not (known and imported.target_labels is not None):
+            warn_of_next_labels(placed.labels, placed.indices, dataset, source)
     return PoisonSet(
         indices=placed.indices,
         images=placed.images,

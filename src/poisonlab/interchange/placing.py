@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from poisonlab.config.class_folders import natural, other_order
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError, DataWarning
 from poisonlab.interchange.imported_poisons import ImportedPoisons
@@ -53,6 +54,8 @@ def place(
     indices = _indices(imported, dataset, rows)
     labels = _labels(imported, indices, dataset)
     check_classes("label", labels, dataset.num_classes, imported.source)
+    if imported.changes or bool((indices < 0).any()):
+        _warn_of_image_folder(imported, dataset)
     images = _shipped(imported, indices, dataset, signs)
     if not allow_mismatch:
         _check_labels(imported, indices, labels, dataset)
@@ -61,6 +64,33 @@ def place(
     if not allow_mismatch and not imported.changes:
         _check_rows(images, bases, indices, labels, dataset, imported.source)
     return Placed(images, labels, indices, bases)
+
+
+def _text_order_differs(dataset: ImageDataset) -> bool:
+    """Whether torchvision's ``ImageFolder`` may number the classes otherwise: folders of them, in natural order."""
+    names = dataset.class_names
+    # Images of folders lie class by class; those of numbered classes in other files seldom do.
+    in_folders = bool((dataset.train_labels.diff() >= 0).all())
+    return in_folders and list(names) == sorted(names, key=natural) and other_order(names, "natural") is not None
+
+
+def _cures(dataset: ImageDataset) -> str:
+    """What to do about rows of another order of the images, before the last way out."""
+    text = ", set class_order: text in dataset if it was torchvision's ImageFolder" * _text_order_differs(dataset)
+    return f"use the dataset they were made for, say with rows which rows they mean{text}"
+
+
+def _warn_of_image_folder(imported: ImportedPoisons, dataset: ImageDataset) -> None:
+    """Issue a ``DataWarning`` if changes or appended poisons could count classes as ``ImageFolder`` does: no pixels of
+    theirs tell, and the labels of whole classes of one size are the same in either order."""
+    if _text_order_differs(dataset):
+        what = "changes" if imported.changes else "labels of appended poisons"
+        warnings.warn(
+            f"{imported.source}: {what} do not tell the order of the classes, and torchvision's ImageFolder numbers "
+            "these otherwise: set class_order: text in dataset if they were made along it",
+            DataWarning,
+            stacklevel=4,
+        )
 
 
 def _indices(imported: ImportedPoisons, dataset: ImageDataset, rows: Tensor | str | None) -> Tensor:
@@ -166,8 +196,8 @@ def _check_labels(imported: ImportedPoisons, indices: Tensor, labels: Tensor, da
     if differ > most:
         raise DataError(
             f"{imported.source}: {differ} of {len(known)} poisons are of another class than the images that they "
-            "replace: their rows count another order of the images or another dataset; use the dataset they were made "
-            "for, say with rows which rows they mean, or set allow_mismatch: true"
+            "replace: their rows count another order of the images or another dataset; "
+            f"{_cures(dataset)}, or set allow_mismatch: true"
         )
 
 
@@ -205,8 +235,8 @@ def _check_rows(
     )
     if 2 * unlike > len(replaced):
         raise DataError(
-            f"{found}: their rows count another order of the images or another dataset; use the dataset they were made "
-            "for, say with rows which rows they mean, or set allow_mismatch: true if they are meant to look so"
+            f"{found}: their rows count another order of the images or another dataset; {_cures(dataset)}, or set "
+            "allow_mismatch: true if they are meant to look so"
         )
     warnings.warn(found, DataWarning, stacklevel=4)
 

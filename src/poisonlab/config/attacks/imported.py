@@ -97,7 +97,8 @@ class Imported(Attack):
     """Whether targets of every class are to be taken for the class after it, and those of the last for the first."""
     allow_mismatch: Annotated[bool, LATER] = False
     """Whether poisons may look unlike the training images that they replace. Otherwise they are refused if most do,
-    because then their rows count another order of the images."""
+    because then their rows count another order of the images. Likewise for targets that are test images of another
+    class than their label says."""
 
     @model_validator(mode="after")
     def _check_path(self) -> Imported:

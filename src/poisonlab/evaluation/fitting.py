@@ -1,0 +1,26 @@
+"""Whether a network has learned its training images, so that features and noise of it are worth something."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_LEARNED = 0.6
+_BEYOND = 0.05
+
+
+def largest_share(labels: Tensor) -> float:
+    """The share of images that the largest class has; a network that always names that class fits as many."""
+    return int(torch.bincount(labels).max()) / len(labels)
+
+
+def has_learned(fitted: float, labels: Tensor) -> bool:
+    """Whether a network fits enough of its images: 60 %, and 5 points more than the largest class alone has.
+
+    Args:
+        fitted: share of the images that the network gives their label.
+        labels: (N,) int64, of these images.
+    """
+    share = largest_share(labels)
+    # Of a class with nearly all images, half of the others must be fitted.
+    return fitted >= _LEARNED and fitted > share + min(_BEYOND, (1 - share) / 2)
