@@ -105,6 +105,7 @@ def _change(row: pd.Series, measure: Measure, less: str, p: str) -> str:
     notes = [] if pairs == row["n"] else [f"n = {pairs}"]
     if measure.kind == "value":
         change = change_text(Interval(row[less], row[f"{less}_low"], row[f"{less}_high"], pairs))
+        notes = [f"n = {pairs}"] if pd.isna(row[f"{less}_low"]) else notes
     else:
         change = f"{100 * row[less]:+.1f}"
         tested = not pd.isna(row[p])
@@ -131,7 +132,7 @@ def _finding(
         sentences.append(_best(others, measures, called))
     undefended = poisoned.get(compare[0]) if compare else None
     defended = [row for name, row in poisoned.items() if name != compare[0]] if compare else []
-    # One seed of a value has no interval.
+    # One seed of a value has no interval, nor have equal seeds.
     defended = [row for row in defended if not pd.isna(row[f"{measures[0].name}_low"])]
     if undefended is not None and not pd.isna(undefended[f"{measures[0].name}_low"]) and defended:
         count = sum(_overlap(row, undefended, measures[0].name) for row in defended)
