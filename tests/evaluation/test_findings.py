@@ -67,7 +67,7 @@ def test_the_control_is_no_defense() -> None:
 
 
 def test_names_are_what_the_reader_is_told() -> None:
-    results = tidy_results([*NONE, *trials("d", [0])], MEASURES, ["none"])
+    results = tidy_results([*NONE, *trials("d", [0, 0, 0, 0])], MEASURES, ["none"])
     (text,) = results_findings(results, MEASURES, ["none"], str.upper)
     assert text.startswith("gm: NONE, ")
     assert "(D at 90.0 % test accuracy)" in text
@@ -78,6 +78,23 @@ def test_not_more_than_four_rows_are_named() -> None:
     (text,) = findings(*rows)
     named = ", ".join(f"d{number} at 90.0 %" for number in range(4))
     assert text == f"gm: least of the other 7 rows, poison success 0.0 % ({named} and 3 more test accuracy)."
+
+
+def test_a_best_row_of_other_seeds_than_the_undefended_one_says_of_how_many() -> None:
+    """The best of four rows with one seed is best by that seed, too, whatever the defense does."""
+    rows = [trials("d", [0]), trials("e", [0, 0, 0, 0], 0.8), trials("f", [0, 1])]
+    (text,) = findings(NONE, *rows)
+    assert "least of the other 3 rows, poison success 0.0 % (d (n = 1) at 90.0 %, e at 80.0 % test accuracy)" in text
+    # Nobody ran the undefended row: most rows have as many seeds as any.
+    (alone,) = findings(*rows)
+    assert "(d (n = 1) at 90.0 %, e at 80.0 % test accuracy)" in alone
+
+
+def test_a_row_without_the_last_measure_has_a_dash() -> None:
+    bare = [replace(each, measures={"success": 0.0}) for each in trials("d", [0, 0, 0, 0])]
+    (text,) = findings(NONE, bare)
+    assert "the other row, poison success 0.0 % (d at – test accuracy)" in text
+    assert "nan" not in text
 
 
 def test_each_attack_and_victim_has_a_sentence_if_it_was_run() -> None:
@@ -242,6 +259,17 @@ def test_an_ablation_is_its_best_and_worst_values() -> None:
         "gm: poison success from 25.0 % (lr 1e-05) to 75.0 % (lr 100), test accuracy from 88.0 % (lr 100) to 91.0 % "
         "(lr 10); smallest corrected p of poison success against the study's own row 0.125."
     ]
+
+
+def test_an_end_of_other_seeds_than_the_undefended_row_says_of_how_many() -> None:
+    lines = ("a", 10.0, 3, 0.5, 0.91, NAN), ("b", 20.0, 1, 0.25, 0.88, NAN)
+    seldom = "from 25.0 % (lr 20, n = 1) to 50.0 % (lr 10), test accuracy from 88.0 % (lr 20, n = 1) to 91.0 % (lr 10)."
+    undefended = ("none", None, 3, 1.0, 0.99, NAN)
+    for table in (compared(*lines), compared(undefended, *lines)):
+        assert found(table, ["lr"]) == [f"gm: poison success {seldom}"]
+    (text,) = found(compared(("none", None, 9, 1.0, 0.99, NAN), *lines), ["lr"])
+    assert "from 25.0 % (lr 20, n = 1) to 50.0 % (lr 10, n = 3)" in text
+    assert found(compared(undefended), ["lr"]) == []
 
 
 def changes_of(count: int) -> list[str]:
