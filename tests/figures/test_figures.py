@@ -787,6 +787,17 @@ class TestOutcome:
         )
         assert " ".join(results_findings(table, MEASURES, ["none", "friends-bernoulli"], style.label_of)) in caption
 
+    def test_the_caption_says_that_a_mean_has_several_victims_of_a_seed(self, tmp_path: Path) -> None:
+        numbers = (20, 0.5, 0.3, 0.7, 0.9, 0.8, 1.0)
+        one = result("witches", "none", *numbers)
+        more = result("witches", "none", *numbers, victim="vgg") + result("witches", "none", *numbers, victim="mean")
+        alone, several = (
+            outcome_caption(self.read(tmp_path, HEADER + rows), MEASURES, ["none"]) for rows in (one, one + more)
+        )
+        assert "n is the number of seeds, one victim each (n = 20)." in alone
+        counted = "n is the number of seeds, one victim each, or all victims each in means over victims (n = 20)."
+        assert counted in several
+
     def test_a_row_all_of_whose_victims_diverged_is_left_out_and_named(self, tmp_path: Path) -> None:
         gone = result("witches", "dp-sgd", 0, *[None] * 6, diverged=3)
         table = self.read(tmp_path, HEADER + result("witches", "none", 2, 0.8, 0.58, 0.92, 0.92, None, None) + gone)

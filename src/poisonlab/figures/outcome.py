@@ -16,7 +16,7 @@ from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import Measure
 from poisonlab.config.types import Name, PositiveInt
 from poisonlab.errors import DamagedError, DataError
-from poisonlab.evaluation.choosing import AttackMeasures
+from poisonlab.evaluation.choosing import MEAN, AttackMeasures
 from poisonlab.evaluation.findings import results_findings
 from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.outcome_pages import Panel, outcome_pages
@@ -171,13 +171,14 @@ def outcome_caption(table: pd.DataFrame, measures: Measures, compare: Sequence[s
     every = {measure.name: measure for attack in attacks for measure in reversed(_ends(measures[attack]))}
     ends = reversed(every.values())
     what = listed([measure.called + (f" ({measure.meaning})" if measure.meaning else "") for measure in ends])
+    each = "one victim each" + (", or all victims each in means over victims" if MEAN in set(drawn["victim"]) else "")
     lost = table[(table["n"] == 0) & (table["diverged"] > 0)]
     if drawn.empty:
         return f"No victim of {listed(list(dict.fromkeys(names[own])))} has an outcome."
     return " ".join(
         [
-            f"{what[:1].upper()}{what[1:]} of every defense, with 95 % intervals; n is the number of seeds, one victim "
-            f"each ({seeds(list(drawn['n']))}).",
+            f"{what[:1].upper()}{what[1:]} of every defense, with 95 % intervals; n is the number of seeds, {each} "
+            f"({seeds(list(drawn['n']))}).",
             *([f"Page {page} of {len(pages)}."] if len(pages) > 1 else []),
             *(sentence for sentence in sentences if sentence.partition(": ")[0] in shown),
             *(f"{row['attack']} under {row['defense']}: all victims diverged." for _, row in lost.iterrows()),
