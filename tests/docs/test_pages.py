@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import re
 from pathlib import Path
@@ -131,3 +132,27 @@ def test_the_published_polytopes_meet_all_victims_of_the_paper_s_study() -> None
     facing = [[row.name for row in study.defenses if row.faces(name)] for name in ("convex-polytope", attack["name"])]
     assert facing[0] == facing[1]
     assert len(study.seeds_of(study.attack(attack["name"]))) == 50
+
+
+def test_defenses_against_availability_poisons_are_compared_on_one_seed() -> None:
+    """Cell by cell against the lines of the trials with seed 0, in the rows' and the columns' order."""
+    path = ROOT / "results/reference/learned-faster-mini-cpu/learned-faster-mini-trials.csv"
+    with path.open(encoding="utf-8") as file:
+        trials = {
+            (each["victim"], each["attack"], each["defense"]): each
+            for each in csv.DictReader(file)
+            if each["seed"] == "0"
+        }
+    section = (ROOT / "docs" / "results.md").read_text("utf-8").partition("### Defenses against them")[2]
+    table = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
+    attacks = ("p100", "p250", "fcsd", "r4", "r16", "lf4", "su", "cu")
+    columns = [*(("small", attack) for attack in attacks), ("plain", "su"), ("plain", "cu")]
+    friends = [f"friends-{kind}" for kind in ("bernoulli", "uniform", "gaussian")]
+    rows = ["none", "early-stopping", *friends, "adversarial-training", "mixup", "cutmix", "cutout", "grayscale"]
+    rows += ["jpeg-90", "jpeg-50", "jpeg-10", "dilution-20", "dilution-50"]
+    for name, (_, *cells) in zip(rows, table, strict=True):
+        for (victim, attack), cell in zip(columns, cells, strict=True):
+            trial = trials[victim, attack, name]
+            end, peak = (100 * float(trial[measure]) for measure in ("accuracy", "peak_accuracy"))
+            shown = [float(number.strip("()")) for number in cell.split()]
+            assert shown == pytest.approx([end, peak][: 2 if peak - end >= 3 else 1], abs=0.051)

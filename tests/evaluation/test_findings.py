@@ -44,8 +44,8 @@ def findings(*rows: list[Trial], **more: Any) -> list[str]:
 def test_a_study_is_the_rows_compared_with_and_the_best_of_the_others() -> None:
     others = [trials("d", [1, 0, 0, 0]), trials("e", [1, 1, 0, 0]), trials("f", [0, 0, 0, 1], 0.95)]
     assert findings(NONE, *others, FRIENDS) == [
-        f"gm: none, {wilson(3, 4)}, test accuracy 92.0 [92.0, 92.0] % (n = 4); "
-        f"friends-bernoulli, {wilson(0, 4)}, test accuracy 90.5 [90.5, 90.5] % (n = 4); "
+        f"gm: none, {wilson(3, 4)}, test accuracy 92.0 % (n = 4); "
+        f"friends-bernoulli, {wilson(0, 4)}, test accuracy 90.5 % (n = 4); "
         # Of equal ones, the most accurate first.
         "least of the other 3 rows, poison success 25.0 % (f at 95.0 %, d at 90.0 % test accuracy); "
         # Wilson's interval of 3 in 4 begins at 30.1 %, and those of 0, 1 and 2 in 4 end at 49.0, 69.9 and 85.0 %.
@@ -61,13 +61,13 @@ def test_rows_that_are_told_apart_do_not_overlap() -> None:
 def test_the_control_is_no_defense() -> None:
     clean = trials("clean", [0, 0, 0, 0], 0.95, control=True)
     (alone,), (text,) = findings(NONE), findings(NONE, clean)
-    control = f"clean (control), {wilson(0, 4)}, test accuracy 95.0 [95.0, 95.0] % (n = 4)."
+    control = f"clean (control), {wilson(0, 4)}, test accuracy 95.0 % (n = 4)."
     assert text == f"{alone[:-1]}; {control}"
     assert findings(clean) == [f"gm: {control}"]
 
 
 def test_names_are_what_the_reader_is_told() -> None:
-    results = tidy_results([*NONE, *trials("d", [0])], MEASURES, ["none"])
+    results = tidy_results([*NONE, *trials("d", [0, 0, 0, 0])], MEASURES, ["none"])
     (text,) = results_findings(results, MEASURES, ["none"], str.upper)
     assert text.startswith("gm: NONE, ")
     assert "(D at 90.0 % test accuracy)" in text
@@ -78,6 +78,23 @@ def test_not_more_than_four_rows_are_named() -> None:
     (text,) = findings(*rows)
     named = ", ".join(f"d{number} at 90.0 %" for number in range(4))
     assert text == f"gm: least of the other 7 rows, poison success 0.0 % ({named} and 3 more test accuracy)."
+
+
+def test_a_best_row_of_other_seeds_than_the_undefended_one_says_of_how_many() -> None:
+    """The best of four rows with one seed is best by that seed, too, whatever the defense does."""
+    rows = [trials("d", [0]), trials("e", [0, 0, 0, 0], 0.8), trials("f", [0, 1])]
+    (text,) = findings(NONE, *rows)
+    assert "least of the other 3 rows, poison success 0.0 % (d (n = 1) at 90.0 %, e at 80.0 % test accuracy)" in text
+    # Nobody ran the undefended row: most rows have as many seeds as any.
+    (alone,) = findings(*rows)
+    assert "(d (n = 1) at 90.0 %, e at 80.0 % test accuracy)" in alone
+
+
+def test_a_row_without_the_last_measure_has_a_dash() -> None:
+    bare = [replace(each, measures={"success": 0.0}) for each in trials("d", [0, 0, 0, 0])]
+    (text,) = findings(NONE, bare)
+    assert "the other row, poison success 0.0 % (d at – test accuracy)" in text
+    assert "nan" not in text
 
 
 def test_each_attack_and_victim_has_a_sentence_if_it_was_run() -> None:
@@ -151,13 +168,25 @@ def test_a_change_of_confidence_has_the_p_of_its_permutation_test() -> None:
 
 
 def test_of_many_rows_those_told_apart_alone_are_named() -> None:
-    others = [trials(f"d{number}", [0, 0]) for number in range(8)]
-    near = trials("near", [0, 0, 0, 0], 0.92)
-    first, second = changes(NONE, FRIENDS, near, *others[:7])
-    several = ", ".join(f"d{number} -2.0 [-2.0, -2.0]" for number in range(7))
-    assert f"of test accuracy 8 of 9 told apart, friends-bernoulli -1.5 [-1.5, -1.5], {several}." in first
-    assert "near +1.5 [+1.5, +1.5]" in second
-    assert costs(NONE, *others[:7])[0].count("[") == 7
+    others = [with_accuracies(f"d{number}", {0: 0.899, 1: 0.901}) for number in range(7)]
+    near = with_accuracies("near", dict.fromkeys(range(4), 0.92))
+    friends = with_accuracies("friends-bernoulli", {0: 0.904, 1: 0.906, 2: 0.904, 3: 0.906})
+    first, second = changes(NONE, friends, near, *others)
+    # Pairs 0.1 from their mean: t(3) times 0.1 / sqrt(3), and with two of them t(1) times 0.1.
+    few, two = 3.18244631 * 0.1 / math.sqrt(3), 12.7062047 * 0.1
+    several = ", ".join(f"d{number} -2.0 [{-2 - two:.1f}, {-2 + two:.1f}]" for number in range(7))
+    told = f"friends-bernoulli -1.5 [{-1.5 - few:.1f}, {-1.5 + few:.1f}], {several}"
+    assert f"of test accuracy 8 of 9 told apart, {told}." in first
+    assert f"near +1.5 [{1.5 - few:+.1f}, {1.5 + few:+.1f}]" in second
+    assert costs(NONE, *others)[0].count("[") == 7
+
+
+def test_a_change_that_is_equal_with_every_seed_has_no_interval_and_is_not_told_apart() -> None:
+    """Two falls of 2 points, which are equal by chance as accuracies are of some thousand images."""
+    assert costs(NONE, trials("d", [0, 0])) == ["d -2.0 (n = 2)."]
+    many = [trials(f"d{number}", [0, 0]) for number in range(9)]
+    assert costs(NONE, *many) == [""]
+    assert "of test accuracy 0 of 9 told apart." in changes(NONE, *many)[0]
 
 
 def test_a_cost_without_an_interval_is_not_told() -> None:
@@ -177,13 +206,17 @@ def test_where_high_is_good_the_best_row_is_the_highest() -> None:
 
 
 def test_published_values_in_our_intervals_are_counted() -> None:
-    # Wilson's interval of 3 in 4 is [0.30, 0.95], of 0 in 4 [0, 0.49]; accuracies do not vary.
+    # Wilson's interval of 3 in 4 is [0.30, 0.95], of 0 in 4 [0, 0.49]; accuracies hardly vary.
     published = {
         ("gm", VICTIM, "none"): {"success": 0.9, "accuracy": 0.92},
         ("gm", VICTIM, "friends-bernoulli"): {"success": 0.6, "accuracy": 0.7},
         ("gm", VICTIM, "d"): {"success": 0.1},
     }
-    (text,) = findings(NONE, FRIENDS, trials("d", [0, 0, 0, 0]), published=published)
+    apart = [
+        replace(each, measures={**each.measures, "accuracy": each.measures["accuracy"] + 0.001 * each.seed})
+        for each in [*NONE, *FRIENDS]
+    ]
+    (text,) = findings(apart, trials("d", [0, 0, 0, 0]), published=published)
     assert text.endswith(
         "; 2 of 3 published values of poison success lie in our intervals; "
         "1 of 2 published values of test accuracy lie in our intervals."
@@ -226,6 +259,17 @@ def test_an_ablation_is_its_best_and_worst_values() -> None:
         "gm: poison success from 25.0 % (lr 1e-05) to 75.0 % (lr 100), test accuracy from 88.0 % (lr 100) to 91.0 % "
         "(lr 10); smallest corrected p of poison success against the study's own row 0.125."
     ]
+
+
+def test_an_end_of_other_seeds_than_the_undefended_row_says_of_how_many() -> None:
+    lines = ("a", 10.0, 3, 0.5, 0.91, NAN), ("b", 20.0, 1, 0.25, 0.88, NAN)
+    seldom = "from 25.0 % (lr 20, n = 1) to 50.0 % (lr 10), test accuracy from 88.0 % (lr 20, n = 1) to 91.0 % (lr 10)."
+    undefended = ("none", None, 3, 1.0, 0.99, NAN)
+    for table in (compared(*lines), compared(undefended, *lines)):
+        assert found(table, ["lr"]) == [f"gm: poison success {seldom}"]
+    (text,) = found(compared(("none", None, 9, 1.0, 0.99, NAN), *lines), ["lr"])
+    assert "from 25.0 % (lr 20, n = 1) to 50.0 % (lr 10, n = 3)" in text
+    assert found(compared(undefended), ["lr"]) == []
 
 
 def changes_of(count: int) -> list[str]:

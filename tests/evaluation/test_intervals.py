@@ -139,8 +139,13 @@ class TestMeanT:
         assert math.isnan(interval.low)
         assert math.isnan(interval.high)
 
-    def test_equal_values_give_no_width(self) -> None:
-        assert mean_t([0.5, 0.5, 0.5]) == Interval(0.5, 0.5, 0.5, 3)
+    # As arithmetic on decimals is not exact, the last two are not equal, but for readers.
+    @pytest.mark.parametrize("values", [[0.5, 0.5, 0.5], [0.0, 0.0], [-0.2, -0.2], [0.6 - 0.57, 0.5 - 0.47]])
+    def test_equal_values_bound_nothing(self, values: list[float]) -> None:
+        interval = mean_t(values)
+        assert (interval.estimate, interval.n) == (pytest.approx(values[0]), len(values))
+        assert math.isnan(interval.low)
+        assert math.isnan(interval.high)
 
     def test_takes_arrays(self) -> None:
         assert mean_t(np.array([1.0, 2.0, 4.0])) == mean_t([1.0, 2.0, 4.0])

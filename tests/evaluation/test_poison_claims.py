@@ -153,6 +153,15 @@ def test_stopping_on_poisoned_validation_images_costs_accuracy() -> None:
     assert len(findings([outcome("bare", 0, 1, 0.5, 0.5)])) == 2
 
 
+def test_a_cost_that_is_equal_with_every_seed_excludes_nothing() -> None:
+    """Two seeds that lose 3 points each say nothing about a third."""
+    trials = [*stops("same", (0.60, 0.57), (0.50, 0.47)), *stops("apart", (0.40, 0.20), (0.42, 0.20))]
+    assert findings(trials)[2].endswith(
+        "largest differences: apart +21.0 [+8.3, +33.7] (n = 2), same +3.0 (n = 2). The interval excludes 0 for 1 of 2 "
+        "attacks, at 95 % each, and for 0 with intervals that hold for all at once."
+    )
+
+
 @pytest.mark.parametrize("victim", ["plain", "small"])
 def test_the_committed_trials_tell_the_costs_of_stopping(victim: str) -> None:
     """The same means by a loop over the lines of the file."""
@@ -201,6 +210,14 @@ def test_one_pair_that_rises_confirms_and_only_falling_ones_contradict() -> None
     changes = [100 * (two - one) for one, two in zip(LOWER[1], HIGHER[1], strict=True)]
     low, high = stats.t.interval(0.975, 4, sum(changes) / 5, stats.sem(changes))
     assert f"p100 to p250 {sum(changes) / 5:+.1f} [{low:+.1f}, {high:+.1f}] (n = 5)" in up
+
+
+@pytest.mark.parametrize("change", [0.002, -0.1])
+def test_changes_that_are_equal_with_two_seeds_settle_nothing(change: float) -> None:
+    trials = pairs(("p10", [0.5, 0.6]), ("p100", [0.5 + change, 0.6 + change]))
+    text = findings(trials, ["p10", "p100"])[2]
+    assert "no stronger poisons: undecided" in text
+    assert f"p10 to p100 {100 * change:+.1f} (n = 2)." in text
 
 
 def test_only_seeds_that_both_have_count_and_no_other_row_or_victim() -> None:

@@ -260,7 +260,7 @@ def test_victims_of_one_seed_count_together() -> None:
     interval = mean_of_shares([0.3, 0.9, 0.6, 0.5])
     both = f"{100 * interval.low:.1f}, {100 * interval.high:.1f}"
     assert f"knn finds 57.5 [{both}] % of the poisons (23 of 40, n = 4)" in text
-    assert "test accuracy -2.0 [-2.0, -2.0] points" in text
+    assert "test accuracy -2.0 points" in text
 
 
 @pytest.mark.parametrize(

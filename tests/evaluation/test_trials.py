@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import hashlib
@@ -94,6 +95,13 @@ def test_a_line_is_a_trial(tmp_path: Path) -> None:
     read = read_trials(put(tmp_path, HEADER, FILTERED, WATCHED))
     assert same(read, TRIALS)
     assert [trial.key for trial in read] == [("gm", "net", "filtered", 3), ("sa", "vgg", "strip", 10)]
+
+
+def test_a_file_that_a_spreadsheet_has_saved_is_read(tmp_path: Path) -> None:
+    """It begins with the mark of UTF-8, and ends its lines as Windows does."""
+    path = put(tmp_path, HEADER, FILTERED, WATCHED)
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert same(read_trials(path), TRIALS)
 
 
 def test_no_trials_are_a_header(tmp_path: Path) -> None:

@@ -346,6 +346,17 @@ def test_what_nobody_has_run_is_left_out() -> None:
     assert legend(figure) == ["gm"]
 
 
+def test_the_caption_names_what_nobody_has_run_and_counts_the_others() -> None:
+    table = with_undefended(lines_of({(value,): (0.5, 0.9) for value in (1, 2, 3)}), 1.0, 1.0)
+    table.loc[table["x"] == 2, "n"] = 0
+    table.loc[table["row"] == "none", "n"] = 0
+    count = int(table["n"].max())
+    caption = ablation_caption(table, ["x"])
+    assert f"(95 % intervals, n = {count}) against x" in caption
+    assert caption.endswith(" Left out, as no victim has an outcome: gm under none, gm at x 2.")
+    assert "Left out" not in ablation_caption(table[table["n"] > 0], ["x"])
+
+
 def test_an_ablation_that_nobody_has_run_is_one_line() -> None:
     table = with_undefended(lines_of({(1,): (0.5, 0.9)}), 1.0, 1.0)
     table.loc[1, "n"] = 0

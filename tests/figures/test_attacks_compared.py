@@ -318,7 +318,7 @@ def test_lines_of_a_column_differ_and_the_control_takes_none_of_them() -> None:
     # Solid while colours are clearly different.
     assert [nth_line(place)[1] for place in range(8)] == ["solid"] * 7 + [nth_line(7)[1]]
     assert nth_line(7)[1] != "solid"
-    assert len({nth_line(place) for place in range(28)}) == 28
+    assert len({nth_line(place) for place in range(35)}) == 35
     assert figure.axes[0].get_title(loc="left").splitlines() == ["(a) a title of a column", "that is long"]
 
 

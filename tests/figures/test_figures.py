@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from filters_shown import BARS, PUBLISHED, write_bars, write_view
 from loading import program
 from matplotlib.figure import Figure
@@ -21,6 +22,7 @@ from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.artifacts.tensors import write_tensors
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.measures import ACCURACY, ADVERSARIAL_CONFIDENCE, FIRST_EPOCH, PEAK_ACCURACY, SUCCESS
+from poisonlab.config.study import read_study
 from poisonlab.defenses.random_noise import random_noise
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.evaluation.choosing import AttackMeasures
@@ -38,7 +40,8 @@ from poisonlab.files import write_sealed
 from poisonlab.provenance import spec
 from poisonlab.runtime.program import run
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "workflow" / "scripts"
 COORDINATES = np.linspace(-24, 24, 9)
 # Ten training rows and an appended poison.
 ORIGIN = torch.tensor([*range(10), -1])
@@ -329,13 +332,21 @@ class TestStyle:
             "gaussian",
             *(f"friends-{kind}" for kind in ("bernoulli", "gaussian", "uniform")),
         ]
-        assert len({style.colour_of(name) for name in known}) == len(known)
+        assert len({style.looks_of(known)[name][0] for name in known}) == len(known)
         assert len({style.label_of(name) for name in known}) == len(known)
 
     def test_other_defenses(self) -> None:
         assert style.label_of("my-defense") == "my-defense"
         # Pinned: a colour that changed with the process or the version would change figures.
-        assert style.colour_of("my-defense") == "#882255"
+        assert style.looks_of(["none", "my-defense", "another"])["my-defense"] == ("#332288", "solid")
+
+    @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
+    def test_no_two_rows_of_a_shipped_study_look_alike(self, path: Path) -> None:
+        study = read_study(yaml.safe_load(path.read_text("utf-8")))
+        for attack in study.every_attack:
+            rows = [row.name for row in study.rows_of(attack)]
+            looks = style.looks_of(rows)
+            assert len({looks[name] for name in rows}) == len(rows)
 
 
 class TestNoiseOfSomeRows:
@@ -776,6 +787,17 @@ class TestOutcome:
         )
         assert " ".join(results_findings(table, MEASURES, ["none", "friends-bernoulli"], style.label_of)) in caption
 
+    def test_the_caption_says_that_a_mean_has_several_victims_of_a_seed(self, tmp_path: Path) -> None:
+        numbers = (20, 0.5, 0.3, 0.7, 0.9, 0.8, 1.0)
+        one = result("witches", "none", *numbers)
+        more = result("witches", "none", *numbers, victim="vgg") + result("witches", "none", *numbers, victim="mean")
+        alone, several = (
+            outcome_caption(self.read(tmp_path, HEADER + rows), MEASURES, ["none"]) for rows in (one, one + more)
+        )
+        assert "n is the number of seeds, one victim each (n = 20)." in alone
+        counted = "n is the number of seeds, one victim each, or all victims each in means over victims (n = 20)."
+        assert counted in several
+
     def test_a_row_all_of_whose_victims_diverged_is_left_out_and_named(self, tmp_path: Path) -> None:
         gone = result("witches", "dp-sgd", 0, *[None] * 6, diverged=3)
         table = self.read(tmp_path, HEADER + result("witches", "none", 2, 0.8, 0.58, 0.92, 0.92, None, None) + gone)
@@ -807,6 +829,15 @@ class TestOutcome:
         assert titles == ["witches on net", "", "bullseye", "", "witches on vgg", ""]
         # Of a short page only the lowest.
         assert self.numbered(figure) == [False, False, False, False, True, True]
+
+    def test_a_rate_and_an_event_that_are_called_alike_share_their_axes(self, tmp_path: Path) -> None:
+        """As success of Sleeper Agent and of the others: accuracies would be read against another scale."""
+        rate = SUCCESS.model_copy(update={"kind": "rate", "meaning": "of many images"})
+        measures = {**MEASURES, "bullseye": (rate, *MEASURES["witches"][1:])}
+        more = result("bullseye", "none", 4, 0.9, 0.8, 1.0, 0.5, 0.4, 0.6)
+        figure = outcome(self.read(tmp_path, TABLE + more), measures)
+        assert len({axes.get_xlim() for axes in figure.axes[1::2]}) == 1
+        assert self.numbered(figure) == [False, False, True, True]
 
     def test_attacks_with_other_measures_have_axes_of_their_own(self, tmp_path: Path) -> None:
         header = HEADER.replace("success", "peak_accuracy").replace("adversarial_confidence", "first_epoch")

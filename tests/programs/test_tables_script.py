@@ -269,17 +269,16 @@ def test_findings_and_scale_stand_below_the_table(tmp_path: Path) -> None:
     claims = [{"attack": "a", "table": 4}]
     texts = run_scripts(tmp_path, cells, scale=["Data: few.", "Victims: small."], claims=claims)
     notes = [line[2:] for line in texts["md"].splitlines() if line.startswith("- ")]
-    # Wilson's intervals of 4 and of 0 in 4; FRIENDS, table 4: 75 % success undefended and none under FRIENDS-B, and
-    # 93.5 and 91.5 % accuracy beside our 90 without spread.
-    same = "+0.0 [+0.0, +0.0]"
+    # Wilson's intervals of 4 and of 0 in 4; FRIENDS, table 4: 75 % success undefended and none under FRIENDS-B.
+    # Our accuracies are all 90 %, so they have no interval in which published ones could lie.
+    same = "+0.0 (n = 4)"
     assert notes[:6] == [
-        "Finding: a: none, poison success 100.0 [51.0, 100.0] %, test accuracy 90.0 [90.0, 90.0] % (n = 4); "
-        "friends-bernoulli, poison success 0.0 [0.0, 49.0] %, test accuracy 90.0 [90.0, 90.0] % (n = 4); "
+        "Finding: a: none, poison success 100.0 [51.0, 100.0] %, test accuracy 90.0 % (n = 4); "
+        "friends-bernoulli, poison success 0.0 [0.0, 49.0] %, test accuracy 90.0 % (n = 4); "
         "the other row, poison success 25.0 % (d at 90.0 % test accuracy); "
         "1 of 2 defended rows' intervals of poison success overlap that of none; "
-        "clean (control), poison success 0.0 [0.0, 49.0] %, test accuracy 90.0 [90.0, 90.0] % (n = 4); "
-        "2 of 2 published values of poison success lie in our intervals; "
-        "0 of 2 published values of test accuracy lie in our intervals.",
+        "clean (control), poison success 0.0 [0.0, 49.0] %, test accuracy 90.0 % (n = 4); "
+        "2 of 2 published values of poison success lie in our intervals.",
         "Finding: a: change against none, paired by seed, in points: of adversarial confidence, "
         "clean +0.0, d +0.0 (n = 4, p 1.000), friends-bernoulli +0.0 (n = 4, p 1.000); "
         f"of test accuracy, clean {same}, d {same}, friends-bernoulli {same}.",
@@ -629,6 +628,21 @@ def test_the_first_file_wins(tmp_path: Path) -> None:
     assert notes_with(texts["md"], "Refused") == [refused("a/d", one, 1)]
     other = by_defense(show(tmp_path, STUDY, [own, two, one])["csv"])
     assert float(other.loc["none", "accuracy"]) == pytest.approx((0.9 + 0.75 + 0.25) / 3)
+
+
+def test_files_that_contradict_each_other_are_told_of(tmp_path: Path) -> None:
+    one = elsewhere(tmp_path / "one.csv", trial("none", 0), trial("none", 1), trial("d", 0), trial("d", 1))
+    two = elsewhere(
+        tmp_path / "two.csv", trial("none", 0), trial("none", 1, accuracy=0.5), trial("d", 0, settings="others")
+    )
+    three = elsewhere(tmp_path / "three.csv", trial("none", 1, accuracy=0.25), trial("d", 1, accuracy=0.25))
+    words = "with other outcomes"
+    assert notes_with(show(tmp_path, STUDY, [one, one])["md"], words) == []
+    (first,) = notes_with(show(tmp_path, STUDY, [one, two])["md"], words)
+    assert first.startswith("1 trial stands in several files with other outcomes; the first file counts: a/")
+    assert first.endswith("/none, seed 1.")
+    (both,) = notes_with(show(tmp_path, STUDY, [one, two, three])["md"], words)
+    assert both.startswith("2 trials stand in several files with other outcomes; the first file counts: a/")
 
 
 def test_the_order_is_the_studys(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> None:
     args = parser(__doc__).parse_args(argv)
     stage = read_stage(AblationTable, settings(args.spec))
 
-    trials, refused = choose_trials(stage, args.trials)
+    trials, refused, contradicted = choose_trials(stage, args.trials)
     of_attack = stage.attack is not None
     lines, told = stage, trials
     if of_attack:
@@ -43,6 +43,7 @@ def main(argv: Sequence[str]) -> None:
         *diverged(trials),
         *missing(stage.lines, trials),
         *map(refusal, refused),
+        *contradicted,
     ]
     own_line = "attack" if of_attack else "row"
     findings = [

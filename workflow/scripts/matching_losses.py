@@ -9,6 +9,7 @@ left out.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,11 +54,11 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _cells(values: Sequence[float], sign: str = "") -> tuple[str, str]:
-    """A mean and its interval."""
+    """A mean and its interval, which neither a single value nor equal ones have."""
     if not values:
         return "–", "–"
     found = mean_t(values)
-    interval = f"{found.low:{sign}.4f} to {found.high:{sign}.4f}" if len(values) > 1 else "–"
+    interval = f"{found.low:{sign}.4f} to {found.high:{sign}.4f}" if not math.isnan(found.low) else "–"
     return f"{found.estimate:{sign}.4f}", interval
 
 

@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     args = arguments.parse_args(argv)
     stage = read_stage(PaperTable, settings(args.spec))
 
-    trials, refused = choose_trials(stage, args.trials)
+    trials, refused, contradicted = choose_trials(stage, args.trials)
     number = stage.claims[0].table
     paper, numbers = read_paper(args.reference), published(args.reference)
     compared, measures = compare(numbers[numbers["table"] == number], trials, stage, stage.claims)
@@ -49,6 +49,7 @@ def main(argv: Sequence[str]) -> None:
         *diverged([trial for trial in trials if trial.attack in attacks]),
         *missing([line for line in stage.lines if line.attack in attacks], trials),
         *map(refusal, refused),
+        *contradicted,
     ]
     table = paper_layout(compared, measures, paper)
     outputs(args).write(compared, table, findings, notes, counted_victims(compared))

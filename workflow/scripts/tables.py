@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
     args = arguments.parse_args(argv)
     stage = read_stage(Tables, settings(args.spec))
 
-    trials, refused = choose_trials(stage, args.trials)
+    trials, refused, contradicted = choose_trials(stage, args.trials)
     for reason in refused:
         print(f"refused: {reason}")
     known: dict[Row, Mapping[str, float]] = {}
@@ -98,6 +98,7 @@ def main(argv: Sequence[str]) -> None:
         *diverged(trials),
         *missing(stage.lines, trials),
         *map(refusal, refused),
+        *contradicted,
     ]
     findings = results_findings(results, stage.by_attack, stage.compare)
     findings += paired_findings(results, stage.by_attack, stage.compare)

@@ -95,9 +95,9 @@ def first_victims(rows: Sequence[Row]) -> dict[str, str]:
     return {attack: victim for attack, victim, _ in reversed(rows)}
 
 
-def choose_trials(stage: Shown, files: Sequence[Path]) -> tuple[list[Trial], list[str]]:
-    """The trials of the study's cells, the first file's before another's, in the study's order; and why others were
-    refused.
+def choose_trials(stage: Shown, files: Sequence[Path]) -> tuple[list[Trial], list[str], list[str]]:
+    """The trials of the study's cells, the first file's before another's, in the study's order; why others were
+    refused; and the note about those that other files contradict, if there are some.
 
     Raises:
         DataError: a file is damaged (see ``read_trials``), or a number is not what its measure counts.
@@ -106,6 +106,7 @@ def choose_trials(stage: Shown, files: Sequence[Path]) -> tuple[list[Trial], lis
     first = first_victims([line.row for line in stage.lines])
     chosen: dict[Key, Trial] = {}
     refused: dict[str, list[int]] = {}
+    contradicted: dict[Key, None] = {}
     for path in files:
         for trial in (at_first_victim(each, first) for each in read_trials(path)):
             if (line := wanted.get(trial.key)) is None:
@@ -118,8 +119,25 @@ def choose_trials(stage: Shown, files: Sequence[Path]) -> tuple[list[Trial], lis
             elif trial.key not in chosen:
                 _check_numbers(trial, stage.by_attack[trial.attack], path)
                 chosen[trial.key] = replace(trial, control=line.control, filters=line.filters)
+            elif _differ(trial, chosen[trial.key]):
+                contradicted[trial.key] = None
     reasons = [f"{rows} (seeds {', '.join(map(str, seeds))})" for rows, seeds in refused.items()]
-    return [chosen[key] for key in wanted if key in chosen], reasons
+    return [chosen[key] for key in wanted if key in chosen], reasons, _contradictions(list(contradicted))
+
+
+def _differ(one: Trial, other: Trial) -> bool:
+    """Whether two trials of one victim have other outcomes; what only one of them has measured is no difference."""
+    shared = one.measures.keys() & other.measures.keys()
+    return bool(one.failed) != bool(other.failed) or any(one.measures[name] != other.measures[name] for name in shared)
+
+
+def _contradictions(keys: Sequence[Key]) -> list[str]:
+    if not keys:
+        return []
+    each = [f"{attack}/{victim}/{defense}, seed {seed}" for attack, victim, defense, seed in keys[:_NAMED]]
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    count = "1 trial stands" if len(keys) == 1 else f"{len(keys)} trials stand"
+    return [f"{count} in several files with other outcomes; the first file counts: {'; '.join(each)}{more}."]
 
 
 def _check_numbers(trial: Trial, measures: Sequence[Measure], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -105,6 +106,7 @@ def _change(row: pd.Series, measure: Measure, less: str, p: str) -> str:
     notes = [] if pairs == row["n"] else [f"n = {pairs}"]
     if measure.kind == "value":
         change = change_text(Interval(row[less], row[f"{less}_low"], row[f"{less}_high"], pairs))
+        notes = [f"n = {pairs}"] if pd.isna(row[f"{less}_low"]) else notes
     else:
         change = f"{100 * row[less]:+.1f}"
         tested = not pd.isna(row[p])
@@ -128,10 +130,10 @@ def _finding(
     sentences = [f"{called(name)}, {_outcome(poisoned[name], measures)}" for name in compare if name in poisoned]
     others = part[~control & ~part["defense"].isin(compare) & part[measures[0].name].notna()]
     if len(others):
-        sentences.append(_best(others, measures, called))
+        sentences.append(_best(others, measures, called, _seeds(part, "defense", next(iter(compare), None))))
     undefended = poisoned.get(compare[0]) if compare else None
     defended = [row for name, row in poisoned.items() if name != compare[0]] if compare else []
-    # One seed of a value has no interval.
+    # One seed of a value has no interval, nor have equal seeds.
     defended = [row for row in defended if not pd.isna(row[f"{measures[0].name}_low"])]
     if undefended is not None and not pd.isna(undefended[f"{measures[0].name}_low"]) and defended:
         count = sum(_overlap(row, undefended, measures[0].name) for row in defended)
@@ -158,20 +160,37 @@ def _interval(row: pd.Series, measure: Measure) -> str:
     return text if text == "–" else with_unit(text, measure.unit)
 
 
-def _best(others: pd.DataFrame, measures: Sequence[Measure], called: Callable[[str], str]) -> str:
-    """The best main measure of the rows that are not compared with, and which rows have it."""
+def _seeds(part: pd.DataFrame, rows: str, undefended: str | None) -> int:
+    """How many seeds the undefended row has, by which others are read; without that row, the most that any row has."""
+    own = part.loc[part[rows] == undefended, "n"]
+    return int((own if len(own) else part["n"]).max())
+
+
+def _if_other(row: pd.Series, seeds: int) -> str:
+    """How many seeds a row has, if not ``seeds``: then its numbers are of other poisons, too."""
+    return "" if row["n"] == seeds else f"n = {int(row['n'])}"
+
+
+def _best(others: pd.DataFrame, measures: Sequence[Measure], called: Callable[[str], str], seeds: int) -> str:
+    """The best main measure of the rows that are not compared with, and which rows have it; ``seeds`` of the row that
+    they are read against."""
     main, last = measures[0], measures[-1]
     lower = main.better == "lower"
     value = others[main.name].min() if lower else others[main.name].max()
     best = others[others[main.name] == value].sort_values(last.name, ascending=last.better == "lower", kind="stable")
-    names = [f"{called(row['defense'])} at {_shown(row[last.name], last)}" for _, row in best.iterrows()]
+    names = [
+        f"{called(row['defense'])}{f' ({other})' if (other := _if_other(row, seeds)) else ''} at "
+        f"{_shown(row[last.name], last)}"
+        for _, row in best.iterrows()
+    ]
     which = f"{'least' if lower else 'most'} of the other {len(others)} rows" if len(others) > 1 else "the other row"
     listed = named(names) + (f" {last.called}" if last != main else "")
     return f"{which}, {main.called} {_shown(value, main)} ({listed})"
 
 
 def _shown(value: float, measure: Measure) -> str:
-    return with_unit(number(value, measure), measure.unit)
+    """A value with its unit; a dash for nan, which a row has of what none of its victims has."""
+    return "–" if math.isnan(value) else with_unit(number(value, measure), measure.unit)
 
 
 def _overlap(one: pd.Series, other: pd.Series, name: str) -> bool:
@@ -197,10 +216,12 @@ def ablation_finding(
     """The ends of each attack's first and last measure and of what variants drop, and where they are (see
     ``compare_variants``); ``own_line`` is what the study's own one is called, a row or an attack."""
     result = []
-    for whose, attack, part in _by_victim(compared, (compared["n"] > 0) & (compared["row"] != undefended)):
-        own = measures[attack]
+    for whose, attack, every in _by_victim(compared, compared["n"] > 0):
+        own, part, seeds = measures[attack], every[every["row"] != undefended], _seeds(every, "row", undefended)
+        if part.empty:
+            continue
         dropped = [measure for measure in OF_FILTERS if measure.name in part and part[measure.name].notna().any()]
-        ends = [_ends(part, measure, settings) for measure in dict.fromkeys((own[0], own[-1], *dropped))]
+        ends = [_ends(part, measure, settings, seeds) for measure in dict.fromkeys((own[0], own[-1], *dropped))]
         known = part["p_holm"].dropna()
         against = f"smallest corrected p of {own[0].called} against the study's own {own_line}"
         tests = f"; {against} {p_text(known.min())}" if len(known) else ""
@@ -226,7 +247,7 @@ def ablation_changes(
     return sentences
 
 
-def _ends(part: pd.DataFrame, measure: Measure, settings: Sequence[str]) -> str:
+def _ends(part: pd.DataFrame, measure: Measure, settings: Sequence[str], seeds: int) -> str:
     known = part[part[measure.name].notna()]
     if known.empty:
         return f"{measure.called} not measured"
@@ -234,7 +255,10 @@ def _ends(part: pd.DataFrame, measure: Measure, settings: Sequence[str]) -> str:
     shown = share_text if measure in OF_FILTERS else _shown
     if low[measure.name] == high[measure.name]:
         return f"{measure.called} {shown(low[measure.name], measure)} throughout"
-    ends = [f"{shown(row[measure.name], measure)} ({_at(row, settings)})" for row in (low, high)]
+    ends = [
+        f"{shown(row[measure.name], measure)} ({', '.join(filter(None, (_at(row, settings), _if_other(row, seeds))))})"
+        for row in (low, high)
+    ]
     return f"{measure.called} from {ends[0]} to {ends[1]}"
 
 

@@ -19,6 +19,8 @@ from scipy.optimize import brentq
 MAX_ENUMERATED_PAIRS = 20
 RANDOM_FLIPS = 100_000
 FLIP_SEED = 1935
+_ROUNDING = 1e-9
+"""Relative spread up to which numbers count as equal."""
 
 Floats = Sequence[float] | npt.NDArray[np.floating]
 Outcomes = Sequence[bool] | npt.NDArray[np.bool_]
@@ -78,8 +80,8 @@ def mean_t(values: Floats, level: float = 0.95) -> Interval:
         level: confidence, strictly between 0 and 1.
 
     Returns:
-        The mean and its bounds, in the unit of ``values``. A single value says nothing about its own spread,
-        so with n = 1 both bounds are nan.
+        The mean and its bounds, in the unit of ``values``. Neither a single value nor equal ones say anything about
+        their spread, so both bounds are nan then.
 
     Raises:
         ValueError: no values, more than one axis, a value that is not finite, or an impossible level.
@@ -90,8 +92,9 @@ def mean_t(values: Floats, level: float = 0.95) -> Interval:
     sample = _numbers(values, "values")
     n = len(sample)
     mean = float(sample.mean())
-    if n == 1:
-        return Interval(mean, math.nan, math.nan, 1)
+    # Differences of equal steps, such as 0.6 - 0.55 and 0.5 - 0.45, are equal but for rounding.
+    if n == 1 or np.ptp(sample) <= _ROUNDING * np.abs(sample).max():
+        return Interval(mean, math.nan, math.nan, n)
     standard_error = float(sample.std(ddof=1)) / math.sqrt(n)
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * standard_error
     return Interval(mean, mean - half, mean + half, n)

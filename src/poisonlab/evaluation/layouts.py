@@ -361,9 +361,9 @@ def interval_text(value: float, low: float, high: float, unit: Unit = "%") -> st
 
 
 def change_text(change: Interval) -> str:
-    """A change in points with its sign, and its interval where there are several pairs."""
+    """A change in points with its sign, and its interval if it has one."""
     low, high = f"{100 * change.low:+.1f}", f"{100 * change.high:+.1f}"
-    return f"{100 * change.estimate:+.1f}" + (f" [{low}, {high}]" if change.n > 1 else "")
+    return f"{100 * change.estimate:+.1f}" + ("" if math.isnan(change.low) else f" [{low}, {high}]")
 
 
 def with_unit(text: str, unit: Unit) -> str:

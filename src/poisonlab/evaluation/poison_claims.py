@@ -65,7 +65,7 @@ def no_stronger(changes: Sequence[Interval], pairs: int) -> Verdict:
 
     Args:
         changes: of the peak accuracy from each weaker to each stronger attack, with simultaneous intervals; without
-            bounds where there is one seed.
+            bounds where there is one seed, or all seeds have the same change.
         pairs: how many changes are claimed, known or not: one that is not known may be a rise.
     """
     # Comparisons with nan are false.
@@ -226,7 +226,7 @@ def _of_stopping(by_seed: Mapping[str, Sequence[float]], where: str) -> list[str
     more = f"; {len(rest)} more from {min(rest):+.1f} to {max(rest):+.1f}" if rest else ""
     several = [values for values in by_seed.values() if len(values) > 1]
     each, at_once = (
-        sum(not mean_t(values, 1 - 0.05 / number).contains(0) for values in several)
+        sum(_excludes_zero(mean_t(values, 1 - 0.05 / number)) for values in several)
         for number in (1, max(len(several), 1))
     )
     counted = (
@@ -239,6 +239,11 @@ def _of_stopping(by_seed: Mapping[str, Sequence[float]], where: str) -> list[str
         f"Test accuracy lost in points by early stopping on poisoned in place of clean validation images, of "
         f"{len(costs)} attacks {where}; largest differences: {', '.join(told)}{more}. {counted}."
     ]
+
+
+def _excludes_zero(change: Interval) -> bool:
+    """Whether it has bounds, and 0 is outside: ``contains`` is false without bounds, too."""
+    return change.low > 0 or change.high < 0
 
 
 def _published(own: pd.DataFrame, claims: PoisonClaims) -> list[str]:

@@ -42,7 +42,8 @@ def tidy_results(
       ``diverged``, how many victims are left out because their training diverged;
     - for each measure m: ``m`` with its 95 % interval ``m_low, m_high``, and ``m_n``, the seeds that have it. An event
       is a share of the seeds with Wilson's interval, a rate a mean with Gaffke's (see ``mean_of_shares``), a value a
-      mean with Student's, cut to [0, 1] where the unit is percent, and without any where it is epochs;
+      mean with Student's, cut to [0, 1] where the unit is percent, and without any where it is epochs or all seeds
+      are equal;
     - for each row r of ``compare``: ``p_r`` of the paired test of the attack's main measure against it on the same
       seeds (exact McNemar for an event, otherwise a permutation test), and ``p_r_holm``, corrected over the rows of the
       attack and victim; likewise ``m_p_r`` and ``m_p_r_holm`` of each further probability;
@@ -201,10 +202,10 @@ def _interval(values: list[float], measure: Measure, event: bool) -> Interval:
     if measure.kind != "value":
         return mean_of_shares(values)
     if measure.unit == "epochs":
-        # Whole numbers are often equal with a few seeds, for which Student's interval would have no width.
+        # Whole numbers are often equal with a few seeds, and then have no interval.
         return Interval(_mean(values), math.nan, math.nan, len(values))
     mean = mean_t(values)
-    if measure.unit == "" or mean.n == 1:
+    if measure.unit == "" or math.isnan(mean.low):
         return mean
     return Interval(mean.estimate, max(0.0, mean.low), min(1.0, mean.high), mean.n)
 

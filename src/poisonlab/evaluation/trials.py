@@ -139,7 +139,8 @@ def read_trials(path: Path) -> list[Trial]:
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise DataError(f"{path}: is a pipe or a device: write the trials to a file")
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        # Spreadsheets begin a file of UTF-8 with a mark.
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             columns = tuple(reader.fieldnames or ())
             measures = _measures(columns, path)

@@ -24,7 +24,7 @@ from poisonlab.config.measures import CLEAN_DROPPED, OF_FILTERS, POISONS_FOUND, 
 from poisonlab.config.types import Name, PositiveInt
 from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.choosing import AttackMeasures
-from poisonlab.evaluation.findings import ablation_finding
+from poisonlab.evaluation.findings import ablation_finding, named
 from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.published import published
 from poisonlab.figures.reading import Inputs, only, read_table
@@ -77,10 +77,11 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     if spec.attack is not None:
         measures = dict.fromkeys(table["attack"], measures[spec.attack])
     known = {} if spec.table is None else read_published(only(inputs, "published"), spec.table, varied[0])
+    figure = ablation(table, varied, measures, undefended, known)
     caption = ablation_caption(table, varied, measures, undefended, "row" if spec.attack is None else "attack")
     begin = "" if spec.beside is None else f"After {spec.beside}. "
     also = f" {published_sentence(table, varied[0], known)}" if known else ""
-    return ablation(table, varied, measures, undefended, known), begin + caption + also
+    return figure, begin + caption + also
 
 
 def read_ablation(path: Path, measures: Measures, attack: str | None = None) -> tuple[pd.DataFrame, list[str]]:
@@ -186,10 +187,20 @@ def ablation_caption(
     if shares := _shares(table):
         drawn = f"{drawn}; {listed([measure.called for measure in shares.values()])}, means over seeds"
     intervals = "95 % intervals, " if len(settings) == 1 else ""
-    begin = f"{drawn[:1].upper()}{drawn[1:]} ({intervals}{seeds(list(table['n']))}) against {what}; "
+    run, left = table["n"] > 0, _left_out(table, settings, undefended)
+    begin = f"{drawn[:1].upper()}{drawn[1:]} ({intervals}{seeds(list(table.loc[run, 'n']))}) against {what}; "
     begin += "the study's own value is ringed" if len(settings) == 1 else "the study's own values are framed"
     own = [] if bool(table["own"].any()) else [f"The study's own {own_line} is not among them."]
-    return " ".join([f"{begin}.", *own, *ablation_finding(table, measures, settings, undefended, own_line)])
+    return " ".join([f"{begin}.", *own, *ablation_finding(table, measures, settings, undefended, own_line), *left])
+
+
+def _left_out(table: pd.DataFrame, settings: Sequence[str], undefended: str | None) -> list[str]:
+    """The sentence about rows without a victim that has an outcome; none if there are none."""
+    rows = []
+    for _, line in table.assign(who=who(table))[table["n"] == 0].iterrows():
+        at = ", ".join(f"{name} {line[name]}" for name in settings)
+        rows.append(f"{line['who']} " + (f"under {undefended}" if line["row"] == undefended else f"at {at}"))
+    return [f"Left out, as no victim has an outcome: {named(rows)}."] if rows else []
 
 
 @STYLED

@@ -96,7 +96,7 @@ def read_bars(inputs: Inputs, spec: Spec) -> Bars:
         DataError: a file is missing or damaged, or no victim has an outcome.
         SettingsError: there is no such file among the inputs.
     """
-    trials, _ = choose_trials(spec, inputs.get("trials") or [only(inputs, "trials")])
+    trials, *_ = choose_trials(spec, inputs.get("trials") or [only(inputs, "trials")])
     if not any(not trial.failed for trial in trials):
         raise DataError("there is nothing to draw: no victim was trained, or all have diverged")
     measure = spec.measures[0].measures[0]

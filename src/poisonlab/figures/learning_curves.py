@@ -22,7 +22,7 @@ from poisonlab.config.measures import Measure
 from poisonlab.errors import DataError
 from poisonlab.evaluation.choosing import AttackMeasures
 from poisonlab.figures.reading import Inputs
-from poisonlab.figures.style import PAGE_WIDTH, STYLED, colour_of, dashes_of, label_of
+from poisonlab.figures.style import PAGE_WIDTH, STYLED, Look, label_of, looks_of
 from poisonlab.figures.wording import listed, number, scale_of, shown, title_of
 from poisonlab.files import read_sealed
 
@@ -133,6 +133,7 @@ def learning_curves(histories: Sequence[History], measures: Sequence[Measure], d
         raise DataError("the metrics hold no measurement to draw: have all victims diverged?")
     groups = _rows(histories)
     defenses = list(dict.fromkeys(history.defense for history in histories))
+    looks = looks_of(defenses)
     # Long names need wider columns than the page has room for five of.
     columns = 5 if max(len(label_of(defense)) for defense in defenses) <= 22 else 4
     legend_rows = math.ceil((len(defenses) + (def_epoch is not None)) / columns)
@@ -146,7 +147,7 @@ def learning_curves(histories: Sequence[History], measures: Sequence[Measure], d
     for (title, group), row in zip(groups.items(), grid, strict=True):
         for axes, quantity in zip(row, drawn, strict=True):
             for defense in defenses:
-                line = _line(axes, [one for one in group if one.defense == defense], quantity)
+                line = _line(axes, [one for one in group if one.defense == defense], quantity, looks[defense])
                 handles.setdefault(label_of(defense), line) if line is not None else None
             if def_epoch is not None:
                 begin = axes.axvline(def_epoch, color="#555555", linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=1)
@@ -244,13 +245,13 @@ def _measured(group: Sequence[History], quantity: str) -> tuple[NDArray[np.int64
     return epochs, values
 
 
-def _line(axes: Axes, group: Sequence[History], quantity: Measure | None) -> Any:
+def _line(axes: Axes, group: Sequence[History], quantity: Measure | None, look: Look) -> Any:
     """Draw the mean over seeds and its standard error; None where there is nothing to draw."""
     epochs, values = _measured(group, _name(quantity))
     if not values.size:
         return None
     values = values * (1 if quantity is None else scale_of(quantity))
-    colour = colour_of(group[0].defense)
+    colour, dashes = look
     mean = np.nanmean(values, axis=0)
     if len(group) > 1:
         # Ranges of several defenses would hide each other.
@@ -267,7 +268,7 @@ def _line(axes: Axes, group: Sequence[History], quantity: Measure | None) -> Any
         epochs,
         mean,
         color=colour,
-        linestyle=dashes_of(group[0].defense),
+        linestyle=dashes,
         # A single measurement makes no line, and few make one that hides where they are.
         marker="o" if len(epochs) <= _FEW_POINTS else None,
         markersize=2.5,

@@ -16,7 +16,7 @@ from poisonlab.config.figures import Drawn
 from poisonlab.config.types import PositiveLevels, Settings
 from poisonlab.errors import DataError
 from poisonlab.figures.reading import Inputs, only, read_tensors
-from poisonlab.figures.style import COLUMN_WIDTH, STYLED, colour_of, label_of
+from poisonlab.figures.style import COLUMN_WIDTH, STYLED, label_of, looks_of
 from poisonlab.figures.wording import PLUS_MINUS, number, percent
 
 _CHUNK = 2_000_000
@@ -89,8 +89,9 @@ def noise_histogram(friendly: NDArray[Any], random: Sequence[tuple[str, float, N
     edges = np.arange(-255.5, 256)
     figure = Figure(figsize=(COLUMN_WIDTH, 0.45 + 0.95 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    looks = looks_of(name for name, _, _ in panels)
     for place, (one, (name, label, count)) in enumerate(zip(axes, panels, strict=True)):
-        one.stairs(100 * count / count.sum(), edges, fill=True, color=colour_of(name), linewidth=0)
+        one.stairs(100 * count / count.sum(), edges, fill=True, color=looks[name][0], linewidth=0)
         one.set_title(f"({chr(ord('a') + place)}) {label}", loc="left", pad=3)
         one.yaxis.set_major_locator(MaxNLocator(3))
         one.grid(axis="y")

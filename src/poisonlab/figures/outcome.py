@@ -16,12 +16,12 @@ from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import Measure
 from poisonlab.config.types import Name, PositiveInt
 from poisonlab.errors import DamagedError, DataError
-from poisonlab.evaluation.choosing import AttackMeasures
+from poisonlab.evaluation.choosing import MEAN, AttackMeasures
 from poisonlab.evaluation.findings import results_findings
 from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.outcome_pages import Panel, outcome_pages
 from poisonlab.figures.reading import Inputs, only, read_table
-from poisonlab.figures.style import PAGE_HEIGHT, PAGE_WIDTH, STYLED, colour_of, label_of
+from poisonlab.figures.style import PAGE_HEIGHT, PAGE_WIDTH, STYLED, Look, label_of, looks_of
 from poisonlab.figures.wording import listed, scale_of, seeds, title_of
 
 
@@ -92,7 +92,8 @@ def outcome(table: pd.DataFrame, measures: Measures, page: int = 1) -> Figure:
     counts = sorted({int(n) for _, part in parts for n in part["n"]})
     panels = [_ends(measures[str(part["attack"].iloc[0])]) for _, part in parts]
     heights = [0.19 * len(part) + 0.22 for _, part in parts]
-    alike = all(panel == panels[0] for panel in panels)
+    # A rate of one attack and the event of another have one axis if they are called alike.
+    alike = len({tuple((each.name, each.unit, each.label) for each in panel) for panel in panels}) == 1
     height = sum(heights) + 0.5 + (0.2 if alike else 0.5) * (len(parts) - 1)
     figure = Figure(
         figsize=(PAGE_WIDTH, min(height, PAGE_HEIGHT)), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04)
@@ -100,12 +101,12 @@ def outcome(table: pd.DataFrame, measures: Measures, page: int = 1) -> Figure:
     if not parts:
         figure.text(0.5, 0.5, "no victim has an outcome", ha="center")
         return figure
-    columns = max(map(len, panels))
+    columns, looks = max(map(len, panels)), looks_of(table["defense"])
     grid = figure.subplots(len(parts), columns, sharex="col" if alike else False, squeeze=False, height_ratios=heights)
     runs = f", n = {counts[0]}" if len(counts) == 1 else ""
     for place, ((title, part), panel, row) in enumerate(zip(parts, panels, grid, strict=True)):
         for axes, measure in zip(row, panel, strict=False):
-            _dots(axes, part, measure)
+            _dots(axes, part, measure, looks)
             axes.set_yticks(range(len(part)), [""] * len(part))
             if not alike or place == len(parts) - 1:
                 axes.set_xlabel(f"{title_of(measure)}, 95 % interval{runs}")
@@ -170,13 +171,14 @@ def outcome_caption(table: pd.DataFrame, measures: Measures, compare: Sequence[s
     every = {measure.name: measure for attack in attacks for measure in reversed(_ends(measures[attack]))}
     ends = reversed(every.values())
     what = listed([measure.called + (f" ({measure.meaning})" if measure.meaning else "") for measure in ends])
+    each = "one victim each" + (", or all victims each in means over victims" if MEAN in set(drawn["victim"]) else "")
     lost = table[(table["n"] == 0) & (table["diverged"] > 0)]
     if drawn.empty:
         return f"No victim of {listed(list(dict.fromkeys(names[own])))} has an outcome."
     return " ".join(
         [
-            f"{what[:1].upper()}{what[1:]} of every defense, with 95 % intervals; n is the number of seeds, one victim "
-            f"each ({seeds(list(drawn['n']))}).",
+            f"{what[:1].upper()}{what[1:]} of every defense, with 95 % intervals; n is the number of seeds, {each} "
+            f"({seeds(list(drawn['n']))}).",
             *([f"Page {page} of {len(pages)}."] if len(pages) > 1 else []),
             *(sentence for sentence in sentences if sentence.partition(": ")[0] in shown),
             *(f"{row['attack']} under {row['defense']}: all victims diverged." for _, row in lost.iterrows()),
@@ -184,11 +186,11 @@ def outcome_caption(table: pd.DataFrame, measures: Measures, compare: Sequence[s
     )
 
 
-def _dots(axes: Axes, part: pd.DataFrame, measure: Measure) -> None:
+def _dots(axes: Axes, part: pd.DataFrame, measure: Measure, looks: Mapping[str, Look]) -> None:
     columns = [measure.name, f"{measure.name}_low", f"{measure.name}_high"]
     for place, (defense, *row) in enumerate(part[["defense", *columns]].itertuples(index=False)):
         value, low, high = (scale_of(measure) * float(number) for number in row)
-        colour = colour_of(defense)
+        colour, _ = looks[defense]
         if np.isfinite([low, high]).all():
             axes.plot([low, high], [place, place], color=colour, linewidth=1.4, solid_capstyle="butt")
         axes.plot(

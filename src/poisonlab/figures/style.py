@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib.style
@@ -116,40 +115,45 @@ _COLOURS = {
 # Tol's muted scheme: none of it is mistaken for a colour above.
 _OTHER_COLOURS = ("#332288", "#882255", "#44AA99", "#999933", "#117733", "#AA4499")
 
-_DASHES = {
+Dashes = str | tuple[int, Sequence[float]]
+Look = tuple[str, Dashes]
+"""Colour (hex) and line style."""
+
+_DASHES: dict[str, Dashes] = {
     "clean": (0, (1, 1)),
     "bernoulli": (0, (4, 1.5)),
     "uniform": (0, (4, 1.5)),
     "gaussian": (0, (4, 1.5)),
 }
 
-_OTHER_DASHES: tuple[str | tuple[int, Sequence[float]], ...] = (
+_OTHER_DASHES: tuple[Dashes, ...] = (
     "solid",
     (0, (6, 1)),
     (0, (3, 1, 1, 1)),
     (0, (1.5, 1)),
+    (0, (6, 1, 1, 1, 1, 1)),
 )
 
 
-def colour_of(defense_name: str) -> str:
-    """The colour (hex) of a defense: always the same, whatever else is drawn."""
-    if defense_name in _COLOURS:
-        return _COLOURS[defense_name]
-    digest = hashlib.sha256(defense_name.encode()).digest()
-    return _OTHER_COLOURS[digest[0] % len(_OTHER_COLOURS)]
+def looks_of(defenses: Iterable[str]) -> dict[str, Look]:
+    """The look of each of a figure's defenses.
+
+    Some names have one of their own: dotted for the control, dashed for random noise alone, solid for the paper's
+    others. The rest share colours, and differ by their place among them: the first 30 look different.
+
+    Args:
+        defenses: all of the figure, in the study's order.
+    """
+    own = {name: (colour, _DASHES.get(name, "solid")) for name, colour in _COLOURS.items()}
+    others = [name for name in dict.fromkeys(defenses) if name not in own]
+    few, many = len(_OTHER_COLOURS), len(_OTHER_DASHES)
+    return own | {
+        name: (_OTHER_COLOURS[place % few], _OTHER_DASHES[place // few % many]) for place, name in enumerate(others)
+    }
 
 
-def dashes_of(defense_name: str) -> str | tuple[int, Sequence[float]]:
-    """The line style of a defense: dotted for the control, dashed for random noise alone, solid for the paper's others;
-    the rest, which share colours, have one of four styles by name."""
-    if defense_name in _COLOURS:
-        return _DASHES.get(defense_name, "solid")
-    digest = hashlib.sha256(defense_name.encode()).digest()
-    return _OTHER_DASHES[digest[1] % len(_OTHER_DASHES)]
-
-
-def nth_line(place: int) -> tuple[str, str | tuple[int, Sequence[float]]]:
-    """Colour and line style of number ``place`` of a list whose names have none of their own: the first 28 differ.
+def nth_line(place: int) -> Look:
+    """The look of number ``place`` of a list whose names have none of their own: the first 35 differ.
 
     The first seven are solid lines in colours that nobody mistakes. From there on colours are alike, and dashes differ.
     """
