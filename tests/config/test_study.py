@@ -477,15 +477,16 @@ def test_an_attack_that_trains_its_surrogate_takes_none_of_its_settings(method: 
         read_study(values)
 
 
-def test_metapoison_trains_one_architecture_for_long_enough() -> None:
-    own = {"name": "own", "method": "metapoison", "surrogate": ["base", "base2"]}
+@pytest.mark.parametrize("convention", ["ours", "released"])
+def test_metapoison_trains_one_architecture_for_long_enough(convention: str) -> None:
+    own: dict[str, Any] = {"name": "own", "method": "metapoison", "surrogate": ["base", "base2"]}
     values = changed("attacks", value=[own])
     values["surrogates"].append({**values["surrogates"][0], "name": "base2"})
     assert "attack 'own' trains networks of one architecture: name one surrogate" in complaint(values)
     values["surrogates"][0]["recipe"] |= {"epochs": 3}
-    own |= {"surrogate": "base", "first_epoch": 3}
+    own |= {"surrogate": "base", "first_epoch": 2, "convention": convention}
     read_study(values)
-    own["convention"] = "released"
+    own["first_epoch"] = 3
     assert "attack 'own': first_epoch 3 is not below the surrogate's 3 epochs" in complaint(values)
 
 
