@@ -757,6 +757,22 @@ def test_epic_that_never_selects_is_refused(settings: dict[str, Any], recipe: di
         assert word in text
 
 
+@pytest.mark.parametrize(
+    ("epochs", "settings", "refused"),
+    [(5, {}, True), (6, {}, False), (4, {"warmup_epochs": 3}, False), (5, {"copies": 1}, False)],
+)
+def test_maxup_that_never_begins_is_refused(epochs: int, settings: dict[str, Any], refused: bool) -> None:
+    maxup = {"method": "strong-augmentation", "kind": "mixup", "copies": 4, **settings}
+    values = changed("defenses", 1, "apply", value=[maxup])
+    values["victims"][0]["recipe"] = {"epochs": epochs}
+    if not refused:
+        read_study(values)
+        return
+    text = complaint(values)
+    assert "defense 'friends': warmup_epochs 5 is not below the 5 epochs of victim 'scratch'" in text
+    assert text.endswith("so there would only ever be one copy: lower it")
+
+
 MIXUP = {"method": "strong-augmentation", "kind": "mixup"}
 DP, ABL, EPIC = {"method": "dp-sgd"}, {"method": "abl"}, {"method": "epic"}
 POISONING, SHAPING = {"method": "adversarial-poisoning"}, {"method": "gradient-shaping"}
