@@ -235,7 +235,7 @@ def test_both_attacks_take_sharpness_with_either_derivative(derivative: str) -> 
     for sharpness in (0.0, 1.0):
         options = {"surrogate": "s", "budget": 0.2, "steps": 3, "derivative": derivative, "sharpness": sharpness}
         matched = GradientMatching(name="a", restarts=1, **options)
-        agent = SleeperAgent(name="b", retrain_every=2, patch={"size": 2}, **options)
+        agent = SleeperAgent(name="b", retrain_every=1, patch={"size": 2}, **options)
         for module, settings in ((gradient_matching, matched), (sleeper_agent, agent)):
             poisons = module.craft(data, attacker(data, network(3)), settings, seed=0)  # type: ignore[arg-type]
             losses[settings.name, sharpness] = poisons.diagnostics["matching_loss"]

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from pydantic import ValidationError
 from scipy import stats
 from torch import Tensor, nn
 
@@ -370,7 +371,7 @@ def test_the_loss_falls_and_is_the_angle_between_the_two_gradients() -> None:
         (50, 251, [50, 100, 150, 200]),
         (50, 252, [50, 100, 150, 200, 250]),
         (3, 10, [3, 6]),
-        (4, 4, []),
+        (2, 4, [2]),
         (1, 4, [1, 2]),
         (0, 9, []),
     ],
@@ -383,6 +384,17 @@ def test_retraining_happens_at_multiples_but_not_before_the_last_step(
     )
     assert [step for step, _, answer in watch.asked if answer is not None] == expected
     assert [call.seed for call in trainings] == [stream_seed(0, "sleeper-agent", "retrain", s, 0) for s in expected]
+
+
+@pytest.mark.parametrize(("every", "steps"), [(3, 4), (4, 4), (50, 4), (50, 51), (1, 1), (1, 2)])
+def test_retraining_that_never_happens_is_refused(every: int, steps: int) -> None:
+    """No multiple of ``every`` is a step other than 0 and the last."""
+    assert not [step for step in range(1, steps - 1) if step % every == 0]
+    with pytest.raises(ValidationError) as caught:
+        options(steps=steps, retrain_every=every)
+    message = caught.value.errors()[0]["msg"]
+    assert f"attack 'sa': retrain_every {every} never retrains in {steps} steps" in message
+    assert "lower it, or set 0" in message
 
 
 def test_the_defaults_are_the_published_ones() -> None:

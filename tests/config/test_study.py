@@ -477,15 +477,16 @@ def test_an_attack_that_trains_its_surrogate_takes_none_of_its_settings(method: 
         read_study(values)
 
 
-def test_metapoison_trains_one_architecture_for_long_enough() -> None:
-    own = {"name": "own", "method": "metapoison", "surrogate": ["base", "base2"]}
+@pytest.mark.parametrize("convention", ["ours", "released"])
+def test_metapoison_trains_one_architecture_for_long_enough(convention: str) -> None:
+    own: dict[str, Any] = {"name": "own", "method": "metapoison", "surrogate": ["base", "base2"]}
     values = changed("attacks", value=[own])
     values["surrogates"].append({**values["surrogates"][0], "name": "base2"})
     assert "attack 'own' trains networks of one architecture: name one surrogate" in complaint(values)
     values["surrogates"][0]["recipe"] |= {"epochs": 3}
-    own |= {"surrogate": "base", "first_epoch": 3}
+    own |= {"surrogate": "base", "first_epoch": 2, "convention": convention}
     read_study(values)
-    own["convention"] = "released"
+    own["first_epoch"] = 3
     assert "attack 'own': first_epoch 3 is not below the surrogate's 3 epochs" in complaint(values)
 
 
@@ -754,6 +755,22 @@ def test_epic_that_never_selects_is_refused(settings: dict[str, Any], recipe: di
     text = complaint(values)
     for word in ("defense 'friends'", "victim 'scratch'", "nothing would ever be dropped", "lower drop_after"):
         assert word in text
+
+
+@pytest.mark.parametrize(
+    ("epochs", "settings", "refused"),
+    [(5, {}, True), (6, {}, False), (4, {"warmup_epochs": 3}, False), (5, {"copies": 1}, False)],
+)
+def test_maxup_that_never_begins_is_refused(epochs: int, settings: dict[str, Any], refused: bool) -> None:
+    maxup = {"method": "strong-augmentation", "kind": "mixup", "copies": 4, **settings}
+    values = changed("defenses", 1, "apply", value=[maxup])
+    values["victims"][0]["recipe"] = {"epochs": epochs}
+    if not refused:
+        read_study(values)
+        return
+    text = complaint(values)
+    assert "defense 'friends': warmup_epochs 5 is not below the 5 epochs of victim 'scratch'" in text
+    assert text.endswith("so there would only ever be one copy: lower it")
 
 
 MIXUP = {"method": "strong-augmentation", "kind": "mixup"}

@@ -187,3 +187,5 @@ def test_impossible_numbers_are_one_line() -> None:
         facility_location(proxies(10), 11)
     with pytest.raises(SettingsError, match="from 0 to below 1"):
         epic(proxies(10), torch.zeros(10, dtype=torch.int64), fraction=1.5)
+    with pytest.raises(SettingsError, match=r"^a fraction of 0\.09 drops none of 10 examples: raise it, or leave"):
+        epic(proxies(10), torch.zeros(10, dtype=torch.int64), fraction=0.09)

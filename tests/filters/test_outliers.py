@@ -43,6 +43,11 @@ def test_shares_are_those_of_exact_fractions(percent: int, count: int) -> None:
 def test_l2_drops_the_farthest_of_each_class(count: int, fraction: float, seed: int) -> None:
     stream = torch.Generator().manual_seed(seed)
     features, labels = torch.randn(count, 3, generator=stream), torch.randint(-2, 3, (count,), generator=stream)
+    largest = max(labels.tolist().count(label) for label in labels.tolist())
+    if 0 < Fraction(str(fraction)) * largest < 1:
+        with pytest.raises(SettingsError, match="drops none of"):
+            l2_centroid(features, labels, fraction=fraction)
+        return
     verdict = l2_centroid(features, labels, fraction=fraction)
     assert verdict.score is not None
     for label in set(labels.tolist()):
@@ -167,6 +172,26 @@ def test_impossible_fractions_are_one_line(fraction: float) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(SettingsError):
         l2_centroid(torch.zeros(10, 2), labels, fraction=fraction)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "size", "dropped"), [(0.01, 50, 0), (0.02, 50, 1), (0.001, 99, 0), (0.005, 100, 0), (0.01, 100, 1)]
+)
+def test_fractions_that_drop_nothing_are_one_line(fraction: float, size: int, dropped: int) -> None:
+    """The second class is half as large. Of the first alone the random filter drops as many."""
+    labels = torch.cat([torch.zeros(size), torch.ones(size // 2)]).long()
+    features = torch.randn(len(labels), 2, generator=torch.Generator().manual_seed(0))
+    if dropped:
+        assert int((~l2_centroid(features, labels, fraction=fraction).keep).sum()) == dropped
+        assert int((~random_filter(labels[:size], fraction=fraction).keep).sum()) == dropped
+        return
+    line = f"a fraction of {fraction:g} drops none of {size} examples{{}}: raise it, or leave the filter out"
+    with pytest.raises(SettingsError) as caught:
+        l2_centroid(features, labels, fraction=fraction)
+    assert str(caught.value) == line.format(" of the largest class")
+    with pytest.raises(SettingsError) as caught:
+        random_filter(labels[:size], fraction=fraction)
+    assert str(caught.value) == line.format("")
 
 
 @pytest.mark.parametrize("nu", [0.0, 1.1])

@@ -59,7 +59,7 @@ CRAFTS: dict[str, Callable[[ImageDataset, Attacker], Any]] = {
         seed=0,
     ),
     "sleeper agent": lambda data, attacker: sleeper_agent.craft(
-        data, attacker, SleeperAgent(name="x", surrogate="base", budget=0.05, steps=2, retrain_every=1), seed=0
+        data, attacker, SleeperAgent(name="x", surrogate="base", budget=0.05, steps=3, retrain_every=1), seed=0
     ),
     "metapoison": lambda data, attacker: metapoison.craft(
         data,
@@ -93,7 +93,7 @@ DIFFERENCES: dict[str, Callable[[ImageDataset, Attacker], Any]] = {
             name="x",
             surrogate="base",
             budget=0.05,
-            steps=2,
+            steps=3,
             retrain_every=1,
             selection="random",
             derivative="differences",

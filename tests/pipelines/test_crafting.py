@@ -108,7 +108,7 @@ def test_attacks_that_train_their_own_networks_need_no_others(dataset: ImageData
     for method, networks, more in (
         ("metapoison", (), unrolled),
         ("error-minimising", (), {}),
-        ("sleeper-agent", network, {"budget": 0.1, "steps": 1}),
+        ("sleeper-agent", network, {"budget": 0.1}),
     ):
         with pytest.raises(SettingsError, match=f"{method} trains surrogates of its own: pass fresh"):
             craft(method, dataset, networks, recipe=recipe, **more)

@@ -8,7 +8,8 @@ and ask what the network then says of the target:
     theta_2 = theta_1 - lr * grad L(theta_1; clean images), and so on
 
 The gradient reaches the poisons through the first step alone: later batches bring it to theta_1. Between two crafting
-steps every surrogate goes on along its clean trajectory; one that has come to the end of its training starts anew.
+steps every surrogate goes on along its clean trajectory. One that has come to the end of its training starts anew, at
+the first stage.
 
 The release differs (``convention: released``): an unrolling begins at each batch of the surrogate's own epoch that
 holds a poison, and its later batches are the epoch's next ones, with the same poisons in them, as constants; the target
@@ -385,7 +386,8 @@ class _Crafting:
         return math.ceil(len(self.labels) / self.attacker.recipe.batch_size)
 
     def _surrogate(self, number: int) -> _Surrogate:
-        """A surrogate trained for ``first_epoch`` and ``number`` times ``stagger`` epochs."""
+        """A surrogate trained for ``first_epoch`` and ``number`` times ``stagger`` epochs; it starts anew at the end of
+        its training."""
         surrogate = self._fresh(number, 0)
         epochs = self.settings.first_epoch + number * self.settings.stagger
         self._advance(surrogate, epochs * self._epoch())
@@ -403,10 +405,9 @@ class _Crafting:
         return epochs * self._epoch()
 
     def _renew(self, surrogate: _Surrogate) -> None:
-        """A new network takes the surrogate's place; by the released convention, at the first stage."""
+        """A new network takes the surrogate's place, at the first stage."""
         vars(surrogate).update(vars(self._fresh(surrogate.number, surrogate.run + 1)))
-        if self.released:
-            self._advance(surrogate, self.settings.first_epoch * self._epoch())
+        self._advance(surrogate, self.settings.first_epoch * self._epoch())
 
     def _advance(self, surrogate: _Surrogate, batches: int) -> None:
         """So many batches of the recipe on clean data; a surrogate at its end starts anew."""

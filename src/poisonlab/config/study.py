@@ -27,6 +27,7 @@ from poisonlab.config.defenses.adversarial_training import AdversarialTraining
 from poisonlab.config.defenses.early_stopping import EarlyStopping
 from poisonlab.config.defenses.epic import Epic
 from poisonlab.config.defenses.random_noise import RandomNoise
+from poisonlab.config.defenses.strong_augmentation import StrongAugmentation
 from poisonlab.config.explaining import explained
 from poisonlab.config.figures_of_filters import AllFigures
 from poisonlab.config.filter_claim import FilterClaim
@@ -510,6 +511,18 @@ class Study(Settings):
                         f"{epic.drop_after}, interval {epic.interval}), but not after epoch {selections.stop - 1} of "
                         f"victim {victim.name!r} (by its epochs, last milestone or stop_after), so nothing would ever "
                         "be dropped: lower drop_after or interval, or train longer"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _check_maxup(self) -> Study:
+        for _, victim, row in self.meetings():
+            epochs = row.epochs(victim.recipe)
+            for own in row.training:
+                if isinstance(own, StrongAugmentation) and own.copies > 1 and own.warmup_epochs >= epochs:
+                    raise ValueError(
+                        f"defense {row.name!r}: warmup_epochs {own.warmup_epochs} is not below the {epochs} epochs of "
+                        f"victim {victim.name!r}, so there would only ever be one copy: lower it"
                     )
         return self
 

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from poisonlab.errors import SettingsError
-from poisonlab.filters.per_class import check_examples, check_fraction, class_rows
+from poisonlab.filters.per_class import check_examples, check_fraction, class_rows, share_to_drop
 from poisonlab.filters.verdict import Verdict
 
 _UNIT = 2.0**24
@@ -76,9 +76,11 @@ def epic(gradients: Tensor, labels: Tensor, *, fraction: float = 0.1, alone: int
 
     Raises:
         DataError: gradients and labels do not fit.
-        SettingsError: ``fraction`` is not in [0, 1).
+        SettingsError: ``fraction`` is not in [0, 1), or makes no medoid.
     """
     check_examples(gradients, labels)
+    # Without any medoid nothing stands alone.
+    share_to_drop(fraction, len(labels))
     classes = class_rows(labels)
     keep = torch.ones_like(labels, dtype=torch.bool)
     counts = quotas([len(rows) for _, rows in classes], fraction)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.config.filters.l2_centroid import L2Centroid as Settings
-from poisonlab.filters.per_class import check_examples, class_rows, drop_highest, share
+from poisonlab.filters.per_class import check_examples, class_rows, drop_highest, share, share_to_drop
 from poisonlab.filters.verdict import Verdict
 
 
@@ -28,12 +28,14 @@ def l2_centroid(features: Tensor, labels: Tensor, *, fraction: float) -> Verdict
 
     Raises:
         DataError: features and labels do not fit.
-        SettingsError: ``fraction`` is not in [0, 1).
+        SettingsError: ``fraction`` is not in [0, 1), or drops none of any class.
     """
     check_examples(features, labels)
+    classes = class_rows(labels)
+    share_to_drop(fraction, max(len(rows) for _, rows in classes), "examples of the largest class")
     keep = torch.ones_like(labels, dtype=torch.bool)
     score = torch.empty(len(labels), dtype=torch.float64, device=labels.device)
-    for _, rows in class_rows(labels):
+    for _, rows in classes:
         own = features[rows].double()
         score[rows] = (own - own.mean(0)).norm(dim=1)
         keep[rows] = drop_highest(score[rows], share(fraction, len(rows)))

@@ -54,6 +54,21 @@ def share(fraction: float, count: int) -> int:
     return int(fraction * count + 1e-9)
 
 
+def share_to_drop(fraction: float, count: int, what: str = "examples") -> int:
+    """The share, refused where rounding down leaves nothing of it.
+
+    Raises:
+        SettingsError: ``fraction`` is not in [0, 1), or so small that it drops none of ``count`` examples; ``what``
+            says of which.
+    """
+    dropped = share(fraction, count)
+    if dropped == 0 < fraction * count:
+        raise SettingsError(
+            f"a fraction of {fraction:g} drops none of {count} {what}: raise it, or leave the filter out"
+        )
+    return dropped
+
+
 def check_fraction(fraction: float) -> None:
     """Raise SettingsError unless ``fraction`` is in [0, 1)."""
     if not 0 <= fraction < 1:

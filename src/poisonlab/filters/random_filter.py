@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.config.filters.random_filter import RandomFilter as Settings
-from poisonlab.filters.per_class import share
+from poisonlab.filters.per_class import share_to_drop
 from poisonlab.filters.verdict import Verdict
 from poisonlab.randomness import generator
 
@@ -27,11 +27,11 @@ def random_filter(labels: Tensor, *, fraction: float, seed: int = 0) -> Verdict:
         keep (N,) bool; no score.
 
     Raises:
-        SettingsError: ``fraction`` is not in [0, 1).
+        SettingsError: ``fraction`` is not in [0, 1), or drops none.
     """
     order = torch.randperm(len(labels), generator=generator("cpu", seed, "random-filter"))
     keep = torch.ones(len(labels), dtype=torch.bool)
-    keep[order[: share(fraction, len(labels))]] = False
+    keep[order[: share_to_drop(fraction, len(labels))]] = False
     return Verdict(keep.to(labels.device))
 
 

@@ -48,7 +48,7 @@ class MetaPoison(TargetedAttack):
     stagger: PositiveInt = 1
     """Epochs between the stages of two surrogates."""
     first_epoch: Annotated[int, Field(ge=0)] = 0
-    """Epochs that the first surrogate has been trained for."""
+    """Epochs that the first surrogate has been trained for, as has each that starts anew."""
     steps: PositiveInt = 61
     """Crafting steps."""
     unroll: PositiveInt = 2
@@ -101,9 +101,8 @@ class MetaPoison(TargetedAttack):
         return self
 
     def too_short(self, epochs: int) -> str | None:
-        """What is wrong if the surrogate's recipe has so few epochs that surrogates which start anew, by the released
-        convention, would be at their end at once."""
-        if self.convention == "ours" or self.first_epoch < epochs:
+        """What is wrong if the surrogate's recipe has so few epochs that it ends before the first stage."""
+        if self.first_epoch < epochs:
             return None
         return f"first_epoch {self.first_epoch} is not below the surrogate's {epochs} epochs: lower it or train longer"
 

@@ -40,8 +40,9 @@ class SleeperAgent(MatchingAttack):
     candidates: PositiveInt | None = None
     """Choose among the first so many images of the target class; all if not given."""
     retrain_every: Annotated[int, Field(ge=0)] = 50
-    """Retrain the surrogate from scratch on the poisons so far every so many steps; 0: never. With the defaults that is
-    at steps 50, 100, 150 and 200: before the step is taken (0-based), one step earlier than the release."""
+    """Retrain the surrogate from scratch on the poisons so far every so many steps, but not before the last; 0: never.
+    With the defaults that is at steps 50, 100, 150 and 200: before the step is taken (0-based), one step earlier than
+    the release."""
     retrain_epochs: PositiveInt | None = None
     """Epochs of each retraining; the surrogate's own if not given. Its schedule is shortened with them."""
     sources_train: PositiveInt | None = None
@@ -55,6 +56,11 @@ class SleeperAgent(MatchingAttack):
             raise ValueError(
                 f"attack {self.name!r} retrains its surrogates, so it takes one architecture (and an ensemble of it): "
                 "name one surrogate, or set retrain_every: 0"
+            )
+        if self.retrain_every and self.retrain_every >= self.steps - 1:
+            raise ValueError(
+                f"attack {self.name!r}: retrain_every {self.retrain_every} never retrains in {self.steps} steps, as "
+                "the last step needs none: lower it, or set 0"
             )
         if self.source_class is not None and self.source_class == self.target_class:
             raise ValueError(f"attack {self.name!r}: source_class and target_class are both {self.source_class}")

@@ -28,7 +28,8 @@ class StrongAugmentation(Settings):
     copies: PositiveInt = 1
     """Train on the worst of so many copies of each image, each mixed or cut anew (maxup; 4 as published); 1: off."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 5
-    """First epochs, in which there is one copy of each image all the same."""
+    """First epochs, in which there is one copy of each image all the same; fewer than the victim's, if there are
+    ``copies``."""
 
     @model_validator(mode="after")
     def _check_kind(self) -> StrongAugmentation:
