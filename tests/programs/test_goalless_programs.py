@@ -27,7 +27,7 @@ MODEL = SmallResNet(width=4, stem_stride=4).model_dump()
 STILL = Augmentation(kind="none")
 RECIPE = Recipe(epochs=4, batch_size=25, lr=0.05, augmentation=STILL, evaluate_every=2, milestones=())
 EARLY = {"method": "early-stopping", "patience": 1}
-L2 = {"method": "l2-centroid"}
+L2 = {"method": "l2-centroid", "fraction": 0.2}
 FRIENDLY = {"method": "friendly-noise", "steps": 2, "lr": 50, "lam": 3, "zeta": 16, "def_epoch": 1}
 
 
