@@ -1,4 +1,4 @@
-# Two commands: `make demo` runs the default study, tables, figures and report, `make test` runs every check. Both set up .venv first.
+# Two commands: `make demo` runs the default study, tables, figures and report, `make test` linters, types and tests. Both set up .venv first.
 
 PYTHON ?= python3
 BIN := .venv/bin

@@ -56,6 +56,12 @@ def test_the_rates_of_a_whole_training(recipe: Recipe, rates: dict[float, float]
         assert defense.learning_rate(changed, at) == pytest.approx(rate, rel=1e-9, abs=1e-12), at
 
 
+@pytest.mark.parametrize("length", [1, 2])
+def test_short_fine_tuning_begins_at_the_full_rate(length: int) -> None:
+    defense = build(phases(2, length, 1))
+    assert defense.learning_rate(defense.schedule(Recipe(epochs=40, lr=0.1)), 2) == pytest.approx(0.1)
+
+
 def test_the_published_training_has_85_epochs() -> None:
     changed = build(Settings()).schedule(NamedRecipe(base="friends-paper"))
     # 22.5, 37.5 and 52.5 of 60, rounded down.

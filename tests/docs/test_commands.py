@@ -34,8 +34,10 @@ PROGRAMS = (
     "pip",
     "git",
     "grep",
+    "sed",
     ".venv/bin/snakemake",
     ".venv/bin/python",
+    ".venv/bin/uv",
 )
 """What a block may call; other commands are not found."""
 RECORD = '#!/bin/bash\nprintf "%s\\0" "${0#./}" "$@" >> "$CALLS"; printf "\\n" >> "$CALLS"\n'

@@ -283,3 +283,17 @@ def test_a_lazy_network_is_left_as_it_was() -> None:
         friendly_noise(lazy, BYTES[:4], STEPS)
     assert lazy.training
     assert all(weight.requires_grad for weight in lazy.parameters())
+
+
+@pytest.mark.parametrize(
+    "methods", [("dp-sgd", "strong-augmentation"), ("abl", "early-stopping"), ("dp-sgd", "dp-sgd")]
+)
+def test_defenses_that_a_study_may_not_join_are_refused(methods: tuple[str, ...]) -> None:
+    with pytest.raises(PoisonlabError, match="these defenses cannot share a training"):
+        build_defenses([{"method": method} for method in methods], noise=None)
+
+
+def test_dropout_without_a_layer_of_it_is_refused() -> None:
+    plain = Classifier(nn.Sequential(nn.Flatten(), nn.Dropout(0), nn.Linear(192, 5)), nn.Linear(5, 3))
+    with pytest.raises(PoisonlabError, match="dropout is true, but no surrogate has a dropout layer"):
+        craft("bullseye-polytope", DATA, plain, dropout=True, **KEYS)

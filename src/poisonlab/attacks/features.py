@@ -174,6 +174,10 @@ def frozen(networks: Sequence[nn.Module], dropout: bool = False) -> Iterator[Non
                 weight.requires_grad_(required)
 
 
+def _have_dropout(networks: Sequence[nn.Module]) -> bool:
+    return any(isinstance(module, _DROPOUTS) and module.p > 0 for network in networks for module in network.modules())
+
+
 def feature_distance(attacker: Attacker, images: Tensor, target: Tensor, measure: Measure, blocks: Blocks = 0) -> float:
     """Mean over surrogates, and ``blocks``, of the distance of ``images`` to ``target``, unaugmented, in eval mode.
 
@@ -258,6 +262,10 @@ class _Crafting:
     def run(self, progress: bool) -> tuple[Tensor, Tensor]:
         """The perturbation (P, C, H, W) in levels of 1/255 and the losses (steps,) float32, both on the CPU."""
         settings, device = self.settings, self.attacker.device
+        if settings.dropout and not _have_dropout(self.attacker.surrogates):
+            raise SettingsError(
+                "dropout is true, but no surrogate has a dropout layer: give its model a dropout, or leave it out"
+            )
         bases, target, bound = pixels(self.bases.to(device)), pixels(self.target.to(device)), settings.eps / 255
         origin = watermarked(bases, target, settings.watermark, bound)
         # Adam steps in pixels divided by ``unit``.

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from poisonlab.config.clashes import ONCE, clash
 from poisonlab.config.defenses.abl import Abl
 from poisonlab.config.defenses.adversarial_poisoning import AdversarialPoisoning
 from poisonlab.config.defenses.adversarial_training import AdversarialTraining
@@ -153,8 +154,8 @@ class Row(Settings):
     @model_validator(mode="after")
     def _check_composition(self) -> Row:
         where = f"defense {self.name!r}"
-        methods = [defense.method for defense in self.apply]
-        for once in ("friendly-noise", "strong-augmentation", "abl", "dp-sgd", "early-stopping"):
+        methods: list[str] = [defense.method for defense in self.apply]
+        for once in ONCE:
             if methods.count(once) > 1:
                 raise ValueError(f"{where} applies {once} twice: make two rows of it")
         if self.detector is not None and len(self.apply) > 1:
@@ -182,9 +183,8 @@ class Row(Settings):
                     f"{where}: {late[0]} changes the training set before the training, and friendly noise is made for "
                     "the images that it leaves: list it before friendly-noise"
                 )
-        for first, second, why in CLASHES:
-            if first in methods and second in methods:
-                raise ValueError(f"{where}: {first} does not go with {second}: {why}")
+        if (why := clash(methods)) is not None:
+            raise ValueError(f"{where}: {why}")
         judges = [defense.method for defense in self.filters if not isinstance(defense, RandomFilter)]
         if self.pretrained and judges and self.inspects_row and self.network is None:
             raise ValueError(
@@ -197,16 +197,3 @@ class Row(Settings):
                 "whether the filter keeps an example depends on all the others"
             )
         return self
-
-
-CLASHES = (
-    ("dp-sgd", "strong-augmentation", "mixed examples have no gradients of their own"),
-    ("dp-sgd", "gradient-shaping", "both clip and add noise"),
-    ("dp-sgd", "epic", "its privacy holds for a fixed training set"),
-    ("dp-sgd", "abl", "its privacy holds for a fixed training set"),
-    ("dp-sgd", "adversarial-poisoning", "an example would change with the others of its batch"),
-    ("abl", "epic", "both decide which examples are left"),
-    ("abl", "early-stopping", "its phases must come to their ends"),
-    ("abl", "strong-augmentation", "its losses need whole labels"),
-)
-"""Pairs of defenses that cannot share a training, and why."""

@@ -123,7 +123,7 @@ class Study(Settings):
     """What is drawn."""
     merge: tuple[InputPath, ...] = ()
     """Files of trials (``<study>-trials.csv``) from other runs or machines: a victim that one of them answers for, with
-    the same settings, is not trained here."""
+    the same settings, is not trained here, unless another job needs its network."""
 
     @model_validator(mode="after")
     def _check_names(self) -> Study:

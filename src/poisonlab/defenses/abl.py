@@ -75,7 +75,8 @@ class Abl(Defense):
         """
         length = self.settings.fine_tune_epochs
         if recipe.milestones is None:
-            wanted = step_milestones(length)
+            # As in other short trainings, a drop at the beginning would only lower the rate of all.
+            wanted = tuple(place for place in step_milestones(length) if place)
         else:
             wanted = tuple(place * length // recipe.epochs for place in recipe.milestones)
         placed: list[int] = []

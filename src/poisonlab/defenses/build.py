@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from poisonlab import modules
+from poisonlab.config.clashes import clash
 from poisonlab.config.explaining import explained
 from poisonlab.errors import SettingsError
 from poisonlab.training.defense import Defense
@@ -24,10 +25,13 @@ def build_defenses(rows: Sequence[Mapping[str, object]], *, noise: Tensor | None
         noise: friendly noise (N, C, H, W) for the defense that adds it; None if the training ends before it does.
 
     Raises:
-        SettingsError: a setting is unknown or impossible, or what is named is a filter.
+        SettingsError: a setting is unknown or impossible, what is named is a filter, or two defenses cannot share a
+            training (``poisonlab.config.clashes``).
     """
     if isinstance(rows, Mapping):
         raise SettingsError("defenses are a list of mappings, each with a method, not one mapping: put it in a list")
+    if (why := clash([str(row.get("method")) for row in rows])) is not None:
+        raise SettingsError(f"these defenses cannot share a training, {why}")
     defenses: list[Defense] = []
     for row in rows:
         method = str(row.get("method"))
