@@ -77,7 +77,7 @@ def test_not_more_than_four_rows_are_named() -> None:
     rows = [trials(f"d{number}", [0, 0]) for number in range(7)]
     (text,) = findings(*rows)
     named = ", ".join(f"d{number} at 90.0 %" for number in range(4))
-    assert text == f"gm: least of the other 7 rows, poison success 0.0 % ({named} and 3 more test accuracy)."
+    assert text == f"gm: least of the 7 rows, poison success 0.0 % ({named} and 3 more test accuracy)."
 
 
 def test_a_best_row_of_other_seeds_than_the_undefended_one_says_of_how_many() -> None:

@@ -238,6 +238,7 @@ def test_one_attack_and_one_victim_can_be_chosen(page: Page) -> None:
     victim.select_option("deep")
     outcome = table(page, "Outcome of every defense: sa")
     assert column(outcome, "Victim") == ["deep"] * 3
+    assert {text.split(":")[0] for text in page.locator(".finding:visible").all_inner_texts()} <= {"sa", "sa on deep"}
     assert (len(column(every, "seed")), set(column(every, "victim"))) == (12, {"deep"})
     attack.select_option("")
     victim.select_option("")

@@ -242,12 +242,18 @@ function narrow() {
   for (const part of document.querySelectorAll("[data-attack]")) {
     const shown = !attack || part.dataset.attack === attack;
     if (part.tagName === "TR") show(part, "choice", shown);
-    else part.hidden = !shown;
+    else part.hidden = !shown || Boolean(victim && (part.dataset.victim ?? victim) !== victim);
   }
   for (const table of document.querySelectorAll("table")) {
     table.refresh();
     const box = table.closest("div.table");
     if (box && !table.closest(".detail")) box.hidden = rowsOf(table).every((row) => row.away?.has("choice"));
+  }
+  // Headings and notes go with the tables that they belong to.
+  for (const section of document.querySelectorAll("main section")) {
+    const boxes = [...section.querySelectorAll("div.table")];
+    if (section.querySelector("section") || !boxes.length) continue;
+    section.hidden = Boolean(attack && (section.dataset.attack ?? attack) !== attack) || boxes.every((box) => box.hidden);
   }
 }
 

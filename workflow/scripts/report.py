@@ -154,6 +154,7 @@ def main(argv: Sequence[str]) -> None:
             diverged=sum(bool(trial.failed) for trial in trials),
             attacked=_attacked(trials),
             about=partial(_about, {line.attack for line in stage.lines}),
+            on_victim=_on_victim,
             places=_places(victims),
             hours=sum(trial.seconds for trial in trials if not math.isnan(trial.seconds)) / 3600,
             sections=[
@@ -190,6 +191,12 @@ def _about(attacks: Collection[str], finding: str) -> str:
     """The attack that a finding begins with, as in "gm on resnet: ..." or "gm, mean over victims: ..."; "" if none."""
     first = re.match("[a-z0-9.-]+(?=:| on |, )", finding)
     return first[0] if first and first[0] in attacks else ""
+
+
+def _on_victim(finding: str) -> str:
+    """The victim that a finding begins with, as in "gm on resnet: ..."; "mean" for their mean; "" if none."""
+    found = re.match("[a-z0-9.-]+(?: on ([a-z0-9.-]+)|, (mean) over victims)(?=[:;,])", finding)
+    return (found[1] or found[2]) if found else ""
 
 
 def _markdown(title: str, text: str, attacks: Collection[str]) -> Markup:

@@ -130,7 +130,8 @@ def _finding(
     sentences = [f"{called(name)}, {_outcome(poisoned[name], measures)}" for name in compare if name in poisoned]
     others = part[~control & ~part["defense"].isin(compare) & part[measures[0].name].notna()]
     if len(others):
-        sentences.append(_best(others, measures, called, _seeds(part, "defense", next(iter(compare), None))))
+        seeds = _seeds(part, "defense", next(iter(compare), None))
+        sentences.append(_best(others, measures, called, seeds, "other " if sentences else ""))
     undefended = poisoned.get(compare[0]) if compare else None
     defended = [row for name, row in poisoned.items() if name != compare[0]] if compare else []
     # One seed of a value has no interval, nor have equal seeds.
@@ -171,19 +172,22 @@ def _if_other(row: pd.Series, seeds: int) -> str:
     return "" if row["n"] == seeds else f"n = {int(row['n'])}"
 
 
-def _best(others: pd.DataFrame, measures: Sequence[Measure], called: Callable[[str], str], seeds: int) -> str:
+def _best(
+    others: pd.DataFrame, measures: Sequence[Measure], called: Callable[[str], str], seeds: int, other: str
+) -> str:
     """The best main measure of the rows that are not compared with, and which rows have it; ``seeds`` of the row that
-    they are read against."""
+    they are read against; ``other`` than those named before, if some are."""
     main, last = measures[0], measures[-1]
     lower = main.better == "lower"
     value = others[main.name].min() if lower else others[main.name].max()
     best = others[others[main.name] == value].sort_values(last.name, ascending=last.better == "lower", kind="stable")
     names = [
-        f"{called(row['defense'])}{f' ({other})' if (other := _if_other(row, seeds)) else ''} at "
+        f"{called(row['defense'])}{f' ({unlike})' if (unlike := _if_other(row, seeds)) else ''} at "
         f"{_shown(row[last.name], last)}"
         for _, row in best.iterrows()
     ]
-    which = f"{'least' if lower else 'most'} of the other {len(others)} rows" if len(others) > 1 else "the other row"
+    several = f"{'least' if lower else 'most'} of the {other}{len(others)} rows"
+    which = several if len(others) > 1 else f"the {other or 'only '}row"
     listed = named(names) + (f" {last.called}" if last != main else "")
     return f"{which}, {main.called} {_shown(value, main)} ({listed})"
 
