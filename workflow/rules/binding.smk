@@ -32,8 +32,9 @@ ON_GPU = study.device == "cuda" or (study.device == "auto" and GPU_HERE == "1")
 CONFIG = digest_of([json.dumps(config, sort_keys=True, default=str)])
 if workflow.is_main_process:
     known = {*os.environ.get("POISONLAB_CONFIGS", "").split(), CONFIG}
-    os.environ["POISONLAB_CONFIGS"] = " ".join(sorted(known))
-    os.environ["POISONLAB_NEWEST"] = str(newest_source(Path(ROOT)))
+    os.environ.update(
+        POISONLAB_CONFIGS=" ".join(sorted(known)), POISONLAB_NEWEST=str(newest_source(Path(ROOT)))
+    )
 elif CONFIG not in os.environ.get("POISONLAB_CONFIGS", CONFIG).split():
     raise WorkflowError(
         "the config has changed since this job was submitted: restore it, or stop Snakemake and call it again"
