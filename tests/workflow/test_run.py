@@ -372,7 +372,7 @@ def _training(study: Checkout) -> list[str]:
     spec = [string for string in card["spec"] if not string.startswith(("recipe.epochs=", "recipe.evaluate_every="))]
     return [
         *("--spec", *spec, f"recipe.epochs={EPOCHS}", f"recipe.evaluate_every={EPOCHS}"),
-        *("--code", "workflow/scripts/train.py@0123456789ab"),
+        *("--code", "torch==0.0.1"),
         *("--device", "cpu", "--threads", "1"),
         *("--checkpoint", CHECKPOINT, "--checkpoint-seconds", "0"),
         *("--dataset", "results/data/real.safetensors"),
@@ -446,7 +446,7 @@ def test_resumed_training_goes_on_from_the_saved_state(killed: Checkout, tmp_pat
     "other",
     [
         ("--threads", "2"),
-        ("--code", "workflow/scripts/train.py@ba9876543210"),
+        ("--code", "torch==0.0.2"),
         ("--poisons", "results/poisons/real/strong/seed1.safetensors"),
     ],
     ids=["threads", "code", "poisons"],
