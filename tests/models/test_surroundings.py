@@ -273,7 +273,7 @@ def test_a_recipe_is_no_dict() -> None:
         lambda recipe: train(network(), NORMALIZE, training_set(DATA), recipe, seed=0),
         lambda recipe: craft("gradient-matching", DATA, network(), recipe=recipe, **KEYS),
     ):
-        with pytest.raises(PoisonlabError, match=r"the recipe is a dict: pass Recipe\(epochs=20\)"):
+        with pytest.raises(PoisonlabError, match=r"recipe is a dict: pass Recipe\(...\) of poisonlab.config.recipe"):
             call({"epochs": 1})
 
 

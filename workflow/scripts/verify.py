@@ -32,17 +32,8 @@ FILES = "files read by "
 """How ``poisonlab.graph.graph`` calls contents of files."""
 _SHOWN = 8
 _OPTIONS = (
-    *("--nolock", "--profile", "none", "--workflow-profile", "none"),
-    *(
-        "--max-checksum-file-size",
-        "10000000000",
-        "--rerun-triggers",
-        "mtime",
-        "params",
-        "input",
-        "software-env",
-        "code",
-    ),
+    *("--nolock", "--profile", "none", "--workflow-profile", "none", "--max-checksum-file-size", "10000000000"),
+    *("--rerun-triggers", "mtime", "params", "input", "software-env", "code"),
 )
 """As profiles/default has them: another profile could hide reasons and changes. A lock is of no concern to a look."""
 

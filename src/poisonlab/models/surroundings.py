@@ -42,6 +42,6 @@ def weights_of_float32(*networks: nn.Module) -> Iterator[None]:
             raise
         kind = str(kinds.pop()).removeprefix("torch.")
         raise SettingsError(
-            f"the network's weights are {kind}, but images are float32: pass network.float(), and the precision that "
-            "passes are to have as a setting"
+            f"the network's weights are {kind}, but images are float32: pass network.float(), and set precision if you "
+            "want mixed precision"
         ) from error

@@ -90,7 +90,7 @@ def craft(
     if friendly_noise is not None and not isinstance(chosen, MatchingAttack):
         raise SettingsError(f"{method} does not adapt to friendly noise: leave friendly_noise out")
     if recipe is not None and not isinstance(recipe, Recipe):
-        raise SettingsError(f"the recipe is a {type(recipe).__name__}: pass Recipe(epochs=20), of poisonlab")
+        raise SettingsError(f"the recipe is a {type(recipe).__name__}: pass Recipe(...) of poisonlab.config.recipe")
     if friendly_noise is None and adaptation is not None and adaptation.friendly_attack is not None:
         raise SettingsError("adaptation names friendly_attack: pass its noise as friendly_noise")
     for number, network in enumerate(networks):

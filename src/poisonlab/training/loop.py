@@ -104,7 +104,7 @@ def train(
     if not isinstance(data, TrainingSet):
         raise DataError(f"train takes a TrainingSet, not a {type(data).__name__}: of a dataset, training_set(dataset)")
     if not isinstance(recipe, Recipe):
-        raise SettingsError(f"the recipe is a {type(recipe).__name__}: pass Recipe(epochs=20), of poisonlab")
+        raise SettingsError(f"the recipe is a {type(recipe).__name__}: pass Recipe(...) of poisonlab.config.recipe")
     _check_validation(defenses, validation)
     for images in (data.images, *([] if validation is None else [validation.images])):
         check_images(images, "images to train on")
