@@ -77,3 +77,14 @@ def test_an_export_overwrites_nothing(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(("form", "name"), [("tensors", "out.pth"), ("npz", "out.npz")])
+def test_nor_does_it_overwrite_a_file(tmp_path: Path, form: str, name: str) -> None:
+    poisons().save(tmp_path / "poisons.safetensors")
+    (tmp_path / name).write_text("mine")
+    done = export("--poisons", tmp_path / "poisons.safetensors", "--format", form, "--output", tmp_path / name)
+    assert done.returncode == 2
+    assert f"{name} exists already" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert (tmp_path / name).read_text() == "mine"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from poisonlab.artifacts.poison_set import PoisonSet
+from poisonlab.errors import DataError
 from poisonlab.interchange.benchmark import write_benchmark
 from poisonlab.interchange.npz_file import write_changes, write_npz
 from poisonlab.interchange.png_folder import write_png_folder
@@ -27,9 +28,11 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--poisons", type=Path, required=True, help="a poison set (.safetensors)")
     arguments.add_argument("--format", choices=sorted(FORMATS), required=True)
     arguments.add_argument(
-        "--output", type=Path, required=True, help="a new folder; of tensors a .pth, of changes and npz a .npz file"
+        "--output", type=Path, required=True, help="a new folder; of tensors a .pth file, of changes and npz a .npz"
     )
     args = arguments.parse_args(argv)
+    if args.output.is_file():
+        raise DataError(f"{args.output} exists already: remove it, or choose another file to export to")
     FORMATS[args.format](args.output, PoisonSet.load(args.poisons))
 
 

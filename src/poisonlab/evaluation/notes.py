@@ -22,7 +22,7 @@ _MEAN = (
 _EVENT, _RATE, _VALUE = (
     "share of the seeds with Wilson's interval",
     "mean over seeds with Gaffke's interval, which holds for any distribution on [0, 100] %",
-    "mean over seeds with Student's t interval",
+    "mean over seeds with Student's t interval, which equal values do not have",
 )
 
 
