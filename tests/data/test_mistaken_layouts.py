@@ -70,6 +70,27 @@ def test_folders_called_after_splits_are_no_classes(names: list[str], alone: boo
         assert source_at(tmp_path).source == "image-folder"
 
 
+@pytest.mark.parametrize("below", ["", "a", "b"])
+def test_splits_are_no_classes_of_a_study_either(below: str, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        put_image(tmp_path / split / below / "0.png")
+    with pytest.raises(DataError, match=r"no classes: its folders test, train are called .*; leave out splits: false"):
+        load_dataset(ImageFolder(source="image-folder", root=str(tmp_path), splits=False))
+
+
+@pytest.mark.parametrize("test", ["test", "val"])
+def test_a_split_in_place_of_the_folder_of_both_is_told_of(
+    test: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split in ("train", test):
+        classes(tmp_path / split)
+    monkeypatch.chdir(tmp_path)
+    for root in (str(tmp_path / "train"), "train", test):
+        with pytest.raises(DataError, match=f"^{root} is one of two splits: set root to .* above it, {tmp_path}$"):
+            load_dataset(ImageFolder(source="image-folder", root=root))
+    assert load_dataset(ImageFolder(source="image-folder", root=str(tmp_path))).num_classes == 2
+
+
 @pytest.mark.parametrize("name", ["meta.parquet", "photos.tar"])
 @pytest.mark.parametrize("split", ["", "train"])
 def test_class_folders_beside_another_format_are_not_passed_over(name: str, split: str, tmp_path: Path) -> None:

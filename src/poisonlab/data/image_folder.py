@@ -10,7 +10,15 @@ from unicodedata import normalize
 import torch
 from torch import Tensor
 
-from poisonlab.config.class_folders import SUFFIXES, class_folders, count_images, image_files, renaming
+from poisonlab.config.class_folders import (
+    SUFFIXES,
+    class_folders,
+    count_images,
+    image_files,
+    renaming,
+    split_folders,
+    splits_alone,
+)
 from poisonlab.config.data.image_folder import ImageFolder as Settings
 from poisonlab.data.assembly import assemble
 from poisonlab.data.dataset import ImageDataset
@@ -66,7 +74,8 @@ def load(settings: Settings) -> ImageDataset:
 
 
 def _check_layout(root: Path, splits: tuple[Path, Path]) -> None:
-    """Name TinyImageNet as its zip lays it out, whose test images have no classes, and splits of other names.
+    """Name TinyImageNet as its zip lays it out, whose test images have no classes, splits of other names, splits that
+    were taken for classes, and a split that was taken for the folder of both.
 
     Raises:
         DataError: it is one of these.
@@ -78,7 +87,12 @@ def _check_layout(root: Path, splits: tuple[Path, Path]) -> None:
     for split in splits:
         if not split.is_dir() and (cure := renaming(root)) is not None:
             raise DataError(f"{split} is missing, but there are splits of other names: {cure}")
+    if splits == (root, root) and splits_alone(names := class_folders(root)):
+        cure = f"leave out splits: false, and sort the images into {root}/train/<class>/ and so on"
+        raise DataError(f"{root} has no classes: its folders {', '.join(names)} are called after splits; {cure}")
     if not splits[0].is_dir() and count_images(root):
+        if all(map(count_images, beside := split_folders(root.absolute().parent))) and root.absolute() in beside:
+            raise DataError(f"{root} is one of two splits: set root to the folder above it, {beside[0].parent}")
         raise DataError(
             f"{root} has class folders and no folders train and test: make both, and move a part of each class to test"
         )
