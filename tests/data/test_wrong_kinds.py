@@ -205,3 +205,8 @@ def test_tinyimagenet_as_its_zip_lays_it_out(tmp_path: Path) -> None:
     (tmp_path / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn01443537\t0\t0\t9\t9\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"is TinyImageNet as its zip lays it out: read it with source: tiny-imagenet"):
         load_dataset(ImageFolder(source="image-folder", root=str(tmp_path)))
+
+
+def test_a_folder_in_place_of_an_npz_is_not_called_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"{tmp_path} is a folder: name the .npz file"):
+        load_dataset(Npz(source="npz", path=str(tmp_path)))

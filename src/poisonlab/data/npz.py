@@ -49,6 +49,8 @@ def load(settings: Settings) -> ImageDataset:
 
 def _read(path: Path, wanted: Sequence[str] | None) -> list[tuple[str, NDArray[Any]]]:
     """Name and content of the training images, training labels, test images and test labels."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: name the .npz file, or read folders of images with source: image-folder")
     if not path.is_file():
         raise DataError(f"{path} is missing: correct the path in the config, or put the file there")
     damaged = f"{path} is damaged or not an .npz archive: copy it again or write it with numpy.savez"
