@@ -151,6 +151,7 @@ def test_the_numbers_of_rows_are_no_labels(tmp_path: Path) -> None:
         assert load_dataset(named).num_classes == 6
 
 
+@pytest.mark.filterwarnings("ignore:.* of both splits")
 def test_links_that_lead_nowhere_are_not_passed_over(tmp_path: Path) -> None:
     root = classes(tmp_path)
     (root / "a" / "gone.png").symlink_to("../.git/annex/objects/gone.png")
@@ -166,6 +167,12 @@ def test_an_array_of_both_splits_is_told_of(tmp_path: Path) -> None:
         load_dataset(Npz(source="npz", path=str(tmp_path / "a.npz"), arrays=names))
 
 
+def test_a_folder_of_both_splits_is_told_of(tmp_path: Path) -> None:
+    classes(tmp_path)
+    with pytest.warns(DataWarning, match=f"{tmp_path} is a folder of both splits: accuracy is measured on images"):
+        load_dataset(ImageFolder(source="image-folder", root=str(tmp_path), splits=False))
+
+
 def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
     np.savez(tmp_path / "a.npz", x_train=images, y_train=[0, 1, 2], x_test=images, y_test=[0, 1, 2])
@@ -174,6 +181,7 @@ def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
         load_dataset(settings)
 
 
+@pytest.mark.filterwarnings("ignore:.* of both splits")
 @pytest.mark.parametrize(("largest", "refused"), [(255, False), (100, False), (65535, True), (1000, True)])
 def test_a_ppm_of_more_than_8_bits_is_refused(largest: int, refused: bool, tmp_path: Path) -> None:
     kind = ">u2" if largest > 255 else "u1"

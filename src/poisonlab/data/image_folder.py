@@ -23,6 +23,7 @@ from poisonlab.config.data.image_folder import ImageFolder as Settings
 from poisonlab.data.assembly import assemble
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.decoding import decode_all
+from poisonlab.data.shards import OF_BOTH
 from poisonlab.data.unread import told, unread
 from poisonlab.errors import DataError, DataWarning
 
@@ -31,7 +32,8 @@ def load(settings: Settings) -> ImageDataset:
     """Read every image, sorted by class and file name; images are (N, 3, H, W) uint8, RGB.
 
     Classes are the folders of ``train``, in ``class_order``. Hidden entries are passed over; files without
-    an image suffix are, too, and images elsewhere than right in a class folder. A ``DataWarning`` counts them.
+    an image suffix are, too, and images elsewhere than right in a class folder. A ``DataWarning`` counts them. Another
+    one says so where one folder is both splits.
 
     Raises:
         DataError: a folder is missing or empty, the splits have different classes, an image is damaged, the
@@ -40,6 +42,8 @@ def load(settings: Settings) -> ImageDataset:
     root = Path(settings.root)
     splits = settings.folders
     _check_layout(root, splits)
+    if not settings.splits:
+        warnings.warn(f"{root} is a folder {OF_BOTH}", DataWarning, stacklevel=2)
     train_classes, test_classes = (class_folders(split, settings.class_order) for split in splits)
     if train_classes != test_classes:
         odd = sorted(set(train_classes) ^ set(test_classes))[0]
