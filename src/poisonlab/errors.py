@@ -44,7 +44,7 @@ class DamagedError(DataError):
     """
 
     def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path} is damaged ({why}): restore it, or delete it and run the workflow again")
+        super().__init__(f"{path} is damaged ({why}): restore it, or delete what the workflow made and run it again")
         self.path = path
         self.why = why
 

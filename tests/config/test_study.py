@@ -203,6 +203,7 @@ def test_capture_is_off_though_yaml_reads_false(written: str, read: str) -> None
         (("atacks",), "attacks"),
         (("defences",), "defenses"),
         (("attacks", 0, "epss"), "eps"),
+        (("attacks", 0, "epsilon"), "eps"),
         (("victims", 0, "recipe", "epoch"), "epochs"),
         (("defenses", 1, "apply", 0, "zetas"), "zeta"),
         (("dataset", "contrst"), "contrast"),

@@ -92,6 +92,13 @@ def test_numbers_by_hand() -> None:
     assert (none["seconds"], defended["seconds"]) == (2, 5)
 
 
+def test_no_change_of_a_share_is_beyond_all_of_it() -> None:
+    """Student's interval of +80 and -80 points would reach 1,016 points to each side."""
+    none = trials("gm", "none", {0: 1, 1: 0}, {0: 0.1, 1: 0.9})
+    line = row(tidy([*none, *trials("gm", "d", {0: 1, 1: 0}, {0: 0.9, 1: 0.1})]), "d")
+    assert [line[f"accuracy_less_none{end}"] for end in ("", "_low", "_high")] == pytest.approx([0, -1, 1])
+
+
 def test_pairs_are_matched_by_seed_and_not_by_order() -> None:
     none = trials("gm", "none", {0: 1, 1: 0}, {0: 0.9, 1: 0.5})
     # The same outcomes per seed, listed the other way round, and one seed that the reference lacks.

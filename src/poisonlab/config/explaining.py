@@ -110,7 +110,10 @@ def _tags(kind: type[BaseModel]) -> frozenset[str]:
 
 
 def _suggest(key: str, known: list[str]) -> str:
-    # Whatever is longer than any key is none misspelt.
+    # What begins with a key is most likely meant for it. Whatever is longer than any key is none misspelt.
+    begun = [name for name in known if len(name) > 2 and key.startswith(name)]
+    if begun:
+        return f" (did you mean {max(begun, key=len)!r}?)"
     close = get_close_matches(key, known, n=1) if len(key) <= _LONGEST else []
     return f" (did you mean {close[0]!r}?)" if close else ""
 

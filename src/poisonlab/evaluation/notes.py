@@ -38,7 +38,9 @@ def method_notes(stage: Shown, trials: Sequence[Trial]) -> list[str]:
         further = dict.fromkeys(one.called for own in stage.by_attack.values() for one in further_probabilities(own))
         notes += [f"p of a change of {called}: by flipping signs, corrected likewise." for called in further]
         if any(measure.kind == "value" for own in stage.by_attack.values() for measure in own):
-            notes.append("A change of a value has Student's 95 % interval of the paired differences.")
+            notes.append(
+                "A change of a value has Student's 95 % interval of the paired differences, cut to 100 points each way."
+            )
         notes += _too_few(stage, trials)
     controls = dict.fromkeys(line.defense for line in stage.lines if line.control)
     notes += [f"'{name}' is a control: its victims are trained on clean data." for name in controls]

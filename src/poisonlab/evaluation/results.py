@@ -107,7 +107,7 @@ def tidy_results(
                 record[f"{measure.name}_p_{name}"] = p
             for measure in (each for each in own if each.graded):
                 less = f"{measure.name}_less_{name}"
-                change = _difference(done[row], other if name != row[2] else {}, measure.name)
+                change = _difference(done[row], other if name != row[2] else {}, measure)
                 record |= {less: change.estimate, f"{less}_n": change.n}
                 if measure.kind == "value":
                     record |= {f"{less}_low": change.low, f"{less}_high": change.high}
@@ -204,10 +204,14 @@ def _interval(values: list[float], measure: Measure, event: bool) -> Interval:
     if measure.unit == "epochs":
         # Whole numbers are often equal with a few seeds, and then have no interval.
         return Interval(_mean(values), math.nan, math.nan, len(values))
-    mean = mean_t(values)
-    if measure.unit == "" or math.isnan(mean.low):
+    return _cut(mean_t(values), measure, 0.0)
+
+
+def _cut(mean: Interval, measure: Measure, least: float) -> Interval:
+    """Without what no share can be: below ``least`` or above 1."""
+    if measure.unit != "%" or math.isnan(mean.low):
         return mean
-    return Interval(mean.estimate, max(0.0, mean.low), min(1.0, mean.high), mean.n)
+    return Interval(mean.estimate, max(least, mean.low), min(1.0, mean.high), mean.n)
 
 
 def _pairs(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], name: str) -> tuple[list[float], list[float]]:
@@ -230,12 +234,12 @@ def _paired_p(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], measure: M
     return paired_permutation(first, second)
 
 
-def _difference(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], name: str) -> Interval:
+def _difference(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], measure: Measure) -> Interval:
     """Ours less theirs, over the seeds that both have."""
-    first, second = _pairs(ours, theirs, name)
+    first, second = _pairs(ours, theirs, measure.name)
     differences = [one - other for one, other in zip(first, second, strict=True)]
     if differences and all(map(math.isfinite, differences)):
-        return mean_t(differences)
+        return _cut(mean_t(differences), measure, -1.0)
     return Interval(_mean(differences), math.nan, math.nan, len(differences))
 
 
