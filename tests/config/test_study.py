@@ -1093,6 +1093,18 @@ def test_batch_norm_in_a_pretrained_victim_has_no_gradient_per_example(study: di
     read_study(study)
 
 
+def test_batch_norm_in_a_donor_of_friendly_noise_has_no_gradient_per_example() -> None:
+    def lent(**model: str) -> dict[str, Any]:
+        return with_rows(NONE, applying({**FRIENDLY, "donor": model}, DP))
+
+    assert complaint(lent(name="small-resnet")) == (
+        "config: defense 'row' needs a gradient per example, which batch norm in the donor of its friendly noise does "
+        "not have: set norm: group in donor"
+    )
+    read_study(lent(name="small-resnet", norm="group"))
+    read_study(lent(name="lenet"))
+
+
 def test_group_norm_is_built_into_victims_from_scratch_alone() -> None:
     victims = [
         {"name": "wide", "model": {"name": "resnet18", "dropout": 0.1}},

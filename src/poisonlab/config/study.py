@@ -386,6 +386,11 @@ class Study(Settings):
                     f"defense {row.name!r} watches single layers, which a compiled network hides: set compile: "
                     f"false in the recipe of victim {victim.name!r}"
                 )
+            if row.friendly is not None and getattr(row.friendly.donor, "norm", None) == "batch":
+                raise ValueError(
+                    f"defense {row.name!r} needs a gradient per example, which batch norm in the donor of its friendly "
+                    "noise does not have: set norm: group in donor"
+                )
             if victim.scenario == "from-scratch":
                 continue
             by_batch = getattr(self.model_of(victim), "norm", None) == "batch"

@@ -159,7 +159,8 @@ def _trained_layers(model: nn.Module) -> list[nn.Module]:
             if isinstance(module, _BatchNorm) and (trained or by_batch):
                 raise SettingsError(
                     "dp-sgd needs the gradient of each example, which does not exist with batch norm: "
-                    "set norm: group for the victim's network (for transfer, batch_norm: eval also does)"
+                    "set norm: group for the network, or choose one without batch norm (for transfer, batch_norm: eval "
+                    "also does)"
                 )
             if trained and not _has_rule(module):
                 raise SettingsError(
