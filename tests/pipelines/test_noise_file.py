@@ -41,6 +41,14 @@ def test_jobs_and_pipelines_read_each_other_s_files(tmp_path: Path) -> None:
         load_noise(tmp_path / "theirs").rows(["a/b"])
 
 
+def test_noise_of_a_job_that_lacks_some_images_is_refused(tmp_path: Path) -> None:
+    """Those that a filter has dropped lie there as zeros: they would be trained on unprotected."""
+    made = torch.tensor([True, True, False, True])
+    save_in_a_job(tmp_path / "partial", NOISE * made[:, None, None, None], torch.arange(4), {}, made)
+    with pytest.raises(DataError, match=r"partial has no noise for 1 of 4 images, .*: take the noise of a row without"):
+        load_noise(tmp_path / "partial")
+
+
 def test_one_row_of_noise_is_of_one_image(tmp_path: Path) -> None:
     save_noise(tmp_path / "noise.safetensors", NOISE, NAMES)
     stored = load_noise(tmp_path / "noise.safetensors")

@@ -111,7 +111,7 @@ def load_noise(path: str | Path) -> StoredNoise:
     The whole file is read once, to compare its checksum; afterwards rows are read when they are asked for.
 
     Raises:
-        DataError: the file is missing, damaged, or no friendly noise.
+        DataError: the file is missing, damaged, or no friendly noise, or some of its images have none.
     """
     path = Path(path)
     if not path.exists():
@@ -120,6 +120,11 @@ def load_noise(path: str | Path) -> StoredNoise:
     values, names, levels = tensors.get(_NOISE), facts.pop(_NAMES, []), facts.pop(_LEVELS, [])
     if values is None or values.ndim != 4 or any(len(each) not in (0, len(values)) for each in (names, levels)):
         raise DataError(f"{path} lacks the noise: make it anew")
+    if (made := tensors.get("made")) is not None and not bool(made.all()):
+        raise DataError(
+            f"{path} has no noise for {int((~made).sum())} of {len(made)} images, which a filter or a validation set "
+            "kept from that training: take the noise of a row without filters, of a study without poisoned validation"
+        )
     return StoredNoise(values, tuple(map(str, names)), facts, path, tuple(map(int, levels)))
 
 
