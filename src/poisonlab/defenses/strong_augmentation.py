@@ -14,7 +14,7 @@ draw once per batch:
     maxup    the mean over i of the largest loss of several such versions of x_i (Gong et al. 2020)
 
 A box is centred on a pixel drawn uniformly and cut off at the border. Its sides are those of the image times the root
-of its share, rounded down.
+of its share, rounded down; in the release to an even number.
 
 The release permutes p_1 too. This only reorders the batch, but then copies of maxup have no image in common. It never
 takes a maximum: maxup of mixup and CutMix fails there, and of cutout it is the mean. It also leaves images as they are
