@@ -32,6 +32,13 @@ def test_it_comes_back_within_a_thirty_second_of_a_level(tmp_path: Path) -> None
     assert path.read_bytes() == before
 
 
+def test_strong_noise_comes_back_within_a_sixteenth_of_a_level(tmp_path: Path) -> None:
+    strong = torch.linspace(-1, 1, 4001, dtype=torch.float64)[:, None, None, None]
+    save_noise(tmp_path / "noise.safetensors", strong)
+    off = (load_noise(tmp_path / "noise.safetensors").values.double() - strong).abs() * 255
+    assert off[strong.abs() * 255 <= 127].max() <= 1 / 32 < off.max() <= 1 / 16
+
+
 def test_jobs_and_pipelines_read_each_other_s_files(tmp_path: Path) -> None:
     save_noise(tmp_path / "ours", NOISE)
     assert torch.equal(load_in_a_job(tmp_path / "ours"), NOISE.half())

@@ -15,7 +15,8 @@ KIND = "friendly noise"
 
 
 def save_noise(path: Path, noise: Tensor, origin: Tensor, facts: dict[str, Any], made: Tensor | None = None) -> None:
-    """Write noise in units of the [0, 1] pixel range, as float16: exact to 1/32 of a pixel level.
+    """Write noise in units of the [0, 1] pixel range, as float16: exact to 1/32 of a pixel level, beyond 127 levels to
+    1/16.
 
     Args:
         noise: (N, C, H, W).

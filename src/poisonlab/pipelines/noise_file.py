@@ -140,7 +140,7 @@ def save_noise(
     Args:
         path: of the file (.safetensors).
         noise: (N, C, H, W) float, in units of the [0, 1] pixel range, within [-1, 1]. It is stored as float16: exact
-            to 1/32 of a level.
+            to 1/32 of a level, beyond 127 levels to 1/16.
         names: paths of the N image files, in the order of the noise; their last two parts are stored, ``class/file``.
         facts: JSON-like facts about how it was made.
         images: (N, C, H, W) uint8, which the noise was made for; their means are stored, and ``FriendlyDataset`` then
