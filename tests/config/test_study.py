@@ -1099,10 +1099,23 @@ def test_batch_norm_in_a_donor_of_friendly_noise_has_no_gradient_per_example() -
 
     assert complaint(lent(name="small-resnet")) == (
         "config: defense 'row' needs a gradient per example, which batch norm in the donor of its friendly noise does "
-        "not have: set norm: group in donor"
+        "not have: choose a network with norm: group in donor"
     )
+    assert "choose a network with norm: group in donor" in complaint(lent(name="vgg19"))
     read_study(lent(name="small-resnet", norm="group"))
     read_study(lent(name="lenet"))
+
+
+@pytest.mark.parametrize("name", ["vgg19", "densenet121", "lenet"])
+def test_networks_whose_batch_norm_stays_have_no_gradient_per_example(name: str) -> None:
+    study = with_rows(NONE, applying(DP), victims=[{**BASE["victims"][0], "model": {"name": name}}])
+    if name == "lenet":  # has no norm at all
+        read_study(study)
+        return
+    assert complaint(study) == (
+        "config: defense 'row' needs a gradient per example, which batch norm in victim 'scratch' does not have: "
+        "choose a network with norm: group"
+    )
 
 
 def test_group_norm_is_built_into_victims_from_scratch_alone() -> None:

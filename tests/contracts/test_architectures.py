@@ -15,6 +15,7 @@ from deterministic import Watched
 from registry import architecture_settings, architectures, case_of, or_refusal
 from tiny import state
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.models.classifier import Classifier
@@ -137,6 +138,15 @@ def near(found: Tensor, expected: Tensor, tolerance: float) -> bool:
 
 def size(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+@every_architecture
+def test_its_settings_say_whether_batch_norm_stays(name: str) -> None:
+    settings = architecture_settings(name)
+    if {"norm", "model"} & set(settings.model_fields):  # a choice, or a network of another library
+        assert not settings.batch_normed
+    else:
+        assert settings.batch_normed == any(isinstance(module, _BatchNorm) for module in built(name).modules())
 
 
 @every_architecture

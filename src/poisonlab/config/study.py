@@ -386,19 +386,17 @@ class Study(Settings):
                     f"defense {row.name!r} watches single layers, which a compiled network hides: set compile: "
                     f"false in the recipe of victim {victim.name!r}"
                 )
-            if row.friendly is not None and getattr(row.friendly.donor, "norm", None) == "batch":
+            lacking = f"defense {row.name!r} needs a gradient per example, which batch norm in"
+            if row.friendly is not None and row.friendly.donor is not None and row.friendly.donor.mixes_examples:
                 raise ValueError(
-                    f"defense {row.name!r} needs a gradient per example, which batch norm in the donor of its friendly "
-                    "noise does not have: set norm: group in donor"
+                    f"{lacking} the donor of its friendly noise does not have: choose a network with norm: group in "
+                    "donor"
                 )
-            if victim.scenario == "from-scratch":
-                continue
-            by_batch = getattr(self.model_of(victim), "norm", None) == "batch"
-            if by_batch and (victim.scenario == "fine-tune" or victim.batch_norm == "train"):
-                raise ValueError(
-                    f"defense {row.name!r} needs a gradient per example, which batch norm in victim {victim.name!r} "
-                    "does not have: pretrain a network with norm: group"
-                )
+            model = self.model_of(victim, row)
+            trained = victim.scenario != "transfer" or victim.batch_norm == "train"
+            if model.mixes_examples and trained:
+                verb = "choose" if victim.scenario == "from-scratch" else "pretrain"
+                raise ValueError(f"{lacking} victim {victim.name!r} does not have: {verb} a network with norm: group")
         return self
 
     @model_validator(mode="after")

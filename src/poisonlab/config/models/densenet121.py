@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from poisonlab.config.models.model import Model
 
@@ -11,6 +11,7 @@ class DenseNet121(Model):
     """DenseNet-121 with the CIFAR stem."""
 
     name: Literal["densenet121"] = "densenet121"
+    batch_normed: ClassVar[bool] = True
 
 
 SETTINGS = DenseNet121

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from poisonlab.config.models.model import Dropout, Model
 
@@ -11,6 +11,7 @@ class DPN92(Model):
     """DPN-92 with the CIFAR stem."""
 
     name: Literal["dpn92"] = "dpn92"
+    batch_normed: ClassVar[bool] = True
     dropout: Dropout = 0.0
     """Dropped share of the values before the last convolution of each block (convex polytope's substitutes)."""
 

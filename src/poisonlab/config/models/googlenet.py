@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from poisonlab.config.models.model import Dropout, Model
 
@@ -11,6 +11,7 @@ class GoogLeNet(Model):
     """GoogLeNet with batch norm, for small images."""
 
     name: Literal["googlenet"] = "googlenet"
+    batch_normed: ClassVar[bool] = True
     dropout: Dropout = 0.0
     """Dropped share of the values of each inception block's output (convex polytope's substitutes)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from poisonlab.config.models.model import Model
 
@@ -11,6 +11,7 @@ class MobileNetV1(Model):
     """MobileNet with a stride-1 stem."""
 
     name: Literal["mobilenet-v1"] = "mobilenet-v1"
+    batch_normed: ClassVar[bool] = True
 
 
 SETTINGS = MobileNetV1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
@@ -20,6 +20,13 @@ class Model(Settings):
 
     name: str
     """Names the module of ``poisonlab.models`` that builds it, and that of its settings beside this one."""
+    batch_normed: ClassVar[bool] = False
+    """Whether it has batch norm and no setting that takes another norm; of other libraries' networks not known."""
+
+    @property
+    def mixes_examples(self) -> bool:
+        """Whether batch norm leaves its examples no gradient of their own in training, as far as settings tell."""
+        return self.batch_normed or getattr(self, "norm", None) == "batch"
 
 
 # Modules here that hold no architecture.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from poisonlab.config.models.model import Dropout, Model
 
@@ -11,6 +11,7 @@ class ResNeXt29(Model):
     """ResNeXt-29 2x64d with a 1x1 stem."""
 
     name: Literal["resnext29"] = "resnext29"
+    batch_normed: ClassVar[bool] = True
     dropout: Dropout = 0.0
     """Dropped share of the values before the last convolution of each block (convex polytope's substitutes)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from poisonlab.config.models.model import Model
 
@@ -11,6 +11,7 @@ class VGG19(Model):
     """VGG-19 with batch norm and one linear layer."""
 
     name: Literal["vgg19"] = "vgg19"
+    batch_normed: ClassVar[bool] = True
 
 
 SETTINGS = VGG19
