@@ -86,3 +86,19 @@ def test_a_table_that_the_paper_does_not_have_is_one_line(tmp_path: Path) -> Non
 def test_scale_may_be_left_out(tmp_path: Path) -> None:
     found = notes(run(tmp_path, *trials("none", 3, 0.9), scale=[]))
     assert not [note for note in found if note.startswith(("Data", "Victims"))]
+
+
+def test_a_table_says_which_of_several_victims_it_counts(tmp_path: Path) -> None:
+    """Two victims that differ in augmentation may have the same poisons: 15 and 69 % of one row are both ours."""
+    alone = notes(run(tmp_path, *trials("none", 3, 0.9)))
+    assert not [note for note in alone if note.startswith("Our numbers")]
+    rows = [(victim, defense) for victim in ("plain", "other") for defense in ("none", "clean")]
+    lines = [line("gm", defense, SEEDS, victim=victim) for victim, defense in rows]
+    for more, whose in (
+        ({}, "victim plain"),
+        ({"mean_over_victims": True}, "the mean over victims"),
+        ({"claims": [{"attack": "gm", "table": 4, "victim": "other"}]}, "victim other"),
+    ):
+        assert f"Our numbers are of {whose}; the study's own table has each victim." in notes(
+            run(tmp_path, lines=lines, **more)
+        )

@@ -87,6 +87,7 @@ def test_from_weights_to_the_table(tmp_path: Path) -> None:
         *("ResNet-18", "Published ResNet-18", "VGG-19", "Published VGG-19")
     ]
     assert "- Learned faster, table 2. Ours: Made up." in lines
+    assert "- Peak and final accuracy are of victim net." in lines
 
 
 def test_names_that_look_like_numbers_or_nothing_are_names(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field
 from poisonlab.config.stages import read_stage
 from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.findings import inside_findings
-from poisonlab.evaluation.paper_layout import compare, counted_victims, paper_layout, table_notes
+from poisonlab.evaluation.paper_layout import compare, counted_victims, paper_layout, table_notes, whose_numbers
 from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.successes import HITS_NOTE
 from poisonlab.evaluation.table_program import outputs, parser
@@ -44,6 +44,7 @@ def main(argv: Sequence[str]) -> None:
     notes = [
         paper.beside(number, stage.description),
         *stage.scale,
+        *whose_numbers(compared, stage),
         *table_notes(paper, number, compared),
         *([HITS_NOTE.format(undefended=stage.compare[0])] if stage.only_successes else []),
         *diverged([trial for trial in trials if trial.attack in attacks]),

@@ -84,6 +84,7 @@ def main(argv: Sequence[str]) -> None:
         _NOTES[stage.score],
         "n: seeds, each with its own networks and poisons; transfer is their mean. Bold: within 1 % of the best, which "
         "is the highest transfer and the lowest accuracy.",
+        f"Peak and final accuracy are of victim {' and '.join(dict.fromkeys(row.victim for row in stage.rows))}.",
         *([] if paper is None else [f"Published: {paper.setting}, {paper.table(stage.table or 0).setting}."]),
         *missing(stage.rows, found),
         *refused,

@@ -320,6 +320,15 @@ def _hours(minutes: float) -> str:
     return f"{int(minutes) // 60} h {int(minutes) % 60:02d} min"
 
 
+def whose_numbers(compared: pd.DataFrame, stage: Shown) -> list[str]:
+    """Of which victim our numbers are; nothing where no attack of the table has several."""
+    met = {(line.attack, line.victim) for line in stage.lines}
+    several = {attack for attack, _ in met if sum(attack == other for other, _ in met) > 1}
+    names = dict.fromkeys(compared["victim"][compared["attack"].isin(several)])
+    told = ["the mean over victims" if name == MEAN else f"victim {name}" for name in names]
+    return [f"Our numbers are of {' and '.join(told)}; the study's own table has each victim."] if told else []
+
+
 def table_notes(paper: Paper, number: int, compared: pd.DataFrame) -> list[str]:
     """What a reader of the table must know."""
     table = paper.table(number)
