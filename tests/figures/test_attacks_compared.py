@@ -257,6 +257,11 @@ def test_claims_are_held_against_the_interval() -> None:
         assert first in verdict(found, "rises", 0.8)
         assert second in verdict(found, "does not tell", 0.8)
     assert "undecided" in verdict(none, "rises", 0.8)
+    # By hand: of the 120 orders of five, ten are one swap of neighbours or less from perfect, rising or falling.
+    swapped = correlation(range(5), [0, 1, 2, 4, 3])
+    assert (swapped.p, swapped.spearman.low > 0) == (pytest.approx(10 / 120), True)
+    assert verdict(swapped, "rises", 0.8).endswith("undecided: the interval lies above 0, and p is not below 0.05.")
+    assert verdict(up, "rises", 0.8).endswith("confirmed: the interval lies above 0.")
     # The study says how close is close.
     strict = verdict(apart, "does not tell", 0.01)
     assert "undecided" in strict

@@ -33,7 +33,7 @@ Verdict = Literal["confirmed", "contradicted", "undecided"]
 FEWEST = 5
 """Attacks from which on a rank correlation can settle a claim. Four are in perfect order by chance in 2 of 24 cases,
 rising or falling, and then every resample of the bootstrap is, too."""
-_CHANCE = 0.05
+CHANCE = 0.05
 """What a correlation that settles a claim has at most as its p."""
 _NAMED = 4
 """Attacks that the sentence on early stopping names."""
@@ -43,7 +43,7 @@ def rises(found: Correlation) -> Verdict:
     """Whether one measure rises with another: the interval of their rank correlation lies above 0, and chance would
     seldom order them so."""
     ranks = found.spearman
-    if ranks.n < FEWEST or not found.p < _CHANCE:
+    if ranks.n < FEWEST or not found.p < CHANCE:
         return "undecided"
     return "confirmed" if ranks.low > 0 else "contradicted" if ranks.high < 0 else "undecided"
 
@@ -56,7 +56,7 @@ def does_not_tell(found: Correlation, close: float) -> Verdict:
         return "undecided"
     if ranks.low > -close and ranks.high < close:
         return "confirmed"
-    beyond = found.p < _CHANCE and (ranks.low > close or ranks.high < -close)
+    beyond = found.p < CHANCE and (ranks.low > close or ranks.high < -close)
     return "contradicted" if beyond else "undecided"
 
 

@@ -23,7 +23,7 @@ from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.correlations import Correlation, correlation
 from poisonlab.evaluation.intervals import Interval
 from poisonlab.evaluation.layouts import p_text
-from poisonlab.evaluation.poison_claims import FEWEST, does_not_tell, rises, with_slowest
+from poisonlab.evaluation.poison_claims import CHANCE, FEWEST, does_not_tell, rises, with_slowest
 from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
 from poisonlab.figures.wording import listed, scale_of, seeds, title_of
@@ -185,7 +185,7 @@ def verdict(found: Correlation, claim: str, close: float) -> str:
     if found.spearman.n < FEWEST:
         return f"The paper's claim is undecided: fewer than {FEWEST} attacks settle nothing."
     if claim == "rises":
-        where = _where(low > 0, high < 0)
+        where = _where(low > 0, high < 0) + ("" if found.p < CHANCE else f", and p is not below {CHANCE:g}")
         return f"The paper's claim that one rises with the other is {rises(found)}: the interval lies {where}."
     return (
         f"The paper's claim that one does not tell the other is {does_not_tell(found, close)}: confirmed "
