@@ -156,3 +156,24 @@ def test_defenses_against_availability_poisons_are_compared_on_one_seed() -> Non
             end, peak = (100 * float(trial[measure]) for measure in ("accuracy", "peak_accuracy"))
             shown = [float(number.strip("()")) for number in cell.split()]
             assert shown == pytest.approx([end, peak][: 2 if peak - end >= 3 else 1], abs=0.051)
+
+
+def test_poisons_that_augmentation_undoes_are_counted() -> None:
+    """By means over seeds: with augmentation within 7 points of clean data, and without it not."""
+    path = ROOT / "results/reference/learned-faster-mini-cpu/learned-faster-mini-trials.csv"
+    finals: dict[tuple[str, str], list[float]] = {}
+    with path.open(encoding="utf-8") as file:
+        for each in csv.DictReader(file):
+            if each["defense"] in ("none", "clean"):
+                name = "clean" if each["defense"] == "clean" else each["attack"]
+                finals.setdefault((each["victim"], name), []).append(100 * float(each["accuracy"]))
+    mean = {key: sum(values) / len(values) for key, values in finals.items()}
+    near = {
+        victim: {name for who, name in mean if who == victim and mean[victim, "clean"] - mean[victim, name] <= 7}
+        for victim in ("small", "plain")
+    }
+    assert near["plain"] == {"clean", "p10"}
+    numbers = ("six", "seven", "eight", "nine", "ten")
+    undone = numbers[len(near["small"] - near["plain"]) - 6]
+    results = (ROOT / "docs" / "results.md").read_text("utf-8")
+    assert f"**Augmentation undoes {undone} of the 25 poisons on this network**" in results
