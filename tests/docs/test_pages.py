@@ -177,3 +177,18 @@ def test_poisons_that_augmentation_undoes_are_counted() -> None:
     undone = numbers[len(near["small"] - near["plain"]) - 6]
     results = (ROOT / "docs" / "results.md").read_text("utf-8")
     assert f"**Augmentation undoes {undone} of the 25 poisons on this network**" in results
+
+
+def test_results_tell_which_poisons_transfer_best() -> None:
+    """By the committed table: an average, and the published one, of each poison."""
+    path = ROOT / "results/reference/learned-faster-mini-cpu/learned-faster-mini-transfer.md"
+    rows = [line.strip("| ").split("|") for line in path.read_text("utf-8").splitlines() if line.startswith("|")][2:]
+    ours, theirs = ({row[0].strip(): float(row[at].strip(" *")) for row in rows} for at in (4, 5))
+    assert sorted(ours, key=lambda name: -ours[name])[:3] == ["FCSD", "FCS", "FC"]
+    assert max(theirs, key=lambda name: theirs[name]) == "P250"
+    results = (ROOT / "docs" / "results.md").read_text("utf-8")
+    (told,) = re.findall(r"^- \*\*Transfer\*\*.*?(?=^$|^- )", results, re.MULTILINE | re.DOTALL)
+    assert "best, as published" not in " ".join(told.split())
+    assert f"P250 as the best, with {theirs['P250']:.0f} %" in " ".join(told.split())
+    assert [round(ours[name]) for name in ("P100", "P250")] == [45, 45]
+    assert "have 45 % here" in told
