@@ -192,3 +192,25 @@ def test_results_tell_which_poisons_transfer_best() -> None:
     assert f"P250 as the best, with {theirs['P250']:.0f} %" in " ".join(told.split())
     assert [round(ours[name]) for name in ("P100", "P250")] == [45, 45]
     assert "have 45 % here" in told
+
+
+def test_results_tell_how_far_undefended_seeds_of_availability_poisons_differ() -> None:
+    """By the committed lines: which columns of the table have two undefended seeds, and how far they are apart."""
+    path = ROOT / "results/reference/learned-faster-mini-cpu/learned-faster-mini-trials.csv"
+    with path.open(encoding="utf-8") as file:
+        finals = {
+            (each["victim"], each["attack"], each["defense"], each["seed"]): 100 * float(each["accuracy"])
+            for each in csv.DictReader(file)
+        }
+    columns = [("small", name) for name in ("p100", "p250", "r4", "r16", "lf4", "su", "cu")]
+    columns += [("plain", "su"), ("plain", "cu")]
+    apart = {who: abs(finals[*who, "none", "0"] - finals[*who, "none", "1"]) for who in columns}
+    cu = apart.pop(("small", "cu"))
+    own = {key[2:]: value for key, value in finals.items() if key[:2] == ("small", "cu")}
+    changes = [abs(value - own["none", seed]) for (_, seed), value in own.items()]
+    undefended, back, clean = own["none", "1"], own["friends-bernoulli", "1"], finals["small", "r4", "clean", "1"]
+    told = " ".join((ROOT / "docs" / "results.md").read_text("utf-8").split())
+    assert cu > max(changes) > max(apart.values())
+    assert "Two seeds of CU differ more than any defense changes it" in told
+    assert f"two undefended seeds differ by at most {max(apart.values()) + 0.049:.1f} points" in told
+    assert f"{back - undefended:.0f} of {clean - undefended:.0f} points come back" in told
