@@ -8,8 +8,10 @@ import csv
 import hashlib
 import math
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +148,13 @@ def test_committed_trials_are_read(path: Path) -> None:
     trials = read_trials(path)
     assert len(trials) == len(path.read_text("utf-8").splitlines()) - 1 > 0
     assert all({"success", "peak_accuracy"} & set(trial.measures) for trial in trials if not trial.failed)
+
+
+def test_committed_trials_of_changed_checkouts_are_counted() -> None:
+    found = Counter(re.findall(r"\b[0-9a-f]{12}-dirty\b", " ".join(path.read_text("utf-8") for path in COMMITTED)))
+    readme = (COMMITTED[0].parents[1] / "README.md").read_text("utf-8")
+    told = re.findall(r"the (\d+) (?:trials )?of ([0-9a-f]{12}-dirty)", readme, re.IGNORECASE)
+    assert {commit: int(count) for count, commit in told} == found
 
 
 def test_measures_of_any_name_come_back(tmp_path: Path) -> None:
