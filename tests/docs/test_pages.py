@@ -13,6 +13,7 @@ import pytest
 import yaml
 from doc_pages import PAGES, ROOT, blocks, called
 from pydantic import TypeAdapter
+from scipy import stats
 
 from poisonlab.config.attack_settings import AttackSettings
 from poisonlab.config.datasets import DatasetSettings
@@ -220,3 +221,17 @@ def test_results_tell_how_far_undefended_seeds_of_availability_poisons_differ() 
     assert "Two seeds of CU differ more than any defense changes it" in told
     assert f"two undefended seeds differ by at most {max(apart.values()) + 0.049:.1f} points" in told
     assert f"{back - undefended:.0f} of {clean - undefended:.0f} points come back" in told
+
+
+def test_results_tell_the_interval_of_pgds_fall() -> None:
+    """Student's, by scipy; of six pairs at once, so that each has a sixth of the 5 %."""
+    path = ROOT / "results/reference/learned-faster-mini-cpu/learned-faster-mini-trials.csv"
+    peaks: dict[str, dict[str, float]] = {}
+    with path.open(encoding="utf-8") as file:
+        for each in csv.DictReader(file):
+            if (each["victim"], each["defense"]) == ("small", "none"):
+                peaks.setdefault(each["attack"], {})[each["seed"]] = 100 * float(each["peak_accuracy"])
+    falls = [peaks["p10"][seed] - peaks["p100"][seed] for seed in ("0", "1")]
+    low, high = stats.t.interval(1 - 0.05 / 6, 1, sum(falls) / 2, stats.sem(falls))
+    told = " ".join((ROOT / "docs" / "results.md").read_text("utf-8").split())
+    assert f"falls by {sum(falls) / 2:.0f} points with augmentation ({low:.0f} to {high:.0f})" in told
