@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
 
+import pandas as pd
 import pytest
 import yaml
 from doc_pages import PAGES, ROOT, blocks, called
@@ -235,3 +236,31 @@ def test_results_tell_the_interval_of_pgds_fall() -> None:
     low, high = stats.t.interval(1 - 0.05 / 6, 1, sum(falls) / 2, stats.sem(falls))
     told = " ".join((ROOT / "docs" / "results.md").read_text("utf-8").split())
     assert f"falls by {sum(falls) / 2:.0f} points with augmentation ({low:.0f} to {high:.0f})" in told
+
+
+def test_the_list_of_differences_tells_what_the_trials_have() -> None:
+    """Of the two papers beside FRIENDS: peaks, rank correlations and what filters find, from the committed lines."""
+    reference = ROOT / "results" / "reference"
+    faster = pd.read_csv(reference / "learned-faster-mini-cpu" / "learned-faster-mini-trials.csv")
+    knn = pd.read_csv(reference / "deep-knn-mini-cpu" / "deep-knn-mini-trials.csv")
+    told = (ROOT / "docs" / "fidelity.md").read_text("utf-8").partition("## Where our results disagree")[2]
+    means = faster[faster["defense"] == "none"].groupby(["victim", "attack"])[["accuracy", "peak_accuracy"]].mean()
+    plain, small = (
+        stats.spearmanr(means.loc[victim, "accuracy"], means.loc[victim, "peak_accuracy"]).statistic
+        for victim in ("plain", "small")
+    )
+    assert f"rank correlation 0.53 | {plain:.2f}, with augmentation {small:.2f} |" in told
+    fcsd, fcs, fc, *more = (
+        round(100 * means.loc[(victim, attack), "peak_accuracy"])
+        for victim in ("plain", "small")
+        for attack in ("fcsd", "fcs", "fc")
+    )
+    assert f"leaves {fcsd} %, FCS {fcs}, FC {fc}; with augmentation {more[0]}, {more[1]} and {more[2]}." in told
+    found = (
+        knn.groupby("defense")[["poisons_dropped", "poisons_kept", "success"]]
+        .sum()
+        .loc[["l2-collision", "svm-collision"]]
+    )
+    shares = 100 * found["poisons_dropped"] / (found["poisons_dropped"] + found["poisons_kept"])
+    assert f"{shares.iloc[0]:g} and {shares.iloc[1]:g} % found" in told
+    assert found["success"].tolist() == [4, 4]
