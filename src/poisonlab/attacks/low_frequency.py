@@ -2,7 +2,8 @@
 
 Of the coefficients of an image's discrete cosine transform, the n x n lowest of each channel are drawn from a normal
 distribution, the others are zero. Nothing is optimised, so the attack needs no surrogate. The paper states neither the
-transform's normalisation, which no scaled noise depends on, nor the scaling: see ``scaling``.
+transform's normalisation nor the scaling: see ``scaling``. Here the transform is orthonormal. In one that is not, as
+scipy's by default, frequency 0 of each axis weighs less by the root of 2.
 """
 
 from __future__ import annotations
