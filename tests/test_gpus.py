@@ -142,6 +142,31 @@ def test_jobs_spread_before_they_share(install: Install, holders: Holders) -> No
     assert Counter(holders.gpu(holders.start(2, 60)) for _ in range(4)) == {"GPU-aaaa-1": 2, "GPU-abbb-2": 2}
 
 
+def test_a_job_takes_the_gpu_with_the_fewest_jobs_whichever_ended(install: Install, holders: Holders) -> None:
+    install(TWO)
+    jobs: dict[str, list[subprocess.Popen[str]]] = {"GPU-aaaa-1": [], "GPU-abbb-2": []}
+    for _ in range(6):
+        job = holders.start(3, 60)
+        jobs[holders.gpu(job)].append(job)
+    # Two are left on the first GPU, one on the second.
+    for job in (jobs["GPU-aaaa-1"][0], *jobs["GPU-abbb-2"][1:]):
+        job.kill()
+        job.wait()
+    assert holders.gpu(holders.start(3, 60)) == "GPU-abbb-2"
+
+
+def test_jobs_of_a_study_that_puts_more_on_a_gpu_count(install: Install, holders: Holders) -> None:
+    install(TWO.splitlines(keepends=True)[0])
+    first, second = [(job := holders.start(2, 60), holders.gpu(job))[0] for _ in range(2)]
+    first.kill()
+    first.wait()
+    waiting = holders.start(1, 0)
+    time.sleep(1.5)
+    assert waiting.poll() is None
+    second.kill()
+    assert holders.gpu(waiting) == "GPU-aaaa-1"
+
+
 def test_a_killed_job_leaves_its_gpu(install: Install, holders: Holders) -> None:
     install(TWO)
     first, second = holders.start(1, 60), holders.start(1, 60)

@@ -75,9 +75,9 @@ def hold_gpu(jobs_per_gpu: int, *, folder: Path | None = None) -> None:
     gpus = [] if _held else visible_gpus()
     if not gpus:
         return
-    places = [(gpu, _lock_folder(folder) / f"{gpu}.{place}") for place in range(jobs_per_gpu) for gpu in gpus]
+    locks = _lock_folder(folder)
     told = False
-    while (gpu := _locked(places)) is None:
+    while (gpu := _taken(gpus, jobs_per_gpu, locks)) is None:
         if not told:
             print(f"waiting for a GPU: each of {len(gpus)} has {jobs_per_gpu} jobs (jobs_per_gpu)", file=sys.stderr)
             told = True
@@ -85,21 +85,43 @@ def hold_gpu(jobs_per_gpu: int, *, folder: Path | None = None) -> None:
     os.environ[_VISIBLE] = gpu
 
 
-def _locked(places: Sequence[tuple[str, Path]]) -> str | None:
-    """The GPU of the first place that nobody holds, now held by this process."""
-    for gpu, path in places:
-        try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise PoisonlabError(f"cannot lock {path}, which keeps jobs apart on GPUs: {error.strerror}") from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+def _taken(gpus: Sequence[str], jobs_per_gpu: int, locks: Path) -> str | None:
+    """The GPU with the fewest jobs, of which this process is now one; None if each has as many as allowed."""
+    # One process at a time looks which places are taken.
+    turn = _opened(locks / "turn")
+    fcntl.flock(turn, fcntl.LOCK_EX)
+    free: dict[str, list[int]] = {}
+    jobs: dict[str, int] = {}
+    for gpu in gpus:
+        # Another study may allow more.
+        places = {*locks.glob(f"{gpu}.*"), *(locks / f"{gpu}.{place}" for place in range(jobs_per_gpu))}
+        files = [_opened(path) for path in places]
+        free[gpu] = [file for file in files if _locked(file)]
+        jobs[gpu] = len(places) - len(free[gpu])
+    chosen = min(gpus, key=lambda gpu: jobs[gpu])
+    own = free[chosen][:1] if jobs[chosen] < jobs_per_gpu else []
+    _held.extend(own)
+    for file in (turn, *(file for files in free.values() for file in files)):
+        if file not in own:
             os.close(file)
-            continue
-        _held.append(file)
-        return gpu
-    return None
+    return chosen if own else None
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise PoisonlabError(f"cannot lock {path}, which keeps jobs apart on GPUs: {error.strerror}") from error
+
+
+def _locked(file: int) -> bool:
+    """Whether an open file is now locked for this process; it is closed if another one holds it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return False
+    return True
 
 
 def _lock_folder(folder: Path | None) -> Path:
