@@ -173,6 +173,27 @@ def test_the_report_of_merged_trials_crafts_nothing(tmp_path: Path) -> None:
     assert told == awaited == ["results/poisons/tiny/strong/seed0.safetensors"]
 
 
+def test_what_shows_merged_trials_depends_on_their_content_whatever_their_time(tmp_path: Path) -> None:
+    known, path = graph_of(), tmp_path / "their-trials.csv"
+    cells = [cell for cell in known.tables.local if cell.seed == 1]
+
+    def shown(accuracy: float) -> dict[str, list[str]]:
+        measures = {"success": 1.0, "accuracy": accuracy}
+        trials = [Trial(*cell, measures, settings=known.computing.outcome(cell)) for cell in cells]
+        write_trials(path, trials, [{}] * len(trials))
+        # As rsync and tar leave it.
+        os.utime(path, (1e9, 1e9))
+        graph = graph_of(lambda values: values.update(merge=[str(path)]))
+        reading = [job for job in graph.all_jobs() if any(str(path) in paths for paths in job.inputs.values())]
+        return {job.stage: graph.code(job) for job in reading}
+
+    before = shown(0.5)
+    assert before.keys() == {"trials", "tables", "paper_table", "page"}
+    assert shown(0.5) == before
+    after = shown(0.25)
+    assert [stage for stage in before if after[stage] == before[stage]] == []
+
+
 def test_the_report_so_far_shows_the_targets_that_are_there_and_waits_for_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

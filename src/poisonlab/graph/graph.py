@@ -190,7 +190,10 @@ class Graph:
         the packages that change results."""
         packages = SOFTWARE if job.computes or job.stage == "dataset" else ()
         software = self._versions((*packages, *(own for root, own in SOFTWARE_OF.items() if root in job.roots)))
-        contents = [f"files read by {job.stage}@{self._contents.digest(job.watched)}"] if job.watched else []
+        # Trials from elsewhere keep the times of elsewhere.
+        read = {path for paths in job.inputs.values() for path in paths}
+        watched = [*job.watched, *read.intersection(self.study.merge)]
+        contents = [f"files read by {job.stage}@{self._contents.digest(watched)}"] if watched else []
         contents += [] if job.computes or job.stage == "dataset" else [self._measures()]
         sources = self._digests(f"workflow/scripts/{job.program}", *sorted(set(job.roots)))
         return [*software, *sources, *contents, *job.depends]
