@@ -460,5 +460,11 @@ def test_sources_that_change_after_planning_are_named(tmp_path: Path) -> None:
     assert edit("A = 1  # a comment changes nothing\n") == []
     assert edit("A = 2\n") == ["src/poisonlab/one.py"]
     assert edit("A = 1\n") == []
+    # An older file takes its place, as a backup, or by rsync -a.
+    backup = package / "one.bak"
+    backup.write_text("A = 0\n", encoding="utf-8")
+    os.utime(backup, (1e9, 1e9))
+    backup.replace(package / "one.py")
+    assert changed_sources(planned, newest, tmp_path) == ["src/poisonlab/one.py"]
     (package / "one.py").unlink()
     assert changed_sources(planned, newest, tmp_path) == ["src/poisonlab/one.py"]

@@ -137,9 +137,15 @@ def code_digests(*roots: str, base: Path = ROOT) -> list[str]:
 
 
 def newest_source(base: Path = ROOT) -> int:
-    """When a source of the project was last written, in nanoseconds since the epoch."""
+    """When a source of the project was last written or put in its place, in nanoseconds since the epoch."""
     folders = (base / "src" / "poisonlab", base / "workflow" / "scripts")
-    return max(path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*.py"))
+    return max(_written(path) for folder in folders for path in folder.rglob("*.py"))
+
+
+def _written(path: Path) -> int:
+    """A file that was moved or copied here may keep the time stamp of its content."""
+    found = path.stat()
+    return max(found.st_mtime_ns, found.st_ctime_ns)
 
 
 def changed_sources(planned: Iterable[str], newer_than: int = 0, base: Path = ROOT) -> list[str]:
@@ -156,7 +162,7 @@ def changed_sources(planned: Iterable[str], newer_than: int = 0, base: Path = RO
         path = base / name
         if not name.endswith(".py"):
             continue
-        written = path.stat().st_mtime_ns if path.is_file() else None
+        written = _written(path) if path.is_file() else None
         if written is None or (written > newer_than and _read(path, written, base)[0] != digest):
             changed.append(name)
     return changed
