@@ -198,7 +198,13 @@ def test_networks_must_not_have_seen_the_target() -> None:
         values["defenses"].pop()
         values["surrogates"][2]["held_out_per_class"] = 0
 
+    def misspelt(values: dict[str, Any]) -> None:
+        unseen(values)
+        values["defenses"].append({"name": "looked", "apply": [{"method": "deep-knn", "surrogate": "robst"}]})
+
     made(unseen)
+    with pytest.raises(SettingsError, match="defense 'looked' looks at surrogate 'robst', which is not one of"):
+        made(misspelt)
     with pytest.raises(SettingsError, match="surrogate 'robust' is trained on them"):
         made(robust_sees)
     with pytest.raises(SettingsError, match=r"of which victims leave 2, one for each seed .*: seed 2 has no target"):

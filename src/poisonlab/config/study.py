@@ -212,6 +212,9 @@ class Study(Settings):
         for victim in self.victims:
             if victim.pretrained is not None:
                 _one_of(victim.pretrained, surrogates, f"victim {victim.name!r} names pretrained")
+        for row in self.rows:
+            if row.inspected_surrogate is not None:
+                _one_of(row.inspected_surrogate, surrogates, f"defense {row.name!r} looks at surrogate")
         return self
 
     @model_validator(mode="after")
@@ -339,9 +342,6 @@ class Study(Settings):
                 "only_successes counts where the first row of compare is hit: name undefended training there"
             )
         for row in self.rows:
-            if row.inspected_surrogate is not None:
-                surrogates = [surrogate.name for surrogate in self.surrogates]
-                _one_of(row.inspected_surrogate, surrogates, f"defense {row.name!r} looks at surrogate")
             if not row.inspects_row:
                 continue
             if (network := self.network_of(row)) is None:
