@@ -276,6 +276,7 @@ TRANSFER: dict[str, Any] = {"name": "transfer", "scenario": "transfer", "pretrai
         ({"name": "v"}, ["victims.0", "'v'", "from scratch", "give its model"]),
         ({**BASE["victims"][0], "pretrained": "base"}, ["victims.0", "'scratch'", "takes no pretrained"]),
         ({**BASE["victims"][0], "fine_tune_per_class": 5}, ["victims.0", "takes no fine_tune_per_class"]),
+        ({**BASE["victims"][0], "member": 1}, ["victims.0", "takes no member"]),
         ({"name": "v", "scenario": "transfer"}, ["victims.0", "'v'", "transfer needs pretrained", "surrogate"]),
         ({"name": "v", "scenario": "fine-tune"}, ["victims.0", "'v'", "fine-tune needs pretrained", "surrogate"]),
         ({**TRANSFER, "model": {"name": "lenet"}}, ["victims.0", "'transfer'", "'base'", "take model away"]),

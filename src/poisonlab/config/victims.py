@@ -33,8 +33,8 @@ class Victim(Start):
         if self.scenario == "from-scratch":
             if self.model is None:
                 raise ValueError(f"victim {self.name!r} is trained from scratch: give its model")
-            for key in ("pretrained", "fine_tune_per_class"):
-                if getattr(self, key) is not None:
+            for key in ("pretrained", "fine_tune_per_class", "member"):
+                if getattr(self, key):
                     raise ValueError(f"victim {self.name!r} is trained from scratch, so it takes no {key}")
         else:
             if self.pretrained is None:
