@@ -45,7 +45,7 @@ ON_A_GPU = {
 }
 RESULTS = ("*.safetensors", "*.metrics.json", "*.npz")
 VICTIM = "results/victims/slurm/strong/scratch/none/seed0"
-CHECKPOINT = "results/checkpoints/slurm/train/strong/none/seed0.safetensors"
+CHECKPOINT = "results/checkpoints/slurm/train/strong/scratch/none/0.safetensors"
 
 
 @dataclass(frozen=True)

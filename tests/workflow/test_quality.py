@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,17 @@ def test_every_config_file_is_valid(path: Path) -> None:
         graph = Graph(read_study(merged_config([str(path)], [])))
         graph.check()
         assert graph.all_jobs()
+
+
+def test_the_study_for_slurm_is_as_its_checks_expect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which few machines run: `make test-slurm`."""
+    monkeypatch.syspath_prepend(REPOSITORY / "tests/slurm")
+    checks = import_module("checks")
+    with inside(REPOSITORY):
+        jobs = Graph(read_study(merged_config([str(REPOSITORY / "tests/slurm/study.yaml")], []))).all_jobs()
+    assert {job.stage for job in jobs if job.computes} == checks.ON_A_GPU
+    (train,) = [job for job in jobs if f"{checks.VICTIM}.safetensors" in job.outputs.values()]
+    assert train.options["checkpoint"] == [checks.CHECKPOINT]
 
 
 def test_an_overlay_takes_keys_away(fresh: Checkout) -> None:
