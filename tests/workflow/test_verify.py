@@ -110,6 +110,28 @@ def test_a_file_without_a_record_or_a_rule_is_unknown(copied: Checkout) -> None:
     assert found[str(stray.relative_to(copied.path))] == ("unknown", "no rule of this study makes it")
 
 
+def test_files_of_a_row_that_was_taken_out_are_unknown_as_those_of_a_seed_are(copied: Checkout) -> None:
+    made = {str(path.relative_to(copied.path)) for path in (copied.path / "results").rglob("friendly/*.*")}
+    copied.change_study(lambda study: study["defenses"].pop(2))
+    outcome = verify(copied)
+    assert outcome.code == 2, outcome.output
+    unknown = {path for path, (state, _) in verdicts(outcome).items() if state == "unknown"}
+    assert unknown == {path for path in made if not path.endswith(".log")} != set()
+
+
+def test_an_input_that_an_older_file_replaced_is_found_by_reading(copied: Checkout) -> None:
+    trials, table = "results/tables/tiny-trials.csv", "results/tables/tiny.csv"
+    backup = copied.path / "backup"
+    backup.write_text("of another week", encoding="utf-8")
+    os.utime(backup, (1e9, 1e9))
+    backup.replace(copied.path / trials)
+    assert copied.plan().reasons == {}
+    why = f"made from another {trials}, which its old time stamp hides: restore or touch it"
+    assert verdicts(verify(copied, "--deep"))[table] == ("stale", why)
+    os.utime(copied.path / trials)
+    assert ("tables", "") in copied.plan().reasons
+
+
 def test_a_changed_image_folder_is_stale_and_runs_again(fresh: Checkout, tmp_path: Path, warm: str) -> None:
     study = Checkout(fresh.copy(tmp_path / "study").path, warm)
     for split in ("train", "test"):

@@ -1,9 +1,9 @@
 """Say of every result whether it is current, stale (and why), damaged or of unknown origin; the exit code is the worst.
 
 0: all current. 1: some are stale. 2: some are unknown: Snakemake has no record of how they were made or of what they
-were made from, or no rule of the study or scan makes them. 3: some are damaged (with --deep, which reads every
-artifact and compares its checksum). 4: the config cannot be read. What has not been made yet is counted, and is no
-fault; what was set aside as damaged neither.
+were made from, or no rule of the study or scan makes them. 3: some are damaged. 4: the config cannot be read. What has
+not been made yet is counted, and is no fault; what was set aside as damaged neither. With --deep, every artifact is
+read and its checksum compared, and every input with the checksum that Snakemake noted.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from snakemake.persistence.file import FilePersistence
@@ -23,6 +24,8 @@ from poisonlab.artifacts.tensors import check
 from poisonlab.config.merging import add_config_arguments, checkout, merged_config
 from poisonlab.errors import DamagedError, DataError, PoisonlabError
 from poisonlab.evaluation.trials import read_trials
+from poisonlab.files import file_digest
+from poisonlab.graph.places import Places
 from poisonlab.graph.scanning import read_config
 from poisonlab.runtime.setting_aside import SUFFIX, set_aside
 
@@ -50,7 +53,7 @@ class Verdict:
 def main(argv: Sequence[str]) -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(arguments)
-    arguments.add_argument("--deep", action="store_true", help="also read every artifact and compare its checksum")
+    arguments.add_argument("--deep", action="store_true", help="also read every file and compare checksums")
     arguments.add_argument(
         "--set-aside", action="store_true", help="also rename what is damaged, so that the workflow makes it anew"
     )
@@ -62,15 +65,16 @@ def main(argv: Sequence[str]) -> int:
     ]
 
     try:
-        read_config(merged_config(args.configfile, args.config))
+        study, _ = read_config(merged_config(args.configfile, args.config))
     except PoisonlabError as error:
         print(f"error: {error}", file=sys.stderr)
         return UNREADABLE
     planned = snakemake("--dry-run", *options)
     if planned is None or (summary := snakemake("--summary", *options)) is None:
         return UNREADABLE
-    verdicts = judge(summary, dict(reasons(planned)))
-    if args.deep or args.set_aside:
+    deep = args.deep or args.set_aside
+    verdicts = judge(summary, dict(reasons(planned)), Places(study), deep)
+    if deep:
         verdicts = [_checked(verdict, args.set_aside) for verdict in verdicts]
     for verdict in sorted(verdicts, key=lambda each: (each.state, each.path)):
         if verdict.state != CURRENT or args.all:
@@ -138,8 +142,15 @@ def _some(what: str, names: Sequence[str]) -> str:
     return f"{what} changed: {', '.join(names[:_SHOWN])}{more}"
 
 
-def judge(summary: str, why: Mapping[str, str]) -> list[Verdict]:
-    """One verdict per file that is there: outputs of the study, and others in its folders."""
+def judge(summary: str, why: Mapping[str, str], places: Places, deep: bool) -> list[Verdict]:
+    """One verdict per file that is there: outputs of the study, and others in its folders.
+
+    Args:
+        summary: what Snakemake's option of this name prints.
+        why: the reason of each file that would be made again.
+        places: where the study's results lie.
+        deep: whether to read what they were made from, and compare it with what Snakemake noted then.
+    """
     records = FilePersistence(nolock=True)
     known = {line["output_file"]: line for line in lines_of(summary)}
     made = {path: records._read_record(path) for path in known if Path(path).exists()}
@@ -158,19 +169,28 @@ def judge(summary: str, why: Mapping[str, str]) -> list[Verdict]:
     }:
         unknown |= more
     verdicts = []
-    for path in made:
+    digest = cache(file_digest)
+    for path, record in made.items():
         if path in unknown:
             verdicts.append(Verdict(path, UNKNOWN, unknown[path]))
+        elif path in why:
+            verdicts.append(Verdict(path, STALE, why[path]))
         else:
-            verdicts.append(Verdict(path, STALE, why[path]) if path in why else Verdict(path, CURRENT))
-    folders = {Path(path).parent for path in known}
-    strange = {file.as_posix() for folder in folders if folder.is_dir() for file in folder.iterdir() if file.is_file()}
-    # Folders of several studies hold others' files, too: only names that belong to this one are judged.
-    own = {folder.as_posix() for folder in folders if folder.name not in ("tables", "data", "reports")}
+            # Snakemake compares only inputs with newer time stamps, and a backup keeps its old ones.
+            noted = (record.input_checksums or {}) if deep else {}
+            there = [source for source in noted if noted[source] is not None and Path(source).is_file()]
+            other = [source for source in there if noted[source] != f"sha256:{digest(Path(source))}"]
+            hidden = (
+                f"made from another {other[0]}, which its old time stamp hides: restore or touch it" if other else ""
+            )
+            verdicts.append(Verdict(path, STALE if other else CURRENT, hidden))
+    # Folders of several studies hold others' files, too: only those of this one alone are judged.
+    own = [Path(folder) for folder in places.remade() if folder.endswith("/")]
+    strange = {file.as_posix() for folder in own for file in folder.rglob("*") if file.is_file()}
     verdicts += [
         Verdict(path, UNKNOWN, "no rule of this study makes it")
         for path in sorted(strange - set(known))
-        if Path(path).parent.as_posix() in own and not Path(path).name.startswith(".") and not path.endswith(SUFFIX)
+        if not Path(path).name.startswith(".") and not path.endswith(SUFFIX)
     ]
     return verdicts
 
