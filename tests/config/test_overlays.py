@@ -130,3 +130,11 @@ def test_own_data_are_not_judged_by_numbers_of_the_default_study() -> None:
     named = {**own, "paper": "friends"}
     assert over_default({**default, **named}, named, default)["attacks"] == default["attacks"]
     assert taken_over(own) == "laid over config.yaml, which gives surrogates, attacks, victims, defenses, seeds"
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("study: m\xe9\n", encoding="latin-1")
+    with pytest.raises(SettingsError) as caught:
+        merged_config([str(path)], [])
+    assert str(caught.value) == f"config: {path} is no text in UTF-8 (byte 8): save it as UTF-8"

@@ -105,6 +105,8 @@ def _loaded(file: str) -> Any:
 
     try:
         return load_configfile(file)
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"config: {file} is no text in UTF-8 (byte {error.start}): save it as UTF-8") from error
     except WorkflowError as error:
         raise SettingsError(f"config: {file}: {' '.join(str(error).split())}") from error
 
