@@ -40,7 +40,7 @@ elif CONFIG not in os.environ.get("POISONLAB_CONFIGS", CONFIG).split():
         "the config has changed since this job was submitted: restore it, or stop Snakemake and call it again"
     )
 
-# At most so many jobs share the GPUs here at a time, whatever the command line or a profile allows. A cluster has GPUs of its own, and
+# At most so many jobs share the GPUs here at a time, whatever --resources or a profile allow. A cluster has GPUs of its own, and
 # a limit on jobs.
 ROOM = max(1, len(GPUS)) * study.jobs_per_gpu
 if workflow.resource_settings.nodes is None:
