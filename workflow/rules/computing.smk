@@ -19,214 +19,56 @@ rule dataset:
         "{params.command} > {log:q} 2>&1"
 
 
-# The attacker's surrogates, trained on clean data: one, or an ensemble, per seed.
-rule pretrain:
-    input:
-        unpack(inputs("pretrain")),
-    output:
-        **outputs("pretrain"),
-    log:
-        log_of("pretrain"),
-    conda:
-        "../../envs/conda.yaml"
-    threads: study.threads
-    resources:
-        gpu=int(ON_GPU),
-    params:
-        settings=settings("pretrain"),
-        code=code("pretrain"),
-        command=command("pretrain"),
-    shell:
-        "{params.command} > {log:q} 2>&1"
+# Some stages are for some rows or attacks only.
+CONSTRAINTS = {
+    "dilute": {"defense": one_of(row.name for row in study.rows if row.dilution)},
+    "filter": {"defense": one_of(row.name for row in study.rows if row.filters)},
+    "noise": {"defense": one_of(row.name for row in study.rows if row.friendly)},
+    "train": {"defense": one_of(row.name for row in study.rows if not row.detector)},
+    "detect": {"defense": one_of(row.name for row in study.rows if row.detector)},
+    "transfer": {"attack": one_of(study.transfer.attacks if study.transfer else [])},
+}
 
+for stage in (
+    "pretrain",  # the attacker's surrogates, trained on clean data: one, or an ensemble, per seed
+    "craft",  # poisons: one set per attack and seed
+    "dilute",  # poison sets of rows whose defenders have some of the images clean
+    "filter",  # what a row keeps, by the features of a network that another job trained
+    "noise",  # friendly noise: one file per cell that uses it
+    "train",  # victims: one per cell
+    "detect",  # detectors: they examine the finished victim of another row
+    "transfer",  # clean networks that are shown poisons
+    # What figures show. Measuring and drawing are separate: a change of looks computes nothing again.
+    "landscape_poison",
+    "landscape_victims",
+    "output_std",
+    "feature_view",
+    # Of a scan: the features of every image by each network, the filters' joined ranking, and neighbours.
+    "features",
+    "suspects",
+    "neighbours",
+):
 
-rule pretrained:
-    input:
-        placed(graph.pretrained()),
-    localrule: True
-
-
-# Poisons: one set per attack and seed.
-rule craft:
-    input:
-        unpack(inputs("craft")),
-    output:
-        **outputs("craft"),
-    log:
-        log_of("craft"),
-    conda:
-        "../../envs/conda.yaml"
-    threads: study.threads
-    resources:
-        gpu=int(ON_GPU),
-    params:
-        settings=settings("craft"),
-        code=code("craft"),
-        command=command("craft"),
-    shell:
-        "{params.command} > {log:q} 2>&1"
-
-
-rule poisons:
-    input:
-        placed(graph.poisons()),
-    localrule: True
-
-
-# Dilution: poison sets of rows whose defenders have some of the images clean.
-rule dilute:
-    input:
-        unpack(inputs("dilute")),
-    output:
-        **outputs("dilute"),
-    log:
-        log_of("dilute"),
-    wildcard_constraints:
-        defense=one_of(row.name for row in study.rows if row.dilution),
-    conda:
-        "../../envs/conda.yaml"
-    params:
-        settings=settings("dilute"),
-        code=code("dilute"),
-        command=command("dilute"),
-    shell:
-        "{params.command} > {log:q} 2>&1"
-
-
-# Filters: they choose the examples that a row keeps, by the features of a network that another job trained.
-rule filter:
-    input:
-        unpack(inputs("filter")),
-    output:
-        **outputs("filter"),
-    log:
-        log_of("filter"),
-    wildcard_constraints:
-        defense=one_of(row.name for row in study.rows if row.filters),
-    conda:
-        "../../envs/conda.yaml"
-    threads: study.threads
-    resources:
-        gpu=int(ON_GPU),
-    params:
-        settings=settings("filter"),
-        code=code("filter"),
-        command=command("filter"),
-    shell:
-        "{params.command} > {log:q} 2>&1"
-
-
-rule filters:
-    input:
-        placed(graph.paths("filter", "keep")),
-    localrule: True
-
-
-# Friendly noise: one file per cell that uses it.
-rule noise:
-    input:
-        unpack(inputs("noise")),
-    output:
-        **outputs("noise"),
-    log:
-        log_of("noise"),
-    wildcard_constraints:
-        defense=one_of(row.name for row in study.rows if row.friendly),
-    conda:
-        "../../envs/conda.yaml"
-    threads: study.threads
-    resources:
-        gpu=int(ON_GPU),
-    params:
-        settings=settings("noise"),
-        code=code("noise"),
-        command=command("noise"),
-    shell:
-        "{params.command} > {log:q} 2>&1"
-
-
-rule noises:
-    input:
-        placed(graph.paths("noise", "noise")),
-    localrule: True
-
-
-# Victims: one per cell.
-rule train:
-    input:
-        unpack(inputs("train")),
-    output:
-        **outputs("train"),
-    log:
-        log_of("train"),
-    wildcard_constraints:
-        defense=one_of(row.name for row in study.rows if not row.detector),
-    conda:
-        "../../envs/conda.yaml"
-    threads: study.threads
-    resources:
-        gpu=int(ON_GPU),
-    params:
-        settings=settings("train"),
-        code=code("train"),
-        command=command("train"),
-    shell:
-        "{params.command} > {log:q} 2>&1"
-
-
-rule victims:
-    input:
-        placed(graph.paths("train", "weights")),
-    localrule: True
-
-
-# Detectors: they examine the finished victim of another row.
-rule detect:
-    input:
-        unpack(inputs("detect")),
-    output:
-        **outputs("detect"),
-    log:
-        log_of("detect"),
-    wildcard_constraints:
-        defense=one_of(row.name for row in study.rows if row.detector),
-    conda:
-        "../../envs/conda.yaml"
-    threads: study.threads
-    resources:
-        gpu=int(ON_GPU),
-    params:
-        settings=settings("detect"),
-        code=code("detect"),
-        command=command("detect"),
-    shell:
-        "{params.command} > {log:q} 2>&1"
-
-
-# Clean networks that are shown poisons.
-rule transfer:
-    input:
-        unpack(inputs("transfer")),
-    output:
-        **outputs("transfer"),
-    log:
-        log_of("transfer"),
-    wildcard_constraints:
-        attack=one_of(study.transfer.attacks if study.transfer else []),
-    conda:
-        "../../envs/conda.yaml"
-    threads: study.threads
-    resources:
-        gpu=int(ON_GPU),
-    params:
-        settings=settings("transfer"),
-        code=code("transfer"),
-        command=command("transfer"),
-    shell:
-        "{params.command} > {log:q} 2>&1"
-
-
-rule detections:
-    input:
-        placed(graph.paths("detect", "metrics")),
-    localrule: True
+    rule:
+        name:
+            stage
+        input:
+            unpack(inputs(stage)),
+        output:
+            **outputs(stage),
+        log:
+            log_of(stage),
+        wildcard_constraints:
+            **CONSTRAINTS.get(stage, {}),
+        conda:
+            "../../envs/conda.yaml"
+        # Dilution uses no network.
+        threads: 1 if stage == "dilute" else study.threads
+        resources:
+            gpu=int(ON_GPU and stage != "dilute"),
+        params:
+            settings=settings(stage),
+            code=code(stage),
+            command=command(stage),
+        shell:
+            "{params.command} > {log:q} 2>&1"
