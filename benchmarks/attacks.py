@@ -1,8 +1,5 @@
 """Time and memory of the attacks' inner loops, against the straightforward way of doing the same.
 
-    python benchmarks/attacks.py [--device auto|cpu|cuda] [--scale small|gpu|tiny] [--threads 1] [--repeats 3]
-                                 [--only NAME] [--no-memory] [--json FILE]
-
 The last column is the largest relative difference between the two ways' results, on something small enough to check.
 """
 
@@ -14,7 +11,7 @@ from typing import cast
 
 import reference_attacks
 import torch
-from contest import Contest, run
+from contest import Contest
 from torch import Tensor
 
 from poisonlab.attacks.attacker import Attacker
@@ -280,7 +277,3 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
 
 def relative(first: Tensor, second: Tensor) -> float:
     return float(((first - second).abs() / second.abs()).max())
-
-
-if __name__ == "__main__":
-    run(CONTESTS, __file__, __doc__)

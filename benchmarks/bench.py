@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
         answer_memory(CONTESTS, options)
         return 0
     device, facts = torch.device(options.device), machine(options)
-    results = measure_all(CONTESTS, __file__, options)
+    results = measure_all(CONTESTS, options)
     jobs = measure_jobs(options.repeats, epochs=options.epochs) if with_jobs(options) else None
     best = peaks(device)
     parts = [table(results), roofline(results, best), jobs_table(jobs) if jobs is not None else ""]

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from poisonlab.precision import computed
 from poisonlab.runtime.cards import processor
 
 WAYS = ("reference", "ours")
+BENCH = Path(__file__).with_name("bench.py")
+"""Started anew to measure memory."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +82,6 @@ class Result:
         return statistics.median(self.ratios) if self.ratios else None
 
 
-def run(contests: Contests, program: str, description: str | None) -> None:
-    """Measure what the command line asks for; print a Markdown table, and write JSON if asked."""
-    options = parser(contests, description).parse_args()
-    prepare(options)
-    if options.memory is not None:
-        answer_memory(contests, options)
-        return
-    results = measure_all(contests, program, options)
-    facts = machine(options)
-    print(heading(facts), end="\n\n")
-    print(table(results))
-    if options.json is not None:
-        write(options.json, machine=facts, results=[asdict(result) | {"ratio": result.ratio} for result in results])
-
-
 def parser(contests: Contests, description: str | None) -> argparse.ArgumentParser:
     """The options of every benchmark."""
     arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -123,16 +110,16 @@ def prepare(options: argparse.Namespace) -> None:
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def measure_all(contests: Contests, program: str, options: argparse.Namespace) -> list[Result]:
-    """The results of what ``options`` name, in order; ``program`` is started anew to measure memory."""
+def measure_all(contests: Contests, options: argparse.Namespace) -> list[Result]:
+    """The results of what ``options`` name, in order."""
     results = []
     for name in (name for name in contests[options.scale] if options.only in name):
         print(f"measuring: {name}", file=sys.stderr)
-        results.append(measure(contests[options.scale][name], name, program, options))
+        results.append(measure(contests[options.scale][name], name, options))
     return results
 
 
-def measure(build: Callable[[torch.device], Contest], name: str, program: str, options: argparse.Namespace) -> Result:
+def measure(build: Callable[[torch.device], Contest], name: str, options: argparse.Namespace) -> Result:
     device = torch.device(options.device)
     contest = build(device)
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
@@ -145,7 +132,7 @@ def measure(build: Callable[[torch.device], Contest], name: str, program: str, o
                 seconds[way].append(taken / contest.per_call)
     reference_s = statistics.median(seconds["reference"]) if seconds["reference"] else None
     ours_s = statistics.median(seconds["ours"])
-    memory = {way: extra_memory(contest, name, way, program, options) for way in WAYS}
+    memory = {way: extra_memory(contest, name, way, options) for way in WAYS}
     return Result(
         name,
         contest.unit,
@@ -200,7 +187,7 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def extra_memory(contest: Contest, name: str, way: str, program: str, options: argparse.Namespace) -> float | None:
+def extra_memory(contest: Contest, name: str, way: str, options: argparse.Namespace) -> float | None:
     """MiB that one call needs beyond what was in use before it."""
     call = getattr(contest, way)
     if call is None or options.no_memory:
@@ -212,7 +199,7 @@ def extra_memory(contest: Contest, name: str, way: str, program: str, options: a
         torch.cuda.reset_peak_memory_stats()
         call()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    command = [sys.executable, program, "--scale", options.scale, "--threads", str(options.threads)]
+    command = [sys.executable, str(BENCH), "--scale", options.scale, "--threads", str(options.threads)]
     done = subprocess.run(
         [*command, "--device", "cpu", "--memory", name, way], capture_output=True, text=True, check=True
     )

@@ -1,8 +1,5 @@
 """Time and memory of the filters, against the straightforward way of doing the same.
 
-    python benchmarks/filters.py [--device auto|cpu|cuda] [--scale small|gpu|tiny] [--threads 1] [--repeats 3]
-                                 [--only NAME] [--no-memory] [--json FILE]
-
 Row by row is too long to wait for at the size of CIFAR-10; there the straightforward way of Deep k-NN is one matrix of
 all distances, of 10 GB. The last column is the number of decisions in which the two ways differ; there it is their
 share, as its distances are rounded.
@@ -15,7 +12,7 @@ from typing import cast
 
 import reference_filters
 import torch
-from contest import Contest, run
+from contest import Contest
 from torch import Tensor
 
 from poisonlab.filters.deep_knn import deep_knn
@@ -113,7 +110,3 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
         "EPIC, 20 medoids of 200": lambda device: medoids(200, 20, device),
     },
 }
-
-
-if __name__ == "__main__":
-    run(CONTESTS, __file__, __doc__)

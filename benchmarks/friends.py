@@ -1,8 +1,5 @@
 """Time and memory of one whole FRIENDS run with Bernoulli noise, against the straightforward way of doing the same.
 
-    python benchmarks/friends.py [--device auto|cpu|cuda] [--scale small|gpu|tiny] [--threads 1] [--repeats 3]
-                                 [--only NAME] [--no-memory] [--json FILE]
-
 Some epochs with random noise, the friendly noise, the other epochs with both. Ours is what the workflow does: the noise
 is made by a job of its own, so that the first epochs are trained twice. The last column is the largest relative
 difference of the epochs' losses in a short run of both in float32, one batch per epoch, without random noise and
@@ -16,7 +13,7 @@ from dataclasses import dataclass
 
 import reference_training
 import torch
-from contest import Contest, run
+from contest import Contest
 from noises import released, start_of
 from reference_training import PerImage, Pictures
 from torch import nn
@@ -122,7 +119,3 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
     },
     "tiny": {"FRIENDS-B, small residual network, 64 images": lambda device: whole_run(small(), 64, 2, 1, 1, 0, device)},
 }
-
-
-if __name__ == "__main__":
-    run(CONTESTS, __file__, __doc__)

@@ -1,8 +1,5 @@
 """Time and memory of the loss landscapes, against the straightforward way of doing the same.
 
-    python benchmarks/landscapes.py [--device auto|cpu|cuda] [--scale small|gpu] [--threads 1] [--repeats 3]
-                                    [--only NAME] [--json FILE]
-
 The last column is the largest absolute difference between the two ways' losses. Networks are untrained: what is timed
 does not depend on their weights.
 """
@@ -14,7 +11,7 @@ from typing import cast
 
 import reference_landscapes
 import torch
-from contest import Contest, run
+from contest import Contest
 from torch import Tensor
 
 from poisonlab.attacks.matching import target_gradient
@@ -112,7 +109,3 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
         "matching loss, ResNet-18, 25 x 25": lambda d: matching(large(), 25, d),
     },
 }
-
-
-if __name__ == "__main__":
-    run(CONTESTS, __file__, __doc__)

@@ -1,8 +1,5 @@
 """Time and memory of making friendly noise, against the straightforward way of doing the same.
 
-    python benchmarks/noises.py [--device auto|cpu|cuda] [--scale small|gpu|tiny] [--threads 1] [--repeats 3]
-                               [--only NAME] [--no-memory] [--json FILE]
-
 Ours runs the network in bfloat16, the reference in float32. The last column is the largest difference of the noises, in
 levels of 1/255, after the same steps from the same start in float32 on one batch.
 """
@@ -13,7 +10,7 @@ from collections.abc import Callable
 
 import reference_training
 import torch
-from contest import Contest, run
+from contest import Contest
 from torch import Tensor, nn
 
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
@@ -83,7 +80,3 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
     },
     "tiny": {"friendly noise, small residual network": lambda device: noise(small(), 16, 2, device)},
 }
-
-
-if __name__ == "__main__":
-    run(CONTESTS, __file__, __doc__)

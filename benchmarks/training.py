@@ -1,8 +1,5 @@
 """Time and memory of training with random noise, against the straightforward way of doing the same.
 
-    python benchmarks/training.py [--device auto|cpu|cuda] [--scale small|gpu|tiny] [--threads 1] [--repeats 3]
-                                  [--only NAME] [--no-memory] [--json FILE]
-
 Ours trains in bfloat16, the reference in float32. The last column is the largest relative difference of the losses of
 two steps from the same weights in float32, on one batch without noise and augmentation; of a prepared batch, the
 largest difference without noise and augmentation.
@@ -16,7 +13,7 @@ from dataclasses import dataclass
 
 import reference_training
 import torch
-from contest import Contest, run
+from contest import Contest
 from reference_training import PerImage, Pictures
 from torch import Tensor
 
@@ -189,7 +186,3 @@ CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
         "preparing a batch of 8": lambda device: preparing(8, device),
     },
 }
-
-
-if __name__ == "__main__":
-    run(CONTESTS, __file__, __doc__)

@@ -68,7 +68,7 @@ def _measured(program: ModuleType, check: Check, notes: Notes) -> list[Result]:
     faults = []
     for name, build in contests.items():
         try:
-            result = measure(_relaxed(build), name, str(program.__file__), options)
+            result = measure(_relaxed(build), name, options)
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             faults.append(f"{name}: {type(error).__name__}: {error}")
