@@ -12,13 +12,13 @@ import pandas as pd
 from poisonlab.config.stages import read_stage
 from poisonlab.config.transfer import Score
 from poisonlab.config.types import Name, Settings
-from poisonlab.evaluation.layouts import Outputs
+from poisonlab.evaluation.choosing import refusal
 from poisonlab.evaluation.published import published, read_paper
+from poisonlab.evaluation.table_program import KINDS, outputs
 from poisonlab.evaluation.transfer import OUTCOMES, transfer_findings, transfer_layout, transfer_table
 from poisonlab.files import read_sealed
 from poisonlab.runtime.program import run, settings
 
-_KINDS = ("csv", "md", "tex", "json")
 _NOTES = {
     "misclassified": "Transfer: the share of the poisons that a network misclassifies which was trained on clean data.",
     "agreement": "Transfer, as the paper's code counts: poisons that are misclassified where their clean image is not, "
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--measured", type=Path, nargs="*", default=[], help="shares of each poison set (JSON)")
     arguments.add_argument("--results", type=Path, required=True, help="the study's own table (CSV)")
     arguments.add_argument("--reference", type=Path, help="folder of the paper")
-    for kind in _KINDS:
+    for kind in KINDS:
         arguments.add_argument(f"--{kind}", type=Path, required=True, help="output")
     args = arguments.parse_args(argv)
     stage = read_stage(TransferTable, settings(args.spec))
@@ -89,8 +89,7 @@ def main(argv: Sequence[str]) -> None:
         *missing(stage.rows, found),
         *refused,
     ]
-    outputs = Outputs(**{kind: getattr(args, kind) for kind in _KINDS})
-    outputs.write(table, transfer_layout(table, stage.networks, paper), transfer_findings(table), notes)
+    outputs(args).write(table, transfer_layout(table, stage.networks, paper), transfer_findings(table), notes)
 
 
 Shares = Mapping[str, Any]
@@ -106,7 +105,7 @@ def sorted_out(found: Sequence[Shares], rows: Sequence[Shown]) -> tuple[list[Sha
         if each not in kept:
             others.setdefault(each["attack"], []).append(each["seed"])
     told = [f"{attack} (seeds {', '.join(map(str, sorted(seeds)))})" for attack, seeds in others.items()]
-    return kept, [f"Refused, because made with other settings than this study's: {each}." for each in told]
+    return kept, list(map(refusal, told))
 
 
 def missing(rows: Sequence[Shown], found: Sequence[Shares]) -> list[str]:

@@ -13,7 +13,7 @@ from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import MEAN, Claim, Shown, first_victims
 from poisonlab.evaluation.layouts import beside, p_text, with_interval
 from poisonlab.evaluation.published import TIME, Paper, printed_count
-from poisonlab.evaluation.results import tidy_results
+from poisonlab.evaluation.results import ENDS, tidy_results
 from poisonlab.evaluation.successes import COUNTS, attacks_with_hits, over_hits
 from poisonlab.evaluation.trials import Row, Trial
 
@@ -152,9 +152,6 @@ def compare(
         *("relative_time", "published_minutes"),
     ]
     return _inside(pd.DataFrame(result, columns=columns), measures), measures
-
-
-ENDS = ("", "_low", "_high", "_n")
 
 
 def _published_counts(known: pd.DataFrame) -> dict[str, int]:

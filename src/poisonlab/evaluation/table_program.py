@@ -7,7 +7,7 @@ from pathlib import Path
 
 from poisonlab.evaluation.layouts import Outputs
 
-_KINDS = ("csv", "md", "tex", "json")
+KINDS = ("csv", "md", "tex", "json")
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -15,11 +15,11 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=description)
     arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
     arguments.add_argument("--trials", type=Path, nargs="+", required=True, help="own trials, then merged ones (CSV)")
-    for kind in _KINDS:
+    for kind in KINDS:
         arguments.add_argument(f"--{kind}", type=Path, required=True, help="output")
     return arguments
 
 
 def outputs(args: argparse.Namespace) -> Outputs:
     """Where the table goes, by the arguments."""
-    return Outputs(**{kind: getattr(args, kind) for kind in _KINDS})
+    return Outputs(**{kind: getattr(args, kind) for kind in KINDS})

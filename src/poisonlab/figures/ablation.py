@@ -19,7 +19,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 
-from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import CLEAN_DROPPED, OF_FILTERS, POISONS_FOUND, Measure
 from poisonlab.config.types import Name, PositiveInt
 from poisonlab.errors import DamagedError, DataError
@@ -29,7 +28,7 @@ from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.published import published
 from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, label_of
-from poisonlab.figures.wording import listed, scale_of, seeds, shown, title_of
+from poisonlab.figures.wording import Beside, listed, scale_of, seeds, shown, title_of
 
 _ATTACK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#332288", "#7F7F7F")
 _MARKERS = "osD^vPX*"
@@ -51,7 +50,7 @@ _SPAN_OF_LOG = 8
 """Values that span more than this factor stand on a logarithmic axis."""
 
 
-class Spec(Drawn):
+class Spec(Beside):
     """What the figure is told."""
 
     measures: tuple[AttackMeasures, ...]
@@ -59,8 +58,6 @@ class Spec(Drawn):
     """The first is the row without a defense."""
     table: PositiveInt | None = None
     """The published table with numbers of the same variants."""
-    beside: str | None = None
-    """The published figure that it is set beside."""
     attack: Name | None = None
     """The attack that is varied, if it is one: there is a curve for each row then."""
 
@@ -79,9 +76,8 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     known = {} if spec.table is None else read_published(only(inputs, "published"), spec.table, varied[0])
     figure = ablation(table, varied, measures, undefended, known)
     caption = ablation_caption(table, varied, measures, undefended, "row" if spec.attack is None else "attack")
-    begin = "" if spec.beside is None else f"After {spec.beside}. "
     also = f" {published_sentence(table, varied[0], known)}" if known else ""
-    return figure, begin + caption + also
+    return figure, spec.begin + caption + also
 
 
 def read_ablation(path: Path, measures: Measures, attack: str | None = None) -> tuple[pd.DataFrame, list[str]]:

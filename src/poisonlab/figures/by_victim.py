@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
-from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import OF_FILTERS, Measure
 from poisonlab.config.types import Name, PositiveInt, Settings
 from poisonlab.errors import DataError
@@ -24,7 +23,7 @@ from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.successes import hits
 from poisonlab.figures.reading import Inputs, only
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, label_of
-from poisonlab.figures.wording import scale_of, seeds, shown, title_of
+from poisonlab.figures.wording import Beside, scale_of, seeds, shown, title_of
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#332288")
 _HATCH = "////////"
@@ -41,15 +40,13 @@ class RowOf(Settings):
     row: str
 
 
-class Spec(Shown, Drawn):
+class Spec(Shown, Beside):
     """What the figure is told."""
 
     defenses: tuple[Name, ...]
     """The bars of each victim."""
     table: PositiveInt | None = None
     rows: tuple[RowOf, ...] = ()
-    beside: str | None = None
-    """The published figure that it is set beside."""
 
 
 class PublishedNumber(NamedTuple):
@@ -85,8 +82,7 @@ class Bars:
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Of ``trials`` (of the study, and from elsewhere, CSV) and ``published`` (one table of a paper, CSV)."""
     bars = read_bars(inputs, spec)
-    begin = "" if spec.beside is None else f"After {spec.beside}. "
-    return by_victim(bars), begin + " ".join([by_victim_caption(bars), *further_sentence(bars)])
+    return by_victim(bars), spec.begin + " ".join([by_victim_caption(bars), *further_sentence(bars)])
 
 
 def read_bars(inputs: Inputs, spec: Spec) -> Bars:

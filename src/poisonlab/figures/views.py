@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poisonlab.artifacts import arrays as files
-from poisonlab.config.figures import Drawn
 from poisonlab.errors import DataError
 from poisonlab.figures.style import label_of
 
@@ -20,18 +19,6 @@ OWN, ADVERSARIAL, POISON = range(3)
 _POINTS = ("points", "target", "to_target", "between", "group", "dropped")
 _LAYERS = ("layers", "layer_poisons", "layer_bases", "layer_norms")
 _IMAGES = ("images_target", "images_poisons", "images_dropped", "images_kept", "poisons_dropped")
-
-
-class Spec(Drawn):
-    """What a figure of a view is told."""
-
-    beside: str | None = None
-    """The published figure that it is set beside."""
-
-    @property
-    def begin(self) -> str:
-        """How the caption begins."""
-        return "" if self.beside is None else f"After {self.beside}. "
 
 
 @dataclass(frozen=True)

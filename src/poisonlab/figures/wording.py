@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import Measure
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+
+
+class Beside(Drawn):
+    """What a figure is told that may stand beside a published one."""
+
+    beside: str | None = None
+    """That one."""
+
+    @property
+    def begin(self) -> str:
+        """How the caption begins."""
+        return "" if self.beside is None else f"After {self.beside}. "
 
 
 def number(value: float) -> str:

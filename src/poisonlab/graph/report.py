@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from poisonlab.config.study import Study
 from poisonlab.graph.figures import BY_VICTIM, Figures
 from poisonlab.graph.job import Job
 from poisonlab.graph.places import Places
-from poisonlab.graph.tables import Tables
-from poisonlab.provenance import digest_of, spec
+from poisonlab.graph.tables import Tables, versions
+from poisonlab.provenance import spec
 
 TITLES = {
     "speed": "Peak accuracy against how fast poisons are learned",
@@ -60,7 +59,6 @@ class Report:
         blocks = [block for section in sections for block in section["blocks"]]
         poisons = self._poisons(scope)
         sets = [self.tables.computing.poisons(attack, seed) for attack, seed in poisons]
-        made = digest_of([f"{path}@{os.stat(path).st_mtime_ns}" for path in sets]) if scope else ""
         return Job(
             "page",
             "report.py",
@@ -90,7 +88,7 @@ class Report:
                     for (attack, seed), path in zip(poisons, sets, strict=True)
                 ],
             ),
-            depends=(made,) if scope else (),
+            depends=(versions(sets),) if scope else (),
             piped=True,
             name=scope,
         )

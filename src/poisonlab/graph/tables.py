@@ -95,7 +95,7 @@ class Tables:
             self._outputs("trials", scope=scope),
             spec(lines=list(self._gathering(cells, known=not scope))),
             options={kind: [folder] for kind, folder in self.places.folders.items()},
-            depends=(_versions(files),) if scope else (),
+            depends=(versions(files),) if scope else (),
             piped=True,
             name=scope,
         )
@@ -220,7 +220,7 @@ class Tables:
                 defense=undefended,
             ),
             options={**options, **({"reference": [str(self.published)]} if claimed else {})},
-            depends=(_versions(standing),) if scope else (),
+            depends=(versions(standing),) if scope else (),
             name=scope,
         )
 
@@ -369,7 +369,7 @@ class Tables:
                 }
 
 
-def _versions(files: Sequence[str]) -> str:
+def versions(files: Sequence[str]) -> str:
     """Another digest when a file comes, goes or is written again."""
     return digest_of([f"{path}@{os.stat(path).st_mtime_ns}" for path in files])
 
