@@ -14,7 +14,8 @@ from poisonlab.errors import DataError
 from poisonlab.figures.reading import Inputs, only
 from poisonlab.figures.style import PAGE_WIDTH, STYLED
 from poisonlab.figures.views import ADVERSARIAL, OWN, POISON, Network, View, read_view
-from poisonlab.figures.wording import Beside, percent
+from poisonlab.figures.wording import Beside as Spec
+from poisonlab.figures.wording import percent
 
 _LABEL = 1.25
 _GAP = 0.05
@@ -22,7 +23,7 @@ _LARGEST = 0.75
 _DROPPED = "#D55E00"
 
 
-def draw(inputs: Inputs, spec: Beside) -> tuple[Figure, str]:
+def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Of ``view`` (what a filter dropped, npz); the first network whose row has filters is shown."""
     view = read_view(only(inputs, "view"))
     network = filtered_network(view)

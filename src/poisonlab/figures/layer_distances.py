@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from poisonlab.figures.reading import Inputs, only
 from poisonlab.figures.style import COLUMN_WIDTH, STYLED
 from poisonlab.figures.views import Network, View, read_view
-from poisonlab.figures.wording import Beside, number
+from poisonlab.figures.wording import Beside as Spec
+from poisonlab.figures.wording import number
 
 _LINES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
 _DASHES = (0, (4, 1.5))
@@ -19,7 +20,7 @@ _NAMED = 14
 """Layers that have room for their names."""
 
 
-def draw(inputs: Inputs, spec: Beside) -> tuple[Figure, str]:
+def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Of ``view`` (features of some networks, npz)."""
     view = read_view(only(inputs, "view"))
     return layer_distances(view), spec.begin + layer_distances_caption(view)

@@ -14,7 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from poisonlab.figures.reading import Inputs, only
 from poisonlab.figures.style import COLUMN_WIDTH, PAGE_WIDTH, STYLED
 from poisonlab.figures.views import ADVERSARIAL, OWN, POISON, Network, View, read_view
-from poisonlab.figures.wording import Beside, number
+from poisonlab.figures.wording import Beside as Spec
+from poisonlab.figures.wording import number
 
 _LOOKS: dict[int, dict[str, Any]] = {
     OWN: {"color": "#0072B2", "marker": "o"},
@@ -29,7 +30,7 @@ _CROWD = 500
 """Points from which on they are small, pale, and one picture within the PDF."""
 
 
-def draw(inputs: Inputs, spec: Beside) -> tuple[Figure, str]:
+def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Of ``view`` (features of some networks, npz)."""
     view = read_view(only(inputs, "view"))
     return projection(view), spec.begin + projection_caption(view)
