@@ -199,7 +199,6 @@ class Study(Settings):
             raise ValueError("poison_claims are on undefended victims: name their row first in compare")
         for attack in self.every_attack:
             _unique(f"attack {attack.name!r}: surrogate", attack.surrogates)
-            _unique(f"attack {attack.name!r}: victims", attack.victims or ())
             for name in attack.surrogates:
                 _one_of(name, surrogates, f"attack {attack.name!r} names surrogate")
             for name in attack.victims or ():
