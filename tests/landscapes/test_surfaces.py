@@ -147,6 +147,31 @@ def test_matching_loss_surface_is_the_loop(chunk: int | None) -> None:
             assert surface[row, column].item() == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("scale", [1.0, 400.0, 2400.0])
+def test_the_matching_loss_of_an_image_that_the_network_is_sure_of(scale: float) -> None:
+    """In float32 the loss of such an image has no gradient, or one without the part of its own label."""
+    torch.manual_seed(0)
+    double = nn.Sequential(nn.Flatten(), nn.Linear(72, 8), nn.Tanh(), nn.Linear(8, 3)).double().eval()
+    with torch.no_grad():
+        double[3].weight *= scale  # type: ignore[operator]
+    image, target = pictures(1), pictures(1, 9)
+    label, adversarial = double(image).argmax(1), double(target).argmin(1)
+    weights = list(double.parameters())
+    goal = torch.autograd.grad(F.cross_entropy(double(target), adversarial), weights)
+    # The gradient of cross-entropy by the logits is the softmax less the label, here without the rounding of 1 - 1.
+    logits = double(image)[0]
+    slope = (logits - logits[label]).detach().exp()
+    slope[label] = 0
+    slope[label] = -slope.sum()
+    ours = torch.cat([part.flatten() for part in torch.autograd.grad(logits @ (slope / slope.abs().max()), weights)])
+    expected = 1 - F.cosine_similarity(ours, torch.cat([part.flatten() for part in goal]), dim=0).item()
+    single = double.float()
+    surface = matching_loss_surface(
+        single, image.float(), label, tuple(part.float() for part in goal), (image, image), torch.zeros(1)
+    )
+    assert surface.item() == pytest.approx(expected, abs=1e-4)
+
+
 def test_the_matching_loss_of_the_target_itself_is_zero() -> None:
     model, image, label = network(), pictures(1), torch.tensor([1])
     goal = torch.autograd.grad(F.cross_entropy(model(image), label), list(model.parameters()))

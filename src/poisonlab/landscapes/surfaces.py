@@ -184,10 +184,12 @@ def matching_loss_surface(
     weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     buffers = dict(model.named_buffers())
 
-    def loss(weights: dict[str, Tensor], moved: Tensor) -> Tensor:
-        return F.cross_entropy(functional_call(model, {**weights, **buffers}, (moved,)), label)
+    def odds(weights: dict[str, Tensor], moved: Tensor) -> Tensor:
+        # The gradient of cross-entropy is a positive multiple of this one's, which does not vanish with the loss.
+        logits: Tensor = functional_call(model, {**weights, **buffers}, (moved,))[0]
+        return logits.index_fill(0, label, -torch.inf).logsumexp(0) - logits[label].sum()
 
-    gradients_of = vmap(functional_grad(loss), in_dims=(None, 0))
+    gradients_of = vmap(functional_grad(odds), in_dims=(None, 0))
     goal_length = torch.stack([part.square().sum() for part in goal]).sum().sqrt()
     places = _places(coordinates)
 
