@@ -375,6 +375,14 @@ def test_attacks_are_compared_each_on_its_first_victim() -> None:
     assert parse(graph.figures.figure("poison-curves").settings)["low_loss"] == [1.5, 2.2]
 
 
+def test_curves_mark_the_begin_of_friendly_noise_where_all_rows_have_one() -> None:
+    def told(change: Callable[[dict[str, Any]], object]) -> Any:
+        return parse(graph_of(change).figures.figure("strong/learning-curves").settings)["def_epoch"]
+
+    assert told(lambda values: None) == 1
+    assert told(lambda values: values["defenses"][3]["apply"][0].update(def_epoch=2)) is None
+
+
 def with_weights(path: Path) -> Callable[[dict[str, Any]], object]:
     def change(values: dict[str, Any]) -> None:
         values["victims"][0]["model"] = {"name": "timm", "model": "test_resnet", "pretrained": str(path)}

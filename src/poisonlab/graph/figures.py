@@ -378,11 +378,10 @@ class Figures:
         return {"noise": [noise.told() for noise in noises], "friendly": {"zeta": friendly.zeta}}
 
     def _def_epoch(self, cell: Cell) -> int | None:
-        """Where the curves mark the begin of friendly noise."""
-        rows = self._friendly_rows(cell.attack)
-        if not rows or rows[0].friendly is None:
-            return None
-        return rows[0].friendly.begins(self.study.victim(cell.victim).scenario)
+        """Where the curves mark the begin of friendly noise; nowhere if it differs by row."""
+        scenario = self.study.victim(cell.victim).scenario
+        begins = {row.friendly.begins(scenario) for row in self._friendly_rows(cell.attack) if row.friendly}
+        return begins.pop() if len(begins) == 1 else None
 
     def _histories(self, attack: str) -> dict[str, list[str]]:
         """Metrics of the first victim's trainings, by row."""
