@@ -28,8 +28,11 @@ from poisonlab.evaluation.published import published, read_paper
 from poisonlab.figures.learning_curves import History
 from poisonlab.figures.perturbations import perturbations, perturbations_caption, read_changes, stretched
 from poisonlab.figures.poison_curves import CONTROL, mean_curve, poison_curves, poison_curves_caption
+from poisonlab.figures.poison_curves import Spec as CurvesSpec
+from poisonlab.figures.poison_curves import draw as draw_curves
 from poisonlab.figures.scatter import Spec, read_points, scatter, scatter_caption, verdict
 from poisonlab.figures.style import nth_line
+from poisonlab.files import write_sealed
 from poisonlab.graph.graph import Graph
 from poisonlab.provenance import parse
 
@@ -310,6 +313,18 @@ def test_curves_are_means_where_every_seed_was_measured() -> None:
     caption = poison_curves_caption(curves)
     assert "r4 (n = 2) 50 % at epoch 2, 20 % at the end" in caption
     assert f"{CONTROL} (n = 1) 80 % at epoch 4, 80 % at the end" in caption
+
+
+def test_curves_name_how_many_victims_diverged(tmp_path: Path) -> None:
+    entries = [{"epoch": epoch, "train_loss": 1.0, "accuracy": 0.5} for epoch in range(2)]
+    who = {"attack": "r4", "victim": "net", "defense": "none"}
+    write_sealed(tmp_path / "0", {**who, "seed": 0, "history": entries})
+    for seed in (1, 2):
+        write_sealed(tmp_path / str(seed), {**who, "seed": seed, "failed": "diverged"})
+    spec = CurvesSpec.model_validate({"groups": [{"title": "some", "attacks": ["r4", "lf2"]}], "low_loss": []})
+    inputs = {"victims.r4": [tmp_path / "0", tmp_path / "1"], "victims.lf2": [tmp_path / "2"]}
+    assert draw_curves(inputs, spec)[1].endswith("at the end. Left out: 2 of 3 victims, whose training diverged.")
+    assert "Left out" not in draw_curves({"victims.r4": [tmp_path / "0"]}, spec)[1]
 
 
 def test_lines_of_a_column_differ_and_the_control_takes_none_of_them() -> None:

@@ -68,9 +68,12 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     histories = [history for path in paths if (history := read_history(path, names)) is not None]
     figure = learning_curves(histories, measures, spec.def_epoch)
     caption = learning_curves_caption(histories, measures, spec.def_epoch)
-    if diverged := len(paths) - len(histories):
-        caption += f" Left out: {diverged} of {len(paths)} victims, whose training diverged."
-    return figure, caption
+    return figure, " ".join([caption, *left_out(len(paths) - len(histories), len(paths))])
+
+
+def left_out(diverged: int, every: int) -> list[str]:
+    """The sentence of a caption about victims that diverged; none if none did."""
+    return [f"Left out: {diverged} of {every} victims, whose training diverged."] if diverged else []
 
 
 def drawn_measures(attacks: Sequence[AttackMeasures]) -> list[Measure]:

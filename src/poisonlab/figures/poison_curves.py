@@ -17,7 +17,7 @@ from poisonlab.config.figures import Drawn
 from poisonlab.config.figures_of_attacks import CurveGroup
 from poisonlab.config.types import PositiveFloat
 from poisonlab.errors import DataError
-from poisonlab.figures.learning_curves import History, read_history
+from poisonlab.figures.learning_curves import History, left_out, read_history
 from poisonlab.figures.reading import Inputs
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
 from poisonlab.figures.wording import listed, percent
@@ -56,7 +56,9 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     shown = [(title, group) for title, group in groups if group.keys() - {CONTROL}]
     if not shown:
         raise DataError("the metrics hold no training to draw: have all victims diverged?")
-    return poison_curves(shown, spec.low_loss), poison_curves_caption(curves)
+    every = sum(map(len, inputs.values()))
+    caption = [poison_curves_caption(curves), *left_out(every - sum(map(len, curves.values())), every)]
+    return poison_curves(shown, spec.low_loss), " ".join(caption)
 
 
 @STYLED
