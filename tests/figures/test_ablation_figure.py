@@ -255,8 +255,10 @@ def test_what_was_just_compared_is_drawn_like_what_was_read(tmp_path: Path) -> N
         ([1, 9], "log"),
         ([1, 8], "linear"),
         ([5, 10, 20], "linear"),
-        ([0, 1, 10, 100], "linear"),
-        ([-1, 100], "linear"),
+        ([0, 1, 10, 100], "symlog"),
+        ([-1, 100], "symlog"),
+        ([0, 1, 8], "linear"),
+        ([0], "linear"),
         ([16.0], "linear"),
         (["l1", "l2", "linf"], "linear"),
         ([False, True], "linear"),
@@ -272,6 +274,13 @@ def test_only_numbers_of_a_wide_range_stand_on_a_logarithmic_axis(values: list[A
         for value in values
     ]
     assert not figure.axes[0].get_xticks(minor=True).size
+    if scale == "symlog":
+        # Zero and the smallest value do not lie on each other.
+        assert np.diff(figure.axes[0].transAxes.inverted().transform(tick_places(figure.axes[0]))[:, 0]).min() > 0.1
+
+
+def tick_places(axes: Axes) -> Any:
+    return axes.transData.transform([(place, 0.0) for place in axes.get_xticks()])
 
 
 def test_names_stand_in_their_order_and_are_not_joined() -> None:

@@ -386,6 +386,9 @@ def test_the_first_common_image_is_shown(tmp_path: Path) -> None:
     figure = perturbations(image, changes)
     assert [axes.get_title() for axes in figure.axes] == ["clean", "a", "b"]
     assert "a 6 and b 2" in perturbations_caption(changes)
+    alike = {f"low-frequency-{place}": next(iter(changes.values())) for place in range(2)}
+    titles = [axes.get_title().replace("\n", "") for axes in perturbations(image, alike).axes]
+    assert titles == ["clean", *alike]
     poison_set(tmp_path / "c", [1], 2)
     with pytest.raises(DataError, match="no image in common"):
         read_changes({"poisons.a": [tmp_path / "a"], "poisons.c": [tmp_path / "c"]})

@@ -18,6 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
+from numpy.typing import NDArray
 
 from poisonlab.config.measures import CLEAN_DROPPED, OF_FILTERS, POISONS_FOUND, Measure
 from poisonlab.config.types import Name, PositiveInt
@@ -27,7 +28,7 @@ from poisonlab.evaluation.findings import ablation_finding, named
 from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.published import published
 from poisonlab.figures.reading import Inputs, only, read_table
-from poisonlab.figures.style import PAGE_WIDTH, STYLED, label_of
+from poisonlab.figures.style import PAGE_WIDTH, STYLED, fitted, in_legend, label_of, legend_size
 from poisonlab.figures.wording import Beside, listed, scale_of, seeds, shown, title_of
 
 _ATTACK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#332288", "#7F7F7F")
@@ -43,8 +44,10 @@ _MAPS_IN_ROW = 2
 """Of maps that are wider than narrow ones."""
 _NARROW = 3
 """Columns of a map that leave room for as many maps as there are curves in a row."""
-_AXIS_IN_DIGITS = 24
-"""Digits that fit beside each other below a panel."""
+_NAME = 1.2
+"""Inches of a name beside an axis before it breaks."""
+_DIGITS, _DIGITS_OF_MAPS = 72, 54
+"""Digits that fit beside each other below a row of panels, or of maps with their scales."""
 _PUBLISHED = "published"
 _SPAN_OF_LOG = 8
 """Values that span more than this factor stand on a logarithmic axis."""
@@ -228,24 +231,31 @@ def ablation(
 
 def _curves(run: pd.DataFrame, setting: str, measures: Measures, known: Published) -> Figure:
     attacks = list(dict.fromkeys(run["who"]))
-    entries = len(attacks) + bool(run["base"].any()) + bool(known)
+    entries = [label_of(attack) for attack in attacks] + [_PUBLISHED] * bool(known)
+    entries += [label_of(name).lower() for name in run.loc[run["base"], "row"].iloc[:1]]
+    legend_columns, lines = legend_size([in_legend(each, PAGE_WIDTH) for each in entries], PAGE_WIDTH, _LEGEND_COLUMNS)
     panels = _panels(run, measures)
     columns = min(len(panels), _PANELS_IN_ROW)
     rows = -(-len(panels) // columns)
-    height = 0.35 + 2.0 * rows + 0.15 * -(-entries // _LEGEND_COLUMNS)
-    figure = Figure(figsize=(PAGE_WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04))
     values = _values(run, setting)
+    digits = _DIGITS / columns
+    below = 0.0 if _numeric(values) else _below(values, _evenly(values, digits))
+    height = 0.35 + (2.0 + below) * rows + 0.15 * lines
+    figure = Figure(figsize=(PAGE_WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04))
     places = _places(values)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, measure in zip(grid, panels, strict=False):
         for number, attack in enumerate(attacks):
-            style: dict[str, Any] = {"color": _ATTACK_COLOURS[number % 8], "marker": _MARKERS[number % 8]}
+            style: dict[str, Any] = {
+                "color": _ATTACK_COLOURS[number % 8],
+                "marker": _MARKERS[number % 8],
+            }
             # Names have room beside them, for the others' points.
             shift = 0.0 if _numeric(values) else _STEP * (number - (len(attacks) - 1) / 2)
             place_of = {value: place + shift for value, place in zip(values, places, strict=True)}
             _curve(axes, _of(run, measure, measures, attack), setting, place_of, measure, attack, style)
         _published(axes, known.get(measure.name, {}), dict(zip(values, places, strict=True)), measure)
-        _axis(axes, values, places)
+        _axis(axes, values, places, digits)
         axes.set(xlabel=setting, ylabel=title_of(measure))
         axes.grid(axis="y")
         if _on_whole_scale(measure):
@@ -259,7 +269,8 @@ def _curves(run: pd.DataFrame, setting: str, measures: Measures, known: Publishe
     if run["base"].any():
         handles.append(Line2D([], [], color="black", linestyle=_DASHES, linewidth=0.9))
         labels.append(label_of(run.loc[run["base"], "row"].iloc[0]).lower())
-    figure.legend(handles, labels, loc="outside upper center", ncols=_LEGEND_COLUMNS)
+    labels = [in_legend(label, PAGE_WIDTH) for label in labels]
+    figure.legend(handles, labels, loc="outside upper center", ncols=legend_columns)
     return figure
 
 
@@ -331,13 +342,16 @@ def _maps(run: pd.DataFrame, settings: Sequence[str], measures: Measures) -> Fig
     panels = _panels(run, measures)
     values = _values(run, settings[0]), _values(run, settings[1])
     rows = -(-len(panels) // (_PANELS_IN_ROW if len(values[1]) <= _NARROW else _MAPS_IN_ROW))
-    height = (0.3 * len(values[0]) + 0.75) * rows * len(attacks) + (0.15 * len(attacks) if len(attacks) > 1 else 0)
+    columns = -(-len(panels) // rows)
+    apart = _evenly(values[1], _DIGITS_OF_MAPS / columns)
+    height = (0.3 * len(values[0]) + 0.75 + _below(values[1], apart)) * rows * len(attacks)
+    height += 0.15 * len(attacks) if len(attacks) > 1 else 0
     figure = Figure(figsize=(PAGE_WIDTH, max(1.8, height)), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05))
-    grid = figure.subplots(rows * len(attacks), -(-len(panels) // rows), squeeze=False).reshape(len(attacks), -1)
+    grid = figure.subplots(rows * len(attacks), columns, squeeze=False).reshape(len(attacks), -1)
     for own, attack in zip(grid, attacks, strict=True):
         if len(attacks) > 1:
             # A line above the first title, so that it can be as long as the page is wide.
-            own[0].set_title(f"{attack}\n", loc="left")
+            own[0].set_title(fitted(attack, PAGE_WIDTH - 1, 8) + "\n", loc="left")
         for axes, measure in itertools.zip_longest(own, panels):
             part = run[:0] if measure is None else _of(run, measure, measures, attack)
             if part.empty:
@@ -345,6 +359,7 @@ def _maps(run: pd.DataFrame, settings: Sequence[str], measures: Measures) -> Fig
                 continue
             limits = (0.0, 100.0) if _on_whole_scale(measure) else _range(run[~run["base"]], measure)
             shown = _map(axes, part[~part["base"]], settings, values, measure, limits)
+            _ticks(axes, range(len(values[1])), values[1], apart)
             axes.set_title(title_of(measure))
             figure.colorbar(shown, ax=axes, shrink=0.9, ticks=MaxNLocator(5))
     return figure
@@ -389,8 +404,7 @@ def _map(
             color="white" if dark else "black",
             fontsize=size,
         )
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_yticks(range(len(rows)), [fitted(name, _NAME, 7) for name in rows])
     axes.set(xlabel=settings[1], ylabel=settings[0])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -429,22 +443,35 @@ def _places(values: Sequence[str]) -> list[float]:
     return [float(value) for value in values] if _numeric(values) else [float(place) for place in range(len(values))]
 
 
-def _axis(axes: Axes, values: Sequence[str], places: Sequence[float]) -> None:
-    if _numeric(values) and min(places) > 0 and max(places) / min(places) > _SPAN_OF_LOG:
-        axes.set_xscale("log")
+def _axis(axes: Axes, values: Sequence[str], places: Sequence[float], digits: float) -> None:
+    sizes = [abs(place) for place in places if place]
+    if _numeric(values) and max(sizes, default=0) > _SPAN_OF_LOG * min(sizes, default=0):
+        # Zero stands a decade before the smallest value.
+        axes.set_xscale("log") if min(places) > 0 else axes.set_xscale("symlog", linthresh=min(sizes))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xticks(places, values)
     if not _numeric(values):
         axes.set_xlim(-0.6, len(values) - 0.4)
-    elif _crowded(values, np.log(places) if axes.get_xscale() == "log" else np.array(places)):
-        axes.tick_params(axis="x", labelrotation=45)
+    at = axes.xaxis.get_transform().transform(np.array(places))
+    apart = np.diff(at) / (np.ptp(at) or 1) * digits if _numeric(values) else _evenly(values, digits)
+    _ticks(axes, places, values, apart)
 
 
-def _crowded(labels: Sequence[str], at: Any) -> bool:
-    """Whether two neighbouring labels would meet."""
-    if len(at) < 2:
-        return False
-    apart = np.diff(at) / (at[-1] - at[0]) * _AXIS_IN_DIGITS
+def _evenly(names: Sequence[str], digits: float) -> NDArray[np.float64]:
+    """How many digits the names below an axis are apart, if each has the same room."""
+    return np.full(len(names) - 1, digits / len(names))
+
+
+def _below(labels: Sequence[str], apart: NDArray[np.float64]) -> float:
+    """Inches that labels so far apart, in digits, take below an axis if two would meet and all are turned; or 0."""
     wide = np.array([len(label) for label in labels])
-    return bool((apart < (wide[1:] + wide[:-1]) / 2 + 0.5).any())
+    longest = max(len(line) for label in labels for line in fitted(label, _NAME, 7).splitlines())
+    return 0.045 * longest if (apart < (wide[1:] + wide[:-1]) / 2 + 0.5).any() else 0.0
+
+
+def _ticks(axes: Axes, at: Sequence[float], labels: Sequence[str], apart: NDArray[np.float64]) -> None:
+    if _below(labels, apart):
+        turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(at, [fitted(label, _NAME, 7) for label in labels], **turned)
+    else:
+        axes.set_xticks(at, labels)

@@ -22,7 +22,7 @@ from poisonlab.evaluation.published import published
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.successes import hits
 from poisonlab.figures.reading import Inputs, only
-from poisonlab.figures.style import PAGE_WIDTH, STYLED, label_of
+from poisonlab.figures.style import PAGE_WIDTH, STYLED, fitted, in_legend, label_of, legend_size
 from poisonlab.figures.wording import Beside, scale_of, seeds, shown, title_of
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#332288")
@@ -144,16 +144,24 @@ def by_victim(bars: Bars) -> Figure:
     victims = list(dict.fromkeys(bars.results["victim"]))
     rows = -(-len(victims) // _VICTIMS_IN_ROW)
     in_row = -(-len(victims) // rows)
-    handles = [Patch(facecolor=_COLOURS[place], label=name) for place, name in enumerate(bars.names.values())]
+    handles = [
+        Patch(facecolor=_COLOURS[place], label=in_legend(name, PAGE_WIDTH))
+        for place, name in enumerate(bars.names.values())
+    ]
     if bars.published:
         handles.append(Patch(facecolor="white", edgecolor="#555555", hatch="////", label="hatched: published"))
-    legend = 0.3 + 0.16 * -(-len(handles) // _LEGEND_COLUMNS)
+    columns, lines = legend_size([str(each.get_label()) for each in handles], PAGE_WIDTH, _LEGEND_COLUMNS)
+    legend = 0.3 + 0.16 * lines
     figure = Figure(figsize=(PAGE_WIDTH, 1.55 * rows + legend), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05))
     for place, axes in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):
         some = victims[place * in_row : (place + 1) * in_row]
         for group, victim in enumerate(some):
             _group(axes, group, victim, bars)
-        axes.set_xticks(range(len(some)), [f"{victim}\nn = {_seeds(bars, victim)}" for victim in some])
+        names = [fitted(victim, (PAGE_WIDTH - 0.7) / in_row, 7) for victim in some]
+        axes.set_xticks(
+            range(len(some)),
+            [f"{name}\nn = {_seeds(bars, victim)}" for name, victim in zip(names, some, strict=True)],
+        )
         axes.set_xlim(-0.5, in_row - 0.5)
         if bars.measure.unit == "%":
             axes.set_ylim(0, 105)
@@ -165,7 +173,7 @@ def by_victim(bars: Bars) -> Figure:
         axes.set_ylabel(title_of(bars.measure))
         axes.tick_params(axis="x", length=0)
         axes.grid(axis="y")
-    figure.legend(handles=handles, loc="outside upper center", ncols=_LEGEND_COLUMNS, handlelength=1.4)
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=1.4)
     return figure
 
 

@@ -85,6 +85,7 @@ def draw_surface(
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         if axis is axes.zaxis:
             axis.set_major_locator(locator)
+            axis.set_major_formatter(loss_text)
         else:
             axis.set_ticks(inner)
         axis.pane.set_facecolor("white")
@@ -108,6 +109,14 @@ def draw_contour(
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     return filled
+
+
+def loss_text(loss: float, place: int | None = None) -> str:
+    """A loss at a tick, as short as the room beside an axis: no digit of it is left to a factor elsewhere."""
+    if loss == 0 or 1e-3 <= abs(loss) < 1e4:
+        return f"{loss:.4g}"
+    factor, exponent = f"{loss:.2e}".split("e")
+    return f"{float(factor):g}e{int(exponent)}"
 
 
 def told_draws(draws: int) -> str:

@@ -16,6 +16,7 @@ from poisonlab.figures.landscape_plots import (
     axis_of,
     draw_contour,
     draw_surface,
+    loss_text,
     mean_over_draws,
     norm_of,
     over_draws,
@@ -95,7 +96,7 @@ def poison_landscape(
             [place[0]], [place[1]], linestyle="none", label="poison", clip_on=False, zorder=3, **_STAR
         )
         bar = figure.add_axes((0.895, bottom + 0.01, 0.016, 0.30 * PAGE_WIDTH / 5.7))
-        figure.colorbar(filled, cax=bar, label=name, ticks=MaxNLocator(6))
+        figure.colorbar(filled, cax=bar, label=name, ticks=MaxNLocator(6), format=loss_text)
         for left, kind in ((0.03, "surface"), (0.575, "contour")):
             figure.text(left, bottom + 0.39, f"({next(letters)}) {name[0].upper()}{name[1:]}, {kind}", fontsize=8)
     figure.legend(handles=[base, star], loc="lower center", bbox_to_anchor=(0.24, 0.0), ncols=2)

@@ -18,13 +18,14 @@ from poisonlab.figures.landscape_plots import (
     axis_of,
     draw_contour,
     draw_surface,
+    loss_text,
     mean_over_draws,
     norm_of,
     over_draws,
     told_draws,
 )
 from poisonlab.figures.reading import Inputs, only, read_arrays
-from poisonlab.figures.style import STYLED, SURFACE_COLOURS, label_of
+from poisonlab.figures.style import STYLED, SURFACE_COLOURS, fitted, label_of
 from poisonlab.figures.wording import PLUS_MINUS, listed, number
 
 _RELATIVE = ("direction 1 (of the weights)", "direction 2 (of the weights)")
@@ -67,7 +68,7 @@ def victim_landscapes(
     labels = LEVELS if directions == "plain" else _RELATIVE
     grids = [mean_over_draws(one, coordinates, "loss") for one in loss]
     norm = norm_of(grids)
-    column, right, height = 2.1, 0.75, 4.12
+    column, right, height = 2.1, 0.9, 4.12
     width = column * len(names) + right
     figure = Figure(figsize=(width, height))
     side = 1.52
@@ -77,10 +78,11 @@ def victim_landscapes(
         draw_surface(surface, coordinates, grid, norm, SURFACE_COLOURS, "training loss", labels, small=True)
         figure.text(
             (left + 0.5 + side / 2) / width,
-            (height - 0.17) / height,
-            f"({chr(ord('a') + place)}) {label_of(name)}",
+            (height - 0.06) / height,
+            fitted(f"({chr(ord('a') + place)}) {label_of(name)}", column, 8),
             fontsize=8,
             ha="center",
+            va="top",
         )
         contour = figure.add_axes(((left + 0.5) / width, 0.42 / height, side / width, side / height))
         filled = draw_contour(contour, coordinates, grid, norm, SURFACE_COLOURS)
@@ -93,6 +95,7 @@ def victim_landscapes(
         cax=bar,
         label="training loss",
         ticks=MaxNLocator(6),
+        format=loss_text,
     )
     return figure
 

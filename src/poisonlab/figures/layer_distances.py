@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from poisonlab.figures.reading import Inputs, only
-from poisonlab.figures.style import COLUMN_WIDTH, STYLED
+from poisonlab.figures.style import COLUMN_WIDTH, STYLED, in_legend, legend_size
 from poisonlab.figures.views import Network, View, read_view
 from poisonlab.figures.wording import Beside as Spec
 from poisonlab.figures.wording import number
@@ -29,18 +29,20 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
 @STYLED
 def layer_distances(view: View) -> Figure:
     """A line per network: means over the poisons, with a band of their range; dashed, means over their bases."""
+    called = [in_legend(network.called, COLUMN_WIDTH) for network in view.networks]
     figure = Figure(
-        figsize=(COLUMN_WIDTH, 2.75 + 0.15 * len(view.networks)), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04)
+        figsize=(COLUMN_WIDTH, 2.75 + 0.15 * legend_size(called, COLUMN_WIDTH, 1)[1]),
+        layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04),
     )
     axes = figure.subplots()
     handles = []
-    for network, (colour, marker) in zip(view.networks, _LINES, strict=False):
+    for network, name, (colour, marker) in zip(view.networks, called, _LINES, strict=False):
         at = np.arange(1, len(network.layers) + 1)
         poisons = network.layer_poisons
         axes.fill_between(at, poisons.min(1), poisons.max(1), color=colour, alpha=0.15, linewidth=0)
         axes.plot(at, poisons.mean(1), color=colour, marker=marker, markersize=3.2)
         axes.plot(at, network.layer_bases.mean(1), color=colour, linestyle=_DASHES, linewidth=1.0)
-        handles.append(Line2D([], [], color=colour, marker=marker, markersize=3.2, label=network.called))
+        handles.append(Line2D([], [], color=colour, marker=marker, markersize=3.2, label=name))
     handles.append(
         Line2D([], [], color="#555555", linestyle=_DASHES, linewidth=1.0, label="the poisons' clean originals")
     )

@@ -22,7 +22,7 @@ from poisonlab.config.measures import Measure
 from poisonlab.errors import DataError
 from poisonlab.evaluation.choosing import AttackMeasures
 from poisonlab.figures.reading import Inputs
-from poisonlab.figures.style import PAGE_WIDTH, STYLED, Look, label_of, looks_of
+from poisonlab.figures.style import PAGE_WIDTH, STYLED, Look, in_legend, label_of, legend_size, looks_of
 from poisonlab.figures.wording import listed, number, scale_of, shown, title_of
 from poisonlab.files import read_sealed
 
@@ -137,11 +137,12 @@ def learning_curves(histories: Sequence[History], measures: Sequence[Measure], d
     groups = _rows(histories)
     defenses = list(dict.fromkeys(history.defense for history in histories))
     looks = looks_of(defenses)
-    # Long names need wider columns than the page has room for five of.
-    columns = 5 if max(len(label_of(defense)) for defense in defenses) <= 22 else 4
-    legend_rows = math.ceil((len(defenses) + (def_epoch is not None)) / columns)
+    width = PAGE_WIDTH * min(1, 0.15 + 0.28 * len(drawn))
+    called = {defense: in_legend(label_of(defense), width) for defense in defenses}
+    begins = [] if def_epoch is None else ["friendly noise begins"]
+    columns, lines = legend_size([*called.values(), *begins], width, 5)
     figure = Figure(
-        figsize=(PAGE_WIDTH * min(1, 0.15 + 0.28 * len(drawn)), 1.75 * len(groups) + 0.35 + 0.16 * legend_rows),
+        figsize=(width, 1.75 * len(groups) + 0.35 + 0.16 * lines),
         layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.04),
     )
     grid = figure.subplots(len(groups), len(drawn), sharex=True, squeeze=False)
@@ -151,7 +152,7 @@ def learning_curves(histories: Sequence[History], measures: Sequence[Measure], d
         for axes, quantity in zip(row, drawn, strict=True):
             for defense in defenses:
                 line = _line(axes, [one for one in group if one.defense == defense], quantity, looks[defense])
-                handles.setdefault(label_of(defense), line) if line is not None else None
+                handles.setdefault(called[defense], line) if line is not None else None
             if def_epoch is not None:
                 begin = axes.axvline(def_epoch, color="#555555", linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=1)
                 handles["friendly noise begins"] = begin
@@ -172,7 +173,7 @@ def learning_curves(histories: Sequence[History], measures: Sequence[Measure], d
         list(handles.values()),
         list(handles),
         loc="outside lower center",
-        ncols=min(len(handles), columns),
+        ncols=columns,
         title=_explanation(histories),
         columnspacing=1.2,
         handlelength=2.4,

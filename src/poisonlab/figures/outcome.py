@@ -21,7 +21,7 @@ from poisonlab.evaluation.findings import results_findings
 from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.outcome_pages import Panel, outcome_pages
 from poisonlab.figures.reading import Inputs, only, read_table
-from poisonlab.figures.style import PAGE_HEIGHT, PAGE_WIDTH, STYLED, Look, label_of, looks_of
+from poisonlab.figures.style import PAGE_HEIGHT, PAGE_WIDTH, STYLED, Look, fitted, label_of, looks_of
 from poisonlab.figures.wording import listed, scale_of, seeds, title_of
 
 
@@ -37,6 +37,8 @@ class Spec(Drawn):
 
 _TALL = 6.0
 """Inches from which on every panel has numbers at its ticks."""
+_NAME = 2.3
+"""Inches of a row's name before it breaks."""
 Measures = Mapping[str, Sequence[Measure]]
 """Of each attack, its main one first."""
 
@@ -118,11 +120,14 @@ def outcome(table: pd.DataFrame, measures: Measures, page: int = 1) -> Figure:
             name + (f" (n = {n:.0f})" if len(counts) > 1 else "")
             for name, n in zip(part["line"], part["n"], strict=True)
         ]
-        row[0].set_yticks(range(len(part)), labels)
+        row[0].set_yticks(range(len(part)), [fitted(label, _NAME, 7) for label in labels])
+        for text in row[0].get_yticklabels():
+            # Two lines have the room of one.
+            text.set_fontsize(5 if "\n" in text.get_text() else 7)
         if panel[0].unit == "%":
             row[0].set_xlim(-3, 103)
         if len(parts) > 1:
-            row[0].set_title(title, loc="left", pad=3)
+            row[0].set_title(fitted(title, 4.5, 8), loc="left", pad=3)
     return figure
 
 

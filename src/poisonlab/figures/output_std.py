@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from poisonlab.config.figures import Drawn as Spec
 from poisonlab.errors import DataError
 from poisonlab.figures.reading import Inputs, only, read_arrays
-from poisonlab.figures.style import STYLED, label_of
+from poisonlab.figures.style import STYLED, fitted, label_of
 from poisonlab.figures.wording import PLUS_MINUS, listed, number, percent
 
 SURROGATE = "surrogate"
@@ -28,6 +28,8 @@ _LINES: tuple[dict[str, Any], ...] = (
     {"color": "#555555", "linestyle": (0, (1, 1.2)), "marker": "^"},
 )
 _COLUMN = 1.75
+_TICKS = 8
+"""Labels that fit below a panel."""
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
@@ -64,9 +66,10 @@ def output_std_figure(magnitudes: NDArray[Any], names: Sequence[str], std: NDArr
         for group, label, look in zip(groups, _LABELS, _LINES, strict=True):
             if not np.isnan(group).all():
                 handles.setdefault(label, _line(axes, magnitudes, group, look))
-        axes.set_title(f"({chr(ord('a') + place)}) {_called(name)}", loc="left", pad=3)
+        axes.set_title(fitted(f"({chr(ord('a') + place)}) {_called(name)}", _COLUMN, 8), loc="left", pad=3)
         axes.set_xscale("log", base=2)
-        axes.set_xticks(magnitudes, [f"{magnitude:g}" for magnitude in magnitudes])
+        ticks = _apart(magnitudes)
+        axes.set_xticks(ticks, [f"{magnitude:g}" for magnitude in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(f"perturbation ({PLUS_MINUS} levels)")
@@ -125,6 +128,15 @@ def _sizes(std: NDArray[np.float64]) -> str:
 
 def _called(name: str) -> str:
     return "Attacker's surrogate" if name == SURROGATE else label_of(name)
+
+
+def _apart(magnitudes: NDArray[Any]) -> list[float]:
+    """Those whose labels do not meet."""
+    octaves, shown = np.log2(magnitudes), [0]
+    for place, octave in enumerate(octaves):
+        if octave - octaves[shown[-1]] > np.ptp(octaves) / _TICKS:
+            shown.append(place)
+    return [float(magnitudes[place]) for place in shown]
 
 
 def _line(axes: Axes, magnitudes: NDArray[Any], group: NDArray[Any], look: dict[str, Any]) -> Any:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from poisonlab.config.figures import Drawn as Spec
 from poisonlab.errors import DataError
 from poisonlab.figures.reading import Inputs, read_tensors
-from poisonlab.figures.style import PAGE_WIDTH, STYLED
+from poisonlab.figures.style import PAGE_WIDTH, STYLED, fitted
 from poisonlab.figures.wording import listed, number
 
 _COLUMNS = 9
-_TITLE = 0.16
+_LINE, _SIZE = 0.11, 6.5
+"""Inches and points of a title's line."""
 
 Change = NDArray[np.float64]
 
@@ -71,16 +72,18 @@ def perturbations(image: Change, changes: Mapping[str, Change]) -> Figure:
     columns = min(_COLUMNS, len(cells))
     rows = math.ceil(len(cells) / columns)
     side = PAGE_WIDTH / _COLUMNS
-    width, height = columns * side, rows * (side + _TITLE)
+    names = [fitted(name, side, _SIZE) for name, _ in cells]
+    title = 0.05 + _LINE * (1 + max(name.count("\n") for name in names))
+    width, height = columns * side, rows * (side + title)
     figure = Figure(figsize=(width, height))
-    for place, (name, cell) in enumerate(cells):
+    for place, (name, (_, cell)) in enumerate(zip(names, cells, strict=True)):
         row, column = divmod(place, columns)
-        bottom = height - (row + 1) * (side + _TITLE)
+        bottom = height - (row + 1) * (side + title)
         box = ((column + 0.04) * side / width, bottom / height, 0.92 * side / width, 0.92 * side / height)
         axes = figure.add_axes(box)
         shown = np.broadcast_to(cell.transpose(1, 2, 0).clip(0, 1), (*cell.shape[1:], 3))
         axes.imshow(shown, interpolation="nearest", aspect="auto")
-        axes.set_title(name if len(name) < 14 else f"{name[:12]}…", pad=2, fontsize=6.5)
+        axes.set_title(name, pad=2, fontsize=_SIZE)
         axes.set_axis_off()
     return figure
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import count
-from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,10 @@ from poisonlab.config.types import PositiveFloat
 from poisonlab.errors import DataError
 from poisonlab.figures.learning_curves import History, left_out, read_history
 from poisonlab.figures.reading import Inputs
-from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
+from poisonlab.figures.style import PAGE_WIDTH, STYLED, fitted, in_legend, legend_size, nth_line
 from poisonlab.figures.wording import listed, percent
 
 CONTROL = "clean data"
-_LETTERS = 99
-"""Of a title, those that fit the page's width."""
 QUANTITIES = ("train_loss", "accuracy")
 
 
@@ -69,8 +66,11 @@ def poison_curves(groups: Sequence[tuple[str, Curves]], low_loss: Sequence[float
         groups: title and trainings of each column; the control is a black line in each.
         low_loss: a dotted line at each of these training losses.
     """
-    longest = max(len(group) for _, group in groups)
-    figure = Figure(figsize=(PAGE_WIDTH, 3.6 + 0.13 * longest), layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04))
+    width = PAGE_WIDTH / len(groups)
+    called = [[in_legend(name, width) for name in group] for _, group in groups]
+    columns = min(legend_size(names, width, 2)[0] for names in called)
+    longest = max(legend_size(names, width, columns)[1] for names in called)
+    figure = Figure(figsize=(PAGE_WIDTH, 3.7 + 0.2 * longest), layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04))
     grid = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
     for column, (title, group) in enumerate(groups):
         handles: dict[str, Any] = {}
@@ -84,13 +84,13 @@ def poison_curves(groups: Sequence[tuple[str, Curves]], low_loss: Sequence[float
         for level in low_loss:
             grid[0, column].axhline(level, color="#555555", linewidth=0.7, linestyle=(0, (1, 1.5)), zorder=1)
         lettered = f"({chr(ord('a') + column)}) {title}"
-        grid[0, column].set_title(fill(lettered, _LETTERS // len(groups)), loc="left", pad=3)
+        grid[0, column].set_title(fitted(lettered, width, 8), loc="left", pad=3)
         grid[1, column].legend(
             list(handles.values()),
-            list(handles),
+            called[column],
             loc="upper center",
             bbox_to_anchor=(0.5, -0.22),
-            ncols=2,
+            ncols=columns,
             handlelength=2.0,
             columnspacing=0.8,
         )

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from poisonlab.figures.reading import Inputs, only
-from poisonlab.figures.style import COLUMN_WIDTH, PAGE_WIDTH, STYLED
+from poisonlab.figures.style import COLUMN_WIDTH, PAGE_WIDTH, STYLED, fitted, in_legend, legend_size
 from poisonlab.figures.views import ADVERSARIAL, OWN, POISON, Network, View, read_view
 from poisonlab.figures.wording import Beside as Spec
 from poisonlab.figures.wording import number
@@ -48,14 +48,14 @@ def projection(view: View) -> Figure:
     for place, (axes, network) in enumerate(zip(grid, view.networks, strict=False)):
         _panel(axes, network)
         letter = f"({chr(ord('a') + place)}) " if count > 1 else ""
-        axes.set_title(f"{letter}{network.called}", loc="left", pad=4)
+        axes.set_title(fitted(f"{letter}{network.called}", width / columns - 0.4, 8), loc="left", pad=4)
         axes.set_xlabel("along the line of centroids")
         if place % columns == 0:
             axes.set_ylabel("across, along the weights")
     for axes in grid[count:]:
         axes.set_axis_off()
     handles = [
-        Line2D([], [], linestyle="none", markersize=4.5, label=label, **_LOOKS[group])
+        Line2D([], [], linestyle="none", markersize=4.5, label=in_legend(label, width), **_LOOKS[group])
         for group, label in zip(_LOOKS, view.groups, strict=True)
     ]
     handles.append(Line2D([], [], linestyle="none", label="target", **_TARGET))
@@ -65,7 +65,7 @@ def projection(view: View) -> Figure:
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=2 if count == 1 else len(handles),
+        ncols=legend_size([str(each.get_label()) for each in handles], width, len(handles))[0],
         handletextpad=0.3,
         columnspacing=1.2,
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.style
+import numpy as np
 from matplotlib.figure import Figure
 
 from poisonlab.files import atomic_path
@@ -16,6 +18,13 @@ PAGE_WIDTH = 7.0
 """Inches: both columns."""
 PAGE_HEIGHT = 11.0
 """Inches: no figure is taller."""
+
+_LEGEND_SIZE = 7
+"""Points."""
+_LETTERS = 113
+"""Of one point, that fit an inch."""
+_HANDLE = 0.45
+"""Inches that a legend's column takes beside its labels."""
 
 SURFACE_COLOURS = "viridis"
 MATCHING_COLOURS = "cividis"
@@ -31,8 +40,8 @@ STYLED = matplotlib.style.context(
             "axes.labelsize": 7.5,
             "xtick.labelsize": 7,
             "ytick.labelsize": 7,
-            "legend.fontsize": 7,
-            "legend.title_fontsize": 7,
+            "legend.fontsize": _LEGEND_SIZE,
+            "legend.title_fontsize": _LEGEND_SIZE,
             "legend.frameon": False,
             "axes.linewidth": 0.6,
             "axes.spines.top": False,
@@ -160,6 +169,33 @@ def nth_line(place: int) -> Look:
     clear = list(_COLOURS.values())[1:8]
     colours = (*clear, *_OTHER_COLOURS)
     return colours[place % len(colours)], _OTHER_DASHES[place // len(clear) % len(_OTHER_DASHES)]
+
+
+def fitted(text: str, inches: float, size: float) -> str:
+    """The text in lines no longer than so many inches, of letters of ``size`` points."""
+    return fill(text, max(1, int(inches * _LETTERS / size)))
+
+
+def legend_size(labels: Sequence[str], inches: float, most: int) -> tuple[int, int]:
+    """How many columns of a legend fit beside each other, one to ``most``, and how many lines of text it is high.
+
+    Args:
+        labels: in the order of the legend, each at most as wide as ``in_legend`` makes it.
+        inches: the room.
+        most: columns.
+    """
+    for columns in range(min(most, len(labels)), 0, -1):
+        # As Matplotlib deals them.
+        parts = [[labels[place] for place in part] for part in np.array_split(np.arange(len(labels)), columns)]
+        longest = [max(len(line) for label in part for line in label.splitlines()) for part in parts]
+        if sum(longest) * _LEGEND_SIZE / _LETTERS + columns * _HANDLE <= inches:
+            break
+    return columns, max(sum(label.count("\n") + 1 for label in part) for part in parts)
+
+
+def in_legend(label: str, inches: float) -> str:
+    """A label in lines that fit a legend so wide."""
+    return fitted(label, inches - _HANDLE, _LEGEND_SIZE)
 
 
 def label_of(defense_name: str) -> str:
