@@ -279,6 +279,13 @@ def test_only_numbers_of_a_wide_range_stand_on_a_logarithmic_axis(values: list[A
         assert np.diff(figure.axes[0].transAxes.inverted().transform(tick_places(figure.axes[0]))[:, 0]).min() > 0.1
 
 
+def test_more_attacks_than_colours_differ_in_their_markers() -> None:
+    names = [f"attack{number}" for number in range(8)] + ["gm", "bp", *"abc"]
+    left, _ = panels(ablation(pd.concat([lines_of({(1,): (0.1, 0.9)}, attack=name) for name in names]), ["x"]))
+    looks = [(container[0].get_color(), container[0].get_marker()) for container in left.containers]  # type: ignore[index]
+    assert len(looks) == len(set(looks)) == 13
+
+
 def tick_places(axes: Axes) -> Any:
     return axes.transData.transform([(place, 0.0) for place in axes.get_xticks()])
 

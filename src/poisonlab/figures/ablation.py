@@ -248,7 +248,7 @@ def _curves(run: pd.DataFrame, setting: str, measures: Measures, known: Publishe
         for number, attack in enumerate(attacks):
             style: dict[str, Any] = {
                 "color": _ATTACK_COLOURS[number % 8],
-                "marker": _MARKERS[number % 8],
+                "marker": _MARKERS[(number + number // 8) % 8],
             }
             # Names have room beside them, for the others' points.
             shift = 0.0 if _numeric(values) else _STEP * (number - (len(attacks) - 1) / 2)
