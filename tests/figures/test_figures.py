@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 import yaml
 from filters_shown import BARS, PUBLISHED, write_bars, write_view
 from loading import program
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -35,6 +38,8 @@ from poisonlab.figures.landscape_victims import victim_landscapes, victim_landsc
 from poisonlab.figures.learning_curves import drawn_measures, learning_curves, learning_curves_caption, read_history
 from poisonlab.figures.noise_histogram import noise_histogram, noise_histogram_caption
 from poisonlab.figures.outcome import outcome, outcome_caption, read_results
+from poisonlab.figures.projection import projection
+from poisonlab.figures.views import read_view
 from poisonlab.figures.wording import listed, number, percent
 from poisonlab.files import write_sealed
 from poisonlab.provenance import spec
@@ -321,6 +326,23 @@ def test_wording() -> None:
     assert [listed(list(parts)) for parts in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
 
 
+# Machado, Oliveira and Fernandes 2009, at full severity, of linear RGB: protanopia and deuteranopia.
+NO_RED = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+NO_GREEN = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]]
+
+
+def linear(colour: tuple[float, float, float]) -> NDArray[np.float64]:
+    values = np.array(colour)
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def lab(seen: NDArray[np.float64]) -> NDArray[np.float64]:
+    """CIE L*a*b* of linear sRGB, white D65."""
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(to_xyz @ seen.clip(0.01, 1) / np.array([0.9505, 1, 1.089]))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
 class TestStyle:
     def test_known_defenses_differ(self) -> None:
         known = [
@@ -334,6 +356,21 @@ class TestStyle:
         ]
         assert len({style.looks_of(known)[name][0] for name in known}) == len(known)
         assert len({style.label_of(name) for name in known}) == len(known)
+
+    @pytest.mark.parametrize("seen", [NO_RED, NO_GREEN])
+    def test_rows_of_the_paper_differ_for_the_colour_blind(self, seen: list[list[float]]) -> None:
+        """Just noticeable is a difference of 2.3 (CIE 1976)."""
+        looks = style.looks_of([])
+        at = {name: lab(np.array(seen) @ linear(to_rgb(colour))) for name, (colour, _) in looks.items()}
+        for one, other in combinations(looks, 2):
+            assert looks[one][1] != looks[other][1] or np.linalg.norm(at[one] - at[other]) > 15, (one, other)
+
+    def test_names_are_no_formulas(self, tmp_path: Path) -> None:
+        view = read_view(write_view(tmp_path / "view.npz", classes=np.array(["$1", r"$\bill"])))
+        FigureCanvasAgg(figure := projection(view)).draw()
+        assert figure.legends[0].get_texts()[1].get_text() == r"clean $\bill"
+        victims = victim_landscapes(COORDINATES, [r"$\x$"], bump(3)[None, None])
+        FigureCanvasAgg(victims).draw()
 
     def test_other_defenses(self) -> None:
         assert style.label_of("my-defense") == "my-defense"

@@ -54,6 +54,8 @@ STYLED = matplotlib.style.context(
             "grid.linewidth": 0.4,
             "grid.color": "#DDDDDD",
             "axes.axisbelow": True,
+            # A class may be called "$1"; nothing here is a formula.
+            "text.parse_math": False,
             # TrueType keeps text selectable and is what publishers ask for.
             "pdf.fonttype": 42,
         },
@@ -121,7 +123,7 @@ _COLOURS = {
     "friends-uniform": "#A89200",
 }
 
-# Tol's muted scheme: none of it is mistaken for a colour above.
+# Tol's muted scheme: another one than above.
 _OTHER_COLOURS = ("#332288", "#882255", "#44AA99", "#999933", "#117733", "#AA4499")
 
 Dashes = str | tuple[int, Sequence[float]]
@@ -133,6 +135,9 @@ _DASHES: dict[str, Dashes] = {
     "bernoulli": (0, (4, 1.5)),
     "uniform": (0, (4, 1.5)),
     "gaussian": (0, (4, 1.5)),
+    # Whoever sees no green takes these colours for those of "none" and of "friends-bernoulli".
+    "friends-uniform": (0, (5, 1.5, 1, 1.5)),
+    "friends-gaussian": (0, (2.5, 1)),
 }
 
 _OTHER_DASHES: tuple[Dashes, ...] = (
@@ -147,8 +152,9 @@ _OTHER_DASHES: tuple[Dashes, ...] = (
 def looks_of(defenses: Iterable[str]) -> dict[str, Look]:
     """The look of each of a figure's defenses.
 
-    Some names have one of their own: dotted for the control, dashed for random noise alone, solid for the paper's
-    others. The rest share colours, and differ by their place among them: the first 30 look different.
+    Some names have one of their own: dotted for the control, dashed for random noise alone and for FRIENDS-G and -U,
+    solid for the paper's others. The rest share colours, and differ by their place among them: the first 30 look
+    different.
 
     Args:
         defenses: all of the figure, in the study's order.
