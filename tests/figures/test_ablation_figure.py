@@ -107,7 +107,9 @@ def test_an_ablation_of_an_attack_is_read_with_rows_for_attacks(tmp_path: Path) 
     (legend,) = figure.legends
     # A curve for each row, and no line of undefended training.
     assert [each.get_text() for each in legend.get_texts()] == ["No defense", "gm"]
-    assert caption.startswith("Poison success and test accuracy (95 % intervals, n = 4) against lr; the study's own")
+    assert caption.startswith(
+        "Poison success and test accuracy (n = 4) against lr, with 95 % intervals (Wilson's of yes"
+    )
     assert "smallest corrected p of poison success against the study's own attack 0.375" in caption
 
 
@@ -368,7 +370,7 @@ def test_the_caption_names_what_nobody_has_run_and_counts_the_others() -> None:
     table.loc[table["row"] == "none", "n"] = 0
     count = int(table["n"].max())
     caption = ablation_caption(table, ["x"])
-    assert f"(95 % intervals, n = {count}) against x" in caption
+    assert f"(n = {count}) against x, with 95 % intervals" in caption
     assert caption.endswith(" Left out, as no victim has an outcome: gm under none, gm at x 2.")
     assert "Left out" not in ablation_caption(table[table["n"] > 0], ["x"])
 
@@ -508,7 +510,8 @@ def test_numbers_fit_their_cells() -> None:
 def test_the_caption_has_the_numbers(tmp_path: Path) -> None:
     caption = ablation_caption(*read_ablation(write(tmp_path, LR)))
     assert caption == (
-        "Poison success and test accuracy (95 % intervals, n = 4) against lr; the study's own value is ringed. "
+        "Poison success and test accuracy (n = 4) against lr, with 95 % intervals (Wilson's of yes or no, "
+        "Gaffke's of rates, Student's of values); the study's own value is ringed. "
         "gm: poison success from 0.0 % (lr 100) to 50.0 % (lr 50), test accuracy from 85.0 % (lr 100) to 91.0 % "
         "(lr 10); smallest corrected p of poison success against the study's own row 1.000."
     )

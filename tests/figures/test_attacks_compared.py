@@ -187,6 +187,10 @@ def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> Non
     assert f"Spearman's {ranks.statistic:.2f} [" in caption
     assert f"Pearson's correlation {stats.pearsonr([3, 5, 9, 20], linear).statistic:.2f} [" in caption
     assert "of 5 attacks" in caption
+    bars = " Bars are 95 % intervals (Wilson's of yes or no, Gaffke's of rates, Student's of values)."
+    assert bars in caption
+    alone = points.assign(**dict.fromkeys(("first_epoch_low", "peak_accuracy_low"), math.nan))
+    assert bars not in scatter_caption(alone, told())
     assert "they are last in rank and not in Pearson's: slow. Left out, without one of the two: unrun." in caption
     few = told(attacks=("r4", "p250", "su", "rn"))
     short = scatter_caption(read_points({"results": [tmp_path / "results.csv"]}, few), few)

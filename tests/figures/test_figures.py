@@ -812,6 +812,10 @@ class TestOutcome:
         table = self.read(tmp_path, TABLE + rows)
         caption = outcome_caption(table, MEASURES, ["none", "friends-bernoulli"])
         assert caption.startswith("Poison success (whether the target gets the adversarial label) and test accuracy (")
+        assert (
+            "defense, with 95 % intervals (Wilson's of yes or no, Gaffke's of rates, Student's of values); n is"
+            in caption
+        )
         assert caption.endswith(
             "(n = 20). "
             "witches: No defense, poison success 80.0 [58.0, 92.0] %, test accuracy 92.0 [91.0, 93.0] % (n = 20); "

@@ -29,7 +29,7 @@ from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.published import published
 from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, fitted, in_legend, label_of, legend_size
-from poisonlab.figures.wording import Beside, listed, scale_of, seeds, shown, title_of
+from poisonlab.figures.wording import INTERVALS, Beside, listed, scale_of, seeds, shown, title_of
 
 _ATTACK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#332288", "#7F7F7F")
 _MARKERS = "osD^vPX*"
@@ -185,9 +185,9 @@ def ablation_caption(
     drawn = listed([measure.called for measure in _drawn(attacks)])
     if shares := _shares(table):
         drawn = f"{drawn}; {listed([measure.called for measure in shares.values()])}, means over seeds"
-    intervals = "95 % intervals, " if len(settings) == 1 else ""
+    intervals = f", with {INTERVALS}" if len(settings) == 1 else ""
     run, left = table["n"] > 0, _left_out(table, settings, undefended)
-    begin = f"{drawn[:1].upper()}{drawn[1:]} ({intervals}{seeds(list(table.loc[run, 'n']))}) against {what}; "
+    begin = f"{drawn[:1].upper()}{drawn[1:]} ({seeds(list(table.loc[run, 'n']))}) against {what}{intervals}; "
     begin += "the study's own value is ringed" if len(settings) == 1 else "the study's own values are framed"
     own = [] if bool(table["own"].any()) else [f"The study's own {own_line} is not among them."]
     return " ".join([f"{begin}.", *own, *ablation_finding(table, measures, settings, undefended, own_line), *left])

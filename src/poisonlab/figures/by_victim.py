@@ -23,7 +23,7 @@ from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.successes import hits
 from poisonlab.figures.reading import Inputs, only
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, fitted, in_legend, label_of, legend_size
-from poisonlab.figures.wording import Beside, scale_of, seeds, shown, title_of
+from poisonlab.figures.wording import INTERVALS, Beside, scale_of, seeds, shown, title_of
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#332288")
 _HATCH = "////////"
@@ -222,7 +222,7 @@ def by_victim_caption(bars: Bars) -> str:
     also = "; hatched bars are published" if bars.published else ""
     sentences = [_sentence(bars, run[run["defense"] == defense], defense) for defense in bars.names]
     return (
-        f"{what[:1].upper()}{what[1:]} by victim, of {counted} ({seeds(list(run['n']))}), with 95 % intervals{also}. "
+        f"{what[:1].upper()}{what[1:]} by victim, of {counted} ({seeds(list(run['n']))}), with {INTERVALS}{also}. "
         f"Unweighted means over the victims: {' '.join(filter(None, sentences))}"
     )
 

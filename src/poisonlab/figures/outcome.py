@@ -22,7 +22,7 @@ from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.outcome_pages import Panel, outcome_pages
 from poisonlab.figures.reading import Inputs, only, read_table
 from poisonlab.figures.style import PAGE_HEIGHT, PAGE_WIDTH, STYLED, Look, fitted, label_of, looks_of
-from poisonlab.figures.wording import listed, scale_of, seeds, title_of
+from poisonlab.figures.wording import INTERVALS, listed, scale_of, seeds, title_of
 
 
 class Spec(Drawn):
@@ -182,7 +182,7 @@ def outcome_caption(table: pd.DataFrame, measures: Measures, compare: Sequence[s
         return f"No victim of {listed(list(dict.fromkeys(names[own])))} has an outcome."
     return " ".join(
         [
-            f"{what[:1].upper()}{what[1:]} of every defense, with 95 % intervals; n is the number of seeds, {each} "
+            f"{what[:1].upper()}{what[1:]} of every defense, with {INTERVALS}; n is the number of seeds, {each} "
             f"({seeds(list(drawn['n']))}).",
             *([f"Page {page} of {len(pages)}."] if len(pages) > 1 else []),
             *(sentence for sentence in sentences if sentence.partition(": ")[0] in shown),

@@ -8,6 +8,8 @@ from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import Measure
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+INTERVALS = "95 % intervals (Wilson's of yes or no, Gaffke's of rates, Student's of values)"
+"""What bars of measures are, see ``tidy_results``."""
 
 
 class Beside(Drawn):
