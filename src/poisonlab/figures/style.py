@@ -17,7 +17,7 @@ COLUMN_WIDTH = 3.4
 PAGE_WIDTH = 7.0
 """Inches: both columns."""
 PAGE_HEIGHT = 11.0
-"""Inches: no figure is taller."""
+"""Inches: what does not fit goes on in further figures, but for maps of many attacks."""
 
 _LEGEND_SIZE = 7
 """Points."""
