@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +19,8 @@ from torch import Tensor
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.errors import DivergedError
 from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
+from poisonlab.training import capture as recorded_steps
+from poisonlab.training.capture import WARM_UP, Capture
 from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.defense import Batch, Defense, EpochRecord
 from poisonlab.training.loop import train
@@ -91,7 +97,7 @@ def test_a_killed_run_of_recorded_steps_ends_in_the_same_bits(
         assert resumed.history == whole.history
 
 
-def test_nothing_is_recorded_on_a_cpu() -> None:
+def test_nothing_is_repeated_on_a_cpu() -> None:
     assert torch.equal(run(True)[0], run(False)[0])
 
 
@@ -148,7 +154,7 @@ def test_a_recording_runs_no_python(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(frozen.calls) == 10
 
 
-def test_what_a_defense_does_within_a_step_is_recorded_only_if_it_says_so() -> None:
+def test_what_a_defense_does_within_a_step_is_repeated_only_if_it_says_so() -> None:
     assert Defense().captured
 
     @dataclass(frozen=True)
@@ -174,6 +180,79 @@ def test_a_recorded_step_that_diverges_names_its_batch(monkeypatch: pytest.Monke
         run(True, grouped(), defenses=(Explodes(),))
     assert recorded.value.facts() == plain.value.facts()
     assert len(recordings) == 2
+
+
+class Gpus:
+    """Stands in for the calls of ``torch.cuda`` on a machine with two GPUs, of which the first is the current one.
+
+    Attributes:
+        current: number of the current GPU.
+        repeated_on: of every repetition of a graph the GPU that was current.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.current = 0
+        self.repeated_on: list[int] = []
+        stand_in = {
+            "CUDAGraph": lambda: SimpleNamespace(replay=lambda: self.repeated_on.append(self.current)),
+            "Stream": self.stream,
+            "current_stream": self.stream,
+            "default_generators": [torch.Generator(), torch.Generator()],
+            "device_of": lambda found: self.on(found.device.index),
+            "graph": lambda graph, *pool, stream: self.on(stream.gpu),
+            "stream": lambda stream: self.on(stream.gpu),
+        }
+        for name, value in stand_in.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+        # Not that of an earlier test.
+        monkeypatch.setattr(recorded_steps, "side_stream", cache(recorded_steps.side_stream.__wrapped__))
+
+    def stream(self, device: torch.device | None = None) -> SimpleNamespace:
+        gpu = self.current if device is None else device.index
+        return SimpleNamespace(gpu=gpu, wait_stream=lambda other: None)
+
+    @contextmanager
+    def on(self, gpu: int) -> Iterator[None]:
+        before, self.current = self.current, gpu
+        try:
+            yield
+        finally:
+            self.current = before
+
+
+@dataclass
+class Positions:
+    """Of a batch, on the second GPU."""
+
+    device = torch.device("cuda", 1)
+    is_cuda = True
+
+    def __len__(self) -> int:
+        return 8
+
+    def clone(self) -> Positions:
+        return self
+
+    def copy_(self, other: Positions) -> None:
+        pass
+
+
+def test_steps_are_repeated_on_the_network_s_gpu_whichever_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording on another GPU's stream is empty: its repetitions do nothing."""
+    gpus = Gpus(monkeypatch)
+    steps: list[int] = []
+    chosen: Any = Positions()
+
+    def step(chosen: Tensor) -> Tensor:
+        steps.append(gpus.current)
+        return torch.zeros(())
+
+    taken = Capture(True).steps(step, 8, [])
+    for _ in range(WARM_UP + 2):
+        taken(chosen)
+    assert steps == [1] * (WARM_UP + 1)
+    assert gpus.repeated_on == [1, 1]
+    assert gpus.current == 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

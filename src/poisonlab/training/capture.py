@@ -55,12 +55,14 @@ class Capture:
         def taken(chosen: Tensor) -> Tensor:
             nonlocal recorded
             if self.active and len(chosen) == size:
-                if self._taken < WARM_UP:
-                    self._taken += 1
-                    return aside(step, chosen)
-                recorded = recorded or self._recorded(step, chosen, streams)
-                if recorded is not None:
-                    return recorded(chosen)
+                # What would be recorded on another GPU's stream is not recorded at all.
+                with torch.cuda.device_of(chosen):  # type: ignore[no-untyped-call]
+                    if self._taken < WARM_UP:
+                        self._taken += 1
+                        return aside(step, chosen)
+                    recorded = recorded or self._recorded(step, chosen, streams)
+                    if recorded is not None:
+                        return recorded(chosen)
             return step(chosen)
 
         return taken
@@ -110,7 +112,7 @@ def record(step: Step, chosen: Tensor, streams: Sequence[torch.Generator]) -> St
     positions, graph = chosen.clone(), torch.cuda.CUDAGraph()
     for stream in streams:
         graph.register_generator_state(stream)
-    with torch.cuda.graph(graph, stream=side_stream()):
+    with torch.cuda.graph(graph, stream=side_stream(chosen.device)):
         loss = step(positions)
 
     def replayed(chosen: Tensor) -> Tensor:
@@ -123,7 +125,7 @@ def record(step: Step, chosen: Tensor, streams: Sequence[torch.Generator]) -> St
 
 def aside(step: Step, chosen: Tensor) -> Tensor:
     """Take a step on the stream that steps are recorded on, where libraries make their workspaces."""
-    here, stream = torch.cuda.current_stream(), side_stream()
+    here, stream = torch.cuda.current_stream(chosen.device), side_stream(chosen.device)
     stream.wait_stream(here)
     with torch.cuda.stream(stream):
         loss = step(chosen)
@@ -132,6 +134,6 @@ def aside(step: Step, chosen: Tensor) -> Tensor:
 
 
 @cache
-def side_stream() -> torch.cuda.Stream:
+def side_stream(device: torch.device) -> torch.cuda.Stream:
     """The CUDA stream of steps that are recorded, and of those before; a recording cannot be made on the first one."""
-    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
