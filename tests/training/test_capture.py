@@ -188,28 +188,44 @@ class Gpus:
     Attributes:
         current: number of the current GPU.
         repeated_on: of every repetition of a graph the GPU that was current.
+        recording_to: the pools of memory, with their GPUs, that the allocator takes recordings to go on in; as in torch
+            2.11, those of recordings that broke off stay.
+        kept: pools that are in use, likewise.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.current = 0
         self.repeated_on: list[int] = []
+        self.recording_to: list[tuple[int, str]] = []
+        self.kept: list[tuple[int, str]] = []
         stand_in = {
             "CUDAGraph": lambda: SimpleNamespace(replay=lambda: self.repeated_on.append(self.current)),
             "Stream": self.stream,
             "current_stream": self.stream,
             "default_generators": [torch.Generator(), torch.Generator()],
             "device_of": lambda found: self.on(found.device.index),
-            "graph": lambda graph, *pool, stream: self.on(stream.gpu),
+            "graph": self.graph,
+            "graph_pool_handle": lambda: "pool",
             "stream": lambda stream: self.on(stream.gpu),
         }
         for name, value in stand_in.items():
             monkeypatch.setattr(torch.cuda, name, value)
+        for name, pools in (("endAllocateTo", self.recording_to), ("release", self.kept)):
+            monkeypatch.setattr(torch._C, f"_cuda_{name}Pool", lambda gpu, pool, pools=pools: pools.remove((gpu, pool)))
         # Not that of an earlier test.
         monkeypatch.setattr(recorded_steps, "side_stream", cache(recorded_steps.side_stream.__wrapped__))
 
     def stream(self, device: torch.device | None = None) -> SimpleNamespace:
         gpu = self.current if device is None else device.index
         return SimpleNamespace(gpu=gpu, wait_stream=lambda other: None)
+
+    @contextmanager
+    def graph(self, graph: object, pool: str, stream: SimpleNamespace) -> Iterator[None]:
+        with self.on(stream.gpu):
+            for pools in (self.recording_to, self.kept):
+                pools.append((stream.gpu, pool))
+            yield
+            self.recording_to.remove((stream.gpu, pool))
 
     @contextmanager
     def on(self, gpu: int) -> Iterator[None]:
@@ -253,6 +269,20 @@ def test_steps_are_repeated_on_the_network_s_gpu_whichever_is_the_current_one(mo
     assert steps == [1] * (WARM_UP + 1)
     assert gpus.repeated_on == [1, 1]
     assert gpus.current == 0
+    assert gpus.recording_to == []
+    assert gpus.kept == [(1, "pool")]
+
+
+def test_a_recording_that_broke_off_leaves_the_allocator_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else ``torch.cuda.empty_cache``, and with it every other recording and a chunk that is halved, would fail."""
+    gpus, chosen = Gpus(monkeypatch), Positions()
+
+    def step(chosen: Tensor) -> Tensor:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    with pytest.raises(RuntimeError, match="not permitted"):
+        recorded_steps.record(step, chosen, [])  # type: ignore[arg-type]
+    assert gpus.recording_to == gpus.kept == []
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

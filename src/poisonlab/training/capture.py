@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 
 import torch
@@ -109,11 +110,18 @@ def own_stream(device: torch.device) -> torch.Generator:
 
 def record(step: Step, chosen: Tensor, streams: Sequence[torch.Generator]) -> Step:
     """``step`` as a CUDA graph, for batches as long as ``chosen``; the recording itself changes nothing."""
-    positions, graph = chosen.clone(), torch.cuda.CUDAGraph()
+    positions, graph, pool = chosen.clone(), torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
     for stream in streams:
         graph.register_generator_state(stream)
-    with torch.cuda.graph(graph, stream=side_stream(chosen.device)):
-        loss = step(positions)
+    try:
+        with torch.cuda.graph(graph, pool, side_stream(chosen.device)):
+            loss = step(positions)
+    except BaseException:
+        # The allocator of torch 2.11 takes a recording that broke off for one that goes on, and empty_cache fails.
+        with suppress(RuntimeError):
+            torch._C._cuda_endAllocateToPool(chosen.device.index, pool)
+            torch._C._cuda_releasePool(chosen.device.index, pool)
+        raise
 
     def replayed(chosen: Tensor) -> Tensor:
         positions.copy_(chosen)
