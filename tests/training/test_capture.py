@@ -30,7 +30,7 @@ def run(
     capture: bool,
     model: Classifier | None = None,
     defenses: tuple[Defense, ...] = (),
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     **changes: Any,
 ) -> tuple[Tensor, list[EpochRecord]]:
     """Four epochs of batches of 8, 8 and 6."""
@@ -108,7 +108,7 @@ class Looks(Defense):
     captured = True
 
     def change_batch(self, batch: Batch) -> Tensor:
-        noisy = batch.images + torch.rand(batch.images.shape, generator=batch.generator) / 9
+        noisy = batch.images + torch.rand(batch.images.shape, generator=batch.generator, device=batch.images.device) / 9
         return noisy if noisy.mean().item() > 0 else batch.images
 
 
@@ -124,6 +124,12 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(
     (line,) = capsys.readouterr().err.splitlines()
     assert "kernel by kernel" in line
     assert "_local_scalar_dense" in line
+
+
+@pytest.mark.elsewhere
+def test_it_looks_on_every_device(device: torch.device) -> None:
+    """So that the test of a broken recording on a GPU fails for no other reason."""
+    assert len(run(False, defenses=(Looks(),), device=device)[1]) == 4
 
 
 @dataclass(frozen=True)
