@@ -45,6 +45,30 @@ def test_a_batch_of_one_tiny_image_is_one_line(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err.startswith("error: batch norm cannot train on one example")
 
 
+@pytest.mark.parametrize(
+    ("text", "on_gpu"),
+    [
+        ("CUDA error: out of memory\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", True),
+        ("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: not enough memory: you tried to ...", False),
+    ],
+)
+def test_memory_that_ran_out_outside_torch_s_allocator_is_one_line(
+    text: str, on_gpu: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where several jobs fill a GPU, which CUDA itself needs some of."""
+
+    def compute(_: object) -> None:
+        raise RuntimeError(text)
+
+    with pytest.raises(SystemExit) as caught:
+        program.run(compute)
+    assert caught.value.code == 2
+    message = program.OUT_OF_MEMORY_ON_GPU if on_gpu else program.OUT_OF_MEMORY
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
 def test_an_interruption_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     def stop(_: object) -> None:
         raise KeyboardInterrupt

@@ -54,16 +54,25 @@ class TooLittleMemoryError(PoisonlabError):
 
 
 _SIGNS_OF_FULL_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc", "could not create a memory")
+_SIGNS_OF_A_FULL_GPU = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
+"""Of CUDA's driver (``CUDA error: out of memory``), and of cuBLAS and cuDNN, which allocate by themselves."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: an error of Python's, of NumPy's, or of torch's on a GPU or the CPU.
 
-    Torch is not imported for it: its GPU's error is known by name, its CPU's allocator has a RuntimeError's text only.
+    Torch is not imported for it: its CPU's allocator has a RuntimeError's text only.
     """
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if isinstance(error, MemoryError) or is_out_of_gpu_memory(error):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS_OF_FULL_MEMORY)
+
+
+def is_out_of_gpu_memory(error: BaseException) -> bool:
+    """Whether it was a GPU's: an error of torch's allocator, known by its name, or of what allocates beside it."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS_OF_A_FULL_GPU)
 
 
 class DivergedError(PoisonlabError):

@@ -15,7 +15,13 @@ FULL = (
     MemoryError(),
     RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried ..."),
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+    # Not of torch's allocator: the driver's, and a library's.
+    RuntimeError(
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call"
+    ),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
 )
+NAMES = ("python", "cpu", "gpu", "driver", "library")
 
 
 def test_a_chunk_has_as_many_bytes_as_one_of_cifar_images() -> None:
@@ -37,7 +43,7 @@ def test_slices_cover_everything_in_order(count: int) -> None:
     assert all(len(part) <= 5 for part in parts)
 
 
-@pytest.mark.parametrize("error", FULL, ids=["python", "cpu", "gpu"])
+@pytest.mark.parametrize("error", FULL, ids=NAMES)
 @pytest.mark.parametrize("fits", [1, 2, 3])
 def test_a_chunk_that_does_not_fit_is_halved(error: Exception, fits: int) -> None:
     tried = []
@@ -74,7 +80,7 @@ def test_other_errors_are_not_taken_for_it() -> None:
     assert not is_out_of_memory(PoisonlabError("not enough memory"))
 
 
-@pytest.mark.parametrize("error", FULL, ids=["python", "cpu", "gpu"])
+@pytest.mark.parametrize("error", FULL, ids=NAMES)
 def test_a_block_names_what_it_needed_memory_for(error: Exception) -> None:
     message = "for batches of 4 images: lower batch_size, or run fewer"
     with pytest.raises(TooLittleMemoryError, match=message), memory_for("batches of 4 images", "lower batch_size"):

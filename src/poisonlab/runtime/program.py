@@ -14,7 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from poisonlab.errors import DamagedError, DataWarning, PoisonlabError, SettingsError, is_out_of_memory
+from poisonlab.errors import (
+    DamagedError,
+    DataWarning,
+    PoisonlabError,
+    SettingsError,
+    is_out_of_gpu_memory,
+    is_out_of_memory,
+)
 from poisonlab.provenance import changed_sources, parse
 from poisonlab.runtime.clock import Clock
 from poisonlab.runtime.setting_aside import deal_with
@@ -65,9 +72,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        # Torch's of a GPU; the CPU's allocator has no exception type of its own.
-        on_gpu = type(error).__name__ == "OutOfMemoryError"
-        fail(OUT_OF_MEMORY_ON_GPU if on_gpu else OUT_OF_MEMORY)
+        fail(OUT_OF_MEMORY_ON_GPU if is_out_of_gpu_memory(error) else OUT_OF_MEMORY)
 
 
 def _check_code(argv: Sequence[str]) -> None:
