@@ -129,6 +129,23 @@ def test_the_commands_name_what_there_is(page: Path, tmp_path: Path, monkeypatch
             CHECKS[program](arguments)
 
 
+EXPORTED = [
+    (page, value)
+    for page in WITH_COMMANDS
+    for body in blocks(page, "sh", "bash")
+    for value in re.findall(r"^export PYTHONPATH=(\S+)", body, re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(("page", "value"), EXPORTED, ids=[called(page) for page, _ in EXPORTED])
+def test_modules_are_found_from_every_folder(page: Path, value: str, tmp_path: Path) -> None:
+    """Jobs begin in the folder of the results, and the check's Snakemake in one of its own."""
+    done = subprocess.run(
+        ["bash", "-c", f"printf %s {value}"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert all(Path(part).is_absolute() for part in done.stdout.split(":")), page
+
+
 @pytest.mark.parametrize(
     ("program", "arguments"),
     [
