@@ -48,7 +48,8 @@ def _installed() -> list[list[str]]:
 
 
 def _chosen(gpus: Sequence[Sequence[str]], visible: str | None) -> list[list[str]]:
-    """What ``CUDA_VISIBLE_DEVICES`` leaves: numbers, or UUIDs or their beginnings, up to the first that is unknown."""
+    """What ``CUDA_VISIBLE_DEVICES`` leaves: numbers of ``nvidia-smi``, or UUIDs or their beginnings, up to the first
+    unknown one."""
     if visible is None:
         return [list(gpu) for gpu in gpus]
     chosen = []
