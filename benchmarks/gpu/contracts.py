@@ -13,8 +13,9 @@ from gpu.section import Check, FaultError, Notes
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = (
-    "tests/contracts",
+    # Few, and the only ones of CUDA graphs: first, as time may run out.
     "tests/training/test_capture.py",
+    "tests/contracts",
     "tests/defenses",
     "tests/filters",
     "tests/benchmarks",
