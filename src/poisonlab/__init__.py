@@ -1,8 +1,8 @@
 """poisonlab: a reproducible laboratory for data poisoning of image classifiers.
 
-The names of ``__all__`` are those that docs/library.md begins with. Each is imported when it is first asked for, so
-that a job waits for only the modules that it uses. The package's own modules import from where a name is defined:
-digests of code follow imports, and no digest holds this file.
+docs/library.md begins with the names in ``__all__``. Each name is imported at its first use, so that a job loads only
+the modules it needs. The package's own modules import a name from the module that defines it: code digests follow
+imports, and no digest covers this file.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ _MODULES = {
     "pipelines.noise_transforms": ("BernoulliNoise", "GaussianNoise", "UniformNoise"),
     "training.loop": ("train",),
 }
-"""Where each name is defined."""
+"""The names that each module defines."""
 
 
 def __getattr__(name: str) -> Any:

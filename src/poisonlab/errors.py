@@ -1,4 +1,4 @@
-"""The one exception type a user of poisonlab is meant to read."""
+"""The exceptions and warnings whose messages are written for users of poisonlab."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class PoisonlabError(Exception):
     """A problem the user can cure.
 
     The message is one line: what is wrong, where, and how to cure it. Command-line programs print it without a
-    traceback and exit with status 2. Whatever a message quotes from a file, it stays one line that a terminal can show.
+    traceback and exit with status 2. Text quoted from a file cannot add lines or unprintable characters to a message.
     """
 
     def __init__(self, message: str) -> None:
         line = " ".join(message.split())
         if not line.isprintable():
             line = "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in line)
-        # The cure stands at the end.
+        # The cure is at the end of the message.
         half = _LONGEST // 2
         super().__init__(line if len(line) <= _LONGEST else f"{line[:half]} ... {line[-half:]}")
 
@@ -28,7 +28,7 @@ class DataError(PoisonlabError):
 
 
 class DataWarning(UserWarning):
-    """Data are usable, but perhaps not what the user takes them for: one line that says how many images it is about."""
+    """Data are usable, but perhaps not what the user expects: one line that says how many images are affected."""
 
 
 class SettingsError(PoisonlabError):
@@ -50,18 +50,19 @@ class DamagedError(DataError):
 
 
 class TooLittleMemoryError(PoisonlabError):
-    """Memory ran out, of the CPU or of a GPU, in a place that names its cure."""
+    """A CPU or a GPU ran out of memory, and the message names the cure."""
 
 
 _SIGNS_OF_FULL_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc", "could not create a memory")
 _SIGNS_OF_A_FULL_GPU = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
-"""Of CUDA's driver (``CUDA error: out of memory``), and of cuBLAS and cuDNN, which allocate by themselves."""
+"""Messages of CUDA's driver (``CUDA error: out of memory``), and of cuBLAS and cuDNN, which bypass torch's
+allocator."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: an error of Python's, of NumPy's, or of torch's on a GPU or the CPU.
+    """Whether Python, NumPy or torch ran out of memory, on a GPU or the CPU.
 
-    Torch is not imported for it: its CPU's allocator has a RuntimeError's text only.
+    This needs no import of torch: its CPU allocator raises a plain RuntimeError, recognised by its text.
     """
     if isinstance(error, MemoryError) or is_out_of_gpu_memory(error):
         return True
@@ -69,20 +70,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_out_of_gpu_memory(error: BaseException) -> bool:
-    """Whether it was a GPU's: an error of torch's allocator, known by its name, or of what allocates beside it."""
+    """Whether a GPU ran out of memory: for torch's allocator, or for a library that bypasses the allocator."""
     if type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS_OF_A_FULL_GPU)
 
 
 class DivergedError(PoisonlabError):
-    """A training ended in NaN or infinity, so there is no network: an outcome, which repeats itself.
+    """A training ended in NaN or infinity, so there is no network. This is an outcome: a rerun diverges again.
 
     Attributes:
-        what: which number it was, as ``the loss is nan``.
+        what: the number that diverged, as ``the loss is nan``.
         epoch: the epoch, from 0.
         batch: the batch of the epoch, from 0.
-        source: the file that says so, where another job's training diverged.
+        source: the file that records the divergence, if another job's training diverged.
     """
 
     def __init__(self, what: str, epoch: int, batch: int, source: Path | None = None) -> None:
@@ -98,6 +99,6 @@ class DivergedError(PoisonlabError):
         self.source = source
 
     def facts(self) -> dict[str, str | int]:
-        """The same as plain values; ``source`` only where there is one."""
+        """The attributes as plain values; ``source`` only if there is one."""
         own: dict[str, str | int] = {"what": self.what, "epoch": self.epoch, "batch": self.batch}
         return own if self.source is None else {**own, "source": str(self.source)}

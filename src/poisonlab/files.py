@@ -20,7 +20,7 @@ CHECKSUM = "sha256"
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place if the block succeeds, and is removed if it does not.
+    """A temporary path beside ``path``; it replaces ``path`` if the block succeeds, and is removed if the block fails.
 
     Raises:
         PoisonlabError: the disk is full or the folder cannot be written.
@@ -66,9 +66,9 @@ def _json(value: Any) -> str:
 
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` as sorted, indented JSON with a checksum of its own (``sha256``), atomically; equal content
+    """Write ``content`` as sorted, indented JSON with a checksum of itself (``sha256``), atomically; equal content
     gives equal bytes."""
-    # As it will be read: a tuple is a list then.
+    # The checksum covers the content as read back: JSON turns a tuple into a list.
     plain = json.loads(_json(dict(content)))
     write_json(path, {**plain, CHECKSUM: _seal(plain)})
 
@@ -100,7 +100,7 @@ def read_text(path: Path) -> str:
     """Read a text in UTF-8.
 
     Raises:
-        DataError: the file is missing, cannot be read, or is no such text.
+        DataError: the file is missing, cannot be read, or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8")

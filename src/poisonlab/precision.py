@@ -1,7 +1,7 @@
 """The precision of a network's passes: bfloat16 where the hardware multiplies it, float32 elsewhere.
 
-A processor without instructions for bfloat16 converts every number back and forth, and takes three times as long as in
-float32 or longer. So ``precision: bfloat16`` allows bfloat16 and does not force it.
+A processor without instructions for bfloat16 converts every number back and forth, and takes at least three times as
+long as in float32. So ``precision: bfloat16`` allows bfloat16 but does not force it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for products of bfloat16: AVX-512 BF16, AMX, Arm's BF16, or CUDA from Ampere
-    on. Devices of other kinds count as having them."""
+    """Whether the device has instructions that multiply bfloat16: AVX-512 BF16, AMX, Arm's BF16, or CUDA from Ampere
+    on. Any other kind of device counts as having them."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
@@ -28,10 +28,10 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def computed(device: torch.device, precision: str) -> str:
-    """The precision that passes on the device have: ``bfloat16`` if it is asked for and native there, or ``float32``.
+    """The precision of passes on the device: ``bfloat16`` if it is requested and native there, else ``float32``.
 
     Raises:
-        SettingsError: a precision of another name.
+        SettingsError: ``precision`` is neither float32 nor bfloat16.
     """
     if precision not in PRECISIONS:
         raise SettingsError(f"precision is {precision!r}: choose float32 or bfloat16")
@@ -42,9 +42,9 @@ def passes(device: torch.device, precision: str, *, cache_enabled: bool = True) 
     """The context for a network's passes.
 
     Args:
-        precision: ``bfloat16`` for mixed precision where the device multiplies it, or ``float32``, which leaves the
-            network's own precision.
-        cache_enabled: keep the weights' copies in bfloat16 until the context ends.
+        precision: ``bfloat16`` for mixed precision where the device multiplies it, or ``float32``, which keeps the
+            network's own dtype.
+        cache_enabled: keep the bfloat16 copies of the weights until the context ends.
     """
     enabled = computed(device, precision) == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=cache_enabled)

@@ -1,8 +1,8 @@
-"""What a job depends on, as plain strings that Snakemake can compare: settings and code.
+"""A job's settings and code as plain strings that Snakemake can compare.
 
 Snakemake compares a rule's ``params`` as an unordered set of values, without their names, and silently ignores values
-that are not plain. So every setting becomes one string ``section.key=value`` that carries its own name, and every
-source file one string ``path@digest``; a changed string is then both noticed and readable in ``snakemake -n``.
+that are not plain. So every setting becomes one string ``section.key=value``, which contains its name, and every source
+file one string ``path@digest``. Snakemake then notices a changed string, and ``snakemake -n`` shows it.
 Standard library only: the Snakefile imports this module.
 """
 
@@ -22,10 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 _DIGEST_LENGTH = 12
 
 _COMPUTE_NOTHING = ("src/poisonlab/runtime/", "src/poisonlab/config/measures.py", "src/poisonlab/__init__.py")
-"""Sources that no digest holds: how programs are run, how outcomes are named and shown, and the names that others
-import from the package itself."""
+"""Sources that no digest covers: they run programs, name and show outcomes, or re-export names for users."""
 _SETTINGS = "src/poisonlab/config/"
-"""Sources whose fields are told to jobs as strings of their own."""
+"""Folder of settings classes. Digests omit their fields, because a job gets the values as ``section.key=value``."""
 
 
 def spec(**sections: Any) -> list[str]:
@@ -33,7 +32,7 @@ def spec(**sections: Any) -> list[str]:
 
     Raises:
         TypeError: a value is of a kind that Snakemake cannot track (paths, arrays, objects).
-        ValueError: a value is not finite, or a key cannot be told from a separator.
+        ValueError: a value is not finite, or a key is empty, not text, or contains ``.`` or ``=``.
     """
     return sorted(f"{key}={value}" for key, value in _flatten(sections, ""))
 
@@ -91,7 +90,7 @@ def parse(strings: Iterable[str]) -> dict[str, Any]:
 
 
 def _lists(value: Any) -> Any:
-    """Mappings whose keys are 0, 1, 2, ... are the sequences that were flattened."""
+    """Turn each mapping with keys 0, 1, 2, ... back into the sequence that was flattened."""
     if not isinstance(value, dict):
         return value
     inner = {key: _lists(item) for key, item in value.items()}
@@ -101,17 +100,17 @@ def _lists(value: Any) -> Any:
 
 
 def digest_of(strings: Sequence[str]) -> str:
-    """One short digest of a list of strings, whatever their order."""
+    """One short digest of a list of strings, independent of their order."""
     return hashlib.sha256("\n".join(sorted(strings)).encode()).hexdigest()[:_DIGEST_LENGTH]
 
 
 def code_digests(*roots: str, base: Path = ROOT) -> list[str]:
     """Sorted ``path@digest`` strings of the named sources and of every project module they import, transitively.
 
-    The digest is of the syntax tree, without everything that changes no result: comments, docstrings and layout;
-    messages of exceptions, help texts, and statements that only print; the fields of settings, which a job is told. The
-    package ``poisonlab.runtime`` is left out by name, with what only it imports. Imports are read statically, so a
-    module loaded by name (an attack, a defense, a model, a data source) must be named among ``roots``.
+    The digest covers the syntax tree without the parts that change no result: comments, docstrings and layout; messages
+    of exceptions, help texts, and statements that only print; fields of settings, whose values a job gets as strings.
+    The sources in ``_COMPUTE_NOTHING`` are left out, and so are modules that only they import. Imports are read
+    statically, so ``roots`` must name every module that is loaded by name (attack, defense, model, data source).
 
     Args:
         roots: script paths relative to ``base`` (``workflow/scripts/train.py``) or dotted project modules.
@@ -137,23 +136,24 @@ def code_digests(*roots: str, base: Path = ROOT) -> list[str]:
 
 
 def newest_source(base: Path = ROOT) -> int:
-    """When a source of the project was last written or put in its place, in nanoseconds since the epoch."""
+    """Time of the latest change to a source of the project, moves and copies included, in nanoseconds since the
+    epoch."""
     folders = (base / "src" / "poisonlab", base / "workflow" / "scripts")
     return max(_written(path) for folder in folders for path in folder.rglob("*.py"))
 
 
 def _written(path: Path) -> int:
-    """A file that was moved or copied here may keep the time stamp of its content."""
+    """The later of a file's two times, modification and change: a moved or copied file may keep the old first one."""
     found = path.stat()
     return max(found.st_mtime_ns, found.st_ctime_ns)
 
 
 def changed_sources(planned: Iterable[str], newer_than: int = 0, base: Path = ROOT) -> list[str]:
-    """Sources whose digest is another one now, or which are gone.
+    """Sources that are gone or whose digest has changed.
 
     Args:
-        planned: strings of ``code_digests``; others, such as versions of packages, are passed over.
-        newer_than: ``newest_source`` of then: files that are not newer are taken for unchanged.
+        planned: strings of ``code_digests``; other strings, such as versions of packages, are ignored.
+        newer_than: ``newest_source`` at planning time; files that are not newer count as unchanged.
         base: the repository's root.
     """
     changed = []
@@ -170,7 +170,7 @@ def changed_sources(planned: Iterable[str], newer_than: int = 0, base: Path = RO
 
 def _module_file(name: str, base: Path) -> Path | None:
     """The project file of a dotted module; None for anything outside the project."""
-    # By strings: this is asked tens of thousands of times before a dry run begins.
+    # Strings instead of paths: a dry run calls this tens of thousands of times.
     for folder in ("src", "workflow/scripts"):
         place = f"{base}/{folder}/{name.replace('.', '/')}"
         for file in (f"{place}/__init__.py", f"{place}.py"):
@@ -182,7 +182,7 @@ def _module_file(name: str, base: Path) -> Path | None:
 # The modification time is part of the cache's key, not of the digest.
 @cache
 def _read(path: Path, _modified: int, base: Path) -> tuple[str, frozenset[str]]:
-    """The digest of a source file, and the dotted names of what it imports."""
+    """The digest of a source file, and the dotted names that it imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imported = _imports(tree, path, base)
     if path.relative_to(base).as_posix().startswith(_SETTINGS):
@@ -196,7 +196,7 @@ def _imports(tree: ast.Module, path: Path, base: Path) -> frozenset[str]:
     source = base / "src"
     package = list(path.relative_to(source).parent.parts) if path.is_relative_to(source) else []
     names: set[str] = set()
-    # The packages around a module run before it.
+    # Importing a module first runs the packages that contain it.
     for depth in range(1, len(package) + 1):
         names.add(".".join(package[:depth]))
     for node in _running_statements(tree):
@@ -218,7 +218,7 @@ def _prefixes(name: str) -> Iterator[str]:
 
 
 def _running_statements(node: ast.AST) -> Iterator[ast.AST]:
-    """All statements but the bodies of ``if TYPE_CHECKING:``, which only a type checker reads."""
+    """All statements except the bodies of ``if TYPE_CHECKING:``, which only a type checker reads."""
     yield node
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.expr):
@@ -231,7 +231,7 @@ def _running_statements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 class _WithoutWords(ast.NodeTransformer):
-    """Takes out what only people read."""
+    """Removes text that only people read: docstrings, messages, help texts and prints."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         value = node.value
@@ -254,9 +254,9 @@ class _WithoutWords(ast.NodeTransformer):
 
 
 class _WithoutFields(ast.NodeTransformer):
-    """Takes the fields out of classes of settings: their values are told to jobs, and what is checked changes none.
+    """Removes the fields of settings classes: a job gets their values as strings, and validation changes no value.
 
-    With them go their types, and imports that nothing else uses.
+    Type aliases of the fields go too, and imports that nothing else uses.
     """
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
@@ -295,14 +295,14 @@ _FREE_OF_EFFECTS = ("len", "str", "repr", "round", "sum", "min", "max", "sorted"
 
 
 def _name(function: ast.expr) -> str:
-    """The last name of what is called, as ``append`` of ``found.append``."""
+    """The last part of the called name, as ``append`` of ``found.append``."""
     return (
         function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
     )
 
 
 def _only_prints(call: ast.Call) -> bool:
-    """Whether a call prints or logs, and reckons nothing on the way that could change anything."""
+    """Whether a call prints or logs, and its arguments have no side effects."""
     function = call.func
     logs = isinstance(function, ast.Attribute) and _name(function.value) in ("logger", "logging", "warnings", "log")
     if not (isinstance(function, ast.Name) and function.id == "print") and not (
@@ -322,7 +322,7 @@ def _has_no_effect(expression: ast.expr) -> bool:
 
 
 def _without_texts(call: ast.Call) -> ast.Call:
-    """A call without the texts among its arguments; the others may be more than a message."""
+    """The call without its text arguments; other arguments may carry more than a message, so they stay."""
     call.args = [argument for argument in call.args if not _is_text(argument)]
     call.keywords = [keyword for keyword in call.keywords if not _is_text(keyword.value)]
     return call
@@ -353,7 +353,7 @@ def _canonical(node: Any) -> str:
 def locked_versions(lock: Path, *packages: str) -> list[str]:
     """``package==version`` strings from a lock file, for the packages whose version changes results.
 
-    A lock for several Python versions may pin a package more than once; all its pins count.
+    A lock file for several Python versions may pin a package more than once; every pin is returned.
 
     Raises:
         ValueError: the lock does not pin a package.
