@@ -21,18 +21,18 @@ class Attacker:
     """The attacker's knowledge and means.
 
     Attributes:
-        surrogates: trained networks (normalised images to logits), on the device to compute on; none for an attack that
-            trains its own.
+        surrogates: trained networks (normalised images to logits), on the device to compute on; empty for an attack
+            that trains its own surrogates.
         normalize: the dataset's normalisation, on the same device.
         recipe: how the first surrogate is trained; its augmentation is also applied to poisons while crafting.
-        fresh: a new network of the (first) surrogate's architecture, its weights drawn from a seed; needed by attacks
-            that train surrogates.
+        fresh: builds a network of the (first) surrogate's architecture, with weights drawn from a seed; needed by
+            attacks that train surrogates.
         rows: (F,) int64 sorted rows of the training split that the victim is trained on and bases are drawn from; all
             if None.
-        friendly_noise: (N, C, H, W) float, in units of the [0, 1] pixel range: an earlier run's, for an adaptive
-            attack.
-        checkpoint: where a long crafting saves its state and goes on from.
-        capture: see ``train``, of surrogates that are trained while crafting.
+        friendly_noise: (N, C, H, W) float, in units of the [0, 1] pixel range: noise of an earlier run, for an
+            adaptive attack.
+        checkpoint: where a long crafting saves its state and resumes from.
+        capture: as in ``train``, for surrogates that are trained while crafting.
     """
 
     surrogates: Sequence[Classifier]
@@ -63,14 +63,14 @@ class Attacker:
         return self.fresh(seed)
 
     def pool(self, dataset: ImageDataset) -> Tensor:
-        """(F,) int64: the rows bases are drawn from."""
+        """(F,) int64: the training rows from which bases are drawn."""
         return torch.arange(len(dataset.train_labels)) if self.rows is None else self.rows
 
     def friendly_on(self, bases: Tensor) -> Tensor | None:
         """The earlier run's friendly noise on the training rows ``bases`` (P,): (P, C, H, W) float32, or None."""
         if self.friendly_noise is None:
             return None
-        # Noise is numbered as the victim's training set is.
+        # Row i of the noise belongs to image i of the victim's training set.
         places = bases if self.rows is None else torch.searchsorted(self.rows, bases)
         return self.friendly_noise[places].float()
 

@@ -28,17 +28,17 @@ def craft(
 
     Args:
         dataset: clean data.
-        attacker: only the rows that the victim is trained on are asked for.
+        attacker: only the rows that the victim is trained on are used.
         settings: budget, target class, patch.
         seed: of the target class, the images and the places of the patch.
-        progress: nothing takes long enough to show it.
+        progress: ignored; crafting takes too little time for a progress bar.
 
     Returns:
         The poisons; targets are patched test images of the other classes.
 
     Raises:
-        SettingsError: the budget exceeds the images of the other classes, the class does not exist, no test image is of
-            another class, or the patch exceeds the image.
+        SettingsError: the budget exceeds the images of the other classes, the target class does not exist, no test
+            image is of another class, or the patch is larger than the image.
     """
     rng = np.random.default_rng([seed, 5])
     drawn = int(rng.integers(dataset.num_classes))
@@ -69,10 +69,10 @@ def craft(
 def _bases(
     dataset: ImageDataset, attacker: Attacker, settings: Settings, target: int, rng: np.random.Generator
 ) -> Tensor:
-    """(P,) int64 sorted training rows of other classes.
+    """(P,) int64 sorted training rows of other classes than the target class.
 
     Raises:
-        SettingsError: the budget exceeds them.
+        SettingsError: the budget asks for more rows than there are.
     """
     pool = attacker.pool(dataset)
     others = pool[dataset.train_labels[pool] != target]

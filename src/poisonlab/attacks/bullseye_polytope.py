@@ -1,7 +1,7 @@
 """Bullseye Polytope (Aghakhani et al. 2021, equation 3): the mean of the poisons' features meets the target's.
 
-Put the target in the middle of the poisons in feature space, and a linear head that learns the poisons' label around it
-gives it that label as well. The optimisation is ``poisonlab.attacks.features``.
+The target then lies in the middle of the poisons in feature space. A linear head that learns the poisons' label around
+the target gives it that label, too. The optimisation is ``poisonlab.attacks.features``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from poisonlab.data.dataset import ImageDataset
 def relative(goal: Tensor) -> Distance:
     """Length of the difference between the poisons' mean and ``goal`` (D,), over the length of ``goal``.
 
-    Of a block's features (C, H, W): the mean of this over the positions, as released. Positions at which ``goal`` is
-    zero are left out; the release divides by zero there.
+    For a block's features (C, H, W) this is computed at each position and averaged, as in the released code. Positions
+    at which ``goal`` is zero are left out; the released code divides by zero there.
 
     Raises:
         PoisonlabError: ``goal`` is zero.
@@ -40,7 +40,7 @@ def craft(
 
     Args:
         dataset: clean data.
-        attacker: surrogates and what they were trained with.
+        attacker: surrogates and how they were trained.
         settings: budget, bound, steps, distance.
         seed: of the threat, the random start, the augmentation and the dropout.
         progress: show a progress bar.

@@ -1,9 +1,9 @@
 """Changes of colour: a smooth map of colours per image (ReColorAdv, Laidlaw and Feizi 2019).
 
-An option of MetaPoison, and the change of colour of functional poisons.
+MetaPoison offers this change as an option, and functional poisons use it.
 
-All pixels of one colour move to the same new colour, so that a large change stays inconspicuous. The map is one of
-CIELUV colours; in MetaPoison's released code, although its settings name LUV, of YUV colours (ITU-R BT.601).
+All pixels of one colour move to the same new colour, so that a large change stays inconspicuous. The map works on
+CIELUV colours. MetaPoison's released code works on YUV colours (ITU-R BT.601), although its settings name LUV.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ _BLUE, _RED = 0.492111, 0.877283
 
 
 class Grid(Protocol):
-    """What the settings of a change of colours say."""
+    """The settings of a change of colours."""
 
     @property
     def points(self) -> tuple[int, int, int]:
-        """Of the grid, along L, u and v."""
+        """Number of grid points along L, u and v."""
 
     @property
     def bound(self) -> float:
-        """On every displacement."""
+        """Bound on every displacement."""
 
     @property
     def smoothness(self) -> float:
-        """Weight of the penalty."""
+        """Weight of the smoothness penalty."""
 
 
 class Palette:
     """One map of colours per image: displacements on a grid of colours, interpolated between its points.
 
     Attributes:
-        grid: (P, 3, v, u, L) float32 displacements, a leaf tensor to optimise; the last axis runs along L (Y), the one
-            before it along u, the first spatial one along v. Colours outside [0, 1] move as the grid's edge does.
+        grid: (P, 3, v, u, L) float32 displacements, a leaf tensor to optimise; the last three axes run along v, u and
+            L (Y). Colours outside [0, 1] move like the nearest point on the grid's edge.
     """
 
     def __init__(self, settings: Grid, count: int, device: torch.device, convention: str = "ours") -> None:
@@ -60,8 +60,8 @@ class Palette:
             settings: bound, grid, smoothness.
             count: images, P.
             device: of the grid.
-            convention: ``ours`` or ``released``; the latter's colours are YUV, what lies outside the grid's box is cut
-                to it, displacements end at it, and nothing is cut to RGB.
+            convention: ``ours`` or ``released``. The released code uses YUV colours, cuts colours and their moved
+                places to the grid's box, and does not cut the result to RGB.
         """
         self.settings, self.released = settings, convention == "released"
         self.grid = torch.zeros(count, 3, *reversed(settings.points), device=device, requires_grad=True)
@@ -70,8 +70,8 @@ class Palette:
         """Images (P, 3, H, W) in [0, 1] with changed colours; differentiable in the grid.
 
         Args:
-            images: those that the grid's rows ``which`` belong to.
-            which: all rows by default.
+            images: the images of the grid's rows ``which``.
+            which: rows of the grid, by default all.
 
         Returns:
             (P, 3, H, W), in [0, 1] unless the convention is the released one.
@@ -82,11 +82,12 @@ class Palette:
         places = (colours * 2 - 1).permute(0, 2, 3, 1)[:, None]
         grid = self.grid[which]
         moved = F.grid_sample(grid, places, mode="bilinear", padding_mode="border", align_corners=True)[:, :, 0]
-        # CIELUV is not cut to the grid's box: u and v of saturated colours lie outside, and stay where nothing moves.
+        # CIELUV is not cut to the grid's box: saturated colours have u or v outside, and must stay as they are under
+        # zero displacements.
         return (yuv_to_rgb if self.released else luv_to_rgb)(colours + moved)
 
     def project(self) -> None:
-        """Cut every displacement at the bound; by the released convention also where it leaves the grid's box."""
+        """Cut every displacement at the bound; in the released convention also where it leaves the grid's box."""
         with torch.no_grad():
             self.grid.clamp_(-self.settings.bound, self.settings.bound)
             if self.released:
@@ -96,11 +97,11 @@ class Palette:
                     own.copy_((place + own).clamp(0, 1) - place)
 
     def penalty(self, which: Tensor | slice = slice(None)) -> Tensor:
-        """What the maps of the images ``which`` add to the outer loss of an unrolling that holds these.
+        """The smoothness penalty of the images ``which``, a term of the outer loss of the unrolling that holds them.
 
-        ``ours``: the mean length of the differences between neighbours on the grid, summed over images. An image's
-        weight does not depend on how many others there are. ``released``: the mean over all images, whichever the
-        unrolling holds, of squared differences times the grid's size squared.
+        ``ours``: the mean length of the differences between neighbours on the grid, summed over images. So an image's
+        weight does not depend on the number of images. ``released``: the mean over all images, also those outside the
+        unrolling, of squared differences times the grid's size squared.
         """
         if self.released:
             slopes = [self.grid.diff(dim=axis).flatten() * self.grid.shape[axis] for axis in (2, 3, 4)]
@@ -108,17 +109,17 @@ class Palette:
         return self.settings.smoothness * self.roughness(which) / neighbour_pairs(self.settings.points)
 
     def roughness(self, which: Tensor | slice = slice(None)) -> Tensor:
-        """The lengths of all differences between neighbours on the grids of the images ``which``, added up."""
+        """Sum of the lengths of all differences between neighbours on the grids of the images ``which``."""
         return roughness(self.grid[which])
 
 
 def neighbour_pairs(points: tuple[int, ...]) -> int:
-    """How many pairs of neighbours a grid of so many points along each axis has."""
+    """The number of pairs of neighbours in a grid with ``points`` points along each axis."""
     return sum(math.prod(points) // size * (size - 1) for size in points)
 
 
 class _Roughness(torch.autograd.Function):
-    """Its gradient by hand: autograd's fills and adds whole grids for each difference."""
+    """``roughness`` with a hand-written gradient: autograd would fill and add whole grids for each difference."""
 
     @staticmethod
     def forward(ctx: Any, displacements: Tensor) -> Tensor:
@@ -141,13 +142,13 @@ class _Roughness(torch.autograd.Function):
 
 
 def roughness(displacements: Tensor) -> Tensor:
-    """The lengths of the differences between neighbours, added up over pairs, axes and images.
+    """Sum of the lengths of the differences between neighbours, over pairs, axes and images.
 
     Args:
         displacements: (P, C, ...), vectors of C coordinates on a grid of any number of axes.
 
     Returns:
-        A scalar, differentiable once. No length is below 1e-5, where its slope would be undefined.
+        A scalar, differentiable once. Lengths are at least 1e-5, because the slope at zero length is undefined.
     """
     total: Tensor = _Roughness.apply(displacements)
     return total
@@ -171,7 +172,7 @@ def yuv_to_rgb(yuv: Tensor) -> Tensor:
 def rgb_to_luv(images: Tensor) -> Tensor:
     """sRGB (P, 3, H, W) in [0, 1] to CIELUV, scaled: L / 100, (u + 100) / 200, (v + 100) / 200.
 
-    Nearly all colours come to lie in [0, 1]; saturated reds, greens and blues have u or v beyond.
+    Nearly all colours fall in [0, 1]; saturated reds, greens and blues have u or v outside.
     """
     return linear_to_luv(
         torch.where(images > 0.04045, ((images.clamp(min=0.04) + 0.055) / 1.055) ** 2.4, images / 12.92)
@@ -186,12 +187,12 @@ def luv_to_rgb(luv: Tensor) -> Tensor:
 
 
 def linear_to_luv(linear: Tensor) -> Tensor:
-    """Linear RGB, that is before the curve of sRGB, (P, 3, H, W) in [0, 1] to CIELUV, scaled as by ``rgb_to_luv``."""
+    """Linear RGB (before sRGB's gamma curve), (P, 3, H, W) in [0, 1], to CIELUV, scaled as by ``rgb_to_luv``."""
     x, y, z = (_XYZ.to(linear) @ linear.flatten(2)).view_as(linear).unbind(1)
-    # Both branches are added up, and each is cut where the other begins: faster than choosing between them.
+    # The sum of both branches, each cut where the other begins, is faster than choosing between them.
     curved, straight = y.clamp(min=_LINEAR_BELOW), y.clamp(max=_LINEAR_BELOW)
     lightness = 1.16 * curved ** (1 / 3) - 0.16 + (straight - _LINEAR_BELOW) * _SLOPE
-    # Black has no chromaticity; its u and v are zero because its lightness is.
+    # Black has no chromaticity; its u and v are zero because its lightness is zero.
     total = (x + 15 * y + 3 * z).clamp(min=_TINY)
     scale = 6.5 * lightness
     return torch.stack(
@@ -206,7 +207,7 @@ def luv_to_linear(luv: Tensor) -> Tensor:
     u = (scaled_u - 0.5) * scale + _WHITE_U
     v = ((scaled_v - 0.5) * scale + _WHITE_V).clamp(min=1e-4)
     y = ((lightness.clamp(min=0.08) + 0.16) / 1.16) ** 3 + (lightness.clamp(max=0.08) - 0.08) / _SLOPE
-    # Without lightness the tint is not determined: black.
+    # Zero lightness leaves the hue undetermined: the colour is black.
     quarter = y * (lightness > _TINY) / (4 * v)
     xyz = torch.stack([quarter * 9 * u, quarter * 4 * v, quarter * (12 - 3 * u - 20 * v)], 1)
     to_rgb: Tensor = torch.linalg.inv(_XYZ.double()).to(luv)

@@ -2,8 +2,8 @@
 
     minimise over x and c   1/2 ||phi(t) - sum_j c_j phi(x_j)||^2 / ||phi(t)||^2     with c >= 0, sum_j c_j = 1
 
-averaged over the surrogates, each with coefficients c of its own. As in algorithm 1 the two take turns: the
-coefficients are found for the poisons as they are, then the poisons take a step with the coefficients held fixed
+averaged over the surrogates, each with its own coefficients c. As in algorithm 1, x and c are optimised alternately:
+first the coefficients for fixed poisons, then one step of the poisons with fixed coefficients
 (``poisonlab.attacks.features``).
 """
 
@@ -32,7 +32,7 @@ def craft(
 
     Args:
         dataset: clean data.
-        attacker: surrogates and what they were trained with.
+        attacker: surrogates and how they were trained.
         settings: budget, bound, steps, how the coefficients are found.
         seed: of the threat, the random start, the augmentation and the dropout.
         progress: show a progress bar.
@@ -49,7 +49,7 @@ def craft(
 
 
 class Polytope:
-    """The distance between target and nearest mixture in one surrogate; remembers the coefficients for a warm start.
+    """The distance between target and nearest mixture in one surrogate; keeps the coefficients for a warm start.
 
     Raises:
         PoisonlabError: the target's features ``goal``, (D,) or (C, H, W), are zero.
@@ -76,17 +76,17 @@ def nearest_mixture(
 ) -> Vector:
     """Coefficients (P,) float64 of the mixture of ``features`` (P, D) nearest to ``goal`` (D,).
 
-    Projected gradient descent (Zhu et al. 2019, algorithm 1, with the step 1 / L that cannot overshoot). Coefficients
-    that sum to 1 mix the features about their mean just as well, and without it L is smaller and the steps are longer.
+    Projected gradient descent (Zhu et al. 2019, algorithm 1) with step 1 / L, which cannot overshoot. The features'
+    mean is subtracted first: coefficients that sum to 1 are unaffected, L is smaller, and the steps are longer.
 
     Args:
         start: coefficients to begin at; 1 / P if not given.
-        steps: at most so many.
-        tolerance: relative change (l2) of the coefficients at which they are taken as found.
+        steps: the largest number of steps.
+        tolerance: relative change (l2) of the coefficients below which the descent stops.
     """
     centre = features.double().mean(0)
     offsets = features.double() - centre
-    # On the CPU, where thousands of tiny steps are faster than on a GPU.
+    # Thousands of tiny steps are faster on the CPU than on a GPU.
     gram = (offsets @ offsets.T).cpu().numpy()
     pull = (offsets @ (goal.double() - centre)).cpu().numpy()
     found = np.full(len(gram), 1 / len(gram)) if start is None else start
@@ -101,12 +101,12 @@ def nearest_mixture(
 
 
 def simplex_projection(points: Vector) -> Vector:
-    """The nearest points with no negative coordinate and coordinates that sum to 1, along the last axis; exact.
+    """The nearest points on the simplex (coordinates >= 0 that sum to 1), along the last axis; exact.
 
     Duchi et al. 2008, figure 1: subtract one threshold from all coordinates and cut at 0; the threshold follows from
     how many of the largest coordinates stay positive.
     """
-    # The projection does not see a common shift, and this one keeps the sums small.
+    # A common shift does not change the projection; this shift keeps the sums small.
     points = points - points.max(-1, keepdims=True)
     descending = -np.sort(-points, -1)
     counts = np.arange(1, points.shape[-1] + 1)

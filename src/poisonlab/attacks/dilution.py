@@ -1,4 +1,4 @@
-"""Poison sets that lost some of their poisons: the rows that these replaced are clean again."""
+"""Poison sets with some poisons removed: the rows of the removed poisons are clean again."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from poisonlab.randomness import generator
 
 
 def diluted(poisons: PoisonSet, share: float, seed: int) -> PoisonSet:
-    """The poisons that are left in their order; the goal stays, what was noted in crafting does not.
+    """The remaining poisons, in their order, with the goal and the facts; the diagnostics of crafting are dropped.
 
     Args:
-        poisons: P of them.
-        share: of them that are taken away, in (0, 1): to the nearest number, but one poison is always left.
-        seed: draws which; with the same seed, a larger share takes away the same ones and more.
+        poisons: a set of P poisons.
+        share: of the poisons to remove, in (0, 1), rounded to whole poisons; at least one poison remains.
+        seed: draws the removed poisons; with the same seed, a larger share removes the same poisons and more.
     """
     count = len(poisons.indices)
     gone = min(round(share * count), count - 1)

@@ -1,4 +1,4 @@
-"""The classes of an attack whose threat is drawn apart from ``poisonlab.attacks.threat``."""
+"""The classes of an attack that does not draw its threat with ``poisonlab.attacks.threat``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from poisonlab.errors import SettingsError
 def draw_classes(
     dataset: ImageDataset, rng: np.random.Generator, target_label: int | str | None, adversarial_label: int | str | None
 ) -> tuple[int, int]:
-    """The target's class and the one that the attacker wants: those given, or drawn where one is missing.
+    """The target's class and the adversarial class: as given, or both drawn if one of them is not given.
 
-    In the order of ``draw_threat``: without given classes, a seed has those that it has in other attacks.
+    They are drawn in the order of ``draw_threat``, so that a seed draws the same classes as in other attacks.
 
     Raises:
-        SettingsError: a class is unknown, or both are the same.
+        SettingsError: a class is unknown, or both classes are the same.
     """
     true = int(rng.integers(dataset.num_classes))
     wanted = int((true + 1 + rng.integers(dataset.num_classes - 1)) % dataset.num_classes)

@@ -6,8 +6,8 @@ With t = (y + 1) mod K, or untargeted, each image x of class y is moved within |
     PGD      delta <- P(delta - s sign(g))
     MI-FGSM  m <- decay m + g / |g|_1,   delta <- P(delta - s sign(m))
 
-where g is the gradient of the cross-entropy of x + delta to t (untargeted: of minus that to y), and P cuts delta to the
-bound and x + delta to [0, 1]. A network trained on the result takes the features of class t for those of class y.
+where g is the gradient of the cross-entropy of x + delta to t (untargeted: of minus the cross-entropy to y), and P cuts
+delta to the bound and x + delta to [0, 1]. A network trained on the result learns features of class t as class y.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from poisonlab.randomness import generator
 def craft(
     dataset: ImageDataset, attacker: Attacker, settings: Settings, *, seed: int, progress: bool = False
 ) -> PoisonSet:
-    """Move every image that ``seed`` draws, or all if the budget is 1.
+    """Perturb every image that ``seed`` draws, or all if the budget is 1.
 
     Args:
         dataset: clean data.
-        attacker: its surrogates, and the augmentation of their recipe. Their dtype is that of the computation.
+        attacker: its surrogates, and the augmentation of their recipe. Crafting computes in the surrogates' dtype.
         settings: algorithm, steps, bound, budget.
         seed: of the poisoned rows, the starts and the augmentation.
         progress: show images per second.
 
     Returns:
-        Poisons without a goal, with the labels they had. ``diagnostics["losses"]`` is (restarts, steps) float64, the
-        mean loss before each step.
+        Poisons without a goal, with the labels of their bases. ``diagnostics["losses"]`` is (restarts, steps) float64,
+        the mean loss before each step.
 
     Raises:
         PoisonlabError: the loss is not finite.
@@ -70,9 +70,9 @@ class _Batch:
 
     Attributes:
         bases: (B, C, H, W) uint8.
-        aims: (B,) int64, the classes of the loss.
+        aims: (B,) int64, the classes in the loss.
         networks: normalised images to logits, frozen.
-        restart, first: which start this is, and the place of the first image, for the random streams.
+        restart, first: number of the restart and place of the first image, which name the random streams.
     """
 
     bases: Tensor
@@ -99,7 +99,7 @@ class _Batch:
         loss, gradient = self._gradient(number)
         if self.settings.algorithm == "mi-fgsm":
             size = gradient.abs().sum((1, 2, 3), keepdim=True)
-            # An image whose gradient vanishes keeps the direction that it has.
+            # An image with zero gradient keeps the direction of its momentum.
             scaled = torch.where(size > 0, gradient / size, 0)
             self.momentum = self.settings.decay * self.momentum + scaled
             gradient = self.momentum if self.settings.momentum == "textbook" else gradient
@@ -117,7 +117,7 @@ class _Batch:
         self.delta, self.momentum = state["delta"].to(device), state["momentum"].to(device)
 
     def _gradient(self, number: int) -> tuple[Tensor, Tensor]:
-        """The loss, summed over the batch and averaged over networks, and its gradient in the perturbation."""
+        """The loss, summed over the batch and averaged over networks, and its gradient with respect to ``delta``."""
         delta = self.delta.clone().requires_grad_(True)
         normalize = self.attacker.normalize
         inputs = normalize(self.clean + delta)

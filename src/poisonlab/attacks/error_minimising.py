@@ -1,12 +1,12 @@
 """Error-minimising poisons, or unlearnable examples (Huang et al. 2021; Sandoval-Segura et al. 2022, section 3.2).
 
-Noise and network minimise the same loss by turns, until the network errs on almost no poison:
+Noise and network alternately minimise the same loss, until the network errs on almost no poison:
 
     min over theta   min over |delta| <= eps   mean_i L(f(x_i + delta_i; theta), y_i)
 
-In each round the network takes a few steps of SGD on the poisons as they are, in train mode. Then every image's noise
-takes steps against the sign of its gradient, with the network in eval mode; class-wise noise becomes the mean over its
-class's images of each batch. The poisons leave a network that is trained on them nothing to learn from the images.
+In each round the network, in train mode, takes a few steps of SGD on the current poisons. Then, with the network in
+eval mode, every image's noise takes steps against the sign of its gradient. Class-wise noise becomes the mean over the
+class's images in each batch. A network that is trained on the poisons learns nothing from the images.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from poisonlab.training.sgd import sgd_of
 def craft(
     dataset: ImageDataset, attacker: Attacker, settings: Settings, *, seed: int, progress: bool = False
 ) -> PoisonSet:
-    """Make the noise of every image that ``seed`` draws, or of all if the budget is 1, or of their classes.
+    """Make noise for each image that ``seed`` draws (all if the budget is 1), or for each of their classes.
 
     Args:
         dataset: clean data.
-        attacker: ``fresh`` builds the network, and the recipe has its optimiser, batch size and precision.
+        attacker: ``fresh`` builds the network; the recipe sets its optimiser, batch size and precision.
         settings: noise, steps, bound, budget.
-        seed: of the poisoned rows, the network, its batches, and of the subset that class-wise noise is made on.
+        seed: of the poisoned rows, the network, its batches, and the subset for which class-wise noise is made.
         progress: show rounds and the training error.
 
     Returns:
-        Poisons without a goal, with the labels they had. ``diagnostics["errors"]`` is (rounds,) float64, the share of
-        the poisons that the network gets wrong after each round.
+        Poisons without a goal, with the labels of their bases. ``diagnostics["errors"]`` is (rounds,) float64, the
+        share of the poisons that the network gets wrong after each round.
 
     Raises:
-        PoisonlabError: the error does not fall to ``stop_error`` in ``rounds``, or the loss is not finite.
+        PoisonlabError: the error does not fall to ``stop_error`` within ``rounds``, or the loss is not finite.
         TooLittleMemoryError: memory does not suffice for a batch.
     """
     rows = poisoned_rows(dataset, attacker, settings.budget, seed, "error-minimising")
@@ -89,8 +89,8 @@ def descend(
         settings: steps and bound.
 
     Returns:
-        (B, C, H, W): within the bound. Images with it may leave [0, 1]: it is cut where it is added, and not before
-        the noise of a class is averaged.
+        (B, C, H, W) within the bound. Images with this noise may leave [0, 1]. They are cut after the noise is added,
+        so that class-wise noise is averaged uncut.
     """
     bound = settings.eps / 255
     for _ in range(settings.steps_each):
@@ -111,11 +111,11 @@ def _subset(labels: Tensor, rows: Tensor, share: float, seed: int) -> Tensor:
 
 
 class _Making:
-    """Network and noise on their way.
+    """The network and the noise while they are optimised.
 
     Attributes:
         images, labels: (P, C, H, W) uint8 and (P,) int64, on the device.
-        noise: (P, C, H, W) of each image, or (K, C, H, W) of each class, in units of the [0, 1] range.
+        noise: (P, C, H, W), one per image, or (K, C, H, W), one per class, in units of the [0, 1] range.
     """
 
     def __init__(self, dataset: ImageDataset, rows: Tensor, attacker: Attacker, settings: Settings, seed: int) -> None:
@@ -131,7 +131,7 @@ class _Making:
         self.errors: list[float] = []
 
     def run(self, progress: bool) -> Tensor:
-        """Rounds until the network errs on few enough; their errors, (rounds,)."""
+        """Run rounds until the error is at most ``stop_error``; returns the errors after each, (rounds,)."""
         checkpoint, first, inner, trained = self.attacker.checkpoint, 0, 0, False
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
             first, inner = self._restore(*saved)
@@ -157,7 +157,7 @@ class _Making:
         )
 
     def _state(self, number: int, place: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything before the batch ``place`` of the noise in round ``number``."""
+        """The state before the noise of batch ``place`` moves in round ``number``."""
         tensors = {"noise": self.noise} | {f"model.{name}": each for name, each in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             if parameter in self.optimizer.momenta:
@@ -165,7 +165,7 @@ class _Making:
         return tensors, {"round": number, "place": place, "errors": self.errors}
 
     def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tuple[int, int]:
-        """Put everything back as ``_state`` found it; returns round and batch."""
+        """Restore what ``_state`` returned; returns round and batch."""
         self.noise.copy_(tensors["noise"])
         self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
         for name, parameter in self.model.named_parameters():
@@ -175,7 +175,8 @@ class _Making:
         return int(facts["round"]), int(facts["place"])
 
     def _train(self, number: int) -> None:
-        """The network's batches of a round: it goes on through shuffled passes, without a smaller last batch."""
+        """Train the network on the batches of a round. Shuffled epochs continue across rounds, and the smaller last
+        batch of an epoch is left out."""
         recipe = self.attacker.recipe
         size = min(recipe.batch_size, len(self.labels))
         each = len(self.labels) // size
@@ -197,7 +198,7 @@ class _Making:
         self.model.eval()
 
     def _parts(self, number: int) -> list[Tensor]:
-        """Positions of the batches whose noise moves in turn; shuffled where they share it."""
+        """Positions of the images of each batch of a round; shuffled if the noise is class-wise."""
         order = torch.arange(len(self.labels))
         if self.class_wise:
             stream = generator("cpu", self.seed, "error-minimising", "parts", number)

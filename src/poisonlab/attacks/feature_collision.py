@@ -1,13 +1,13 @@
 """Feature collision by forward-backward splitting, as the authors of Poison Frogs and the deep k-NN paper ran it.
 
-For every base b, with the watermarked base w = gamma t + (1 - gamma) b as start (Shafahi et al. 2018, algorithm 1):
+For every base b, starting from the watermarked base w = gamma t + (1 - gamma) b (Shafahi et al. 2018, algorithm 1):
 
     forward    y = x - Adam's step of rate r on ||phi(x) - phi(t)||        (not squared)
     backward   x' = (y + r beta w) / (1 + r beta)
 
-If the distance of x' is not below that of x, x stays and its rate r is multiplied by ``decay``; Adam's moments go on. A
-poison has come to rest when ||x' - x|| < ``tolerance`` ||x'||. Nothing is cut to valid pixels before the poisons are
-shipped. The papers' text has squared distances; the code does not, and its pixel scale is unclear: here it is [0, 1].
+If x' is not nearer to the target than x, x stays and its rate r is multiplied by ``decay``; Adam's moments are updated
+all the same. A poison stops when ||x' - x|| < ``tolerance`` ||x'||. Pixels are cut to valid values only on shipping.
+The papers square the distances; the authors' code does not. Its pixel scale is unclear: here it is [0, 1].
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def craft(
 
     Args:
         dataset: clean data.
-        attacker: surrogates and what they were trained with; of several, distances are averaged.
+        attacker: surrogates and how they were trained; distances are averaged over the surrogates.
         settings: budget, classes, bases, steps.
         seed: of the draws.
         progress: show a progress bar.
@@ -55,7 +55,8 @@ def craft(
     Returns:
         The poisons, appended (index -1) if their bases are test images. ``diagnostics["feature_loss"]`` is (S,)
         float32, the mean distance before each of the S steps that were taken. ``facts``: ``target_index``, ``steps``
-        taken, ``final_distance`` of the images as shipped, and ``largest_change`` in levels before they were cut.
+        taken, ``final_distance`` of the images as shipped, and ``largest_change`` in levels before the bound is
+        applied.
 
     Raises:
         SettingsError: the budget exceeds the adversarial class, no test image can be the target, or a class is unknown.
@@ -86,7 +87,7 @@ def craft(
 
 
 def _choose(dataset: ImageDataset, attacker: Attacker, settings: Settings, seed: int) -> Threat:
-    """Target, classes and bases, whose rows are those of the split that the settings name."""
+    """Target, classes and bases; ``base_indices`` are rows of the split that ``settings.bases`` names."""
     if settings.bases == "train" and settings.target_label is None:
         return choose_threat(dataset, attacker, settings, seed)
     rng = np.random.default_rng([seed, 2])
@@ -168,7 +169,7 @@ class _Splitting:
         }
 
     def _step(self, state: dict[str, Tensor], origin: Tensor, goals: Sequence[Tensor], number: int) -> None:
-        """Step ``number``, counted from 1, of the poisons that still move."""
+        """Take step ``number``, counted from 1, of the poisons that still move."""
         rows = state["moving"].nonzero()[:, 0]
         before, gradients = state["poisons"][rows], state["gradients"][rows]
         rates = state["rates"][rows][:, None, None, None]

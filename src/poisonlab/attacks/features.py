@@ -1,14 +1,14 @@
 """Poisons that move in feature space: the loop of Poison Frogs, convex polytope and Bullseye Polytope.
 
-Perturb base images of the adversarial class so that the penultimate features of trained surrogates carry them to the
-target:
+Perturb base images of the adversarial class so that their penultimate features in trained surrogates approach the
+target's:
 
     minimise over |x - b| <= eps, 0 <= x <= 1   mean over surrogates of distance(phi(x), phi(t))
 
 by Adam, cutting back to the bound after every step (Aghakhani et al. 2021, section IV; Zhu et al. 2019, algorithm 1).
 A step of lr moves a pixel by about lr of the range or, with ``space: normalised``, by lr standard deviations of its
 channel. The three attacks differ in the distance. With ``blocks`` the distance is a mean over the features of several
-blocks and the penultimate ones, as the authors of the latter two have it against fine-tuning end to end.
+blocks and the penultimate ones. The authors of the latter two attacks do so against fine-tuning end to end.
 """
 
 from __future__ import annotations
@@ -40,27 +40,28 @@ from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
 from poisonlab.training.schedule import crafting_rate
 
-# One name for all three attacks: those that share an objective make the same poisons from the same seed.
+# One stream for all three attacks, so that equal objectives make the same poisons from the same seed.
 _STREAM = "features"
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 Distance = Callable[[Tensor], Tensor]
-"""From the poisons' features (P, D) in one surrogate, or those of a block (P, C, H, W), to a scalar, differentiable."""
+"""Maps the poisons' features in one surrogate, (P, D) or a block's (P, C, H, W), to a scalar; differentiable."""
 
 
 @runtime_checkable
 class Remembering(Protocol):
-    """A distance that begins where its last call ended: ``remembered`` (any shape) float64, None before the first."""
+    """A distance whose call starts from the result of the last call, ``remembered`` (any shape, float64; None at
+    first)."""
 
     remembered: Tensor | None
 
 
 Blocks = int | Literal["all"]
-"""How many blocks before the last one count, see ``features_on_the_way``."""
+"""The number of blocks before the last one that count; see ``features_on_the_way``."""
 
 Measure = Callable[[Tensor], Distance]
-"""From the target's features in one surrogate, (D,) or those of a block (C, H, W), to the distance from them; called
-anew for every surrogate and block."""
+"""Maps the target's features in one surrogate, (D,) or a block's (C, H, W), to the distance from them; called once for
+every surrogate and block."""
 
 
 def craft_in_features(
@@ -77,18 +78,18 @@ def craft_in_features(
 
     Args:
         dataset: clean data.
-        attacker: surrogates and what they were trained with.
+        attacker: surrogates and how they were trained.
         settings: budget, bound, steps.
-        measure: what is made small.
+        measure: makes the distance to minimise.
         seed: of the threat, the random start, the augmentation and the dropout.
         beta: weight of the mean squared distance of a poison to its (watermarked) base, in [0, 1] pixel units.
         progress: show a progress bar.
 
     Returns:
-        The poisons. ``diagnostics["feature_loss"]`` is (steps,) float32, before each step, without the ``beta`` term;
-        ``facts["final_distance"]`` is the same of the images as shipped, unaugmented and without dropout, to 6
-        significant digits; ``facts["target_index"]`` is the target's row of the test split, or
-        ``facts["target_training_row"]`` that of the training split where the settings ask for an unseen target.
+        The poisons. ``diagnostics["feature_loss"]`` is (steps,) float32, the mean distance before each step, without
+        the ``beta`` term. ``facts["final_distance"]`` is the distance of the images as shipped, unaugmented and without
+        dropout, to 6 significant digits. ``facts["target_index"]`` is the target's row of the test split; with
+        ``settings.unseen_target``, ``facts["target_training_row"]`` is its row of the training split.
 
     Raises:
         SettingsError: the budget exceeds the adversarial class, no test image can be the target, or a surrogate has
@@ -125,15 +126,15 @@ def mean_square(goal: Tensor) -> Distance:
 
 
 def length(goal: Tensor) -> Tensor:
-    """The length (scalar) of the target's features, of any shape, to measure relative to.
+    """The length (scalar) of the target's features, of any shape, by which distances are divided.
 
     Raises:
-        PoisonlabError: it is zero.
+        PoisonlabError: the length is zero.
     """
     norm: Tensor = torch.linalg.vector_norm(goal)
     if not bool(norm > 0):
         raise PoisonlabError(
-            "the target's features are all zero in a surrogate, so there is no distance relative to them: train the "
+            "the target's features are all zero in a surrogate, so no distance relative to them exists: train the "
             "surrogates better, leave out this seed, or use Bullseye Polytope with distance: mean-square"
         )
     return norm
@@ -145,7 +146,7 @@ def within(images: Tensor, bases: Tensor, bound: float) -> Tensor:
 
 
 def watermarked(bases: Tensor, target: Tensor, opacity: float, bound: float) -> Tensor:
-    """Bases (P, C, H, W) in [0, 1] with a faint target (1, C, H, W) over them, no further than ``bound`` from them.
+    """Bases (P, C, H, W) in [0, 1] overlaid with a faint target (1, C, H, W), changed by at most ``bound``.
 
     Poison Frogs (Shafahi et al. 2018), section 4.1: opacity * t + (1 - opacity) * b.
     """
@@ -154,10 +155,10 @@ def watermarked(bases: Tensor, target: Tensor, opacity: float, bound: float) -> 
 
 @contextmanager
 def frozen(networks: Sequence[nn.Module], dropout: bool = False) -> Iterator[None]:
-    """Meanwhile the networks are in eval mode and their weights take no gradient; then all is as before.
+    """Within the block, the networks are in eval mode and their weights get no gradient; afterwards both are restored.
 
     Args:
-        dropout: leave the dropout layers active, and nothing else.
+        dropout: keep the dropout layers, and only these, in train mode.
     """
     weights = [(weight, weight.requires_grad) for network in networks for weight in network.parameters()]
     with ExitStack() as modes:
@@ -183,7 +184,7 @@ def feature_distance(attacker: Attacker, images: Tensor, target: Tensor, measure
 
     Args:
         images: (P, C, H, W) uint8, or float in [0, 1].
-        target: (1, C, H, W) likewise.
+        target: (1, C, H, W) uint8, or float in [0, 1].
     """
     inputs = attacker.normalize(pixels(images.to(attacker.device)))
     with frozen(attacker.surrogates), torch.no_grad():
@@ -192,10 +193,10 @@ def feature_distance(attacker: Attacker, images: Tensor, target: Tensor, measure
 
 
 def features_of(network: Classifier, inputs: Tensor, blocks: Blocks = 0) -> list[Tensor]:
-    """Features (B, ...) of normalised images (B, C, H, W): those of ``blocks``, and the penultimate ones.
+    """Features (B, ...) of normalised images (B, C, H, W): those of ``blocks``, then the penultimate ones.
 
     Raises:
-        SettingsError: the network has fewer blocks, or no part that gives features.
+        SettingsError: the network has fewer blocks, or does not say which part gives its features.
         PoisonlabError: a feature is not finite.
     """
     if not isinstance(getattr(network, "extract", None), nn.Module):
@@ -211,20 +212,20 @@ def features_of(network: Classifier, inputs: Tensor, blocks: Blocks = 0) -> list
 
 @dataclass(frozen=True)
 class Aim:
-    """One surrogate, and the distances to the target in its features: of ``blocks``, and of the penultimate ones."""
+    """One surrogate with its distances to the target: in the features of ``blocks``, then in the penultimate ones."""
 
     network: Classifier
     distances: Sequence[Distance]
     blocks: Blocks = 0
 
     def distance(self, inputs: Tensor) -> Tensor:
-        """Mean distance (scalar) of the inputs (P, C, H, W), normalised."""
+        """Mean distance (scalar) of the normalised images ``inputs`` (P, C, H, W)."""
         features = features_of(self.network, inputs, self.blocks)
         each = [distance(part) for distance, part in zip(self.distances, features, strict=True)]
         return torch.stack(each).mean()
 
     def loss_and_gradient(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Distance (scalar) of the inputs (P, C, H, W), normalised, and its gradient with respect to them."""
+        """Mean distance (scalar) of the normalised images ``inputs`` (P, C, H, W), and its gradient."""
         inputs = inputs.detach().requires_grad_(True)
         loss = self.distance(inputs)
         (gradient,) = torch.autograd.grad(loss, inputs)
@@ -232,11 +233,11 @@ class Aim:
 
 
 def aims_of(attacker: Attacker, target: Tensor, measure: Measure, blocks: Blocks = 0) -> list[Aim]:
-    """Where to go in every surrogate; the target (1, C, H, W) is taken unaugmented.
+    """One ``Aim`` per surrogate at the unaugmented target (1, C, H, W).
 
     Raises:
         SettingsError: a surrogate has fewer blocks.
-        PoisonlabError: its features are not finite, or zero and the distance is relative.
+        PoisonlabError: the target's features are not finite, or they are zero and the distance is relative.
     """
     inputs = attacker.normalize(pixels(target.to(attacker.device)))
     with torch.no_grad():
@@ -301,12 +302,12 @@ class _Crafting:
 
     @property
     def _unit(self) -> Tensor:
-        """(1, C, 1, 1): a step of 1, in units of the [0, 1] pixel range."""
+        """(1, C, 1, 1): the length of a step of 1, in units of the [0, 1] pixel range."""
         std = self.attacker.normalize.std
         return std if self.settings.space == "normalised" else torch.ones_like(std)
 
     def _start(self, origin: Tensor) -> Tensor:
-        """The bases, or standard normal noise of ``eps`` times its value on them (cut at the bound by the caller)."""
+        """The bases, alone or with Gaussian noise of standard deviation ``eps``; the caller cuts it at the bound."""
         if self.settings.start == "base":
             return origin
         stream = generator(origin.device, self.seed, _STREAM, "start")
@@ -328,7 +329,7 @@ class _Crafting:
         if self.settings.augment:
             inputs = augment(inputs, self.attacker.augmentation, stream, self.attacker.normalize.black)
         loss, gradient = torch.zeros((), device=poisons.device), torch.zeros_like(inputs)
-        # One surrogate after the other: the memory of one is enough for many.
+        # One surrogate after another, so that memory holds the activations of one at a time.
         for aim in aims:
             one, toward = aim.loss_and_gradient(inputs)
             loss += one / len(aims)
@@ -361,7 +362,7 @@ def _restore(
     losses: Tensor,
     aims: Sequence[Aim],
 ) -> int:
-    """Put everything back as ``_state`` found it; returns how many steps are done."""
+    """Restore what ``_state`` saved; returns the number of steps done."""
     tensors, facts = saved
     with torch.no_grad():
         poisons.copy_(tensors["poisons"])

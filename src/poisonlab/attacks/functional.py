@@ -1,18 +1,18 @@
-"""Functional poisons: untargeted adversarial examples by functions of an image's colours and places.
+"""Functional poisons: untargeted adversarial examples that map an image's colours and pixel positions.
 
 FC, FCS and FCSD of Sandoval-Segura et al. 2022; ReColorAdv, Laidlaw and Feizi 2019; StAdv, Xiao et al. 2018.
 
 Each image x of class y becomes
 
     x' = flow(color(x)) + delta       color: a map of CIELUV colours, interpolated on a grid
-                                      flow: every pixel is fetched from a place nearby, bilinearly
+                                      flow: every pixel is fetched from a nearby place, bilinearly
                                       |delta| <= eps
 
-and Adam takes the parameters of all three to the minimum of
+and Adam minimises, over the parameters of all three,
 
     z_y(x') - max_{j != y} z_j(x') + smoothness of the grid + smoothness of the flow.
 
-The margin has no floor, and the last iterate counts.
+The margin has no floor, and the last iterate is used.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ def craft(
 
     Args:
         dataset: clean data.
-        attacker: its surrogates. Their dtype is that of the computation.
+        attacker: its surrogates. Crafting computes in their dtype.
         settings: changes, bounds, steps, budget.
         seed: of the poisoned rows; nothing else is random.
         progress: show images per second.
 
     Returns:
-        Poisons without a goal, with the labels they had. ``diagnostics["losses"]`` is (1, steps) float64, the mean
-        objective before each step.
+        Poisons without a goal, with the labels of their bases. ``diagnostics["losses"]`` is (1, steps) float64, the
+        mean objective before each step.
 
     Raises:
-        SettingsError: colours are to be changed and there are none.
+        SettingsError: ``changes`` contains color and the images are grey.
         PoisonlabError: the loss is not finite.
         TooLittleMemoryError: memory does not suffice for a batch.
     """
@@ -85,13 +85,13 @@ class Displacement:
         self.settings = settings
         count, _, height, width = images.shape
         self.flow = torch.zeros(count, 2, height, width, device=images.device, dtype=images.dtype, requires_grad=True)
-        # Centres of the pixels, where the image reaches from -1 to 1.
+        # Centres of the pixels, if the image extends from -1 to 1.
         x = (2 * torch.arange(width, device=images.device, dtype=images.dtype) + 1) / width - 1
         y = (2 * torch.arange(height, device=images.device, dtype=images.dtype) + 1) / height - 1
         self.places = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])[None]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The images (P, C, H, W), each pixel fetched from its displaced place; black lies outside."""
+        """The images (P, C, H, W), each pixel fetched from its displaced place; outside the image is black."""
         grid = (self.places + self.flow).permute(0, 2, 3, 1)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
@@ -103,7 +103,7 @@ class Displacement:
             self.flow.copy_(inside.clamp(-bound, bound))
 
     def roughness(self) -> Tensor:
-        """The lengths of all differences between the displacements of neighbours, added up."""
+        """Sum of the lengths of all differences between the displacements of neighbouring pixels."""
         return roughness(self.flow)
 
 
@@ -178,7 +178,7 @@ class _Batch:
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def _changed(self) -> Tensor:
-        """(B, C, H, W) in [0, 1], but for rounding: the images with all changes. Cuts the noise to valid pixels."""
+        """(B, C, H, W) in [0, 1] up to rounding: the images with all changes. Cuts the noise to valid pixels."""
         images = self.clean
         if self.palette is not None:
             images = self.palette(images)
@@ -186,7 +186,7 @@ class _Batch:
             images = self.displacement(images)
         if self.delta is not None:
             with torch.no_grad():
-                # Cut as noise: a pixel that is cut as an image has no gradient, and its noise would never come back.
+                # Cut the noise, not the image: a cut pixel has no gradient, so its noise would never come back.
                 self.delta.copy_((images + self.delta).clamp(0, 1) - images)
             images = images + self.delta
         return images
@@ -205,10 +205,10 @@ class _Batch:
 
 @torch.no_grad()
 def cut_to_gamut(grid: Tensor) -> None:
-    """Change displacements in place, so that every point of the grid arrives at a colour of sRGB.
+    """Change displacements in place, so that every point of the grid moves to a colour within sRGB.
 
     Args:
-        grid: (P, 3, v, u, L), see ``Palette``; its points are spread evenly over scaled CIELUV, [0, 1] along each axis.
+        grid: (P, 3, v, u, L), see ``Palette``; its points are spaced evenly in scaled CIELUV, [0, 1] along each axis.
     """
     axes = [torch.linspace(0, 1, size, device=grid.device, dtype=grid.dtype) for size in grid.shape[2:]]
     v, u, lightness = torch.meshgrid(*axes, indexing="ij")

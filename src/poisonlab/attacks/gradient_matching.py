@@ -1,7 +1,7 @@
 """Gradient matching (Witches' Brew, Geiping et al. 2021; algorithm 1).
 
-Perturb base images of the adversarial class so that the gradient they give a trained surrogate points where the
-gradient of the target, labelled with the adversarial class, points. The optimisation is ``poisonlab.attacks.matching``.
+Perturb base images of the adversarial class so that their gradient in a trained surrogate aligns with the target's. The
+target's gradient is that for the adversarial label. The optimisation is ``poisonlab.attacks.matching``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def craft(
 
     Args:
         dataset: clean data.
-        attacker: surrogates and what they were trained with.
+        attacker: surrogates and how they were trained.
         settings: budget, bound, steps, restarts.
         seed: of the threat, the random starts and the augmentation.
         progress: show a progress bar.

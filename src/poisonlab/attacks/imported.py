@@ -1,4 +1,4 @@
-"""Poisons made elsewhere, as an attack like any other (docs/import-poisons.md lists the formats)."""
+"""Imported poisons as an attack like any other (docs/import-poisons.md lists the formats)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from poisonlab.interchange.rows import last_per_class, read_photos, read_rows
 def craft(
     dataset: ImageDataset, attacker: Attacker, settings: Settings, *, seed: int, progress: bool = False
 ) -> PoisonSet:
-    """Read the poisons of ``seed`` and set them into the dataset; nothing is crafted or drawn.
+    """Read the poisons of ``seed`` and place them in the dataset; nothing is crafted or drawn.
 
     Raises:
         DataError: the files are damaged, refused (a pickle that would run code), or do not fit the dataset.
@@ -41,7 +41,7 @@ def craft(
 
 
 def _targets(settings: Settings, dataset: ImageDataset, attacker: Attacker, seed: int) -> Tensor | None:
-    """Images (T, C, H, W) uint8 that are targets beside the files of the poisons, if the settings name some."""
+    """Target images (T, C, H, W) uint8 from outside the files of the poisons, or None if the settings name none."""
     if settings.target_among_last is None:
         photos = settings.photos_at(seed)
         return read_photos(photos, dataset) if photos else None
@@ -52,7 +52,7 @@ def _targets(settings: Settings, dataset: ImageDataset, attacker: Attacker, seed
 
 
 def _rows(settings: Settings, dataset: ImageDataset, seed: int) -> Tensor | Literal["appended"] | None:
-    """The training rows that positions mean, see ``complete``."""
+    """The training rows of the imported positions, see ``complete``."""
     if isinstance(settings.rows, LastPerClass):
         return last_per_class(dataset.train_labels, settings.rows.last_per_class, settings.rows.moved)
     file = settings.rows_at(seed)

@@ -1,9 +1,9 @@
 """Low-frequency noise (Sandoval-Segura et al. 2022, section 3.3): one smooth random pattern for every class.
 
-Of the coefficients of an image's discrete cosine transform, the n x n lowest of each channel are drawn from a normal
-distribution, the others are zero. Nothing is optimised, so the attack needs no surrogate. The paper states neither the
-transform's normalisation nor the scaling: see ``scaling``. Here the transform is orthonormal. In one that is not, as
-scipy's by default, frequency 0 of each axis weighs less by the root of 2.
+In the discrete cosine transform of a pattern, the n x n lowest coefficients of each channel are drawn from a normal
+distribution; the others are zero. Nothing is optimised, so the attack needs no surrogate. The paper states neither the
+transform's normalisation nor the scaling: see ``scaling``. Here the transform is orthonormal. In a transform without
+normalisation, such as scipy's default, frequency 0 of each axis has a weight smaller by the root of 2.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def craft(
 
     Args:
         dataset: clean data.
-        attacker: only the rows that the victim is trained on are asked for.
+        attacker: only the rows that the victim is trained on are used.
         settings: frequencies, budget, bound.
         seed: of the coefficients and of the poisoned rows.
-        progress: nothing takes long enough to show it.
+        progress: ignored; crafting takes too little time for a progress bar.
 
     Returns:
-        Poisons without a goal, with the labels they had; pixels are cut off at 0 and 255.
+        Poisons without a goal, with the labels of their bases; pixels are cut off at 0 and 255.
         ``diagnostics["class_noise"]`` is (K, C, H, W) int16, in levels.
 
     Raises:
@@ -47,7 +47,7 @@ def craft(
 
 
 def class_noise(classes: int, shape: tuple[int, int, int], settings: Settings, seed: int) -> Tensor:
-    """(K, C, H, W) int16 levels: every class's pattern, its largest change rounded to ``eps``.
+    """(K, C, H, W) int16 levels: every class's pattern, scaled to a largest change of ``eps`` and rounded.
 
     Raises:
         SettingsError: there are more frequencies than pixels along an axis.
@@ -66,7 +66,7 @@ def class_noise(classes: int, shape: tuple[int, int, int], settings: Settings, s
 
 
 def cosines(size: int) -> Tensor:
-    """(size, size) float64: the orthonormal basis of DCT-II by rows; row k has frequency k, in half periods."""
+    """(size, size) float64: the orthonormal basis of DCT-II, one vector per row; row k has k half periods."""
     frequency, place = torch.arange(size, dtype=torch.float64)[:, None], torch.arange(size, dtype=torch.float64)
     basis = torch.cos(math.pi / size * (place + 0.5) * frequency) * math.sqrt(2 / size)
     basis[0] /= math.sqrt(2)

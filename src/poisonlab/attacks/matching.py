@@ -1,12 +1,11 @@
-"""The machinery that gradient matching and Sleeper Agent share.
+"""The optimisation that gradient matching and Sleeper Agent share.
 
-Perturb images so that the gradient they give a trained network points where the attacker's gradient points:
+Perturb images so that their gradient in a trained network points in the direction of the attacker's gradient g:
 
     minimise over |delta| <= eps   1 - cos(g, mean_i grad L(augment(x_i + delta_i), y_i))
 
-by signed Adam with a step that falls tenfold three times (Witches' Brew, Geiping et al. 2021, algorithm 1). Everything
-happens in normalised pixel space, as in the released code: a step of tau moves a pixel by tau standard deviations of
-its channel.
+by signed Adam with a step that falls tenfold three times (Witches' Brew, Geiping et al. 2021, algorithm 1). As in the
+released code, pixels are normalised: a step of tau moves a pixel by tau standard deviations of its channel.
 
 The perturbation's gradient is a mixed second derivative times a vector. With G the poisons' mean gradient, phi(G) the
 matching loss above, and v = d phi / d G,
@@ -21,7 +20,7 @@ Data Poisoning Attack, He et al. 2024, section 4; SAPA+GM of the release, ``wors
 
     g = grad L_adv(theta + rho h / |h|),   h = grad L_adv(theta),
 
-while the poisons' gradient stays where it was, at theta. Steps cost what they did.
+while the poisons' gradient is still taken at theta. A step costs no more.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
 from poisonlab.training.schedule import crafting_rate
 
 _REFERENCE_BATCH = 512
-# Images of one backward pass where a mean gradient is summed up: of targets, and of poisons.
+# Images of one backward pass in the sum for a mean gradient: targets, and poisons.
 _CHUNK = 500
 _POISONS = 256
 
@@ -64,16 +63,16 @@ Gradients = tuple[Tensor, ...]
 
 
 def match(surrogate: nn.Module, targets: Tensor, label: int, settings: MatchingAttack) -> Matcher:
-    """The surrogate, in eval mode and with every weight trainable, and the attacker's gradient for it.
+    """The surrogate, in eval mode and with every weight trainable, and the attacker's gradient in it.
 
     Args:
         targets: (T, C, H, W), normalised: the attacker's images.
-        label: the class they are to get.
-        settings: the losses, the derivative, and how sharp the weights are that the gradient is taken at.
+        label: the adversarial class.
+        settings: the losses, the derivative, and the sharpness.
 
     Raises:
         PoisonlabError: the gradient is zero.
-        SettingsError: it is to be differentiated twice, and a layer cannot be.
+        SettingsError: ``derivative`` is exact, and a layer cannot be differentiated twice.
     """
     surrogate.eval().requires_grad_(True)
     labels = torch.full((len(targets),), label, device=targets.device)
@@ -96,10 +95,10 @@ def match(surrogate: nn.Module, targets: Tensor, label: int, settings: MatchingA
 
 
 def target_gradient(model: nn.Module, target: Tensor, label: Tensor, criterion: str) -> Gradients:
-    """Gradient of the adversarial loss of the target, unaugmented, with respect to every weight.
+    """Gradient of the adversarial loss of the unaugmented target with respect to every weight.
 
     Args:
-        target: (T, C, H, W), as the model takes it.
+        target: (T, C, H, W), input of the model.
         label: (T,) int64, the adversarial class.
         criterion: see ``adversarial_loss``.
 
@@ -111,7 +110,7 @@ def target_gradient(model: nn.Module, target: Tensor, label: Tensor, criterion: 
 
     def gradients(part: slice) -> Gradients:
         loss = adversarial_loss(model(target[part]), label[part], criterion)
-        # A network may have weights that its logits do not depend on.
+        # The logits may be independent of some weights: materialize_grads gives these zeros.
         return torch.autograd.grad(loss * (len(label[part]) / len(target)), weights, materialize_grads=True)
 
     at_once = images_at_once(target, _CHUNK)
@@ -128,7 +127,7 @@ def target_gradient(model: nn.Module, target: Tensor, label: Tensor, criterion: 
 
 @contextmanager
 def _moved(model: nn.Module, direction: Gradients, distance: float) -> Iterator[None]:
-    """Meanwhile the trainable weights lie so far along the direction."""
+    """Within the block, the trainable weights are moved by ``distance`` along the direction."""
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     before = [weight.detach().clone() for weight in weights]
     length = norm(direction)
@@ -146,8 +145,8 @@ def _moved(model: nn.Module, direction: Gradients, distance: float) -> Iterator[
 def adversarial_loss(logits: Tensor, label: Tensor, criterion: str) -> Tensor:
     """Mean cross-entropy, or mean of Carlini and Wagner's margins max_j z_j - z_label, each at least 0.
 
-    A margin of 0 has no gradient. Both are in the precision of the ``logits`` (B, K), float32 at least; ``label``: (B,)
-    int64, the adversarial class of targets or the poisons' own labels.
+    A margin of 0 has no gradient. The loss has the precision of the ``logits`` (B, K), but at least float32. ``label``
+    (B,) int64: the adversarial class of targets, or the poisons' own labels.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
     if criterion == "cross-entropy":
@@ -161,11 +160,11 @@ class Matcher:
 
     Attributes:
         model: normalised images to logits.
-        goal: the attacker's gradient, a tensor per weight that takes one.
+        goal: the attacker's gradient, one tensor per trainable weight.
         precision: of the network's passes.
         criterion: the poisons' own loss, see ``adversarial_loss``.
         derivative: ``exact`` or ``differences``.
-        difference: of the latter, the step as a share of the weights' norm.
+        difference: the step of ``differences`` as a share of the weights' norm.
     """
 
     model: nn.Module
@@ -176,7 +175,7 @@ class Matcher:
     difference: float = 0.03
 
     def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """Matching loss (scalar) of one batch of inputs (P, C, H, W); nothing is differentiated twice."""
+        """Matching loss (scalar) of one batch of inputs (P, C, H, W), by a first derivative only."""
         return matching_loss(self._mean_gradient(inputs, labels), self.goal)
 
     def loss_and_gradient(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,7 +183,7 @@ class Matcher:
         return self._by_differences(inputs, labels) if self.derivative == "differences" else self._exact(inputs, labels)
 
     def _by_differences(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        # Fused kernels are faster so, on CPUs too; twice differentiated ones are not.
+        # Fused kernels are faster on channels-last images, on CPUs too. This does not hold for double backward passes.
         inputs = inputs.detach().contiguous(memory_format=torch.channels_last)
         weights = self._weights()
         ours = [part.requires_grad_(True) for part in self._mean_gradient(inputs, labels)]
@@ -214,7 +213,8 @@ class Matcher:
         return mean
 
     def _poison_loss(self, labels: Tensor, count: int) -> Loss:
-        """Of weights and images (p, C, H, W) with these labels: their share of the mean over ``count`` poisons."""
+        """A function of weights and images (p, C, H, W) with these labels: the part that these images contribute to
+        the mean loss over ``count`` poisons."""
         buffers = dict(self.model.named_buffers())
 
         def loss(weights: dict[str, Tensor], images: Tensor) -> Tensor:
@@ -240,8 +240,8 @@ class Matcher:
         return matching.detach(), gradient
 
     def batched_loss_and_gradient(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The same for several restarts at once, or by differences for one after the other: inputs (R, P, C, H, W) give
-        losses (R,) and gradients."""
+        """Losses (R,) and gradients of R restarts, inputs (R, P, C, H, W): at once, or by differences one after the
+        other."""
         if self.derivative == "differences":
             losses, gradients = zip(*(self._by_differences(images, labels) for images in inputs), strict=True)
             return torch.stack(losses), torch.stack(gradients)
@@ -260,15 +260,15 @@ class Matcher:
         return losses.detach(), gradient.detach()
 
     def _passes(self, device: torch.device) -> torch.autocast:
-        # Without its cache, which could hand a weight on from one level of torch.func to another.
+        # No cache: it could pass a weight from one level of torch.func to another.
         return passes(device, self.precision, cache_enabled=False)
 
 
 @contextmanager
 def _wide_batch_norm(model: nn.Module) -> Iterator[None]:
-    """Meanwhile batch norms compute in float32 and round to bfloat16, as their kernels do by themselves.
+    """Within the block, batch norms compute in float32 and round to bfloat16, as their kernels do.
 
-    torch.func knows no batch norm of bfloat16 images by float32 statistics.
+    torch.func cannot normalise bfloat16 images by float32 statistics.
     """
     with ExitStack() as hooks:
         for module in model.modules():
@@ -282,18 +282,18 @@ def _wide_batch_norm(model: nn.Module) -> Iterator[None]:
 
 
 Refresh = Callable[[int, Tensor], list[Matcher] | None]
-"""Called before every step but the first with the step's number and the perturbation so far, (P, C, H, W) in levels;
-returns new matchers, or None to go on with the old ones. The same call gives the same matchers."""
+"""Called before every step but the first with the step's number and the current perturbation, (P, C, H, W) in levels.
+Returns new matchers, or None to keep the old ones. Equal arguments give equal matchers."""
 
 Save = Callable[[dict[str, Tensor], dict[str, Any]], None]
-"""Called after every step with tensors and facts that the optimisation could go on from."""
+"""Called after every step with the tensors and facts from which the optimisation can resume."""
 
 
 @dataclass(frozen=True)
 class Crafting:
     """The optimisation of algorithm 1, in normalised pixel space.
 
-    It saves its state where the attacker's checkpoint says, and goes on from there.
+    It saves its state in the attacker's checkpoint and resumes from it.
 
     Attributes:
         images: (P, C, H, W) uint8, the bases.
@@ -356,9 +356,8 @@ class _Optimisation:
     """Some restarts side by side; everything (R, P, C, H, W) and in normalised pixels.
 
     Attributes:
-        number: of the step that comes next.
-        refreshed: the step before which the matchers were last made anew, and the perturbation that they were made
-            for.
+        number: number of the next step.
+        refreshed: the step before which the matchers were last refreshed, and the perturbation at that step.
     """
 
     def __init__(
@@ -382,7 +381,7 @@ class _Optimisation:
         self.refreshed: tuple[int, Tensor] | None = None
 
     def run(self, losses: Tensor, save: Save, bar: tqdm[Any]) -> Tensor:
-        """The perturbations in levels, on the CPU; fills the restarts' rows of ``losses``."""
+        """Take all steps and fill the restarts' rows of ``losses``; returns the perturbations in levels, on the CPU."""
         settings, delta, optimizer = self.settings, self.delta, self.optimizer
         for number in range(self.number, settings.steps):
             if number > 0:
@@ -413,7 +412,7 @@ class _Optimisation:
         return self._levels(delta)
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> int:
-        """Go on from what ``_state`` gave; returns how many steps are done."""
+        """Restore what ``_state`` returned; returns the number of steps done."""
         if "refreshed" in tensors:
             self._refresh(int(facts["refreshed"]), tensors["refreshed"])
         with torch.no_grad():
@@ -445,7 +444,7 @@ class _Optimisation:
         return levels.cpu()
 
     def _start(self, restart: int) -> Tensor:
-        """A standard normal start of ``eps`` times its value, cut at the bound."""
+        """A Gaussian start of standard deviation ``eps``, cut at the bound."""
         start = torch.randn(self.images.shape, generator=self._stream("start", restart), device=self.device)
         return self._project(start * self.bound)
 
@@ -455,7 +454,7 @@ class _Optimisation:
         return torch.sub(inside, self.images)
 
     def _loss_and_gradient(self, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses (R,) and the perturbation's gradient, batch by batch of poisons."""
+        """Losses (R,) and the gradient with respect to the perturbation, computed in batches of poisons."""
         gradient = torch.zeros_like(delta)
         loss = torch.zeros(len(self.restarts), device=self.device)
         count = min(self.settings.batch_size, len(self.images))

@@ -1,20 +1,20 @@
 """MetaPoison (Huang et al. 2020; algorithm 1): differentiate through the victim's training steps.
 
-For each of several surrogates, at different stages of training, unroll K steps of SGD whose first batch holds poisons,
-and ask what the network then says of the target:
+Several surrogates are at different stages of training. For each, unroll K steps of SGD whose first batch holds poisons,
+and judge the target by the resulting network:
 
     minimise over |delta| <= eps   mean over surrogates, over states theta_1 ... theta_K   L_adv(theta_k; x_t, y_adv)
     theta_1 = theta_0 - lr * grad L(theta_0; poisons + delta, clean images)
     theta_2 = theta_1 - lr * grad L(theta_1; clean images), and so on
 
-The gradient reaches the poisons through the first step alone: later batches bring it to theta_1. Between two crafting
-steps every surrogate goes on along its clean trajectory. One that has come to the end of its training starts anew, at
-the first stage.
+The gradient reaches the poisons through the first step alone; later batches carry it back to theta_1. Between two
+crafting steps every surrogate continues its clean training. A surrogate at the end of its training is replaced by a new
+one at the first stage.
 
-The release differs (``convention: released``): an unrolling begins at each batch of the surrogate's own epoch that
-holds a poison, and its later batches are the epoch's next ones, with the same poisons in them, as constants; the target
-is judged as one more image of the next batch; the steps' rate follows the surrogate's; a surrogate starts anew where
-the stages of all of them end; delta starts uniform in +-eps.
+The released code differs (``convention: released``). An unrolling begins at each batch of the surrogate's epoch that
+holds a poison. Its later batches are the next ones of the epoch, with the same poisons in them as constants. The target
+is judged as one more image of the next batch. The rate of the unrolled steps follows the surrogate's rate. A surrogate
+restarts where the stages of all surrogates end. delta starts uniform in +-eps.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def craft(
 
     Args:
         dataset: clean data.
-        attacker: ``fresh`` builds the surrogates, the recipe trains them; those that are trained already only choose
-            the target.
+        attacker: ``fresh`` builds the surrogates and the recipe trains them; its own trained ``surrogates`` only decide
+            which test images can be the target.
         settings: surrogates, unrolled steps, bound.
         seed: of the threat, the surrogates, the batches and the start.
         progress: show a progress bar.
@@ -69,8 +69,8 @@ def craft(
         The poisons; ``diagnostics["adversarial_loss"]`` is (steps,) float32, the outer loss averaged over surrogates.
 
     Raises:
-        SettingsError: the budget exceeds the adversarial class, no test image can be the target, or colours are to be
-            changed and there are none.
+        SettingsError: the budget exceeds the adversarial class, no test image can be the target, or ``recolor`` is set
+            and the images are grey.
         PoisonlabError: the outer loss is not finite.
     """
     if settings.recolor is not None and dataset.image_shape[0] != 3:
@@ -95,11 +95,11 @@ def craft(
 
 @dataclass
 class _Surrogate:
-    """One network on its clean trajectory, starting anew at the end of its training.
+    """One network in clean training, which restarts when its training ends.
 
     Attributes:
-        batches: done since its start.
-        run: how often it has started anew.
+        batches: batches done since its last start.
+        run: number of restarts so far.
     """
 
     model: Classifier
@@ -141,7 +141,7 @@ class _Crafting:
         self.surrogates: list[_Surrogate] = []
 
     def run(self, progress: bool) -> Tensor:
-        """All crafting steps; the outer loss at each, (steps,)."""
+        """Take all crafting steps; returns the outer loss at each, (steps,)."""
         settings = self.settings
         groups = [{"params": [self.delta], "lr": settings.lr / 255}]
         if self.palette is not None and settings.recolor is not None:
@@ -172,7 +172,7 @@ class _Crafting:
         return losses
 
     def _state(self, step: int, optimizer: torch.optim.Optimizer, losses: Tensor) -> tuple[Weights, dict[str, object]]:
-        """Everything before the crafting step ``step``."""
+        """The state before crafting step ``step``."""
         tensors = {"delta": self.delta, "losses": losses, **optimizer_state(optimizer)}
         if self.palette is not None:
             tensors["grid"] = self.palette.grid
@@ -188,7 +188,7 @@ class _Crafting:
     def _restore(
         self, tensors: Weights, facts: dict[str, Any], optimizer: torch.optim.Optimizer, losses: Tensor
     ) -> int:
-        """Put everything back as ``_state`` found it; returns the step that comes next."""
+        """Restore what ``_state`` returned; returns the number of the next step."""
         with torch.no_grad():
             self.delta.copy_(tensors["delta"])
             if self.palette is not None:
@@ -209,7 +209,7 @@ class _Crafting:
         return int(facts["step"])
 
     def poisons(self, which: Tensor | slice = slice(None)) -> Tensor:
-        """The poisons at the places ``which``, all by default: (P, C, H, W) in [0, 1]."""
+        """The poisons at the positions ``which``, by default all: (P, C, H, W) in [0, 1]."""
         bases = self.bases[which]
         colored = bases if self.palette is None else self.palette(bases, which)
         return (colored + self.delta[which]).clamp(0, 1)
@@ -231,8 +231,7 @@ class _Crafting:
                 self.palette.project()
 
     def _step(self, step: int) -> float:
-        """Gradients of one crafting step, summed over surrogates and batches of poisons; returns the mean outer
-        loss."""
+        """Sum the gradients of a crafting step over surrogates and batches of poisons; returns the mean outer loss."""
         total, count = 0.0, 0
         for surrogate in self.surrogates:
             if self.released and surrogate.batches >= self._length():
@@ -253,8 +252,8 @@ class _Crafting:
         return total / count
 
     def _unrollings(self, step: int, surrogate: _Surrogate) -> Iterator[tuple[Tensor, list[Tensor] | None]]:
-        """What a crafting step unrolls from: positions among the poisons, and rows of the clean images of each batch if
-        they are not to be drawn. The surrogate goes on along its clean trajectory from one to the next."""
+        """The unrollings of a crafting step: positions of poisons, and rows of clean images for each batch (None: drawn
+        at random). The surrogate's clean training continues in between."""
         if self.along:
             yield from self._along_the_epoch(surrogate)
             return
@@ -263,7 +262,7 @@ class _Crafting:
         self._advance(surrogate, self.settings.clean_batches or self._epoch())
 
     def _along_the_epoch(self, surrogate: _Surrogate) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        """The batches of the surrogate's own next epoch that hold poisons, each from the state it has come to."""
+        """The batches with poisons in the surrogate's next epoch; each is unrolled from the surrogate's state there."""
         begun, size = surrogate.batches, min(self.settings.batch_size, len(self.labels))
         order = self._order(surrogate, begun // self._epoch())
         batches = [order[place : place + size] for place in range(0, len(order) - size + 1, size)]
@@ -274,7 +273,7 @@ class _Crafting:
                 continue
             reached = number * size // self.attacker.recipe.batch_size
             self._advance(surrogate, begun + reached - surrogate.batches)
-            # The poisons take the same places in later batches, whatever is there; at the end the first come again.
+            # Later batches hold the same poisons instead of their own. After the epoch's last batch comes its first.
             later = (batches[(number + ahead) % len(batches)] for ahead in range(1, self.settings.unroll + 1))
             yield poisons[~clean], [rows[clean], *(each[clean] for each in later)]
             if self.settings.sweep == "batch":
@@ -282,12 +281,12 @@ class _Crafting:
         self._advance(surrogate, begun + self._epoch() - surrogate.batches)
 
     def _poison_batches(self, step: int, surrogate: int) -> Iterator[Tensor]:
-        """Positions among the poisons, in random batches: all of them, or the first batch only."""
+        """Positions of poisons in random batches: all batches, or only the first if ``sweep`` is not epoch."""
         stream = generator("cpu", self.seed, "metapoison", "poisons", step, surrogate)
         if (size := self.settings.poisons_per_batch) is not None:
             batches = list(torch.split(torch.randperm(len(self.bases), generator=stream), size))
         else:
-            # As an epoch of training has them: many of its batches hold none.
+            # As the poisons fall into the batches of a training epoch; batches without poisons are left out.
             order = self.poison_at[torch.randperm(len(self.labels), generator=stream)]
             parts = (part[part >= 0] for part in torch.split(order, self.settings.batch_size))
             batches = [part for part in parts if len(part)]
@@ -296,7 +295,7 @@ class _Crafting:
     def _unroll(
         self, surrogate: _Surrogate, poisons: Tensor, rows: Sequence[Tensor] | None, step: int, number: int
     ) -> float:
-        """Add the gradient of one unrolled training to the perturbation's."""
+        """Add the gradient of one unrolling to that of the perturbation; returns the outer loss."""
         device, settings = self.attacker.device, self.settings
         which = (step, surrogate.number, number)
         stream = generator(device, self.seed, "metapoison", "unroll", *which)
@@ -334,7 +333,7 @@ class _Crafting:
         return loss.item()
 
     def _unrolled_rate(self, surrogate: _Surrogate) -> float:
-        """Rate of the unrolled steps; by the released convention it falls and rises as the surrogate's own."""
+        """Rate of the unrolled steps; in the released convention it is proportional to the surrogate's own rate."""
         if not self.released:
             return self.settings.unroll_lr
         recipe = self.attacker.recipe
@@ -344,8 +343,8 @@ class _Crafting:
         """Augmented, normalised images and labels of every batch of an unrolling.
 
         Args:
-            poisons: positions of those in the first batch.
-            rows: of the clean images in each; drawn if None.
+            poisons: positions of the poisons in the first batch.
+            rows: rows of the clean images in each batch; drawn if None.
             stream: of draws and augmentation.
         """
         batches = []
@@ -361,10 +360,10 @@ class _Crafting:
         return batches
 
     def _clean_rows(self, taken: int, stream: torch.Generator) -> Tensor:
-        """Rows of clean images that fill a batch with so many poisons.
+        """Rows of the clean images that complete a batch with ``taken`` poisons.
 
-        The adversarial class gets its share of the batch: more would teach it from every batch, whatever the poisons
-        are.
+        The adversarial class has its natural share of the batch. With more, every batch would teach this class,
+        whatever the poisons are.
         """
         size = self.settings.batch_size
         own = min(size - taken, max(0, round(self.own_share * size) - taken)) if len(self.own_rows) else 0
@@ -373,7 +372,7 @@ class _Crafting:
         )
 
     def _augmented(self, images: Tensor, stream: torch.Generator) -> Tensor:
-        """Images (B, C, H, W) in [0, 1], normalised and augmented as surrogates' training images are."""
+        """Images (B, C, H, W) in [0, 1], normalised and augmented like the surrogates' training images."""
         normalize = self.attacker.normalize
         return augment(normalize(images), self.attacker.augmentation, stream, normalize.black)
 
@@ -382,12 +381,11 @@ class _Crafting:
         return rows[torch.randint(max(1, len(rows)), (count,), generator=stream, device=rows.device)]
 
     def _epoch(self) -> int:
-        """Batches of one epoch of clean training."""
+        """Number of batches in one epoch of clean training."""
         return math.ceil(len(self.labels) / self.attacker.recipe.batch_size)
 
     def _surrogate(self, number: int) -> _Surrogate:
-        """A surrogate trained for ``first_epoch`` and ``number`` times ``stagger`` epochs; it starts anew at the end of
-        its training."""
+        """A surrogate trained for ``first_epoch + number * stagger`` epochs; restarts if its training ends before."""
         surrogate = self._fresh(number, 0)
         epochs = self.settings.first_epoch + number * self.settings.stagger
         self._advance(surrogate, epochs * self._epoch())
@@ -398,19 +396,20 @@ class _Crafting:
         return _Surrogate(model, sgd_of(model, self.attacker.recipe), number, run=run)
 
     def _length(self) -> int:
-        """Batches after which a surrogate starts anew: the recipe's, or where the stages of all surrogates end."""
+        """Number of batches after which a surrogate restarts: the recipe's, or where the stages of all surrogates
+        end."""
         settings, epochs = self.settings, self.attacker.recipe.epochs
         if self.released:
             epochs = min(epochs, settings.first_epoch + settings.ensemble * settings.stagger)
         return epochs * self._epoch()
 
     def _renew(self, surrogate: _Surrogate) -> None:
-        """A new network takes the surrogate's place, at the first stage."""
+        """Replace the surrogate by a new network at the first stage."""
         vars(surrogate).update(vars(self._fresh(surrogate.number, surrogate.run + 1)))
         self._advance(surrogate, self.settings.first_epoch * self._epoch())
 
     def _advance(self, surrogate: _Surrogate, batches: int) -> None:
-        """So many batches of the recipe on clean data; a surrogate at its end starts anew."""
+        """Train on ``batches`` batches of clean data by the recipe; a surrogate whose training ends restarts."""
         for _ in range(batches):
             if surrogate.batches >= self._length():
                 self._renew(surrogate)
@@ -418,7 +417,7 @@ class _Crafting:
             surrogate.batches += 1
 
     def _order(self, surrogate: _Surrogate, epoch: int) -> Tensor:
-        """The rows in the order in which an epoch of the surrogate's training takes them."""
+        """The rows in the order of an epoch of the surrogate's training."""
         return torch.randperm(len(self.labels), generator=self._clean_stream("cpu", surrogate, epoch))
 
     def _clean_step(self, surrogate: _Surrogate) -> None:
@@ -443,7 +442,7 @@ class _Crafting:
 
 
 def schedule(step: int, steps: int) -> float:
-    """Factor of Adam's step: a quadratic warm-up, tenfold drops after a third and two thirds (20 and 40 of 61)."""
+    """Factor of Adam's step: a quadratic warm-up, and tenfold drops after 20/61 and 40/61 of the steps."""
     warm = min(1.0, ((step + 1) / _WARM_UP) ** 2)
     drops = sum(step >= round(steps * share) for share in (20 / 61, 40 / 61))
     return warm * 10.0**-drops

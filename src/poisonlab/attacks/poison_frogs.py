@@ -3,7 +3,7 @@
     minimise over x   ||phi(x) - phi(t)||^2 + beta ||x - b||^2
 
 for every base b, by Adam within the bound instead of the paper's forward-backward splitting. With ``objective: mean``
-only the mean of the poisons' features is to meet the target's. The optimisation is ``poisonlab.attacks.features``.
+only the mean of the poisons' features must meet the target's. The optimisation is ``poisonlab.attacks.features``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def craft(
 
     Args:
         dataset: clean data.
-        attacker: surrogates and what they were trained with.
+        attacker: surrogates and how they were trained.
         settings: budget, bound, steps, objective, beta.
         seed: of the threat, the random start, the augmentation and the dropout.
         progress: show a progress bar.

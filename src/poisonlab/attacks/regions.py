@@ -1,8 +1,8 @@
 """Regions noise (Sandoval-Segura et al. 2022, section 3): one pattern of coloured patches for every class.
 
-A network tells such patterns apart sooner than it learns what the images show. Nothing is optimised: the colours are
-drawn, so the attack needs no surrogate. In the paper's names R1 has 1 patch, ..., and RN one per pixel. The paper gives
-no shape for R2 and R128; here a grid of twice a square number of patches has twice as many rows as columns, or
+A network learns to distinguish such patterns sooner than the content of the images. The colours are drawn and not
+optimised, so the attack needs no surrogate. In the paper's names, R1 has 1 patch and RN one patch per pixel. The paper
+gives no shape for R2 and R128. Here a grid with twice a square number of patches has twice as many rows as columns, or
 columns as rows (``patch_shape``).
 """
 
@@ -28,13 +28,13 @@ def craft(
 
     Args:
         dataset: clean data.
-        attacker: only the rows that the victim is trained on are asked for.
+        attacker: only the rows that the victim is trained on are used.
         settings: patches, budget, bound.
         seed: of the colours and of the poisoned rows.
-        progress: nothing takes long enough to show it.
+        progress: ignored; crafting takes too little time for a progress bar.
 
     Returns:
-        Poisons without a goal, with the labels they had; pixels are cut off at 0 and 255.
+        Poisons without a goal, with the labels of their bases; pixels are cut off at 0 and 255.
         ``diagnostics["class_noise"]`` is (K, C, H, W) int16, in levels.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From a perturbation to the images that an attacker ships."""
+"""The images that an attacker ships, made from bases and a perturbation."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Sleeper Agent (Souri et al. 2022; algorithm 1): a hidden trigger for victims trained from scratch, with clean labels.
 
-Bases of the target class are perturbed so that their gradient points where that of patched source images, labelled with
-the target class, points. The trigger appears on no training image. What is new against gradient matching: bases are
-those with the largest gradients, the gradient to match is the mean over many patched training images of the source
-class, and the surrogate is retrained from scratch on the poisons so far at fixed steps, so that it follows the victim.
+Bases of the target class are perturbed so that their gradient matches that of patched source images labelled with the
+target class. The trigger appears on no training image. There are three differences from gradient matching. Bases are
+the candidates with the largest gradients. The gradient to match is the mean over many patched training images of the
+source class. At fixed steps the surrogate is retrained from scratch on the current poisons, as the victim will be.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from poisonlab.training.loop import train
 
 @dataclass(frozen=True)
 class Scene:
-    """Who is attacked: patched images of the source class are to be taken for the target class.
+    """The attack's classes and images: patched images of the source class shall be classified as the target class.
 
     Attributes:
         source_class: the class whose images get the trigger.
-        target_class: the class they are to get, and of the bases.
+        target_class: the class that the attacker wants for them; also the class of the bases.
         base_indices: (P,) int64 sorted training rows.
         sources: (S, C, H, W) uint8 training images of the source class, patched.
         tests: (T, C, H, W) uint8 test images of the source class, patched.
-        untriggered: (T, C, H, W) uint8, the same without the patch.
+        untriggered: (T, C, H, W) uint8, the same test images without the patch.
     """
 
     source_class: int
@@ -76,8 +76,8 @@ def craft(
         (1, steps) float32.
 
     Raises:
-        SettingsError: the budget exceeds the target class, a class does not exist or has no images, or the patch
-            exceeds the image.
+        SettingsError: the budget exceeds the target class, a class does not exist or has no images, or the patch is
+            larger than the image.
         PoisonlabError: the matching loss is not finite.
     """
     scene = draw_scene(dataset, attacker, settings, seed)
@@ -127,7 +127,7 @@ def draw_scene(dataset: ImageDataset, attacker: Attacker, settings: Settings, se
 
 
 def draw_classes(dataset: ImageDataset, settings: Settings, seed: int) -> tuple[int, int]:
-    """Source and target class, uniform among pairs that differ, but for those that the settings fix.
+    """Source and target class: as the settings fix them, otherwise drawn uniformly among pairs that differ.
 
     Raises:
         SettingsError: a class that the settings name does not exist, or both are the same.
@@ -145,15 +145,14 @@ def draw_classes(dataset: ImageDataset, settings: Settings, seed: int) -> tuple[
     source, target = (int(label) for label in rng.choice(classes, size=2, replace=False))
     source, target = fixed.get("source_class", source), fixed.get("target_class", target)
     if source == target:
-        # Only one of them was fixed; the other is drawn anew among the rest.
+        # Only one class is fixed: redraw the other one among the rest.
         other = int((source + 1 + rng.integers(classes - 1)) % classes)
         source, target = (source, other) if "source_class" in fixed else (other, target)
     return source, target
 
 
 def select_bases(dataset: ImageDataset, attacker: Attacker, settings: Settings, target_class: int, seed: int) -> Tensor:
-    """(P,) int64 sorted training rows of the target class: those with the largest gradients (section 3.3), or random
-    ones.
+    """(P,) int64 sorted training rows of the target class, chosen by the largest gradients (section 3.3) or at random.
 
     Raises:
         SettingsError: the budget exceeds the candidates.
@@ -203,7 +202,8 @@ def _match(surrogate: Classifier, scene: Scene, attacker: Attacker, settings: Se
 def _retraining(
     dataset: ImageDataset, attacker: Attacker, settings: Settings, scene: Scene, seed: int
 ) -> Refresh | None:
-    """Retrain the surrogates from scratch on the poisons so far, every so many steps but not for the last."""
+    """Retrains the surrogates from scratch on the current poisons every ``retrain_every`` steps, except before the
+    last step; None if ``retrain_every`` is 0."""
     every = settings.retrain_every
     if not every:
         return None
@@ -248,7 +248,7 @@ def _retrained(
 
 
 def _poisoned(dataset: ImageDataset, attacker: Attacker, bases: Tensor, change: Tensor) -> TrainingSet:
-    """The victim's training set with the poisons so far, unrounded."""
+    """The victim's training set with the current poisons, unrounded."""
     clean = training_set(dataset, rows=attacker.rows)
     images = pixels(clean.images)
     places = bases if attacker.rows is None else torch.searchsorted(attacker.rows, bases)
@@ -257,7 +257,7 @@ def _poisoned(dataset: ImageDataset, attacker: Attacker, bases: Tensor, change: 
 
 
 def _expected(attacker: Attacker, settings: Settings) -> list[Defense]:
-    """The defense that an adaptive attacker trains surrogates under."""
+    """The defenses with which an adaptive attacker trains surrogates."""
     defenses: list[Defense] = []
     if attacker.friendly_noise is not None:
         defenses.append(FriendlyNoise(attacker.friendly_noise.to(attacker.device)))
@@ -267,7 +267,7 @@ def _expected(attacker: Attacker, settings: Settings) -> list[Defense]:
 
 
 def _recipe(recipe: Recipe, settings: Settings) -> Recipe:
-    """The surrogate's recipe, shortened; its milestones keep their share of the epochs."""
+    """The surrogate's recipe with ``retrain_epochs`` epochs; milestones and warm-up keep their share of the epochs."""
     epochs = settings.retrain_epochs
     if epochs is None or epochs == recipe.epochs:
         return recipe

@@ -35,7 +35,7 @@ class Threat:
     base_indices: Tensor
 
     def goal(self, dataset: ImageDataset) -> Goal:
-        """The one target of ``dataset`` and the class it is to get."""
+        """The target image and its adversarial class, as a goal with one target."""
         return Goal(
             targets=dataset.test_images[self.target_index][None],
             target_labels=torch.tensor([self.target_label]),
@@ -44,12 +44,12 @@ class Threat:
 
 
 def poison_count(budget: float, size: int) -> int:
-    """Poisons that ``budget`` buys in a training set of ``size``: rounded up, at least one."""
+    """The number of poisons in a training set of ``size`` images: ``budget * size`` rounded up, at least one."""
     return max(1, math.ceil(round(budget * size, 6)))
 
 
 def choose_threat(dataset: ImageDataset, attacker: Attacker, settings: TargetedAttack, seed: int) -> Threat:
-    """The seed's threat, as the settings ask: drawn, or entry ``seed`` of a setup file.
+    """The threat of a seed: entry ``seed`` of the setup file if the settings name one, otherwise drawn.
 
     Raises:
         SettingsError: the budget exceeds the adversarial class, no test image can be the target, or the setup file does
@@ -117,10 +117,10 @@ def affordable(
     label: int,
     pool: np.ndarray[tuple[int], np.dtype[np.int64]],
 ) -> int:
-    """Poisons that ``budget`` buys, if class ``label`` has as many.
+    """The number of poisons of ``budget``, see ``poison_count``.
 
     Raises:
-        SettingsError: it has fewer.
+        SettingsError: ``pool``, the training rows of class ``label``, has fewer rows.
     """
     count = poison_count(budget, size)
     if count > len(pool):
@@ -154,7 +154,7 @@ def _from_setup(dataset: ImageDataset, attacker: Attacker, path: str, seed: int)
             f"{target_label} and {sorted(labels)} there: it was made for another dataset or order of images"
         )
     if target_label == setup.base_class:
-        raise SettingsError(f"{where}: target and bases are both of class {target_label}, so nothing is left to do")
+        raise SettingsError(f"{where}: target and bases are both of class {target_label}: use a setup with two classes")
     missing = bases[~torch.isin(bases, attacker.pool(dataset))]
     if len(missing):
         raise SettingsError(f"{where}: base {int(missing[0])} is not among the images the victim is fine-tuned on")

@@ -1,4 +1,4 @@
-"""How many poisons a network misclassifies that was trained on clean data: their strength as adversarial examples."""
+"""The share of poisons that a network trained on clean data misclassifies: their strength as adversarial examples."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from poisonlab.models.outputs import outputs_of
 
 
 def transfer(network: nn.Module, normalize: Normalize, poisons: PoisonSet, clean_labels: Tensor, score: Score) -> float:
-    """The share of a set's poisons that do not get the label of their base.
+    """The share of a set's poisons that the network does not classify as their base's label.
 
     Args:
         network: maps normalised images to logits.
         normalize: on the network's device.
-        poisons: P of them.
-        clean_labels: (N,) int64 of the training rows; an appended poison counts by its own label.
-        score: ``misclassified`` (Sandoval-Segura et al. 2022, section 4.2); ``agreement``, as in the authors' code:
-            among poisons whose base gets its label, those misclassified, and besides those that get it although their
-            base does not, over the number of the former.
+        poisons: a set of P poisons.
+        clean_labels: (N,) int64, the labels of the training rows; an appended poison counts by its own label.
+        score: ``misclassified`` (Sandoval-Segura et al. 2022, section 4.2) or ``agreement``, as in the authors' code.
+            ``agreement`` counts the poisons for which exactly one of poison and base is misclassified, and divides by
+            the number of correctly classified bases.
 
     Raises:
-        PoisonlabError: by agreement, no base gets its label.
+        PoisonlabError: ``score`` is ``agreement`` and every base is misclassified.
     """
     replaced = poisons.indices >= 0
     labels = torch.where(replaced, clean_labels[poisons.indices.clamp(min=0)], poisons.labels)

@@ -21,18 +21,18 @@ _SATURATED = np.array(
 
 @dataclass(frozen=True, eq=False)
 class Trigger:
-    """A patch and where it goes.
+    """A patch and its place.
 
     Attributes:
         pattern: (C, p, p) uint8.
-        place: (row, column) of its upper left pixel in every image; None: drawn at random for each image.
+        place: (row, column) of the patch's upper left pixel in every image; None: drawn at random for each image.
     """
 
     pattern: Tensor
     place: tuple[int, int] | None = None
 
     def places(self, count: int, image_size: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """Where the patch goes in each of ``count`` images of (height, width) pixels: (count, 2) int64.
+        """(count, 2) int64: the patch's place in each of ``count`` images of (height, width) pixels.
 
         Raises:
             SettingsError: the patch is larger than the image.
@@ -44,7 +44,7 @@ class Trigger:
 
 
 def own_pattern(size: int, seed: int = 0, *, channels: int = 3) -> Tensor:
-    """A conspicuous patch of our own: blocks of two by two pixels in saturated colours, cut off at the edge.
+    """The lab's own conspicuous patch: blocks of two by two pixels in saturated colours, cut off at the edge.
 
     Args:
         size: height and width in pixels, at least 1.
@@ -55,7 +55,7 @@ def own_pattern(size: int, seed: int = 0, *, channels: int = 3) -> Tensor:
         (channels, size, size) uint8, the same for the same arguments.
 
     Raises:
-        SettingsError: there is no such patch.
+        SettingsError: ``size`` is below 1, or ``channels`` is neither 1 nor 3.
     """
     _check_pattern(size, channels)
     blocks = -(-size // _BLOCK)
@@ -64,7 +64,7 @@ def own_pattern(size: int, seed: int = 0, *, channels: int = 3) -> Tensor:
         colours = _SATURATED[rng.integers(len(_SATURATED), size=(blocks, blocks))]
     else:
         colours = rng.choice(np.array([0, 255], dtype=np.uint8), size=(blocks, blocks, 1))
-        # On the black ground of most grey datasets an all-black patch would be no trigger.
+        # An all-black patch would be invisible on the black background of most grey datasets.
         colours[0, 0] = 255
     patch = colours.repeat(_BLOCK, axis=0).repeat(_BLOCK, axis=1)[:size, :size]
     return torch.from_numpy(patch.transpose(2, 0, 1).copy())
@@ -83,7 +83,7 @@ def read_pattern(path: Path, size: int, *, channels: int = 3) -> Tensor:
 
     Raises:
         DataError: the file is missing, damaged, not 8-bit or too large.
-        SettingsError: there is no such patch.
+        SettingsError: ``size`` is below 1, or ``channels`` is neither 1 nor 3.
     """
     _check_pattern(size, channels)
     patch = decode(path, str(path), size)
@@ -100,7 +100,7 @@ def _check_pattern(size: int, channels: int) -> None:
 
 
 def paste(images: Tensor, pattern: Tensor, places: Tensor) -> Tensor:
-    """Copies of the images, each with the patch over it.
+    """Copies of the images, each with the patch pasted on it.
 
     Args:
         images: (N, C, H, W) uint8.
@@ -108,7 +108,7 @@ def paste(images: Tensor, pattern: Tensor, places: Tensor) -> Tensor:
         places: (N, 2) int64, (row, column) of the patch's upper left pixel in each image, on the images' device.
 
     Raises:
-        SettingsError: the patch is larger than the images, has other channels, or reaches beyond an edge.
+        SettingsError: the patch is larger than the images, has another number of channels, or crosses an edge.
     """
     size = pattern.shape[-1]
     if pattern.shape[0] != images.shape[1]:
@@ -128,13 +128,13 @@ def paste(images: Tensor, pattern: Tensor, places: Tensor) -> Tensor:
 
 
 def draw_places(count: int, image_size: tuple[int, int], patch_size: int, generator: torch.Generator) -> Tensor:
-    """Places (row, column) drawn uniformly from all at which the whole patch fits.
+    """Places (row, column) drawn uniformly from those at which the whole patch fits.
 
     Args:
-        count: how many.
+        count: number of places.
         image_size: (height, width) in pixels.
         patch_size: height and width of the patch in pixels.
-        generator: its device is that of the places.
+        generator: the places are on its device.
 
     Returns:
         (count, 2) int64.

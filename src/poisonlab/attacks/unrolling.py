@@ -1,4 +1,4 @@
-"""Steps of SGD from one state of a network, and how the images of the first of them act on what it says afterwards."""
+"""Unrolled steps of SGD, and the derivative of the target's margin after them with respect to the first batch."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def margin(logits: Tensor, label: int, convention: str = "ours") -> Tensor:
 
     Args:
         logits: (B, K).
-        label: the class that is to win.
-        convention: ``released``: zero is one of the z_j, because MetaPoison's code masks the label's
-            logit by a product.
+        label: the class whose logit should be largest.
+        convention: with ``released``, zero is among the z_j, because MetaPoison's code masks the label's logit by a
+            product.
 
     Returns:
         The mean over B, a scalar.
@@ -44,16 +44,16 @@ class Unrolling:
     Attributes:
         model: normalised images to logits.
         buffers: of the model, by name; not changed.
-        batches: images (B, C, H, W), normalised, and labels (B,) of each step, the poisons first in the first batch. K
-            batches; K + 1 by the released convention, which judges the target after a step in the next step's batch.
+        batches: normalised images (B, C, H, W) and labels (B,) of each step; the first batch begins with the poisons.
+            There are K batches, or K + 1 in the released convention, which judges the target in the next step's batch.
         target: (T, C, H, W), normalised.
         label: the adversarial class.
         lr: step of SGD.
         precision: of the passes, ``float32`` or ``bfloat16``.
         batch_norm: mode of the network in the steps (and of its dropout), ``train`` or ``eval``.
-        convention: ``ours``: the target is judged in eval mode, with the statistics that the steps have left, which
-            count as constants. ``released``: it is shown as further images of every batch, in the steps' mode, without
-            a part in their loss; see ``margin`` as well.
+        convention: ``ours``: the target is judged in eval mode, with the batch-norm statistics after the step as
+            constants. ``released``: the target is appended to every batch, in the mode of the steps, but is left out of
+            the batch's loss; see also ``margin``.
     """
 
     model: nn.Module
@@ -103,14 +103,14 @@ class Unrolling:
         Args:
             weights: theta_0 by name; not changed.
             relative: the differences' step as a share of the weights' norm.
-            poisons: how many of the first batch's images the gradient is asked for, from the first on.
+            poisons: the gradient is computed for this many images, from the start of the first batch.
 
         Returns:
             A scalar and (``poisons``, C, H, W).
         """
         weights = {name: _channels_last(weight) if weight.ndim == 4 else weight for name, weight in weights.items()}
         batches = [(_channels_last(images.detach()), labels) for images, labels in self.batches]
-        # Moved passes must drop out what the step has dropped out.
+        # Passes with moved weights must use the same dropout masks as the step.
         seeds = [int(seed) for seed in torch.randint(2**62, (len(batches),))]
         states, statistics = [weights], [self.buffers]
         margins, pulls = [], []
@@ -161,7 +161,7 @@ class Unrolling:
     def _entropy(
         self, weights: Weights, buffers: Weights, images: Tensor, labels: Tensor
     ) -> tuple[Tensor, tuple[Weights, Tensor]]:
-        """Cross-entropy of a batch; the buffers afterwards, and the logits of the target if it is in the batch."""
+        """Cross-entropy of a batch; the buffers after the pass; the target's logits if the target is in the batch."""
         self.model.train(self.batch_norm == "train")
         changed = {name: buffer.clone() for name, buffer in buffers.items()}
         shown = torch.cat([images, self.target]) if self._inside else images
@@ -185,11 +185,11 @@ class Unrolling:
     def _images_along(
         self, batch: Batch, seed: int, weights: Weights, direction: Weights, relative: float, count: int
     ) -> Tensor:
-        """(d^2 L / dx d theta) times the direction, of the first ``count`` images."""
+        """(d^2 L / dx d theta) times the direction, for the first ``count`` images."""
         images, labels = batch
         share = 1.0
         if self.batch_norm == "eval":
-            # Images do not meet in eval mode: the others' part of the loss has no gradient here.
+            # In eval mode images do not interact, so the other images have no influence on this gradient.
             share = count / len(images)
             images, labels = images[:count], labels[:count]
 

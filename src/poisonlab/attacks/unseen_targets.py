@@ -1,7 +1,7 @@
-"""Targets that no network has seen although they are training images, as convex polytope's authors take them.
+"""Targets from the training split that no network is trained on, as in convex polytope.
 
-Of the last images of each class, victims are fine-tuned on some. The others are in no training set, and the seed says
-which one of them is the target: seed t takes the t-th of its class (Zhu et al. 2019, section 5; their released code).
+Victims are fine-tuned on some of the last training images of each class. The rest of these images are in no training
+set. Seed t takes the t-th of them in its class as target (Zhu et al. 2019, section 5; their released code).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class UnseenThreat(Threat):
     """A threat whose ``target_index`` is a row of the training split."""
 
     def goal(self, dataset: ImageDataset) -> Goal:
-        """The one target of ``dataset`` and the class it is to get."""
+        """The target image and its adversarial class, as a goal with one target."""
         return Goal(
             targets=dataset.train_images[self.target_index][None],
             target_labels=torch.tensor([self.target_label]),
@@ -41,13 +41,13 @@ def unseen_row(dataset: ImageDataset, attacker: Attacker, label: int, among_last
         dataset: clean data.
         attacker: its ``rows`` are those that the victim is fine-tuned on.
         label: class of the target.
-        among_last: how many images at the end of each class are kept from the networks.
-        seed: which one of those that victims are not fine-tuned on either, from 0.
+        among_last: number of images at the end of each class that surrogates and pretrained victims do not see.
+        seed: number of the target, from 0, among those of them that the victim is not fine-tuned on.
 
     Raises:
-        SettingsError: there are not so many.
+        SettingsError: there are at most ``seed`` such images.
     """
-    # Images that were set apart to watch trainings by are no targets.
+    # Images set apart to monitor trainings cannot be targets.
     own = class_rows(dataset, label, clean_rows(dataset))[-among_last:]
     left = own[~np.isin(own, attacker.pool(dataset).numpy())]
     if seed >= len(left):
@@ -69,10 +69,10 @@ def unseen_threat(
         attacker: its ``rows`` are those that the victim is fine-tuned on and bases are taken from.
         settings: which images can be targets, and which become bases.
         budget: poisons as a fraction of the images that the victim is fine-tuned on.
-        seed: of the target, and of whatever the settings leave to be drawn.
+        seed: of the target, and of the draws that the settings leave open.
 
     Raises:
-        SettingsError: a class is unknown, both are the same, or there are too few images for target or bases.
+        SettingsError: a class is unknown, both classes are the same, or too few images are left for target or bases.
     """
     rng = np.random.default_rng([seed, 2])
     true, wanted = draw_classes(dataset, rng, settings.target_label, settings.adversarial_label)

@@ -1,7 +1,7 @@
 """Poisons without a goal, for a whole training set.
 
-Which rows are poisoned, and how the perturbations of all of them are optimised batch by batch: memory is bounded, and
-an interruption costs no more than the time between two saves.
+This module draws the poisoned rows and optimises their perturbations batch by batch. So memory is bounded, and an
+interruption loses no more than the time between two saves.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from poisonlab.training.checkpoint import Checkpoint
 
 
 def poisoned_rows(dataset: ImageDataset, attacker: Attacker, budget: float, seed: int, method: str) -> Tensor:
-    """(P,) int64 sorted: the training rows that ``budget`` buys, drawn from all classes alike by ``seed``."""
+    """(P,) int64 sorted: the poisoned rows, ``budget`` of the victim's training rows, drawn uniformly by ``seed``."""
     pool = attacker.pool(dataset)
     order = torch.randperm(len(pool), generator=generator("cpu", seed, method, "rows"))
     return pool[order[: poison_count(budget, len(pool))]].sort().values
 
 
 def with_class_noise(dataset: ImageDataset, rows: Tensor, noise: Tensor, eps: float) -> PoisonSet:
-    """The rows with the noise of their class.
+    """The images of ``rows`` as poisons, each with the noise of its class.
 
     Args:
         dataset: clean data.
@@ -42,7 +42,8 @@ def with_class_noise(dataset: ImageDataset, rows: Tensor, noise: Tensor, eps: fl
         eps: bound of the noise, in levels.
 
     Returns:
-        Poisons with the labels they had; pixels are cut off at 0 and 255. ``diagnostics["class_noise"]`` is ``noise``.
+        Poisons with the labels of their bases; pixels are cut off at 0 and 255. ``diagnostics["class_noise"]`` is
+        ``noise``.
     """
     bases, labels = dataset.train_images[rows], dataset.train_labels[rows]
     parts = zip(torch.split(bases, 1000), torch.split(labels, 1000), strict=True)
@@ -57,24 +58,24 @@ class Piece(Protocol):
         """Take step ``number`` (from 0); returns the loss before it, a scalar summed over the batch."""
 
     def images(self) -> Tensor:
-        """(B, C, H, W) uint8 on the CPU: the poisons as they are now."""
+        """(B, C, H, W) uint8 on the CPU: the current poisons."""
 
     def state(self) -> dict[str, Tensor]:
-        """What ``restore`` needs to go on from here."""
+        """The tensors that ``restore`` needs to resume from here."""
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """The reverse of ``state``."""
+        """Set the tensors that ``state`` returned."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many images are optimised at once, and how long.
+    """The sizes of the optimisation.
 
     Attributes:
-        images: P in all.
-        batch_size: at once.
-        steps: of each batch.
-        restarts: the whole set is made so often, and the one with the lowest loss kept.
+        images: P, the number of images.
+        batch_size: images optimised at once.
+        steps: steps of each batch.
+        restarts: runs over all images; the run with the lowest loss is kept.
     """
 
     images: int
@@ -89,15 +90,15 @@ def optimised(
     """Optimise the perturbations of all images, one batch after another.
 
     Args:
-        begin: the perturbation of the images of a slice, and of a restart, at its start; it depends on nothing else.
+        begin: makes the initial perturbation for a slice of the images and a restart; depends on nothing else.
         plan: batches, steps, restarts.
         bases: (P, C, H, W) uint8.
         checkpoint: where the state is saved between steps.
         progress: show images per second; each is one forward and one backward pass.
 
     Returns:
-        (P, C, H, W) uint8, of the restart with the lowest mean loss before its last step; and (restarts, steps)
-        float64, the mean loss over all images before each step.
+        (P, C, H, W) uint8: the poisons of the restart with the lowest mean loss before its last step. (restarts, steps)
+        float64: the mean loss over all images before each step.
 
     Raises:
         PoisonlabError: the loss is not finite.
@@ -142,5 +143,5 @@ def optimised(
 
 
 def frozen(networks: Sequence[nn.Module]) -> list[nn.Module]:
-    """The networks in eval mode, without gradients of their weights."""
+    """The networks in eval mode, with weights that require no gradient."""
     return [network.eval().requires_grad_(False) for network in networks]
