@@ -465,14 +465,14 @@ def test_a_training_without_noise_ends_before_the_noise_is_due(start: int, froze
     before, victim = trained(start, None), trained(start, torch.full(data.images.shape, 0.1))
     assert all(torch.equal(*each) for each in zip(before, victim, strict=True))
     for until in (start + 1, None):
-        with pytest.raises(SettingsError, match=f"epoch {start} is to add friendly noise, .* until={start}"):
+        with pytest.raises(SettingsError, match=f"epoch {start} adds friendly noise, but none .* until={start}"):
             trained(until, None)
 
 
 @pytest.mark.parametrize(
     ("model", "images", "message"),
     [
-        (nn.Sequential(nn.Flatten(), nn.Linear(12, 1)), (2, 3, 2, 2), r"gives \(2, 1\) .* of one logit z make two"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(12, 1)), (2, 3, 2, 2), r"gives \(2, 1\) .* turn one logit z into two"),
         (nn.Flatten(), (3, 2, 2), r"shape \(3, 2, 2\), not \(N, C, H, W\): give one image as images\[None\]"),
         (torch.sum, (2, 3, 2, 2), "give a torch.nn.Module"),
     ],

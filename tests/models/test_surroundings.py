@@ -241,7 +241,7 @@ def test_a_network_that_widens_its_input_by_itself_may_have_such_weights() -> No
         (torch.zeros(21, 3, 8, 8, dtype=torch.int8), "noise must be float"),
         (torch.zeros(21, 1, 8, 8), "fit|shape"),
         (torch.zeros(5, 3, 8, 8), "fit|shape"),
-        ("noise.safetensors", r"noise is a str: give a tensor, of what load_noise returns its \.values"),
+        ("noise.safetensors", r"noise is a str: give a tensor, for example load_noise\(file\)\.values"),
     ],
 )
 def test_noise_of_another_unit_or_shape_is_refused(noise: Any, words: str) -> None:

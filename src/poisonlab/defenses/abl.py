@@ -1,24 +1,24 @@
-"""Anti-backdoor learning (ABL): backdoored examples are learned first, which gives them away.
+"""Anti-backdoor learning (ABL): backdoored examples are learned first and so can be recognised.
 
 Li et al. 2021, "Anti-Backdoor Learning: Training Clean Models on Poisoned Data", section 3, in the order of its
-release, which fine-tunes between the paper's two stages. One training has three phases:
+released code, which fine-tunes between the paper's two stages. One training has three phases:
 
-    isolation    all examples; the loss turns round at gamma, so that only what is learned very easily falls below. At
+    isolation    all examples; the loss gradient changes sign at gamma, so that only very easy examples fall below. At
                  its end the share with the lowest losses (eval mode, no augmentation, float32) is isolated.
     fine-tuning  the other examples; cross-entropy, the recipe's schedule without its warm-up
     unlearning   the isolated examples; gradient ascent on the cross-entropy
 
-Isolation loss: with batch-mean loss L, the release's |L - gamma| + gamma (flooding) and its sign(L - gamma) L have one
-gradient. ``lga`` takes the sign example by example, as the paper's expectation over examples reads; it pushes back what
-is learned first before anything else, so that long isolation can hide it.
+Isolation loss: with batch-mean loss L, the release's |L - gamma| + gamma (flooding) and its sign(L - gamma) L have the
+same gradient. ``lga`` takes the sign for each example, following the paper's expectation over examples. It pushes back
+the examples learned first before all others, so a long isolation can hide them.
 
-Unlike the release, one recipe serves all phases: augmentation, weight decay and batch size do not change, and momentum
-carries on (there, the optimiser is a new one for fine-tuning). A momentum b that is left when unlearning begins moves
-the weights by unlearn_lr * b * m / (1 - m) in all, which is 9 fine-tuning steps at that rate for m = 0.9: at the
-defaults as much as 45 of the last steps, whose rate is 1e-4, or a ninth of an epoch of CIFAR-10.
+Unlike in the release, one recipe serves all phases: augmentation, weight decay and batch size do not change, and the
+momentum is kept (the release makes a new optimiser for fine-tuning). A momentum b left at the start of unlearning moves
+the weights by unlearn_lr * b * m / (1 - m) in total: for m = 0.9, as much as 9 fine-tuning steps at unlearn_lr. At the
+defaults this equals 45 of the last fine-tuning steps (rate 1e-4), or a ninth of an epoch of CIFAR-10.
 
-Which phase it is follows from the epoch, and which examples are isolated from those that are left. A defense that drops
-examples, too, would make fine-tuning's dropped examples isolated ones: ABL stands without such.
+The epoch determines the phase, and the remaining examples determine which ones are isolated. If another defense dropped
+examples during fine-tuning, ABL would count them as isolated: ABL cannot be combined with such a defense.
 """
 
 from __future__ import annotations
@@ -61,21 +61,21 @@ class Abl(Defense):
         return True
 
     def phase(self, at: float) -> Literal["isolation", "fine-tuning", "unlearning"]:
-        """The phase at ``at`` epochs since the beginning."""
+        """The phase at ``at`` epochs since the start of the training."""
         if at < self.fine_tuning_from:
             return "isolation"
         return "fine-tuning" if at < self.unlearning_from else "unlearning"
 
     def schedule(self, recipe: Recipe) -> Recipe:
-        """The recipe with the epochs of all phases, and the milestones where they come to lie.
+        """The recipe with the epochs of all phases, and with milestones within fine-tuning.
 
-        Milestones keep their share of the epochs, rounded down, now of fine-tuning; those of the released formula are
-        that of its length. Each comes at least an epoch after the one before, and is left out if fine-tuning is too
-        short for it. A warm-up longer than isolation is shortened to it.
+        Given milestones keep their share of the epochs, rounded down, within fine-tuning. Without given ones, the
+        released formula is applied to its length. Each milestone is at least one epoch after the previous one; those
+        beyond fine-tuning are left out. A warm-up longer than isolation is shortened to it.
         """
         length = self.settings.fine_tune_epochs
         if recipe.milestones is None:
-            # As in other short trainings, a drop at the beginning would only lower the rate of all.
+            # As in other short trainings, a drop at epoch 0 would only lower the rate of every epoch.
             wanted = tuple(place for place in step_milestones(length) if place)
         else:
             wanted = tuple(place * length // recipe.epochs for place in recipe.milestones)
@@ -91,7 +91,7 @@ class Abl(Defense):
         return Recipe.model_validate(recipe.model_dump(include=set(Recipe.model_fields)) | changed)
 
     def learning_rate(self, recipe: Recipe, at: float) -> float:
-        """The rate at ``at`` epochs; ``recipe``: as ``schedule`` makes it."""
+        """The rate at ``at`` epochs; ``recipe`` is the one that ``schedule`` returned."""
         phase = self.phase(at)
         if phase == "unlearning":
             return self.settings.unlearn_lr
@@ -106,10 +106,10 @@ class Abl(Defense):
         return learning_rate(recipe.model_copy(update=own), at - begin)
 
     def prepare(self, data: TrainingSet) -> TrainingSet:
-        """``data`` as it is.
+        """``data`` unchanged.
 
         Raises:
-            SettingsError: the share of it to isolate is less than one example.
+            SettingsError: the share to isolate is less than one example.
         """
         if share(self.settings.share, len(data)) == 0:
             raise SettingsError(f"share {self.settings.share:g} of {len(data)} examples isolates none: raise it")
@@ -128,18 +128,18 @@ class Abl(Defense):
         return (F.cross_entropy(logits, labels) - self.settings.gamma).abs() + self.settings.gamma
 
     def end_epoch(self, end: EpochEnd) -> TrainingSet:
-        """The examples of the next epoch's phase; after the last epoch those that were not isolated, whatever they were
-        used for: what ABL holds to be clean."""
+        """The examples of the next epoch's phase. After the last epoch: all that were not isolated, the examples that
+        ABL considers clean."""
         if end.epoch + 1 == self.fine_tuning_from:
             return end.data.keep(~self.isolated(end))
-        # Unlearning takes the others, and its end the others of those.
+        # Unlearning takes the complement of the current examples; at its end the complement is taken again.
         if self.settings.unlearn_epochs > 0 and end.epoch + 1 in (self.unlearning_from, end.recipe.epochs):
             return end.full.keep(~torch.isin(end.full.rows, end.data.rows))
         return end.data
 
     @torch.no_grad()
     def isolated(self, end: EpochEnd) -> Tensor:
-        """(N,) bool: floor(share * N) of ``end.data``, those with the lowest losses, the first among equals."""
+        """(N,) bool: the floor(share * N) examples of ``end.data`` with the lowest losses, the first among equals."""
         logits = outputs_of(end.model, end.normalize, end.data.images)
         losses = F.cross_entropy(logits, end.data.labels, reduction="none")
         lowest = torch.sort(losses, stable=True).indices[: share(self.settings.share, len(losses))]

@@ -1,20 +1,20 @@
-"""Adversarial poisoning: the victim poisons its own batches and learns to be right about them.
+"""Adversarial poisoning: the victim poisons its own batches and learns to classify the poisons correctly.
 
 Geiping, Fowl, Somepalli, Goldblum, Moeller, Goldstein 2021, "What doesn't kill you makes you robust(er)", as released
-(white-box gradient matching, "recombine"); AP-0.25, AP-0.5 and AP-0.75 of FRIENDS' table 1. Of each batch, normalised
-and augmented,
+(white-box gradient matching, "recombine"); AP-0.25, AP-0.5 and AP-0.75 of FRIENDS' table 1. Each batch, normalised and
+augmented, is divided into
 
     poisons   the first ``share``, images x_i with labels y_i
     targets   the rest, all given one fake label: the most frequent y_i of the poisons
 
     minimise over |delta| <= eps   1 - cos(grad_w mean CE(x_i + delta_i, y_i), grad_w mean CE(targets, fake label))
 
-over the trainable weights w, in eval mode and in float32, without augmenting again. Then the step is taken on the
-perturbed poisons and the targets as they were, all with their true labels. Where an earlier defense has mixed the
-labels, CE takes the mixed ones and the fake label is the most frequent of the poisons' largest.
+for the trainable weights w, in eval mode and in float32, without further augmentation. Then the training step uses the
+perturbed poisons and the unchanged targets, all with their true labels. If an earlier defense has mixed the labels, CE
+takes the mixed labels. For the fake label, each poison then counts as the class with its largest share.
 
-The release computes the targets' gradient again in each step, with a graph. As it depends neither on delta nor on
-anything that changes meanwhile, it is computed once here and needs no graph.
+The release recomputes the targets' gradient in each step, with a graph. It does not depend on delta, so here it is
+computed once, without a graph.
 """
 
 from __future__ import annotations
@@ -59,28 +59,27 @@ class AdversarialPoisoning(Defense):
 
 
 def poison_count(size: int, share: float) -> int:
-    """How many of a batch of ``size`` are poisoned: the nearest to the share that leaves at least one poison and one
+    """The number of poisons in a batch of ``size``: nearest to ``share * size``, leaving at least one poison and one
     target; 0 for a batch of one."""
     return max(1, min(round(share * size), size - 1)) if size > 1 else 0
 
 
 def most_frequent(labels: Tensor) -> Tensor:
-    """The most frequent of labels (P,) int64, as a tensor of one (without reading it from the device); of several, the
-    smallest."""
+    """(1,) int64: the most frequent of labels (P,) int64, the smallest among equals; the device is not read."""
     counts = (labels[:, None] == labels).sum(1)
     return torch.where(counts == counts.max(), labels, labels.max()).min()[None]
 
 
 def weight_gradient(model: nn.Module, inputs: Tensor, labels: Tensor, create_graph: bool = False) -> tuple[Tensor, ...]:
-    """Gradient of the mean cross-entropy with respect to each trainable weight, which keeps its ``grad``.
+    """Gradient of the mean cross-entropy with respect to each trainable weight; leaves the weights' ``grad`` unchanged.
 
     Args:
         inputs: (B, C, H, W), normalised.
         labels: (B,) int64, or (B, K) probabilities.
-        create_graph: whether the gradient is to be differentiated again.
+        create_graph: make the gradient differentiable.
 
     Raises:
-        SettingsError: it is, and a layer has no second derivative.
+        SettingsError: ``create_graph`` is true and a layer has no second derivative.
     """
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     logits = model(inputs)

@@ -1,11 +1,10 @@
-"""Adversarial training: every image is perturbed to raise its own loss before the step is taken on it.
+"""Adversarial training: before each step, every image of the batch is perturbed to raise its own loss.
 
-Madry et al. 2018, with the few steps of signed Adam of the toolbox of Witches' Brew ("adversarial-evasion" on the whole
-batch), which FRIENDS' table 1 has from Geiping et al. 2021:
+Madry et al. 2018, with a few steps of signed Adam as in the toolbox of Witches' Brew ("adversarial-evasion" on the
+whole batch). FRIENDS' table 1 takes this defense from Geiping et al. 2021. With x_i the normalised, augmented images
+and y_i their labels, in eval mode and in float32:
 
     maximise over |delta| <= eps   mean CE(x_i + delta_i, y_i)
-
-for the normalised, augmented images x_i and their labels y_i, in eval mode and in float32.
 """
 
 from __future__ import annotations

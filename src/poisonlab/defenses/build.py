@@ -1,4 +1,4 @@
-"""Turn the settings of a row's defenses into the objects that the training loop drives."""
+"""Build the defenses of a row from their settings, for the training loop."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def build_defenses(rows: Sequence[Mapping[str, object]], *, noise: Tensor | None
 
     Args:
         rows: settings with ``method``.
-        noise: friendly noise (N, C, H, W) for the defense that adds it; None if the training ends before it does.
+        noise: friendly noise (N, C, H, W) for the defense that adds it; None if the training ends before it is added.
 
     Raises:
-        SettingsError: a setting is unknown or impossible, what is named is a filter, or two defenses cannot share a
-            training (``poisonlab.config.clashes``).
+        SettingsError: a setting is unknown or impossible, a method is a filter, or two defenses cannot share a training
+            (``poisonlab.config.clashes``).
     """
     if isinstance(rows, Mapping):
         raise SettingsError("defenses are a list of mappings, each with a method, not one mapping: put it in a list")

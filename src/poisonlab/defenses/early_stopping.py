@@ -1,7 +1,7 @@
-"""Early stopping: end the training once images that are held out from it are classified no better.
+"""Early stopping: end the training once the classification of held-out images no longer improves.
 
-Poisons that spoil a fully trained network may leave it useful features in its first epochs. Sandoval-Segura et al.
-(2022, section 4) therefore ask which poisons withstand a victim that stops at its best epoch.
+A network that poisons spoil in the end may still have learned useful features in its first epochs. Sandoval-Segura et
+al. (2022, section 4) therefore ask which poisons withstand a victim that stops at its best epoch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class EarlyStopping(Defense):
         return best
 
     def stops(self, history: Sequence[EpochRecord]) -> bool:
-        """Whether ``patience`` epochs have passed without a better one, and ``min_epochs`` in all."""
+        """Whether ``patience`` epochs have passed since the best one, and at least ``min_epochs`` in total."""
         waited = len(history) - 1 - self.best_so_far(history)
         return len(history) >= self.settings.min_epochs and waited >= self.settings.patience
 
@@ -44,7 +44,7 @@ class EarlyStopping(Defense):
         return self.best_so_far(history) if self.settings.keep == "best" else None
 
     def report(self, recipe: Recipe, examples: int, history: Sequence[EpochRecord]) -> dict[str, float]:
-        """``stopped_epoch``: epochs that were trained; ``best_epoch``: which did best, counted from 1."""
+        """``stopped_epoch``: number of trained epochs; ``best_epoch``: the best epoch, counted from 1."""
         return {"stopped_epoch": len(history), "best_epoch": self.best_so_far(history) + 1}
 
     def _monitored(self, history: Sequence[EpochRecord]) -> list[float]:

@@ -5,10 +5,10 @@ and algorithm 1; see ``poisonlab.filters.epic`` for one selection. As released, 
 
     e mod interval = 0,   drop_after <= e < stop_after,   e <= the last milestone of the learning rate,
 
-and what is dropped once stays out. The release looks for medoids among all examples every time, dropped ones
-included, so that the number of medoids stays the same (``pool: full``).
+and dropped examples never return. The release always selects medoids among all examples, dropped ones included, so
+that the number of medoids stays the same (``pool: full``).
 
-Gradients are taken in eval mode, in float32, of images without augmentation and without what other defenses add.
+Gradients are taken in eval mode, in float32, of images without augmentation and without the changes of other defenses.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Epic(Defense):
     settings: Settings
 
     def end_epoch(self, end: EpochEnd) -> TrainingSet:
-        """What is left for the next epoch, in the order of ``end.data``.
+        """The examples kept for the next epoch, in the order of ``end.data``.
 
         Raises:
-            SettingsError: the last layer's bias is to be left out of a network that is no ``Classifier``.
+            SettingsError: ``bias`` is false and the network is no ``Classifier``, so its last layer is unknown.
             PoisonlabError: no example would be left.
         """
         if end.epoch + 1 not in self.settings.selections(end.recipe):
@@ -48,7 +48,7 @@ class Epic(Defense):
         left = end.data.keep(torch.isin(end.data.rows, pool.rows[keep]))
         if len(left) == 0:
             raise PoisonlabError(
-                f"EPIC drops every example that is left after epoch {end.epoch}, as they are in clusters of at most "
+                f"EPIC drops all remaining examples after epoch {end.epoch}, because each is in a cluster of at most "
                 f"{self.settings.alone}: lower alone or fraction"
             )
         return left
@@ -59,7 +59,7 @@ class Epic(Defense):
             return outputs_of(end.model, end.normalize, data.images)
         if not isinstance(end.model, Classifier):
             raise SettingsError(
-                f"EPIC does not know the last layer of a {type(end.model).__name__}, whose bias it is to leave out: "
+                f"EPIC does not know the last layer of a {type(end.model).__name__}, so it cannot leave out its bias: "
                 "set bias: true, or wrap the network, poisonlab.models.wrap(network, head=<name of its last layer>)"
             )
         logits, bias = outputs_of(end.model, end.normalize, data.images), end.model.head.bias

@@ -1,7 +1,7 @@
-"""Friendly noise: the largest perturbation of each example that leaves the network's output as it was.
+"""Friendly noise: the largest perturbation of each example that does not change the network's output.
 
-FRIENDS (Liu, Yang, Mirzasoleiman 2022), equation 3 and algorithm 1. Two conventions, because the paper and its released
-code minimise different things; with x the image, e the noise, p(.) the softmax output and B the batch:
+FRIENDS (Liu, Yang, Mirzasoleiman 2022), equation 3 and algorithm 1. The paper and its released code minimise different
+objectives, hence two conventions. With x the image, e the noise, p(.) the softmax output and B the batch:
 
     paper     per example    KL(p(x + e) || p(x)) - lambda * ||e||, SGD, then projection on |e| <= zeta and on valid
                              pixels
@@ -37,12 +37,12 @@ class FriendlyNoise(Defense):
     """Add each example's fixed noise from epoch ``start`` on.
 
     Attributes:
-        noise: (N, C, H, W) float, indexed by ``TrainingSet.rows``, in units of the [0, 1] pixel range; None of a
-            training that ends before ``start``.
+        noise: (N, C, H, W) float, indexed by ``TrainingSet.rows``, in units of the [0, 1] pixel range; None if the
+            training ends before ``start``.
         start: first epoch (0-based) that trains on noisy images.
 
     Raises:
-        DataError: noise and training set do not fit.
+        DataError: the noise does not fit the training set.
         SettingsError: epoch ``start`` is reached without noise.
     """
 
@@ -55,7 +55,7 @@ class FriendlyNoise(Defense):
 
     @property
     def captured(self) -> bool:
-        # Noise in the host's memory is copied to the GPU by each step, which a CUDA graph cannot do.
+        # Each step would copy noise from the host's memory to the GPU, which a CUDA graph cannot do.
         return self.noise is None or self.noise.is_cuda or not torch.cuda.is_available()
 
     def prepare(self, data: TrainingSet) -> TrainingSet:
@@ -74,26 +74,26 @@ class FriendlyNoise(Defense):
             return batch.images
         if self.noise is None:
             raise SettingsError(
-                f"epoch {batch.epoch} is to add friendly noise, and there is none: make it with friendly_noise and "
-                f"pass it as noise, or train with until={self.start}"
+                f"epoch {batch.epoch} adds friendly noise, but none was given: make it with friendly_noise and pass it "
+                f"as noise, or train with until={self.start}"
             )
         noise = self.noise[batch.rows.to(self.noise.device)].to(batch.images)
         return (batch.images + noise).clamp(0, 1)
 
 
 def build(settings: Settings, noise: Tensor | None = None) -> Defense:
-    """The defense that ``settings`` describes, with ``noise`` made before; without, it is idle up to ``def_epoch``."""
+    """The defense that ``settings`` describes; without ``noise`` it works only up to ``def_epoch``."""
     return FriendlyNoise(noise, settings.def_epoch)
 
 
 def check_noise(noise: Tensor) -> None:
-    """Refuse what is no noise in units of the [0, 1] pixel range.
+    """Check noise in units of the [0, 1] pixel range.
 
     Raises:
-        DataError: it is no float tensor of shape (N, C, H, W), or leaves [-1, 1].
+        DataError: ``noise`` is no float tensor of shape (N, C, H, W), or has values outside [-1, 1].
     """
     if not isinstance(noise, Tensor):
-        raise DataError(f"noise is a {type(noise).__name__}: give a tensor, of what load_noise returns its .values")
+        raise DataError(f"noise is a {type(noise).__name__}: give a tensor, for example load_noise(file).values")
     if noise.ndim != 4 or not noise.is_floating_point():
         raise DataError(f"noise must be float of shape (N, C, H, W), not {noise.dtype} of {tuple(noise.shape)}")
     lowest, highest = (0.0, 0.0) if noise.numel() == 0 else map(float, torch.aminmax(noise.detach()))
@@ -120,17 +120,17 @@ def friendly_noise(
     """Make friendly noise for any classifier and image tensor.
 
     Args:
-        model: maps (B, C, H, W) float pixels in [0, 1] to logits (B, K), K >= 2; any normalisation is part of it. It is
-            used in eval mode and left as it was found.
+        model: maps (B, C, H, W) float pixels in [0, 1] to logits (B, K), K >= 2; includes any normalisation. It is used
+            in eval mode; its modes are restored afterwards.
         images: (N, C, H, W) uint8, or float in [0, 1]; any size and number of channels.
         settings: bound, steps, rate and convention; the defaults are FRIENDS' released ones with the paper's 20 steps.
         seed: of the noise's start.
         device: where to compute.
-        chunk: images per forward pass, by their size if not given; bounds the memory and does not change the result
-            beyond rounding.
+        chunk: images per forward pass, by default chosen by their size; bounds the memory and changes the result only
+            by rounding.
         precision: ``bfloat16`` runs the network in mixed precision where the device multiplies bfloat16.
-        checkpoint: where noise is saved as it is made, each part in a file of its own, to go on from after an
-            interruption and end in the same bits; the caller clears it.
+        checkpoint: where each finished part of the noise is saved in a file of its own. An interrupted call resumes
+            from there with the same bits; the caller clears the checkpoint.
         progress: show a progress bar with rate and time left.
 
     Returns:
@@ -138,8 +138,8 @@ def friendly_noise(
 
     Raises:
         DataError: the images are no tensor of this shape, or floats beyond [0, 1].
-        SettingsError: settings, model or precision are of another kind, the network's weights are no float32, or it
-            gives no logits of two classes.
+        SettingsError: settings, model or precision are of another kind, the network's weights are not float32, or it
+            gives no logits of two or more classes.
         PoisonlabError: the network's output is not finite.
     """
     check_images(images)
@@ -186,11 +186,11 @@ def friendly_noise(
 
 
 class _Parts:
-    """Noise as it is made, image by image, saved with what is new in a file of its own.
+    """The noise in the making; each save writes the new part to a file of its own.
 
     Attributes:
         noise: (N, C, H, W) float32, to be filled.
-        made: of how many images there is noise.
+        made: number of images, from the first, that have noise.
     """
 
     def __init__(self, noise: Tensor, checkpoint: Checkpoint | None) -> None:
@@ -198,14 +198,14 @@ class _Parts:
         self._checkpoint, self._number = checkpoint, 0
         if checkpoint is None:
             return
-        # One that failed to be saved leaves a gap, behind which older parts may begin elsewhere.
+        # A part that could not be saved leaves a gap; files after the gap may be older and begin at another image.
         while (saved := self._part(checkpoint).load()) is not None and saved[1]["first"] == self.made:
             self._fill(saved[0]["noise"])
             self._number += 1
         self._kept, self._next = self.made, self._part(checkpoint)
 
     def add(self, some: Tensor) -> None:
-        """Of the next images; saved if it is time."""
+        """Add the noise of the next images; save it if a save is due."""
         self._fill(some)
         if self._checkpoint is not None and self._next.due():
             self._next.save({"noise": self.noise[self._kept : self.made]}, {"first": self._kept})
@@ -221,7 +221,7 @@ class _Parts:
 
 
 def _start(images: Tensor, first: int, seed: int, settings: Settings) -> Tensor:
-    """Uniform start; each image's depends on its number, counted from ``first``, and not on the chunk."""
+    """A uniform start. An image's start depends on its number (the chunk begins at ``first``), not on the chunk."""
     uniform = uniform_rows(tuple(images.shape), first, seed, "friendly-noise").to(images.device)
     return (uniform * 2 - 1) * (settings.init / 255)
 
@@ -256,7 +256,7 @@ def friendly_objective(
     settings: Settings,
     precision: str = "float32",
 ) -> Tensor:
-    """The scalar that is minimised, summed so that its gradient per example does not depend on the chunk.
+    """The scalar objective, summed over examples so that an example's gradient does not depend on the chunk.
 
     Args:
         images: (B, C, H, W) float in [0, 1].
@@ -291,8 +291,8 @@ def _log_probabilities(model: nn.Module, images: Tensor, precision: str) -> Tens
         logits = logits_of(model(images))
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise SettingsError(
-            f"the network gives {tuple(logits.shape)} for {len(images)} images, not logits of at least two classes: of "
-            "one logit z make two, torch.cat([torch.zeros_like(z), z], 1)"
+            f"the network gives {tuple(logits.shape)} for {len(images)} images, not logits of at least two classes: "
+            "turn one logit z into two by torch.cat([torch.zeros_like(z), z], 1)"
         )
-    # Mixed precision is widened before the softmax; what a network widens by itself stays so.
+    # Logits of mixed precision are widened to float32 before the softmax; float64 logits stay float64.
     return F.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=1)

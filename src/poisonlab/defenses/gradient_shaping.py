@@ -1,12 +1,12 @@
 """Gradient shaping: the gradient of each step is clipped, and noise is added to it.
 
-Hong et al. 2020, as released in the toolbox of Witches' Brew; FRIENDS' table 1 calls it DP-SGD. It is not: what is
-clipped is the mean gradient of the batch and not that of each example, so no privacy follows. With g the gradient of
-all trainable weights as one vector:
+Hong et al. 2020, as released in the toolbox of Witches' Brew; FRIENDS' table 1 calls it DP-SGD. It is not DP-SGD: it
+clips the mean gradient of the batch instead of each example's, so it gives no privacy. With g the gradient of all
+trainable weights as one vector:
 
     g <- g * min(1, clip / (|g| + 1e-6)) + clip * noise * z,   z standard normal or Laplacian (density exp(-|z|) / 2)
 
-The optimiser's weight decay comes after it and is neither clipped nor noisy.
+The optimiser adds weight decay afterwards, without clipping and noise.
 """
 
 from __future__ import annotations

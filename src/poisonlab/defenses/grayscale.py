@@ -1,8 +1,8 @@
-"""Gray training images: poisons of colour are gone (Liu, Zhao, Larson 2023, "Image Shortcut Squeezing", ICML).
+"""Gray training images, which removes poisons of colour (Liu, Zhao, Larson 2023, "Image Shortcut Squeezing", ICML).
 
-The network keeps its channels, which all hold the same. By the release's default test images keep their colours, and so
-do they here; validation images do, too. The release makes images gray in every epoch, before it augments them; as this
-draws nothing, it is done once, before the first epoch.
+Images keep their channels, which become equal. Test images keep their colours, as by the release's default, and so do
+validation images. The release converts images in every epoch, before augmentation. The conversion is deterministic, so
+it is done once here, before the first epoch.
 """
 
 from __future__ import annotations

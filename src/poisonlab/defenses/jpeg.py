@@ -1,8 +1,8 @@
-"""Compressed training images: fine detail of poisons is gone (Liu, Zhao, Larson 2023, "Image Shortcut Squeezing").
+"""JPEG training images, which removes fine detail of poisons (Liu, Zhao, Larson 2023, "Image Shortcut Squeezing").
 
-Each image is encoded as JPEG and decoded again, by Pillow, as in the release. By its default test images are not, and
-so they are not here, nor are validation images. The release compresses in every epoch, before it augments; as this
-draws nothing, it is done once, before the first epoch.
+Pillow encodes each image as JPEG and decodes it again, as in the release. Test images are not compressed, as by the
+release's default, and neither are validation images. The release compresses in every epoch, before augmentation. The
+compression is deterministic, so it is done once here, before the first epoch.
 """
 
 from __future__ import annotations

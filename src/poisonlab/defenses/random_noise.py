@@ -1,4 +1,4 @@
-"""Random noise: fresh for every pixel of every example in every epoch (FRIENDS, section 3.3)."""
+"""Random noise, drawn independently for every pixel of every example in every epoch (FRIENDS, section 3.3)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A few steps of signed Adam on a bounded perturbation, for defenses that attack their own batch.
 
-Everything happens in normalised pixels, as in the toolbox of Witches' Brew: a step of ``lr`` moves a pixel by about
-``lr`` standard deviations of its channel.
+Pixels are normalised, as in the toolbox of Witches' Brew: a step of ``lr`` moves a pixel by about ``lr`` standard
+deviations of its channel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from poisonlab.models.classifier import Normalize
 
 
 class Strength(Protocol):
-    """The settings of such an attack."""
+    """The settings of an attack by signed Adam."""
 
     @property
     def eps(self) -> float: ...
@@ -29,7 +29,7 @@ class Strength(Protocol):
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
-    """The network itself, if it was compiled: compiled code cannot be differentiated twice."""
+    """The original of a compiled network, or the network itself: compiled code cannot be differentiated twice."""
     return cast(nn.Module, getattr(model, "_orig_mod", model))
 
 
@@ -42,19 +42,19 @@ def perturb(
 ) -> Tensor:
     """Perturb normalised images so that ``objective`` falls.
 
-    The start is normal with standard deviation eps, cut at the bound. The gradients are taken with respect to the
-    images only: no parameter's ``grad`` changes.
+    The start is Gaussian with standard deviation eps, cut at the bound. Gradients are taken with respect to the images
+    only: no parameter's ``grad`` changes.
 
     Args:
         inputs: (P, C, H, W) float, normalised.
-        normalize: by which they are, on their device.
+        normalize: the normalisation of the inputs, on their device.
         objective: maps normalised images (P, C, H, W) to a scalar.
         strength: bound in levels, number of steps, and rate.
         generator: of the start, on the images' device.
 
     Returns:
-        (P, C, H, W) of the same type, normalised. In pixels: within eps/255 of what they were (up to rounding), and
-        within [0, 1] wherever they were; a pixel that noise has put outside goes no further out.
+        (P, C, H, W) of the same type, normalised. In pixel units, each value is within eps/255 of its input, up to
+        rounding. It is within [0, 1] if its input was; otherwise it does not move further out.
     """
     bound = strength.eps / 255 / normalize.std
     black, white = (normalize(torch.full_like(normalize.mean, level)) for level in (0, 1))

@@ -2,23 +2,23 @@
 
 Borgnia et al. 2021, "Strong data augmentation sanitizes poisoning and backdoor attacks without an accuracy tradeoff",
 with the parameters of the toolbox of Witches' Brew. FRIENDS' table 2 has a row of this name, from the same authors'
-"DP-InstaHide", and does not say which of them it is. All act on normalised, augmented images x_i with labels y_i, and
-draw once per batch:
+"DP-InstaHide", and does not say which of these augmentations it is. All act on normalised, augmented images x_i with
+labels y_i, and draw once per batch:
 
     mixup    sum_j w_j x_p_j(i), labels sum_j w_j y_p_j(i);  w ~ Dirichlet(alpha), p_1 the identity, the other p_j
              random permutations (Zhang et al. 2018)
     cutmix   in half of the batches a box of x_p(i) in x_i, labels in proportion to the visible pixels; the box has a
              share ~ Beta(alpha, alpha) of the area (Yun et al. 2019)
-    cutout   0, the mean colour, in a box of a share 1 - 0.66 alpha of the area; labels as they were (DeVries and
-             Taylor 2017)
+    cutout   0, the mean colour, in a box of a share 1 - 0.66 alpha of the area; labels unchanged (DeVries and Taylor
+             2017)
     maxup    the mean over i of the largest loss of several such versions of x_i (Gong et al. 2020)
 
-A box is centred on a pixel drawn uniformly and cut off at the border. Its sides are those of the image times the root
-of its share, rounded down; in the release to an even number.
+A box is centred on a uniformly drawn pixel and cut off at the border. Its sides are the image's times the root of its
+share, rounded down (in the release to an even number).
 
-The release permutes p_1 too. This only reorders the batch, but then copies of maxup have no image in common. It never
-takes a maximum: maxup of mixup and CutMix fails there, and of cutout it is the mean. It also leaves images as they are
-until maxup begins; here they are mixed from the first epoch on.
+The release also permutes p_1. This only reorders the batch, but then the copies of maxup have no image in common. The
+release never takes a maximum: its maxup fails for mixup and CutMix, and is the mean for cutout. Before maxup begins, it
+leaves images unchanged; here they are mixed from the first epoch on.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class StrongAugmentation(Defense):
         return True
 
     def change_inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Copies (copies * B, C, H, W), one whole batch after the other, with labels: of mixup and CutMix
-        (copies * B, K) probabilities of the images' type, of cutout of the type they were."""
+        """Copies (copies * B, C, H, W), one whole batch after the other, and their labels. Mixup and CutMix return
+        labels as probabilities (copies * B, K) of the images' type; cutout keeps the labels' type."""
         labels = batch.labels if self.settings.kind == "cutout" else probabilities(batch)
         copies = [self._copy(batch.images, labels, batch.generator) for _ in range(self._copies(batch.epoch))]
         images, mixed = zip(*copies, strict=True)
@@ -76,16 +76,16 @@ class StrongAugmentation(Defense):
 
 
 def mixup(images: Tensor, labels: Tensor, weights: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Weighted sums of each image with random others of its batch.
+    """Weighted sums of each image and random other images of its batch.
 
     Args:
         images: (B, C, H, W) float.
         labels: (B, K) probabilities.
-        weights: (ways,) float; the first is that of the image itself.
+        weights: (ways,) float; the first is the weight of the image itself.
         generator: on the images' device.
 
     Returns:
-        Images (B, C, H, W) and labels (B, K), mixed alike, of the types they were.
+        Images (B, C, H, W) and labels (B, K), mixed with the same weights, of unchanged types.
     """
     own, *others = weights
     mixed, shares = own * images, own * labels
@@ -96,16 +96,16 @@ def mixup(images: Tensor, labels: Tensor, weights: Tensor, generator: torch.Gene
 
 
 def cutmix(images: Tensor, labels: Tensor, share: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A box, at the same place in all images, is filled from a random other image of the batch.
+    """Fill a box, at the same place in all images, from a random other image of the batch.
 
     Args:
         images: (B, C, H, W) float.
         labels: (B, K) probabilities.
-        share: scalar; the box's part of the area before the border cuts it off.
+        share: scalar; the box's share of the area before the border cuts it off.
         generator: on the images' device.
 
     Returns:
-        Images (B, C, H, W) and labels (B, K), in proportion to the pixels that are seen, of the types they were.
+        Images (B, C, H, W) and labels (B, K), mixed in proportion to the visible pixels, of unchanged types.
     """
     order = torch.randperm(len(images), generator=generator, device=images.device)
     filled = box(images, share, generator)
@@ -114,8 +114,8 @@ def cutmix(images: Tensor, labels: Tensor, share: Tensor, generator: torch.Gener
 
 
 def box(images: Tensor, share: Tensor, generator: torch.Generator) -> Tensor:
-    """(H, W) bool: a random box with this share (a scalar) of the area of images (B, C, H, W), less what the border
-    cuts off."""
+    """(H, W) bool: a random box with this share (a scalar) of the area of images (B, C, H, W), cut off at the
+    border."""
     rows, columns = (_interval(size, share.sqrt(), generator) for size in images.shape[2:])
     return rows[:, None] & columns
 
@@ -129,18 +129,18 @@ def _interval(size: int, part: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def dirichlet(alpha: float, ways: int, generator: torch.Generator) -> Tensor:
-    """Weights (ways,) float64 from a symmetric Dirichlet distribution, on the generator's device; for two ways each is
-    from Beta(alpha, alpha)."""
+    """Weights (ways,) float64 from a symmetric Dirichlet distribution, on the generator's device; two weights are each
+    Beta(alpha, alpha)."""
     concentration = torch.full((ways,), alpha + 1, dtype=torch.float64, device=generator.device)
-    # torch.distributions takes no generator. Gamma(alpha) is Gamma(alpha + 1) * exp(-exponential / alpha); in
-    # logarithms, as for a small alpha all of them would be 0.
+    # torch.distributions takes no generator. Gamma(alpha) is Gamma(alpha + 1) * exp(-exponential / alpha); logarithms,
+    # because for a small alpha all values would underflow to 0.
     gamma = torch._standard_gamma(concentration, generator)
     exponential = torch.empty_like(gamma).exponential_(generator=generator)
     return torch.softmax(gamma.log() - exponential / alpha, dim=0)
 
 
 def probabilities(batch: Batch) -> Tensor:
-    """The labels of a batch as (B, K) probabilities; classes become certainties of the images' type."""
+    """The labels of a batch as (B, K) probabilities; int64 classes become one-hot rows of the images' type."""
     if batch.labels.ndim == 2:
         return batch.labels
     classes = torch.arange(class_count(batch.model, batch.images), device=batch.labels.device)
@@ -148,7 +148,7 @@ def probabilities(batch: Batch) -> Tensor:
 
 
 def class_count(model: nn.Module, images: Tensor) -> int:
-    """How many classes a network tells apart; a network that is no ``Classifier`` is asked about one of ``images``."""
+    """The number of a network's classes; a network that is no ``Classifier`` is run on one of ``images``."""
     model = uncompiled(model)
     if isinstance(model, Classifier):
         return model.head.out_features
