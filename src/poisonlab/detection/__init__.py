@@ -1,1 +1,1 @@
-"""Detection: tell from a trained network whether it holds a backdoor, or which inputs carry the trigger."""
+"""Detection: find out whether a trained network has a backdoor, or which inputs carry its trigger."""

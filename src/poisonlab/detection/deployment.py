@@ -1,4 +1,4 @@
-"""A detector's outcome on a trained network: the network as it is used from then on."""
+"""The result of a detector: the network as it is used after the examination."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from poisonlab.models.outputs import Rejects
 
 @dataclass(frozen=True)
 class Deployment:
-    """A network in the hands of a defender who has examined it.
+    """A network after a defender has examined it.
 
     Attributes:
-        network: maps normalised images to logits; repaired, or as it was.
-        rejects: watches the inputs; None accepts all.
-        tensors: what was found.
-        facts: numbers about it.
+        network: maps normalised images to logits; repaired or unchanged.
+        rejects: decides which inputs are rejected; None accepts all.
+        tensors: the detector's findings.
+        facts: numbers about the findings.
     """
 
     network: nn.Module
@@ -33,7 +33,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class CleanImages:
-    """Clean images of the defender's, in random order: (M, C, H, W) uint8 or float in [0, 1], and labels (M,) int64."""
+    """The defender's clean images, in random order: (M, C, H, W) uint8 or float in [0, 1], and labels (M,) int64."""
 
     images: Tensor
     labels: Tensor
@@ -50,7 +50,7 @@ def draw_clean(images: Tensor, labels: Tensor, num_classes: int, share: float, s
 def deploy(
     row: Mapping[str, object], network: nn.Module, normalize: Normalize, clean: CleanImages, *, seed: int
 ) -> Deployment:
-    """Examine ``network`` by the detector that ``row`` (settings with ``method``) describes.
+    """Examine ``network`` with the detector that ``row`` (settings with ``method``) describes.
 
     Raises:
         SettingsError: a setting is unknown or impossible.

@@ -1,16 +1,16 @@
-"""Neural Cleanse: a class that an unusually small trigger reaches from everywhere is the target of a backdoor.
+"""Neural Cleanse: if an unusually small trigger turns all images into one class, the class is a backdoor's target.
 
-Wang et al. 2019, "Neural Cleanse: Identifying and Mitigating Backdoor Attacks in Neural Networks". For every class a
-mask m and a pattern p are sought that turn all images x into it (section IV, equations 2 and 3),
+Wang et al. 2019, "Neural Cleanse: Identifying and Mitigating Backdoor Attacks in Neural Networks". For every class,
+search for a mask m and a pattern p that turn all images x into it (section IV, equations 2 and 3),
 
     min over m, p of the mean over x of CE(f((1 - m) * x + m * p), class) + cost * ||m||_1
 
 with m and p in (0, 1) as tanh(.) / 2 + 1/2. The cost is raised while the trigger works and lowered while it does not.
-Classes whose norm is an outlier on the small side are flagged (section IV); fine-tuning on stamped images with their
-true labels removes the backdoor (section VI.C). Defaults are those of BackdoorBench, whose version of the search this
-follows but for three things: the norm is that of the very mask that is kept, not a mean over the epoch that led to it;
-the median of an even number of classes is the mean of the middle two, not the lower one; and a class that no epoch's
-trigger reached is not flagged, however small its last mask.
+Classes whose norm is an outlier on the small side are flagged (section IV). Fine-tuning on stamped images with their
+true labels removes the backdoor (section VI.C). Defaults and search follow BackdoorBench, with three differences. The
+norm is that of the mask that is kept, not a mean over its epoch. The median of an even number of classes is the mean of
+the middle two, not the lower one. A class that no epoch's trigger reached is never flagged, even if its last mask is
+small.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ from poisonlab.models.surroundings import random_streams_kept, with_gradients
 from poisonlab.randomness import generator, stream_seed
 
 _CONSISTENCY = 1.4826
-"""Makes the median absolute deviation of a normal distribution its standard deviation."""
+"""The ratio of standard deviation and median absolute deviation in a normal distribution."""
 
 
 @dataclass(frozen=True)
 class Reversal:
-    """How a trigger is sought.
+    """The settings of a trigger's search.
 
     Attributes:
-        epochs: at most, of passes over the images.
+        epochs: the largest number of passes over the images.
         batch_size: images per step.
         lr: of Adam.
         betas: of Adam.
         success: fraction of the images that must reach the class for a trigger to count.
         initial_cost: weight of the mask's norm at the beginning.
-        raised: factor of the cost after ``patience`` epochs on end with success.
-        lowered: divisor of the cost after as many without.
+        raised: factor of the cost after ``patience`` consecutive epochs with success.
+        lowered: divisor of the cost after ``patience`` consecutive epochs without success.
         patience: see ``raised``.
-        improvement: a smallest norm that is not below this multiple of the one an epoch before is no progress.
-        early_patience: epochs on end without progress after which the search ends, if the cost has been both raised
-            and lowered by then.
+        improvement: an epoch makes progress if the smallest norm falls below this multiple of the previous one.
+        early_patience: the search ends after this many consecutive epochs without progress, if the cost has been both
+            raised and lowered before.
     """
 
     epochs: int = 80
@@ -74,19 +74,19 @@ class Reversal:
         if min(self.epochs, self.batch_size, self.patience, self.early_patience) < 1:
             raise SettingsError("epochs, batch size and both patiences of a trigger's search must be at least 1")
         if not 0 < self.success <= 1:
-            raise SettingsError(f"a success of {self.success} to reach: give one above 0 and at most 1")
+            raise SettingsError(f"success is {self.success}: give a fraction above 0 and at most 1")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The cost and what decides its next value: a state, of which every epoch makes a new one.
+    """The cost and the counts that decide its next value; every epoch makes a new state.
 
     Attributes:
         cost: weight of the mask's norm.
-        successes: epochs with success on end since the cost last changed or an epoch failed.
-        failures: likewise without.
-        was_raised: whether the cost ever was.
-        was_lowered: likewise.
+        successes: consecutive epochs with success since the last change of the cost.
+        failures: consecutive epochs without success since the last change of the cost.
+        was_raised: whether the cost has ever been raised.
+        was_lowered: whether the cost has ever been lowered.
     """
 
     cost: float
@@ -107,35 +107,35 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Stagnation:
-    """How long the smallest norm has not shrunk: a state, of which every epoch makes a new one.
+    """The smallest norm and the epochs without progress; every epoch makes a new state.
 
     Attributes:
-        norm: the smallest so far; inf if none counted yet.
-        epochs: on end without progress; 0 as long as none counted.
+        norm: the smallest norm so far; inf before the first epoch with success.
+        epochs: consecutive epochs without progress; 0 before the first epoch with success.
     """
 
     norm: float = math.inf
     epochs: int = 0
 
     def after(self, smallest: float, settings: Reversal) -> Stagnation:
-        """The state after an epoch by the end of which the smallest norm is ``smallest``."""
+        """The state after an epoch that ended with the smallest norm ``smallest``."""
         still = math.isfinite(smallest) and smallest >= settings.improvement * self.norm
         return Stagnation(min(self.norm, smallest), self.epochs + 1 if still else 0)
 
 
 @dataclass(frozen=True, eq=False)
 class ReversedTrigger:
-    """What was found for one class; tensors on the CPU.
+    """The trigger found for one class; tensors on the CPU.
 
     Attributes:
         target: the class.
-        mask: (1, H, W) float32 in [0, 1], the pattern's opacity. If no epoch succeeded, the last one's.
+        mask: (1, H, W) float32 in [0, 1], the pattern's opacity; the last epoch's if no epoch succeeded.
         pattern: (C, H, W) float32 in [0, 1].
         norm: sum of the mask.
-        reached: whether any epoch succeeded. Otherwise the trigger that the class needs was not found, and the class is
-            never flagged; its last mask counts among the norms, as in both releases.
-        success: fraction of the images that the network puts into the class under this trigger. It can lie a little
-            below what an epoch's success asked for, which is counted while the mask still changes.
+        reached: whether any epoch succeeded. If none did, the class is never flagged, but its last mask counts among
+            the norms, as in both releases.
+        success: fraction of the images that the network classifies as ``target`` under this trigger. It can be slightly
+            below ``Reversal.success``, because an epoch counts its successes while the mask still changes.
     """
 
     target: int
@@ -165,7 +165,7 @@ def reverse_triggers(
     *,
     seed: int,
 ) -> list[ReversedTrigger]:
-    """One trigger per class, 0 to ``num_classes`` - 1 in order; arguments as of ``reverse_trigger``."""
+    """One trigger per class, 0 to ``num_classes`` - 1 in order; arguments as in ``reverse_trigger``."""
     return [reverse_trigger(model, normalize, images, k, settings, seed=seed) for k in range(num_classes)]
 
 
@@ -182,11 +182,11 @@ def reverse_trigger(
     """The smallest trigger found that turns the images into class ``target``.
 
     Args:
-        model: maps normalised images (B, C, H, W) to logits (B, K); used in eval mode and handed back in its own,
-            without gradients.
-        normalize: its device, which is the model's, is used throughout.
-        images: (N, C, H, W) uint8, or float in [0, 1]: clean ones of all classes. Those of the target's own count as
-            well, as in the releases.
+        model: maps normalised images (B, C, H, W) to logits (B, K); used in eval mode, which is restored afterwards;
+            its gradients do not change.
+        normalize: on the model's device, where everything is computed.
+        images: (N, C, H, W) uint8, or float in [0, 1]: clean images of all classes. Images of the class ``target``
+            count, too, as in the releases.
         target: in [0, K).
         settings: defaults if not given.
         seed: of the batches' order.
@@ -206,7 +206,7 @@ def reverse_trigger(
         success = _success(model, normalize, images, target, settings.batch_size, mask, pattern)
     if not bool(torch.isfinite(mask).all()):
         raise PoisonlabError(
-            f"the trigger of class {target} is not finite: is the network? If so, lower the search's lr"
+            f"the trigger of class {target} is not finite: lower the search's lr, or check that the network is finite"
         )
     return ReversedTrigger(target, mask.cpu(), pattern.cpu(), float(mask.sum()), reached, success)
 
@@ -219,9 +219,10 @@ def _search(
     settings: Reversal,
     order: torch.Generator,
 ) -> tuple[Tensor, Tensor, bool]:
-    """The smallest mask that an epoch with success ended on, else the last one; its pattern; whether any succeeded."""
+    """The smallest mask at the end of a successful epoch, else the last mask; its pattern; whether any epoch
+    succeeded."""
     channels, height, width = images.shape[1:]
-    # The mask's opacity begins at tanh(1) / 2 + 1/2 = 0.88, so nearly everything of an image is replaced.
+    # The mask's opacity begins at tanh(1) / 2 + 1/2 = 0.88, so nearly the whole image is replaced.
     raw_mask = torch.ones(1, height, width, device=images.device, requires_grad=True)
     raw_pattern = torch.ones(channels, height, width, device=images.device, requires_grad=True)
     optimizer = torch.optim.Adam([raw_mask, raw_pattern], lr=settings.lr, betas=settings.betas)
@@ -254,13 +255,13 @@ def _step(
     raw_pattern: Tensor,
     optimizer: torch.optim.Optimizer,
 ) -> int:
-    """One step of the search; returns how many images of the ``batch`` were in the class before it."""
+    """One step of the search; returns how many images of ``batch`` reached the class before the step."""
     mask = _squash(raw_mask)
     logits = model(normalize(stamped(batch, mask, _squash(raw_pattern))))
     wanted = torch.full((len(logits),), target, dtype=torch.int64, device=logits.device)
     loss = F.cross_entropy(logits, wanted) + cost * mask.sum()
     optimizer.zero_grad(set_to_none=True)
-    # The network's parameters are no inputs here, so their gradients stay as they are.
+    # Only the mask and the pattern are inputs, so the gradients of the network's parameters do not change.
     loss.backward(inputs=[raw_mask, raw_pattern])  # type: ignore[no-untyped-call]
     optimizer.step()
     return int((logits.argmax(1) == target).sum())
@@ -280,7 +281,7 @@ def _success(
     mask: Tensor,
     pattern: Tensor,
 ) -> float:
-    """Fraction of ``images`` that the network puts into ``target`` under a trigger."""
+    """Fraction of ``images`` that the network classifies as ``target`` under a trigger."""
     reached = 0
     for part in torch.split(images, chunk):
         reached += int((model(normalize(stamped(part, mask, pattern))).argmax(1) == target).sum())
@@ -288,18 +289,18 @@ def _success(
 
 
 def outlier_indices(norms: Tensor | Sequence[float]) -> Tensor:
-    """How far each norm lies below the median: (median - norm) / (1.4826 * MAD), the anomaly index with a sign.
+    """The signed anomaly index of each norm: (median - norm) / (1.4826 * MAD).
 
     Args:
-        norms: (K,) finite, at least 0, K >= 3: of the classes' reversed triggers.
+        norms: (K,) finite, at least 0, K >= 3: norms of the classes' reversed triggers.
 
     Returns:
-        (K,) float64; above 2 is an outlier on the small side. Where more than half of the norms are equal the MAD is 0,
-        and every smaller norm has index inf, every larger one -inf and an equal one 0.
+        (K,) float64; above 2 is an outlier on the small side. If more than half of the norms are equal, the MAD is 0.
+        Then smaller norms have index inf, larger ones -inf, and equal ones 0.
 
     Raises:
         DataError: a norm is negative or not finite.
-        SettingsError: fewer than 3 classes; of two, neither can be an outlier.
+        SettingsError: there are fewer than 3 classes, so none can be an outlier.
     """
     values = torch.as_tensor(norms, dtype=torch.float64)
     _check_classes(len(values))
@@ -311,7 +312,7 @@ def outlier_indices(norms: Tensor | Sequence[float]) -> Tensor:
 
 
 def _median(values: Tensor) -> Tensor:
-    """The middle one, or the mean of the middle two, of ``values`` (K,)."""
+    """The middle value, or the mean of the middle two, of ``values`` (K,)."""
     ordered = values.sort().values
     return (ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2
 
@@ -324,8 +325,8 @@ def _check_classes(count: int) -> None:
 
 
 def suspects(triggers: Sequence[ReversedTrigger], limit: float = 2.0) -> list[ReversedTrigger]:
-    """The triggers, of at least 3 classes, that reach theirs with a norm whose outlier index is above ``limit``, in the
-    order given."""
+    """The triggers, of at least 3 classes, that reach their class and whose norm's outlier index is above ``limit``, in
+    the given order."""
     indices = outlier_indices([trigger.norm for trigger in triggers]).tolist()
     return [trigger for trigger, index in zip(triggers, indices, strict=True) if trigger.reached and index > limit]
 
@@ -346,21 +347,21 @@ def repair(
     weight_decay: float = 0.0,
     batch_size: int = 128,
 ) -> nn.Module:
-    """Unlearn the triggers: fine-tune a copy on clean images of which some are stamped, all with their true labels.
+    """Unlearn the triggers: fine-tune a copy on clean images, some of them stamped, all with their true labels.
 
     Section VI.C of the paper, which fine-tunes for one epoch; SGD without augmentation.
 
     Args:
-        model: as of ``reverse_trigger``; left as it is. Of the copy, parameters that require gradients are trained.
-        normalize: its device, which is the model's, is used throughout.
-        images: (N, C, H, W) uint8, or float in [0, 1]: clean ones.
+        model: as in ``reverse_trigger``; not changed. Parameters of the copy that require gradients are trained.
+        normalize: on the model's device, where everything is computed.
+        images: (N, C, H, W) uint8, or float in [0, 1]: clean images.
         labels: (N,) integers, their true classes.
-        triggers: of the flagged classes; the stamped images are dealt out among them evenly. If there are none the
-            copy is returned as it is.
-        seed: of which images are stamped, the batches' order and dropout.
+        triggers: of the flagged classes, each stamped on an equal part of the stamped images. Without triggers the
+            copy is returned unchanged.
+        seed: of the choice of stamped images, the batches' order and dropout.
         share: fraction of the images to stamp, in [0, 1]; drawn once, rounded to the nearest number of images.
         epochs: passes over the images.
-        lr: constant.
+        lr: constant learning rate.
         momentum: of SGD.
         weight_decay: on all parameters.
         batch_size: images per step.
@@ -374,11 +375,13 @@ def repair(
         PoisonlabError: the loss became NaN or infinite.
     """
     if images.ndim != 4 or len(images) == 0 or labels.shape != images.shape[:1]:
-        raise DataError(f"labels of shape {tuple(labels.shape)} for images of shape {tuple(images.shape)}")
+        raise DataError(
+            f"labels of shape {tuple(labels.shape)} for images of shape {tuple(images.shape)}: give one label per image"
+        )
     if not 0 <= share <= 1 or epochs < 0 or batch_size < 1:
         raise SettingsError(
-            f"a share of {share}, {epochs} epochs, batches of {batch_size}: the share must lie in [0, 1], the epochs "
-            "be 0 or more and the batches at least of 1"
+            f"share {share}, epochs {epochs}, batch_size {batch_size}: share must be in [0, 1], epochs at least 0 and "
+            "batch_size at least 1"
         )
     check_images(images)
     repaired = copy.deepcopy(model)
@@ -405,7 +408,7 @@ def repair(
 def partly_stamped(
     images: Tensor, triggers: Sequence[ReversedTrigger], share: float, stream: torch.Generator
 ) -> Tensor:
-    """``images`` (N, C, H, W) as float32 in [0, 1], a random ``share`` stamped, dealt out among ``triggers``."""
+    """``images`` (N, C, H, W) as float32 in [0, 1], a random ``share`` of them stamped with ``triggers`` in turn."""
     chosen = torch.randperm(len(images), generator=stream)[: round(share * len(images))].to(images.device)
     result = pixels(images).clone()
     for place, trigger in enumerate(triggers):
@@ -422,7 +425,7 @@ def _fine_tune(
     batches: Sequence[Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """One step on each of ``batches`` of rows."""
+    """Take one step on each of ``batches``, rows of ``inputs``."""
     total = torch.zeros((), device=inputs.device)
     for rows in batches:
         loss = F.cross_entropy(model(normalize(inputs[rows])), labels[rows])
@@ -437,7 +440,7 @@ def _fine_tune(
 def deploy(
     settings: Settings, network: nn.Module, normalize: Normalize, clean: CleanImages, *, seed: int
 ) -> Deployment:
-    """Search a trigger for every class and unlearn those of flagged classes; no class flagged changes nothing.
+    """Search for a trigger of every class and unlearn those of flagged classes; if there are none, nothing changes.
 
     Raises:
         SettingsError: fewer than 3 classes.

@@ -1,13 +1,13 @@
-"""STRIP: an input whose prediction survives being blended with other images carries a trigger.
+"""STRIP: if an input's prediction stays the same in blends with other images, the input carries a trigger.
 
 Gao et al. 2019, "STRIP: A Defence Against Trojan Attacks on Deep Neural Networks", section IV. Every image is blended
-with ``count`` clean images; the mean entropy of the predictions is low where one feature, the trigger, decides them
-all. With n(.) the normalisation, x the image and o a clean one, the network is given
+with ``count`` clean images. If one feature, the trigger, decides all predictions, their mean entropy is low. With n(.)
+the normalisation, x the image and o a clean image, the network's input is
 
 superimpose    n(x) + alpha * n(o)              BackdoorBench as it is run, alpha 1: not clamped, twice the contrast
 blend          n((1 - alpha) * x + alpha * o)   a mixture; alpha 0.5 in the Adversarial Robustness Toolbox (ART)
 
-The entropy is one over the K classes of each prediction, as in the paper. ART takes it over the images of a class
+The entropy is taken over the K classes of each prediction, as in the paper. ART takes it over the images of a class
 instead (scipy's default axis), so its numbers cannot be compared with these.
 """
 
@@ -49,23 +49,22 @@ def entropies(
     """Mean entropy of the predictions of each image blended with clean images.
 
     Args:
-        model: maps normalised images (B, C, H, W) to logits (B, K); used in eval mode and handed back in its own.
-        normalize: its device, which is the model's, is used throughout.
+        model: maps normalised images (B, C, H, W) to logits (B, K); used in eval mode; its modes are restored.
+        normalize: on the model's device, where everything is computed.
         images: (N, C, H, W) uint8, or float in [0, 1]: the inputs under test.
-        overlays: (M, C, H, W), likewise: clean images.
-        stream: draws the overlays, of each image independently and with replacement.
-        count: overlays per image, N in the paper; 100 there and in BackdoorBench, 20 in ART.
-        convention: how image and overlay are put together; see the module.
-        alpha: weight of the overlay, at least 0; of a ``blend`` at most 1.
-        chunk: blended images in memory at a time, by their size if not given; the result does not depend on it but for
-            rounding.
+        overlays: (M, C, H, W) uint8, or float in [0, 1]: clean images.
+        stream: draws the overlays of each image independently and with replacement.
+        count: overlays per image, N in the paper; 100 in the paper and in BackdoorBench, 20 in ART.
+        convention: how image and overlay are combined; see the module's text.
+        alpha: weight of the overlay, at least 0; in a ``blend`` at most 1.
+        chunk: blended images in memory at a time, by default chosen by their size; changes the result only by rounding.
 
     Returns:
         (N,) float64 in [0, log2 K], on the model's device: bits. Divide by log2(e) for nats.
 
     Raises:
-        DataError: images and overlays do not fit, or a prediction is not finite.
-        SettingsError: an impossible setting.
+        DataError: images and overlays differ in shape, there is no overlay, or a prediction is not finite.
+        SettingsError: a setting is impossible.
     """
     _check(images, overlays, count, convention, alpha, chunk)
     device = normalize.mean.device
@@ -87,7 +86,7 @@ def entropies(
 def blended(normalize: Normalize, images: Tensor, overlays: Tensor, convention: Convention, alpha: float) -> Tensor:
     """Network inputs (B, C, H, W) float32 of ``images`` and ``overlays``, (B, C, H, W) uint8 or float in [0, 1]."""
     image, overlay = normalize(pixels(images)), normalize(pixels(overlays))
-    # Normalising is affine, so a mixture may be taken on either side of it.
+    # Normalising is affine, so it commutes with mixing.
     kept = 1 - alpha if convention == "blend" else 1.0
     mixed: Tensor = kept * image + alpha * overlay
     return mixed
@@ -100,19 +99,19 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def threshold(clean_entropies: Tensor, far: float = 0.1, fit: Fit = "quantile") -> float:
-    """The entropy below which an input is taken to carry a trigger.
+    """The entropy below which an input is flagged as carrying a trigger.
 
     Args:
         clean_entropies: (N,) floating: of clean images that are not among the overlays.
-        far: false alarms tolerated, the fraction of clean inputs below the threshold, in (0, 1): 0.1 in BackdoorBench,
+        far: rate of false alarms, the fraction of clean inputs below the threshold, in (0, 1): 0.1 in BackdoorBench,
             0.01 in ART. The paper calls it the false rejection rate.
-        fit: "quantile": of the entropies themselves, interpolated, at position far * (N - 1) in their order;
-            "gaussian": of the normal distribution of their mean and (population) standard deviation, as in the paper
-            and in ART. It may lie below 0, where it flags nothing.
+        fit: "quantile": the ``far`` quantile of the entropies, interpolated at position far * (N - 1) in their order;
+            "gaussian": that of a normal distribution with their mean and (population) standard deviation, as in the
+            paper and in ART. The latter may be below 0, where it flags nothing.
 
     Raises:
-        DataError: no entropies, or one that is not finite.
-        SettingsError: an impossible setting.
+        DataError: there are no entropies, or one is not finite.
+        SettingsError: ``far`` or ``fit`` is impossible.
     """
     if not 0 < far < 1:
         raise SettingsError(f"a rate of false alarms of {far}: give one between 0 and 1")
@@ -128,7 +127,7 @@ def threshold(clean_entropies: Tensor, far: float = 0.1, fit: Fit = "quantile") 
 
 
 def flagged(input_entropies: Tensor, limit: float) -> Tensor:
-    """(N,) bool: which of ``input_entropies`` (N,) lie below ``limit``, and so are taken to carry a trigger."""
+    """(N,) bool: which of ``input_entropies`` (N,) are below ``limit``, so that the input is flagged."""
     return input_entropies < limit
 
 
@@ -151,7 +150,8 @@ def _check(images: Tensor, overlays: Tensor, count: int, convention: str, alpha:
 def deploy(
     settings: Settings, network: nn.Module, normalize: Normalize, clean: CleanImages, *, seed: int
 ) -> Deployment:
-    """Let STRIP watch the network's inputs: half of the clean images are overlays, the other half set the threshold."""
+    """Let STRIP reject inputs of the network: half of the clean images are overlays, the other half set the
+    threshold."""
     overlays, held_out = clean.images[::2], clean.images[1::2]
 
     def of(images: Tensor, what: str) -> Tensor:
@@ -168,7 +168,7 @@ def deploy(
         )
 
     calm = of(held_out, "threshold")
-    # Below 0 it flags as little as at 0, and no number of bits is negative.
+    # A negative threshold flags nothing, like 0, but is no entropy.
     limit = max(0.0, threshold(calm, settings.far, settings.fit))
     return Deployment(
         network,
