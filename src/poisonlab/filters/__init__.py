@@ -1,1 +1,1 @@
-"""Filters: find suspects from features or gradients and labels, and say which examples to keep; one module each."""
+"""Filters decide from features or gradients and labels which examples to keep; one module each."""

@@ -2,9 +2,10 @@
 
 Chen et al. 2018, "Detecting Backdoor Attacks on Deep Neural Networks by Activation Clustering", sections 4 and 5. The
 releases of gradient matching and Sleeper Agent cluster the raw features and drop the smaller cluster of every class,
-which costs clean classes up to half their examples. The paper first reduces to 10 independent components, and drops
-only from classes whose clusters look poisoned: with ``threshold``, those whose smaller cluster is a small enough share
-of the class (the relative-size rule; 0.35 is usual). PCA is what the Adversarial Robustness Toolbox reduces by.
+which costs clean classes up to half their examples. The paper first reduces features to 10 independent components, and
+drops only from classes whose clusters look poisoned. With ``threshold``, these are the classes whose smaller cluster is
+a small enough share of the class (the relative-size rule; 0.35 is usual). The Adversarial Robustness Toolbox reduces
+features by PCA.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ def activation_clustering(
 ) -> Verdict:
     """Filter by two-means clusters of every class.
 
-    A class of one example, or of equal ones, is kept whole. Of clusters of the same size the one without the class's
-    first example counts as the smaller.
+    A class with one example, or with equal examples, is kept whole. If both clusters have the same size, the one
+    without the class's first example counts as the smaller.
 
     Args:
         features: (N, D) floating: penultimate features, in eval mode and without augmentation.
         labels: (N,) int64.
-        reduce: project each class on ``dims`` components before clustering.
-        dims: components; fewer where the features of a class span fewer dimensions.
+        reduce: how to project each class on ``dims`` components before clustering.
+        dims: number of components; fewer if the features of a class span fewer dimensions.
         threshold: drop only clusters of less than this share of their class; None drops every smaller cluster.
         seed: of the clusters' (and ICA's) starts; each class has a stream of its own.
 
@@ -55,7 +56,7 @@ def activation_clustering(
 
     Raises:
         DataError: features and labels do not fit.
-        SettingsError: there is no such way to reduce.
+        SettingsError: ``reduce`` is unknown.
     """
     check_examples(features, labels)
     if reduce not in get_args(Reduction):
@@ -77,7 +78,7 @@ def activation_clustering(
 def _smaller_cluster(points: np.ndarray[Any, Any], seed: int) -> np.ndarray[Any, Any]:
     """(n,) bool: the members of the smaller of two clusters."""
     with warnings.catch_warnings():
-        # Equal points make one cluster; the other is empty, and nothing is dropped.
+        # Equal points make one cluster; the other cluster is empty, so nothing is dropped.
         warnings.simplefilter("ignore", ConvergenceWarning)
         assigned = KMeans(2, n_init=10, random_state=seed).fit(points).labels_
     other = assigned != assigned[0]
@@ -88,7 +89,7 @@ def _smaller_cluster(points: np.ndarray[Any, Any], seed: int) -> np.ndarray[Any,
 def _reduced(points: np.ndarray[Any, Any], reduce: Reduction, dims: int, seed: int) -> np.ndarray[Any, Any]:
     if reduce == "none":
         return points
-    # Components beyond the rank would be rounding, which ICA scales up to the others' variance.
+    # Components beyond the rank would be rounding errors, which ICA scales up to the variance of the others.
     rounding = float(np.abs(points).max()) * float(np.finfo(points.dtype).eps) * max(points.shape)
     count = min(dims, int(np.linalg.matrix_rank(points - points.mean(0), tol=rounding)))
     if count == 0:

@@ -1,4 +1,4 @@
-"""Several filters in a row: each judges what the ones before it have kept."""
+"""Several filters in a row: each judges the examples that the previous ones kept."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def judge_all(rows: Sequence[Mapping[str, object]], features: Tensor, labels: Te
         rows: settings with ``method``, in order.
         features: (N, D) floating, of all examples.
         labels: (N,) int64.
-        seed: of filters that draw; each place in the chain has a stream of its own.
+        seed: for filters that draw; each place in the chain has its own stream.
 
     Raises:
-        SettingsError: a setting is unknown or impossible for so many examples.
+        SettingsError: a setting is unknown, or impossible for this number of examples.
         DataError: features and labels do not fit, or nothing is left.
     """
     check_examples(features, labels)

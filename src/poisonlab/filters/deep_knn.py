@@ -2,14 +2,14 @@
 
 Peri et al. 2020, "Deep k-NN Defense against Clean-label Data Poisoning Attacks", algorithm 1. Three rules:
 
-    released        keep if at least as many of the k neighbours share the example's label as do not (the k-NN filter
-                    that was released along with gradient matching and Sleeper Agent)
+    released        keep if at least half of the k neighbours share the example's label (the k-NN filter released with
+                    gradient matching and Sleeper Agent)
     paper           keep if no label is more frequent among the k neighbours than the example's own; a tie keeps it
-    smallest-label  keep if the example's label is the most frequent, and the smallest of those that are (code released
-                    with the paper, which calls a classifier of scikit-learn)
+    smallest-label  keep if the example's label is the most frequent, and the smallest among equally frequent ones (code
+                    released with the paper, which calls a classifier of scikit-learn)
 
-An example is not its own neighbour; the paper's counts (k = 2p + 1 against p poisons) hold only so. Code released
-with the paper does count it, as its nearest: ``self_counts``.
+An example is not its own neighbour; the paper's counts (k = 2p + 1 against p poisons) require this. The code released
+with the paper counts the example as its own nearest neighbour: ``self_counts``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Rule = Literal["released", "paper", "smallest-label"]
 
 
 def released_k(fraction: float, examples: int, factor: float = 2.0) -> int:
-    """The neighbours that the release asks for: ``factor`` times the poisons expected; 1000 for 1 % of 50,000."""
+    """The release's number of neighbours: ``factor`` times the expected number of poisons; 1000 for 1 % of 50,000."""
     return int(factor * fraction * examples)
 
 
@@ -45,10 +45,10 @@ def deep_knn(
     rows: int = 512,
     columns: int = 65536,
 ) -> Verdict:
-    """Filter by the labels of the k nearest neighbours (Euclidean, features as they are).
+    """Filter by the labels of the k nearest neighbours (Euclidean, unscaled features).
 
-    Neighbours are exact, and ties in distance go to the lower row, so device and chunks do not matter. 50,000
-    examples of 512 features need about 0.4 GB beyond the features.
+    Neighbours are exact, and ties in distance go to the lower row, so the result is independent of device and chunks.
+    50,000 examples of 512 features need about 0.4 GB in addition to the features.
 
     Args:
         features: (N, D) floating: penultimate features, in eval mode and without augmentation.
@@ -59,13 +59,13 @@ def deep_knn(
         rows, columns: examples compared at a time; they bound the memory.
 
     Returns:
-        keep (N,) bool, and score (N,) int64, kept up to 0 and comparable between classes: votes of other labels less
-        those of the own (released), or votes of the most frequent label less those of the own (paper). Of
-        smallest-label it is one more where a smaller label has the most votes.
+        keep (N,) bool, and score (N,) int64, comparable between classes; scores up to 0 are kept. The score is the
+        votes of other labels (released), or of the most frequent label (paper), minus the votes of the own label. With
+        smallest-label, 1 is added to the paper's score if a smaller label has the most votes.
 
     Raises:
         DataError: features and labels do not fit.
-        SettingsError: ``k`` is no whole number in [1, N), or there is no such rule.
+        SettingsError: ``k`` is no whole number in [1, N), or ``rule`` is unknown.
     """
     check_examples(features, labels)
     if rule not in get_args(Rule):
@@ -88,7 +88,7 @@ def deep_knn(
         if rule == "released":
             scores.append(k - 2 * same)
         else:
-            # Of several maxima argmax gives the first.
+            # Among several maxima argmax returns the first.
             lost = (rule == "smallest-label") & (votes.argmax(1) < own[:, 0])
             scores.append(votes.amax(1) - same + lost)
     score = torch.cat(scores)
@@ -108,8 +108,8 @@ def judge(settings: Settings, features: Tensor, labels: Tensor, *, seed: int = 0
     """The verdict of the filter that ``settings`` describes.
 
     Raises:
-        DataError: nothing is left.
-        SettingsError: there are too few examples for the neighbours.
+        DataError: the filter drops every example.
+        SettingsError: there are too few examples for k neighbours.
     """
     k = settings.k or released_k(settings.expected, len(labels), settings.factor)
     if settings.k is None and not 1 <= k < len(labels):

@@ -2,15 +2,15 @@
 
 Yang, Liu, Mirzasoleiman 2022, "Not All Poisons are Created Equal: Robust Training against Data Poisoning", section 4
 and algorithm 1. Every class is covered by medoids, chosen greedily to maximise the facility location function
-sum_i max_m s_im over the gradients of the last layer, with s_ij = exp(-|g_i - g_j| / D_g) as released; D_g numbers in
-a gradient. Every example joins its most similar medoid, and small clusters are dropped whole, as released. By default
-these are the medoids of nobody but themselves. A medoid that equals an earlier one is an example of that one's cluster;
-its own is empty and drops nothing.
+sum_i max_m s_im over the gradients of the last layer. As released, s_ij = exp(-|g_i - g_j| / D_g), where a gradient has
+D_g numbers. Every example joins its most similar medoid, and small clusters are dropped whole, as released. By default
+these are clusters that consist only of their medoid. A medoid that equals an earlier one joins the earlier one's
+cluster; its own cluster is empty and drops nothing.
 
 Similarities are rounded to multiples of 2^-24, as float32 does on [0.5, 1]. Sums and differences of such numbers are
-exact in float64, so the gains are kept up to date without drift: a new medoid changes them only through the examples
-that it covers better than any before. This is the plain greedy choice at a small part of its cost, and neither chunks
-nor the order of a sum can change it.
+exact in float64, so the gains can be updated without drift. A new medoid changes them only through the examples that it
+covers better than all earlier ones. The result is the plain greedy choice at a small part of its cost, independent of
+chunks and of the order of summation.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Cover:
 
     Attributes:
         medoids: (M,) int64 rows, in the order of choice.
-        owner: (n,) int64, the place in ``medoids`` of each example's most similar one, the first chosen of equals;
-            -1 where no similarity reaches 2^-25 (which gradient proxies cannot lack).
+        owner: (n,) int64, the place in ``medoids`` of each example's most similar medoid, the first chosen among
+            equals; -1 if no similarity reaches 2^-25 (impossible for gradient proxies).
     """
 
     medoids: Tensor
@@ -44,13 +44,14 @@ class Cover:
 
     @property
     def sizes(self) -> Tensor:
-        """(M,) int64, how many examples each medoid has, itself included."""
+        """(M,) int64, the number of examples in each medoid's cluster, itself included."""
         return torch.bincount(self.owner[self.owner >= 0], minlength=len(self.medoids))
 
 
 @torch.no_grad()
 def gradient_proxies(logits: Tensor, labels: Tensor) -> Tensor:
-    """Gradients of the cross-entropy by the logits, softmax(z) - onehot(y): (N, K) from logits (N, K), labels (N,).
+    """Gradients of the cross-entropy with respect to the logits, softmax(z) - onehot(y): (N, K), from logits (N, K) and
+    labels (N,).
 
     The release computes the logits in eval mode, without augmentation and, for attacks without a trigger, without the
     last layer's bias.
@@ -67,9 +68,10 @@ def epic(gradients: Tensor, labels: Tensor, *, fraction: float = 0.1, alone: int
         gradients: (N, D_g) floating, see ``gradient_proxies``.
         labels: (N,) int64.
         fraction: medoids per example, over all classes; see ``quotas``.
-        alone: drop all members of clusters of up to so many, medoids included. An example without a similar medoid is
-            dropped with them; a class without medoids is kept whole.
-        cache: bytes up to which the similarities of a class are held (4 n^2); larger ones are computed as needed.
+        alone: drop all members of clusters with at most this many, medoids included. An example without a similar
+            medoid is dropped, too; a class without medoids is kept whole.
+        cache: if the similarities of a class (4 n^2 bytes) need at most this many bytes, they are kept in memory;
+            otherwise they are computed as needed.
 
     Returns:
         keep (N,) bool; no score.
@@ -79,7 +81,7 @@ def epic(gradients: Tensor, labels: Tensor, *, fraction: float = 0.1, alone: int
         SettingsError: ``fraction`` is not in [0, 1), or makes no medoid.
     """
     check_examples(gradients, labels)
-    # Without any medoid nothing stands alone.
+    # Refuse a fraction that makes no medoid at all.
     share_to_drop(fraction, len(labels))
     classes = class_rows(labels)
     keep = torch.ones_like(labels, dtype=torch.bool)
@@ -94,10 +96,10 @@ def epic(gradients: Tensor, labels: Tensor, *, fraction: float = 0.1, alone: int
 
 
 def quotas(sizes: list[int], fraction: float) -> list[int]:
-    """Medoids of each class: int(fraction * N) in all, in proportion to ``sizes``.
+    """The number of medoids of each class: int(fraction * N) in total, in proportion to ``sizes``.
 
-    What proportion leaves over goes to the largest remainders, the first classes among equals (the release lets chance
-    decide).
+    Left-over medoids go to the classes with the largest remainders, the first classes among equals (the release draws
+    at random).
 
     Raises:
         SettingsError: ``fraction`` is not in [0, 1).
@@ -114,7 +116,7 @@ def quotas(sizes: list[int], fraction: float) -> list[int]:
 
 @torch.no_grad()
 def facility_location(points: Tensor, count: int, *, cache: int = 2**28) -> Cover:
-    """Choose ``count`` medoids of ``points`` (n, D) greedily; of equal gains the lowest row is chosen.
+    """Choose ``count`` medoids of ``points`` (n, D) greedily; among equal gains, the lowest row is chosen.
 
     Args:
         points: (n, D) floating.
@@ -133,7 +135,7 @@ def facility_location(points: Tensor, count: int, *, cache: int = 2**28) -> Cove
     medoids = torch.empty(count, dtype=torch.int64, device=points.device)
     gains = similarity.clamped_sums(torch.arange(n, device=points.device), best, best + 1)
     for place in range(count):
-        # The first of equal gains.
+        # argmax returns the first among equal gains.
         medoid = gains.argmax()
         row = similarity.rows(medoid[None])[0]
         better = (row > best).nonzero()[:, 0]
@@ -144,7 +146,7 @@ def facility_location(points: Tensor, count: int, *, cache: int = 2**28) -> Cove
 
 
 class _Similarity:
-    """The symmetric (n, n) similarities of points, held if they fit and otherwise computed row by row."""
+    """The symmetric (n, n) similarities of points, kept in memory if they fit, otherwise computed row by row."""
 
     def __init__(self, points: Tensor, cache: int) -> None:
         self.points = points.double()
@@ -159,16 +161,16 @@ class _Similarity:
             self.held = held
 
     def rows(self, index: Tensor) -> Tensor:
-        """(m, n) float32 similarities of the points ``index`` (m,) to all; multiples of 2^-24."""
+        """(m, n) float32 similarities of the points ``index`` (m,) to all points; multiples of 2^-24."""
         if self.held is not None:
             return self.held[index]
-        # By differences: the same for a pair in whatever block and order, unlike by a matrix product.
+        # By differences, not by a matrix product, so that a pair's distance is independent of its block and order.
         distances = torch.cdist(self.points[index], self.points, compute_mode="donot_use_mm_for_euclid_dist")
         similar = distances.div_(-self.points.shape[1]).exp_()
         return similar.mul_(_UNIT).round_().div_(_UNIT).float()
 
     def clamped_sums(self, index: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """(n,) float64: for every point j the sum over i in ``index`` of clamp(s_ij, low_i, high_i) - low_i."""
+        """(n,) float64: for every point j, the sum over i in ``index`` of clamp(s_ij, low_i, high_i) - low_i."""
         total = torch.zeros(len(self.points), dtype=torch.float64, device=index.device)
         for start in range(0, len(index), self.chunk):
             part = slice(start, start + self.chunk)

@@ -1,7 +1,8 @@
-"""L2 outliers: drop from every class the share that lies farthest from the class's centroid.
+"""L2 outliers: from every class, drop the share of examples farthest from the class's centroid.
 
 One of the baselines of Peri et al. 2020, "Deep k-NN Defense against Clean-label Data Poisoning Attacks", section 4,
-after Steinhardt, Koh, Liang 2017. Its tables fit a fraction of 0.01 (feature collision) and 0.10 (convex polytope).
+after Steinhardt, Koh, Liang 2017. Their tables agree with a fraction of 0.01 (feature collision) and 0.10 (convex
+polytope).
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ def l2_centroid(features: Tensor, labels: Tensor, *, fraction: float) -> Verdict
     Args:
         features: (N, D) floating: penultimate features.
         labels: (N,) int64.
-        fraction: floor(fraction * n_c) examples go from a class of n_c, ties from the lowest row.
+        fraction: floor(fraction * n_c) examples are dropped from a class of n_c, among equals the lowest rows.
 
     Returns:
         keep (N,) bool, and score (N,) float64, the distance.
 
     Raises:
         DataError: features and labels do not fit.
-        SettingsError: ``fraction`` is not in [0, 1), or drops none of any class.
+        SettingsError: ``fraction`` is not in [0, 1), or so small that no class loses an example.
     """
     check_examples(features, labels)
     classes = class_rows(labels)

@@ -1,10 +1,10 @@
 """The exact k nearest neighbours of every example, without an N x N matrix.
 
-Distances by matrix products are fast but rounded, and the rounding depends on the device and on how the work is cut up.
-Here they only sort out what is certainly near or far: with centred features x, y of D numbers and unit roundoff u,
-|x|^2 + |y|^2 - 2 x.y in float32 is within (D + 16) u (|x|^2 + |y|^2) of the squared distance, in whatever order it is
-summed. The few examples that this leaves undecided are measured again, by differences in float64, and exact ties go to
-the lower row. So the neighbours depend on neither device nor chunk.
+Distances by matrix products are fast but rounded, and the rounding depends on the device and on the chunks. Here they
+only separate examples that are certainly near or far. With centred features x, y of D numbers and unit roundoff u,
+|x|^2 + |y|^2 - 2 x.y in float32 is within (D + 16) u (|x|^2 + |y|^2) of the squared distance, in any order of the sums.
+The few undecided examples are measured again, by differences in float64, and exact ties go to the lower row. So the
+neighbours depend on neither device nor chunk.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 _ROUNDOFF = 2.0**-24
-# Far below any distance that matters once the largest norm is about 1; covers underflow.
+# Far below any relevant distance if the largest norm is about 1; covers underflow.
 _TINY = 1e-30
 _PAIRS = 8192
 
@@ -27,9 +27,9 @@ class Neighbours:
 
     Args:
         features: (N, D) floating, finite.
-        columns: examples that one matrix product compares a block of rows with; bounds the memory.
-        margin: places beyond k on each row's list of candidates. More undecided candidates than that (many ties) send
-            a row to a slow path of one pass over all features.
+        columns: number of examples with which one matrix product compares a block of rows; bounds the memory.
+        margin: each row has a list of k + ``margin`` candidates. A row with more undecided candidates than places (many
+            ties) takes a slow path, one pass over all features.
     """
 
     def __init__(self, features: Tensor, *, columns: int = 65536, margin: int = 64) -> None:
@@ -42,10 +42,10 @@ class Neighbours:
         self.slack = (features.shape[1] + 16) * _ROUNDOFF
 
     def of(self, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The ``k`` nearest examples of each of ``rows`` (R,) int64, not counting itself; 1 <= k < N.
+        """The ``k`` nearest examples of each of ``rows`` (R,) int64, without the row itself; 1 <= k < N.
 
         Returns:
-            candidates (R, M) int64 and chosen (R, M) bool with k True per row; candidates are in no useful order.
+            candidates (R, M) int64, in no particular order, and chosen (R, M) bool with k True per row.
         """
         with _full_precision(self.points.device):
             lower, candidates = self._candidates(rows, k)
@@ -63,7 +63,8 @@ class Neighbours:
         return candidates, chosen
 
     def _candidates(self, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Lower bounds (R, M) float32 of squared distances, less a constant per row, and whose they are."""
+        """Lower bounds (R, M) float32 of squared distances, minus a constant per row, and the rows (R, M) of the
+        candidates."""
         n = len(self.features)
         size = min(k + self.margin, n - 1)
         queries = self.points[rows]
@@ -84,7 +85,7 @@ class Neighbours:
         return least, whose
 
     def _settled(self, rows: Tensor, candidates: Tensor, open_: Tensor, needed: Tensor) -> Tensor:
-        """Of the undecided ``open_`` (R, M) bool, the ``needed`` (R,) nearest of each row by exact distance."""
+        """(R, M) bool: among the undecided ``open_`` (R, M), each row's ``needed`` (R,) nearest by exact distance."""
         row, place = open_.nonzero(as_tuple=True)
         other = candidates[row, place]
         distances = self._exact(rows[row], other)
@@ -121,7 +122,7 @@ def _smallest(values: Tensor, k: int) -> Tensor:
 
 
 def _centred(features: Tensor) -> Tensor:
-    """(N, D) float32: the mean taken off in float64, then scaled by a power of two to norms up to about 1."""
+    """(N, D) float32: features minus their mean, in float64, then scaled by a power of two to norms up to about 1."""
     mean = features.mean(0, dtype=torch.float64)
     largest = max(float((part.double() - mean).norm(dim=1).max()) for part in torch.split(features, _PAIRS))
     scale = 2.0 ** -math.frexp(largest)[1]
@@ -130,7 +131,7 @@ def _centred(features: Tensor) -> Tensor:
 
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
-    """Matrix products in float32 proper: the error bound does not hold for TF32 or mixed precision."""
+    """Within the block, matrix products use full float32: the error bound does not hold for TF32 or mixed precision."""
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     try:

@@ -1,15 +1,15 @@
 """One-class SVM: drop the outliers that a support vector machine finds in each class.
 
 One of the baselines of Peri et al. 2020, "Deep k-NN Defense against Clean-label Data Poisoning Attacks", section 4:
-RBF kernel, nu = 0.01. The paper does not give gamma; scikit-learn's default then was "auto" (1 / D), now it is "scale".
+RBF kernel, nu = 0.01. The paper does not give gamma. scikit-learn's default was "auto" (1 / D) then and is "scale" now.
 
-Support vectors inside their bound lie on the boundary, where the sign of the depth is rounding. libsvm stops within a
-tolerance of the optimum, so an outlier is only an example that lies further outside. Within the tolerance of the
-optimum such an example is a support vector at its bound, of which there are at most nu * n in a class of n (Schoelkopf
-et al. 2001, proposition 3). A machine is fitted on the sorted rows of its class, so that their order does not matter.
+Support vectors inside their bound lie on the boundary, where rounding decides the sign of the depth. libsvm stops
+within a tolerance of the optimum, so only an example further outside than the tolerance counts as an outlier. At the
+optimum such an example is a support vector at its bound; a class of n has at most nu * n of them (Schoelkopf et al.
+2001, proposition 3). Each machine is fitted on the sorted rows of its class, so that their order does not matter.
 
-``boundary="sign"`` takes the sign all the same, of scikit-learn's machine as it comes. With nu = 0.01 classes of 50
-lose images only so, and table 2 of the paper has 7 %.
+``boundary="sign"`` uses the sign of scikit-learn's default machine. With nu = 0.01, classes of 50 lose images only with
+``sign``, and in table 2 of the paper they lose 7 %.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from poisonlab.filters.verdict import Verdict
 _Array = NDArray[np.float64]
 _Mask = NDArray[np.bool_]
 _TOLERANCE = 1e-6
-"""Of the depth, relative to the sum nu * n of the coefficients; libsvm's kernels have the precision of float32."""
+"""Tolerance of the depth, relative to the sum nu * n of the coefficients; libsvm computes kernels in float32."""
 
 
 def one_class_svm(
@@ -44,17 +44,17 @@ def one_class_svm(
     """Filter by one support vector machine per class, fitted on the CPU.
 
     Args:
-        features: (N, D) floating: penultimate features, as they are.
+        features: (N, D) floating: penultimate features, unscaled.
         labels: (N,) int64.
         nu: bound on the share of outliers of each class, in (0, 1].
         gamma: of the RBF kernel: 1 / D, 1 / (D * variance of the class's features), or a number.
-        boundary: ``optimum``: drop what lies outside at the optimum; ``sign``: what ``predict`` of scikit-learn calls
-            an outlier, at its default tolerance of 1e-3.
+        boundary: ``optimum``: drop examples that are outside at the optimum; ``sign``: drop the outliers of
+            scikit-learn's ``predict`` at its default tolerance of 1e-3.
 
     Returns:
-        keep (N,) bool, and score (N,) float64, the depth outside the boundary (negative inside). At the optimum at most
-        a share ``nu`` of each class is dropped, nothing of a class smaller than 1 / nu, and the same rows in another
-        order get the same verdicts. By sign nothing of that holds.
+        keep (N,) bool, and score (N,) float64, the depth outside the boundary (negative inside). With ``optimum``, each
+        class loses at most a share ``nu``, and a class smaller than 1 / nu loses nothing. The order of the rows does
+        not matter. With ``sign`` none of this is guaranteed.
 
     Raises:
         DataError: features and labels do not fit.
@@ -74,7 +74,7 @@ def one_class_svm(
 
 
 def _beyond_optimum(own: _Array, nu: float, gamma: str | float) -> tuple[_Array, _Mask]:
-    """Of one class (n, D): how far each row lies outside (n,), and which do not (n,) bool."""
+    """For one class (n, D): each row's depth outside (n,), and whether it is kept (n,) bool."""
     order = np.lexsort(own.T)
     tolerance = _TOLERANCE * nu * len(own)
     machine = OneClassSVM(kernel="rbf", nu=nu, gamma=gamma, tol=tolerance).fit(own[order])
@@ -84,7 +84,7 @@ def _beyond_optimum(own: _Array, nu: float, gamma: str | float) -> tuple[_Array,
 
 
 def _by_sign(own: _Array, nu: float, gamma: str | float) -> tuple[_Array, _Mask]:
-    """Likewise, by ``predict``."""
+    """The same as ``_beyond_optimum``, by scikit-learn's ``predict``."""
     machine = OneClassSVM(kernel="rbf", nu=nu, gamma=gamma).fit(own)
     return -machine.decision_function(own), machine.predict(own) > 0
 

@@ -1,4 +1,4 @@
-"""Shared by filters that work class by class: checks, the classes' rows, dropping the highest scores."""
+"""Functions of filters that work class by class: checks, the classes' rows, dropping the highest scores."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from poisonlab.errors import DataError, SettingsError
 
 
 def check_examples(features: Tensor, labels: Tensor) -> None:
-    """See that features and labels belong together.
+    """Check that features and labels fit together.
 
     Args:
         features: (N, D) floating, N and D >= 1.
         labels: (N,) int64, on the same device.
 
     Raises:
-        DataError: no tensors, wrong shapes or types, two devices, or a value that is not finite.
+        DataError: features and labels are no tensors, have wrong shapes or types, are on two devices, or a feature is
+            not finite.
     """
     for name, given in (("features", features), ("labels", labels)):
         if not isinstance(given, Tensor):
@@ -40,12 +41,12 @@ def check_examples(features: Tensor, labels: Tensor) -> None:
 
 
 def class_rows(labels: Tensor) -> list[tuple[int, Tensor]]:
-    """Every label with its rows, (n_c,) int64 ascending; labels ascending."""
+    """Every label, ascending, with its rows (n_c,) int64, ascending."""
     return [(int(label), (labels == label).nonzero()[:, 0]) for label in torch.unique(labels)]
 
 
 def share(fraction: float, count: int) -> int:
-    """floor(fraction * count); a product that only rounding keeps below an integer counts as that integer.
+    """floor(fraction * count); a product that is below an integer only by rounding counts as that integer.
 
     Raises:
         SettingsError: ``fraction`` is not in [0, 1).
@@ -55,11 +56,11 @@ def share(fraction: float, count: int) -> int:
 
 
 def share_to_drop(fraction: float, count: int, what: str = "examples") -> int:
-    """The share, refused where rounding down leaves nothing of it.
+    """``share``, but refused if rounding down makes it 0.
 
     Raises:
-        SettingsError: ``fraction`` is not in [0, 1), or so small that it drops none of ``count`` examples; ``what``
-            says of which.
+        SettingsError: ``fraction`` is not in [0, 1), or so small that it drops none of ``count`` examples; the message
+            calls them ``what``.
     """
     dropped = share(fraction, count)
     if dropped == 0 < fraction * count:
@@ -72,11 +73,11 @@ def share_to_drop(fraction: float, count: int, what: str = "examples") -> int:
 def check_fraction(fraction: float) -> None:
     """Raise SettingsError unless ``fraction`` is in [0, 1)."""
     if not 0 <= fraction < 1:
-        raise SettingsError(f"a fraction of {fraction} to drop: give one from 0 to below 1")
+        raise SettingsError(f"the fraction to drop is {fraction}: give one from 0 to below 1")
 
 
 def drop_highest(score: Tensor, count: int) -> Tensor:
-    """Keep mask (n,) bool without the ``count`` highest of ``score`` (n,); among equals the lower rows are dropped."""
+    """Keep mask (n,) bool that drops the ``count`` highest of ``score`` (n,), among equals the lower rows."""
     keep = torch.ones(len(score), dtype=torch.bool, device=score.device)
     keep[torch.sort(score, descending=True, stable=True).indices[:count]] = False
     return keep

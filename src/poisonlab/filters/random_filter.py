@@ -1,4 +1,4 @@
-"""Random filter: drop a share of all examples by chance, the baseline that any filter should beat.
+"""Random filter: drop a random share of all examples, the baseline that any filter should beat.
 
 Peri et al. 2020, "Deep k-NN Defense against Clean-label Data Poisoning Attacks", section 4; the text says 1 %, the
 tables show 10 %.
@@ -21,13 +21,13 @@ def random_filter(labels: Tensor, *, fraction: float, seed: int = 0) -> Verdict:
     Args:
         labels: (N,) int64; only their number and device matter.
         fraction: share of all examples to drop.
-        seed: decides which; the same on every device.
+        seed: of the choice, which is the same on every device.
 
     Returns:
         keep (N,) bool; no score.
 
     Raises:
-        SettingsError: ``fraction`` is not in [0, 1), or drops none.
+        SettingsError: ``fraction`` is not in [0, 1), or so small that it drops no example.
     """
     order = torch.randperm(len(labels), generator=generator("cpu", seed, "random-filter"))
     keep = torch.ones(len(labels), dtype=torch.bool)

@@ -1,7 +1,7 @@
-"""Spectral signatures: drop from every class the examples farthest along its direction of largest variance.
+"""Spectral signatures: from every class, drop the examples farthest along its direction of largest variance.
 
-Tran, Li, Madry 2018, "Spectral Signatures in Backdoor Attacks", algorithm 1, as the releases of gradient matching and
-Sleeper Agent use it: int(1.5 * expected) examples go from every class, also from clean ones.
+Tran, Li, Madry 2018, "Spectral Signatures in Backdoor Attacks", algorithm 1, as in the releases of gradient matching
+and Sleeper Agent: every class loses int(1.5 * expected) examples, even a clean class.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ def spectral_signatures(features: Tensor, labels: Tensor, *, expected: float, fa
     Args:
         features: (N, D) floating: penultimate features, in eval mode and without augmentation.
         labels: (N,) int64.
-        expected: poisons expected in a class; int(``factor`` * ``expected``) go from each, ties from the lowest row.
+        expected: expected poisons per class; each class loses int(``factor`` * ``expected``) examples, among equals the
+            lowest rows.
         factor: see ``expected``.
 
     Returns:
-        keep (N,) bool, and score (N,) float64, the squared projection. Where the two largest singular values of a
-        class are equal its direction, and so its score, is not defined.
+        keep (N,) bool, and score (N,) float64, the squared projection. If the two largest singular values of a class
+        are equal, its direction and so its scores are undefined.
 
     Raises:
         DataError: features and labels do not fit.
-        SettingsError: a class would lose all its examples, or the number to drop is negative, or less than one.
+        SettingsError: a class would lose all its examples, or the number to drop is negative, or between 0 and 1.
     """
     check_examples(features, labels)
     count = int(factor * expected)
@@ -55,10 +56,10 @@ def spectral_signatures(features: Tensor, labels: Tensor, *, expected: float, fa
 
 
 def squared_projections(features: Tensor) -> Tensor:
-    """Squares (n,) float64 of the projections of centred ``features`` (n, D) on their top right singular vector."""
+    """(n,) float64: squared projections of the centred ``features`` (n, D) on their top right singular vector."""
     centred = features.double() - features.mean(0, dtype=torch.float64)
     if len(features) < features.shape[1]:
-        # The projections are the singular value times the left vector, found in the smaller Gram matrix.
+        # The projections are the singular value times the left singular vector, which the smaller Gram matrix gives.
         values, vectors = torch.linalg.eigh(centred @ centred.T)
         left: Tensor = vectors[:, -1]
         power: Tensor = values[-1].clamp(min=0)

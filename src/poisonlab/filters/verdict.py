@@ -9,12 +9,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which examples a filter keeps, on the device of the tensors it was given.
+    """The examples that a filter keeps, on the device of the filter's input.
 
     Attributes:
         keep: (N,) bool; False drops the example.
-        score: (N,), higher is more suspicious; None for methods that rank nothing. Scores of one class are comparable,
-            those of different classes only where the filter says so.
+        score: (N,), higher is more suspicious; None for methods without a ranking. Scores are comparable within a
+            class, and between classes only if the filter's docstring says so.
     """
 
     keep: Tensor
