@@ -1,1 +1,1 @@
-"""What networks do around poisons: losses over planes of perturbations, and how far the output spreads."""
+"""Networks around poisons: losses over planes of perturbations, spread of the output, features and layer distances."""

@@ -20,20 +20,21 @@ def around_poison(
     Args:
         model: [0, 1] pixels to logits, in eval mode.
         base: (1, C, H, W) float in [0, 1], the planes' origin.
-        poison: the same image with its perturbation.
+        poison: (1, C, H, W), the base image with its perturbation.
         label: (1,) int64.
         goal: the target's gradient.
-        landscape: how many planes, and which part of them.
+        landscape: number, extent and grid of the planes.
         seed: of the planes.
 
     Returns:
         On the CPU: ``coordinates`` (G,) in levels; ``matching_loss`` and ``training_loss`` (D, G, G); ``poison`` (2,),
-        its place in every plane; ``matching_at`` and ``training_at`` (2,), at the base image and at the poison.
+        the poison's place in every plane; ``matching_at`` and ``training_at`` (2,), the losses at the base image and at
+        the poison.
     """
     stream = generator("cpu", seed, "landscape")
     drawn = [directions_through(((poison - base) * 255).cpu(), stream) for _ in range(landscape.draws)]
     planes = [(first.to(base), second.to(base)) for first, second, _ in drawn]
-    # Every plane holds the poison at the same place.
+    # The poison is at the same place in every plane.
     place = drawn[0][2]
 
     def matching(coordinates: Tensor, planes: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -43,7 +44,7 @@ def around_poison(
         return torch.stack([training_loss_surface(model, base, label, plane, coordinates) for plane in planes])
 
     coordinates = grid(landscape.radius, landscape.points)
-    # Base image and poison lie on the diagonal; the grid need not hold them.
+    # Base image and poison lie on the diagonal, but perhaps not on the grid.
     ends = torch.tensor([0.0, place[0]])
     return {
         "coordinates": coordinates,
@@ -56,10 +57,10 @@ def around_poison(
 
 
 def most_effective(matcher: Matcher, images: Tensor, labels: Tensor) -> int:
-    """The poison whose own gradient, after its perturbation, comes closest to the target's.
+    """The position of the poison whose gradient, after its perturbation, best matches the target's.
 
     Args:
-        matcher: of the target's gradient.
+        matcher: the surrogate and the target's gradient.
         images: (P, C, H, W) uint8, or float in [0, 1], the poisons, on the matcher's device.
         labels: (P,) int64.
     """

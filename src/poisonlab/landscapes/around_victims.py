@@ -17,7 +17,7 @@ from poisonlab.randomness import generator
 
 
 def coordinates_of(landscape: Landscape) -> Tensor:
-    """(G,) in levels, or as a share of the weights."""
+    """(G,) in levels for ``plain`` directions, otherwise as a share of the weights."""
     radius = landscape.radius if landscape.directions == "plain" else landscape.weight_radius
     return grid(radius, landscape.points)
 
@@ -31,13 +31,13 @@ def around_victim(
         model: [0, 1] pixels to logits, in eval mode.
         images: (P, C, H, W) float in [0, 1], the poisons.
         labels: (P,) int64.
-        landscape: which plane; every victim gets the same directions.
+        landscape: kind of directions, extent and grid of the planes; every victim gets the same directions.
         seed: of the directions.
 
     Returns:
         The surfaces (D, G, G), one per draw of the directions, and the loss at the poisons themselves, a scalar.
     """
-    # From the start for every victim, so that all get the same directions.
+    # Every victim starts the stream anew, so that all get the same directions.
     stream = generator("cpu", seed, "landscape")
     coordinates = coordinates_of(landscape)
     surfaces = []

@@ -1,5 +1,5 @@
-"""What networks make of a target, of its poisons and of the clean images between them: the numbers behind the figures
-of features, layers and filtered images."""
+"""The numbers behind the figures of features, layers and filtered images: how networks represent a target, its poisons
+and clean images of the two classes."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Shown:
         images: (M, C, H, W) uint8 or float in [0, 1].
         group: (M,) int64: ``OWN``, ``ADVERSARIAL`` or ``POISON``.
         places: (M,) int64, the positions in the training set.
-        poisons, bases: (P, C, H, W) the poisons of the two classes and their clean originals, in one order.
-        total: examples of the whole training set.
+        poisons, bases: (P, C, H, W), the poisons of the two classes and their clean originals, in the same order.
+        total: number of examples in the whole training set.
     """
 
     target: Tensor
@@ -48,18 +48,18 @@ class Shown:
 
 
 def shown_examples(dataset: ImageDataset, poisons: PoisonSet, start: Start) -> Shown:
-    """The examples that a victim is trained on, as far as they are shown.
+    """The victim's training examples that the figures show.
 
     Args:
         dataset: clean data.
         poisons: with a goal; its first target is shown.
-        start: says which images the victim is trained on.
+        start: determines the images that the victim is trained on.
 
     Raises:
-        DataError: the poisons have no goal, or none is of the two classes.
+        DataError: the poisons have no goal, or none has a label of the two classes.
     """
     if poisons.goal is None:
-        raise DataError("an attack without a target has no features to show beside it")
+        raise DataError("figures of features cannot show an attack without a target: leave this attack out of them")
     rows = fine_tuning_rows(dataset, start)
     data, _ = split_validation(dataset, training_set(dataset, poisons, rows))
     own, adversarial = int(poisons.goal.target_labels[0]), int(poisons.goal.adversarial_labels[0])
@@ -83,7 +83,7 @@ def shown_examples(dataset: ImageDataset, poisons: PoisonSet, start: Start) -> S
 
 
 def view_of(network: Classifier, normalize: Normalize, shown: Shown) -> tuple[Projection, LayerDistances]:
-    """Where a network puts what is shown, in its penultimate features and layer by layer."""
+    """A network's penultimate features of the shown examples on a plane, and their distances layer by layer."""
     extract = nn.Sequential(network.extract, nn.Flatten())
     features = outputs_of(extract, normalize, shown.images).cpu()
     target = outputs_of(extract, normalize, shown.target)[0].cpu()
@@ -94,17 +94,17 @@ def view_of(network: Classifier, normalize: Normalize, shown: Shown) -> tuple[Pr
 
 
 def examples_of(shown: Shown, dropped: Tensor, most: int, seed: int) -> dict[str, Tensor]:
-    """Images that a filter dropped and kept: positions in ``shown``, at most so many of each kind.
+    """Poisons, and clean images that a filter dropped and kept: positions in ``shown``, at most ``most`` of each kind.
 
     Args:
         shown: the examples.
         dropped: (M,) bool.
-        most: images of a row.
+        most: the largest number of images in a row.
         seed: of the choice.
 
     Returns:
-        ``poisons``; ``dropped``, clean ones, of the adversarial class first; ``kept``, clean ones, as many of the
-        target's class as in ``dropped``.
+        ``poisons``; ``dropped``: clean images, those of the adversarial class first; ``kept``: clean images, as many of
+        the target's class as in ``dropped``.
     """
     stream = generator("cpu", seed, "filtered images")
 

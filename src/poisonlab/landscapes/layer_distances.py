@@ -1,4 +1,4 @@
-"""How far poisons are from their target, layer by layer (deep k-NN paper, figure 6; Gupta et al. 2019)."""
+"""Distances of poisons from their target, layer by layer (deep k-NN paper, figure 6; Gupta et al. 2019)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.evaluating import evaluating
 
 Reduce = Callable[[str, Tensor], Tensor]
-"""From a layer's name and its outputs (B, D) float32 to (B,) numbers."""
+"""Maps a layer's name and its outputs (B, D) float32 to (B,) numbers."""
 
 
 @dataclass(frozen=True)
 class LayerDistances:
-    """Euclidean distances from the target over the layer's mean norm.
+    """Euclidean distances from the target, divided by the layer's mean norm.
 
     Attributes:
         layers: L names, in the order of the network; the last one's outputs are the penultimate features.
         poisons: (L, P) float64.
         bases: (L, P) float64, of the poisons' clean originals.
-        norms: (L,) float64, what the distances are divided by.
+        norms: (L,) float64, the mean norms that divide the distances.
     """
 
     layers: tuple[str, ...]
@@ -39,9 +39,9 @@ class LayerDistances:
 def layers_of(extract: nn.Module) -> dict[str, nn.Module]:
     """The layers of a feature extractor, by the name of the module that has the weights.
 
-    A layer is a convolution, a linear map or a whole block, with all that follows up to the next one (normalisation,
-    activation, pooling): the module that is named last of these gives its outputs. The last layer's are those of the
-    extractor. Sequences are taken apart, and whatever wraps a single part; blocks are not.
+    A layer is a convolution, a linear map or a whole block, with the modules before the next layer (normalisation,
+    activation, pooling). The last of these modules gives the layer's outputs; for the last layer, the extractor does.
+    Sequences and modules that wrap a single part are split into their parts; blocks are not.
 
     Raises:
         DataError: there is no module with weights.
@@ -49,7 +49,7 @@ def layers_of(extract: nn.Module) -> dict[str, nn.Module]:
     layers: dict[str, nn.Module] = {}
     for name, module in _parts(extract, ""):
         if any(parameter.ndim > 1 for parameter in module.parameters()):
-            # A number says nothing of a layer.
+            # A number alone does not describe a layer: put the type before it.
             named = any(letter.isalpha() for letter in name)
             layers[name if named else f"{type(module).__name__} {name}"] = module
         elif layers:
@@ -72,13 +72,13 @@ def _parts(module: nn.Module, prefix: str) -> list[tuple[str, nn.Module]]:
 
 @torch.no_grad()
 def by_layer(network: Classifier, normalize: Normalize, images: Tensor, reduce: Reduce) -> Tensor:
-    """``reduce`` of every layer's outputs: (L, N) float64 on the CPU, in eval mode; no output is kept.
+    """``reduce`` of every layer's outputs: (L, N) float64 on the CPU, in eval mode; the outputs are not kept.
 
     Args:
-        network: the classifier; its extractor's layers are looked at, see ``layers_of``.
+        network: the classifier; its extractor is split into layers by ``layers_of``.
         normalize: of the dataset.
         images: (N, C, H, W) uint8 or float in [0, 1].
-        reduce: of the outputs of a layer for some of the images, flattened.
+        reduce: is called with a layer's flattened outputs for some of the images.
 
     Raises:
         DataError: the images are floats beyond [0, 1], or a layer has no output of its own.
@@ -114,7 +114,7 @@ def by_layer(network: Classifier, normalize: Normalize, images: Tensor, reduce: 
 def layer_distances(
     network: Classifier, normalize: Normalize, target: Tensor, poisons: Tensor, bases: Tensor, others: Tensor
 ) -> LayerDistances:
-    """Distances from the target in every layer, over the mean norm of the layer's outputs.
+    """Distances from the target in every layer, divided by the mean norm of the layer's outputs.
 
     Args:
         network: the classifier.
@@ -134,7 +134,7 @@ def layer_distances(
         return norms
 
     def remember(name: str, output: Tensor) -> Tensor:
-        # A copy: what follows in the network may work in place.
+        # A copy: a later layer may change the output in place.
         outputs[name] = output.clone()
         return length(name, output)
 

@@ -1,7 +1,7 @@
-"""How far a network's output spreads around poisons and clean images: the numbers behind FRIENDS' figure 5c.
+"""Standard deviation of a network's output around poisons and clean images: the numbers behind FRIENDS' figure 5c.
 
 FRIENDS (section 3.1) says only that "the model output has a very high standard deviation around the poisoned examples",
-in an appendix of the proceedings. What is computed here is therefore a definition of our own.
+in an appendix of the proceedings. The definition used here is therefore the lab's own.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def output_std(
 ) -> Tensor:
     """Standard deviation of the probability of each image's own label under uniform noise on its pixels.
 
-    Each draw moves every pixel value uniformly within +-m levels; what leaves [0, 1] is clamped. All magnitudes scale
-    the same draws, and two calls with equal generators and shapes share them.
+    Each draw moves every pixel value uniformly within +-m levels, then clamps to [0, 1]. All magnitudes scale the same
+    draws, and two calls with equal generators and shapes use the same draws.
 
     Args:
         model: [0, 1] pixels to logits, in eval mode.
         images: (P, C, H, W) uint8 or float in [0, 1].
-        labels: (P,) int64, as the network was trained.
+        labels: (P,) int64, with which the network was trained.
         magnitudes: M values of m, in levels of 1/255.
         draws: K noises per image.
-        generator: on the CPU, whatever the images are on.
-        chunk: noisy images that are drawn at a time, which orders the draws; and of a forward pass, or fewer of large
-            images.
+        generator: on the CPU, even if the images are not.
+        chunk: noisy images drawn at a time, which determines the order of the draws; also the images of a forward pass,
+            or fewer if they are large.
 
     Returns:
         (P, M) on the CPU: population standard deviation over the draws.
@@ -53,7 +53,7 @@ def output_std(
         spreads = []
         for magnitude in magnitudes:
             noisy = (some + magnitude / 255 * noise).clamp(0, 1)
-            # In pieces: a single image may have more draws than fit.
+            # In pieces: the draws of a single image may be too many for one pass.
             logits = _logits(model, noisy.flatten(0, 1), chunk)
             probabilities = logits.softmax(1).view(draws, len(some), -1)
             of_own = probabilities.gather(2, own.expand(draws, -1).unsqueeze(2)).squeeze(2)
@@ -68,7 +68,7 @@ def _logits(model: nn.Module, images: Tensor, most: int) -> Tensor:
 
 
 def clean_rows(train_labels: Tensor, replaced: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Training rows to set beside poisons: as many of each class, drawn without replacement.
+    """Clean training rows to compare with poisons: as many of each class, drawn without replacement.
 
     Args:
         train_labels: (N,) int64 of the clean training split.
@@ -77,7 +77,7 @@ def clean_rows(train_labels: Tensor, replaced: Tensor, labels: Tensor, generator
         generator: on the CPU.
 
     Returns:
-        At most P rows, int64; fewer where the poisons leave a class fewer.
+        P rows, int64; fewer if a class has fewer rows that no poison replaces.
     """
     free = torch.ones(len(train_labels), dtype=torch.bool)
     free[replaced[replaced >= 0]] = False
@@ -115,11 +115,11 @@ def groups_of(
 def around_network(
     model: nn.Module, groups: Mapping[str, tuple[Tensor, Tensor]], settings: OutputStd, seed: int, device: torch.device
 ) -> Tensor:
-    """``output_std`` of each group: (groups, P, M) float32, of P images at most; nan where a group has fewer."""
+    """``output_std`` of each group: (groups, P, M) float32; P is the largest group's size, and nan fills the others."""
     most = max(len(images) for images, _ in groups.values())
     spread = torch.full((len(groups), most, len(settings.magnitudes)), float("nan"))
     for rows, (images, labels) in zip(spread, groups.values(), strict=True):
-        # From the start for every network and group: a poison and its base are moved alike.
+        # Every network and group starts the stream anew, so that a poison and its base get the same noise.
         stream = generator_of("cpu", seed, "output_std")
         inputs = floats(images.to(device)), labels.to(device)
         if len(images):

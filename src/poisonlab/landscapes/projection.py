@@ -2,9 +2,9 @@
 
 The projection of Poison Frogs (Shafahi et al. 2018) and of the deep k-NN paper's figures 4 and 5 (Gupta et al. 2019):
 x is the direction from one class centroid to the other, y the part of the last layer's parameter vector that is
-orthogonal to x. Which parameter vector is not said; here it is that of the adversarial class less that of the target's
-own, across which the decision between the two falls. The centroids are those of clean images, and both axes count in
-distances between the two, so that networks can be compared: neither is said.
+orthogonal to x. The papers do not define the parameter vector, the centroids or the units. Here the vector is the
+adversarial class's minus that of the target's own class, which decides between the two. The centroids are those of
+clean images. The unit of both axes is the distance between the centroids, so that networks can be compared.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def projected(features: Tensor, target: Tensor, own: Tensor, adversarial: Tensor
     """Project features on the plane of the two classes.
 
     Args:
-        features: (M, D) floating, of every example that is shown.
+        features: (M, D) floating, of every shown example.
         target: (D,) features of the target.
         own: (M,) bool, clean examples of the target's true class.
         adversarial: (M,) bool, clean examples of the class that the attacker wants.
-        weights: (2, D) the last layer's parameter vectors of the true and of the adversarial class.
+        weights: (2, D), the last layer's parameter vectors of the true and of the adversarial class.
 
     Raises:
-        DataError: a class has no clean example, or both have one centroid.
+        DataError: a class has no clean example, or both classes have the same centroid.
     """
     if not (bool(own.any()) and bool(adversarial.any())):
         raise DataError("one of the two classes has no clean training image: features cannot be projected")
@@ -59,7 +59,7 @@ def projected(features: Tensor, target: Tensor, own: Tensor, adversarial: Tensor
     x = line / between
     across = rows[1] - rows[0]
     across = across - (across @ x) * x
-    # Parallel to the line, there is no second direction: all points lie on the line then.
+    # If ``across`` is parallel to the line, there is no second direction: y is 0 and all points lie on the line.
     y = across / across.norm().clamp(min=torch.finfo(across.dtype).tiny)
     plane = torch.stack([x, y], 1)
     return Projection(

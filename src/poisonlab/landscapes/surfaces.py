@@ -1,9 +1,9 @@
 """Loss landscapes around poisons: the numbers behind figures 2 and 3 of FRIENDS.
 
 A landscape is a loss over the plane  base + a * d1 + b * d2  of one or many images, or of a network's weights.
-Directions of images have a root mean square of one pixel level (1/255), so that the coordinates a and b are in levels;
-directions of weights have the filters' own norms, so that a and b are relative. Everything is float32 (float64 if the
-network is).
+Directions of images have a root mean square of one pixel level (1/255), so that the coordinates a and b are in levels.
+Directions of weights have the filters' own norms, so that a and b are relative. The computation is in float32, or in
+float64 if the network is.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from poisonlab.models.chunks import images_at_once, in_chunks
 
 
 def random_directions(shape: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Two random directions of ``shape`` (P, C, H, W): normal, and of unit root mean square per image."""
+    """Two random directions of ``shape`` (P, C, H, W): normal, scaled to root mean square 1 per image."""
     first = torch.randn(*shape, generator=generator)
     second = torch.randn(*shape, generator=generator)
     return _unit(first), _unit(second)
 
 
 def directions_through(perturbation: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, tuple[float, float]]:
-    """Two directions, random but for their plane containing ``perturbation`` (1, C, H, W), given in levels.
+    """Two random directions whose plane contains ``perturbation`` (1, C, H, W), given in levels.
 
-    A random vector orthogonal to the perturbation and as long is added to it and subtracted from it: two directions
-    that are orthogonal to each other, each at 45 degrees to the perturbation.
+    A random vector, orthogonal to the perturbation and of the same length, is added to it and subtracted from it. The
+    resulting directions are orthogonal to each other and at 45 degrees to the perturbation.
 
     Returns:
         Both directions, and the perturbation's coordinates in levels.
@@ -55,13 +55,13 @@ def _unit(direction: Tensor) -> Tensor:
 
 
 def filter_directions(model: nn.Module, generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Two random directions of the weights, every filter as long as the model's (Li et al. 2018, section 4).
+    """Two random directions of the weights, every filter with the norm of the model's (Li et al. 2018, section 4).
 
-    A filter is one output channel of a convolution or one row of a linear layer. Biases and the parameters of norms
-    stay where they are. The draw depends on the shapes only: networks of one architecture get the same.
+    A filter is one output channel of a convolution or one row of a linear layer. Biases and the parameters of norms do
+    not move. The draw depends only on the shapes, so networks of one architecture get the same random numbers.
 
     Returns:
-        Both directions, for the names of the parameters that move.
+        Both directions, by the names of the moved parameters.
     """
     weights = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.ndim > 1}
     first, second = (
@@ -75,7 +75,7 @@ def filter_directions(model: nn.Module, generator: torch.Generator) -> tuple[dic
 
 
 def _as_long(direction: Tensor, weight: Tensor) -> Tensor:
-    """The direction with the length that ``weight`` has, filter by filter."""
+    """The direction scaled to the length of ``weight``, filter by filter."""
     long, drawn = (filters.flatten(1).square().sum(1).sqrt() for filters in (weight, direction))
     return direction * (long / drawn).view(-1, *[1] * (weight.ndim - 1))
 
@@ -185,7 +185,7 @@ def matching_loss_surface(
     buffers = dict(model.named_buffers())
 
     def odds(weights: dict[str, Tensor], moved: Tensor) -> Tensor:
-        # The gradient of cross-entropy is a positive multiple of this one's, which does not vanish with the loss.
+        # The gradient of cross-entropy is a positive multiple of this gradient, which does not vanish with the loss.
         logits: Tensor = functional_call(model, {**weights, **buffers}, (moved,))[0]
         return logits.index_fill(0, label, -torch.inf).logsumexp(0) - logits[label].sum()
 
@@ -204,18 +204,18 @@ def matching_loss_surface(
 
 
 def _surface(losses: Callable[[slice], Tensor], coordinates: Tensor, at_once: int) -> Tensor:
-    """(G, G) of what ``losses`` gives for slices of the G * G places."""
+    """(G, G): the results of ``losses`` for slices of the G * G places."""
     count = len(coordinates)
     return torch.cat(list(in_chunks(losses, count**2, at_once, "points of a landscape"))).view(count, count)
 
 
 def _images_at_once(images: Tensor) -> int:
-    """As benchmarks/landscapes.py finds: more outgrow a CPU's cache, fewer leave a GPU idle."""
+    """Images per pass, from benchmarks/landscapes.py: more exceed a CPU's cache, fewer leave a GPU idle."""
     return images_at_once(images, 2048 if images.device.type == "cuda" else 128)
 
 
 def _networks_at_once(model: nn.Module, device: torch.device) -> int:
-    """How many sets of weights or gradients to hold: what vmap saves with small networks it wastes with large ones."""
+    """The number of sets of weights or gradients held at once: vmap is faster for small networks, slower for large."""
     values = sum(parameter.numel() for parameter in model.parameters())
     return max(1, min(64, (2**28 if device.type == "cuda" else 2**23) // values))
 
