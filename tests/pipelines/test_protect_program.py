@@ -129,7 +129,7 @@ def test_a_folder_becomes_noise_that_torchvision_s_dataset_finds_by_name(
             "import torch\n"
             "class Net(torch.nn.Linear):\n    def forward(self, x): return super().forward(x.flatten(1)[:, :5])\n"
             "def make(): return Net(5, 2)",
-            "ownfaultg:make gives 2 logits, but the data have 3 classes: take a network of these classes",
+            "ownfaultg:make gives 2 logits, but the data have 3 classes: take a network for these classes",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""CIFAR-sized classifiers, one module each; ``wrap`` takes in those of other libraries."""
+"""CIFAR-sized classifiers, one module each; ``wrap`` converts networks of other libraries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    # Digests of code follow imports: this file, which every job holds, has none.
+    # Code digests follow imports, and every job's digest covers this file. So it imports nothing itself.
     if name != "wrap":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return import_module(f"{__name__}.wrapping").wrap

@@ -1,4 +1,4 @@
-"""AlexNet (Krizhevsky et al. 2012) resized for CIFAR images, as FRIENDS uses it for noise made by a cheaper network."""
+"""AlexNet (Krizhevsky et al. 2012) resized for CIFAR images, one of FRIENDS' cheaper networks for making noise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def build(num_classes: int, image_shape: tuple[int, int, int]) -> Classifier:
     """Five convolutions and three linear layers, dropout, no batch norm; images at least 16 x 16.
 
     Raises:
-        SettingsError: the image is too small for the three poolings behind the strided stem.
+        SettingsError: the image is too small for the strided stem and three poolings.
     """
     channels, height, width = image_shape
     if min(height, width) < 16:

@@ -1,8 +1,8 @@
 """The "modified AlexNet" of Poison Frogs (Shafahi et al. 2018) and of the deep k-NN paper; 1.8 M parameters.
 
 Two 5x5 convolutions with overlapping poolings and local response normalisation, and linear layers of 384 and 192 units:
-the network of TensorFlow's former CIFAR-10 tutorial. Initial weights are torch's. As in the tutorial, a penalty on the
-weights of both hidden linear layers belongs to the network: it is trained with it whatever the recipe.
+the network of TensorFlow's former CIFAR-10 tutorial. Initial weights are torch's. As in the tutorial, the network
+includes a penalty on the weights of both hidden linear layers, which applies with every recipe.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ class ResponseNorm(nn.Module):
     """Local response normalisation over nine channels: x / (1 + 0.001 / 9 * sum of squares) ^ 0.75."""
 
     def forward(self, x: Tensor) -> Tensor:
-        # Torch averages images (B, C, H, W) by a 3D pooling, whose bits do not repeat on a GPU.
+        # For images (B, C, H, W) torch averages by a 3D pooling, which is not deterministic on a GPU.
         return F.local_response_norm(x.flatten(2), 9, alpha=1e-3, beta=0.75, k=1.0).view(x.shape)
 
 
 def build(num_classes: int, image_shape: tuple[int, int, int], penalty: float = 0.0) -> Classifier:
-    """Features are the 192 units behind the last ReLU; images (C, H, W) of any size.
+    """The network for images (C, H, W) of any size; its features are the 192 outputs of the last ReLU.
 
-    Poolings pad as TensorFlow's SAME does: an even side at its end only, an odd one at both.
+    Poolings pad like TensorFlow's SAME: an even side at its end only, an odd side at both ends.
 
     Args:
-        penalty: in training, the loss has half of this times the squared lengths of the hidden linear layers' weights
-            besides (see ``penalised``).
+        penalty: training adds ``penalty / 2`` times the squared lengths of the hidden linear layers' weights to the
+            loss (see ``penalised``).
     """
     channels, height, width = image_shape
     halves = (height + 1) // 2, (width + 1) // 2

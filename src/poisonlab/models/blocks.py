@@ -1,4 +1,4 @@
-"""The blocks of a feature extractor, and what comes out of them on the way."""
+"""The blocks of a feature extractor, and their outputs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from poisonlab.models.classifier import Classifier
 
 
 def blocks_of(extract: nn.Module) -> list[nn.Module]:
-    """The modules with layers of their own and weights in them, in the order in which they were registered.
+    """The modules that contain layers and weights, in the order of registration.
 
-    Sequences are no blocks but hold some. An extractor that holds a single block, as a wrapper does, is looked into.
+    A sequence is not a block itself, but may hold blocks. If there is only one block, as in a wrapper, the blocks
+    inside it are returned.
     """
     found: list[nn.Module] = []
     for child in extract.children():
@@ -28,14 +29,15 @@ def blocks_of(extract: nn.Module) -> list[nn.Module]:
 
 
 def features_on_the_way(network: Classifier, inputs: Tensor, blocks: int | Literal["all"] = 0) -> list[Tensor]:
-    """What comes out of the last blocks before the last one, and the penultimate features.
+    """The outputs of ``blocks`` blocks before the last one, and the penultimate features.
 
     Args:
         inputs: normalised images (B, C, H, W).
-        blocks: so many blocks before the last one; the last is seen through the penultimate features.
+        blocks: number of blocks before the last one. The last block counts through the penultimate features.
 
     Returns:
-        Features of each block, (B, C, H, W) of a convolutional one, in the network's order; then (B, D).
+        The output of each block, (B, C, H, W) if it is convolutional, in the network's order; then the penultimate
+        features (B, D).
 
     Raises:
         SettingsError: the network has fewer blocks, or none.

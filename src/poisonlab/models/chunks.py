@@ -1,4 +1,4 @@
-"""Passes over many images, so many at once that they fit into memory."""
+"""Passes over many images in chunks that fit into memory."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from poisonlab.errors import TooLittleMemoryError, is_out_of_memory
 T = TypeVar("T")
 
 _VALUES = 3 * 32 * 32
-"""Of one CIFAR image: chunks of these have the sizes that the callers name."""
+"""Values of one CIFAR image; callers name the sizes of chunks for such images."""
 
 _CURE = "run fewer jobs at once (--cores; on a GPU jobs_per_gpu), or take smaller images or a smaller network"
 
 
 def images_at_once(images: Tensor, most: int = 1000) -> int:
-    """Images (N, C, H, W) of one pass: ``most`` of up to 3 x 32 x 32 values, of larger ones as many as have the same
-    number of bytes, at least 1."""
+    """The number of images (N, C, H, W) in one pass: ``most`` if an image has up to 3 x 32 x 32 values. For larger
+    images, a smaller number with the same bytes in total, at least 1."""
     return max(1, min(most, most * _VALUES // max(1, prod(images.shape[1:]))))
 
 
 def in_chunks(work: Callable[[slice], T], count: int, at_once: int, what: str = "images") -> Iterator[T]:
     """The results of ``work`` on slices that cover 0 ... count - 1 in order.
 
-    At least one slice, an empty one of 0. Where memory runs out, on the CPU or a GPU, the slice is halved and tried
-    again, and later ones have its size.
+    There is at least one slice, which is empty if ``count`` is 0. If memory runs out, on the CPU or a GPU, the slice is
+    halved and tried again, and later slices keep the smaller size.
 
     Args:
-        work: maps a slice to its result, which is not None; called again on the first half of a slice that it failed
-            on.
-        count: how many there are.
+        work: maps a slice to its result, which is not None. If it runs out of memory, it is called again on the first
+            half of the slice.
+        count: number of items.
         at_once: length of a slice, at least 1.
-        what: names them in the error.
+        what: names the items in the error.
 
     Raises:
-        TooLittleMemoryError: memory does not suffice for one of them.
+        TooLittleMemoryError: memory does not suffice for one item.
     """
     start = 0
     while True:
@@ -56,22 +56,22 @@ def in_chunks(work: Callable[[slice], T], count: int, at_once: int, what: str = 
 
 
 def _tried(work: Callable[[slice], T], part: slice) -> T | None:
-    """The result, or None if memory ran out. What the failed call held is free on return, with its exception."""
+    """The result, or None if memory ran out. On return, the memory of the failed call and its exception are free."""
     try:
         return work(part)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-    torch.cuda.empty_cache()  # nothing where CUDA is not in use
+    torch.cuda.empty_cache()  # does nothing if CUDA is not in use
     return None
 
 
 @contextmanager
 def memory_for(what: str, cure: str) -> Iterator[None]:
-    """Name ``what`` memory did not suffice for and the ``cure`` if it runs out inside the block.
+    """If memory runs out inside the block, raise an error that names the purpose ``what`` and the ``cure``.
 
     Raises:
-        TooLittleMemoryError: it did.
+        TooLittleMemoryError: memory ran out.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""ResNets for small images (He et al. 2016): torchvision's blocks behind a 3x3 stem of stride 1, without max-pool."""
+"""ResNets for small images (He et al. 2016): a 3x3 stem of stride 1 without max-pool, then torchvision's blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cifar_resnet(
 
     Args:
         make: torchvision's constructor.
-        dropout: share of the values that are dropped before the last convolution of each block.
+        dropout: share of the values dropped before the last convolution of each block.
         norm: ``batch`` or ``group``.
     """
     network = make(norm_layer=partial(normalisation, norm))

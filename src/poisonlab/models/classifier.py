@@ -1,4 +1,4 @@
-"""What every architecture of the lab looks like from outside."""
+"""The common interface of the lab's networks, and normalisation."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Classifier(nn.Module):
 
 
 def logits(output: object) -> Tensor:
-    """What a network returned, if it is a tensor.
+    """The output of a network, checked to be a tensor.
 
     Raises:
-        SettingsError: it is an object around one, as of Hugging Face's networks.
+        SettingsError: the output is no tensor, but for example an object of Hugging Face's networks with ``logits``.
     """
     if not isinstance(output, Tensor):
         raise SettingsError(
@@ -42,10 +42,11 @@ def logits(output: object) -> Tensor:
 
 
 class FrozenFeatures(Classifier):
-    """A classifier whose features stay as they are: only the head is trained (transfer learning).
+    """A classifier with frozen features: only the head is trained (transfer learning).
 
     Gradients still flow to the input. With ``batch_norm`` "eval" the extractor stays in eval mode while the head is
-    trained; with "train" its batch norms normalise by the batch and follow it, as FRIENDS was released.
+    trained. With "train" its batch norms use the batch's statistics and update the running ones, as in FRIENDS'
+    released code.
     """
 
     def __init__(self, extract: nn.Module, head: nn.Linear, batch_norm: str = "eval") -> None:
@@ -63,7 +64,7 @@ class Normalize(nn.Module):
     """Subtract a per-channel mean and divide by a per-channel standard deviation; images (B, C, H, W) in [0, 1].
 
     Raises:
-        DataError: a mean or standard deviation lies beyond [0, 1], the range of the pixels.
+        DataError: a mean or standard deviation is outside [0, 1], the range of the pixels.
     """
 
     mean: Tensor

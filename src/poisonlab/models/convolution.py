@@ -1,4 +1,4 @@
-"""A convolution with batch norm and ReLU behind it, of which most networks for images are made."""
+"""Parts of networks for images: convolution with batch norm and ReLU, and the final pooling."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def convolution(
 
 
 def pooled() -> tuple[nn.Module, nn.Module]:
-    """Mean over the image, and features (B, D) of what was (B, D, H, W)."""
+    """Layers that take maps (B, D, H, W) to their means over the image, features (B, D)."""
     return nn.AdaptiveAvgPool2d(1), nn.Flatten()

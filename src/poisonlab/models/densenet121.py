@@ -22,7 +22,7 @@ def build(num_classes: int, image_shape: tuple[int, int, int]) -> Classifier:
     stem = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight)
     network.features.conv0 = stem
-    # Its first block begins with batch norm and ReLU of its own.
+    # The first block begins with its own batch norm and ReLU.
     network.features.norm0 = network.features.relu0 = network.features.pool0 = nn.Identity()
     head = nn.Linear(network.classifier.in_features, num_classes)
     network.classifier = nn.Identity()

@@ -8,9 +8,9 @@ and the central difference replaces it by two ordinary gradients,
 
     [grad_x L(w + h v, x) - grad_x L(w - h v, x)] / 2h,    h = relative * |w| / |v|,
 
-whose error falls as h^2 where L is smooth (Pearlmutter 1994, section 1, discusses the form with one side). Nothing is
-differentiated twice: fused kernels, bfloat16 and layers without a second derivative serve as they are, and no graph
-outlives its pass. Where L has kinks, as with ReLU, a wide step averages over those between w - h v and w + h v.
+whose error falls as h^2 where L is smooth (Pearlmutter 1994, section 1, discusses the one-sided form). There is no
+second differentiation, so fused kernels, bfloat16 and layers without a second derivative work unchanged, and no graph
+outlives its pass. Where L has kinks, as with ReLU, a wide step averages over the kinks between w - h v and w + h v.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ Loss = Callable[[Weights, Tensor], Tensor]
 def directional(loss: Loss, weights: Weights, inputs: Tensor, direction: Weights, relative: float) -> Tensor:
     """The derivative along ``direction`` of the inputs' gradient of ``loss``, by a central difference.
 
-    It is a sum over the inputs if the loss is one, so it may be taken chunk by chunk.
+    If the loss is a sum over the inputs, the derivative may be computed in chunks of inputs.
 
     Args:
         loss: differentiable once with respect to the inputs.
-        weights: at their place, by name; float32 or float64.
+        weights: w, by name; float32 or float64.
         inputs: (B, C, H, W).
-        direction: v, shaped as the weights and by the same names.
+        direction: v, with the names and shapes of the weights.
         relative: length of the step to each side, |h v|, as a share of the weights' norm.
 
     Returns:
-        d/ds grad_x L(w + s v, x), shaped as ``inputs``; zero where the direction is.
+        d/ds grad_x L(w + s v, x), shaped like ``inputs``; zero if the direction is zero.
     """
     ahead, behind, width = neighbours(weights, direction, relative)
     return (_gradient(loss, ahead, inputs) - _gradient(loss, behind, inputs)) / width
 
 
 def neighbours(weights: Weights, direction: Weights, relative: float) -> tuple[Weights, Weights, Tensor]:
-    """The weights moved by ``relative`` times their norm along the direction, the weights moved against it, and the
-    distance between both in units of the direction, 2h: a scalar."""
-    # A direction of zeros must not make the step infinite, however large the weights.
+    """The weights moved by ``relative`` times their norm along the direction; the weights moved against it; and the
+    distance 2h between both, in units of the direction, a scalar."""
+    # A zero direction must not make the step infinite.
     length = norm(direction.values()).clamp(min=_SHORTEST)
     step = relative * norm(weights.values()) / length
     ahead = {name: torch.addcmul(weight.detach(), direction[name], step) for name, weight in weights.items()}
@@ -65,5 +65,5 @@ def _gradient(loss: Loss, weights: Weights, inputs: Tensor) -> Tensor:
 
 
 def norm(tensors: Iterable[Tensor]) -> Tensor:
-    """Euclidean length of the tensors taken as one vector: a scalar."""
+    """Euclidean length, a scalar, of the tensors as one vector."""
     return get_total_norm([tensor.detach() for tensor in tensors])

@@ -1,4 +1,4 @@
-"""Gradients of gradients through any network: attention that has them, and a layer without them named."""
+"""Gradients of gradients through any network: attention becomes twice differentiable, and errors name other layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from poisonlab.models.evaluating import evaluating
 _SIGNS = ("is not implemented", "differentiate twice")
 _SIGNS_OF_FUNC = ("autograd.Function with functorch",)
 _ONCE = once_differentiable(lambda ctx: ctx).__code__
-"""Of every derivative that is marked so: torch wraps it."""
+"""The code of torch's wrapper around every backward that is marked ``once_differentiable``."""
 
 _ATTACK = (
     "replace the layer, set derivative: differences (gradient matching, Sleeper Agent, MetaPoison), or take an attack "
@@ -29,18 +29,18 @@ _ATTACK = (
 
 @contextmanager
 def twice_differentiable(network: nn.Module, inputs: Tensor, cure: str = _ATTACK) -> Iterator[None]:
-    """A block that takes gradients of the network's gradients.
+    """Inside the block, the network can be differentiated twice.
 
-    Attention is computed by products of matrices (torch's ``SDPBackend.MATH``): its fused kernels have no second
-    derivative. A network without fused attention computes the same bits as outside.
+    Attention is computed by matrix products (torch's ``SDPBackend.MATH``), because its fused kernels have no second
+    derivative. A network without fused attention computes the same bits as outside the block.
 
     Args:
-        network: what is differentiated.
-        inputs: (B, C, H, W), as the network takes them; looked at only if the block fails.
-        cure: what to do about a layer that has no second derivative.
+        network: the network to differentiate.
+        inputs: (B, C, H, W), inputs of the network; used only if the block fails.
+        cure: advice about a layer without second derivative, for the message.
 
     Raises:
-        SettingsError: a layer has no second derivative; the layer is named.
+        SettingsError: a layer has no second derivative; the message names the layer.
     """
     with sdpa_kernel(SDPBackend.MATH):
         try:
@@ -53,23 +53,23 @@ def twice_differentiable(network: nn.Module, inputs: Tensor, cure: str = _ATTACK
 
 
 def check_twice_differentiable(network: nn.Module, inputs: Tensor, output: Tensor, cure: str = _ATTACK) -> None:
-    """Refuse what torch would differentiate twice without a word, as a constant: ``once_differentiable`` functions.
+    """Refuse ``once_differentiable`` functions, whose first derivative torch would silently treat as a constant.
 
     Args:
-        network: what is differentiated.
-        inputs: (B, C, H, W), as the network takes them.
-        output: what it made of them, with its graph.
-        cure: what to do about such a function.
+        network: the network to differentiate.
+        inputs: (B, C, H, W), inputs of the network.
+        output: the network's output, with its graph.
+        cure: advice about such a function, for the message.
 
     Raises:
-        SettingsError: there is such a function; its layer is named.
+        SettingsError: there is such a function; the message names its layer.
     """
     if _differentiable_once(output):
         raise SettingsError(_message(network, inputs, _SIGNS, cure))
 
 
 def _differentiable_once(output: Any) -> bool:
-    """Whether a function in the graph of a tensor, or of several, has a derivative that is marked as having none."""
+    """Whether the graph of a tensor, or of several, contains a ``once_differentiable`` function."""
     waiting = [leaf.grad_fn for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.grad_fn is not None]
     seen = set(waiting)
     while waiting:
@@ -96,7 +96,7 @@ def _message(network: nn.Module, inputs: Tensor, signs: tuple[str, ...], cure: s
 
 
 def _first_failing(network: nn.Module, inputs: Tensor, signs: tuple[str, ...], twice: Callable[..., None]) -> str:
-    """Name and class of the smallest part of the network that fails on its own, or an empty string."""
+    """Name and class of the smallest part of the network that fails alone, or an empty string."""
     calls: dict[nn.Module, tuple[Any, Any]] = {}
 
     def record(module: nn.Module, args: Any, kwargs: Any) -> None:

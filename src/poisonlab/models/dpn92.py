@@ -1,6 +1,6 @@
 """DPN-92 (Chen et al. 2017, "Dual path networks") for small images; 34.2 M parameters.
 
-The form that poisoning papers use on CIFAR-10: activations behind the convolutions, a 3x3 stride-1 stem.
+The form that poisoning papers use on CIFAR-10: activations after the convolutions, a 3x3 stride-1 stem.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from poisonlab.models.classifier import Classifier
 from poisonlab.models.convolution import convolution, pooled
 
 _GROUPS = 32
-# Inner channels, residual channels, channels that each block adds to the dense path, blocks.
+# For each stage: inner channels, residual channels, channels that each block adds to the dense path, blocks.
 _STAGES = ((96, 256, 16, 3), (192, 512, 32, 4), (384, 1024, 24, 20), (768, 2048, 128, 3))
 
 
 class Block(nn.Module):
-    """A bottleneck with two paths: the first ``residual`` channels are added to the input's, the others appended."""
+    """A bottleneck with two paths: its first ``residual`` channels are added to the input's, the rest are appended."""
 
     def __init__(
         self, inputs: int, inner: int, residual: int, dense: int, stride: int, first: bool, dropout: float

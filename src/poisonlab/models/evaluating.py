@@ -1,4 +1,4 @@
-"""Look at a network without leaving traces in it."""
+"""Use a network in eval mode and restore its modes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside the block; afterwards every module is in the mode it was in."""
+    """Eval mode inside the block; afterwards every module has its earlier mode."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -1,7 +1,7 @@
 """The network of the fast protocol: few operations, few passes over memory, high accuracy after few epochs.
 
-Shaped after the speed-run networks for CIFAR-10 (Page 2019, "How to train your ResNet"; Jordan 2024, "94% on CIFAR-10
-in 3.29 seconds on a single GPU"), with widths, stem and activation by what a CPU core does in a second.
+Modelled on the speed-run networks for CIFAR-10 (Page 2019, "How to train your ResNet"; Jordan 2024, "94% on CIFAR-10 in
+3.29 seconds on a single GPU"), with widths, stem and activation chosen for speed on a CPU core.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from poisonlab.models.classifier import Classifier
 from poisonlab.models.group_norm import normalisation
 
 _SIDE = 2
-"""Of the stem's patches, in pixels."""
+"""Side of the stem's patches, in pixels."""
 _IMAGES = 5000
-"""So many are enough to tell the covariance of patches."""
+"""Images that suffice to estimate the covariance of patches."""
 _SMALLEST = 0.05
-"""Added to the variance of each principal component, in normalised units: about the variance of noise of 16 levels, so
-that no filter blows such noise up. Jordan has 5e-4, for images without noise."""
+"""Added to the variance of each principal component, in normalised units. It is about the variance of noise of 16
+levels, so that no filter amplifies such noise. Jordan uses 5e-4, for images without noise."""
 
 
 class Patches(nn.Module):
-    """A convolution with fixed filters: a buffer, so that nothing trains them, moves them or differentiates by them."""
+    """A convolution with fixed filters, kept in a buffer, so that they are not trained, moved or differentiated."""
 
     filters: Tensor
 
@@ -39,9 +39,9 @@ class Patches(nn.Module):
 
 
 class Group(nn.Module):
-    """Convolution, pooling, norm, ReLU; convolution, norm, ReLU. Maps are halved before anything but the convolution
-    passes over them. Each convolution begins as the identity plus drawn weights, so that what is to be learnt reaches
-    every layer at once (Jordan 2024, section 3.3, has the identity alone)."""
+    """Convolution, pooling, norm, ReLU; convolution, norm, ReLU. Maps are halved directly after the first convolution,
+    to save passes over large maps. Each convolution begins as the identity plus drawn weights, so that the signal
+    reaches every layer from the start. Jordan (2024, section 3.3) uses the identity alone."""
 
     def __init__(self, inputs: int, outputs: int, norm: str) -> None:
         super().__init__()
@@ -53,13 +53,13 @@ class Group(nn.Module):
             conv.weight.data += nn.init.dirac_(torch.empty_like(conv.weight))
 
     def forward(self, x: Tensor) -> Tensor:
-        # Rounded up: the map of a small image does not vanish.
+        # Rounding up keeps at least one cell of a small image's map.
         x = F.relu(self.norm1(F.max_pool2d(self.conv1(x), 2, ceil_mode=True)))
         return F.relu(self.norm2(self.conv2(x)))
 
 
 class Largest(nn.Module):
-    """The largest value of each map, as ``nn.AdaptiveMaxPool2d(1)``, whose gradient has no fixed bits on a GPU."""
+    """The largest value of each map, like ``nn.AdaptiveMaxPool2d(1)``, whose gradient is not deterministic on a GPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
@@ -74,11 +74,11 @@ def build(
     whiten: bool = False,
     norm: str = "batch",
 ) -> Classifier:
-    """A stem of 2x2 patches, eight filters for each channel of the image (C, H, W); three groups; the largest value of
+    """A stem of 2x2 patches with eight filters for each channel of the image (C, H, W); groups; the largest value of
     each feature map.
 
     Args:
-        whiten: whether the stem's filters are fixed; they are drawn, until ``adapt`` takes them from images.
+        whiten: whether the stem's filters are fixed. They are drawn first; ``adapt`` computes them from images.
 
     Raises:
         SettingsError: the image is smaller than a patch.
@@ -96,22 +96,22 @@ def build(
 
 
 def adapt(network: Classifier, dataset: ImageDataset) -> None:
-    """Take the filters of a whitened stem from the clean training images; a trained stem stays as it was drawn."""
+    """Compute the filters of a whitened stem from the clean training images; a trained stem is not changed."""
     for module in network.extract.modules():
         if isinstance(module, Patches):
             module.filters.copy_(whitening(dataset.train_images, dataset.mean, dataset.std))
 
 
 def whitening(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """The filters that give the patches of normalised images uncorrelated values of variance 1, and their negatives.
+    """Filters whose outputs on patches of normalised images are uncorrelated with variance 1, and their negatives.
 
     Args:
-        images: (N, C, H, W) uint8; at most 5,000 of them are looked at, evenly spaced.
+        images: (N, C, H, W) uint8; at most 5,000 of them are used, evenly spaced.
         mean, std: of each channel, in [0, 1].
 
     Returns:
-        (8 C, C, 2, 2) float32, by falling variance: the same bits wherever the same library computes them, as sums of
-        whole numbers have no rounding.
+        (8 C, C, 2, 2) float32, by falling variance. The bits depend only on the linear-algebra library, because sums of
+        whole numbers are exact.
     """
     chosen = images[:: -(-len(images) // _IMAGES)]
     patches = chosen.cpu().unfold(2, _SIDE, 1).unfold(3, _SIDE, 1).movedim(1, 3).flatten(3).flatten(0, 2)
@@ -127,7 +127,7 @@ def whitening(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     average = sums / count
     about_zero = products / count - average.outer(centre) - centre.outer(average) + centre.outer(centre)
     variances, vectors = torch.linalg.eigh(about_zero / spread.outer(spread))
-    # A vector's sign is the solver's choice; here its largest entry is positive.
+    # The solver leaves a vector's sign open: make its largest entry positive.
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
     scaled = (vectors * largest.sign() / (variances.clamp(min=0) + _SMALLEST).sqrt()).T.flip(0)
     return torch.cat([scaled, -scaled]).view(-1, images.shape[1], _SIDE, _SIDE).float()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.convolution import convolution, pooled
 
-# Channels: 1x1; 3x3, reduced before; 5x5, reduced before; pooled. A pooling stands where a row is empty.
+# Channels of a block: 1x1; before and after 3x3; before and after 5x5; after pooling. An empty row is a pooling.
 _BLOCKS: tuple[tuple[int, ...], ...] = (
     (64, 96, 128, 16, 32, 32),
     (128, 128, 192, 32, 96, 64),

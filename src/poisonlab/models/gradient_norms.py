@@ -1,8 +1,8 @@
-"""Length of the loss gradient that each single example gives, without a backward pass per example.
+"""Length of each single example's loss gradient, without a backward pass per example.
 
 Sleeper Agent (Souri et al. 2022) selects the images to poison by this number. The gradient of a linear layer's weight
-is a sum over positions of (output gradient) x (input), so its length follows from the layer's inputs and output
-gradients, which one backward pass yields for a whole batch (Goodfellow 2015; Rochette et al. 2019 for convolutions).
+is a sum over positions of (output gradient) x (input). So its length follows from the layer's inputs and output
+gradients, which one backward pass computes for a whole batch (Goodfellow 2015; Rochette et al. 2019 for convolutions).
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ def per_sample_gradient_norms(
 ) -> Tensor:
     """The l2 norm of each example's cross-entropy gradient with respect to all trainable parameters.
 
-    The model is put in eval mode for the while: batch norm uses its running statistics, so examples do not mix. It is
-    left as it was, ``grad`` fields included. Linear, Conv2d and BatchNorm2d layers that are each called once are
-    computed in closed form; for any other model each example's gradient is formed, batched.
+    The model runs in eval mode: batch norm uses its running statistics, so examples do not mix. Modes and ``grad``
+    fields are restored. Linear, Conv2d and BatchNorm2d layers that are each called once are computed in closed form;
+    for any other model, each example's gradient is formed, in batches.
 
     Args:
-        model: maps (N, C, H, W) to logits (N, K), treating each example by itself.
-        inputs: (N, C, H, W) float, as the model takes them.
+        model: maps (N, C, H, W) to logits (N, K), each example independently.
+        inputs: (N, C, H, W) float, inputs of the model.
         labels: (N,) int64.
-        chunk: most examples per forward and backward pass, by their size if not given; does not change the result
-            beyond rounding.
+        chunk: the largest number of examples per forward and backward pass, by default chosen by their size; changes
+            the result only by rounding.
         precision: ``bfloat16`` for mixed precision where the device multiplies it, faster and within about a percent.
 
     Returns:
@@ -83,7 +83,7 @@ def _explicit(model: nn.Module, inputs: Tensor, labels: Tensor, chunk: int) -> T
 
     size = sum(weight.nbytes for weight in weights.values())
     at_once = min(chunk, max(1, _TEMPORARY_BYTES // size))
-    with sdpa_kernel(SDPBackend.MATH):  # of attention's kernels the only one that vmap batches
+    with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel that vmap batches
         return _squared(vmap(squared_norm), inputs, labels, at_once)
 
 
@@ -91,8 +91,8 @@ def _explicit(model: nn.Module, inputs: Tensor, labels: Tensor, chunk: int) -> T
 
 
 class _NotSeparableError(Exception):
-    """A parameter acts in several places, or on something other than one row per example: its gradient is a sum whose
-    length does not follow from the parts'."""
+    """A parameter acts in several places, or not on one row per example. Its gradient is a sum, whose length does not
+    follow from the lengths of its parts."""
 
 
 def _separable_layers(model: nn.Module) -> list[nn.Module] | None:
@@ -111,7 +111,7 @@ def _separable_layers(model: nn.Module) -> list[nn.Module] | None:
 
 
 def _is_covered(module: nn.Module) -> bool:
-    # Exact types: a subclass may compute something else.
+    # Exact types only: a subclass may compute something else.
     if not {name for name, _ in module.named_parameters(recurse=False)} <= {"weight", "bias"}:
         return False
     if type(module) is nn.Conv2d:
@@ -126,7 +126,7 @@ def _closed_form(model: nn.Module, layers: list[nn.Module], inputs: Tensor, labe
     batch = _Batch(torch.zeros(len(inputs), dtype=inputs.dtype, device=inputs.device))
     with ExitStack() as hooks:
         for layer in layers:
-            # First in line, so that it sees what the layer itself computed.
+            # Before all other hooks, so that it sees the layer's own output.
             hooks.callback(layer.register_forward_hook(batch.tap, prepend=True).remove)
         loss = F.cross_entropy(model(inputs), labels, reduction="sum")
         if len(batch.called) < len(layers):
@@ -138,10 +138,10 @@ def _closed_form(model: nn.Module, layers: list[nn.Module], inputs: Tensor, labe
 
 @dataclass
 class _Batch:
-    """Adds up, while the backward pass runs, what each layer contributes to the squared norms (n,).
+    """Adds up each layer's contribution to the squared norms (n,) during the backward pass.
 
-    The anchor is a scalar on which every tapped output is made to depend. Asking for its gradient runs the backward
-    pass down to the lowest trainable layer, frees each output gradient once it is used, and forms no other gradient.
+    Every tapped output depends on a scalar, the anchor. Its gradient runs the backward pass down to the lowest
+    trainable layer. This frees each output gradient once it is used, and forms no other gradient.
     """
 
     squared: Tensor
@@ -152,7 +152,7 @@ class _Batch:
         self.anchor = self.squared.new_zeros((), requires_grad=True)
 
     def tap(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        """Forward hook: have the layer's contribution added once the gradient of ``output`` is known."""
+        """Forward hook that adds the layer's contribution once the gradient of ``output`` is known."""
         if layer in self.called or len(args) != 1 or len(args[0]) != len(self.squared):
             raise _NotSeparableError
         self.called.add(layer)
@@ -165,7 +165,7 @@ class _Batch:
 
 
 class _Tap(torch.autograd.Function):
-    """The identity, in place: a copy would cost memory, and a view forbid the in-place activations that may follow."""
+    """The identity, in place: a copy would cost memory, and a view would not allow in-place activations after it."""
 
     @staticmethod
     def forward(ctx: Any, output: Tensor, anchor: Tensor, observe: Callable[[Tensor], None]) -> Tensor:
@@ -175,7 +175,7 @@ class _Tap(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        # The observer holds the layer's inputs, which would otherwise live until the whole graph goes.
+        # The observer holds the layer's inputs, which would otherwise stay in memory until the whole graph is freed.
         observe, ctx.observe = ctx.observe, None
         observe(gradient)
         return gradient, None, None
@@ -185,8 +185,8 @@ def _squared_norms(layer: nn.Module, inputs: Tensor, gradient: Tensor) -> Tensor
     """Squared norms (n,) of the gradients of one layer's trainable weight and bias.
 
     Args:
-        inputs: (n, ...), what the layer was given.
-        gradient: (n, ...), of the loss with respect to what it returned.
+        inputs: (n, ...), inputs of the layer.
+        gradient: (n, ...), of the loss with respect to the layer's output.
     """
     weight, bias = cast(Tensor | None, layer.weight), cast(Tensor | None, layer.bias)
     wide = torch.float32 if gradient.dtype == torch.bfloat16 else gradient.dtype
@@ -233,9 +233,9 @@ def _convolution(layer: nn.Conv2d, inputs: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _patches(layer: nn.Conv2d, inputs: Tensor, places: list[int]) -> Tensor:
-    """What lies under the kernel at every output position.
+    """The patch under the kernel at every output position.
 
-    Channels come last: whole runs of them are copied, which ``F.unfold`` does not do.
+    Channels are the last axis, so that whole runs of channels are copied, unlike in ``F.unfold``.
 
     Returns:
         (n, groups, positions, kernel height x kernel width x channels of a group).
@@ -254,7 +254,7 @@ def _patches(layer: nn.Conv2d, inputs: Tensor, places: list[int]) -> Tensor:
 def _summed_products(inputs: Tensor, gradients: Tensor) -> Tensor:
     """Squared norms (n,) of the matrices sum_l gradients[:, :, l] x inputs[:, l, :].
 
-    Either the matrices are formed, or <inputs inputs', gradients' gradients> is: whichever takes fewer products.
+    The function forms either the matrices or <inputs inputs', gradients' gradients>, whichever takes fewer products.
 
     Args:
         inputs: (n, L, D).
@@ -273,6 +273,6 @@ def _summed_products(inputs: Tensor, gradients: Tensor) -> Tensor:
 
 
 def _together(inputs: Tensor, gradients: Tensor, row_bytes: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Both, split alike so that a temporary of ``row_bytes`` per row stays within bounds."""
+    """Both tensors in equal parts, so small that a temporary of ``row_bytes`` per row stays within bounds."""
     rows = max(1, _TEMPORARY_BYTES // row_bytes)
     return zip(torch.split(inputs, rows), torch.split(gradients, rows), strict=True)

@@ -1,4 +1,4 @@
-"""LeNet-5 (LeCun et al. 1998) with ReLU, as FRIENDS uses it for noise made by a cheaper network."""
+"""LeNet-5 (LeCun et al. 1998) with ReLU, one of FRIENDS' cheaper networks for making noise."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Networks of other libraries by their names there: made for the dataset's images, filled from a file, and split into
-features and a head."""
+"""Networks of other libraries: built by name for the dataset's images, filled from a file, and split into features and
+head."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from poisonlab.models.wrapping import wrap
 
 
 def check_known(library: str, name: str, names: Collection[str]) -> None:
-    """See that a library has a network of this name.
+    """Check that a library has a network of this name.
 
     Raises:
-        SettingsError: it has none; the message has the names that are most like it.
+        SettingsError: it has none; the message lists similar names.
     """
     if name not in names:
         near = get_close_matches(name, names, n=4, cutoff=0.5)
@@ -34,13 +34,13 @@ def check_known(library: str, name: str, names: Collection[str]) -> None:
 
 
 def made(what: str, make: Callable[..., nn.Module], size: Mapping[str, Any], options: Mapping[str, Any]) -> nn.Module:
-    """The network of a library's constructor, told the size of the images if it takes that.
+    """The network from a library's constructor, with the size of the images if the constructor takes it.
 
     Args:
         what: names the network in messages.
-        make: the constructor, with all but the size and the options.
-        size: the option for the image's size, unless ``options`` has it.
-        options: of the user.
+        make: the constructor; only the size and the options are missing.
+        size: the option for the image's size; ``options`` override it.
+        options: the user's options.
 
     Raises:
         SettingsError: the constructor refuses an option.
@@ -49,7 +49,7 @@ def made(what: str, make: Callable[..., nn.Module], size: Mapping[str, Any], opt
         try:
             return make(**{**size, **options})
         except TypeError as error:
-            # Most networks of convolutions take any size and have no such option.
+            # Most convolutional networks take images of any size and have no such option.
             if not size or not all(f"'{name}'" in str(error) for name in size):
                 raise
             return make(**options)
@@ -60,17 +60,17 @@ def made(what: str, make: Callable[..., nn.Module], size: Mapping[str, Any], opt
 def adopted(
     what: str, network: nn.Module, image_shape: tuple[int, int, int], pretrained: str | None, head: str | None = None
 ) -> Classifier:
-    """The network as a ``Classifier``, with the weights of a file if one is given, after a first pass.
+    """The network as a ``Classifier``, with the weights of a file if given, and checked by a first pass.
 
     Args:
         what: names the network in messages.
         network: maps normalised images (B, C, H, W) to logits (B, K).
         image_shape: (C, H, W).
-        pretrained: a .safetensors file of the library's names and shapes.
-        head: name of its last layer; found if not given.
+        pretrained: a .safetensors file with the library's names and shapes.
+        head: name of the last layer; by default the last linear one.
 
     Raises:
-        SettingsError: it has no linear head, or cannot take such images.
+        SettingsError: the network has no linear head, or cannot take such images.
         DataError: the file is missing, damaged, or of another network.
     """
     channels, height, width = image_shape
@@ -93,20 +93,20 @@ def adopted(
 
 @torch.no_grad()
 def fill(what: str, network: nn.Module, head: str, path: Path) -> None:
-    """Copy a file's tensors into ``network`` by name; a head of another shape stays as it was drawn, and a line on
-    standard error says so.
+    """Copy a file's tensors into ``network`` by name. If the file's head has another shape, the network keeps its drawn
+    head, and a line on standard error says so.
 
     Args:
         what: names the network in messages.
-        network: of another library, with its names.
+        network: of another library, with that library's names.
         head: name of its last layer.
         path: the .safetensors file.
 
     Raises:
-        DataError: the file is missing or damaged; or a tensor is missing, has another shape, or has no place.
+        DataError: the file is missing or damaged; or a tensor is missing, has another shape, or is not in the network.
     """
     found, own = _tensors(path), network.state_dict()
-    # Auxiliary heads, which published files have, are left out here.
+    # Published files contain auxiliary heads, which the lab's networks do not have.
     if foreign := sorted(name for name in found.keys() - own.keys() if not name.lower().startswith("aux")):
         raise DataError(f"{path} holds {foreign[0]}, for which {what} has no place: give the weights of this network")
     layer = [name for name in own if name.startswith(f"{head}.")]
@@ -118,20 +118,20 @@ def fill(what: str, network: nn.Module, head: str, path: Path) -> None:
         own = {name: tensor for name, tensor in own.items() if name not in layer}
     for name, tensor in own.items():
         if name not in found:
-            # Older files have no counts of batches, and nothing here reads them.
+            # Older files lack the counts of batches, which are not used here.
             if name.endswith("num_batches_tracked"):
                 continue
             raise DataError(f"{path} holds no {name}, which {what} needs: give the weights of this network")
         if found[name].shape != tensor.shape:
             shapes = f"{name} is {tuple(found[name].shape)}, and {what} needs {tuple(tensor.shape)}"
             raise DataError(f"{path}: {shapes} here: give weights for these images, or leave out pretrained")
-        # By hand, as some networks refuse a dictionary without a version.
+        # Copied one by one, because some networks refuse a state_dict without a version.
         tensor.copy_(found[name])
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
-        # Opened here because safetensors does not tell a file that is too short from one that cannot be read.
+        # safetensors does not distinguish a truncated file from an unreadable one, so test here whether it opens.
         path.open("rb").close()
     except FileNotFoundError as error:
         raise DataError(f"pretrained: there is no file {path}: check the path") from error
@@ -144,7 +144,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _refusal(error: Exception, what: str) -> Exception:
-    """What a user reads of an error of the library: its first line."""
+    """The library's error as a user reads it: its first line as a SettingsError; out of memory stays as it is."""
     if is_out_of_memory(error):
         return error
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.convolution import convolution, pooled
 
-# Expansion, output channels, blocks, stride of the first of them.
+# For each stage: expansion, output channels, blocks, stride of the first block.
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
 class Block(nn.Module):
-    """Expand, filter each channel by itself, project; a shortcut around it where the image keeps its size."""
+    """Expand, filter each channel separately, project; with a shortcut if the image keeps its size."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int, dropout: float) -> None:
         super().__init__()

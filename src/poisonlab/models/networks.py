@@ -1,4 +1,4 @@
-"""Build a network from its settings; keep and restore its weights."""
+"""Build a network from its settings; save and load its weights."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ KIND = "network"
 def build_network(
     settings: Model, dataset: ImageDataset, *, seed: int, device: torch.device | str = "cpu"
 ) -> Classifier:
-    """A freshly initialised network for the dataset's shape and classes; the seed fixes every weight, but for those
-    that the architecture takes from the clean training images.
+    """A freshly initialised network for the dataset's shape and classes. The seed determines every weight, except those
+    that the architecture computes from the clean training images.
 
     Raises:
         SettingsError: the architecture cannot take images of this size.
@@ -80,7 +80,7 @@ def begin_from(network: Classifier, weights: Path, start: Start, *, seed: int) -
     Args:
         network: freshly initialised; its head is the fresh one.
         weights: of the same architecture, for the same number of classes.
-        start: what stays of the pretrained network, and whether its features are frozen.
+        start: whether the pretrained head is kept, and whether the features are frozen.
         seed: of the fresh head.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Forward passes over many images: a network's outputs, and how many of them are right."""
+"""Forward passes over many images: a network's outputs and its accuracy."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ from poisonlab.models.classifier import Normalize, logits
 from poisonlab.models.evaluating import evaluating
 
 Rejects = Callable[[Tensor], Tensor]
-"""Maps images (N, C, H, W), uint8 or float in [0, 1], to bool (N,) on the CPU: the inputs that are turned away."""
+"""Maps images (N, C, H, W), uint8 or float in [0, 1], to bool (N,) on the CPU: True for rejected inputs."""
 
 
 def accept_all(images: Tensor) -> Tensor:
-    """Turns nothing away."""
+    """Reject no image."""
     return torch.zeros(len(images), dtype=torch.bool)
 
 
 @torch.no_grad()
 def outputs_of(network: nn.Module, normalize: Normalize, images: Tensor, chunk: int | None = None) -> Tensor:
-    """What a network (or a part of one) makes of ``images`` (N, C, H, W) uint8 or float in [0, 1]: (N, ...) float32, in
-    eval mode (the network keeps its own), unaugmented; ``chunk`` images at once, by their size if not given.
+    """The outputs (N, ...) float32 of a network, or a part of one, for unaugmented images, in eval mode.
+
+    Args:
+        network: maps normalised images to outputs; its modes are restored.
+        normalize: on the network's device.
+        images: (N, C, H, W) uint8, or float in [0, 1].
+        chunk: images per pass, by default chosen by their size.
 
     Raises:
         DataError: the images are floats beyond [0, 1].
@@ -45,6 +50,6 @@ def outputs_of(network: nn.Module, normalize: Normalize, images: Tensor, chunk: 
 def accuracy(
     model: nn.Module, normalize: Normalize, images: Tensor, labels: Tensor, rejects: Rejects = accept_all
 ) -> float:
-    """Fraction of ``images`` classified as ``labels``; one that is turned away is not."""
+    """Fraction of ``images`` classified as ``labels``; a rejected image counts as wrong."""
     predicted = outputs_of(model, normalize, images).argmax(1).cpu()
     return float(((predicted == labels.cpu()) & ~rejects(images)).double().mean())

@@ -1,4 +1,4 @@
-"""Networks and weights that users bring: a function of theirs, and safetensors files of any program."""
+"""Networks and weights of users: their own function, and safetensors files of any program."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def _in_a_line(error: Exception) -> str:
 
 
 def own_network(named: str) -> nn.Module:
-    """What the function of ``module:function`` returns.
+    """The network that ``module:function`` returns.
 
     Raises:
-        SettingsError: it cannot be imported, raises something itself, or returns no network.
+        SettingsError: the function cannot be imported, raises an error, or returns no network.
     """
     module, _, function = named.partition(":")
     try:
@@ -43,12 +43,12 @@ def load_own(named: str, weights: Path, shape: tuple[int, ...], classes: int, de
     """The network that ``module:function`` returns, with its weights, in eval mode.
 
     Args:
-        shape: (C, H, W) of the images; the network is tried on a black one.
-        classes: of the data, as many as it must have logits.
+        shape: (C, H, W) of the images; the network is tried on a black image.
+        classes: number of classes of the data, and of logits that the network must have.
 
     Raises:
         DataError: the file of weights is missing, damaged, or of another network.
-        SettingsError: there is no network, it fails on such an image, or it has other classes.
+        SettingsError: there is no network, it fails on such an image, or it has another number of classes.
     """
     network = own_network(named).to(device)
     load_foreign(weights, network)
@@ -63,14 +63,14 @@ def load_own(named: str, weights: Path, shape: tuple[int, ...], classes: int, de
         raise SettingsError(f"network: {named} gives no logits of shape (images, classes) for an image of {size}")
     if logits.shape[1] != classes:
         raise SettingsError(
-            f"network: {named} gives {logits.shape[1]} logits, but the data have {classes} classes: take a network of "
+            f"network: {named} gives {logits.shape[1]} logits, but the data have {classes} classes: take a network for "
             "these classes"
         )
     return network
 
 
 def load_foreign(path: Path, network: nn.Module) -> None:
-    """Read weights of the lab's own file, or of any safetensors file with the names of ``network``'s state_dict.
+    """Read weights from a file of the lab, or from any safetensors file with the names of ``network``'s state_dict.
 
     Raises:
         DataError: the file is missing, damaged, or holds another architecture.

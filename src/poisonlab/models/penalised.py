@@ -1,4 +1,4 @@
-"""Linear layers whose weights are penalised whatever the recipe."""
+"""Linear layers whose weights are penalised with every recipe."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _PENALTY = "l2_penalty"
 
 
 def penalised(layer: nn.Linear, penalty: float) -> nn.Linear:
-    """The layer, in whose training half of ``penalty`` times the squared length of its weights belongs to the loss.
+    """The layer, marked so that training adds ``penalty / 2`` times the squared length of its weights to the loss.
 
-    The optimisers of ``poisonlab.training`` add its gradient in every step, after whatever a defense makes of the
-    others. No loss shows it, and no gradient that is taken otherwise.
+    The optimisers of ``poisonlab.training`` add the penalty's gradient in every step, after defenses have changed the
+    other gradients. Losses and gradients computed elsewhere do not contain the penalty.
     """
     setattr(layer, _PENALTY, penalty)
     return layer

@@ -12,7 +12,7 @@ from poisonlab.models.group_norm import normalisation
 class Block(nn.Module):
     """Two 3x3 convolutions around a shortcut (He et al. 2016).
 
-    Torchvision's BasicBlock is the same, but importing it brings in every model of torchvision: seconds per job.
+    Torchvision's BasicBlock is the same, but its import loads every model of torchvision: seconds per job.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, dropout: float = 0.0, norm: str = "batch") -> None:

@@ -1,4 +1,4 @@
-"""What the caller of a function has set for all of torch: it neither hinders the function, nor is changed by it."""
+"""Torch's global state: a caller's settings do not disturb a function, and the function does not change them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from poisonlab.errors import SettingsError, is_out_of_memory
 
 @contextmanager
 def with_gradients() -> Iterator[None]:
-    """Gradients are recorded inside, also if the caller has switched them off."""
+    """Gradients are recorded inside the block, even if the caller has switched them off."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
 
 
 @contextmanager
 def random_streams_kept(device: torch.device | str) -> Iterator[None]:
-    """torch's own random streams, of the CPU and of ``device``, may be seeded inside; afterwards they are as before."""
+    """The block may seed torch's own random streams, of the CPU and of ``device``; they are restored afterwards."""
     device = torch.device(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
@@ -28,10 +28,10 @@ def random_streams_kept(device: torch.device | str) -> Iterator[None]:
 
 @contextmanager
 def weights_of_float32(*networks: nn.Module) -> Iterator[None]:
-    """Say what to do where torch finds that a network's weights and the images are of two types.
+    """Replace torch's error about different dtypes of weights and images by one with a cure.
 
     Raises:
-        SettingsError: a network that has other weights than float32 has failed.
+        SettingsError: a network failed whose weights are not float32.
     """
     try:
         yield

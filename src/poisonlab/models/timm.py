@@ -1,4 +1,4 @@
-"""The networks of timm (Wightman), by their names there."""
+"""The networks of timm (Wightman), by timm's names."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ def build(
     pretrained: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Classifier:
-    """timm's network and initialisation for images (C, H, W); its channels, and the size if it has one, are theirs.
+    """timm's network and initialisation for the channels of the images and, if it has a fixed image size, their size.
 
     Args:
         num_classes: of the head.
         image_shape: (C, H, W).
-        model: its name in timm, with a tag or without; the tag tells of weights, which come from ``pretrained`` alone.
+        model: its name in timm, with or without a tag. The tag names weights, but weights come only from
+            ``pretrained``.
         pretrained: a .safetensors file of its weights.
-        options: of its constructor.
+        options: for its constructor.
 
     Raises:
         SettingsError: timm is not installed, has no such network or option, or the network cannot take such images.

@@ -1,4 +1,4 @@
-"""The classifiers of torchvision, by their names there."""
+"""The classifiers of torchvision, by torchvision's names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torchvision import models
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.library_networks import adopted, check_known, made
 
-# Their auxiliary heads are for training at 224 x 224 and more, and would make their output a tuple.
+# Auxiliary heads are for training at 224 x 224 and more, and would make the output a tuple.
 _WITHOUT_AUXILIARY = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}
 
 
@@ -25,15 +25,15 @@ def build(
 ) -> Classifier:
     """torchvision's network and initialisation for images (C, H, W).
 
-    A first convolution for other than three channels is replaced, with torch's initialisation. A transformer is told
-    the image's size.
+    If images do not have three channels, the first convolution is replaced, with torch's initialisation. A transformer
+    gets the images' size if they are square.
 
     Args:
         num_classes: of the head.
         image_shape: (C, H, W).
         model: its name in torchvision.
         pretrained: a .safetensors file of its weights.
-        options: of its constructor.
+        options: for its constructor.
 
     Raises:
         SettingsError: torchvision has no such network or option, or the network cannot take such images.
@@ -51,7 +51,7 @@ def build(
 
 
 def _take_channels(network: nn.Module, channels: int) -> None:
-    """Replace the first convolution by one for so many channels."""
+    """Replace the first convolution by one for ``channels`` input channels."""
     name, first = next((name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d))
     layer = nn.Conv2d(
         channels,

@@ -1,4 +1,4 @@
-"""Give a classifier of another library the two parts that the lab asks for: features, and a linear head on them."""
+"""Split a classifier of another library into the two parts that the lab needs: features, and a linear head."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from poisonlab.models.evaluating import evaluating
 
 
 def wrap(network: nn.Module, head: str | None = None) -> Classifier:
-    """A ``Classifier`` of any network whose last layer is linear, as those of torchvision, timm and Transformers.
+    """A ``Classifier`` from any network with a linear last layer, such as those of torchvision, timm and Transformers.
 
     Weights are shared with ``network``: training one trains the other. The first pass checks that the features and the
     head give the network's own logits.
 
     Args:
         network: maps normalised images (B, C, H, W) to logits (B, K), or to an output that has ``logits``.
-        head: name of the linear layer that gives the logits, as ``named_modules`` has it, such as ``fc``,
-            ``heads.head`` or ``classifier.1``; the last linear layer if not given.
+        head: name of the linear layer that gives the logits, as in ``named_modules``, such as ``fc``, ``heads.head`` or
+            ``classifier.1``; by default the last linear layer.
 
     Raises:
-        SettingsError: there is no such layer. Later, in the first pass: it does not give the network's logits.
+        SettingsError: there is no such layer. Later, in the first pass: the layer does not give the network's logits.
     """
     if isinstance(network, Classifier):
         return network
-    network = getattr(network, "_orig_mod", network)  # what torch.compile has compiled, whose layers cannot be left out
+    network = getattr(network, "_orig_mod", network)  # layers of a compiled network cannot be left out
     name = _head_of(network) if head is None else head
     layer = dict(network.named_modules()).get(name)
     if not isinstance(layer, nn.Linear):
@@ -40,7 +40,7 @@ def wrap(network: nn.Module, head: str | None = None) -> Classifier:
 
 
 def _linear(network: nn.Module) -> list[str]:
-    """Names of the linear layers, but for those whose weights attention uses by itself."""
+    """Names of the linear layers, except those inside attention, which uses their weights directly."""
     within = tuple(f"{name}." for name, part in network.named_modules() if isinstance(part, nn.MultiheadAttention))
     return [
         name
@@ -53,7 +53,7 @@ def _head_of(network: nn.Module) -> str:
     if isinstance(network, nn.Linear):
         raise SettingsError("the network is a single linear layer: put a Flatten before it, in an nn.Sequential")
     if not (names := _linear(network)):
-        raise SettingsError("the network has no linear layer, so it has no features that the last layer classifies")
+        raise SettingsError("the network has no linear layer to use as a head: choose a network with a linear head")
     return names[-1]
 
 
@@ -64,7 +64,7 @@ class Body(nn.Module):
         super().__init__()
         self.network = _without(network, name)
         self.name, self.width = name, head.in_features
-        # In a tuple, so that they are no parts of this module.
+        # In a tuple, so that torch does not register them as submodules.
         self._unchecked: tuple[nn.Module, nn.Module] | tuple[()] = (network, head)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class Body(nn.Module):
 
     @torch.no_grad()
     def _check(self, x: Tensor) -> None:
-        """Once, on two images: that the parts give what the network gives."""
+        """Check once, on two images, that features and head together give the network's output."""
         if not self._unchecked:
             return
         network, head = self._unchecked
@@ -93,7 +93,7 @@ class Body(nn.Module):
                 raise self._error(f"without it the network fails: {error}") from error
         try:
             equal = own.shape == parts.shape and torch.allclose(own, parts, rtol=1e-3, atol=1e-4, equal_nan=True)
-        except RuntimeError:  # inside vmap no value may decide: a later pass does
+        except RuntimeError:  # inside vmap values cannot be compared: a later pass checks
             return
         if not equal:
             raise self._error("the network does more to its output than this layer does")
@@ -107,7 +107,7 @@ class Body(nn.Module):
 
 
 def _without(network: nn.Module, name: str) -> nn.Module:
-    """The network with the identity in place of the layer ``name``; other layers are shared, and it stays as it is."""
+    """A copy of the network with the identity in place of the layer ``name``; all other layers are shared."""
     first, _, rest = name.partition(".")
     changed = copy.copy(network)
     parts = dict(network._modules)
@@ -117,10 +117,10 @@ def _without(network: nn.Module, name: str) -> nn.Module:
 
 
 def _logits_of(output: object) -> Tensor:
-    """The tensor of a network's output: itself, its ``logits``, or the first of a tuple.
+    """The logits in a network's output: the output itself, its ``logits``, or the first element of a tuple.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: the output contains no such tensor.
     """
     found = output
     if isinstance(output, Mapping):
