@@ -13,10 +13,10 @@ from poisonlab.training.optimizer import Group, Optimizer, groups_of
 class Adam(Optimizer):
     """Adam: the same bits as ``torch.optim.Adam(..., fused=True)``, or as ``torch.optim.AdamW``.
 
-    The penalty is part of the gradient, and so of its moments. Decoupled, as in AdamW (Loshchilov & Hutter 2019,
-    algorithm 2, as torch has it), it takes rate times weight decay off each weight instead.
+    The penalty is part of the gradient, and so of its moments. Decoupled weight decay, as in AdamW (Loshchilov & Hutter
+    2019, algorithm 2, as in torch), instead shrinks each weight by the share rate times weight decay.
 
-    The state is there before the first step, so that a recorded step finds all of it in its place.
+    The state exists before the first step, so that a recorded step finds all of it in its place.
     """
 
     def __init__(self, recipe: Recipe, groups: list[Group], decoupled: bool = False) -> None:
@@ -42,7 +42,7 @@ class Adam(Optimizer):
             beta1=self._betas[0],
             beta2=self._betas[1],
             lr=rate,
-            # A penalty is not scaled by the rate: that of biases is the one of weights.
+            # ``groups_of`` has divided the decay by the factor of the rate. A penalty must not have this division.
             weight_decay=group.weight_decay * (1 if self._decoupled else group.factor),
             eps=self._eps,
             maximize=False,

@@ -1,4 +1,4 @@
-"""AdamW (Loshchilov & Hutter 2019): Adam whose weight decay stays out of the gradient."""
+"""AdamW (Loshchilov & Hutter 2019): Adam with weight decay apart from the gradient."""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
 """Steps of a training as CUDA graphs: recorded once in an epoch, then started as a whole.
 
 On a GPU a step of a small network is hundreds of kernels, and Python takes longer to start them than they take to run.
-A CUDA graph starts all of them at once. It repeats the kernels with the addresses and the numbers that they were
-recorded with, so a step that is recorded
+A CUDA graph starts all kernels at once, with the addresses and numbers of the recording. So a recorded step
 
-- reads what changes from step to step from tensors that stay in place: the batch's positions, the learning rate, the
-  random streams' states;
+- reads everything that changes between steps from tensors that stay in place: the batch's positions, the learning rate,
+  the random streams' states;
 - never looks at a value, as in ``if loss > 1`` or ``loss.item()``;
-- depends on Python for nothing else that changes within an epoch. Every epoch is recorded anew.
+- uses nothing else of Python that changes within an epoch. Every epoch makes a new recording.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ import torch
 from torch import Tensor
 
 Step = Callable[[Tensor], Tensor]
-"""Takes a step on the examples at positions (B,) int64, which are on the device; returns the loss, a scalar."""
+"""Takes a step on the examples at positions (B,) int64, on the device; returns the loss, a scalar."""
 
 WARM_UP = 3
-"""Steps of a training before the first that is recorded: libraries choose their kernels and the optimiser makes its
-state in them."""
+"""Steps of a training before the first recording. In them, libraries choose their kernels and the optimiser makes its
+state."""
 
 
 class Capture:
-    """How the steps of one training are taken.
+    """Records and replays the steps of one training.
 
     Attributes:
-        active: whether steps are recorded. A step that cannot be is the last that is tried: from then on, all are taken
-            kernel by kernel, with the same outcome.
+        active: whether steps are recorded. After the first recording that fails, all steps run kernel by kernel, with
+            the same outcome.
     """
 
     def __init__(self, active: bool) -> None:
@@ -41,13 +40,13 @@ class Capture:
         self._taken = 0
 
     def steps(self, step: Step, size: int, streams: Sequence[torch.Generator]) -> Step:
-        """``step``, for the batches of one epoch; those of ``size`` examples are recorded, others taken as they are.
+        """``step`` for the batches of one epoch: recorded for batches of ``size`` examples, unchanged for others.
 
         Args:
-            step: a function of the positions and of tensors that keep their places for the epoch. The loss that it
-                returns is overwritten by the next call.
-            size: of the batches, but for odd ones.
-            streams: those that ``step`` draws from, on the device, beside torch's own.
+            step: a function of the positions and of tensors that keep their places during the epoch. The next call
+                overwrites the returned loss.
+            size: the usual size of a batch.
+            streams: random streams on the device from which ``step`` draws, in addition to torch's own.
         """
         if not self.active:
             return step
@@ -56,7 +55,7 @@ class Capture:
         def taken(chosen: Tensor) -> Tensor:
             nonlocal recorded
             if self.active and len(chosen) == size:
-                # What would be recorded on another GPU's stream is not recorded at all.
+                # Make the batch's GPU current: a recording omits work on another GPU's stream.
                 with torch.cuda.device_of(chosen):  # type: ignore[no-untyped-call]
                     if self._taken < WARM_UP:
                         self._taken += 1
@@ -86,9 +85,9 @@ class Capture:
 
 
 def _set_back(stream: torch.Generator, state: Tensor) -> None:
-    """Give a random stream its state of before a recording that broke off.
+    """Restore the state that a random stream had before a failed recording.
 
-    On a GPU the state is a new one: the old one may still be marked as recorded, and refuse to be drawn from.
+    On a GPU the stream gets a new state object: the old one may still be marked as recorded and refuse draws.
     """
     if stream.device.type != "cuda":
         stream.set_state(state)
@@ -104,12 +103,12 @@ def can_capture(device: torch.device) -> bool:
 
 
 def own_stream(device: torch.device) -> torch.Generator:
-    """The random stream of torch's own on ``device``, which dropout draws from."""
+    """Torch's own random stream on ``device``, from which dropout draws."""
     return torch.default_generator if device.type == "cpu" else torch.cuda.default_generators[device.index]
 
 
 def record(step: Step, chosen: Tensor, streams: Sequence[torch.Generator]) -> Step:
-    """``step`` as a CUDA graph, for batches as long as ``chosen``; the recording itself changes nothing."""
+    """``step`` as a CUDA graph, for batches of the size of ``chosen``; recording it takes no step."""
     positions, graph, pool = chosen.clone(), torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
     for stream in streams:
         graph.register_generator_state(stream)
@@ -117,7 +116,7 @@ def record(step: Step, chosen: Tensor, streams: Sequence[torch.Generator]) -> St
         with torch.cuda.graph(graph, pool, side_stream(chosen.device)):
             loss = step(positions)
     except BaseException:
-        # The allocator of torch 2.11 takes a recording that broke off for one that goes on, and empty_cache fails.
+        # After a failed recording, torch 2.11's allocator assumes that the recording continues, and empty_cache fails.
         with suppress(RuntimeError):
             torch._C._cuda_endAllocateToPool(chosen.device.index, pool)
             torch._C._cuda_releasePool(chosen.device.index, pool)
@@ -132,7 +131,7 @@ def record(step: Step, chosen: Tensor, streams: Sequence[torch.Generator]) -> St
 
 
 def aside(step: Step, chosen: Tensor) -> Tensor:
-    """Take a step on the stream that steps are recorded on, where libraries make their workspaces."""
+    """Take a step on the CUDA stream of the recordings, so that libraries make their workspaces there."""
     here, stream = torch.cuda.current_stream(chosen.device), side_stream(chosen.device)
     stream.wait_stream(here)
     with torch.cuda.stream(stream):
@@ -143,5 +142,5 @@ def aside(step: Step, chosen: Tensor) -> Tensor:
 
 @cache
 def side_stream(device: torch.device) -> torch.cuda.Stream:
-    """The CUDA stream of steps that are recorded, and of those before; a recording cannot be made on the first one."""
+    """The CUDA stream of recordings and of the steps before them; CUDA cannot record on the default stream."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Checkpoints: enough of a training or crafting run to end in the same bits after an interruption."""
+"""Checkpoints: the state of a training or crafting run, which after an interruption ends in the same bits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Checkpoint:
 
     Attributes:
         path: the file; removed by ``clear`` when the run has ended.
-        fingerprint: of everything the run depends on; a checkpoint of another run is ignored.
+        fingerprint: digest of everything the run depends on; a checkpoint of another run is ignored.
         interval: seconds between two saves.
     """
 
@@ -41,7 +41,7 @@ class Checkpoint:
         return self._cadence.due()
 
     def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Write atomically. Where that fails, as on a full disk, the last state stays and the run goes on with a
+        """Write atomically. If writing fails, as on a full disk, the previous state stays and the run continues with a
         warning: hours of training are worth more than a save."""
         try:
             write_tensors(self.path, KIND, tensors, {**facts, "fingerprint": self.fingerprint})
@@ -58,18 +58,18 @@ class Checkpoint:
         return (tensors, facts) if facts.pop("fingerprint", None) == self.fingerprint else None
 
     def part(self, name: str) -> Checkpoint:
-        """Of a run within this one; removed with it."""
+        """The checkpoint of a run within this run; ``clear`` removes both."""
         place = self.path.with_name(f"{self.path.stem}.{name}{self.path.suffix}")
         return Checkpoint(place, f"{self.fingerprint} {name}", self.interval)
 
     def clear(self) -> None:
-        """Remove it and its parts."""
+        """Remove the file and those of its parts."""
         for path in (self.path, *self.path.parent.glob(f"{glob.escape(self.path.stem)}.*{self.path.suffix}")):
             path.unlink(missing_ok=True)
 
 
 def optimizer_state(optimizer: Optimizer) -> dict[str, Tensor]:
-    """What Adam remembers of its parameters, by name; its rates are not among it."""
+    """Adam's state of each parameter, by name, without the learning rates."""
     remembered = optimizer.state_dict()["state"]
     return {
         f"optimizer.{place}.{name}": value for place, values in remembered.items() for name, value in values.items()
@@ -77,7 +77,7 @@ def optimizer_state(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """The reverse of ``optimizer_state``."""
+    """Set the state that ``optimizer_state`` returned; other tensors are ignored."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):

@@ -14,23 +14,23 @@ from poisonlab.data.training_set import TrainingSet
 from poisonlab.models.classifier import Normalize
 
 EpochRecord = dict[str, float]
-"""One epoch's numbers: ``epoch``, ``lr``, ``train_loss``, ``examples``; ``validation_accuracy`` and ``validation_loss``
-of a training with a validation set; and what ``observe`` measured."""
+"""One epoch's numbers: ``epoch``, ``lr``, ``train_loss``, ``examples``; with a validation set, ``validation_accuracy``
+and ``validation_loss``; and the measurements of ``observe``."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One mini-batch before normalisation and augmentation, or after (see the hooks).
+    """One mini-batch, before normalisation and augmentation, or after (see the hooks).
 
     Attributes:
-        images: (B, C, H, W) float32 pixels; [0, 1] before the first defense touches them. For ``change_inputs``:
+        images: (B, C, H, W) float32 pixels; in [0, 1] before the first defense changes them. For ``change_inputs``:
             normalised and augmented.
-        labels: (B,) int64. For ``change_inputs``: what an earlier defense made of them.
+        labels: (B,) int64. For ``change_inputs``: as changed by earlier defenses.
         rows: (B,) int64, see ``TrainingSet.rows``.
         epoch: 0-based.
         generator: the random stream of this defense and epoch, on the images' device.
         model: maps normalised images to logits.
-        normalize: makes normalised images of pixels.
+        normalize: maps pixels to normalised images.
     """
 
     images: Tensor
@@ -47,12 +47,12 @@ class EpochEnd:
     """The state of a training between two epochs.
 
     Attributes:
-        epoch: the one that has ended, 0-based.
+        epoch: the epoch that has ended, 0-based.
         model: in eval mode; maps normalised images to logits.
-        normalize: makes normalised images of pixels.
-        data: what the epoch was trained on.
-        full: the training set as it was before the first epoch; ``data`` is a part of it.
-        recipe: by which the network is trained.
+        normalize: maps pixels to normalised images.
+        data: the training set of this epoch.
+        full: the training set before the first epoch; ``data`` is a part of it.
+        recipe: the training's recipe.
     """
 
     epoch: int
@@ -67,31 +67,31 @@ class EpochEnd:
 class Defense:
     """A training-time defense; override the hooks it needs.
 
-    Composition is a list: hooks run in the list's order. A defense keeps no state of its own: what it needs comes from
-    the batch, its random stream, the training set or the history, so that an interrupted run goes on bit for bit.
+    Composition is a list: hooks run in the list's order. A defense keeps no state. It uses only the batch, its random
+    stream, the training set and the history, so that an interrupted run resumes bit for bit.
     """
 
     @property
     def needs_validation(self) -> bool:
-        """Whether it cannot do without a validation set."""
+        """Whether the defense needs a validation set."""
         return False
 
     @property
     def squeezes(self) -> bool:
-        """Whether ``prepare`` changes every image once and for all: friendly noise is made for what it leaves."""
+        """Whether ``prepare`` changes every image permanently; friendly noise is then made for the changed images."""
         return False
 
     @property
     def repeats(self) -> bool:
-        """Whether the network is given the same for an example in every epoch, so that what follows can be kept."""
+        """Whether the network's input for an example is the same in every epoch, so that fixed features can be kept."""
         return self._lacks(Defense.change_batch, Defense.change_inputs)
 
     @property
     def captured(self) -> bool:
         """Whether the steps of an epoch may be recorded once and repeated as a CUDA graph (``training.capture``).
 
-        Its hooks then never look at values on the device, and change with nothing in Python but the epoch. By default,
-        whether it has no hook within a step.
+        If true, the hooks must not look at values on the device, and must depend on nothing in Python that changes
+        except the epoch. By default true if the defense has no hook within a step.
         """
         within = Defense.change_batch, Defense.change_inputs, Defense.loss, Defense.change_gradients
         return self._lacks(*within, Defense.draw_batches, Defense.attached)
@@ -100,11 +100,11 @@ class Defense:
         return all(getattr(type(self), hook.__name__) is hook for hook in hooks)
 
     def schedule(self, recipe: Recipe) -> Recipe:
-        """The recipe to train by instead, for defenses with phases of their own."""
+        """The recipe to use instead, for defenses with their own phases."""
         return recipe
 
     def learning_rate(self, recipe: Recipe, at: float) -> float | None:
-        """The learning rate at ``at`` epochs since the beginning; None leaves it to the recipe."""
+        """The learning rate at ``at`` epochs since the start; None leaves it to the recipe."""
         return None
 
     def prepare(self, data: TrainingSet) -> TrainingSet:
@@ -112,11 +112,11 @@ class Defense:
         return data
 
     def attached(self, model: nn.Module) -> AbstractContextManager[None]:
-        """Surrounds the training, for defenses that watch the network's layers."""
+        """A context around the training, for defenses that put hooks on the network's layers."""
         return nullcontext()
 
     def draw_batches(self, examples: int, recipe: Recipe, generator: torch.Generator) -> Sequence[Tensor] | None:
-        """Positions (int64, CPU) of the examples of each step of one epoch; None leaves it to a shuffled pass.
+        """Positions (int64, CPU) of the examples of each step of one epoch; None means a shuffled pass.
 
         ``generator`` is on the CPU.
         """
@@ -132,9 +132,9 @@ class Defense:
         return batch.images, batch.labels
 
     def loss(self, logits: Tensor, labels: Tensor, epoch: int) -> Tensor | None:
-        """The training loss, a scalar; None leaves it to the other defenses, and at last to cross-entropy.
+        """The training loss, a scalar; None leaves it to the next defense, and finally to cross-entropy.
 
-        ``labels``: as ``change_inputs`` gives them.
+        ``labels`` are those that ``change_inputs`` returned.
         """
         return None
 
@@ -142,12 +142,12 @@ class Defense:
         """Change ``p.grad`` in place, before the optimiser's step."""
 
     def stops(self, history: Sequence[EpochRecord]) -> bool:
-        """Whether the training ends with the last epoch of ``history``, whose record has nothing of ``observe`` yet."""
+        """Whether the training ends after the last epoch of ``history``, whose record lacks ``observe``'s numbers."""
         return False
 
     def best_epoch(self, history: Sequence[EpochRecord]) -> int | None:
-        """The epoch (0-based) whose weights the training ends with, as far as ``history`` tells: the last, or the one
-        that was the best before it. None leaves it to the other defenses, and at last to the last epoch."""
+        """The best epoch (0-based) of ``history``, whose weights are the outcome if the training ends now: its last
+        epoch, or the earlier best. None leaves the choice to the next defense, and finally to the last epoch."""
         return None
 
     def end_epoch(self, end: EpochEnd) -> TrainingSet:
@@ -155,11 +155,11 @@ class Defense:
         return end.data
 
     def report(self, recipe: Recipe, examples: int, history: Sequence[EpochRecord]) -> dict[str, float]:
-        """What is to be known of a training that has ended.
+        """Numbers about a training that has ended.
 
         Args:
-            recipe: as it was given, before ``schedule``.
-            examples: in the training set at the beginning.
-            history: of all epochs.
+            recipe: the recipe before ``schedule``.
+            examples: number of examples in the training set at the start.
+            history: records of all epochs.
         """
         return {}

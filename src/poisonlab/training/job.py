@@ -1,4 +1,4 @@
-"""How a stage program's training knows that a saved state is its own."""
+"""The checkpoint of a stage program, bound to everything that the run depends on."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from poisonlab.training.checkpoint import Checkpoint
 
 
 def job_checkpoint(args: argparse.Namespace, inputs: Sequence[Path] = ()) -> Checkpoint:
-    """The checkpoint of a run with these settings, code, threads, device, torch and input files, and no other."""
-    # As prepare_torch chooses: `auto` may be another device when the run goes on.
+    """A checkpoint valid only for a run with the same settings, code, threads, device, torch and input files."""
+    # The device that prepare_torch chooses: `auto` may mean another device when the run resumes.
     device = "cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu"
     facts = [
         *sorted(args.spec),

@@ -35,18 +35,18 @@ from poisonlab.training.schedule import learning_rate
 from poisonlab.training.sgd import sgd_of
 
 Observe = Callable[[nn.Module, TrainingSet, bool], dict[str, float]]
-"""Measures a model (normalised images to logits, in eval mode) that was trained on the training set for an epoch; the
-flag asks for the costly numbers too."""
+"""Measures a model (normalised images to logits, in eval mode) after an epoch on the training set; the flag requests
+the costly numbers, too."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A training that has come to its end.
+    """The result of a training.
 
     Attributes:
         history: one record per epoch.
-        data: what the defenses left of the training set by the end, on the training's device.
-        observed: what ``observe`` measured on the final weights; empty without it.
+        data: the part of the training set that the defenses kept until the end, on the training's device.
+        observed: the numbers of ``observe`` for the final weights; empty without ``observe``.
     """
 
     history: list[EpochRecord]
@@ -78,31 +78,31 @@ def train(
     bits, interrupted or not.
 
     Args:
-        model: maps normalised images (B, C, H, W) to logits (B, K); already on its device, which is used throughout.
+        model: maps normalised images (B, C, H, W) to logits (B, K); everything is computed on its device.
         normalize: on the same device.
         data: moved to the device.
-        recipe: schedule, augmentation, precision; a defense may have one of its own made of it.
+        recipe: schedule, augmentation, precision; a defense may change it (``Defense.schedule``).
         seed: of batch order, augmentation, noise and dropout; not of the initial weights.
         defenses: applied in order.
-        validation: images that are not trained on; accuracy and loss on them are recorded after every epoch.
+        validation: held-out images; accuracy and loss on them are recorded after every epoch.
         observe: called after every epoch, before a defense changes the data; and at the end, if the weights of an
             earlier epoch are kept.
-        until: stop after this many epochs of the recipe's schedule, with the weights as they are then.
+        until: stop after this many epochs of the recipe's schedule, with the weights at that point.
         checkpoint: where to save and resume.
-        capture: on a GPU, repeat the steps of each epoch as a CUDA graph, with the same outcome within rounding. It
-            needs a network that neither looks at values nor draws random numbers outside torch. A defense that does is
-            trained step by step.
+        capture: on a GPU, repeat the steps of each epoch as a CUDA graph, with the same outcome within rounding. The
+            network must neither look at values nor draw random numbers outside torch. With a defense that does, steps
+            are not recorded.
         progress: show a progress bar.
 
     Raises:
-        DivergedError: the loss or a weight became NaN or infinite; epoch and batch are named.
+        DivergedError: the loss or a weight became NaN or infinite; the error names epoch and batch.
         DataError: images are floats beyond [0, 1], ``data`` is no training set, or a label has no logit.
-        SettingsError: ``recipe`` is none, the network's weights are no float32, or a defense needs a validation set and
-            there is none.
+        SettingsError: ``recipe`` is no ``Recipe``, the network's weights are not float32, or a defense needs a
+            validation set and there is none.
         PoisonlabError: no example is left to train on.
     """
     if not isinstance(data, TrainingSet):
-        raise DataError(f"train takes a TrainingSet, not a {type(data).__name__}: of a dataset, training_set(dataset)")
+        raise DataError(f"train takes a TrainingSet, not a {type(data).__name__}: make one by training_set(dataset)")
     if not isinstance(recipe, Recipe):
         raise SettingsError(f"the recipe is a {type(recipe).__name__}: pass Recipe(...) of poisonlab.config.recipe")
     _check_validation(defenses, validation)
@@ -180,13 +180,14 @@ def train(
 
 @dataclass(frozen=True)
 class _Best:
-    """The weights that the training ends with if no later ones are better; no epoch if no defense chooses."""
+    """The best weights so far, with which the training ends if none are better; ``epoch`` is None if no defense
+    chooses."""
 
     epoch: int | None = None
     weights: Mapping[str, Tensor] = field(default_factory=dict)
 
     def after(self, model: nn.Module, history: Sequence[EpochRecord], defenses: Sequence[Defense]) -> _Best:
-        """What the defenses choose once the last epoch of ``history`` has left ``model``."""
+        """The defenses' choice after the last epoch of ``history``, whose weights are in ``model``."""
         chosen = next((best for defense in defenses if (best := defense.best_epoch(history)) is not None), None)
         if chosen == self.epoch:
             return self
@@ -195,7 +196,7 @@ class _Best:
 
 
 def _optimizer_of(model: nn.Module, recipe: Recipe) -> Optimizer:
-    """SGD, or what the module of the recipe's optimiser makes: only jobs that use it depend on it."""
+    """The recipe's optimiser. All but SGD are loaded by name, so that only jobs that use a module depend on it."""
     if recipe.optimizer == "sgd":
         return sgd_of(model, recipe)
     found: Optimizer = modules.load("training", recipe.optimizer).optimizer_of(model, recipe)
@@ -203,7 +204,7 @@ def _optimizer_of(model: nn.Module, recipe: Recipe) -> Optimizer:
 
 
 def _check_labels(model: nn.Module, normalize: Normalize, data: TrainingSet) -> None:
-    """That every label has a logit, before one without leaves torch, or a GPU, in an error of its own."""
+    """Check that every label has a logit: otherwise torch, or the GPU, would fail with an obscure error."""
     if len(data) == 0:
         return
     if isinstance(model, Classifier):
@@ -237,13 +238,13 @@ def _validated(model: nn.Module, normalize: Normalize, validation: TrainingSet) 
 
 
 class _Epoch(NamedTuple):
-    """What the steps of one epoch share.
+    """Everything that the steps of one epoch share.
 
     Attributes:
         number: 0-based.
-        data: what is trained on, on the device.
+        data: the epoch's training set, on the device.
         augmentation: the random stream of the augmentation, on the device.
-        streams: one of each defense's own.
+        streams: one random stream per defense, on the device.
     """
 
     number: int
@@ -254,12 +255,12 @@ class _Epoch(NamedTuple):
 
 @dataclass(frozen=True)
 class _Training:
-    """What all steps of a training share.
+    """Everything that all steps of a training share.
 
     Attributes:
-        features: (R, D) by row, of a network whose features are fixed; else None.
-        mirrored: (R,) bool by row, as ``alternating_flips`` draws them; else None.
-        finite: of each weight and buffer, whether it is so at the start; a mask of attention may hold infinities.
+        features: (R, D) by row, if the network's features are fixed; else None.
+        mirrored: (R,) bool by row, drawn by ``alternating_flips``, if flips alternate; else None.
+        finite: for each weight and buffer, whether it is finite at the start; an attention mask may hold infinities.
     """
 
     model: nn.Module
@@ -294,7 +295,7 @@ class _Training:
         mean = total.item() / max(1, sum(map(len, batches)))
         if not math.isfinite(mean):
             raise _diverged(losses, number)
-        # The last step may ruin what no loss tells of any more: such a network would give every image the same label.
+        # No loss shows what the last step did to the weights. A network that is not finite gives all images one label.
         tensors = self.model.state_dict().values()
         if not all(bool(tensor.isfinite().all()) for tensor, was in zip(tensors, self.finite, strict=True) if was):
             raise DivergedError("a weight is not finite", number, len(batches) - 1)
@@ -303,7 +304,7 @@ class _Training:
     def _step(self, epoch: _Epoch, chosen: Tensor) -> Tensor:
         """Learn from the examples at positions (B,) int64; returns the loss, a scalar.
 
-        It may be recorded and repeated (``training.capture``), so nothing in it looks at a value on the device.
+        The step may be recorded and repeated (``training.capture``), so it never looks at a value on the device.
         """
         logits, labels = self._outputs(epoch, chosen)
         loss = _loss(logits, labels, self.recipe, self.defenses, epoch.number)
@@ -361,7 +362,7 @@ def _fixed_features(
     defenses: Sequence[Defense],
     chunk: int | None = None,
 ) -> Tensor | None:
-    """(rows, D) float32: the frozen features of every row, computed once; None if they differ from epoch to epoch."""
+    """(rows, D) float32: the frozen features of every row, computed once; None if they change between epochs."""
     fixed = isinstance(model, FrozenFeatures) and model.batch_norm == "eval" and recipe.augmentation.kind == "none"
     if not fixed or not all(defense.repeats for defense in defenses):
         return None
@@ -385,12 +386,13 @@ def _fixed_features(
 
 
 def _is_finite_so_far(total: Tensor, number: int) -> bool:
-    """Of the running loss, where reading it costs nothing; on an accelerator now and then, to keep its queue full."""
+    """Whether the running loss is finite. A CPU checks it always, an accelerator at every 50th step, because reading it
+    empties the accelerator's queue."""
     return (total.device.type != "cpu" and number % 50 != 49) or math.isfinite(total.item())
 
 
 def _diverged(losses: Tensor, epoch: int) -> DivergedError:
-    """The error about the first loss of an epoch, of (steps,), that is not finite."""
+    """The error about the first loss in ``losses`` (steps,) of an epoch that is not finite."""
     values = losses.tolist()
     number = next((place for place, value in enumerate(values) if not math.isfinite(value)), len(values) - 1)
     return DivergedError(f"the loss is {values[number]}", epoch, number)
@@ -403,15 +405,15 @@ def _forward(model: nn.Module, inputs: Tensor, recipe: Recipe) -> Tensor:
     except ValueError as error:
         if len(inputs) != 1:
             raise
-        # A filter or a defense may leave any number of examples.
+        # A filter or a defense may keep any number of examples, so the last batch may have one.
         raise SettingsError(
-            "the last batch of an epoch has one example, which batch norm cannot normalise on its own: choose another "
-            "batch_size"
+            "the last batch of an epoch has one example, and batch norm cannot normalise a single example: choose "
+            "another batch_size"
         ) from error
 
 
 def _loss(logits: Tensor, labels: Tensor, recipe: Recipe, defenses: Sequence[Defense], epoch: int) -> Tensor:
-    if len(labels) == 0:  # a batch that a defense draws may be empty; it has a gradient, of 0
+    if len(labels) == 0:  # a batch drawn by a defense may be empty; the sum gives it a zero gradient
         return logits.sum()
     for defense in defenses:
         if (loss := defense.loss(logits, labels, epoch)) is not None:
@@ -445,7 +447,7 @@ def _restore(
     model.load_state_dict(_named("model.", tensors))
     best = _Best(facts["best"], {name: value.to(device) for name, value in _named("best.", tensors).items()})
     optimizer.restore(model, tensors)
-    # In the saved order, which a defense may have changed.
+    # Keep the saved order, which a defense may have changed.
     position = {row: place for place, row in enumerate(full.rows.tolist())}
     kept = torch.tensor([position[row] for row in tensors["rows"].tolist()], device=device)
     return facts["history"], full.keep(kept), best

@@ -1,4 +1,4 @@
-"""What the optimisers of the training loop have in common: groups of parameters, a rate on the device, and a state."""
+"""The common base of the training loop's optimisers: groups of parameters, a rate on the device, and a state."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from poisonlab.models.penalised import penalties_of
 
 
 class Group(NamedTuple):
-    """Parameters that are moved alike.
+    """Parameters with the same decay and rate.
 
     Attributes:
         weight_decay: their L2 penalty.
-        factor: of their learning rate.
-        penalty: of their network's own; also where weight decay is decoupled.
+        factor: factor of their learning rate.
+        penalty: the network's own L2 penalty (``models.penalised``), which also applies if weight decay is decoupled.
     """
 
     parameters: list[nn.Parameter]
@@ -31,13 +31,13 @@ class Group(NamedTuple):
 class Optimizer(ABC):
     """Moves parameters by their gradients.
 
-    Torch's optimiser classes import the compiler, which nothing here needs and which takes more than a second of every
-    job. The functions that take their steps do not.
+    Torch's optimiser classes import the compiler, which is not needed here and costs every job more than a second. The
+    functions that take their steps do not import it.
 
     Attributes:
-        rate: of the next step. It reaches the step through tensors, so that a recorded step follows it.
+        rate: learning rate of the next step. Tensors carry it to the step, so that a recorded step follows it.
         groups: all parameters.
-        state: what is remembered of parameters from step to step, by its name.
+        state: tensors kept for each parameter between steps, by the name of their kind.
     """
 
     def __init__(self, recipe: Recipe, groups: list[Group]) -> None:
@@ -74,7 +74,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _move(self, parameters: list[nn.Parameter], group: Group, rate: Tensor) -> None:
-        """Move some parameters of a group, all of which have a gradient; nothing may look at a value."""
+        """Move some parameters of a group, all with a gradient, without looking at a value."""
 
     def tensors(self, model: nn.Module) -> dict[str, Tensor]:
         """The state by name, such as ``momentum.fc.weight``."""
@@ -86,11 +86,11 @@ class Optimizer(ABC):
         }
 
     def restore(self, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-        """The reverse of ``tensors``, which may be among others."""
+        """Set the state that ``tensors`` returned; other tensors are ignored."""
         for kind, remembered in self.state.items():
             for name, parameter in model.named_parameters():
                 if (saved := tensors.get(f"{kind}.{name}")) is not None:
-                    # In the parameter's memory layout, if it is of its shape.
+                    # With the parameter's memory layout, if the shapes are equal.
                     like = parameter if saved.shape == parameter.shape else saved
                     remembered[parameter] = torch.empty_like(like, device=parameter.device).copy_(saved).detach()
 

@@ -1,6 +1,7 @@
-"""The outcome of an attack on one victim: by the attack's goal, or, without a goal, by the victim's history.
+"""The outcome of an attack on one victim, measured on the attack's goal or, without a goal, on the victim's history.
 
-Names are those of ``poisonlab.config.measures``, which is not imported, so that a new measure reruns no training.
+The names are those in ``poisonlab.config.measures``. That module is not imported, so that a new measure reruns no
+training.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from poisonlab.models.outputs import Rejects, accept_all, outputs_of
 
 
 def goal_outcome(model: nn.Module, normalize: Normalize, goal: Goal, rejects: Rejects = accept_all) -> dict[str, float]:
-    """How the targets fare; a target that is turned away gets no label, so the attack fails on it.
+    """The outcome on the targets; a rejected target gets no label, so the attack fails on it.
 
     Returns:
         ``success``: fraction of targets classified as their adversarial labels (0 or 1 for one target);
         ``adversarial_confidence``: mean softmax probability of the adversarial labels;
         ``target_accuracy``: fraction classified correctly;
-        ``untriggered_success``, of a backdoor: the fraction of the same images without the trigger that get the
+        ``untriggered_success``, for a backdoor: fraction of the same images, without the trigger, that get the
         adversarial labels.
     """
     logits = outputs_of(model, normalize, goal.targets).cpu()
@@ -49,17 +50,16 @@ def history_outcome(
     """The outcome of an attack without a goal, from a victim's epochs.
 
     Args:
-        history: one record per epoch: ``train_loss``; ``accuracy`` on the test images where it was measured; of a
-            training with a validation set ``validation_accuracy``, and ``CLEAN_VALIDATION`` if that set holds poisons.
-        low_loss: the level of the training loss that ``first_epoch`` waits for.
+        history: one record per epoch: ``train_loss``; ``accuracy`` on the test images, if it was measured; with a
+            validation set, ``validation_accuracy``, and ``CLEAN_VALIDATION`` if that set holds poisons.
+        low_loss: the threshold of the training loss for ``first_epoch``.
         poisoned_validation: whether the validation set holds poisons.
 
     Returns:
-        ``peak_accuracy``: the highest accuracy, and ``peak_epoch``, the first epoch that reached it (from 1).
-        ``first_epoch``: epochs until the mean training loss of one of them is below ``low_loss`` (1 is the first),
-        absent if none is. ``stopped_clean`` and ``stopped_poisoned``: the accuracy of the epoch, of those where it was
-        measured, that does best on a clean and on a poisoned validation set (the first among equals); absent without
-        such a set.
+        ``peak_accuracy``: the highest accuracy; ``peak_epoch``: the first epoch that reached it (from 1).
+        ``first_epoch``: the first epoch (from 1) with a mean training loss below ``low_loss``; absent if there is none.
+        ``stopped_clean`` and ``stopped_poisoned``: the accuracy of the best epoch on a clean and on a poisoned
+        validation set, among epochs with measured accuracy (the first among equals); absent without such a set.
     """
     outcome: dict[str, float] = {}
     measured = [(number, record) for number, record in enumerate(history, 1) if "accuracy" in record]

@@ -8,7 +8,7 @@ from poisonlab.config.recipe import Recipe, step_milestones
 
 
 def crafting_rate(rate: float, step: int, steps: int) -> float:
-    """An attack's rate: a tenth from each of ``step_milestones`` on."""
+    """An attack's rate at a step: each of ``step_milestones`` divides it by ten."""
     return rate * 0.1 ** sum(step >= milestone for milestone in step_milestones(steps))
 
 

@@ -14,7 +14,7 @@ class Sgd(Optimizer):
     """SGD with momentum and weight decay: the same bits as ``torch.optim.SGD(..., fused=True)``.
 
     Attributes:
-        momenta: of every parameter, from its first step on.
+        momenta: the momentum of every parameter, from its first step on.
     """
 
     def __init__(self, recipe: Recipe, groups: list[Group]) -> None:
@@ -46,7 +46,7 @@ def sgd_of(model: nn.Module, recipe: Recipe) -> Sgd:
     """The recipe's SGD over the trainable parameters; the rate is set before each step.
 
     Raises:
-        SettingsError: the recipe is of another optimiser.
+        SettingsError: the recipe has another optimiser.
     """
     if recipe.optimizer != "sgd":
         raise SettingsError(f"recipe: only SGD is possible here, not {recipe.optimizer}: set optimizer: sgd")
