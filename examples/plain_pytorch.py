@@ -16,7 +16,7 @@ model = torch.nn.Sequential(v2.Normalize([0.5] * 3, [0.25] * 3), resnet18(num_cl
 optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
 noise = torch.zeros(images.shape)
 for epoch in range(epochs):
-    if epoch == 5:  # from here on the images carry the noise that the network of this moment finds friendly
+    if epoch == 5:  # from here on, images carry friendly noise made with the current network
         noise = friendly_noise(model, images)
     for batch, labels in torch.utils.data.DataLoader(FriendlyDataset(data, noise, transform), 128, shuffle=True):
         loss = F.cross_entropy(model(batch), labels)

@@ -1,7 +1,7 @@
 """FRIENDS with timm's dataset and loader: python examples/timm_dataset.py FOLDER NOISE EPOCHS
 
 FOLDER has one folder per class, of images of one shape; NOISE was made by `make protect DATA=FOLDER OUT=NOISE`. timm's
-loader begins with PIL images, hence output="pil"; its transform is replaced by create_loader, as in timm's train.py.
+transforms take PIL images, hence output="pil". create_loader replaces the dataset's transform, as in timm's train.py.
 """
 
 import sys
