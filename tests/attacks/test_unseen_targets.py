@@ -152,7 +152,7 @@ def test_published_poisons_on_another_split_are_refused(tmp_path: Path) -> None:
         ({"target_label": None}, "give target_label"),
         ({"target_index": 3}, "leave out target_index"),
         ({"targeted": False}, "takes no target_among_last"),
-        ({"rows": {"last_per_class": 8, "moved": 9}}, "moved 9 of the last 8 images"),
+        ({"rows": {"last_per_class": 8, "moved": 9}}, "exceeds last_per_class"),
     ],
 )
 def test_contradictions_in_the_config(options: dict[str, Any], words: str) -> None:

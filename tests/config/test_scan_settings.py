@@ -227,7 +227,7 @@ MISTAKES: tuple[tuple[dict[str, Any], str], ...] = (
     ({"scan": "a", "dataset": DIGITS, "class_order": "text"}, "class_order is for folders of images only"),
     ({"scan": "a", "dataset": DIGITS, "netwroks": 3}, "unknown key 'netwroks' (did you mean 'networks'?)"),
     ({"scan": "a", "dataset": DIGITS, "filters": ["knn"]}, "filters.0"),
-    ({"scan": "a", "dataset": DIGITS, "filters": ["epic", "epic"]}, "filters names one twice"),
+    ({"scan": "a", "dataset": DIGITS, "filters": ["epic", "epic"]}, "filters lists a name twice"),
     ({"scan": "a", "dataset": DIGITS, "results": "../else"}, "results"),
     ({"scan": "a", "dataset": DIGITS, "weights": "w.safetensors", "networks": 3}, "take one away"),
     ({"scan": "a", "dataset": DIGITS, "network": "mine:make"}, "network needs weights"),

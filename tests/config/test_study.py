@@ -502,7 +502,7 @@ def test_retraining_follows_the_surrogate_s_noise_or_is_refused() -> None:
     own: dict[str, Any] = {"name": "own", "method": "sleeper-agent", "surrogate": "base"}
     values = changed("attacks", value=[own])
     values["surrogates"][0]["apply"] = [noise]
-    assert "attack 'own' retrains surrogate 'base' without what its apply says" in complaint(values)
+    assert "attack 'own' retrains surrogate 'base' without its apply" in complaint(values)
     read_study({**values, "attacks": [{**own, "retrain_every": 0}]})
     read_study({**values, "attacks": [{**own, "adaptation": {"random_noise": {"distribution": "uniform"}}}]})
 
@@ -983,7 +983,7 @@ def test_victims_of_one_attack() -> None:
     two["victims"][1]["fine_tune_per_class"] = 3
     assert "its victims differ in fine_tune_per_class" in complaint(two)
     two["attacks"][0]["victims"] = ["scratch", "scratch"]
-    assert "attacks.0.victims: names one twice" in complaint(two)
+    assert "attacks.0.victims: lists a name twice" in complaint(two)
 
 
 def test_a_fault_further_on_is_reported_where_it_is() -> None:

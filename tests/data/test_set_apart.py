@@ -69,8 +69,8 @@ def test_the_other_source_is_read_by_its_own_module(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"first": 5}, "first 5 of the last 4 images"),
-        ({"first": 1, "of": {**OF, "validation": {"share": 0.1}}}, "validation stands beside of"),
+        ({"first": 5}, "exceeds last_per_class"),
+        ({"first": 1, "of": {**OF, "validation": {"share": 0.1}}}, "set validation beside 'of'"),
         ({"of": {"source": "set-apart", "of": OF}}, "set-apart"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Settings: typed, checked, and free of torch, so that the Snakefile can read them in a moment."""
+"""Typed and checked settings. No torch, so that the Snakefile reads them in a moment."""

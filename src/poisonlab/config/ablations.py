@@ -1,4 +1,4 @@
-"""Ablations: one defense or one attack again and again with some of its settings varied."""
+"""Ablations: one defense or one attack, run again with other values of some settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from poisonlab.config.types import Name, Settings
 
 
 def _in_one_problem(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-    """Without a problem for each of the types that a value could have been."""
+    """Report one problem, not one for each type that the value could have had."""
     try:
         return check(value)
     except ValidationError as error:
@@ -33,7 +33,7 @@ Value = Annotated[bool | int | float | str, WrapValidator(_in_one_problem)]
 """One value of a setting."""
 
 MOST_VARIANTS = 1000
-"""Combinations of one ablation."""
+"""Most combinations of one ablation."""
 
 _DEFENSE: TypeAdapter[DefenseSettings] = TypeAdapter(DefenseSettings)
 _ATTACK: TypeAdapter[AttackSettings] = TypeAdapter(AttackSettings)
@@ -42,7 +42,7 @@ _OF_EVERY_ATTACK = ("name", "method", "victims", "seeds", "published")
 
 
 class Ablation(Settings):
-    """A table and a figure of one row of the study with other settings of one of its defenses, or of one attack."""
+    """A table and a figure in which settings of one attack, or of one defense of a row, vary."""
 
     name: Name
     """Names the table, the figure and the variants: ``<name>-<value>``."""
@@ -51,18 +51,17 @@ class Ablation(Settings):
     defense: Name | None = None
     """The row that is varied, in an ablation of a defense."""
     attack: Name | None = None
-    """The attack that is varied, in an ablation of an attack. Poisons are crafted anew for each variant."""
+    """The attack that is varied, in an ablation of an attack. Each variant has poisons of its own."""
     method: Name | None = None
-    """Of a row, and required there: which of its defenses."""
+    """In an ablation of a row, and required there: which of the row's defenses varies."""
     vary: Annotated[Mapping[str, Annotated[tuple[Value, ...], Field(min_length=1)]], Field(min_length=1, max_length=2)]
-    """One setting, or two, and the values that it takes; every combination is run, but for those that the study runs
-    anyway."""
+    """One or two settings and their values. Every combination is run, except those that the study runs anyway."""
     attacks: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
-    """Of a row: the attacks that the variants face; those of the row if not given."""
+    """In an ablation of a row: the attacks that the variants face; the row's own if not given."""
     defenses: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
-    """Of an attack, and required there: the rows that meet the variants."""
+    """In an ablation of an attack, and required there: the rows that meet the variants."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
-    """Of an attack: the seeds of the table; those of the attack if not given."""
+    """In an ablation of an attack: the seeds of the table; the attack's own if not given."""
 
     @model_validator(mode="after")
     def _check_kind(self) -> Ablation:
@@ -79,7 +78,7 @@ class Ablation(Settings):
 
 
 _ONLY = {"defense": ("method", "attacks"), "attack": ("defenses", "seeds")}
-"""Fields of ablations of one kind; the first is required."""
+"""Fields that only one kind of ablation has; the first is required."""
 _NEEDED = {
     "defense": "which of the row's defenses has the settings",
     "attack": "the rows that meet the variants",
@@ -91,10 +90,10 @@ class Variant(Settings):
 
     ablation: Name
     values: Mapping[str, Value]
-    """By setting."""
+    """Value by setting."""
     row: Row
     own: bool
-    """Whether it is the study's row itself, run as such."""
+    """Whether the variant is the varied row itself, which the study runs anyway."""
 
 
 class AttackVariant(Settings):
@@ -102,12 +101,12 @@ class AttackVariant(Settings):
 
     ablation: Name
     values: Mapping[str, Value]
-    """By setting."""
+    """Value by setting."""
     attack: AttackSettings
     own: bool
-    """Whether it is the varied attack itself, run as such."""
+    """Whether the variant is the varied attack itself, which the study runs anyway."""
     listed: bool
-    """Whether it is an attack of the study, the varied one or another, run as such."""
+    """Whether the variant is any attack that the study runs anyway, the varied one or another."""
     defenses: tuple[Name, ...]
     """The rows that meet it."""
 
@@ -117,10 +116,10 @@ def variants(ablation: Ablation, base: Row) -> tuple[Variant, ...]:
 
     Args:
         ablation: what is varied.
-        base: the row that it names.
+        base: the row that the ablation names.
 
     Raises:
-        ValueError: the row does not apply the method, or it has no such setting, or not that value; one line.
+        ValueError: the row does not apply the method, or the method lacks the setting or refuses the value; one line.
     """
     where = f"ablation {ablation.name!r}"
     places = [place for place, defense in enumerate(base.apply) if defense.method == ablation.method]
@@ -149,11 +148,11 @@ def attack_variants(
 
     Args:
         ablation: what is varied.
-        base: the attack that it names.
-        attacks: those of the study, which stand for the variants that they are equal to.
+        base: the attack that the ablation names.
+        attacks: the study's attacks; one that equals a variant replaces it.
 
     Raises:
-        ValueError: the attack has no such setting, or not that value, or runs with none of the seeds; one line.
+        ValueError: the attack lacks the setting, refuses the value, or runs with none of the seeds; one line.
     """
     where = f"ablation {ablation.name!r}"
     known = {_bare(attack): attack for attack in reversed((base, *attacks))}
@@ -189,7 +188,7 @@ def _bare(attack: AttackSettings) -> str:
 def _combinations(
     ablation: Ablation, base: _Varied, settings: TypeAdapter[_Varied], fixed: Sequence[str]
 ) -> Iterator[tuple[Name, Mapping[str, Value], _Varied]]:
-    """What each variant is called, its values, and ``base`` with them; ``fixed`` settings do not vary."""
+    """The name of each variant, its values, and ``base`` with these values; ``fixed`` settings must not vary."""
     where = f"ablation {ablation.name!r}"
     own, called = base.model_dump(), ablation.method or base.method
     if unknown := [name for name in ablation.vary if name not in own or name in fixed]:
@@ -215,7 +214,7 @@ def _validated(settings: TypeAdapter[_Varied], values: Mapping[str, object], whe
 
 
 def _changed_row(base: Row, where: str, **changes: object) -> Row:
-    """A row of the ablation, under the rules of every row; beside no published number, and in no other row's line."""
+    """A checked row of the ablation, without published numbers and with a line of its own."""
     try:
         return Row.model_validate({**dict(base), **changes, "published": None, "joined_as": None})
     except ValidationError as error:

@@ -1,11 +1,11 @@
-"""Which defenses cannot share a training; of a study's rows, and of lists that are given to the package."""
+"""Which defenses cannot share a training, for a study's rows and for lists given to the package."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 ONCE = ("friendly-noise", "strong-augmentation", "abl", "dp-sgd", "early-stopping")
-"""Defenses of which a training has one at most."""
+"""Defenses that a training may apply only once."""
 
 CLASHES = (
     ("dp-sgd", "strong-augmentation", "mixed examples have no gradients of their own"),

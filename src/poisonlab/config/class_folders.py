@@ -30,7 +30,7 @@ def _in_order(names: Iterable[str], order: ClassOrder) -> tuple[str, ...]:
 
 
 def other_order(names: Sequence[str], order: ClassOrder) -> ClassOrder | None:
-    """The order that numbers these classes otherwise than ``order`` does; None if both do the same."""
+    """The other order, if it numbers these classes differently; else None."""
     other: ClassOrder = "text" if order == "natural" else "natural"
     return None if _in_order(names, other) == _in_order(names, order) else other
 
@@ -50,7 +50,7 @@ def _has_class_folders(folder: Path) -> bool:
 
 
 def renaming(root: Path) -> str | None:
-    """What to rename if the splits are called otherwise, such as ``Train`` and ``testing``; None if none is."""
+    """Which folders to rename if splits have other names, such as ``Train`` and ``testing``; None if none has."""
     try:
         names = sorted(entry.name for entry in root.iterdir() if _has_class_folders(entry))
     except OSError:
@@ -65,7 +65,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def class_folders(folder: Path, order: ClassOrder = "natural") -> tuple[str, ...]:
-    """The names of a split's class folders in order; hidden ones, and macOS' own in a zip, are passed over.
+    """The names of a split's class folders in order; hidden ones, and ``__MACOSX`` from a zip, are skipped.
 
     Raises:
         DataError: the split is missing or has no class folder.
@@ -80,7 +80,7 @@ def class_folders(folder: Path, order: ClassOrder = "natural") -> tuple[str, ...
 
 
 def count_images(folder: Path) -> int | None:
-    """How many image files a split's classes have; None if it cannot be read, which the reader explains."""
+    """How many image files a split's classes have; None if the split cannot be read, which its reader reports."""
     try:
         return sum(len(image_files(folder / name)[0]) for name in class_folders(folder))
     except DataError:
@@ -92,20 +92,20 @@ def _is_file(file: Path) -> bool:
 
 
 def leads_nowhere(file: Path) -> bool:
-    """Whether it is a link to a file that is not there, as git-annex and DVC leave them until the file is fetched."""
+    """Whether the file is a broken link, as git-annex and DVC leave it until its content is fetched."""
     return file.is_symlink() and not file.exists()
 
 
 def splits_alone(names: Sequence[str]) -> bool:
-    """Whether folders are called after splits and nothing else, and several: images beside them have no classes."""
+    """Whether there are several folders and all have names of splits: then images beside them have no classes."""
     meant = {name.lower().removesuffix("ing") for name in names}
     return len(meant) > 1 and meant <= {"train", *_TEST_SPLITS}
 
 
 def image_files(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """The image files of one class, sorted by name, and how many files of each other suffix lie beside them.
+    """The image files of one class, sorted by name, and the number of other files by suffix.
 
-    Hidden files are passed over and not counted. A link that leads nowhere is a file, which its reader cannot open.
+    Hidden files are not counted. A broken link counts as a file; its reader reports it.
 
     Raises:
         DataError: the folder cannot be read.

@@ -22,10 +22,10 @@ OneSource = DigitsOnPhotos | Cifar | Parquet | Npz | ImageFolder | Idx | Svhn | 
 
 
 class Reordered(SetApart):
-    """The images of another source, with those last in each class that victims are fine-tuned on.
+    """The images of another source, reordered: those that victims are fine-tuned on come last in each class.
 
-    Of the last ``last_per_class`` training images of a class, the first ``first`` go behind the others, within the rows
-    of their class. With ``held_out_per_class: 200`` and ``fine_tune_per_class: 50`` that is the split of convex
+    Among the last ``last_per_class`` training images of a class, the first ``first`` move behind the others; each class
+    keeps its rows. With ``held_out_per_class: 200`` and ``fine_tune_per_class: 50`` this is the split of convex
     polytope (Zhu et al. 2019) and of the deep k-NN paper. Networks are pretrained on images 0 to 4,799 of a class and
     fine-tuned on 4,800 to 4,849; 4,850 to 4,999 are targets.
     """
@@ -36,17 +36,17 @@ class Reordered(SetApart):
     @model_validator(mode="after")
     def _check_validation(self) -> Reordered:
         if self.of.validation is not None:
-            raise ValueError("validation stands beside of, not in it")
+            raise ValueError("set validation beside 'of', not inside it")
         return self
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Those of the other source."""
+        """The other source's files."""
         return self.of.files
 
     @property
     def folder_files(self) -> tuple[str, ...]:
-        """Those of the other source."""
+        """The other source's files in folders."""
         return self.of.folder_files
 
 

@@ -1,4 +1,4 @@
-"""What pydantic found wrong with settings, as one line in the words of a config."""
+"""Pydantic's validation errors as one line in the words of a config."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from poisonlab.config.types import A_FILE, A_SUBSET, CLASS_NAME, CLASS_NUMBER, O
 from poisonlab.errors import SettingsError
 
 _SHOWN = 10
-"""Problems in one message."""
+"""Most problems in one message."""
 _LONGEST = 100
-"""Characters of a key or value in a message."""
+"""Most characters of a key or value in a message."""
 _TELLING = ("source", "method", "name", "base")
-"""Keys that tell what else a mapping may hold."""
+"""Keys whose values decide which other keys a mapping may hold."""
 _PATTERNS = {
     r"^[a-z0-9][a-z0-9.-]*$": "a name of small letters, digits, dots and dashes, with a letter or digit first",
     r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$": "a path below this folder, of letters, digits and '_', '.', '-', '/'",
     r"^[\w.]+:\w+$": "module:function",
 }
-"""What texts of these patterns are."""
+"""Descriptions of these patterns for messages."""
 
 
 def explained(error: ValidationError, kind: type[BaseModel], where: str, more: tuple[str, ...] = ()) -> SettingsError:
     """The error that a user reads: where the problems are, what is wrong, and what is allowed.
 
     Args:
-        error: of ``kind``.
+        error: pydantic's error about ``kind``.
         kind: the settings that were checked.
         where: the file or function that they come from.
-        more: top-level keys that are allowed besides, but do not reach ``kind``.
+        more: further top-level keys that are allowed, but removed before ``kind`` is checked.
     """
     problems = error.errors(include_url=False)
-    # What is wrong inside a list also leaves the list short: say only the first.
+    # A wrong item also makes its list count as too short: report only the item.
     outer = {tuple(problem["loc"][:depth]) for problem in problems for depth in range(1, len(problem["loc"]))}
     texts = list(dict.fromkeys(_explain(problem, kind, more) for problem in problems if problem["loc"] not in outer))
     rest = [f"and {len(texts) - _SHOWN} problems more"] if len(texts) > _SHOWN else []
@@ -45,7 +45,7 @@ def explained(error: ValidationError, kind: type[BaseModel], where: str, more: t
 
 
 def _explain(problem: Any, kind: type[BaseModel], more: tuple[str, ...]) -> str:
-    # Union members appear in pydantic's location although no config key is called so.
+    # Pydantic's location also names union members, which are no config keys.
     parts = [str(part) for number, part in enumerate(problem["loc"]) if number == 0 or str(part) not in _tags(kind)]
     place = _shortened(".".join(parts))
     text = str(problem["msg"]).removeprefix("Value error, ")
@@ -79,19 +79,20 @@ def _shortened(text: str) -> str:
 
 
 def _items(text: str) -> str:
-    """A value as it stands in a list; of a range, such as 0-5, its first numbers."""
+    """A value as the items of a list; a range such as 0-5 becomes its first numbers."""
     if (ends := re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-|\.\.)\s*([0-9]{1,9})\s*", text)) is None:
         return _shortened(text)
     return ", ".join(map(str, range(int(ends[1]), int(ends[2]) + 1)[:_SHOWN])) or text
 
 
 def _key(context: Mapping[str, str]) -> str:
-    """The key that tells the members of a union apart; pydantic quotes it."""
+    """The key that tells the members of a union apart, without pydantic's quotes."""
     return context["discriminator"].strip("'")
 
 
 def _example(section: tuple[str | int, ...], given: Any, kind: type[BaseModel]) -> str:
-    """A mapping that the section may have; of a name alone, most likely the one that was meant."""
+    """An example mapping for the section; a bare name becomes the value of the key that it was most likely meant
+    for."""
     keys = _keys(section, kind)
     key = next((key for key in _TELLING if key in keys), keys[0] if keys else "key")
     named = isinstance(given, str) and (given in _tags(kind) or key == "base")
@@ -110,7 +111,7 @@ def _tags(kind: type[BaseModel]) -> frozenset[str]:
 
 
 def _suggest(key: str, known: list[str]) -> str:
-    # What begins with a key is most likely meant for it. Whatever is longer than any key is none misspelt.
+    # A key that begins with a known one was most likely meant for it. A text longer than any key is no misspelling.
     begun = [name for name in known if len(name) > 2 and key.startswith(name)]
     if begun:
         return f" (did you mean {max(begun, key=len)!r}?)"
@@ -119,7 +120,7 @@ def _suggest(key: str, known: list[str]) -> str:
 
 
 def _keys(section: tuple[str | int, ...], kind: type[BaseModel]) -> list[str]:
-    """The keys that a section has, found in the schema by its place in pydantic's words: keys, numbers, tags."""
+    """The keys of a section; ``section`` is its location as pydantic gives it: keys, numbers and union tags."""
     nodes = _alternatives(_schema(kind), kind)
     for part in section:
         nodes = [inner for node in nodes for inner in _inside(node, part, kind)]
@@ -132,7 +133,7 @@ def _schema(kind: type[BaseModel]) -> dict[str, Any]:
 
 
 def _alternatives(node: Mapping[str, Any], kind: type[BaseModel]) -> list[Mapping[str, Any]]:
-    """A node of the schema, or the members of a union, without references."""
+    """The node, or the members of its union, with references resolved."""
     if "$ref" in node:
         return _alternatives(_schema(kind)["$defs"][node["$ref"].rpartition("/")[2]], kind)
     if members := [*node.get("anyOf", ()), *node.get("oneOf", ())]:
@@ -141,7 +142,7 @@ def _alternatives(node: Mapping[str, Any], kind: type[BaseModel]) -> list[Mappin
 
 
 def _inside(node: Mapping[str, Any], part: str | int, kind: type[BaseModel]) -> list[Mapping[str, Any]]:
-    """What lies at ``part`` of a node; the node itself if that is a tag that it has."""
+    """The nodes at ``part`` of a node; the node itself if ``part`` is one of its union tags."""
     if isinstance(part, int):
         return _alternatives(node["items"], kind) if "items" in node else []
     properties = node.get("properties", {})

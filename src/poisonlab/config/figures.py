@@ -1,4 +1,4 @@
-"""Settings of the figures; those of drawing are kept apart from those of computing."""
+"""Settings of the figures; those for drawing are separate from those for computing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Landscape(Settings):
     draws: Annotated[int, Field(ge=1, le=100)] = 1
     """Independent pairs of directions; figures show the mean over them."""
     victims: tuple[Name, ...] = ()
-    """Figure 3: the defenses whose victims are compared; it is not drawn for an attack that faces none of them."""
+    """Figure 3: the defenses whose victims are compared; it is not drawn for an attack that meets none of them."""
 
 
 class OutputStd(Settings):
@@ -60,7 +60,7 @@ class Drawing(Settings):
 
 
 class Drawn(Settings):
-    """What the program of a figure is told, whatever the figure."""
+    """Settings that the program of every figure receives."""
 
     drawing: Drawing = Drawing()
 
@@ -73,8 +73,8 @@ class Figures(Settings):
     attacks: tuple[Name, ...] | None = None
     """The attacks with figures of their own; all if not given."""
     landscape: Landscape = Landscape()
-    """What the loss landscapes compute."""
+    """Settings of the loss landscapes."""
     output_std: OutputStd = OutputStd()
-    """What the spread of the output is computed for."""
+    """Settings of the output's spread."""
     drawing: Drawing = Drawing()
     """How figures look."""

@@ -22,6 +22,6 @@ class CurveGroup(Settings):
     """Attacks that share a column of learning curves, each a line beside that of clean data."""
 
     title: Annotated[str, Field(min_length=1, max_length=40)]
-    """What stands above the column."""
+    """Title above the column."""
     attacks: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MOST_CURVES), AfterValidator(_distinct)]
     """Attacks without a goal; one may be in several groups."""

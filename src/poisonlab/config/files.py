@@ -1,4 +1,4 @@
-"""Config files before they are read: what YAML would pass over in silence, or run."""
+"""Checks of config files before they are read, for what YAML would ignore silently, or run."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class _Mapping:
 
 
 def check_config_file(path: Path) -> None:
-    """Check that a file is YAML or JSON, says nothing twice, is not nested without end, and is no template.
+    """Check that a file is YAML or JSON without repeated keys, too deep nesting or a template.
 
-    Snakemake takes the last of two equal keys, and runs the Python in a file that calls itself a template of YTE.
-    Nothing is built here, so that neither tags nor anchors do anything. A file that cannot be read is left to
-    Snakemake.
+    Snakemake takes the last of two equal keys, and runs the Python in a file that is marked as a template of YTE. This
+    check builds no values, so tags and anchors have no effect. Snakemake itself reports a file that cannot be read.
 
     Raises:
         SettingsError: one line that names the file and the line in it.
     """
     try:
-        # In text mode and with the parser written in Python, as Snakemake reads it: another one might see another file.
+        # Snakemake, too, reads in text mode and with the parser written in Python: another parser might see another
+        # file.
         with path.open(encoding="utf-8") as file:
             _check(file, path)
     except (OSError, UnicodeDecodeError):
@@ -48,7 +48,7 @@ def check_config_file(path: Path) -> None:
 
 
 def _is_json(path: Path) -> bool:
-    """Whether it is JSON that is no YAML, such as JSON indented with tabs."""
+    """Whether the file is JSON but not YAML, such as JSON indented with tabs."""
     try:
         json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -66,7 +66,7 @@ def _check(file: TextIO, path: Path) -> None:
             continue
         assert event.start_mark is not None
         where = f"config: {path}:{event.start_mark.line + 1}"
-        # Wherever it stands: an alias or a merge could carry it to the top.
+        # Refused at any depth: an alias or a merge could move it to the top.
         if isinstance(event, yaml.ScalarEvent) and event.value == _TEMPLATE:
             raise SettingsError(f"{where}: {_TEMPLATE} makes it a program: write its values out")
         inside = open_now[-1] if open_now else None

@@ -1,4 +1,4 @@
-"""Settings of a claim on filters, which findings hold results against."""
+"""Settings of a claim about filters, which findings test against the results."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from poisonlab.config.types import Fraction, Settings
 class FilterClaim(Settings):
     """A filter finds almost all poisons and costs hardly any accuracy.
 
-    Only rows that do nothing but filter are held against it. It is confirmed where the intervals of both lie within it,
-    contradicted where one lies beyond it, and otherwise undecided. Seeds are the units, as poisons of one seed are
-    found or missed together. Even without a single miss it takes 368 seeds to confirm 99 %, or 36 to confirm 90. A few
-    may be enough to contradict it.
+    Only rows that do nothing but filter are tested. The claim is confirmed if the intervals of both numbers keep to its
+    limits, contradicted if one lies beyond them, and otherwise undecided. Seeds are the units, because poisons of one
+    seed are found or missed together. Even without a miss, confirming 99 % takes 368 seeds, and 90 % takes 36. A few
+    seeds may contradict the claim.
     """
 
     found: Fraction = 0.99
-    """Share of the poisons that it finds; 0.99 in the deep k-NN paper."""
+    """Share of the poisons that a filter finds; 0.99 in the deep k-NN paper."""
     cost: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """The most test accuracy that it may cost, as a share; the paper says no compromise, without a number."""
+    """The most test accuracy that a filter may cost, as a share; the paper claims no compromise, without a number."""

@@ -1,4 +1,4 @@
-"""What filters and detectors have in common: they look at a trained network."""
+"""Common settings of filters and detectors, which look at a trained network."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from poisonlab.config.types import Name, Settings
 
 
 class Inspection(Settings):
-    """Settings of what looks at a network, by default a victim that another row has trained on the same poisons with
-    the same seed."""
+    """Settings of a filter or detector. It looks at a network, by default the victim that another row has trained on
+    the same poisons with the same seed."""
 
     method: str
-    """Names the module that does it."""
+    """Name of the module that implements it."""
     network: Name | None = None
-    """The row whose victim is looked at; the first of the study's ``compare`` if not given."""
+    """The row whose victim it looks at; the first of the study's ``compare`` if not given."""

@@ -1,4 +1,4 @@
-"""What the settings of networks of other libraries have in common."""
+"""Common settings of networks from other libraries."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class LibraryModel(Model):
     model: ModelName
     """The library's name of the network."""
     pretrained: InputPath | None = None
-    """Weights that it begins with (.safetensors), by the library's names; drawn if not given. A head for another number
-    of classes is drawn anew, and the log says so; any other difference is an error. Nothing is downloaded."""
+    """Safetensors file with initial weights under the library's names; random weights if not given. A head for another
+    number of classes is drawn again, and the log says so. Any other difference is an error. Nothing is downloaded."""
     options: dict[OptionName, Option | tuple[Option, ...]] = Field({})
     """Options of the library's constructor, such as ``drop_rate`` or ``patch_size``."""
 

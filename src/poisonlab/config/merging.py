@@ -1,4 +1,4 @@
-"""Config files laid over each other, for the Snakefile and for programs that stand beside the workflow."""
+"""Merging of config files, for the Snakefile and for programs outside the workflow."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ _OF_A_WHOLE_STUDY = {"study", "dataset", "attacks", "victims"}
 
 
 def checkout() -> str:
-    """The folder of the workflow's own files as seen from here: this one in a checkout, else this package's."""
+    """The repository's folder, relative to the current one: ``.`` in a checkout, else the one that holds this
+    package."""
     return "." if Path("src/poisonlab").is_dir() else os.path.relpath(Path(__file__).resolve().parents[3])
 
 
 def add_config_arguments(arguments: argparse.ArgumentParser) -> None:
     """Add ``--configfile`` and ``--config``."""
-    arguments.add_argument("--configfile", nargs="+", default=[], help="as Snakemake takes it; else config.yaml")
-    arguments.add_argument("--config", nargs="+", default=[], help="as Snakemake takes it")
+    arguments.add_argument("--configfile", nargs="+", default=[], help="config files (default: config.yaml)")
+    arguments.add_argument("--config", nargs="+", default=[], help="key=value entries")
 
 
 def is_scan(config: Mapping[str, Any]) -> bool:
@@ -33,12 +34,12 @@ def is_scan(config: Mapping[str, Any]) -> bool:
 
 
 def stands_alone(config: Mapping[str, Any]) -> bool:
-    """Whether a config is a whole study, or a scan. Others are laid over ``config.yaml``."""
+    """Whether a config is a complete study or a scan; any other is laid over ``config.yaml``."""
     return is_scan(config) or config.keys() >= _OF_A_WHOLE_STUDY
 
 
 def over_default(config: Mapping[str, Any], given: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
-    """``config`` without what the default study says of its own data, where the data are others.
+    """``config`` without what the default study says about its own data, if ``given`` names another source.
 
     Args:
         config: ``given`` laid over ``default``.
@@ -58,7 +59,7 @@ def over_default(config: Mapping[str, Any], given: Mapping[str, Any], default: M
             f"config: these data would go by the name of the default study, {default.get('study')!r}: add a name of "
             "their own, such as study: my-data (or scan: my-data, to scan them)"
         )
-    # Its data's description, and the numbers that were published of CIFAR-10.
+    # Left out: the default study's description of its data, and the numbers published for CIFAR-10.
     kept = {name: value for name, value in config.items() if name not in ("description", "paper") or name in given}
     for name in {"attacks", "defenses"} - given.keys() if "paper" not in given else ():
         kept[name] = [{key: value for key, value in each.items() if key != "published"} for each in config[name]]
@@ -66,19 +67,19 @@ def over_default(config: Mapping[str, Any], given: Mapping[str, Any], default: M
 
 
 def taken_over(given: Mapping[str, Any]) -> str:
-    """What the default study gives to a config that is laid over it, as a line for the user."""
+    """A line for the user: which keys the default study supplies to a config laid over it."""
     parts = [name for name in ("dataset", "surrogates", "attacks", "victims", "defenses", "seeds") if name not in given]
     return f"laid over {DEFAULT_CONFIG}, which gives {', '.join(parts) or 'the figures'}"
 
 
 def merged_config(files: Sequence[str], entries: Sequence[str]) -> dict[str, Any]:
-    """What Snakemake makes of these arguments and, unless they stand alone, of ``config.yaml``.
+    """The config that Snakemake makes of these arguments, laid over ``config.yaml`` unless they are complete.
 
     Raises:
-        SettingsError: a file is missing or no mapping, an entry is not ``key=value``, or data of another source would
-            go by the default study's name.
+        SettingsError: a file is missing or holds no mapping, an entry is not ``key=value``, or data of another source
+            would keep the default study's name.
     """
-    # Only here, because importing it takes longer than all the rest.
+    # Imported here, because this import takes longer than all the rest.
     from snakemake.cli import parse_config
     from snakemake.common.configfile import load_configfile
     from snakemake.exceptions import WorkflowError
@@ -99,7 +100,7 @@ def merged_config(files: Sequence[str], entries: Sequence[str]) -> dict[str, Any
 
 
 def _loaded(file: str) -> Any:
-    """A config file as Snakemake reads it; one that is no YAML is named."""
+    """A config file as Snakemake reads it; errors name the file."""
     from snakemake.common.configfile import load_configfile
     from snakemake.exceptions import WorkflowError
 
@@ -112,14 +113,14 @@ def _loaded(file: str) -> Any:
 
 
 def dataset_of(files: Sequence[Path | str], entries: Mapping[str, Any]) -> Any:
-    """The ``dataset`` of config files and of ``--config``, each laid over the ones before; see ``laid_over``."""
+    """The ``dataset`` of config files and ``--config`` entries, merged in this order by ``laid_over``."""
     from snakemake.common.configfile import load_configfile
 
     return laid_over([*map(load_configfile, files), entries]).get("dataset")
 
 
 def _from_elsewhere(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """What is left of a ``dataset`` below another: all of it, or of another source how a study splits its images."""
+    """The keys of a lower ``dataset`` that remain: all, or only ``validation`` if the upper one has another source."""
     if "source" in above and above["source"] != below.get("source"):
         return {"validation": below["validation"]} if "validation" in below else {}
     inner = below.get("of"), above.get("of")
@@ -129,9 +130,10 @@ def _from_elsewhere(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[
 
 
 def laid_over(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Configs merged as Snakemake does, mappings key by key, but for ``dataset``.
+    """Merge configs as Snakemake does, mappings key by key, except for ``dataset``.
 
-    One of another source replaces it, limits included. Only ``validation`` stays: that belongs to the study.
+    A ``dataset`` of another source replaces the lower one, limits included. Only ``validation`` stays, because it
+    belongs to the study.
     """
     from snakemake.utils import update_config
 

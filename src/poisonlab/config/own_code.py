@@ -1,4 +1,4 @@
-"""Where a network of the user's own comes from. No torch: the workflow asks before any job."""
+"""Source files of a user's own network. No torch: the workflow needs them before any job."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _INSTALLED = ("site-packages", "dist-packages")
 def source_of(named: str) -> tuple[str, ...]:
     """The files of the module in ``module:function`` and of what it imports from beside it, found without running any.
 
-    Of a package every module counts, of one that is installed its first file. None if the module cannot be found, which
-    its import explains later.
+    Of a package every module counts; of an installed one, only its first file. Empty if the module cannot be found,
+    which its import reports later.
     """
-    # The outermost package is looked for: the search for a module inside would run it.
+    # Search for the outermost package only: the search for a module inside would run the package.
     with contextlib.suppress(ImportError, ValueError):
         found = find_spec(re.split(r"[.:]", named, maxsplit=1)[0])
         if found is not None and found.has_location and found.origin is not None:
@@ -48,7 +48,7 @@ def _followed(file: Path) -> list[Path]:
 
 
 def _imported(path: Path) -> Iterator[str]:
-    """The outermost names of what a file imports; none of one that cannot be read, which its import explains later."""
+    """The outermost names that a file imports; none if the file cannot be read, which its import reports later."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):

@@ -1,4 +1,4 @@
-"""What a config may be made of, before anyone asks what it means: mappings, lists, text and numbers of usual size."""
+"""Check that a config holds only mappings, lists, text and numbers of usual size, before its settings are checked."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from poisonlab.errors import SettingsError
 
 _DEEPEST = 40
 _LARGEST = 1 << 63
-# Control characters but for tabs and line breaks, and halves of characters that no file can be written with.
+# Control characters except tabs and line breaks, and lone surrogates, which no file can hold.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of ``values`` without the keys that are null, so that an overlay can take a key of the file below it away.
+    """A copy of ``values`` without null keys, by which an overlay removes keys of the file below it.
 
-    What a YAML anchor names often is copied once: ten lines of YAML can stand for billions of values.
+    A value that a YAML anchor repeats is copied once: ten lines of YAML can expand to billions of values.
 
     Raises:
-        SettingsError: something in it is no plain value, or larger or deeper than any setting; one line.
+        SettingsError: a value is not plain, or larger or deeper than any setting; one line.
     """
     copied: dict[str, Any] = _Copy().of(values, ())
     return copied
@@ -30,7 +30,7 @@ class _Copy:
     """One copy of nested values."""
 
     def __init__(self) -> None:
-        # The originals are kept, so that no other object gets the address of one.
+        # The originals are kept, so that no new object gets the id of one.
         self._done: dict[int, tuple[Any, Any]] = {}
 
     def of(self, value: Any, place: tuple[object, ...]) -> Any:

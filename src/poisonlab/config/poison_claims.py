@@ -1,4 +1,4 @@
-"""Settings of the claims on attacks without a goal, which findings hold results against."""
+"""Settings of the claims about attacks without a goal, which findings test against the results."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ Series = Annotated[tuple[Name, ...], Field(min_length=2), AfterValidator(_distin
 
 
 class PoisonClaims(Settings):
-    """Claims about poisons of whole training sets, by "Poisons that are learned faster are more effective"
+    """Claims about poisons of whole training sets, from "Poisons that are learned faster are more effective"
     (Sandoval-Segura et al. 2022). Each is confirmed, contradicted or undecided.
 
     Poisons that are learned faster leave a lower peak accuracy. Confirmed where the bootstrap interval of Spearman's
-    correlation over the attacks lies above 0, contradicted where it lies below 0. Either needs a permutation test with
-    p below 0.05, too. An attack whose loss is not low with
-    every seed is tied with its like as the slowest. The correlation without these attacks is told beside it.
+    correlation over the attacks lies above 0, contradicted where it lies below 0. Either also needs p below 0.05 in a
+    permutation test. Attacks whose loss is not low with every seed are tied as the slowest. The correlation without
+    them is reported, too.
 
     The final accuracy does not tell the peak. Confirmed where that interval lies between -``close`` and ``close``,
-    contradicted where it lies beyond one of them.
+    contradicted where it lies beyond one of them with p below 0.05. Fewer than five attacks leave both claims
+    undecided.
 
-    Stronger attacks are no stronger poisons. Of each two neighbours in a series, the change of peak accuracy is paired
-    by seed, with intervals that hold for all pairs at once. Confirmed where one of them lies above 0, contradicted
-    where all pairs have one and all lie below 0. Two seeds settle nothing of six pairs: their intervals reach 54
-    standard deviations of the differences to each side. Those of five seeds reach 2.2.
+    Stronger attacks are no stronger poisons. The change of peak accuracy between neighbours in a series is paired by
+    seed. Its intervals hold for all pairs at once. Confirmed where one interval lies above 0, contradicted where all
+    pairs have one and all lie below 0. Two seeds cannot settle six pairs: their intervals reach 54 standard deviations
+    of the differences to each side. Those of five seeds reach 2.2.
 
-    A further finding is on no claim of the paper. It is the test accuracy that an early stop loses where its
-    validation images are poisoned as the training set is, against clean ones.
+    A further finding tests no claim of the paper. It is the test accuracy that early stopping loses if its validation
+    images are poisoned like the training set.
     """
 
     close: Annotated[PositiveFloat, Field(lt=1)] = 0.8
-    """From this size of a rank correlation on, one measure is said to tell the other."""
+    """Size of a rank correlation from which one measure is said to tell the other."""
     stronger: Mapping[SeriesName, Series] = {}
     """Series of attacks by any name, each from the weakest to the strongest: ``{pgd: [p10, p100, p250]}``."""

@@ -1,4 +1,4 @@
-"""Settings of friendly noise that is made for a training program of the user's own."""
+"""Settings of friendly noise for the user's own training program."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Protection(Settings):
     random: RandomNoise | None = RandomNoise(distribution="bernoulli")
     """Random noise in that training, as FRIENDS has it; null for none."""
     friendly: FriendlyNoise = FriendlyNoise(lam=10)
-    """How the noise is made; after ``def_epoch`` epochs of training."""
+    """How the noise is made, after ``def_epoch`` epochs of training."""
     weights: FilePath | None = None
     """Safetensors file of a trained network's weights; nothing is trained then."""
     network: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
     """A network of your own in place of ``model``, as ``module:function``. Called without arguments, the function
     returns a network from pixels in [0, 1] to logits, and ``weights`` are loaded into it."""
     seed: Seed = 0
-    """Of the initial weights, the training and the noise's start."""
+    """Seed of the initial weights, the training and the noise's start."""
 
     @model_validator(mode="after")
     def _check(self) -> Protection:

@@ -1,4 +1,4 @@
-"""How a network is trained, as its job is told."""
+"""Settings of a training recipe, as a job receives them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Augmentation(Settings):
     pixels: Annotated[float, Field(ge=0)] = 4.0
     """Largest translation along each axis, in pixels."""
     flip: bool | Literal["alternating"] = True
-    """Mirror half of the images; ``alternating``: a random half in the first epoch, in each later one those that were
-    not mirrored in the epoch before (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", section 3.6).
-    Attacks, which craft without epochs, mirror a random half in each step."""
+    """Mirror half of the images; ``alternating``: a random half in the first epoch, then always the images that the
+    previous epoch did not mirror (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", section 3.6). Attacks
+    craft without epochs and mirror a random half in each step."""
     padding: Annotated[Literal["mean", "black"], LATER] = "mean"
-    """Colour of what is moved in from outside: ``mean``, the mean of each channel, where images are augmented after
-    normalisation (FRIENDS, Witches' Brew); ``black``, where before (the public poisoning benchmark)."""
+    """Colour of the pixels moved in from outside. ``mean``: each channel's mean, as if images were augmented after
+    normalisation (FRIENDS, Witches' Brew); ``black``: as if before it (the public poisoning benchmark)."""
 
 
 class Recipe(Settings):
@@ -42,32 +42,32 @@ class Recipe(Settings):
     batch_size: PositiveInt = 128
     """Examples per step; the last batch of an epoch may be smaller."""
     lr: PositiveFloat = 0.1
-    """Highest learning rate. The default is SGD's; another optimiser must be given one."""
+    """Highest learning rate. The default is SGD's; other optimisers need an explicit one."""
     optimizer: Annotated[Literal["sgd", "adam", "adamw"], LATER] = "sgd"
     """``adam``: Kingma & Ba 2015; ``adamw``: Loshchilov & Hutter 2019."""
     betas: Annotated[tuple[Beta, Beta], LATER] = (0.9, 0.999)
     """Decay of Adam's running means of the gradient and of its square."""
     eps: Annotated[PositiveFloat, LATER] = 1e-8
-    """Added to the root of Adam's second moment; no intensity."""
+    """Added to the root of Adam's second moment; not in pixel levels."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD."""
     nesterov: bool = True
     """Nesterov's form of momentum."""
     weight_decay: NonNegativeFloat = 5e-4
-    """L2 penalty, as torch.optim.SGD and Adam take it; of ``adamw``, the decay beside the gradient, times the rate."""
+    """L2 penalty, as torch.optim.SGD and Adam take it; with ``adamw`` the decoupled decay, times the rate."""
     decay_norm_and_bias: bool = True
     """Whether weight decay also acts on biases and on normalisation weights."""
     bias_lr: Annotated[PositiveFloat, LATER] = 1.0
-    """Factor of the learning rate of biases; where biases are decayed, their decay per step stays as it is, or their
-    penalty by ``adam``."""
+    """Factor of the learning rate of biases. It does not change the decay per step of biases, or with ``adam`` their
+    penalty."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1), LATER] = 0.0
-    """Share of each label that is spread evenly over all classes (Szegedy et al. 2016), where cross-entropy is the
-    training loss and no defense's own."""
+    """Share of each label that is spread evenly over all classes (Szegedy et al. 2016). It applies only where the
+    training loss is cross-entropy, not a defense's own."""
     schedule: Literal["steps", "cosine", "linear"] = "steps"
     """Tenfold drops at milestones, or a fall to 0 along a cosine or a line."""
     milestones: tuple[PositiveInt, ...] | None = None
-    """Epochs (0-based) from which the rate is lower by ``gamma``; None: floor of E/2.667, E/1.6 and E/1.142,
-    but for 0."""
+    """Epochs (0-based) at which the rate is multiplied by ``gamma``. None: the floors of ``epochs`` / 2.667, / 1.6 and
+    / 1.142, except 0."""
     gamma: Fraction = 0.1
     """Factor of the rate at each milestone."""
     warmup_epochs: NonNegativeFloat = 0.0
@@ -75,8 +75,8 @@ class Recipe(Settings):
     augmentation: Augmentation = Augmentation()
     """Random augmentation of the training images."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """``bfloat16``: mixed precision where the processor or GPU multiplies bfloat16. Others compute in float32, which is
-    faster there."""
+    """``bfloat16``: mixed precision if the processor or GPU multiplies bfloat16. Other devices compute in float32,
+    which is faster there."""
     channels_last: bool = True
     """Memory layout of the convolutions; only speed and rounding depend on it."""
     compile: bool = False
@@ -100,8 +100,8 @@ class Recipe(Settings):
 
     @property
     def drops(self) -> tuple[int, ...]:
-        """Epochs (0-based) from which the rate is lower, of the schedule ``steps``; by the released code's formula
-        where no ``milestones`` are given, but for epoch 0, at which a short training would begin at a lower rate."""
+        """Epochs (0-based) at which the schedule ``steps`` lowers the rate. Without ``milestones``: those of
+        ``step_milestones``, except epoch 0, where a short training would begin at a lower rate."""
         if self.milestones is not None:
             return self.milestones
         return tuple(place for place in step_milestones(self.epochs) if place)

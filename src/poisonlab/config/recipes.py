@@ -1,4 +1,4 @@
-"""Training recipes as data: the papers' schedules and the lab's short one by name, every field open to change."""
+"""Training recipes by name: the papers' schedules and the lab's short one. A config can override every field."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class NamedRecipe(Recipe):
     @model_validator(mode="before")
     @classmethod
     def _check_unused(cls, values: Any) -> Any:
-        """A setting that would do nothing is a mistake. Here and not in ``Recipe``, as jobs are told all settings; and
-        before the base has filled it. Values of the base and of the defaults may be written out."""
+        """Refuse a setting that would do nothing, unless it repeats the base's value or the default. ``Recipe`` cannot
+        check this, because jobs receive all settings. This check runs before the base fills the recipe."""
         if not isinstance(values, dict):
             return values
         optimizer = values.get("optimizer", "sgd")

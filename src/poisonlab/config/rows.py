@@ -1,4 +1,4 @@
-"""Rows of the results: which defenses stand together, and against which attacks."""
+"""Rows of the results: which defenses are combined, and which attacks they face."""
 
 from __future__ import annotations
 
@@ -68,46 +68,47 @@ class Row(Settings):
     attacks: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     """The attacks it faces; all if not given."""
     published: Name | None = None
-    """What ``reference/<paper>/*.csv`` calls the defense that its numbers are set beside; its own name if not given."""
+    """Name of the defense in ``reference/<paper>/*.csv``, for the published numbers beside it; the row's name if not
+    given."""
     joined_as: Annotated[Name | None, LATER] = None
-    """The name of its line where attacks stand side by side; rows of other attacks with the same one share the line.
-    Its own name if not given."""
+    """Name of the row's line in tables with attacks side by side; rows of other attacks with the same name share the
+    line. The row's name if not given."""
     pretrained: Mapping[Name, Name] = {}
-    """The surrogates that victims begin as under this row, each under the name of the one that it stands in for, such
-    as an adversarially trained one for its robust features. All victims that the row meets must have one; each begins
-    as its own if not given."""
+    """Surrogates to begin victims as under this row, each keyed by the surrogate that it replaces. An example is an
+    adversarially trained one, for its robust features. Every victim that the row meets needs an entry; if not given,
+    each begins as its own surrogate."""
     apply: tuple[DefenseSettings, ...] = ()
-    """The defenses, applied in order: dilution first, then filters, then what acts on the training, of which grayscale
-    and jpeg come before friendly noise; or one detector. None for undefended training."""
+    """The defenses in order: dilution, then filters, then those that act on the training, with grayscale and jpeg
+    before friendly noise. A detector must be alone. Empty for undefended training."""
 
     @property
     def line(self) -> str:
-        """The name of its line where attacks stand side by side."""
+        """Name of the row's line in tables with attacks side by side."""
         return self.joined_as or self.name
 
     @property
     def dilution(self) -> Dilution | None:
-        """What gives some of the poisoned images back clean."""
+        """The dilution, which gives some of the poisoned images back clean; None without one."""
         return next((defense for defense in self.apply if isinstance(defense, Dilution)), None)
 
     @property
     def filters(self) -> tuple[Filter, ...]:
-        """What drops examples before the training."""
+        """The filters, which drop examples before the training."""
         return tuple(defense for defense in self.apply if isinstance(defense, Filter))
 
     @property
     def training(self) -> tuple[TrainingSettings, ...]:
-        """What acts on the training."""
+        """The defenses that act on the training."""
         return tuple(defense for defense in self.apply if not isinstance(defense, Inspection | Dilution))
 
     @property
     def detector(self) -> Detector | None:
-        """What examines another row's victim; such a row trains none of its own."""
+        """The detector, which examines another row's victim; a row with one trains no victim of its own."""
         return next((defense for defense in self.apply if isinstance(defense, Detector)), None)
 
     @property
     def network(self) -> str | None:
-        """The row that this row's filters or detector name as the one whose victim they look at."""
+        """The row whose victim this row's filters or detector look at, if they name one."""
         return next((defense.network for defense in self.apply if isinstance(defense, Inspection)), None)
 
     @property
@@ -132,12 +133,12 @@ class Row(Settings):
 
     @property
     def squeezing(self) -> tuple[Squeezing, ...]:
-        """What changes the training images before the training, whatever else is applied, in order."""
+        """The defenses that change the training images before the training, in order."""
         return tuple(defense for defense in self.apply if isinstance(defense, Squeezing))
 
     @property
     def per_example(self) -> bool:
-        """Whether its training needs a gradient per example, so that examples must not meet in batch norm."""
+        """Whether its training needs per-example gradients, which batch norm rules out."""
         return any(isinstance(defense, DpSgd) for defense in self.apply)
 
     def epochs(self, recipe: Recipe) -> int:

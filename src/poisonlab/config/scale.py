@@ -1,4 +1,4 @@
-"""At what scale a study runs, in words: what stands below its tables beside the published numbers."""
+"""The scale of a study in words, for the notes below its tables with published numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from poisonlab.config.study import Study
 from poisonlab.config.victims import Victim
 
 _NAMED = 8
-"""Shared networks that are named; of more, the number is given."""
+"""Most shared networks listed by name; of more, only the number is given."""
 
 
 def scale_of(
@@ -31,9 +31,9 @@ def scale_of(
 
     Args:
         study: the study.
-        attacks: those that the results are of.
+        attacks: the attacks in the results.
         images: how many training images the files of the dataset hold, if that is known.
-        rows: those that the results are of; all that face one of the attacks if not given.
+        rows: the rows in the results; if not given, all that face one of the attacks.
     """
     victims = {victim.name for attack in attacks for victim in study.victims_of(attack)}
     faced = rows or [row for row in study.defenses if any(row.faces(attack.name) for attack in attacks)]
@@ -51,7 +51,7 @@ def scale_of(
 
 
 def _data(dataset: OneSource, images: int | None) -> str:
-    # Made data has a size, files may be cut to one, a new source may have neither.
+    # Generated data has a size, files may have a limit, and a new source may have neither.
     count = getattr(dataset, "train_size", None) or getattr(dataset, "train_limit", None)
     known = f"{count:,}" if count else "all" if images is None else f"all {images:,}"
     return f"{dataset.source}{_place(dataset)}, {known} training images"
@@ -70,7 +70,7 @@ def _place(dataset: OneSource) -> str:
 
 
 def _shared(study: Study, attacks: Sequence[AttackSettings]) -> str:
-    """That seeds are no independent draws of the networks that all of them have; nothing where each has its own."""
+    """A warning that all seeds share some networks, so that they do not vary these; empty if each seed has its own."""
     used = {name for attack in attacks for name in attack.surrogates}
     for attack, victim, row in study.meetings():
         if attack in attacks:
@@ -97,7 +97,7 @@ def _model(model: ModelSettings) -> str:
 
 
 def _poisons(attacks: Sequence[AttackSettings]) -> list[str]:
-    """The names of the attacks, and behind those that are alike what they have in common."""
+    """The names of the attacks, grouped by equal settings, which follow each group."""
     alike: dict[str, list[str]] = {}
     for attack in attacks:
         alike.setdefault(_poison(attack), []).append(attack.name)

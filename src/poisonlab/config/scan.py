@@ -33,10 +33,10 @@ FilterName = Literal[
     "self-confidence",
 ]
 NETWORK = "network"
-"""What the scan's network is called where attacks name their surrogate."""
+"""The network's name in a scan, for attacks that name their surrogate."""
 
 _FOUND_OUT = ("data", *BESIDE_A_PATH)
-"""Keys that name ``dataset`` by its path, see ``poisonlab.graph.scanning.scan_from``."""
+"""Keys that name the data by a path; ``poisonlab.graph.scanning.scan_from`` turns them into ``dataset``."""
 _RECIPE = NamedRecipe.model_validate({"base": "fast", "evaluate_every": 8})
 _ATTACKS = (
     BadNets(name="badnets"),
@@ -52,7 +52,7 @@ _ATTACKS = (
     ),
 )
 _OF_A_STUDY = {"budget", "seeds", "victims"}
-"""Keys of attacks that a scan decides itself."""
+"""Keys of attacks that a scan sets itself."""
 
 
 class Scan(Settings):
@@ -71,7 +71,7 @@ class Scan(Settings):
     jobs_per_gpu: PositiveInt = 1
     """Jobs that share a GPU."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 120.0
-    """How often a training or crafting saves its state for an interrupted scan to go on from."""
+    """Seconds between saved states of a training or crafting, from which an interrupted scan goes on."""
     memory_mb: Annotated[int, Field(ge=16, le=1_000_000)] = 512
     """Bound on the distances that a job holds at a time, in MiB; images, features and torch itself come on top."""
     model: ModelSettings = FastCifar()
@@ -79,29 +79,29 @@ class Scan(Settings):
     recipe: NamedRecipe = _RECIPE
     """How the network is trained; keys that are not given are those of ``fast``."""
     weights: InputPath | None = None
-    """Safetensors file of a trained network's weights; filters look at this one, and none is trained for them."""
+    """Safetensors file of a trained network's weights. Filters look at this network, and none is trained for them."""
     network: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
     """A network of your own in place of ``model``, as ``module:function``. Called without arguments, the function
     returns a network from pixels in [0, 1] to logits, whose last layer is linear; ``weights`` are loaded into it.
-    Attacks that need a surrogate craft on one of ``model`` then."""
+    Attacks that need a surrogate then craft on a network of ``model``."""
     seed: Seed = 0
-    """Of the network, the filters' draws and the planted poisons."""
+    """Seed of the network, the filters' draws and the planted poisons."""
     networks: Annotated[int, Field(ge=1, le=20)] = 2
-    """Networks that differ by their seed only. Suspects are those of the first; the others tell false alarms."""
+    """Networks that differ only in their seed. The first one decides the suspects; the others reveal false alarms."""
     filters: Annotated[tuple[FilterName, ...], Field(min_length=1)] = get_args(FilterName)
-    """Their rankings are joined."""
+    """The filters whose rankings are joined."""
     neighbours: PositiveInt = 50
-    """Neighbours that vote in deep k-NN; to be found, p poisons need at least 2p."""
+    """Neighbours that vote in deep k-NN. Finding p poisons takes at least 2p neighbours."""
     suspects: PositiveInt | None = None
     """How many images count as flagged; if not given 2 % of the training images, but at least 20 and at most 200."""
     near: WholeLevel = 8.0
     """Images are near-duplicates up to this root mean square difference of their pixels, in levels of 1/255."""
     attacks: tuple[AttackSettings, ...] = _ATTACKS
-    """The attacks whose poisons are planted, each in a copy of the data that is scanned in the same way. Their
-    ``surrogate`` is ``network``. Without any, the scan's power stays unknown."""
+    """Attacks whose poisons are planted, each in its own copy of the data, which is scanned in the same way. Their
+    ``surrogate`` is ``network``. With an empty list, the scan's power stays unknown."""
     poisons: PositiveInt | None = None
-    """Poisons that each attack plants; if not given 25, or less in small data: 1 % of the training images (but 4), and
-    half of the smallest class."""
+    """Poisons that each attack plants. If not given: 25, or fewer in small data, with at most 1 % of the training
+    images (or 4, if that is more) and half of the smallest class."""
 
     @field_validator("recipe", mode="before")
     @classmethod
@@ -122,7 +122,7 @@ class Scan(Settings):
         if self.network is not None and self.weights is None:
             raise ValueError("network needs weights: the lab trains only architectures that model names")
         if len(set(self.filters)) < len(self.filters):
-            raise ValueError("filters names one twice")
+            raise ValueError("filters lists a name twice: remove one")
         for attack in self.attacks:
             if wrong := [name for name in attack.surrogates if name != NETWORK]:
                 raise ValueError(f"attack {attack.name!r}: surrogate {wrong[0]!r} must be called {NETWORK!r} in a scan")
@@ -139,7 +139,7 @@ class Scan(Settings):
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """One for each network."""
+        """One seed per network."""
         return tuple(range(self.seed, self.seed + (1 if self.weights is not None else self.networks)))
 
     def study(self) -> Study:
@@ -171,7 +171,7 @@ def read_scan(values: Mapping[str, Any]) -> Scan:
     """Check a scan's config.
 
     Raises:
-        SettingsError: one line with the first problem.
+        SettingsError: one line with the problems.
     """
     try:
         return Scan.model_validate(plain_values(values))

@@ -1,4 +1,4 @@
-"""What the workflow passes on the command line, checked again on arrival."""
+"""Settings that the workflow passes to a job on the command line, checked again in the job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a network under attack begins, as its job is told."""
+"""How a victim begins, as its job receives it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ class Start(Settings):
     """``from-scratch``: random weights; ``transfer``: the features of a pretrained network stay as they are and a
     linear head is trained on them; ``fine-tune``: a pretrained network is trained on, end to end."""
     head: Literal["fresh", "kept"] = "fresh"
-    """Whether the head of a pretrained network is drawn anew (FRIENDS, the poisoning benchmark) or kept (convex
+    """Whether the head of a pretrained network is drawn again (FRIENDS, the poisoning benchmark) or kept (convex
     polytope)."""
     batch_norm: Literal["eval", "train"] = "eval"
-    """Frozen features: ``eval``: batch norm's statistics are frozen, too (as published); ``train``: they follow the
-    batches (as FRIENDS was released)."""
+    """Batch norm of frozen features. ``eval``: its statistics are frozen, too (as published); ``train``: they follow
+    the batches (as FRIENDS was released)."""
     fine_tune_per_class: PositiveInt | None = None
-    """Fine-tune on the last so many training images of each class, and draw the bases from them; all if not given."""
+    """Number of last training images of each class that the victim is fine-tuned on and bases are drawn from; all if
+    not given."""

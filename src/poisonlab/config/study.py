@@ -1,4 +1,4 @@
-"""The whole study: what config.yaml may say, with types, ranges and the rules between fields."""
+"""Settings of a whole study (config.yaml), with types, ranges and rules between fields."""
 
 from __future__ import annotations
 
@@ -40,26 +40,27 @@ from poisonlab.config.types import InputPath, Name, PositiveInt, Settings
 from poisonlab.config.victims import Victim
 
 _SHOWN = 10
-"""Names in one message."""
+"""Most names in one message."""
 
 
 class Surrogate(Settings):
     """A network that is trained on clean data, one (or an ensemble) per seed."""
 
     name: Name
-    """What attacks call it."""
+    """The name by which attacks, victims and rows refer to it."""
     model: ModelSettings
     """Its architecture."""
     recipe: NamedRecipe = NamedRecipe()
     """How it is trained."""
     apply: tuple[Annotated[RandomNoise | AdversarialTraining, Field(discriminator="method")], ...] = ()
-    """What acts on its training: random noise, of an attacker who knows of the defense; adversarial training, for
+    """Defenses in its training: random noise, for an attacker who knows of the defense; adversarial training, for
     robust features that filters look at or victims begin with."""
     held_out_per_class: Annotated[int, Field(ge=0)] = 0
-    """The last so many training images of each class are kept from it: for victims that are fine-tuned on them."""
+    """Number of last training images of each class that it is not trained on, for victims that are fine-tuned on
+    them."""
     seed: Annotated[int, Field(ge=0)] | None = None
-    """One network, trained with this seed, serves all seeds of the study, which then differ in target and poisons but
-    not in it. Each seed has a network of its own if not given."""
+    """Train one network with this seed and share it between all seeds of the study, which then differ in target and
+    poisons but not in it. If not given, each seed has a network of its own."""
 
 
 def _off(value: object) -> object:
@@ -73,20 +74,21 @@ class Study(Settings):
     study: Name
     """Names the results: tables, figures and every artifact's folder."""
     description: Annotated[str, Field(max_length=2000)] = ""
-    """One sentence that stands below the tables."""
+    """One sentence below the tables."""
     results: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=200)] = "results"
     """Folder of all outputs, relative to the repository."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto``: a GPU if there is one; ``cuda``: fail without one."""
     threads: PositiveInt = 1
-    """CPU threads per job; on a GPU, of the host part. Two jobs with one thread each beat one with two."""
+    """CPU threads per job; of a GPU job, threads of its host part. Two jobs with one thread each are faster than one
+    job with two."""
     jobs_per_gpu: PositiveInt = 1
     """Jobs that share a GPU; small networks leave most of a large one idle."""
     capture: Annotated[Literal["auto", "off"], BeforeValidator(_off)] = "auto"
-    """``auto``: on a GPU, the steps of a training are repeated as a CUDA graph, which starts all their kernels at once,
-    wherever no defense looks at values; ``off``: every kernel is started by itself. Results agree within rounding."""
+    """``auto``: on a GPU, training steps are replayed as a CUDA graph, which starts all their kernels at once, unless a
+    defense looks at values. ``off``: every kernel is started separately. Results agree within rounding."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 120.0
-    """How often a training or crafting saves its state for an interrupted run to go on from."""
+    """Seconds between saved states of a training or crafting, from which an interrupted run goes on."""
     dataset: DatasetSettings
     """Where the data comes from."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
@@ -97,33 +99,33 @@ class Study(Settings):
     attacks: Annotated[tuple[AttackSettings, ...], Field(min_length=1)]
     """Each attack meets each defense."""
     victims: Annotated[tuple[Victim, ...], Field(min_length=1)]
-    """The networks that are trained on poisons; an attack that names none meets the first."""
+    """The networks that are trained on poisons; an attack that names none uses the first."""
     defenses: Annotated[tuple[Row, ...], Field(min_length=1)]
     """The rows of the results."""
     compare: tuple[Name, ...] = ()
-    """Rows that every other row is tested against, seed by seed; times and changes of accuracy are relative to the
-    first, and filters and detectors look at its victims unless they name another row."""
+    """Rows that every other row is tested against, seed by seed. Times and changes of accuracy are relative to the
+    first; filters and detectors look at its victims unless they name another row."""
     mean_over_victims: bool = False
     """Whether tables also show each defense's unweighted mean over the victims of an attack that has several."""
     only_successes: bool = False
-    """Whether tables also count the seeds alone on which an attack succeeds against the first row of ``compare``, as
-    the deep k-NN paper does. Published numbers then stand beside these."""
+    """Whether tables also show results over only the seeds on which the attack succeeds against the first row of
+    ``compare`` (the deep k-NN paper). Published numbers are then set beside these."""
     filter_claim: FilterClaim | None = None
-    """What findings hold each filter's results against, attack by attack."""
+    """The claim that findings test for each filter and attack."""
     poison_claims: PoisonClaims | None = None
-    """What findings hold the undefended victims of attacks without a goal against; the first row of ``compare`` is the
-    undefended one."""
+    """The claims that findings test on undefended victims of attacks without a goal. The first row of ``compare`` is
+    the undefended one."""
     paper: Name | None = None
     """The paper that ``published`` places are in: the name of a folder of ``reference/``."""
     ablations: tuple[Ablation, ...] = ()
-    """Rows again with some settings varied, each with a table and a figure of its own."""
+    """Rows or attacks with some settings varied, each with a table and a figure of its own."""
     transfer: Transfer | None = None
-    """Which clean networks are shown the poisons of which attacks, in a table of its own."""
+    """A table of how clean networks classify the poisons of some attacks."""
     figures: AllFigures = AllFigures()
     """What is drawn."""
     merge: tuple[InputPath, ...] = ()
-    """Files of trials (``<study>-trials.csv``) from other runs or machines: a victim that one of them answers for, with
-    the same settings, is not trained here, unless another job needs its network."""
+    """Files of trials (``<study>-trials.csv``) from other runs or machines. A victim with a trial of the same settings
+    in one of them is not trained here, unless another job needs its network."""
 
     @model_validator(mode="after")
     def _check_names(self) -> Study:
@@ -133,14 +135,14 @@ class Study(Settings):
         _unique("victims", [victim.name for victim in self.victims])
         _unique("defenses", [row.name for row in self.defenses])
         _unique("ablations", [ablation.name for ablation in self.ablations])
-        # Rules and logs are called after ablations, figures after attacks.
+        # Names of rules and logs contain those of ablations, names of figures those of attacks.
         _unique("ablations but for dots and dashes", [ablation.name.replace(".", "-") for ablation in self.ablations])
         if wrong := [each.name for each in self.ablations if re.search(r"[.-]so[.-]far$", each.name)]:
             raise ValueError(
                 f"ablation {wrong[0]!r} must not end in '-so-far', as tables of finished victims do: rename it"
             )
         if wrong := [each.name for each in self.attacks if re.search(r"\.(pdf|png|txt)$", each.name)]:
-            raise ValueError(f"attack {wrong[0]!r} must not be called like a figure's file")
+            raise ValueError(f"attack {wrong[0]!r} must not end in .pdf, .png or .txt, as figures' files do: rename it")
         if ending := re.search(r"-(time|trials|so-far|transfer|table[0-9]+|ablation-.*)$", self.study):
             raise ValueError(
                 f"study {self.study!r} must not end in {ending[0]!r}: its tables would overwrite another study's"
@@ -172,7 +174,8 @@ class Study(Settings):
         return self
 
     def _check_met(self, variant: AttackVariant) -> None:
-        """The rows of an ablation of an attack meet all its variants, and find there the victims that they look at."""
+        """Check that all rows of an attack's ablation face its variants, and that rows whose victims they look at are
+        among them."""
         where = f"ablation {variant.ablation!r} names defense"
         varied = next(each.attack for each in self.ablations if each.name == variant.ablation)
         for row in map(self._listed, variant.defenses):
@@ -196,7 +199,7 @@ class Study(Settings):
         for name in (name for group in self.figures.curves for name in group.attacks):
             _one_of(name, on_accuracy, "figures.curves names attack", "those without a goal,")
         if self.poison_claims is not None and not self.compare:
-            raise ValueError("poison_claims are on undefended victims: name their row first in compare")
+            raise ValueError("poison_claims need undefended victims: name their row first in compare")
         for attack in self.every_attack:
             _unique(f"attack {attack.name!r}: surrogate", attack.surrogates)
             for name in attack.surrogates:
@@ -310,7 +313,7 @@ class Study(Settings):
             for name in row.attacks or ():
                 _one_of(name, attacks, f"defense {row.name!r} faces attack")
         for attack in self.every_attack:
-            # Seeds beyond the study's are none of its cells: that is how a study grows a few seeds at a time.
+            # Seeds that the study does not list are ignored, so that a study can grow a few seeds at a time.
             if not self.seeds_of(attack):
                 raise ValueError(
                     f"attack {attack.name!r}: none of its seeds {list(attack.seeds or ())} is one of the study's "
@@ -339,9 +342,7 @@ class Study(Settings):
             if name not in (known := [row.name for row in self.defenses]):
                 raise ValueError(f"compare names defense {name!r}: name one of {known}, or none with compare: []")
         if self.only_successes and not self.compare:
-            raise ValueError(
-                "only_successes counts where the first row of compare is hit: name undefended training there"
-            )
+            raise ValueError("only_successes needs undefended training as the first row of compare: name it there")
         for row in self.rows:
             if not row.inspects_row:
                 continue
@@ -358,7 +359,7 @@ class Study(Settings):
                 if row.faces(attack.name) and not looked_at.faces(attack.name):
                     raise ValueError(f"{where} {network!r}, which does not face attack {attack.name!r}")
             seen = [row.name]
-            # An unknown row, or a circle further on, is reported where it stands.
+            # The check of another row reports an unknown row, or a circle further on.
             while (next_one := self.network_of(self.defense(seen[-1]))) is not None and next_one in names:
                 if next_one == row.name:
                     raise ValueError(f"{where} {network!r}, which in the end waits for {row.name!r} itself")
@@ -417,13 +418,13 @@ class Study(Settings):
                 for name in attack.surrogates:
                     if self.surrogate(name).apply not in ((), (known,)):
                         raise ValueError(
-                            f"attack {attack.name!r} retrains surrogate {name!r} without what its apply says: say it "
-                            "in the attack's adaptation, name a surrogate without apply, or set retrain_every: 0"
+                            f"attack {attack.name!r} retrains surrogate {name!r} without its apply: repeat that in "
+                            "the attack's adaptation, name a surrogate without apply, or set retrain_every: 0"
                         )
         return self
 
     def _check_trained_by(self, attack: MetaPoison | ErrorMinimising) -> None:
-        """Settings of surrogates that an attack trains itself, and would not follow."""
+        """Refuse settings of surrogates that an attack trains itself but would not follow."""
         if len(attack.surrogates) > 1:
             raise ValueError(f"attack {attack.name!r} trains networks of one architecture: name one surrogate")
         for name in attack.surrogates:
@@ -436,7 +437,7 @@ class Study(Settings):
             for key, set_ in (("apply", surrogate.apply), ("held_out_per_class", surrogate.held_out_per_class)):
                 if set_:
                     raise ValueError(f"{where} without its {key}: name a surrogate that has none")
-            # It still decides the network that recognises targets, if there is one.
+            # The surrogate's seed still decides the network that recognises targets, if there is one.
             if surrogate.seed is not None and not attack.pretrained_networks:
                 raise ValueError(f"{where} anew for each seed: name a surrogate without a seed")
             if isinstance(attack, MetaPoison) and (wrong := attack.too_short(surrogate.recipe.epochs)) is not None:
@@ -488,7 +489,7 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _check_begins(self) -> Study:
-        """Noise that begins at another epoch is told by one of two settings, by how the victim begins."""
+        """Check that an ablation varies the setting that decides when its victims' friendly noise begins."""
         for ablation in (each for each in self.ablations if each.method == "friendly-noise"):
             rows = {variant.row.name for variant in self.variants if variant.ablation == ablation.name}
             for attack, victim, row in self.meetings():
@@ -628,7 +629,7 @@ class Study(Settings):
         return next(surrogate for surrogate in self.surrogates if surrogate.name == name)
 
     def attack(self, name: str) -> AttackSettings:
-        """The attack called ``name``, one of an ablation's, too."""
+        """The attack called ``name``, of the study or of an ablation."""
         return next(attack for attack in self.every_attack if attack.name == name)
 
     def victim(self, name: str) -> Victim:
@@ -641,8 +642,8 @@ class Study(Settings):
 
     @property
     def undefended(self) -> Row | None:
-        """The row that tables and figures take for undefended: the first of ``compare`` if it has no defense, else the
-        first without any. None if every row has one."""
+        """The undefended row of tables and figures: the first of ``compare`` if it has no defense, else the first row
+        without one. None if every row has a defense."""
         plain = [row for row in self.defenses if row.poisoned and not row.apply and not row.pretrained]
         return next((row for row in plain if row.name in self.compare[:1]), next(iter(plain), None))
 
@@ -651,7 +652,8 @@ class Study(Settings):
         return (row.network or next(iter(self.compare), None)) if row.inspects_row else None
 
     def model_of(self, victim: Victim, row: Row | None = None) -> ModelSettings:
-        """A victim's architecture; a ``row`` that needs gradients per example has group norm in it."""
+        """A victim's architecture. Trained from scratch under a ``row`` that needs gradients per example, it has group
+        norm if it can."""
         model = victim.model or self.surrogate(str(victim.pretrained)).model
         regroup = row is not None and row.per_example and victim.scenario == "from-scratch" and hasattr(model, "norm")
         return model.model_copy(update={"norm": "group"}) if regroup else model
@@ -744,7 +746,7 @@ class Study(Settings):
         return max([0, *crafted, *begun, *inspected, *judging])
 
     def defense(self, name: str) -> Row:
-        """The row called ``name``, one of an ablation's, too."""
+        """The row called ``name``, of the study or of an ablation."""
         return next(row for row in self.rows if row.name == name)
 
     def _listed_attack(self, name: str) -> AttackSettings:

@@ -13,7 +13,7 @@ Score = Literal["misclassified", "agreement"]
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
-        raise ValueError("names one twice")
+        raise ValueError("lists a name twice: remove one")
     return names
 
 
@@ -24,13 +24,14 @@ class Transfer(Settings):
     """A table of how many poisons clean networks misclassify ("Poisons that are learned faster", table 2)."""
 
     networks: Several
-    """The surrogates that judge, one network of each per seed; a published number of ``resnet18`` is the measure
-    ``transfer_resnet18``."""
+    """The surrogates that classify the poisons, one network of each per seed. Published numbers of ``resnet18`` have
+    the measure ``transfer_resnet18``."""
     attacks: Several
-    """Whose poisons they judge."""
+    """The attacks whose poisons they classify."""
     score: Score = "misclassified"
     """``misclassified``: share of the poisons that do not get their label. ``agreement``, as the paper's code counts:
-    poisons of which just this holds if the clean image gets its label, and does not if not; over the clean images that
-    do."""
+    misclassified poisons with a correct clean image, plus correct poisons with a misclassified clean image, over the
+    number of correct clean images."""
     table: PositiveInt | None = None
-    """The paper's table with the published numbers, in which rows are called as where ``published`` first says so."""
+    """Number of the paper's table with the published numbers. Its rows have the name in each attack's first
+    ``published`` place."""

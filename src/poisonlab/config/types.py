@@ -23,20 +23,20 @@ from pydantic import (
 )
 
 LATER = object()
-"""Marks a field that joined its settings after results had been made: ``Annotated[bool, LATER] = False``. Jobs are not
-told of it while it has its default, which must change nothing, so that these results stay current. The default must
-never change: no digest holds it."""
+"""Marks a field that joined its settings after results had been made: ``Annotated[bool, LATER] = False``. While it has
+its default, jobs do not receive it, so these results stay current. The default must not change results, and must never
+change itself: no digest holds it."""
 
 
 class Settings(BaseModel):
-    """A frozen group of settings; unknown keys are errors, and true is no number."""
+    """A frozen group of settings; unknown keys are errors, and booleans are no numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _keep_truths(cls, values: Any) -> Any:
-        """YAML reads ``yes`` and ``on`` as true, and pydantic would go on to read that as 1."""
+        """Refuse booleans as numbers: YAML reads ``yes`` and ``on`` as true, and pydantic would read true as 1."""
         if isinstance(values, dict):
             for name in _numbers(cls) & values.keys():
                 given = values[name]
@@ -45,7 +45,7 @@ class Settings(BaseModel):
         return values
 
     def told(self, *without: str) -> dict[str, Any]:
-        """The settings as the plain values that a job is told and depends on, but for the fields ``without``."""
+        """The settings, without the fields ``without``, as the plain values that a job receives and depends on."""
         values: dict[str, Any] = self.model_dump(mode="json", exclude=set(without), context=_TOLD)
         return values
 
@@ -97,7 +97,7 @@ def from_text(value: Any) -> Any:
 
 
 def below_one_level(value: float) -> str:
-    """Says that a bound is too small, and the cure, as part of a sentence."""
+    """Part of a message: a bound is too small, and how to cure it."""
     levels = value * 255
     # 8/255 is most often written with a few digits.
     meant = f"{round(levels) if abs(levels - round(levels)) < 0.1 and round(levels) else levels:.4g}"
@@ -123,7 +123,7 @@ ShortText = Annotated[str, Field(min_length=1, max_length=200)]
 """A name inside a file, such as that of a column."""
 
 PositiveInt = Annotated[int, Field(gt=0, le=1_000_000_000)]
-"""A count that any product of a few of them can still be reckoned with."""
+"""A count with a limit, so that products of a few counts stay manageable."""
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -152,7 +152,7 @@ ONE, SEVERAL = "one name", "several names"
 
 
 def one_or_several(value: object) -> str:
-    """Which of the two a value was meant as, so that a mistake is reported for that one."""
+    """The form that a value was meant to have, so that a mistake is reported for that one."""
     return ONE if isinstance(value, str) else SEVERAL
 
 
@@ -171,7 +171,7 @@ ClassLabel = Annotated[
 """A class of the dataset, by its name (a text) or by its number from 0 in the order of the dataset's classes."""
 
 InputPath = Annotated[FilePath, AfterValidator(_without_braces)]
-"""The path of a file that a rule of the workflow has as its input."""
+"""The path of an input file of a workflow rule."""
 
 InputPaths = Annotated[
     Annotated[InputPath, Tag(ONE)] | Annotated[tuple[InputPath, ...], Field(min_length=1), Tag(SEVERAL)],

@@ -10,17 +10,17 @@ from poisonlab.config.types import PositiveInt, Settings
 
 
 class Validation(Settings):
-    """A part of the training images that no victim is trained on, to watch the training by."""
+    """Training images that no victim is trained on, for watching the training."""
 
     share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """This part of every class, rounded, and at least one image."""
+    """Share of every class, rounded, and at least one image."""
     per_class: PositiveInt | None = None
-    """So many images of every class."""
+    """Number of images of every class."""
     poisoned: bool = False
     """False: it is taken from the clean images, before poisoning, so an attack cannot poison it. True: it is taken from
     each poisoned training set, by the labels there, and may hold poisons."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of the draw."""
+    """Seed of the draw."""
 
     @model_validator(mode="after")
     def _one_size(self) -> Validation:

@@ -16,15 +16,14 @@ class Victim(Start):
     """A network that is trained on the poisoned data."""
 
     name: Name
-    """What attacks call it."""
+    """The name by which attacks refer to it."""
     model: ModelSettings | None = None
     """Its architecture; a pretrained victim has that of its pretrained network."""
     pretrained: Name | None = None
     """The surrogate that a ``transfer`` or ``fine-tune`` victim begins as: the attacker's own (white box) or
     another."""
     member: Annotated[int, Field(ge=0, lt=1000)] = 0
-    """Which one of that surrogate's networks of the same seed: one that the attacker does not craft on is a grey
-    box."""
+    """Index of that surrogate's network with the same seed; one that the attacker does not craft on is a grey box."""
     recipe: NamedRecipe = NamedRecipe()
     """How it is trained, under whichever defense."""
 

@@ -1,4 +1,4 @@
-"""What every attack's settings have in common."""
+"""Common settings of attacks."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ Names = Annotated[
     Annotated[Name, Tag(ONE)] | Annotated[tuple[Name, ...], Field(min_length=1), Tag(SEVERAL)],
     Discriminator(one_or_several),
 ]
-"""A name or a list of names; a mistake is reported for the one that was meant."""
+"""A name or a list of names; a mistake is reported for the form that was meant."""
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
-        raise ValueError("names one twice")
+        raise ValueError("lists a name twice: remove one")
     return names
 
 
@@ -65,11 +65,11 @@ class Published(Settings):
     table: Annotated[int, Field(ge=1, le=99)]
     """The table's number."""
     row: str | None = None
-    """Which rows of it (``reference/<paper>/*.csv`` has their names), where it holds several attacks."""
+    """Name of its rows in ``reference/<paper>/*.csv``, if the table holds several attacks."""
 
 
 class Attack(Settings):
-    """Settings that the workflow asks of every attack; its own come on top."""
+    """Settings that every attack has, besides its own."""
 
     around_poison: ClassVar[bool] = False
     """Whether figure 2 (the matching loss around one poison) has a meaning for it."""
@@ -79,27 +79,27 @@ class Attack(Settings):
     method: str
     """Names the module of ``poisonlab.attacks`` that crafts the poisons."""
     victims: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)] | None = None
-    """The entries of ``victims`` that are trained on the poisons, each by itself; the first if not given."""
+    """The entries of ``victims`` that are trained on the poisons, each separately; the first if not given."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
-    """Which of the study's seeds it runs with; all if not given. Others that it lists are left out, so that a study can
-    grow a few seeds at a time."""
+    """Which of the study's seeds it runs with; all if not given. Seeds that the study does not list are ignored, so
+    that a study can grow a few seeds at a time."""
     published: tuple[Published, ...] = ()
-    """Its places in the tables of the study's ``paper``. The study's own table sets its results beside the numbers of
-    the first; each of those tables is also made in the paper's layout."""
+    """Its places in the tables of the study's ``paper``. The study's own table sets the numbers of the first place
+    beside its results. Each place's table is also made in the paper's layout."""
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        """Its outcome is counted in these, the main one first."""
+        """Measures of its outcome, the main one first."""
         return TARGETED
 
     @property
     def history_level(self) -> float | None:
-        """Level of the training loss for ``first_epoch``, of an attack without a goal; None with one."""
+        """Training loss that ``first_epoch`` waits for, of an attack without a goal; None with a goal."""
         return None
 
     @property
     def has_goal(self) -> bool:
-        """Whether single targets or a trigger are what it is after, rather than the victim's accuracy."""
+        """Whether it aims at single targets or a trigger, rather than at the victim's accuracy."""
         return self.history_level is None
 
     @property
@@ -109,7 +109,7 @@ class Attack(Settings):
 
     @property
     def pretrained_networks(self) -> int:
-        """How many trained networks of each surrogate and seed the attack is handed."""
+        """How many trained networks of each surrogate and seed the attack receives."""
         return 0
 
     @property
@@ -138,7 +138,7 @@ class CraftedAttack(Attack):
     """Name of an entry of ``surrogates``: the network the attacker crafts on; a list for several architectures. Poisons
     are augmented as the recipe of the first one says."""
     ensemble: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Networks of each surrogate and seed."""
+    """Number of networks per surrogate and seed."""
     budget: Fraction = 0.01
     """Poisons as a fraction of the images that the victim is trained on."""
     eps: PositiveLevels = 16.0
@@ -216,7 +216,7 @@ class AdversarialAvailabilityAttack(AvailabilityAttack):
     """An availability attack by adversarial examples of networks that were trained on clean data."""
 
     surrogate: Names
-    """Name of an entry of ``surrogates``, trained on clean data; of several the mean loss counts."""
+    """Name of an entry of ``surrogates``, trained on clean data; with several, their mean loss counts."""
 
     @property
     def surrogates(self) -> tuple[str, ...]:
@@ -230,10 +230,10 @@ class AdversarialAvailabilityAttack(AvailabilityAttack):
 
 
 def existing(path: str, what: str) -> Path:
-    """``path`` of a file.
+    """``path``, if it is a file.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: the file is missing or cannot be read.
     """
     try:
         found = Path(path).is_file()

@@ -17,7 +17,7 @@ class ConvexPolytope(FeatureAttack):
     inner_steps: PositiveInt = 10000
     """Most steps of projected gradient descent on the coefficients, per step of Adam."""
     tolerance: PositiveFloat = 1e-6
-    """Relative change of the coefficients at which they are taken as found."""
+    """Relative change of the coefficients at which their descent ends."""
     coefficients: Literal["warm", "uniform"] = "warm"
     """``warm``: go on from the last step's (the paper); ``uniform``: begin at 1/P in every step (the toolbox of
     Witches' Brew)."""

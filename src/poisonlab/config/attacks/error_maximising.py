@@ -35,7 +35,7 @@ class ErrorMaximising(AdversarialAvailabilityAttack):
     """Whether each step sees the image under the augmentation of the surrogate's recipe. If not given, yes in PGD and
     no in MI-FGSM."""
     restarts: PositiveInt = 1
-    """The whole set is made so often, and the one with the lowest mean loss is kept (the released default is 8)."""
+    """How often the whole set is made; the one with the lowest mean loss is kept (the released default is 8)."""
     decay: NonNegativeFloat = 1.0
     """Factor of MI-FGSM's momentum in each step."""
     momentum: Literal["textbook", "as_run"] = "textbook"

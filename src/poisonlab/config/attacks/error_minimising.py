@@ -11,13 +11,13 @@ from poisonlab.config.types import Fraction, Name, PositiveFloat, PositiveInt, P
 
 
 class ErrorMinimising(AvailabilityAttack):
-    """Noise that leaves a network nothing to learn from the images, made along with the training of a network on it.
-    Huang et al. 2021, "Unlearnable Examples"; SU and CU of Sandoval-Segura et al. 2022."""
+    """Noise that leaves a network nothing to learn from the images, made while a network is trained on it. Huang et al.
+    2021, "Unlearnable Examples"; SU and CU of Sandoval-Segura et al. 2022."""
 
     method: Literal["error-minimising"] = "error-minimising"
     surrogate: Name
-    """Name of an entry of ``surrogates``: the architecture, and the recipe of the training along. Its highest rate is
-    kept throughout; epochs, schedule and augmentation are not used. Huang et al. train with ``lr: 0.1, momentum: 0.9,
+    """Name of an entry of ``surrogates``: the architecture, and the recipe of that training. Its highest rate is kept
+    throughout; epochs, schedule and augmentation are not used. Huang et al. train with ``lr: 0.1, momentum: 0.9,
     nesterov: false, weight_decay: 5e-4, batch_size: 512``."""
     noise: Literal["sample-wise", "class-wise"] = "sample-wise"
     """A perturbation of each image (SU), or of each class (CU)."""
@@ -28,15 +28,15 @@ class ErrorMinimising(AvailabilityAttack):
     steps: PositiveInt | None = None
     """Steps of each image's noise in a round; 20 sample-wise and 1 class-wise if not given."""
     batches: PositiveInt = 10
-    """Batches that the network is trained on in a round, before the noise goes on."""
+    """Batches that the network is trained on in each round, before the next steps of the noise."""
     stop_error: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """The attack is done once the network errs on no more than this share of the poisons."""
+    """The attack ends once the network misclassifies at most this share of the poisons."""
     rounds: PositiveInt = 200
-    """At most so many rounds; the attack fails if ``stop_error`` is not reached by then."""
+    """Most rounds; the attack fails if ``stop_error`` is not reached by then."""
     subset: Fraction = 0.2
     """Share of every class that class-wise noise is made on."""
     clip_norm: PositiveFloat = 5.0
-    """The gradient of the network's weights is cut to this length."""
+    """Length to which the gradient of the network's weights is clipped."""
     application: Literal["signed", "drop_negative"] = "signed"
     """``signed``: the noise is added as it is; ``drop_negative``: only where it brightens, as the released loader does
     by accident."""

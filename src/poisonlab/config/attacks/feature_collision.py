@@ -17,8 +17,8 @@ class FeatureCollision(TargetedAttack):
     budget: Fraction = 0.001
     """Poisons as a fraction of the images that the victim is trained on; 50 of CIFAR-10's 50,000."""
     eps: PositiveLevels = 255.0
-    """Bound on every pixel's change, in levels of 1/255, that poisons are cut to when they are shipped, not before; the
-    authors have none."""
+    """Bound on every pixel's change, in levels of 1/255. Poisons are clipped to it only when they are shipped; the
+    authors have no bound."""
     target: Literal["random", "recognised"] = "recognised"
     """``random``: any test image of the target class; ``recognised``: one that all surrogates classify correctly."""
     target_label: ClassLabel | None = None
@@ -29,11 +29,11 @@ class FeatureCollision(TargetedAttack):
     """``test``: poisons are made of test images and appended to the training set (the authors'); ``train``: they
     replace training images."""
     steps: PositiveInt = 12_000
-    """Most steps; a poison that hardly moves any more takes none."""
+    """Most steps; a poison that hardly changes any more stops earlier (``tolerance``)."""
     lr: PositiveFloat = 0.01
     """First step of Adam, in units of the [0, 1] pixel range; each poison has its own."""
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Factor on a poison's step when its distance did not fall; the step that led there is taken back."""
+    """Factor on a poison's step when its distance did not fall; that step is undone."""
     tolerance: NonNegativeFloat = 1e-5
     """A poison stops when a step changes it by less than this share of its length."""
     beta: NonNegativeFloat = 0.1

@@ -32,9 +32,9 @@ class FeatureAttack(TargetedAttack):
     dropout: bool = False
     """Keep the surrogates' dropout active while crafting (convex polytope); batch norm never is."""
     blocks: Annotated[Annotated[int, Field(ge=0)] | Literal["all"], LATER] = 0
-    """So many blocks before the last one have a distance, too; the mean over these and the penultimate features is made
-    small. That is the attack on victims that are fine-tuned end to end: in the code of convex polytope and of Bullseye
-    Polytope 1 block in residual networks, every one in DenseNet."""
+    """Number of blocks before the last one whose outputs are matched, too; the mean of their distances and that of the
+    penultimate features is minimised. This attacks victims that are fine-tuned end to end. The code of convex polytope
+    and of Bullseye Polytope takes 1 block in residual networks, and all in DenseNet."""
     watermark: NonNegativeFloat = 0.0
     """Opacity of a faint copy of the target in every base before crafting (Poison Frogs); the bound still holds."""
     unseen_target: Annotated[UnseenTarget | None, LATER] = None

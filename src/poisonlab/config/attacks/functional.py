@@ -34,7 +34,7 @@ class Colors(Settings):
 
     @property
     def points(self) -> tuple[int, int, int]:
-        """Of the grid, along L, u and v."""
+        """Points of the grid, along L, u and v."""
         lightness, u, v = self.grid
         return lightness, u, v
 
@@ -43,7 +43,7 @@ class Flow(Settings):
     """A displacement of each pixel (StAdv, Xiao et al. 2018)."""
 
     bound: PositiveFloat = 0.05
-    """Bound on the displacement along each axis, where the image's side is 2: 0.05 are 0.8 of 32 pixels."""
+    """Bound on the displacement along each axis, in units in which the image's side is 2: 0.05 is 0.8 of 32 pixels."""
     smoothness: NonNegativeFloat = 0.05
     """Weight of the penalty on differences between the displacements of neighbours, each pair counted twice."""
 
@@ -74,5 +74,5 @@ class Functional(AdversarialAvailabilityAttack):
 
     @property
     def bound(self) -> float | None:
-        """``eps`` where noise is all there is; None where colours or places change as well."""
+        """``eps`` if noise is the only change; None if colours or places change as well."""
         return self.eps if self.changes == ("additive",) else None

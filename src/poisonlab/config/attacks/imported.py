@@ -40,7 +40,7 @@ class LastPerClass(Settings):
     @model_validator(mode="after")
     def _check_moved(self) -> LastPerClass:
         if self.moved > self.last_per_class:
-            raise ValueError(f"moved {self.moved} of the last {self.last_per_class} images: lower moved")
+            raise ValueError(f"moved ({self.moved}) exceeds last_per_class ({self.last_per_class}): lower moved")
         return self
 
 
@@ -68,15 +68,16 @@ class Imported(Attack):
     std: ChannelValues | None = None
     """Standard deviation that float images, or changes of images, were normalised with."""
     holds: Annotated[Literal["images", "changes"] | None, LATER] = None
-    """What a file of one array holds, where its values leave it open: images, or changes that are added to them."""
+    """What a file of one array holds, if its values do not tell: images, or changes to add to them."""
     signs: Annotated[Literal["both", "plus"], LATER] = "both"
-    """Which part of changes is added; plus leaves out the negative one, as the loader of Unlearnable Examples does."""
+    """Which part of changes is added; plus drops the negative part, as the loader of Unlearnable Examples does."""
     rows: Annotated[Rows | None, LATER] = None
-    """Which training rows the positions in the file mean, or its poisons in turn, if it has no positions: a file of row
-    numbers (.npy, .pth, .pickle), or a subset. ``appended`` if the poisons are added to the training set."""
+    """Training rows of the poisons: a file of row numbers (.npy, .pth, .pickle) or a subset. The file's positions index
+    these rows; without positions, its poisons take them in order. ``appended`` if the poisons are added to the training
+    set."""
     targeted: Annotated[bool, LATER] = True
-    """Whether single images or a trigger are the goal; false for poisons that are to spoil the accuracy as a whole, and
-    then the files hold no target."""
+    """Whether single images or a trigger are the goal. False for poisons against the accuracy as a whole, whose files
+    hold no target."""
     low_loss: Annotated[PositiveFloat, LATER] = LOW_LOSS
     """Level of the training loss that ``first_epoch`` waits for, if the poisons are not targeted."""
     target_index: Annotated[int, Field(ge=0)] | None = None
@@ -84,8 +85,8 @@ class Imported(Attack):
     target_split: Annotated[Literal["test", "train"], LATER] = "test"
     """Split that ``target_index`` counts in."""
     target_among_last: Annotated[PositiveInt | None, LATER] = None
-    """The target of seed t is the t-th image of class ``target_label``, from 0, among the last so many training images
-    of the class without those that victims are fine-tuned on: the targets of convex polytope and deep k-NN."""
+    """How many of the last training images of class ``target_label`` may be targets, except those that victims are
+    fine-tuned on. Seed t attacks image t of them, from 0, as in convex polytope and deep k-NN."""
     target_files: Annotated[Files | None, LATER] = None
     """Image files that are the targets, where the files of the poisons hold none; resized to the dataset's images. They
     need a ``target_label``."""
@@ -94,11 +95,12 @@ class Imported(Attack):
     adversarial_label: ClassLabel | None = None
     """Class the attacker wants, by name or number; that of the poisons if not given."""
     all_to_all: Annotated[bool, LATER] = False
-    """Whether targets of every class are to be taken for the class after it, and those of the last for the first."""
+    """Whether the attacker wants targets classified as the class after their own, and those of the last class as the
+    first."""
     allow_mismatch: Annotated[bool, LATER] = False
-    """Whether poisons may look unlike the training images that they replace. Otherwise they are refused if most do,
-    because then their rows count another order of the images. Likewise for targets that are test images of another
-    class than their label says."""
+    """Whether to accept poisons that look unlike the training images that they replace. By default they are refused if
+    most do, because their rows then count another order of the images. The same holds for targets that are test images
+    of another class than their label says."""
 
     @model_validator(mode="after")
     def _check_path(self) -> Imported:
@@ -108,7 +110,7 @@ class Imported(Attack):
             *(("target_files", file) for file in self._photos),
         ):
             if isinstance(path, str) and set("{}") & set(path.replace("{seed}", "")):
-                raise ValueError(f"attack {self.name!r}: {name} must not hold braces but for {{seed}}")
+                raise ValueError(f"attack {self.name!r}: {name} must not hold braces except {{seed}}")
         return self
 
     @model_validator(mode="after")
@@ -140,7 +142,7 @@ class Imported(Attack):
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        """Of its targets, which may be one or many, with a trigger or without; or those of an untargeted attack."""
+        """Those of a backdoor, for one or many targets, with or without a trigger; or those of an untargeted attack."""
         return BACKDOOR if self.targeted else UNTARGETED
 
     @property
@@ -155,7 +157,7 @@ class Imported(Attack):
 
     @property
     def counts_whole_set(self) -> bool:
-        """Whether its rows count the whole training set; poisonlab's own poison sets may have been made for a part."""
+        """Whether its rows count the whole training set; poisonlab's own poison sets may count a part."""
         return self.rows != APPENDED and not self.path.endswith(".safetensors")
 
     def at(self, seed: int) -> Path:
@@ -190,7 +192,7 @@ class Imported(Attack):
             found = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
         except OSError as error:  # a folder that may not be entered, or a name too long
             raise SettingsError(f"attack {self.name!r}: {path} cannot be read ({error.strerror})") from error
-        # Snakemake takes braces for its own, and writes no other names to its records.
+        # Snakemake interprets braces, and cannot record unprintable names.
         if odd := [file for file in found if not str(file).isprintable() or set("{}") & set(str(file))]:
             raise SettingsError(
                 f"attack {self.name!r}: a file in {path} is called {odd[0].name!a}: rename it, without braces"

@@ -20,8 +20,7 @@ class LowFrequency(AvailabilityAttack):
     eps: Annotated[int, Field(ge=1, le=255), BeforeValidator(from_text)] = 8
     """The largest change, in whole levels of 1/255."""
     scaling: Literal["image", "channel"] = "image"
-    """Where that change is reached, which the paper does not say: once in every class's noise, or in each of its
-    channels."""
+    """Whether each class's noise reaches that change once, or in each of its channels; the paper does not say."""
 
     @property
     def bound(self) -> float | None:

@@ -1,4 +1,4 @@
-"""Settings shared by the attacks that match gradients."""
+"""Common settings of the attacks that match gradients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from poisonlab.config.types import LATER, Name, NonNegativeFloat, PositiveFloat,
 
 
 class Adaptation(Settings):
-    """What the attacker knows of the defense and builds into the poisons (FRIENDS, section 4.2.2 and table 5)."""
+    """What the attacker knows of the defense and uses in crafting (FRIENDS, section 4.2.2 and table 5)."""
 
     random_noise: RandomNoise | None = None
     """Random noise in the attacker's augmentation: fresh in every step of crafting, and while surrogates are
@@ -43,16 +43,17 @@ class MatchingAttack(CraftedAttack):
     target_criterion: Literal["cross-entropy", "carlini-wagner"] = "cross-entropy"
     """Loss of the attacker's images whose gradient is matched."""
     poison_criterion: Annotated[Literal["cross-entropy", "carlini-wagner"], LATER] = "cross-entropy"
-    """The poisons' own loss, whose gradient is to match; the releases of Witches' Brew and Sleeper Agent take
-    ``target_criterion`` for both. Poisons that a surrogate gives their label have no margin, and do not move."""
+    """The poisons' own loss, whose gradient is matched; the releases of Witches' Brew and Sleeper Agent take
+    ``target_criterion`` for both. With ``carlini-wagner``, poisons that a surrogate gives their label have no margin
+    and do not move."""
     crafting_precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the network's forward and backward passes while crafting."""
     derivative: Annotated[Literal["exact", "differences"], LATER] = "exact"
     """How the matching loss is differentiated: ``exact``, by differentiating twice, as published; or by central
     ``differences`` of ordinary gradients at moved weights, which is faster, takes a fraction of the memory and needs no
-    second derivative of any layer. By differences, restarts at once are computed one after the other."""
+    second derivative of any layer. With ``differences``, restarts at once are computed one after another."""
     difference: Annotated[PositiveFloat, LATER] = 0.03
-    """By differences, the step to each side as a share of the weights' norm."""
+    """With ``differences``, the step to each side as a share of the weights' norm."""
     sharpness: Annotated[NonNegativeFloat, LATER] = 0.0
     """Match the gradient at the worst weights within this distance, where the attacker's loss is largest to first order
     (Sharpness-Aware Data Poisoning Attack, He et al. 2024, which takes 0.05); 0: at the surrogate's own weights."""

@@ -35,7 +35,7 @@ class Recolor(Settings):
 
     @property
     def points(self) -> tuple[int, int, int]:
-        """Of the grid, along L, u and v."""
+        """Points of the grid, along L, u and v."""
         return (self.grid,) * 3
 
 
@@ -48,7 +48,7 @@ class MetaPoison(TargetedAttack):
     stagger: PositiveInt = 1
     """Epochs between the stages of two surrogates."""
     first_epoch: Annotated[int, Field(ge=0)] = 0
-    """Epochs that the first surrogate has been trained for, as has each that starts anew."""
+    """Epochs of training of the first surrogate, and of every surrogate that starts again."""
     steps: PositiveInt = 61
     """Crafting steps."""
     unroll: PositiveInt = 2
@@ -56,9 +56,9 @@ class MetaPoison(TargetedAttack):
     batch_size: PositiveInt = 125
     """Images per unrolled step, poisons among them."""
     poisons_per_batch: PositiveInt | None = None
-    """Poisons in an unrolled batch; as many as an epoch of training deals to it if not given, and batches without any
-    are not unrolled. Clean images fill the batch so that the adversarial class has its share of it, as far as the
-    poisons leave room."""
+    """Poisons in an unrolled batch. If not given, as many as an epoch of training deals to it; batches without poisons
+    are not unrolled. Clean images fill the batch so that the adversarial class keeps its share, as far as the poisons
+    leave room."""
     sweep: Literal["epoch", "batch"] = "epoch"
     """``epoch``: a crafting step unrolls from every batch of the poisons in every surrogate (the paper); ``batch``:
     from one."""
@@ -66,12 +66,12 @@ class MetaPoison(TargetedAttack):
     """Batch norm in the unrolled steps: ``train``: by the batch, as in training (the paper); ``eval``: by the
     surrogate's statistics, so that poisons act through their own gradients only, however many of them share a batch."""
     weighting: Literal["sum", "equal"] = "sum"
-    """How the gradients of the unrollings add up: as they are (the paper), or each scaled to unit length, so that no
+    """How the gradients of the unrollings are added: unchanged (the paper), or each scaled to unit length, so that no
     stage of training outweighs the others."""
     unroll_lr: PositiveFloat = 0.1
     """Rate of the unrolled steps of SGD, which have no momentum. The surrogates themselves follow their own recipe."""
     clean_batches: PositiveInt | None = None
-    """Batches of clean training between two crafting steps, of the recipe's size; one epoch if not given."""
+    """Batches of clean training between two crafting steps, each of the recipe's size; one epoch if not given."""
     lr: PositiveLevels = 200.0
     """Step of Adam, in levels of 1/255; five steps of warm-up, tenfold drops after a third and two thirds of the
     steps."""
@@ -87,12 +87,12 @@ class MetaPoison(TargetedAttack):
     convention: Annotated[Literal["ours", "released"], LATER] = "ours"
     """``released``: as MetaPoison's code. Later unrolled batches hold the poisons as well, as constants; the target is
     judged inside the next batch, by its statistics; zero is one of the logits that the margin compares; the unrolled
-    rate follows the surrogate's; surrogates start anew after ``first_epoch`` + ``ensemble`` x ``stagger`` epochs; the
+    rate follows the surrogate's; surrogates start again after ``first_epoch`` + ``ensemble`` x ``stagger`` epochs; the
     perturbation starts uniform in +-``eps``, whatever ``init`` is; ``recolor`` works in YUV. Unless
     ``poisons_per_batch`` or ``clean_batches`` is given, unrollings also begin at the batches of the surrogate's own
     epoch, and their clean images are that epoch's."""
     recolor: Recolor | None = None
-    """Change colours as well, before the additive perturbation; its effect counts towards no bound of ``eps``."""
+    """Change colours as well, before the additive perturbation; ``eps`` does not bound this change."""
 
     @model_validator(mode="after")
     def _fits(self) -> MetaPoison:
@@ -101,14 +101,15 @@ class MetaPoison(TargetedAttack):
         return self
 
     def too_short(self, epochs: int) -> str | None:
-        """What is wrong if the surrogate's recipe has so few epochs that it ends before the first stage."""
+        """The message if the surrogate's recipe ends before the first stage; None if it does not."""
         if self.first_epoch < epochs:
             return None
         return f"first_epoch {self.first_epoch} is not below the surrogate's {epochs} epochs: lower it or train longer"
 
     @property
     def pretrained_networks(self) -> int:
-        """One to recognise the target; the networks that poisons are crafted on, the attack trains itself."""
+        """One to recognise the target, if the target must be recognised; the attack trains its crafting networks
+        itself."""
         return int(self.target == "recognised")
 
     @property

@@ -39,7 +39,7 @@ class Regions(AvailabilityAttack):
     regions: Annotated[int, Field(ge=1, le=1 << 20), AfterValidator(_check_grid)] = 16
     """Patches of the noise: a square number or twice one that tiles the image. RN has one per pixel, 1024 in all."""
     eps: Annotated[int, Field(ge=1, le=255), BeforeValidator(from_text)] = 8
-    """Every channel of a patch changes by so many whole levels of 1/255."""
+    """Change of every channel of a patch, in whole levels of 1/255."""
     signs: Literal["both", "plus"] = "both"
     """``both``: each channel of a patch changes by -eps or +eps (the paper); ``plus``: by 0 or +eps (the authors' code
     of RN)."""

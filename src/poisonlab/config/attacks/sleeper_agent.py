@@ -34,15 +34,15 @@ class SleeperAgent(MatchingAttack):
     source_class: ClassLabel | None = None
     """Name or number of the class whose images are to be misclassified; drawn by the seed if not given."""
     target_class: ClassLabel | None = None
-    """The class they are to get, and of the bases; drawn by the seed if not given."""
+    """Name or number of the class that they should get, which is also the bases'; drawn by the seed if not given."""
     selection: Literal["gradient-norm", "random"] = "gradient-norm"
     """Bases: those of the target class with the largest gradients on the clean surrogate, or random ones."""
     candidates: PositiveInt | None = None
-    """Choose among the first so many images of the target class; all if not given."""
+    """Number of first images of the target class to choose from; all if not given."""
     retrain_every: Annotated[int, Field(ge=0)] = 50
-    """Retrain the surrogate from scratch on the poisons so far every so many steps, but not before the last; 0: never.
-    With the defaults that is at steps 50, 100, 150 and 200: before the step is taken (0-based), one step earlier than
-    the release."""
+    """Steps between retrainings of the surrogate from scratch on the current poisons, none before the last step; 0:
+    never. With the defaults, retraining precedes steps 50, 100, 150 and 200 (0-based), one step earlier than in the
+    release."""
     retrain_epochs: PositiveInt | None = None
     """Epochs of each retraining; the surrogate's own if not given. Its schedule is shortened with them."""
     sources_train: PositiveInt | None = None

@@ -1,4 +1,4 @@
-"""Settings of targets that are training images of no network."""
+"""Settings of targets among training images that no network is trained on."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ class UnseenTarget(Settings):
     """The threat of convex polytope's authors: seed t attacks the t-th training image that nothing is trained on."""
 
     among_last: PositiveInt = 200
-    """The target is one of the last so many training images of its class, which the networks were not pretrained on
-    (``held_out_per_class``), without those that victims are fine-tuned on. The first of them belongs to seed 0."""
+    """Number of last training images of the target's class among which it lies. The networks were not pretrained on
+    them (``held_out_per_class``), and those that victims are fine-tuned on are left out. The first of the rest belongs
+    to seed 0."""
     target_label: ClassLabel | None = None
     """True class of the target, by name or number; drawn by the seed if not given."""
     adversarial_label: ClassLabel | None = None

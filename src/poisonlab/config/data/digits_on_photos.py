@@ -14,8 +14,8 @@ class DigitsOnPhotos(Source):
 
     source: Literal["digits-on-photos"] = "digits-on-photos"
     version: Literal[2] = 2
-    """Of the drawing, so that results on images that were drawn otherwise are not taken for these. In 1 each split had
-    other halves of the photographs, in 2 both have tiles of both."""
+    """Version of the drawing, so that results on differently drawn images are kept apart. In version 1, the splits had
+    different halves of the photographs. In version 2, both have tiles of both halves."""
     train_size: Annotated[int, Field(ge=10, le=10_000_000)] = 3000
     """Training images; the ten classes are balanced."""
     test_size: Annotated[int, Field(ge=10, le=10_000_000)] = 1000
@@ -25,4 +25,4 @@ class DigitsOnPhotos(Source):
     contrast: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Strength of the digit's stroke over the photograph; smaller is harder."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of the whole drawing of the dataset."""
+    """Seed of the whole dataset."""

@@ -21,8 +21,8 @@ class Npz(FileDataset):
     class_names: tuple[str, ...] | None = None
     """Names of the classes; numbers if not given."""
     arrays: Annotated[FourNames | None, LATER] = None
-    """Names of the arrays of training images, training labels, test images and test labels. Without it usual names are
-    known, such as X_train, train_images or trainx, and y_train, train_labels or trainy."""
+    """Names of the arrays of training images, training labels, test images and test labels. If not given, usual names
+    are tried, such as X_train, train_images or trainx, and y_train, train_labels or trainy."""
 
     @property
     def files(self) -> tuple[str, ...]:

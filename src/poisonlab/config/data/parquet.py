@@ -14,17 +14,17 @@ class Parquet(FileDataset):
 
     source: Literal["parquet"]
     train: InputPaths
-    """File of the training split, or a list of its shards; ``*`` in a name stands for any text, a folder for the files
-    in it that end in .parquet."""
+    """File of the training split, or a list of its shards; ``*`` in a name matches any text, and a folder means its
+    files that end in .parquet."""
     test: InputPaths
-    """File of the test split, likewise."""
+    """File or files of the test split, as in ``train``."""
     class_names: tuple[str, ...] | None = None
     """Names of the classes, if the files do not record them."""
     image_column: Annotated[ShortText | None, LATER] = None
     """Column of the images; the only one, img or image if not given."""
     label_column: Annotated[ShortText | None, LATER] = None
-    """Column of the labels, such as coarse_label. Without it, label, fine_label, labels, or the only one of classes or
-    of integers."""
+    """Column of the labels, such as coarse_label. If not given: label, fine_label, labels, or the only column of
+    classes or of integers."""
 
     def split(self, name: SplitName) -> tuple[str, ...]:
         """The files of a split, see ``shard_files``."""

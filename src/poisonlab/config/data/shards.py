@@ -1,4 +1,4 @@
-"""Which files a split is made of, if it is named by a list of files, a pattern or a folder."""
+"""The files of a split that is given as a list of files, a pattern or a folder."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _WORDS = {"train": ("train", "training"), "test": ("test", "testing", "val", "va
 
 
 def shard_files(given: str | Sequence[str], split: SplitName, suffix: str) -> tuple[str, ...]:
-    """The files of a split in order of their names, as they are there now.
+    """The files of a split in order of their names, as they exist now.
 
     Args:
-        given: paths; ``*`` in a name stands for any text, and a folder for its files that end in ``suffix``. If names
-            in a folder begin with the split's, or else have it as a word (my_train.parquet), the others are left out;
-            those of the other split always are.
+        given: paths; ``*`` in a name matches any text, and a folder means its files that end in ``suffix``. From a
+            folder, files whose names begin with the split's name are taken; else those that have it as a word
+            (my_train.parquet); else all but those of the other split.
         split: which split.
         suffix: with its dot.
 
     Returns:
-        Paths; a pattern or folder without files stands for itself.
+        Paths; a pattern or folder without files is returned unchanged.
     """
     files: list[str] = []
     for path in (given,) if isinstance(given, str) else given:

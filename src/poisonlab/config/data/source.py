@@ -1,4 +1,4 @@
-"""What the settings of data sources have in common."""
+"""Common settings of data sources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ChannelValues = Annotated[tuple[ChannelValue, ...], Field(min_length=1)]
 
 
 class Source(Settings):
-    """Settings that the workflow asks of every data source; its own come on top."""
+    """Settings that every data source has, besides its own."""
 
     source: str
     """Names the module of ``poisonlab.data`` that reads it."""
@@ -38,20 +38,20 @@ class Source(Settings):
 
     @property
     def folder_files(self) -> tuple[str, ...]:
-        """The files in folders that the dataset is read from, as they are there now; of a folder that lacks any, the
-        folder itself. None if the reader checks contents itself."""
+        """The files that now exist in the folders that the dataset is read from; of an empty folder, the folder itself.
+        Empty if the reader checks contents itself."""
         return ()
 
 
 class FileDataset(Source):
-    """What the sources that read files have in common."""
+    """Common settings of the sources that read files."""
 
     train_limit: PositiveInt | None = None
     """Use only this many training images, drawn class-balanced with ``subset_seed``."""
     test_limit: PositiveInt | None = None
     """Use only this many test images."""
     subset_seed: Annotated[int, Field(ge=0)] = 0
-    """Of the draw of the subset."""
+    """Seed of the subset's draw."""
     mean: ChannelValues | None = None
     """Normalisation mean per channel in [0, 1]; measured on the training images if not given."""
     std: ChannelValues | None = None

@@ -14,10 +14,10 @@ class WebDataset(FileDataset):
 
     source: Literal["webdataset"]
     train: InputPaths
-    """Archive of the training split, or a list of its shards; ``*`` in a name stands for any text, a folder for the
-    files in it that end in .tar."""
+    """Archive of the training split, or a list of its shards; ``*`` in a name matches any text, and a folder means its
+    files that end in .tar."""
     test: InputPaths
-    """Archive of the test split, likewise."""
+    """Archive or archives of the test split, as in ``train``."""
     class_names: tuple[str, ...] | None = None
     """Names of the classes. Labels may be these names or their places from 0; without it they are numbers."""
 

@@ -23,9 +23,9 @@ class Abl(Settings):
     unlearn_epochs: Annotated[int, Field(ge=0)] = 5
     """Epochs of gradient ascent on the isolated examples."""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.01
-    """Of the examples that is isolated: those with the lowest loss."""
+    """Share of the examples that is isolated: those with the lowest loss."""
     gamma: NonNegativeFloat = 0.5
-    """Loss below which the isolation phase turns round; 0 trains as usual."""
+    """Loss below which the isolation phase reverses the gradient; 0 trains as usual."""
     isolation_loss: Literal["flooding", "lga"] = "flooding"
     """``flooding``: |L - gamma| + gamma of the batch's mean loss L (released); ``lga``: the mean of
     sign(l - gamma) l over the examples' losses l (the paper's local gradient ascent)."""

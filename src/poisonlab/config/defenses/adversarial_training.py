@@ -12,8 +12,8 @@ class AdversarialTraining(Settings):
 
     method: Literal["adversarial-training"] = "adversarial-training"
     eps: WholeLevel = 16.0
-    """Bound on every pixel's change, in levels of 1/255; 8 is the strength that the released code lists for this
-    defense, 16 the one that it then takes unless told otherwise."""
+    """Bound on every pixel's change, in levels of 1/255. The released code lists 8 for this defense, but uses 16 by
+    default."""
     steps: PositiveInt = 5
     """Steps of signed Adam on the perturbation."""
     lr: PositiveFloat = 0.1

@@ -10,8 +10,8 @@ from poisonlab.config.types import Settings
 
 
 class Dilution(Settings):
-    """Get a share of the poisoned images back clean: the defender has a trusted source of so many."""
+    """Replace a share of the poisons by their clean images, which the defender has from a trusted source."""
 
     method: Literal["dilution"] = "dilution"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Part of the poisons whose images and labels are as they were before; an appended poison is taken away."""
+    """Share of the poisons that get their original image and label back; an appended poison is removed."""

@@ -14,7 +14,7 @@ class EarlyStopping(Settings):
 
     method: Literal["early-stopping"] = "early-stopping"
     monitor: Literal["validation-accuracy", "validation-loss"] = "validation-accuracy"
-    """The number that is to get better: accuracy higher or cross-entropy lower."""
+    """The monitored number: accuracy, which should rise, or cross-entropy, which should fall."""
     patience: PositiveInt = 10
     """Stop after so many epochs in a row without a better one."""
     min_change: NonNegativeFloat = 0.0

@@ -12,7 +12,7 @@ from poisonlab.config.types import PositiveInt, Settings
 
 
 class Epic(Settings):
-    """Drop examples that stand alone in gradient space, again and again during the training.
+    """Repeatedly drop examples that are isolated in gradient space during the training.
 
     The defaults are EPIC-0.1 of FRIENDS' table 1; EPIC-0.2 has ``fraction`` 0.2.
     """
@@ -23,17 +23,17 @@ class Epic(Settings):
     interval: PositiveInt = 1
     """Select before every epoch (0-based) that is a multiple of this."""
     drop_after: PositiveInt = 5
-    """First epoch before which it may select; the network has then been trained for so many."""
+    """Epochs of training before the first possible selection."""
     stop_after: PositiveInt | None = None
     """Do not select before this epoch or later ones; None: no such limit. The release has 200, and 10 for transfer."""
     until_last_milestone: bool = True
     """Do not select after the epoch of the recipe's last milestone; without milestones there is no such limit."""
     alone: PositiveInt = 1
-    """Drop all members of clusters of up to so many examples, medoids included."""
+    """Size up to which a cluster counts as isolated: all its members are dropped, medoids included."""
     bias: bool = False
     """Count the last layer's bias in the logits. The release does for backdoors only."""
     pool: Literal["full", "remaining"] = "full"
-    """Find medoids among all examples, dropped ones too, as released, or only among those that are left."""
+    """Examples among which medoids are found: all, dropped ones included (released), or only the remaining ones."""
 
     @model_validator(mode="after")
     def _check_window(self) -> Epic:

@@ -16,4 +16,4 @@ class GradientShaping(Settings):
     noise: NonNegativeFloat = 0.01
     """Scale of the noise on every element, in units of ``clip``."""
     distribution: Literal["gaussian", "laplacian"] = "gaussian"
-    """Of the noise; the scale is a Gaussian's standard deviation, and 1/sqrt(2) of a Laplacian's."""
+    """Distribution of the noise; the scale is a Gaussian's standard deviation, and 1/sqrt(2) of a Laplacian's."""

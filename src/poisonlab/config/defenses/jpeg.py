@@ -15,4 +15,4 @@ class Jpeg(Settings):
 
     method: Literal["jpeg"] = "jpeg"
     quality: Annotated[int, Field(ge=1, le=100)] = 10
-    """On libjpeg's scale, with chroma at half the resolution."""
+    """Quality on libjpeg's scale, with chroma at half the resolution."""

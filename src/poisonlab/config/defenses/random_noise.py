@@ -8,7 +8,7 @@ from poisonlab.config.types import Settings, WholeLevel
 
 
 class RandomNoise(Settings):
-    """Add noise drawn anew for every pixel, channel, example and epoch (FRIENDS, section 3.3)."""
+    """Add noise drawn separately for every pixel, channel, example and epoch (FRIENDS, section 3.3)."""
 
     method: Literal["random-noise"] = "random-noise"
     distribution: Literal["bernoulli", "uniform", "gaussian"]

@@ -26,10 +26,11 @@ class StrongAugmentation(Settings):
     ways: Annotated[int, Field(ge=2)] = 2
     """How many images ``mixup`` mixes."""
     copies: PositiveInt = 1
-    """Train on the worst of so many copies of each image, each mixed or cut anew (maxup; 4 as published); 1: off."""
+    """Copies of each image, each mixed or cut independently, of which the worst is trained on (maxup; 4 as published).
+    1: off."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 5
-    """First epochs, in which there is one copy of each image all the same; fewer than the victim's, if there are
-    ``copies``."""
+    """First epochs, with one copy of each image even if ``copies`` is larger; in that case fewer than the victim's
+    epochs."""
 
     @model_validator(mode="after")
     def _check_kind(self) -> StrongAugmentation:

@@ -15,11 +15,11 @@ class NeuralCleanse(Detector):
 
     method: Literal["neural-cleanse"] = "neural-cleanse"
     epochs: PositiveInt = 80
-    """Most passes over the clean images in the search of a class's trigger."""
+    """Most passes over the clean images in the search for a class's trigger."""
     batch_size: PositiveInt = 128
     """Images per step, of the search and the repair."""
     lr: PositiveFloat = 0.1
-    """Of Adam, in the search."""
+    """Adam's learning rate in the search."""
     success: Fraction = 0.98
     """Share of the images that must reach the class for a trigger to count."""
     initial_cost: PositiveFloat = 1e-3
@@ -31,6 +31,6 @@ class NeuralCleanse(Detector):
     repair_epochs: PositiveInt = 1
     """Passes of the repair over the clean images."""
     repair_lr: PositiveFloat = 0.01
-    """Its learning rate, constant."""
+    """Constant learning rate of the repair."""
     repair_momentum: NonNegativeFloat = 0.0
-    """Its momentum."""
+    """Momentum of the repair."""

@@ -24,7 +24,8 @@ class Strip(Detector):
     far: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Rate of false alarms that the threshold tolerates among the defender's clean images."""
     fit: Literal["quantile", "gaussian"] = "quantile"
-    """How the threshold is found: a quantile of their entropies, or of a normal distribution fitted to them."""
+    """How the threshold is found: a quantile of the clean images' entropies, or of a normal distribution fitted to
+    them."""
 
     @model_validator(mode="after")
     def _blend(self) -> Strip:

@@ -17,4 +17,4 @@ class ActivationClustering(Filter):
     dims: PositiveInt = 10
     """Components."""
     threshold: Fraction | None = None
-    """Drop only clusters of less than this share of their class; every smaller one if not given (released)."""
+    """Drop the smaller cluster only if it holds less than this share of its class; always if not given (released)."""

@@ -21,7 +21,7 @@ class DeepKnn(Filter):
     """Neighbours per expected poison."""
     rule: Literal["released", "paper", "smallest-label"] = "released"
     """``released``: at least half of the neighbours must share the label; ``paper``: no other label may be more
-    frequent among them; ``smallest-label``: the most frequent label among them, the smallest of several, must be the
-    example's, as in the code released with the paper (with ``self_counts``)."""
+    frequent among them; ``smallest-label``: the example must have the most frequent label among them, in a tie the
+    smallest, as in the code released with the paper (with ``self_counts``)."""
     self_counts: bool = False
     """Whether an example is the nearest of its own neighbours, as in code released with the paper."""

@@ -1,4 +1,4 @@
-"""What every filter's settings have in common."""
+"""Common settings of filters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from poisonlab.config.types import Name
 
 
 class Filter(Inspection):
-    """Drops training examples by what a trained network makes of them; the victim is trained on those that are left."""
+    """Drops training examples by their features in a trained network; the victim is trained on the rest."""
 
     surrogate: Name | None = None
     """Look at this surrogate, trained on clean data, instead of a victim; its first network of the same seed."""

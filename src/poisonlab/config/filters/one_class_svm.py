@@ -15,8 +15,8 @@ class OneClassSvm(Filter):
     nu: Fraction = 0.01
     """Bound on the share of outliers of each class."""
     gamma: Literal["auto", "scale"] | PositiveFloat = "auto"
-    """Of the RBF kernel, as scikit-learn names it; ``auto`` was the default when the paper was written."""
+    """Gamma of the RBF kernel, as scikit-learn names it; ``auto`` was the default when the paper was written."""
     boundary: Annotated[Literal["optimum", "sign"], LATER] = "optimum"
-    """``optimum``: drop examples that lie outside at the optimum, which are none in classes smaller than 1 / ``nu``;
-    ``sign``: the outliers of scikit-learn's ``predict``, rounding of the boundary included, as the paper most likely
-    did."""
+    """``optimum``: drop examples outside the boundary at the optimum, which are none in classes smaller than 1 /
+    ``nu``. ``sign``: drop the outliers of scikit-learn's ``predict``, including those by rounding, as the paper most
+    likely did."""

@@ -15,4 +15,5 @@ class SpectralSignatures(Filter):
     expected: Fraction = 0.01
     """Poisons expected, as a fraction of the training set; all of them might lie in any one class."""
     factor: PositiveFloat = 1.5
-    """Examples dropped from every class per expected poison: at 1 % of ten classes, 15 % of everything."""
+    """Examples dropped from every class per expected poison. With 1 % expected in ten classes, this drops 15 % of
+    all."""

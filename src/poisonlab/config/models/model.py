@@ -1,4 +1,4 @@
-"""What every architecture's settings have in common, and how those of a named one are found."""
+"""Common settings of architectures, and how to find those of a named one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ class Model(Settings):
     """Settings of an architecture; the other fields are the options of its module's ``build``."""
 
     name: str
-    """Names the module of ``poisonlab.models`` that builds it, and that of its settings beside this one."""
+    """Name of the module of ``poisonlab.models`` that builds it, and of the module here with its settings."""
     batch_normed: ClassVar[bool] = False
-    """Whether it has batch norm and no setting that takes another norm; of other libraries' networks not known."""
+    """Whether it always has batch norm, without a setting for another norm; unknown for networks of other libraries."""
 
     @property
     def mixes_examples(self) -> bool:
-        """Whether batch norm leaves its examples no gradient of their own in training, as far as settings tell."""
+        """Whether batch norm mixes examples in training, so that they have no gradients of their own, as far as
+        settings tell."""
         return self.batch_normed or getattr(self, "norm", None) == "batch"
 
 
@@ -46,4 +47,5 @@ def _of_its_own(values: Any) -> Any:
 _SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 
 NamedModel = Annotated[Model, BeforeValidator(_of_its_own), WithJsonSchema(_SCHEMA)]
-"""Settings of whichever architecture they name. No other architecture is imported, so that a job depends on its own."""
+"""Settings of whichever architecture they name. No other architecture is imported, so that a job depends on its own
+only."""
