@@ -225,7 +225,7 @@ def test_the_report_so_far_shows_the_targets_that_are_there_and_waits_for_none(
         (lambda values: values["attacks"][0].update(setup="no/such.json"), "there is no file no/such.json"),
         (
             lambda values: values.update(merge=["results/tables/tiny-trials.csv"]),
-            "merge: results/tables/tiny-trials.csv is this study's own file, which each call writes anew",
+            "merge: results/tables/tiny-trials.csv is this study's own file, which each call rewrites",
         ),
         (
             lambda values: values.update(merge=[os.path.abspath("results/tables/tiny-so-far-trials.csv")]),

@@ -1,1 +1,1 @@
-"""The graph of a study: which jobs it has, and what each reads, writes, is told and depends on. Imports no torch."""
+"""The graph of a study: its jobs with their inputs, outputs, settings and dependencies. Imports no torch."""

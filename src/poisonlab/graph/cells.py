@@ -1,4 +1,4 @@
-"""Cells: one victim network, trained under one defense on one seed's poisons of one attack."""
+"""Cells: one victim network each, trained under one defense on the poisons of one attack and seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from poisonlab.config.study import Study
 
 
 class Cell(NamedTuple):
-    """One trial of the study, by the names of what meets in it."""
+    """One trial of the study, by names."""
 
     attack: str
     victim: str

@@ -28,7 +28,7 @@ Strings = list[str]
 class Computing:
     """The computing jobs of a study, by their wildcards.
 
-    What jobs share that differ in nothing but their seed and member is worked out once.
+    Jobs that differ only in seed and member share their settings, which are computed once.
     """
 
     def __init__(self, study: Study, places: Places) -> None:
@@ -38,7 +38,7 @@ class Computing:
         self._outcome: Callable[..., str] = cache(self._outcome_of)
 
     def dataset(self) -> Job:
-        """Read or draw the dataset: no other job depends on where it came from."""
+        """Read or draw the dataset. No other job depends on the dataset's source."""
         dataset = self.study.dataset
         sources = dict.fromkeys([dataset.source, source_of(dataset).source])
         return Job(
@@ -100,7 +100,7 @@ class Computing:
         )
 
     def dilute(self, attack: str, victim: str, defense: str, seed: int) -> Job:
-        """Take some poisons out of a set."""
+        """Take the diluted poisons out of a set."""
         cell, row = Cell(attack, victim, defense, seed), self.study.defense(defense)
         assert row.dilution is not None, "only rows with dilution have such a job"
         return Job(
@@ -142,7 +142,8 @@ class Computing:
             numbered(self._settings("noise", *cell[:3]), seed=seed),
             [donor],
             (
-                # It checks the settings of the victim's architecture, whichever makes the noise.
+                # The noise job checks the settings of the victim's architecture, whichever architecture makes the
+                # noise.
                 module_name("config.models", model.name),
                 *_optimizers(self.study.victim(victim).recipe),
                 *_methods("defenses", *row.training),
@@ -189,7 +190,7 @@ class Computing:
         )
 
     def transfer(self, attack: str, seed: int) -> Job:
-        """Show the poisons to networks that were trained on clean data."""
+        """Measure how networks trained on clean data classify the poisons."""
         assert self.study.transfer is not None, "only studies that ask for it have such a job"
         networks = self.study.transfer.networks
         return self._job(
@@ -242,7 +243,7 @@ class Computing:
     # --- Paths ---
 
     def weights(self, surrogate: str, seed: int, member: int = 0) -> str:
-        """The weights of a surrogate, which one seed or all may share."""
+        """The weights of a surrogate, which belong to one seed or to all."""
         shared = self.study.surrogate(surrogate).seed
         seed = seed if shared is None else shared
         return f"{self.places.surrogate.format(surrogate=surrogate, seed=seed, member=member)}.safetensors"
@@ -255,7 +256,7 @@ class Computing:
         return f"{pattern.format(**cell._asdict())}{ending}"
 
     def victim(self, cell: Cell, ending: str = ".safetensors") -> str:
-        """The weights of a victim, or with another ``ending`` what was measured on it."""
+        """The weights of a victim, or, with another ``ending``, its measurements."""
         return self._of(self.places.victim, cell, ending)
 
     def _trained_poisons(self, cell: Cell) -> list[str]:
@@ -269,13 +270,13 @@ class Computing:
         return self.poisons(cell.attack, cell.seed)
 
     def _pretrained(self, cell: Cell) -> list[str]:
-        """The weights the victim begins from, if it does not begin from scratch."""
+        """The weights that the victim begins from; empty from scratch."""
         victim = self.study.victim(cell.victim)
         name = self.study.pretrained_of(victim, self.study.defense(cell.defense))
         return [] if name is None else [self.weights(name, cell.seed, victim.member)]
 
     def _keep(self, cell: Cell) -> list[str]:
-        """The examples that a row's filters leave, if it has any."""
+        """The file with the examples that a row's filters keep, if the row has any."""
         return [self._of(self.places.keep, cell, ".safetensors")] if self.study.defense(cell.defense).filters else []
 
     def _inspected(self, cell: Cell) -> str:
@@ -286,20 +287,20 @@ class Computing:
         return self.victim(cell._replace(defense=str(self.study.network_of(row))))
 
     def inspected_model(self, cell: Cell) -> ModelSettings:
-        """The architecture that a row's filters or detector look at."""
+        """The architecture of the network that a row's filters or detector look at."""
         row = self.study.defense(cell.defense)
         if row.inspected_surrogate is not None:
             return self.study.surrogate(row.inspected_surrogate).model
         return self.study.model_of(self.study.victim(cell.victim), self.study.defense(str(self.study.network_of(row))))
 
     def judged(self, cell: Cell) -> list[str]:
-        """Outcome and run card of a cell: of its own victim, or of what a detector makes of another one."""
+        """Outcome and run card of a cell: of its own victim, or of a detector's examination of another row's victim."""
         detected = self.study.defense(cell.defense).detector is not None
         pattern = self.places.detection if detected else self.places.victim
         return [self._of(pattern, cell, ending) for ending in (".metrics.json", ".card.json")]
 
     def gathered(self, cell: Cell) -> list[str]:
-        """All files that a cell's trial is read from."""
+        """All files from which a cell's trial is read."""
         row = self.study.defense(cell.defense)
         cards = [self._of(self.places.noise, cell, ".card.json")] if row.friendly else []
         cards += [self._of(self.places.keep, cell, ".card.json")] if row.filters else []
@@ -308,7 +309,7 @@ class Computing:
     # --- Settings ---
 
     def _settings_of(self, stage: str, *names: str) -> Strings:
-        """What jobs are told that differ in nothing but their seed and member, which stand as 0."""
+        """Settings of a stage's jobs that differ only in seed and member, both written as 0."""
         sections: Callable[..., dict[str, Any]] = getattr(self, f"_{stage}_sections")
         return spec(**sections(*names), seed=0)
 
@@ -328,8 +329,8 @@ class Computing:
                 _training(surrogate.model, surrogate.recipe)
                 for surrogate in map(self.study.surrogate, chosen.surrogates)
             ],
-            # What the results are set beside does not change the poisons, nor do other seeds, nor the victims but for
-            # their images, nor what is measured on them.
+            # Published places, other seeds, the victims (except for their images) and measures do not change the
+            # poisons.
             "attack": chosen.told("published", "victims", "seeds", "low_loss"),
             "fine_tune_per_class": self.study.victims_of(chosen)[0].fine_tune_per_class,
         }
@@ -369,7 +370,7 @@ class Computing:
             victim=victim,
             defense=defense,
             poisoned=row.poisoned,
-            # Of friendly noise a victim needs to know only when it starts; how it was made is in the file.
+            # A victim needs only the first epoch of friendly noise; the file holds the noise itself.
             defenses=[
                 {key: each[key] for key in ("method", "def_epoch")} if each["method"] == "friendly-noise" else each
                 for each in own
@@ -400,8 +401,8 @@ class Computing:
     # --- What an outcome depends on ---
 
     def outcome(self, cell: Cell) -> str:
-        """Digest of all settings that a cell's outcome depends on, whatever its seed and whatever its victim is called:
-        trials made elsewhere are compared by it."""
+        """Digest of all settings that a cell's outcome depends on, except the seed and the victim's name. Trials made
+        elsewhere are compared by it."""
         return self._outcome(*cell[:3])
 
     def _outcome_of(self, attack: str, victim: str, defense: str) -> str:
@@ -431,7 +432,7 @@ class Computing:
         return [f"{stage} {string}" for stage, strings in specs.items() for string in strings]
 
     def transferred(self, attack: str) -> str:
-        """Digest of all settings that the transfer of an attack's poisons depends on, whatever their seed."""
+        """Digest of all settings that the transfer of an attack's poisons depends on, except the seed."""
         assert self.study.transfer is not None, "only studies that ask for it have such a job"
         names = dict.fromkeys([*self.study.attack(attack).surrogates, *self.study.transfer.networks])
         own = {stage: self._settings(stage, attack) for stage in ("craft", "transfer")}
@@ -439,13 +440,13 @@ class Computing:
         return digest_of([f"{part} {string}" for part, strings in specs.items() for string in strings])
 
     def _network_strings(self, surrogate: str) -> Strings:
-        """What a surrogate's weights depend on, whatever the study's seed."""
+        """The settings that a surrogate's weights depend on, except the study's seed."""
         shared = self.study.surrogate(surrogate).seed
         return self._settings("pretrain", surrogate) + ([] if shared is None else [f"shared={shared}"])
 
 
 def numbered(strings: Sequence[str], **numbers: int) -> Strings:
-    """The strings with other numbers in ``name=0``."""
+    """The strings with these numbers in place of 0 in ``name=0``."""
     found = list(strings)
     for name, number in numbers.items():
         found[found.index(f"{name}=0")] = f"{name}={number}"
@@ -457,12 +458,12 @@ def _training(model: ModelSettings, recipe: Settings) -> dict[str, Any]:
 
 
 def _start(victim: Victim) -> dict[str, Any]:
-    """How the victim begins."""
+    """Settings of how the victim begins."""
     return victim.told("name", "model", "pretrained", "member", "recipe")
 
 
 def _begun(defense: Any, victim: Victim) -> dict[str, Any]:
-    """A defense's settings with the epoch that friendly noise begins at for this victim."""
+    """A defense's settings, with the first epoch of friendly noise for this victim."""
     settings: dict[str, Any] = defense.told("def_epoch_pretrained")
     if defense.method == "friendly-noise":
         settings["def_epoch"] = defense.begins(victim.scenario)
@@ -470,7 +471,7 @@ def _begun(defense: Any, victim: Victim) -> dict[str, Any]:
 
 
 def _earlier(study: Study, attack: AttackSettings) -> tuple[str, str, str] | None:
-    """Attack, victim and defense of the friendly noise that an adaptive attacker knows."""
+    """Attack, victim and defense of the friendly noise that an adaptive attacker knows; None without any."""
     adaptation = getattr(attack, "adaptation", None)
     if adaptation is None or adaptation.friendly_attack is None:
         return None
@@ -484,12 +485,12 @@ def model_roots(*models: Model) -> tuple[str, ...]:
 
 
 def _optimizers(*recipes: Recipe) -> tuple[str, ...]:
-    """The modules of the recipes' optimisers, but for SGD, which the training loop imports."""
+    """The modules of the recipes' optimisers, except SGD, which the training loop imports itself."""
     return tuple(module_name("training", recipe.optimizer) for recipe in recipes if recipe.optimizer != "sgd")
 
 
 def pretrained_files(*models: Model) -> tuple[str, ...]:
-    """The files of weights that some architectures begin with."""
+    """The weight files that some architectures begin from."""
     found = {model.pretrained for model in models if isinstance(model, LibraryModel) and model.pretrained is not None}
     return tuple(sorted(found))
 

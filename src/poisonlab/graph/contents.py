@@ -1,4 +1,4 @@
-"""What the files hold that jobs read from outside: digests of names and contents, kept from call to call.
+"""Digests of names and contents of the outside files that jobs read, kept from call to call.
 
 Snakemake compares the times of a job's input files. It does not see that a folder's files were swapped or deleted, nor
 that a file was replaced by an older one.
@@ -19,20 +19,20 @@ from poisonlab.errors import PoisonlabError
 from poisonlab.files import write_text
 
 CACHE = Path(".snakemake/poisonlab-contents.json")
-"""From the folder that results are counted from."""
+"""Relative to the folder from which paths of results count."""
 
 _LENGTH = 12
 _SETTLED_NS = 2_000_000_000
-"""A file changed later than so long ago may change again without another time, so its digest is not kept."""
+"""A file changed less than this long ago may change again without a new time stamp, so its digest is not kept."""
 
 _Known = dict[str, list[Any]]
 
 
 class Contents:
-    """Digests of files, each read once as long as its size, times and inode stay.
+    """Digests of files. A file is read again only when its size, times or inode change.
 
     Args:
-        cache: where digests are kept; what cannot be read or written there is only work done again.
+        cache: file in which digests are kept; if it cannot be read or written, files are just read again.
     """
 
     def __init__(self, cache: Path = CACHE) -> None:
@@ -41,7 +41,7 @@ class Contents:
         self._changed = False
 
     def digest(self, paths: Sequence[str]) -> str:
-        """One digest of the names and contents of some files; of missing ones, that they are missing."""
+        """One digest of the names and contents of some files; a missing file counts as missing."""
         whole = hashlib.sha256()
         for path in sorted(set(paths)):
             whole.update(f"{path}\0{self._of(path)}\n".encode(errors="surrogateescape"))

@@ -1,4 +1,4 @@
-"""The jobs that measure for figures, and those that draw: a change of looks computes nothing again."""
+"""The jobs that measure for figures and those that draw, so that a change of looks computes nothing again."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Figures:
     """The figures of a study, called ``outcome`` (and ``outcome-2``, ... where one page is too small),
     ``ablation-<name>`` and ``<attack>/<figure>``.
 
-    Figures of an attack show its first victim, but for those that name others: ``<attack>/by-victim`` and those of a
-    view, ``<attack>/<kind>-<view>``.
+    Figures of an attack show its first victim. Only ``<attack>/by-victim`` and those of a view,
+    ``<attack>/<kind>-<view>``, name their victims.
     """
 
     def __init__(self, study: Study, places: Places, computing: Computing, tables: Tables) -> None:
@@ -72,15 +72,15 @@ class Figures:
         return ["outcome", *(f"outcome-{page}" for page in range(2, pages + 1))]
 
     def of_view(self, view: FeatureView) -> dict[str, ViewKind]:
-        """The figures of a view, and their kinds."""
+        """The figures of a view, each with its kind."""
         return {f"{view.attack}/{kind}-{view.name}": kind for kind in dict.fromkeys(view.draw)}
 
     @property
     def of_all_attacks(self) -> Sequence[str]:
-        """The figures that compare attacks without a goal; none of fewer than three."""
+        """The figures that compare attacks without a goal; none for fewer than three attacks."""
         if len(self._compared) < 3:
             return ()
-        # Trials from elsewhere have no history.
+        # Merged trials have no history.
         return OF_ALL_ATTACKS if self._undefended_histories() else OF_ALL_ATTACKS[:-1]
 
     @property
@@ -98,7 +98,7 @@ class Figures:
             "landscape-victims": compared and attack.has_goal,
             "noise-histogram": friendly,
             "output-std": attack.has_goal and (bool(attack.surrogates) or compared),
-            # Trials from elsewhere have no history.
+            # Merged trials have no history.
             "learning-curves": any(cell.attack == attack.name for cell in self._trained),
         }
         return [figure for figure in OF_AN_ATTACK if possible[figure]]
@@ -127,7 +127,7 @@ class Figures:
         )
 
     def landscape_victims(self, attack: str) -> Job:
-        """Loss around all poisons, in the victims of some defenses (FRIENDS, figure 3)."""
+        """Loss around all poisons, for the victims of some defenses (FRIENDS, figure 3)."""
         landscape = self.study.figures.landscape
         rows, cell = self.study.landscape_victims(attack), self._shown(attack)
         model = self.study.model_of(self.study.victim(cell.victim))
@@ -141,7 +141,7 @@ class Figures:
         )
 
     def output_std(self, attack: str) -> Job:
-        """Spread of the output around poisons (after FRIENDS, figure 5c), of a surrogate and of figure 3's victims."""
+        """Spread of the output around poisons (after FRIENDS, figure 5c), for a surrogate and figure 3's victims."""
         chosen, cell = self.study.attack(attack), self._shown(attack)
         rows = self.study.landscape_victims(attack)
         model = self.study.model_of(self.study.victim(cell.victim))
@@ -161,7 +161,7 @@ class Figures:
         )
 
     def feature_view(self, attack: str, view: str) -> Job:
-        """Features of an attack's poisons in some networks, and what filters drop of them (deep k-NN, figures 4 to
+        """Features of an attack's poisons in some networks, and the poisons that filters drop (deep k-NN, figures 4 to
         7)."""
         networks: list[str] = []
         keep: list[str] = []
@@ -227,7 +227,7 @@ class Figures:
             (module_name("figures", name),),
             name,
             options={"figure": [name], "from": sources},
-            # By victim, a figure is told of every trial that it counts.
+            # A figure by victim receives the settings of every trial that it counts.
             piped=kind == BY_VICTIM,
             name=figure,
         )
@@ -277,11 +277,11 @@ class Figures:
         return str(self.tables.published / f"table{table}.csv")
 
     def _beside(self, figure: int | None) -> dict[str, Any]:
-        """Which figure of the paper a caption names."""
+        """The setting that names the matching figure of the paper in the caption."""
         return {} if figure is None else {"beside": f"figure {figure} of {self.study.paper or 'the paper'}"}
 
     def _by_victim(self, attack: str) -> tuple[str, Mapping[str, Sequence[str]], dict[str, Any]]:
-        """Likewise, of bars by victim."""
+        """As ``_drawn``, for bars by victim."""
         bars: ByVictim = next(each for each in self.study.figures.by_victim if each.attack == attack)
         rows = {*bars.defenses, *self.study.compare[:1]}
         meetings = [
@@ -304,7 +304,7 @@ class Figures:
         return BY_VICTIM, inputs, told
 
     def _comparing(self, kind: str) -> tuple[str, Mapping[str, Sequence[str]], dict[str, Any]]:
-        """Likewise, of a figure that compares attacks."""
+        """As ``_drawn``, for a figure that compares attacks."""
         attacks, row = self._compared, self.study.undefended
         assert row is not None
         if kind == "perturbations":
@@ -355,13 +355,13 @@ class Figures:
         return {"measures": self.tables.measures(self.study.attacks), "compare": list(self.study.compare)}
 
     def _shown(self, attack: str) -> Cell:
-        """The attack's first victim and the seed that figures show, under no defense yet."""
+        """The attack's first victim and the seed that figures show; the defense is still empty."""
         chosen = self.study.attack(attack)
         return Cell(attack, self.study.victims_of(chosen)[0].name, "", self.study.shown_seed(chosen))
 
     def _friendly_rows(self, attack: str) -> list[Row]:
-        """The rows that add friendly noise to this attack's poisons, unfiltered ones first: only they have noise for
-        all."""
+        """The rows that add friendly noise to this attack's poisons; rows without filters come first, because they have
+        noise for all poisons."""
         rows = [row for row in self.study.defenses if row.friendly and row.poisoned and row.faces(attack)]
         return sorted(rows, key=lambda row: bool(row.filters))
 
@@ -370,7 +370,7 @@ class Figures:
         return f"{self.places.noise.format(**cell._replace(defense=row.name)._asdict())}.safetensors"
 
     def _noises(self, attack: str) -> dict[str, Any]:
-        """The random noises that friendly noise is set beside, and what bounds it."""
+        """The random noises beside the friendly noise, and the bound of the friendly noise."""
         friendly = self._friendly_rows(attack)[0].friendly
         assert friendly is not None
         applied = dict.fromkeys(defense for row in self.study.defenses for defense in row.apply)
@@ -378,7 +378,7 @@ class Figures:
         return {"noise": [noise.told() for noise in noises], "friendly": {"zeta": friendly.zeta}}
 
     def _def_epoch(self, cell: Cell) -> int | None:
-        """Where the curves mark the begin of friendly noise; nowhere if it differs by row."""
+        """The epoch at which curves mark the start of friendly noise; None if it differs by row."""
         scenario = self.study.victim(cell.victim).scenario
         begins = {row.friendly.begins(scenario) for row in self._friendly_rows(cell.attack) if row.friendly}
         return begins.pop() if len(begins) == 1 else None
@@ -394,7 +394,8 @@ class Figures:
 
 
 def _groups(attacks: Sequence[AttackSettings]) -> list[dict[str, Any]]:
-    """The columns of the curves: optimised poisons, and the two families of drawn noise; several for a large one."""
+    """The columns of the curves: optimised poisons and two families of drawn noise; a large group fills several
+    columns."""
     titles = {"regions": "regions noise", "low-frequency": "low-frequency noise"}
     groups: dict[str, list[str]] = {}
     for attack in attacks:

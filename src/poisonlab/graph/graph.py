@@ -31,7 +31,7 @@ from poisonlab.provenance import code_digests, locked_versions
 SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn")
 """Packages whose version changes results."""
 SOFTWARE_OF = {"poisonlab.models.timm": "timm"}
-"""Packages whose version changes the results of jobs that have this root."""
+"""Packages whose version changes the results of jobs with this root."""
 
 _NUMBERS = ("seed", "member", "number")
 
@@ -41,16 +41,16 @@ class Graph:
 
     Args:
         study: the study.
-        root: the workflow's own folder, as seen from the folder that paths of results count from.
-        scan: the scan that the study is of, if it is one's.
+        root: the workflow's own folder, relative to the folder from which paths of results count.
+        scan: the scan that the study belongs to, if any.
 
     Attributes:
-        name: what messages call it: the study's name, or ``scan <name>``.
-        places: where results lie.
-        tables: which trials and tables there are.
-        figures: which figures there are.
-        listing: how Snakemake's own report lists them.
-        scanning: the jobs of the scan, if it is one.
+        name: name in messages: the study's, or ``scan <name>``.
+        places: paths of results.
+        tables: the study's trials and tables.
+        figures: the study's figures.
+        listing: their entries in Snakemake's own report.
+        scanning: the jobs of the scan, if any.
     """
 
     def __init__(self, study: Study, root: str = ".", scan: Scan | None = None) -> None:
@@ -104,11 +104,12 @@ class Graph:
         self._measures = cache(partial(_measures, Path(root)))
 
     def check(self) -> None:
-        """Look at the files that the study is told to read.
+        """Check the files that the study reads.
 
         Raises:
-            PoisonlabError: one is missing or damaged; an input function would end Snakemake in a traceback. Or one of
-                the dataset's is missing, and Snakemake would take the dataset of other settings for given.
+            PoisonlabError: a file is missing or damaged, for which an input function would end Snakemake in a
+                traceback. Or a file of the dataset is missing, and Snakemake would use a dataset made with other
+                settings.
         """
         self._check_dataset()
         for attack in self.study.every_attack:
@@ -170,7 +171,7 @@ class Graph:
         for path in self.study.merge:
             if os.path.realpath(path) in own:
                 raise SettingsError(
-                    f"merge: {path} is this study's own file, which each call writes anew: copy it elsewhere, and name "
+                    f"merge: {path} is this study's own file, which each call rewrites: copy it elsewhere, and name "
                     "the copy"
                 )
         try:
@@ -179,18 +180,18 @@ class Graph:
             raise DataError(f"merge: {error}") from error
 
     def job(self, stage: str, wildcards: Mapping[str, str] | None = None) -> Job:
-        """The job of a stage with these wildcards, as they stand in a path."""
+        """The job of a stage with these wildcards, as a path holds them."""
         return self._job(stage, tuple((wildcards or {}).items()))
 
     def _made(self, stage: str, wildcards: tuple[tuple[str, str], ...]) -> Job:
         return self._makers[stage](**{name: int(value) if name in _NUMBERS else value for name, value in wildcards})
 
     def code(self, job: Job) -> list[str]:
-        """Digests of all code that a job runs and of the files that it reads from outside, and the locked versions of
-        the packages that change results."""
+        """Digests of all code that a job runs and of the outside files that it reads, and locked versions of the
+        packages that change results."""
         packages = SOFTWARE if job.computes or job.stage == "dataset" else ()
         software = self._versions((*packages, *(own for root, own in SOFTWARE_OF.items() if root in job.roots)))
-        # Trials from elsewhere keep the times of elsewhere.
+        # Merged trials keep the time stamps that they had elsewhere.
         read = {path for paths in job.inputs.values() for path in paths}
         watched = [*job.watched, *read.intersection(self.study.merge)]
         contents = [f"files read by {job.stage}@{self._contents.digest(watched)}"] if watched else []
@@ -217,11 +218,11 @@ class Graph:
         ]
 
     def cells(self, stage: str) -> list[Cell]:
-        """The cells to run here that have a job of a stage."""
+        """The cells run here that have a job of a stage."""
         return [cell for cell in self.tables.local if stage in self._stages(self.study.defense(cell.defense))]
 
     def paths(self, stage: str, output: str) -> list[str]:
-        """One output of every job of a stage that works on cells."""
+        """One output of each of a stage's jobs on cells."""
         pattern = self.places.outputs(stage)[output]
         return [pattern.format(**cell._asdict()) for cell in self.cells(stage)]
 
@@ -257,16 +258,16 @@ class Graph:
         return [] if self.scanning is None else list(self.places.outputs("scan_page").values())
 
     def all_jobs(self) -> list[Job]:
-        """Every job that the whole study or scan needs, each after those that it waits for."""
+        """Every job that the whole study or scan needs, each after the jobs that it waits for."""
         if self.scanning is not None:
             return self.jobs_for(self.scanned())
         return self.jobs_for([*self.tables.every(""), *self.drawings(), self.report()])
 
     def jobs_for(self, paths: Sequence[str]) -> list[Job]:
-        """Every job that some files of the whole study need, each after those that it waits for."""
+        """Every job that some files of the whole study need, each after the jobs that it waits for."""
         made = {path: job for job in self._possible() for path in job.outputs.values()}
         ordered: dict[int, Job] = {}
-        # A job comes up twice: first its inputs' jobs are put before it, then it is taken.
+        # The loop visits a job twice: first it puts the jobs of its inputs before it, then it takes the job itself.
         waiting = [made[path] for path in paths][::-1]
         while waiting:
             job = waiting[-1]
@@ -312,7 +313,7 @@ class Graph:
 
 
 def _measures(root: Path) -> str:
-    """The digest of how outcomes are named and shown: of no job that computes, and of all that show them."""
+    """Digest of how outcomes are named and shown. Only jobs that show outcomes depend on it, not those that compute."""
     name = "src/poisonlab/config/measures.py"
     return f"{name}@{hashlib.sha256((root / name).read_bytes()).hexdigest()[:12]}"
 

@@ -14,20 +14,20 @@ class Job:
     """One call of a stage program.
 
     Attributes:
-        stage: the rule, and the kind of work.
+        stage: name of the rule and of the kind of work.
         program: the script below ``workflow/scripts``.
-        inputs: paths by the option that names them; those under ``files`` are read although no option names them.
+        inputs: paths by the option that names them; ``files`` are read without an option.
         outputs: one path by the option that names it.
-        settings: what the program is told with ``--spec``: ``section.key=value`` strings, sorted.
-        roots: the modules that the program loads by name; the digest of its code covers these and all they import.
-        method: what does the work, such as an attack's method or an architecture.
-        options: further options; no other result comes of them.
-        watched: files from outside whose contents the job depends on, and not just on their times.
-        depends: strings that the job depends on besides settings and code, and is not told.
+        settings: the program's ``--spec``: sorted ``section.key=value`` strings.
+        roots: modules that the program loads by name; its code digest covers these and all that they import.
+        method: the attack's method, the architecture, or the like.
+        options: further options, which do not change the result.
+        watched: outside files on whose contents, not just times, the job depends.
+        depends: further strings that the job depends on but does not receive.
         computes: whether the program uses a network, and so takes a device, threads and perhaps a GPU.
-        saves: whether it can be interrupted and goes on from a checkpoint.
-        piped: whether settings go through a pipe, because a study can have more than a command line may.
-        name: its wildcards, parted by slashes.
+        saves: whether an interrupted job goes on from a checkpoint.
+        piped: whether settings go through a pipe, because they can be too long for a command line.
+        name: its wildcards, separated by slashes.
     """
 
     stage: str
@@ -51,13 +51,13 @@ class Job:
         Args:
             python: shell words that call the interpreter.
             scripts: folder of the programs.
-            options: how the job runs rather than what it computes, such as the device.
+            options: options on how the job runs, such as the device.
         """
         named = {name: paths for name, paths in self.inputs.items() if name != _UNTOLD and paths}
         given = {**named, **{name: [path] for name, path in self.outputs.items()}, **self.options, **options}
         arguments = [part for name, values in given.items() for part in (f"--{name}", *values)]
         program = f"{python} {shlex.quote(f'{scripts}/{self.program}')}"
         if self.piped:
-            # NUL ends each, as it can stand in none.
+            # NUL ends each setting, because no setting can hold it.
             return f"printf '%s\\0' {shlex.join(self.settings)} | {program} --spec - {shlex.join(arguments)}"
         return f"{program} --spec {shlex.join([*self.settings, *arguments])}"

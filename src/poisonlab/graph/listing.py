@@ -1,4 +1,4 @@
-"""How Snakemake's own report lists what a study makes: category, section, and labels to sort by."""
+"""Entries of a study's outputs in Snakemake's own report: category, section, and labels to sort by."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ LISTED = {
     "page": {"html": "page"},
     "scan_page": {"html": "scan", "csv": "scan"},
 }
-"""The outputs of a stage that the report holds, and which caption they have there."""
+"""The outputs of each stage in the report, with the name of their caption."""
 
 CATEGORIES = {"trials": "Study", "figure": "Figures", "page": "Report", "scan_page": "Scan"}
-"""Of the stages that make no table."""
+"""Categories of the stages that make no table."""
 
 _TITLES = {
     "trials": "All victims, a line each",
@@ -36,7 +36,7 @@ _TITLES = {
 }
 _MEASURING = ("landscape_poison", "landscape_victims", "output_std")
 _MOST = 3
-"""As many names are spelled out in a label."""
+"""Most names spelled out in a label."""
 
 
 class Entry(NamedTuple):
@@ -44,7 +44,7 @@ class Entry(NamedTuple):
 
     section: str
     labels: dict[str, str]
-    """What it shows, and of which attack, victim and defense; the format."""
+    """Title, attack, victim, defense and format of the file."""
 
 
 class Listing:
@@ -52,8 +52,8 @@ class Listing:
 
     Args:
         study: the study.
-        places: where its results lie.
-        report: the lab's own report, whose sections and titles are taken over.
+        places: paths of its results.
+        report: the lab's own report, which gives sections and titles.
         job: the job of a stage with some wildcards.
     """
 
@@ -68,7 +68,7 @@ class Listing:
         return {stem: found for scope in SCOPES for stem, found in self._report.titles(scope).items()}
 
     def entry(self, stage: str, wildcards: Mapping[str, str], output: str) -> Entry:
-        """The entry of an output that is ``LISTED``."""
+        """The entry of an output in ``LISTED``."""
         job = self._job(stage, wildcards)
         stem, _, ending = job.outputs[output].rpartition(".")
         section, title = (self._study.study, _TITLES[stage]) if stage in _TITLES else self._titles[stem]
@@ -76,7 +76,7 @@ class Listing:
         return Entry(section.removeprefix("Figures: "), {kind: title, **self._shown(job, wildcards), "format": ending})
 
     def _shown(self, job: Job, wildcards: Mapping[str, str]) -> dict[str, str]:
-        """Attack, victim and defense: each as far as the files tell that a job is made of, and the config."""
+        """Attack, victim and defense of a job, as far as its files and the config tell."""
         study = self._study
         names = {
             "attack": {attack.name for attack in study.attacks},
@@ -95,7 +95,7 @@ class Listing:
         elif job.stage == "figure":
             jobs = [job, *self._measured(wildcards["figure"])]
             met = self._met(path for each in jobs for paths in each.inputs.values() for path in paths)
-            # A figure of the tables shows all that they do.
+            # A figure of a table shows all that the table does.
             names = met if any(met.values()) else names
             for bars in study.figures.by_victim:
                 if wildcards["figure"] == f"{bars.attack}/{BY_VICTIM}":
@@ -104,7 +104,7 @@ class Listing:
         return {name: _told(found) for name, found in names.items()}
 
     def _measured(self, figure: str) -> list[Job]:
-        """The job that a figure of an attack is measured by."""
+        """The jobs that measure for a figure of an attack."""
         attack, _, drawn = figure.rpartition("/")
         stage = drawn.replace("-", "_")
         jobs = [self._job(stage, {"attack": attack})] if attack and stage in _MEASURING else []
@@ -112,7 +112,7 @@ class Listing:
         return jobs + [self._job("feature_view", {"attack": attack, "view": name}) for name in views]
 
     def _met(self, paths: Iterable[str]) -> dict[str, set[str]]:
-        """The attacks, victims and defenses that some files are of."""
+        """The attacks, victims and defenses in the paths of some files."""
         met: dict[str, set[str]] = {"attack": set(), "victim": set(), "defense": set()}
         for path in paths:
             for pattern in (self._cell, self._poisons):

@@ -1,4 +1,4 @@
-"""Which measurements tell how long the jobs of a study or scan take."""
+"""The measurements that estimate how long the jobs of a study or scan take."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from poisonlab.graph.job import Job
 
 COMMITTED = Path("results", "reference")
 OUTCOMES = ("train", "detect")
-"""The stages whose jobs become trials."""
+"""Stages whose jobs become trials."""
 
 
 def measured(study: Study, scan: Scan | None, jobs: Iterable[Job]) -> Iterator[Measured]:
-    """Jobs that ran here, by their run cards, and committed trials of the study; of a scan, jobs of other scans, too.
+    """Jobs that ran here, by their run cards, and committed trials of the study; for a scan, also jobs of other scans.
 
     Args:
         study: the study, whose paths count from the working folder.
-        scan: the scan that the study belongs to, if it is one's.
-        jobs: the jobs to be told of, which say in which folder the run cards of each stage lie.
+        scan: the scan that the study belongs to, if any.
+        jobs: the planned jobs, which give the folder of each stage's run cards.
 
     Raises:
         DataError: a run card is damaged, or a file holds no trials.
@@ -34,7 +34,7 @@ def measured(study: Study, scan: Scan | None, jobs: Iterable[Job]) -> Iterator[M
     if scan is None:
         yield from read_committed(COMMITTED, study.study, OUTCOMES)
         return
-    # The studies of all scans have one name, and another scan's dataset may differ as another study's may.
+    # All scans' studies have the same name, and datasets differ between scans as between studies.
     for other in sorted(results.parent.glob("*/")):
         if other != results:
             yield from (replace(job, study=f"scan {other.name}") for job in read_cards(other, stages))

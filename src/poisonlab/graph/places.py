@@ -1,15 +1,15 @@
-"""Where the results of a study lie."""
+"""Paths of a study's results."""
 
 from __future__ import annotations
 
 from poisonlab.config.study import Study
 
 SCOPES = ("", "-so-far")
-"""Tables and reports are of the whole study, or of the victims that stand so far."""
+"""Scopes of tables and reports: the whole study, or the victims finished so far."""
 
 
 class Places:
-    """Patterns of the paths of a study's results, in which wildcards stand in braces."""
+    """Patterns of the paths of a study's results, with wildcards in braces."""
 
     def __init__(self, study: Study) -> None:
         self._results, self._study = study.results, study.study
@@ -21,7 +21,7 @@ class Places:
         self.surrogate = f"{place('surrogates')}/{{surrogate}}/seed{{seed}}-{{member}}"
         self.poisons = f"{place('poisons')}/{{attack}}/seed{{seed}}"
         self.folders = {kind: place(kind) for kind in ("victims", "detections", "noise", "filters")}
-        """Where the victims of a row stand."""
+        """Folders of each row's victims, detections, noise and filters, by kind."""
         self.victim, self.detection, self.noise, self.keep = (f"{folder}/{_CELL}" for folder in self.folders.values())
         self.diluted = f"{place('diluted')}/{_CELL}"
         self.transfer = f"{place('transfer')}/{{attack}}/seed{{seed}}"
@@ -64,7 +64,7 @@ class Places:
         return f"{self._logs}/{stage}{name}.log"
 
     def remade(self) -> list[str]:
-        """What the workflow makes anew where it is missing: files, and folders with a slash at their end."""
+        """Results that the workflow makes again if they are missing: files, and folders with a slash at their end."""
         folders = ("surrogates", "poisons", "diluted", "transfer", *self.folders, "figures", "features", "suspects")
         tables = [f"{self.table}{scope}-trials.csv" for scope in SCOPES]
         return [

@@ -1,7 +1,6 @@
-"""How far the jobs of a study are, seen from outside: from results, logs, run cards and Snakemake's notes.
+"""Progress of a study's jobs, read from results, logs, run cards and Snakemake's records.
 
-Only files are read. So a running study can be looked at from another terminal, and from another node of a cluster that
-shares the file system.
+Only files are read, so this works from another terminal, or another cluster node with the same file system.
 """
 
 from __future__ import annotations
@@ -26,30 +25,30 @@ _REMAINING = re.compile(r"\[[\d:]+<(?P<time>[\d:]+)[,\]]")
 
 
 class State(StrEnum):
-    """How far a job is."""
+    """Progress of a job."""
 
     DONE = "done"
-    """Its results stand, and Snakemake has noted nothing against them: settings and code are as they were."""
+    """Its results exist, and no record of Snakemake contradicts them: settings and code have not changed."""
     RUNNING = "running"
     SUBMITTED = "submitted"
-    """Handed to the cluster, where its log has not begun."""
+    """Handed to the cluster, but its log has not begun."""
     FAILED = "failed"
     """Its log ends in an error, and it has no results."""
     STOPPED = "stopped"
-    """Begun, without results or error: interrupted or killed, or the results were deleted."""
+    """Begun, but without results or error: interrupted, killed, or its results were deleted."""
     WAITING = "waiting"
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How far one job is.
+    """Progress of one job.
 
     Attributes:
         log: its log file, which may be missing.
-        stale: whether it waits although its results stand, as they are of other settings or code.
-        since: of a running job, when it began (seconds since the epoch).
+        stale: whether its results exist but were made with other settings or code, so that it waits.
+        since: when a running or submitted job began (seconds since the epoch).
         heard: when its log was last written (seconds since the epoch); None without a log.
-        said: the last line of its log; empty unless it runs or has failed.
+        said: last line of its log; empty unless the job runs or has failed.
     """
 
     job: Job
@@ -63,14 +62,14 @@ class Standing:
 
 @dataclass(frozen=True)
 class Left:
-    """What a study's jobs will still take.
+    """Time that a study's jobs will still take.
 
     Attributes:
-        hours: until the measured ones are done, with ``at_once`` of them at a time; nan if none is measured.
+        hours: until the jobs with measurements are done, ``at_once`` at a time; nan if no job has one.
         at_once: jobs that run now, at least 1.
-        unmeasured: jobs with a run card to come that are like none that ran.
-        device: where the seconds were measured; None without any.
-        work: hours of each stage's measured jobs, one after another.
+        unmeasured: open jobs with a run card, but without a measurement of a similar job.
+        device: device of the measurements; None without any.
+        work: hours by stage of the jobs with measurements, one after another.
     """
 
     hours: float
@@ -81,9 +80,9 @@ class Left:
 
 
 def look(graph: Graph, jobs: Sequence[Job], records: Records) -> list[Standing]:
-    """How far each job is.
+    """Progress of each job.
 
-    Inputs that changed are not compared, as ``workflow/scripts/verify.py`` does: it asks Snakemake itself.
+    Changed inputs are not noticed. ``workflow/scripts/verify.py`` does notice them, because it asks Snakemake.
     """
     locked = records.locked()
     return [_standing(graph, job, records, locked) for job in jobs]
@@ -98,7 +97,7 @@ def _standing(graph: Graph, job: Job, records: Records, locked: set[str]) -> Sta
         return Standing(job, State.WAITING if stale else State.DONE, log, stale)
     heard = changed_at(log)
     if began is not None and not locked.isdisjoint(outputs):
-        # Whole seconds are all that some file systems know.
+        # Some file systems keep whole seconds only.
         if heard is None or heard < math.floor(began):
             return Standing(job, State.SUBMITTED, log, since=began)
         return Standing(job, State.RUNNING, log, since=began, heard=heard, said=_last_line(log))
@@ -111,7 +110,7 @@ def _standing(graph: Graph, job: Job, records: Records, locked: set[str]) -> Sta
 
 
 def stands(graph: Graph, job: Job, records: Records) -> bool:
-    """Whether the outputs are there, and no record says that other settings or code made them."""
+    """Whether the outputs exist, and no record says that they were made with other settings or code."""
     outputs = list(job.outputs.values())
     known = records.params(outputs[0])
     same = not known or known == {repr(list(job.settings)), repr(graph.code(job))}
@@ -122,20 +121,20 @@ def log_of(graph: Graph, job: Job) -> Path:
     """A job's log file."""
     pattern = graph.places.log(job.stage)
     names = re.findall(r"\{(\w+)\}", pattern)
-    # The only wildcard may have slashes of its own, and that of a table's scope is empty.
+    # A single wildcard may contain slashes, and a table's scope is empty for the whole study.
     values = job.name.split("/", max(0, len(names) - 1))
     values += [""] * (len(names) - len(values))
     return Path(pattern.format(**dict(zip(names, values, strict=False))))
 
 
 def left(found: Sequence[Standing], ran: Sequence[Measured], study: str, now: float) -> Left:
-    """What the jobs that are not done will take, by those that ran on the device that tells most of them.
+    """Time that the open jobs will take, by jobs measured on the device that covers most of them.
 
     Args:
         found: every job.
-        ran: what was measured.
+        ran: the measurements.
         study: the study's name.
-        now: seconds since the epoch, to count running jobs by their rest.
+        now: seconds since the epoch, to count only the rest of running jobs.
     """
     at_once = max(1, sum(each.state is State.RUNNING for each in found))
     open_ones = [each for each in found if each.state is not State.DONE and "card" in each.job.outputs]
@@ -155,7 +154,7 @@ def left(found: Sequence[Standing], ran: Sequence[Measured], study: str, now: fl
 
 
 def _rest(each: Standing, seconds: Seconds, now: float) -> float | None:
-    """Seconds that a job will take from now on; None if nothing like it ran and its log does not tell."""
+    """Seconds that a job will take from now on; None if no similar job ran and its log does not tell."""
     job = each.job
     expected = seconds.expected(job.stage, job.settings, job.options.get("settings", ()))
     if each.state is not State.RUNNING or each.since is None:
@@ -166,7 +165,7 @@ def _rest(each: Standing, seconds: Seconds, now: float) -> float | None:
 
 
 def bar(line: str) -> str:
-    """A progress bar's numbers without the bar itself; another line as it is."""
+    """The numbers of a progress bar without the bar itself; any other line unchanged."""
     found = _BAR.match(line)
     if found is None:
         return line
@@ -175,7 +174,7 @@ def bar(line: str) -> str:
 
 
 def remaining(line: str) -> float | None:
-    """Seconds that a progress bar leaves; None if the line is none, or does not know."""
+    """Seconds that a progress bar predicts; None if the line is no bar, or the bar does not know."""
     found = _REMAINING.search(line)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""What Snakemake notes of its jobs in its own folder."""
+"""Snakemake's records of its jobs, in its own folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class Records:
-    """The notes.
+    """Snakemake's records.
 
     Args:
         folder: ``.snakemake`` in the folder where Snakemake runs.
@@ -21,7 +21,7 @@ class Records:
         self._params: dict[str, tuple[int, frozenset[str]]] = {}
 
     def locked(self) -> set[str]:
-        """The outputs that running calls of Snakemake may write; of a killed call, too, until it is unlocked."""
+        """Outputs that running calls of Snakemake may write. A killed call keeps its own until it is unlocked."""
         found: set[str] = set()
         for lock in self._folder.glob("locks/*.output.lock"):
             try:
@@ -31,25 +31,26 @@ class Records:
         return found
 
     def began(self, paths: Iterable[str]) -> float | None:
-        """When the job that is making these outputs began (seconds since the epoch); None if there is none."""
+        """When the job that now makes these outputs began (seconds since the epoch); None if no job makes them."""
         times = [changed_at(self._place("incomplete", path)) for path in paths]
         return min((time for time in times if time is not None), default=None)
 
     def params(self, path: str) -> frozenset[str]:
-        """How an output was made, as Snakemake writes it; empty if that is unknown."""
+        """The parameters that an output was made with, as Snakemake writes them; empty if unknown."""
         place = self._place("metadata", path)
         try:
             version = place.stat().st_mtime_ns
             if path not in self._params or self._params[path][0] != version:
                 record = json.loads(place.read_text(encoding="utf-8"))
                 self._params[path] = version, frozenset(map(str, record.get("params") or ()))
-        # A record that is being written is known at the next look.
+        # A record that is just being written is read at the next call.
         except (OSError, ValueError, AttributeError):
             return frozenset()
         return self._params[path][1]
 
     def _place(self, kind: str, path: str) -> Path:
-        """Snakemake's file about an output: its path in base64, cut to names that the file system allows."""
+        """Snakemake's file about an output: the output's path in base64, split into names that the file system
+        allows."""
         folder = self._folder / kind
         try:
             longest = os.pathconf(folder, "PC_NAME_MAX") or 255

@@ -1,4 +1,4 @@
-"""The report: tables and figures in one page."""
+"""The job that writes the report: tables and figures on one page."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ TITLES = {
 
 Block = dict[str, Any]
 _TOLD = ("title", "attack")
-"""Keys of a block that are no files."""
+"""Keys of a block that name no files."""
 
 
 class Report:
-    """The page with every table and figure of a study; of victims so far it has tables only.
+    """The page with every table and figure of a study; for the victims finished so far, with tables only.
 
     Args:
         study: the study.
-        places: where its results lie.
+        places: paths of its results.
         tables: its tables.
         figures: its figures.
         looks: folder of the page's template, style and script.
@@ -54,7 +54,7 @@ class Report:
         self.looks = looks
 
     def page(self, scope: str) -> Job:
-        """Write it."""
+        """Write the page."""
         sections = self._sections(scope)
         blocks = [block for section in sections for block in section["blocks"]]
         poisons = self._poisons(scope)
@@ -94,7 +94,7 @@ class Report:
         )
 
     def titles(self, scope: str) -> dict[str, tuple[str, str]]:
-        """Section and title of every table and figure, by the path of its files without their endings."""
+        """Section and title of every table and figure, keyed by the path of its files without endings."""
         return {
             path.rpartition(".")[0]: (section["title"], block["title"])
             for section in self._sections(scope)
@@ -104,9 +104,9 @@ class Report:
         }
 
     def _poisons(self, scope: str) -> list[tuple[str, int]]:
-        """Attack and seed of the poison sets with targets, of victims that are trained here and need them anyway.
+        """Attack and seed of the poison sets with targets that victims trained here need anyway.
 
-        Of the victims so far a set is no input, so none is made or remade, and one that is gone is not shown.
+        For the victims finished so far, sets are no inputs: none is made again, and a missing one is not shown.
         """
         cells = self.tables.standing if scope else self.tables.local
         sets = dict.fromkeys((cell.attack, cell.seed) for cell in cells if self.study.attack(cell.attack).has_goal)

@@ -1,4 +1,4 @@
-"""The jobs of a scan: those of its study that read, train and plant, and its own that look at the outcome."""
+"""The jobs of a scan: those of its study, which read, train and plant, and its own, which examine the results."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from poisonlab.provenance import spec
 
 _LONGEST_NAME = 60
 NEIGHBOURS = 5
-"""Neighbours of each image that the page shows, and among which near-duplicates are looked for."""
+"""Neighbours of each image on the page, which are also searched for near-duplicates."""
 
 
 def read_config(config: Mapping[str, Any]) -> tuple[Study, Scan | None]:
-    """The study that a merged config describes, and the scan that the study belongs to, if it is one's.
+    """The study that a merged config describes, and the scan that the study belongs to, if any.
 
     Raises:
         PoisonlabError: one line that names the first problem.
@@ -41,8 +41,8 @@ def read_config(config: Mapping[str, Any]) -> tuple[Study, Scan | None]:
 
 
 def scan_from(config: Mapping[str, Any]) -> Scan:
-    """The scan that a config describes; ``data`` is a path whose format is found out, ``size`` and ``class_order``
-    are keys of a folder of images.
+    """The scan that a config describes. The format of the path in ``data`` is detected; ``size`` and ``class_order``
+    are keys of an image folder.
 
     Raises:
         PoisonlabError: one line that names the first problem.
@@ -60,11 +60,12 @@ def scan_from(config: Mapping[str, Any]) -> Scan:
 
 
 def _name_of(path: Path) -> str:
-    """The path from here with dashes for slashes; with a digest if another path could have the same name."""
+    """The path, relative to the current folder, with dashes for slashes; with a digest if another path could get the
+    same name."""
     absolute = Path(os.path.abspath(path))
     shown = str(absolute.relative_to(Path.cwd()) if Path.cwd() in absolute.parents else absolute)
     name = re.sub(r"[^a-z0-9.]+", "-", shown.lower()).strip("-.")
-    # A dash of the path itself could be a slash of another one.
+    # A dash in this path could be a slash in another one.
     if re.fullmatch(r"[a-z0-9][a-z0-9./]*", shown) and shown.replace("/", "-") == name and len(name) <= _LONGEST_NAME:
         return name
     digest = hashlib.sha256(os.fsencode(shown)).hexdigest()[:8]
@@ -72,7 +73,7 @@ def _name_of(path: Path) -> str:
 
 
 class Scanning(Computing):
-    """The computing jobs of a scan's study, in which poisons are planted by number, and those that make the page."""
+    """The computing jobs of a scan's study, which plant poisons by number, and the scan's own jobs."""
 
     def __init__(self, scan: Scan, study: Study, places: Places, template: str) -> None:
         super().__init__(study, places)
@@ -82,7 +83,7 @@ class Scanning(Computing):
         self.planted = {f"planted-{attack.name}": attack.name for attack in scan.attacks}
 
     def pretrain(self, surrogate: str, seed: int, member: int) -> Job:
-        """Train one network on the data, or take the user's."""
+        """Train one network on the data, or use the user's weights."""
         trained = super().pretrain(surrogate, seed, member)
         if self.scan.weights is None or self.scan.network is not None:
             return trained
@@ -106,7 +107,7 @@ class Scanning(Computing):
         )
 
     def features(self, scanned: str) -> Job:
-        """Compute the features of every image by one network."""
+        """Compute one network's features of every image."""
         own = self.scan.network
         return self._job(
             "features",
@@ -133,7 +134,7 @@ class Scanning(Computing):
         )
 
     def neighbours(self) -> Job:
-        """Find every image's nearest ones, and the duplicates."""
+        """Find the nearest neighbours of every image, and the duplicates."""
         return self._job(
             "neighbours",
             {"features": [self._path("features", self.own[0])]},
@@ -175,7 +176,7 @@ class Scanning(Computing):
         )
 
     def looking(self) -> Iterator[Job]:
-        """Every job that a scan has besides those of a study of its attacks."""
+        """Every job that the scan adds to those of a study of its attacks."""
         for seed in self.scan.seeds:
             yield self.pretrain(NETWORK, seed, 0)
         for scanned in (*self.own, *self.planted):
@@ -191,7 +192,7 @@ class Scanning(Computing):
         return Cell(self.planted[scanned], NETWORK, "none", self.scan.seed)
 
     def _network(self, scanned: str) -> str:
-        """The network that is looked at: trained on what is scanned, unless the user gave one."""
+        """The network to examine: trained on the scanned data, unless the user gave one."""
         if self.scan.network is not None:
             return str(self.scan.weights)
         if scanned in self.planted and self.scan.weights is None:

@@ -1,4 +1,4 @@
-"""The jobs that make tables, and which trials they are made of."""
+"""The jobs that make tables, and the trials that tables are made of."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Meeting = tuple[AttackSettings, Victim, Row]
 
 
 class Tables:
-    """The tables of a study: its own, those of its paper, those of its ablations; of all victims, or of those so far.
+    """The tables of a study, its paper and its ablations; of all victims, or of those finished so far.
 
     Args:
         study: the study.
-        places: where its results lie.
-        computing: the jobs that the trials come from.
+        places: paths of its results.
+        computing: the jobs that make the trials.
         reference: folder of the published numbers, with one folder per paper.
     """
 
@@ -45,7 +45,7 @@ class Tables:
 
     @property
     def numbers(self) -> list[int]:
-        """The tables of the paper that the study has results for."""
+        """Numbers of the paper's tables for which the study has results."""
         return sorted({place.table for attack in self.study.attacks for place in attack.published})
 
     @property
@@ -57,7 +57,7 @@ class Tables:
 
     @cached_property
     def local(self) -> list[Cell]:
-        """The cells that are run here: no trial from elsewhere answers for them.
+        """The cells that are run here, because no merged trial has their settings.
 
         Raises:
             DataError: a file of trials is missing or damaged.
@@ -66,7 +66,7 @@ class Tables:
         first = {attack.name: self.study.victims_of(attack)[0].name for attack in self.study.every_attack}
         known = set()
         for trial in (trial for path in self.study.merge for trial in read_trials(Path(path))):
-            # Trials from before attacks had several victims name none.
+            # Trials from before attacks had several victims name no victim.
             victim = trial.victim or first.get(trial.attack, "")
             cell = wanted.get((trial.attack, victim, trial.defense, trial.seed))
             if cell is not None and trial.settings == self.computing.outcome(cell):
@@ -75,7 +75,7 @@ class Tables:
 
     @cached_property
     def standing(self) -> list[Cell]:
-        """The local cells whose files are all there, whether they are current or not."""
+        """The local cells whose files all exist, whether current or not."""
         return [cell for cell in self.local if all(map(os.path.exists, self.computing.gathered(cell)))]
 
     # --- Jobs ---
@@ -83,8 +83,8 @@ class Tables:
     def trials(self, scope: str) -> Job:
         """Gather one line per victim.
 
-        What stands so far is no input, so none of it is made or remade; victims whose card names other settings than
-        the config's are refused by name.
+        Results so far are no inputs, so nothing is made again. Victims whose card has other settings than the config
+        are refused by name.
         """
         cells = self.standing if scope else self.local
         files = [path for cell in cells for path in self.computing.gathered(cell)]
@@ -144,7 +144,7 @@ class Tables:
         )
 
     def ablation(self, scope: str, ablation: str) -> Job:
-        """Make the table of one ablation; of a defense, beside undefended training if the study has it."""
+        """Make the table of one ablation; for a defense, beside undefended training if the study has it."""
         chosen = next(each for each in self.study.ablations if each.name == ablation)
         meetings = self._varied(chosen)
         attacks = list({attack.name: attack for attack, _, _ in meetings}.values())
@@ -175,19 +175,19 @@ class Tables:
         )
 
     def _variants(self, ablation: str) -> list[tuple[str, Variant | AttackVariant]]:
-        """The variants of an ablation, and what they are called."""
+        """The variants of an ablation, with their names."""
         rows = [(each.row.name, each) for each in self.study.variants if each.ablation == ablation]
         return [*rows, *((each.attack.name, each) for each in self.study.attack_variants if each.ablation == ablation)]
 
     @property
     def transferred(self) -> list[tuple[str, int]]:
-        """The poison sets, by attack and seed, that clean networks are shown."""
+        """The poison sets, by attack and seed, that clean networks classify."""
         transfer = self.study.transfer
         attacks = [] if transfer is None else map(self.study.attack, transfer.attacks)
         return [(attack.name, seed) for attack in attacks for seed in self.study.seeds_of(attack)]
 
     def transfer_table(self, scope: str = "") -> Job:
-        """Make the table of the transfer to clean networks; as with trials, what stands so far is no input."""
+        """Make the table of the transfer to clean networks; as in ``trials``, results so far are no inputs."""
         transfer = self.study.transfer
         assert transfer is not None, "only studies that ask for it have such a job"
         attacks = [self.study.attack(name) for name in transfer.attacks]
@@ -225,7 +225,7 @@ class Tables:
         )
 
     def _expected_transfer(self, attack: AttackSettings) -> dict[str, Any]:
-        """What tells the shares of this study's poison sets from those of other settings."""
+        """The settings and seeds that tell this study's poison sets from others."""
         return {"settings": self.computing.transferred(attack.name), "seeds": list(self.study.seeds_of(attack))}
 
     def _table(
@@ -270,7 +270,7 @@ class Tables:
         return {"description": self.study.description, "scale": self.scale(attacks, rows)}
 
     def scale(self, attacks: Sequence[AttackSettings], rows: Sequence[Row] = ()) -> list[str]:
-        """``scale_of`` the results of some attacks and rows, with the number of images where files can be counted."""
+        """``scale_of`` the results of some attacks and rows, with the number of images if the files can be counted."""
         return scale_of(self.study, attacks, self._images, rows)
 
     @cached_property
@@ -282,7 +282,8 @@ class Tables:
 
     @property
     def _filter_claim(self) -> dict[str, Any]:
-        """What filters are held against, and the rows that do nothing else: noise beside a filter has its own cost."""
+        """The filter claim, and the rows that it is tested on: those that only filter, because noise has a cost of its
+        own."""
         if self.study.filter_claim is None:
             return {}
         only = [row.name for row in self.study.defenses if row.filters == row.apply != () and not row.pretrained]
@@ -290,7 +291,8 @@ class Tables:
 
     @property
     def _joined(self) -> dict[str, Any]:
-        """The lines that rows share, or have under another name, where attacks stand side by side."""
+        """Lines of tables with attacks side by side that several rows share, or that have another name than their
+        row."""
         lines: dict[str, list[str]] = {}
         for row in self.study.defenses:
             lines.setdefault(row.line, []).append(row.name)
@@ -303,13 +305,13 @@ class Tables:
 
     @property
     def listed(self) -> list[Meeting]:
-        """Who meets whom in the study's own tables; ablations have theirs."""
+        """The meetings in the study's own tables; ablations have tables of their own."""
         rows, attacks = ({each.name for each in own} for own in (self.study.defenses, self.study.attacks))
         return [(a, victim, row) for a, victim, row in self.study.meetings() if a.name in attacks and row.name in rows]
 
     def _varied(self, ablation: Ablation) -> list[Meeting]:
-        """The meetings of the variants and of what is varied, against which all are tested; of undefended training,
-        too, where a row is varied."""
+        """The meetings of the variants and of the varied row or attack, against which all are tested. For a row,
+        undefended training is added."""
         some = [name for name, _ in self._variants(ablation.name)]
         if ablation.defense is None:
             rows, faced = {*(ablation.defenses or ())}, {str(ablation.attack), *some}
@@ -326,7 +328,7 @@ class Tables:
         ]
 
     def lines(self, meetings: Iterable[Meeting] | None = None) -> list[dict[str, Any]]:
-        """Which trials belong to the rows of a table; to those of all tables if not given."""
+        """The trials of each row of a table; of all tables if ``meetings`` is not given."""
         return [
             {
                 "attack": attack.name,
@@ -342,13 +344,13 @@ class Tables:
         ]
 
     def measures(self, attacks: Iterable[AttackSettings]) -> list[dict[str, Any]]:
-        """What each attack's outcome is counted in."""
+        """The measures of each attack's outcome."""
         return [
             {"attack": attack.name, "measures": [measure.told() for measure in attack.measures]} for attack in attacks
         ]
 
     def _gathering(self, cells: Sequence[Cell], known: bool) -> Iterable[dict[str, Any]]:
-        """Some cells, gathered by row, and what each row's victims cost besides their own training."""
+        """Some cells by row, and the other jobs that each row's victims cost besides their own training."""
         found = set(cells)
         for attack, victim, row in self.study.meetings():
             first = Cell(attack.name, victim.name, row.name, 0)
@@ -370,7 +372,7 @@ class Tables:
 
 
 def versions(files: Sequence[str]) -> str:
-    """Another digest when a file comes, goes or is written again."""
+    """A digest that changes when a file appears, disappears or is written again."""
     return digest_of([f"{path}@{os.stat(path).st_mtime_ns}" for path in files])
 
 
