@@ -100,7 +100,7 @@ class TestWilson:
 
     @pytest.mark.parametrize(("successes", "n"), [(0.85, 20), (8.5, 20), (3, 4.5)])
     def test_shares_are_no_counts(self, successes: float, n: float) -> None:
-        with pytest.raises(ValueError, match="are no counts: of shares take mean_of_shares"):
+        with pytest.raises(ValueError, match="are no counts: use mean_of_shares for shares"):
             wilson(successes, n)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(

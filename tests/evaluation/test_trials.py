@@ -290,7 +290,7 @@ def test_what_is_no_measure_s_name_is_refused(name: str, tmp_path: Path) -> None
 def test_a_trial_twice_is_refused(tmp_path: Path) -> None:
     """With another outcome, too: which of the two it was, nobody can say."""
     text = message(put(tmp_path, HEADER, FILTERED, WATCHED, FILTERED.replace(",1.0,", ",0.0,")))
-    assert "gm/net/filtered/3 stands in it twice: keep one" in text
+    assert "gm/net/filtered/3 occurs twice: keep one" in text
 
 
 @pytest.mark.parametrize(

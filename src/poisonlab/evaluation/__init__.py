@@ -1,1 +1,1 @@
-"""What a run achieved: rates with intervals, paired comparisons, and the published numbers beside them."""
+"""Results of a run: rates with intervals, paired comparisons, and the published numbers beside them."""

@@ -1,4 +1,4 @@
-"""One defense or one attack with some of its settings varied: a row per combination of values and what they meet."""
+"""The table of an ablation: one row per combination of values, and per attack and victim."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHARES = [measure.name for measure in OF_FILTERS]
 
 
 class VariantOf(Settings):
-    """One row or attack of the study, and the values that it stands for."""
+    """One row or attack of the study, and its values of the varied settings."""
 
     row: Name
     values: Mapping[str, bool | int | float | str]
@@ -29,7 +29,7 @@ class VariantOf(Settings):
 
 
 class AblationTable(Shown):
-    """What the table of an ablation shows."""
+    """Settings of the table of an ablation."""
 
     name: Name
     title: str
@@ -39,14 +39,14 @@ class AblationTable(Shown):
     """The attack that is varied; None where a row is."""
     method: Name
     settings: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Those that vary, in the order of the columns."""
+    """The settings that vary, in the order of the columns."""
     variants: Annotated[tuple[VariantOf, ...], Field(min_length=1)]
 
 
 def exchanged(stage: AblationTable, trials: Sequence[Trial]) -> tuple[AblationTable, list[Trial]]:
-    """The table and trials of an ablation of an attack, with rows for attacks and attacks for rows.
+    """The table and trials of an ablation of an attack, with rows and attacks exchanged.
 
-    Such an ablation compares attacks under each row, as any other compares rows under each attack.
+    Such an ablation compares attacks under each row, as other ablations compare rows under each attack.
     """
     measures = stage.by_attack[str(stage.attack)]
     lines = [line.model_copy(update={"attack": line.defense, "defense": line.attack}) for line in stage.lines]
@@ -69,19 +69,19 @@ def compare_variants(
     """One row per attack, victim and combination of values, and one per attack and victim for undefended training.
 
     Args:
-        trials: ours.
-        stage: the rows that the table is about, run or not; the first of ``compare`` is the undefended one.
-        variants: in the order of the table.
-        base: the study's row that all are compared with, seed by seed.
-        settings: those that vary, in the order of the columns.
+        trials: our trials.
+        stage: the table's rows, run or not; the first row of ``compare`` is undefended.
+        variants: the variants, in the order of the table.
+        base: the study's row that all variants are compared with, seed by seed.
+        settings: the settings that vary, in the order of the columns.
 
     Returns:
-        Columns ``attack, victim, row``, then the varied settings as they are in the config, ``own`` (it is the study's
-        row), ``n``, each measure as ``tidy_results`` gives it (``m, m_low, m_high, m_n``), ``p, p_holm`` of the paired
-        test against ``base``, and of each value and probability its mean difference to ``base`` on the same seeds, as
-        ``tidy_results`` gives it (``m_less_own, …``); of a probability beside the main measure also ``m_p, m_p_holm``.
-        The row of undefended training has no values. Where a variant drops images, ``OF_FILTERS`` follow (see
-        ``tidy_results``); beside one that does, a variant that drops none has found 0 and dropped 0.
+        Columns ``attack, victim, row``, then the varied settings as in the config, ``own`` (whether it is the study's
+        row), ``n``, and each measure with ``m, m_low, m_high, m_n``. ``p, p_holm`` are of the paired test against
+        ``base``. ``m_less_own, …`` are the mean differences of values and probabilities to ``base`` on the same seeds.
+        Further probabilities also have ``m_p, m_p_holm``. All are as in ``tidy_results``. The row of undefended
+        training has no values. If a variant drops images, ``OF_FILTERS`` follow (see ``tidy_results``), with 0 for
+        variants that drop none.
     """
     rows = [line.row for line in stage.lines]
     results = tidy_results(trials, stage.by_attack, [base], expected=rows, mean_over_victims=stage.mean_over_victims)
@@ -108,16 +108,16 @@ def compare_variants(
     columns = ["attack", "victim", "row", *settings, "own", *outcomes, *tests, *changes, *_SHARES]
     table = _with_shares(pd.DataFrame(result, columns=columns), {variant.row for variant in variants}, trials)
     for name in settings:
-        # Whole numbers would turn into fractions beside the row without a value.
+        # As a plain column, whole numbers would become fractions beside the row without a value.
         table[name] = pd.Series([line[name] for line in result], dtype=object)
     return table
 
 
 def _with_shares(table: pd.DataFrame, varied: set[Name], trials: Sequence[Trial]) -> pd.DataFrame:
-    """The table without the shares of dropped images if no variant drops any; with 0 of a variant that drops none where
-    another of the same attack does.
+    """Leave out the shares of dropped images if no variant drops any; else give 0 to variants that drop none, if
+    another variant of the same attack does.
 
-    A control has no poisons of which a share could be found, a training set that is poisoned whole no clean images.
+    A control has no poisons, and a wholly poisoned training set no clean images: their shares stay empty.
     """
     run = table["row"].isin(varied) & (table["n"] > 0) & (table["victim"] != MEAN)
     if not table.loc[run, _SHARES].notna().any(axis=None):
@@ -132,7 +132,7 @@ def _with_shares(table: pd.DataFrame, varied: set[Name], trials: Sequence[Trial]
 
 
 def _holds(trial: Trial, kind: str) -> bool:
-    """Whether the training set had any poisons, or any clean images."""
+    """Whether the training set has any images of a kind, ``poisons`` or ``clean``."""
     counts = (getattr(trial.found, f"{kind}_{end}", 0) for end in ("dropped", "kept"))
     return sum(counts) > 0
 

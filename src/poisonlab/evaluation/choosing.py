@@ -1,4 +1,4 @@
-"""What the programs that make tables are told, and which trials the tables are made of."""
+"""Settings of the programs that make tables, and the trials that tables are made of."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from poisonlab.errors import DataError
 from poisonlab.evaluation.trials import Key, Row, Trial, at_first_victim, read_trials
 
 MEAN = "mean"
-"""Stands for the victim in rows with the mean over all victims."""
+"""Name of the victim in rows with the mean over all victims."""
 _NAMED = 8
 
 
 class Line(Settings):
-    """One row of the study with one victim, and which trials belong to it."""
+    """One row of the study with one victim, and the trials that belong to it."""
 
     attack: Name
     victim: Name
@@ -28,11 +28,11 @@ class Line(Settings):
     control: bool
     seeds: tuple[int, ...]
     settings: str
-    """Digest that its trials must carry."""
+    """Digest that the row's trials must carry."""
     called: Name
-    """What the published tables call the defense."""
+    """Name of the defense in the published tables."""
     filters: bool = False
-    """Whether it filters, so that nothing dropped is shown as 0."""
+    """Whether the row filters; then 0 is shown if it dropped nothing."""
 
     @property
     def row(self) -> Row:
@@ -41,39 +41,41 @@ class Line(Settings):
 
 
 class AttackMeasures(Settings):
-    """What an attack's outcome is counted in."""
+    """The measures of an attack's outcome."""
 
     attack: Name
     measures: Annotated[tuple[Measure, ...], Field(min_length=1)]
-    """Its main one first."""
+    """The main one first."""
 
 
 class Claim(Settings):
-    """An attack of the study stands for lines of a published table."""
+    """The lines of a published table that an attack of the study corresponds to."""
 
     attack: Name
     table: int
     row: str | None = None
-    """Those of this row; of all rows if not given."""
+    """Name of these lines' row; all rows if not given."""
     victim: Name | None = None
-    """With this victim; if not given, the mean over victims where the study has it, or the attack's first victim."""
+    """The victim to set beside them. If not given, the mean over victims if the study has it, else the attack's first
+    victim."""
 
 
 class Shown(Settings):
-    """What every table is told."""
+    """Settings of every table."""
 
     description: str
     scale: tuple[str, ...] = ()
-    """What was run at what scale, a sentence each."""
+    """The scale of the runs, a sentence each."""
     lines: tuple[Line, ...]
     measures: tuple[AttackMeasures, ...] = ()
-    """Of every attack of the lines."""
+    """The measures of every attack of the lines."""
     compare: tuple[Name, ...] = ()
     """The rows that the others are tested against, on the same seeds; the first is the undefended one."""
     mean_over_victims: bool = False
     """Whether attacks with several victims get rows with the unweighted mean over them, too."""
     only_successes: bool = False
-    """Whether the seeds on which the attack succeeds against the first of ``compare`` are also counted alone."""
+    """Whether tables also show results over only the seeds on which the attack succeeds against the first of
+    ``compare``."""
 
     @model_validator(mode="after")
     def _lines_can_be_shown(self) -> Shown:
@@ -96,11 +98,11 @@ def first_victims(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def choose_trials(stage: Shown, files: Sequence[Path]) -> tuple[list[Trial], list[str], list[str]]:
-    """The trials of the study's cells, the first file's before another's, in the study's order; why others were
-    refused; and the note about those that other files contradict, if there are some.
+    """The trials of the study's cells in the study's order, where the first file counts; reasons for refused rows; and
+    a note about contradictions between files, if any.
 
     Raises:
-        DataError: a file is damaged (see ``read_trials``), or a number is not what its measure counts.
+        DataError: a file is damaged (see ``read_trials``), or a number is impossible for its measure.
     """
     wanted = {(*line.row, seed): line for line in stage.lines for seed in line.seeds}
     first = first_victims([line.row for line in stage.lines])
@@ -112,7 +114,7 @@ def choose_trials(stage: Shown, files: Sequence[Path]) -> tuple[list[Trial], lis
             if (line := wanted.get(trial.key)) is None:
                 continue
             if trial.settings != line.settings:
-                # The victim is named where it tells rows apart.
+                # The victim is named only if the attack has several.
                 several = len({each.victim for each in stage.lines if each.attack == trial.attack}) > 1
                 row = "/".join(trial.key[:3] if several else (trial.attack, trial.defense))
                 refused.setdefault(f"{row} of {path}", []).append(trial.seed)
@@ -126,7 +128,7 @@ def choose_trials(stage: Shown, files: Sequence[Path]) -> tuple[list[Trial], lis
 
 
 def _differ(one: Trial, other: Trial) -> bool:
-    """Whether two trials of one victim have other outcomes; what only one of them has measured is no difference."""
+    """Whether two trials of one victim have different outcomes; measures that only one of them has do not count."""
     shared = one.measures.keys() & other.measures.keys()
     return bool(one.failed) != bool(other.failed) or any(one.measures[name] != other.measures[name] for name in shared)
 
@@ -152,7 +154,7 @@ def _check_numbers(trial: Trial, measures: Sequence[Measure], path: Path) -> Non
 
 
 def counts_events(measure: Measure, targets: int | None) -> bool:
-    """Whether each victim is one yes or no: by declaration, unless the number of targets is known."""
+    """Whether each victim's outcome is a yes or no: as the measure declares, unless the number of targets is known."""
     return measure.kind == "event" if targets is None else measure.kind in ("event", "rate") and targets == 1
 
 
@@ -172,7 +174,7 @@ def diverged(trials: Sequence[Trial]) -> list[str]:
 
 
 def missing(lines: Sequence[Line], trials: Sequence[Trial]) -> list[str]:
-    """What the study asks for and nobody has run."""
+    """The note about the study's cells that nobody has run yet."""
     have = {trial.key for trial in trials}
     cells = [(*line.row, seed) for line in lines for seed in line.seeds]
     gone = [cell for cell in cells if cell not in have]
@@ -188,7 +190,7 @@ def victims_of(rows: Sequence[Row]) -> dict[tuple[str, str], list[str]]:
 
 
 def with_means(rows: Sequence[Row]) -> list[Row]:
-    """The rows, and after each attack's its means, if it has several victims."""
+    """The rows, with the means after the rows of each attack that has several victims."""
     result: list[Row] = []
     victims = victims_of(rows)
     for attack in dict.fromkeys(row[0] for row in rows):

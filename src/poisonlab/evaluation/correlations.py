@@ -1,4 +1,4 @@
-"""How two numbers of each attack go together: correlations with bootstrap intervals and a permutation test."""
+"""Correlations between two numbers of each attack, with bootstrap intervals and a permutation test."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ class Correlation:
     """Both coefficients of the same pairs.
 
     Attributes:
-        p: of Spearman's, two-sided, if the attacks' partners were dealt at random: exact up to seven pairs. The
-            bootstrap's interval alone is too short for few pairs, or many ties: of five unrelated pairs it leaves out 0
-            in 13 % of the cases.
+        p: two-sided p of Spearman's correlation under random pairing, exact up to seven pairs. The bootstrap's interval
+            alone is too short for few pairs or many ties: with five unrelated pairs it excludes 0 in 13 % of the cases.
     """
 
     pearson: Interval
@@ -34,14 +33,14 @@ def correlation(x: Floats, y: Floats, level: float = 0.95) -> Correlation:
     """Pearson's and Spearman's correlation of pairs.
 
     Args:
-        x: (n,) numbers. Infinite ones stand for events that were not seen to the end of the time (censored): in
-            Spearman's correlation they are tied beyond all others, and Pearson's leaves them out.
+        x: (n,) numbers. Infinite ones stand for events that did not happen in time (censored): Spearman's correlation
+            ties them beyond all others, Pearson's leaves them out.
         y: (n,) finite numbers, the partners.
         level: confidence of the percentile intervals, over resampled pairs; always the same draws.
 
     Returns:
-        Estimates in [-1, 1]; nan for fewer than three pairs and where one side is constant, as are bounds and p then.
-        A resample that is constant has the correlation 0. ``n`` counts the pairs of each.
+        Estimates in [-1, 1]; nan, like the bounds and p, for fewer than three pairs or a constant side. A constant
+        resample has the correlation 0. Each ``n`` counts the pairs.
 
     Raises:
         ValueError: the lengths differ.
@@ -58,7 +57,7 @@ def correlation(x: Floats, y: Floats, level: float = 0.95) -> Correlation:
 
 
 def _by_chance(x: _Array, y: _Array) -> float:
-    """How often pairs dealt at random correlate as strongly as (n,) and (n,) do; neither is constant."""
+    """Share of random pairings that correlate as strongly as ``x`` (n,) and ``y`` (n,); neither is constant."""
 
     def strength(dealt: _Array, axis: int) -> _Array:
         assert axis == -1
@@ -76,7 +75,7 @@ def _by_chance(x: _Array, y: _Array) -> float:
 
 
 def _resampled(x: _Array, y: _Array) -> tuple[_Array, _Array]:
-    """Both sides (n,) of pairs as (1 + RESAMPLES, n): as they are, then drawn with replacement."""
+    """Both sides (n,) of pairs as (1 + RESAMPLES, n): first the pairs themselves, then pairs drawn with replacement."""
     count = len(x)
     drawn = np.random.default_rng(_SEED).integers(max(count, 1), size=(RESAMPLES, count))
     every = np.concatenate([np.arange(count)[None], drawn])
@@ -84,7 +83,7 @@ def _resampled(x: _Array, y: _Array) -> tuple[_Array, _Array]:
 
 
 def _pearson(x: _Array, y: _Array) -> _Array:
-    """Over the last axis; nan where a side is constant."""
+    """Pearson's correlation over the last axis; nan where a side is constant."""
     constant = (np.ptp(x, axis=-1) == 0) | (np.ptp(y, axis=-1) == 0)
     x, y = (each - each.mean(-1, keepdims=True) for each in (x, y))
     size = np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
@@ -93,7 +92,7 @@ def _pearson(x: _Array, y: _Array) -> _Array:
 
 
 def _interval(x: _Array, y: _Array, *, level: float) -> Interval:
-    """Of (R, n) pairs in rows; the first row is the sample, the others are resamples."""
+    """The interval from (R, n) pairs; the first row is the sample, the others are resamples."""
     count = x.shape[1]
     found = _pearson(x, y) if count > 2 else np.array([np.nan])
     if np.isnan(found[0]):

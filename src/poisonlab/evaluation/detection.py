@@ -28,8 +28,8 @@ class Detection:
         """Check the counts, which come from files.
 
         Raises:
-            TypeError: one is no whole number.
-            ValueError: one is negative, or beyond any dataset.
+            TypeError: a count is no whole number.
+            ValueError: a count is negative, or larger than any dataset.
         """
         for name, count in vars(self).items():
             if type(count) is not int:
@@ -39,12 +39,12 @@ class Detection:
 
     @property
     def dropped(self) -> int:
-        """How many were, poisons or not."""
+        """How many examples were dropped, poisons or not."""
         return self.poisons_dropped + self.clean_dropped
 
     @property
     def precision(self) -> float:
-        """Share of poisons among what was dropped; nan if nothing was."""
+        """Share of poisons among the dropped examples; nan if none was dropped."""
         return _ratio(self.poisons_dropped, self.poisons_dropped + self.clean_dropped)
 
     @property
@@ -59,8 +59,8 @@ class Detection:
 
     @property
     def matthews(self) -> float:
-        """Matthews correlation of dropped and poisoned, in [-1, 1]; nan where all or no examples are the one or the
-        other (scikit-learn says 0 there, as if the filter had been tried and found blind)."""
+        """Matthews correlation of dropped and poisoned, in [-1, 1]; nan if all or no examples are dropped, or poisoned.
+        There, scikit-learn gives 0, the result of a blind filter."""
         found, missed = self.poisons_dropped, self.poisons_kept
         wrong, right = self.clean_dropped, self.clean_kept
         margins = (found + wrong) * (found + missed) * (right + wrong) * (right + missed)
@@ -75,9 +75,9 @@ def detection(keep: Tensor, poisoned: Tensor) -> Detection:
     """Compare what a filter keeps with what is poisoned; both (N,) bool, on any devices.
 
     Raises:
-        DataError: another type, or two shapes.
+        DataError: the masks are not bool, or have different shapes.
     """
-    # By name, because Snakemake reads trials, which hold such counts, and should not wait for torch.
+    # The dtype is compared by its name: Snakemake reads trials, which hold these counts, and should not wait for torch.
     if not (str(keep.dtype) == str(poisoned.dtype) == "torch.bool" and keep.shape == poisoned.shape):
         raise DataError(
             f"keep {tuple(keep.shape)} {keep.dtype} and poisoned {tuple(poisoned.shape)} {poisoned.dtype}: give two "

@@ -1,4 +1,4 @@
-"""What filters find, at what cost, as findings: each attack's numbers, and what they say of a claim."""
+"""Findings about filters: what they find and at what cost, attack by attack, and whether this supports a claim."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from poisonlab.evaluation.trials import Trial
 def filter_findings(
     trials: Sequence[Trial], undefended: str | None, claim: FilterClaim | None = None, held: Collection[str] = ()
 ) -> list[str]:
-    """One sentence per attack: what each row that filters, or dropped anything, found, dropped and cost.
+    """One sentence per attack, on the poisons found, images dropped and accuracy lost by each row that filters or
+    dropped anything.
 
-    Seeds are the units: what several victims of one seed dropped counts together, as their poisons are the same.
+    Seeds are the units: the victims of one seed have the same poisons, so their counts are added.
 
     Args:
-        trials: of all rows.
-        undefended: the row that accuracies are compared with, seed by seed and victim by victim; not compared if None.
-        claim: what the numbers are held against; nothing if not given.
-        held: the rows that are held against it. Those that also do other than filter have other costs, too.
+        trials: the trials of all rows.
+        undefended: the row whose accuracies are compared, seed by seed and victim by victim; None for no comparison.
+        claim: the claim to test; none if not given.
+        held: the rows that the claim is tested on. Rows that do more than filter have other costs, too.
     """
     sentences = []
     for attack in dict.fromkeys(trial.attack for trial in trials):
@@ -62,7 +63,7 @@ def _row(trials: Sequence[Trial], row: str, undefended: str | None, claim: Filte
 
 
 def _shares(trials: Sequence[Trial], kind: str) -> list[float]:
-    """The share of the poisons, or of the clean images, that each seed's victims dropped; of seeds that have any."""
+    """The share of the poisons, or of the clean images, that each seed's victims dropped; only seeds that have any."""
     shares = []
     for seed in sorted({trial.seed for trial in trials}):
         found = [trial.found for trial in trials if trial.seed == seed and trial.found is not None]
@@ -72,7 +73,7 @@ def _shares(trials: Sequence[Trial], kind: str) -> list[float]:
 
 
 def _change(trials: Sequence[Trial], row: str, undefended: str) -> Interval | None:
-    """The paired change of accuracy, by seed, as a mean over victims; None where no pair is there."""
+    """The paired change of accuracy by seed, as a mean over victims; None without pairs."""
     accuracies: dict[str, Mapping[tuple[int, str], float]] = {
         name: {
             (trial.seed, trial.victim): trial.measures[ACCURACY.name]
@@ -89,7 +90,7 @@ def _change(trials: Sequence[Trial], row: str, undefended: str) -> Interval | No
 
 
 def _verdict(recall: Interval, change: Interval | None, claim: FilterClaim) -> str:
-    """Whether the intervals settle the claim."""
+    """The verdict of the intervals on the claim."""
     what = f"{100 * claim.found:g} % found for at most {100 * claim.cost:g} points"
     if recall.high < claim.found or (change is not None and change.high < -claim.cost):
         return f"{what} contradicted"
@@ -103,9 +104,9 @@ def _verdict(recall: Interval, change: Interval | None, claim: FilterClaim) -> s
 
 
 def enough_seeds(share: float, level: float = 0.95) -> float:
-    """The fewest seeds from which on a filter that misses no poison is sure to find ``share`` of them; inf for 1.
+    """The fewest seeds with which a filter that misses no poison is sure to find ``share`` of them; inf for 1.
 
-    Poisons of one seed are found or missed together. Of n seeds without a miss the interval begins at a^(1/n), where a
-    is half of 1 - level (Clopper and Pearson).
+    Poisons of one seed are found or missed together. For n seeds without a miss, the interval begins at a^(1/n), where
+    a is half of 1 - level (Clopper and Pearson).
     """
     return math.inf if share == 1 else math.ceil(math.log((1 - level) / 2) / math.log(share))

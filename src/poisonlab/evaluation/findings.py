@@ -1,4 +1,4 @@
-"""What a table says, in sentences of numbers: below the tables, in the report and in the captions of figures."""
+"""The findings of a table, in sentences of numbers: below tables, in the report and in captions of figures."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def results_findings(
     Args:
         results: tidy (see ``tidy_results``), or at least attack, victim, defense, control, n, and each attack's first
             and last measure with their intervals.
-        measures: of each attack; the first is its main one.
-        compare: rows named first; the first of them is the undefended one.
-        called: what readers call a row.
+        measures: each attack's measures, the main one first.
+        compare: rows to name first; the first of these is undefended.
+        called: gives a row's name for readers.
     """
     return [
         _finding(whose, part, measures[attack], compare, called)
@@ -53,15 +53,15 @@ def results_findings(
 def paired_findings(
     results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], compare: Sequence[str]
 ) -> list[str]:
-    """What each row changes on the same seeds: a sentence per attack, victim and row of ``compare``.
+    """The changes by each row on the same seeds: a sentence per attack, victim and row of ``compare``.
 
-    The attack's probabilities beside its main measure are compared, with the p of their test, and its last measure, if
-    it is a value in percent, with Student's interval of the paired differences. Of more than eight rows only those that
-    are told apart are named; beside the first row of ``compare``, only those that stand in no other sentence.
+    Probabilities other than the main measure are compared, with the p of their test. So is the last measure, if it is a
+    value in percent, with Student's interval of the paired differences. Of more than eight rows, only significant
+    changes are named. Against later rows of ``compare``, neither the rows of ``compare`` nor controls are named.
 
     Args:
         results: tidy (see ``tidy_results``).
-        measures: of each attack.
+        measures: each attack's measures.
         compare: the rows that others are compared with.
     """
     sentences = []
@@ -85,7 +85,7 @@ def _compared(own: Sequence[Measure], values: Sequence[Measure]) -> list[Measure
 
 
 def _changes(rows: pd.DataFrame, measure: Measure, other: str, p: str, called: Callable[[pd.Series], str]) -> str:
-    """The changes of those rows that have pairs, or that are told apart if they are many; nothing without any."""
+    """The changes of the rows that have pairs, or, of many rows, only of those told apart; empty without any."""
     less, p = f"{measure.name}_less_{other}", f"{measure.name}_{p}"
     paired = rows[rows[f"{less}_n"] > 1] if f"{less}_n" in rows else rows.iloc[:0]
     if paired.empty:
@@ -110,14 +110,14 @@ def _change(row: pd.Series, measure: Measure, less: str, p: str) -> str:
     else:
         change = f"{100 * row[less]:+.1f}"
         tested = not pd.isna(row[p])
-        # So few pairs cannot come below the level.
+        # With so few pairs, p cannot be below the level.
         notes = [f"n = {pairs}"] if tested and pairs < _FEWEST else notes
         notes += [f"p {p_text(row[p])}"] if tested else []
     return change + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _by_victim(table: pd.DataFrame, shown: pd.Series[bool]) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """The shown rows of each attack and victim: what they are called, the attack, and the rows."""
+    """The shown rows of each attack and victim: their name, the attack, and the rows."""
     for name, part in table.assign(who=who(table))[shown].groupby("who", sort=False):
         yield str(name), str(part["attack"].iloc[0]), part
 
@@ -134,7 +134,7 @@ def _finding(
         sentences.append(_best(others, measures, called, seeds, "other " if sentences else ""))
     undefended = poisoned.get(compare[0]) if compare else None
     defended = [row for name, row in poisoned.items() if name != compare[0]] if compare else []
-    # One seed of a value has no interval, nor have equal seeds.
+    # Neither a single seed nor equal seeds of a value have an interval.
     defended = [row for row in defended if not pd.isna(row[f"{measures[0].name}_low"])]
     if undefended is not None and not pd.isna(undefended[f"{measures[0].name}_low"]) and defended:
         count = sum(_overlap(row, undefended, measures[0].name) for row in defended)
@@ -162,21 +162,21 @@ def _interval(row: pd.Series, measure: Measure) -> str:
 
 
 def _seeds(part: pd.DataFrame, rows: str, undefended: str | None) -> int:
-    """How many seeds the undefended row has, by which others are read; without that row, the most that any row has."""
+    """How many seeds the undefended row has; without that row, the most that any row has."""
     own = part.loc[part[rows] == undefended, "n"]
     return int((own if len(own) else part["n"]).max())
 
 
 def _if_other(row: pd.Series, seeds: int) -> str:
-    """How many seeds a row has, if not ``seeds``: then its numbers are of other poisons, too."""
+    """A row's number of seeds, if it is not ``seeds``: its numbers then come from other poisons, too."""
     return "" if row["n"] == seeds else f"n = {int(row['n'])}"
 
 
 def _best(
     others: pd.DataFrame, measures: Sequence[Measure], called: Callable[[str], str], seeds: int, other: str
 ) -> str:
-    """The best main measure of the rows that are not compared with, and which rows have it; ``seeds`` of the row that
-    they are read against; ``other`` than those named before, if some are."""
+    """The best main measure among the rows outside ``compare``, and the rows that have it. ``seeds`` is the number of
+    seeds of the undefended row; ``other`` tells these rows from those already named."""
     main, last = measures[0], measures[-1]
     lower = main.better == "lower"
     value = others[main.name].min() if lower else others[main.name].max()
@@ -193,19 +193,19 @@ def _best(
 
 
 def _shown(value: float, measure: Measure) -> str:
-    """A value with its unit; a dash for nan, which a row has of what none of its victims has."""
+    """A value with its unit; a dash for nan, if no victim of the row has the measure."""
     return "–" if math.isnan(value) else with_unit(number(value, measure), measure.unit)
 
 
 def _overlap(one: pd.Series, other: pd.Series, name: str) -> bool:
-    """Whether the intervals meet."""
+    """Whether the intervals overlap."""
     low, high = f"{name}_low", f"{name}_high"
     return bool(one[low] <= other[high] and other[low] <= one[high])
 
 
 def inside_findings(measure: Measure, verdicts: Iterable[object]) -> list[str]:
-    """How many published values lie in our intervals, by the verdict on each (None or nan: not compared); nothing
-    where none is compared."""
+    """How many published values lie in our intervals, by the verdict on each (None or nan: not compared); empty if none
+    was compared."""
     known = [bool(verdict) for verdict in verdicts if isinstance(verdict, bool | np.bool_)]
     return [f"{sum(known)} of {len(known)} published values of {measure.called} lie in our intervals"] if known else []
 
@@ -217,8 +217,8 @@ def ablation_finding(
     undefended: str | None,
     own_line: str = "row",
 ) -> list[str]:
-    """The ends of each attack's first and last measure and of what variants drop, and where they are (see
-    ``compare_variants``); ``own_line`` is what the study's own one is called, a row or an attack."""
+    """The smallest and largest value of each attack's first and last measure and of the dropped shares, and their
+    variants (see ``compare_variants``). ``own_line`` is the word for the study's own one: row or attack."""
     result = []
     for whose, attack, every in _by_victim(compared, compared["n"] > 0):
         own, part, seeds = measures[attack], every[every["row"] != undefended], _seeds(every, "row", undefended)
@@ -236,8 +236,8 @@ def ablation_finding(
 def ablation_changes(
     compared: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], settings: Sequence[str], own_line: str = "row"
 ) -> list[str]:
-    """What each variant changes on the same seeds: a sentence per attack and victim, as ``paired_findings`` has them
-    (see ``compare_variants``); all values in percent are compared."""
+    """The changes by each variant on the same seeds: a sentence per attack and victim, as in ``paired_findings`` (see
+    ``compare_variants``). All values in percent are compared."""
     sentences = []
     for whose, attack, part in _by_victim(compared, compared["n"] > 0):
         variants = part[part[list(settings)].notna().all(axis=1)]

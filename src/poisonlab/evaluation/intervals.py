@@ -1,7 +1,7 @@
-"""Intervals for what was measured and tests for what was compared.
+"""Intervals of measured numbers and tests of paired ones.
 
-A yes or no over n runs is a proportion, a rate within each run a bounded mean, test accuracy a mean, and two defenses
-that met the same poisons are paired. Rates are fractions in [0, 1] here; only the tables speak of percent.
+A yes or no over n runs is a proportion, a rate within each run a bounded mean, and test accuracy a mean. Two defenses
+against the same poisons are paired. Rates are fractions in [0, 1] here; only tables use percent.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Interval:
 def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     """Wilson's score interval of a binomial proportion, without continuity correction.
 
-    Unlike the estimate's own standard error it keeps a width at 0 of n and n of n.
+    Unlike the estimate's own standard error, it has a width at 0 of n and n of n, too.
 
     Args:
         successes: how many of the n runs succeeded, 0 to n.
@@ -65,7 +65,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     if n < 1:
         raise ValueError(f"a proportion needs at least one run, got n={n}")
     if successes != int(successes) or n != int(n):
-        raise ValueError(f"successes {successes:g} of n={n:g} are no counts: of shares take mean_of_shares")
+        raise ValueError(f"successes {successes:g} of n={n:g} are no counts: use mean_of_shares for shares")
     if not 0 <= successes <= n:
         raise ValueError(f"successes must lie between 0 and n={n}, got {successes}")
     bounds = stats.binomtest(int(successes), int(n)).proportion_ci(confidence_level=level, method="wilson")
@@ -80,8 +80,8 @@ def mean_t(values: Floats, level: float = 0.95) -> Interval:
         level: confidence, strictly between 0 and 1.
 
     Returns:
-        The mean and its bounds, in the unit of ``values``. Neither a single value nor equal ones say anything about
-        their spread, so both bounds are nan then.
+        The mean and its bounds, in the unit of ``values``. A single value and equal values tell no spread: both bounds
+        are nan then.
 
     Raises:
         ValueError: no values, more than one axis, a value that is not finite, or an impossible level.
@@ -92,7 +92,7 @@ def mean_t(values: Floats, level: float = 0.95) -> Interval:
     sample = _numbers(values, "values")
     n = len(sample)
     mean = float(sample.mean())
-    # Differences of equal steps, such as 0.6 - 0.55 and 0.5 - 0.45, are equal but for rounding.
+    # Differences that are equal on paper, such as 0.6 - 0.55 and 0.5 - 0.45, differ by rounding.
     if n == 1 or np.ptp(sample) <= _ROUNDING * np.abs(sample).max():
         return Interval(mean, math.nan, math.nan, n)
     standard_error = float(sample.std(ddof=1)) / math.sqrt(n)
@@ -103,10 +103,10 @@ def mean_t(values: Floats, level: float = 0.95) -> Interval:
 def mean_of_shares(values: Floats, level: float = 0.95) -> Interval:
     """Gaffke's interval of the mean of numbers in [0, 1], whatever their distribution.
 
-    Attacks work on some poison sets and fail on others, so rates pile up at 0 and 1. Student's t is wrong there: equal
-    rates give it no width, and the spread within each victim would not add the sets on which the attack does otherwise.
-    This interval covers the mean of every distribution on [0, 1], at n = 1 and at the ends, too. Of rates that are all
-    0 or 1 it is Clopper and Pearson's interval. For many seeds it is little wider than Student's.
+    Attacks work on some poison sets and fail on others, so rates pile up at 0 and 1. Student's t is wrong there: with
+    equal rates it has no width, and the spread within each victim says nothing about poison sets with another outcome.
+    This interval covers the mean of every distribution on [0, 1], also at n = 1 and at the ends. For rates that are all
+    0 or 1, it is Clopper and Pearson's interval. With many seeds, it is little wider than Student's.
 
     The upper bound is a quantile of ``w[0] x[0] + ... + w[n-1] x[n-1] + w[n]`` with weights uniform on the simplex
     (Dirichlet); the lower bound mirrors it.
@@ -140,8 +140,9 @@ def _upper_mean(sample: npt.NDArray[np.float64], level: float) -> float:
 def _share_below(values: npt.NDArray[np.float64], x: float) -> float:
     """The probability that the mean of ``values`` with uniform weights on the simplex is at most ``x``.
 
-    These weights are exponential variables over their sum, so that it is the probability that a sum of exponentials
-    with the scales ``values - x`` is not positive. Its characteristic function is inverted (Imhof 1961).
+    These weights are exponential variables divided by their sum. So the result is the probability that a sum of
+    exponentials with the scales ``values - x`` is not positive, found by inverting its characteristic function (Imhof
+    1961).
     """
     scales = (values - x) / np.abs(values - x).max()
 
@@ -182,32 +183,31 @@ def mcnemar_exact(first: Outcomes, second: Outcomes) -> float:
 
 
 def paired_permutation(first: Floats, second: Floats) -> float:
-    """Two-sided sign-flip test of paired numbers: whether their sides could be swapped.
+    """Two-sided sign-flip test of paired numbers: whether the two sides are exchangeable.
 
-    If both sides are alike, each difference could as well have had the other sign. A small p says that they are not
-    alike; that their means differ it says only if the differences are not skewed. All sign patterns are
-    enumerated for up to 20 pairs; beyond that 100,000 are drawn with a fixed seed, so the same data always
-    give the same p.
+    If both sides are alike, each difference could as well have the other sign. A small p says that they are not alike.
+    It says that their means differ only if the differences are not skewed. All sign patterns are enumerated for up to
+    20 pairs; beyond that 100,000 are drawn with a fixed seed, so the same data always give the same p.
 
     Args:
         first: (n,) finite numbers, for example per-run success rates under one defense.
         second: (n,) finite numbers of the same runs under the other defense, in the same order.
 
     Returns:
-        The share of sign patterns whose mean is at least as far from zero as the observed one, the observed
-        pattern counted: a p-value in (0, 1].
+        The share of sign patterns whose mean is at least as far from zero as the observed one, the observed pattern
+        counted: a p-value in (0, 1].
 
     Raises:
         ValueError: no pairs, unequal lengths, more than one axis, or a number that is not finite.
 
-    Source: Fisher (1935), The Design of Experiments, section 21; drawn patterns are counted together with the
-    observed one after Phipson and Smyth (2010).
+    Source: Fisher (1935), The Design of Experiments, section 21; drawn patterns are counted together with the observed
+    one after Phipson and Smyth (2010).
     """
     a, b = _numbers(first, "first"), _numbers(second, "second")
     _check_pairs(len(a), len(b))
     differences = a - b
-    # Patterns that tie with the observed one on paper differ from it by rounding, which grows with the inputs
-    # and not with their difference.
+    # Patterns that tie with the observed one on paper differ from it by rounding errors, which grow with the inputs,
+    # not with their difference.
     tolerance = 1e-12 * float(np.abs(a).sum() + np.abs(b).sum())
     threshold = abs(float(differences.sum())) - tolerance
     if len(differences) <= MAX_ENUMERATED_PAIRS:
@@ -240,7 +240,7 @@ def holm(p_values: Floats) -> list[float]:
         family = raw[present]
         order = np.argsort(family, kind="stable")
         stepped = np.maximum.accumulate(family[order] * np.arange(len(family), 0, -1))
-        # Not statsmodels': it collects all garbage at every call.
+        # Not statsmodels' version, which collects all garbage at every call.
         adjusted[np.flatnonzero(present)[order]] = np.minimum(stepped, 1)
     return [float(p) for p in adjusted]
 
@@ -279,7 +279,7 @@ def _numbers(values: Floats, name: str) -> npt.NDArray[np.float64]:
 
 def _outcomes(values: Outcomes, name: str) -> npt.NDArray[np.bool_]:
     vector = _vector(values, name)
-    # A rate such as 0.3 would count as true if it were just cast.
+    # A plain cast would take a rate such as 0.3 for true.
     if not np.isin(vector, (0.0, 1.0)).all():
         raise ValueError(f"{name} must hold booleans; compare rates with paired_permutation")
     return vector.astype(np.bool_)

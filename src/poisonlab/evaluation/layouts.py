@@ -26,17 +26,17 @@ _DROPPED = (
 
 
 class Part(NamedTuple):
-    """A table of several that are written together."""
+    """One of several tables that are written together."""
 
     heading: str
     table: pd.DataFrame
     victims: Sequence[Sequence[Row]]
-    """Attack, victim and defense that each of its rows counts."""
+    """Attack, victim and defense of the rows that each row of the table counts."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where a table goes."""
+    """Output paths of a table."""
 
     csv: Path
     md: Path
@@ -52,18 +52,18 @@ class Outputs:
         victims: Sequence[Sequence[Row]] = (),
         overview: Sequence[Part] = (),
     ) -> None:
-        """Write the numbers as CSV, and the table as text with what it says and what a reader must know.
+        """Write the numbers as CSV, and the table as text with its findings and notes.
 
-        The JSON holds ``findings``, ``notes``, and as ``tables`` one mapping per attack with ``heading`` ("" if there
-        is one attack only), ``columns`` and ``rows``, all of them text, and ``victims``, a list for each row.
+        The JSON holds ``findings``, ``notes``, and as ``tables`` one mapping per attack with ``heading`` ("" with a
+        single attack), ``columns`` and ``rows``, all as text, and ``victims``, a list for each row.
 
         Args:
-            numbers: for the CSV.
+            numbers: the content of the CSV.
             table: as text, one line per row.
             findings: sentences that the numbers prove.
             notes: sentences below the table.
-            victims: attack, victim and defense of the study that each row of the table counts, perhaps several.
-            overview: what stands before the table, in Markdown and JSON.
+            victims: attacks, victims and defenses that each row of the table counts, perhaps several.
+            overview: tables to put before this one, in Markdown and JSON.
         """
         # A study without a description has an empty note.
         notes = [note for note in notes if note]
@@ -117,8 +117,8 @@ def readable(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], c
 
 
 def _of_hits(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]]) -> dict[str, list[str]]:
-    """What is counted over the seeds alone on which the attack succeeds undefended, if that was asked for; nothing in
-    lines of attacks whose outcome is no yes or no."""
+    """The columns over only the seeds on which the attack succeeds undefended, if requested; empty in lines of attacks
+    whose outcome is no yes or no."""
     if "hit_n" not in results or results["hit_n"].isna().all():
         return {}
     mains = {attack: measures[attack][0] for attack in results.loc[results["hit_n"].notna(), "attack"]}
@@ -141,7 +141,7 @@ def _of_hits(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]]) -
 
 
 def shared_measures(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]]) -> list[Measure]:
-    """The measures of the table's attacks, each once, with the main one first and the last one last."""
+    """The measures of the table's attacks, each once: main ones first, last ones last."""
     of_attacks = [measures[attack] for attack in dict.fromkeys(results["attack"])]
     found = {measure.name: measure for own in of_attacks for measure in own}
     last = {own[-1].name: own[-1] for own in of_attacks}
@@ -149,8 +149,7 @@ def shared_measures(results: pd.DataFrame, measures: Mapping[str, Sequence[Measu
 
 
 def _told(results: pd.DataFrame, own: Sequence[Measure]) -> list[Measure]:
-    """The measures but for those that no victim has, such as where a validation set would have stopped the training;
-    the main one and the last one stay, and all where nothing was run."""
+    """The measures that some victim has; always the main and the last one, and all measures if nothing was run."""
     if bool((results["n"] == 0).all()):
         return list(own)
     return [each for each in own if each in (own[0], own[-1]) or bool((results[f"{each.name}_n"] > 0).any())]
@@ -176,18 +175,18 @@ def side_by_side(
     undefended: str | None = None,
     line_of: Mapping[str, str] | None = None,
 ) -> list[Part]:
-    """The means of the attacks' main measure and of their last one, defenses down and attacks across.
+    """The means of the attacks' main and last measure, with defenses as rows and attacks as columns.
 
-    Attacks that meet one defense only are left out, then defenses that face one of the attacks only, but for controls.
-    Of several victims the mean stands for all, if there is one. Else each victim has tables of its own, if all meet
-    several attacks. Nothing comes of fewer than two attacks or defenses. A mean over fewer seeds than the undefended
-    row of its attack shows its n.
+    Attacks with a single defense are left out, then defenses that face a single attack, except controls. If there is a
+    mean over victims, it represents them. Otherwise each victim has tables of its own, if all victims meet several
+    attacks. With fewer than two attacks or defenses, the list is empty. A mean over fewer seeds than its attack's
+    undefended row shows its n.
 
     Args:
         results: see ``tidy_results``.
-        measures: of each attack, its main one first.
-        undefended: the row whose seeds are all that an attack has; the row with the most if it has not been run.
-        line_of: by row, the line that it shares with rows of other attacks; others have a line of their own.
+        measures: each attack's measures, the main one first.
+        undefended: the row with all seeds of an attack; if it was not run, the row with the most seeds counts.
+        line_of: for some rows, the line that they share with rows of other attacks; other rows have their own.
     """
     mean = results["victim"] == MEAN
     results = results.assign(column=who(results), line=[(line_of or {}).get(name, name) for name in results["defense"]])
@@ -209,7 +208,7 @@ def _overview(
     undefended: str | None,
     against: str,
 ) -> list[Part]:
-    """The tables of ``side_by_side`` of the ``shown`` rows, each with a ``column`` and a ``line`` that are its own."""
+    """The tables of ``side_by_side`` from the ``shown`` rows, whose ``column`` and ``line`` give their place."""
     shown = shown[shown.groupby("column")["line"].transform("nunique") > 1]
     shown = shown[shown["control"] | (shown.groupby("line")["column"].transform("nunique") > 1)]
     for name in ("column", "line"):
@@ -233,7 +232,7 @@ def _overview(
 
 
 def _means(results: pd.DataFrame, measure: Measure, undefended: str | None) -> pd.Series[str]:
-    """The means of a measure, and over how many seeds where the undefended row of the ``column`` has more."""
+    """The means of a measure, with their number of seeds if the undefended row of the ``column`` has more."""
     known, column = results[f"{measure.name}_n"], results["column"]
     whole = known.where(results["defense"] == undefended).groupby(column).transform("max")
     whole = whole.where(whole > 0, known.groupby(column).transform("max"))
@@ -247,7 +246,7 @@ def _means(results: pd.DataFrame, measure: Measure, undefended: str | None) -> p
 
 
 def joined_note(overview: Sequence[Part]) -> list[str]:
-    """The note about the lines of ``side_by_side`` that rows share, or have under another name."""
+    """The note about lines of ``side_by_side`` that several rows share, or that have another name than their row."""
     rows = [
         (line, list(dict.fromkeys(defense for _, _, defense in counted)))
         for part in overview[:1]
@@ -258,7 +257,8 @@ def joined_note(overview: Sequence[Part]) -> list[str]:
 
 
 def timing(results: pd.DataFrame, reference: str | None) -> pd.DataFrame:
-    """What each defense costs: seconds per run, and relative to the row ``reference`` of the same attack and victim."""
+    """The cost of each defense: seconds per run, and relative to the row ``reference`` of the same attack and
+    victim."""
     base = results[results["defense"] == reference].set_index(["attack", "victim"])["seconds"].to_dict()
     relative = [
         seconds / base.get((attack, victim), math.nan)
@@ -276,7 +276,7 @@ def timing(results: pd.DataFrame, reference: str | None) -> pd.DataFrame:
 def parts(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """One table per attack with the attack as its heading, or a single one; empty columns are left out.
 
-    Many attacks that have hardly more than one row each share a table.
+    Three or more attacks with fewer than two rows each on average share a table.
     """
     attacks = list(dict.fromkeys(table["Attack"]))
     if len(attacks) < 2 or (len(attacks) > 2 and len(table) < 2 * len(attacks)):
@@ -295,7 +295,7 @@ def _section(heading: str, table: pd.DataFrame) -> str:
 
 
 def _filled(table: pd.DataFrame) -> pd.DataFrame:
-    """Without columns that are empty all the way down."""
+    """The table without empty columns."""
     return table.loc[:, [(table[column] != "").any() for column in table.columns]]
 
 
@@ -315,8 +315,8 @@ def _escape(value: object) -> str:
 
 
 def with_interval(table: pd.DataFrame, measure: Measure) -> list[str]:
-    """A measure of every line with its interval, and how many seeds have it where not all do; nothing in lines of
-    attacks that do not have the measure."""
+    """A measure of every line with its interval, and the number of seeds that have it, if not all do; empty in lines of
+    attacks without the measure."""
     name = measure.name
     columns = zip(*(table[column] for column in (name, f"{name}_low", f"{name}_high", f"{name}_n", "n")), strict=True)
     return [
@@ -328,19 +328,19 @@ def with_interval(table: pd.DataFrame, measure: Measure) -> list[str]:
 
 
 def beside(table: pd.DataFrame, measure: Measure) -> list[str]:
-    """The published values of a measure, and whether each lies in our interval, if that is known; nothing for nan."""
+    """The published values of a measure, each with whether it lies in our interval, if known; empty for nan."""
     columns = zip(table[f"published_{measure.name}"], table[f"published_{measure.name}_inside"], strict=True)
     verdicts = {None: "", True: " (inside)", False: " (outside)"}
     return ["" if math.isnan(value) else number(value, measure) + verdicts[inside] for value, inside in columns]
 
 
 def number(value: float, measure: Measure) -> str:
-    """A value as it is shown: in percent with one digit, epochs likewise, anything else with two."""
+    """A value as shown: percent and epochs with one decimal, anything else with two."""
     return _number(value, measure.unit)
 
 
 def share_text(value: float, measure: Measure) -> str:
-    """What a filter drops, with its unit and three digits: it may be a few of 50,000. Empty for nan."""
+    """A dropped share with its unit and three digits, because it may be a few of 50,000 images. Empty for nan."""
     return "" if math.isnan(value) else with_unit(f"{value * (100 if measure.unit == '%' else 1):.3g}", measure.unit)
 
 
@@ -375,14 +375,14 @@ def _dropped_text(name: str, value: float) -> str:
 
 
 def p_text(value: float) -> str:
-    """A p value; nothing for nan."""
+    """A p value; empty for nan."""
     if math.isnan(value):
         return ""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def value_text(value: object) -> str:
-    """A setting's value as in a config; nothing for none."""
+    """A setting's value as in a config; empty for None and nan."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What stands below the tables: what each number is, and how it was compared."""
+"""The notes below tables: what each number is, and how it was compared."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EVENT, _RATE, _VALUE = (
 
 
 def method_notes(stage: Shown, trials: Sequence[Trial]) -> list[str]:
-    """What each measure of the stage's attacks is and how it is compared, and what else the trials call for."""
+    """Notes on each measure of the stage's attacks, its comparison, and anything else that the trials need."""
     notes = [_measure_note(measure, methods) for measure, methods in _methods(stage, trials).items()]
     if any(not line.control and line.defense != other for line in stage.lines for other in stage.compare):
         rows = " and ".join(f"'{name}'" for name in stage.compare)
@@ -51,9 +51,9 @@ def method_notes(stage: Shown, trials: Sequence[Trial]) -> list[str]:
 
 
 def _too_few(stage: Shown, trials: Sequence[Trial]) -> list[str]:
-    """Where the tests could tell nothing whatever came out, and from how many seeds on they could.
+    """Notes on tests that cannot be significant whatever the outcome, and on how many seeds they would need.
 
-    With n pairs neither test's p is below 2^(1 - n), and Holm multiplies the smallest of k rows by k.
+    With n pairs, no test's p is below 2^(1 - n), and Holm's correction multiplies the smallest of k rows by k.
     """
     seeds: dict[Row, set[int]] = {}
     for trial in trials:
@@ -82,8 +82,8 @@ def _too_few(stage: Shown, trials: Sequence[Trial]) -> list[str]:
 
 
 def _methods(stage: Shown, trials: Sequence[Trial]) -> dict[Measure, list[str]]:
-    """The measures of all attacks, and how each is put together over seeds; attacks with one target and with many may
-    stand in one table."""
+    """The measures of all attacks, and how each is averaged over seeds. A table may hold attacks with one target and
+    with many."""
     found: dict[Measure, list[str]] = {}
     for each in stage.measures:
         targets = max((trial.targets or 0 for trial in trials if trial.attack == each.attack), default=0) or None

@@ -1,6 +1,6 @@
-"""How the rows of a results table share the panels and pages of the figure that shows all of them.
+"""How the rows of a results table fill the panels and pages of the figure that shows all of them.
 
-The graph asks how many pages there are before anything is run; the figure asks what stands on its page.
+The graph needs the number of pages before anything is run; the figure needs the content of its page.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from poisonlab.evaluation.trials import Row
 
 PAGE_LINES = 61
-"""Lines of 0.17 inch that a page of 11 inches has beside its axis titles."""
+"""Lines of 0.17 inch that fit a page of 11 inches beside its axis titles."""
 PANEL_LINES = 2.5
-"""Lines that the title and the spaces of a panel take."""
+"""Lines that a panel's title and margins take."""
 FEWEST_JOINED = 3
-"""Attacks under one defense only, from which on they share a panel."""
+"""Fewest attacks under a single defense that share a panel."""
 
 
 @dataclass(frozen=True)
@@ -24,21 +24,22 @@ class Panel:
 
     rows: tuple[Row, ...]
     joined: bool
-    """Attacks on one victim under one defense; otherwise defenses of one attack and victim."""
+    """True: attacks on one victim under one defense. False: defenses of one attack and victim."""
 
 
 def outcome_pages(rows: Sequence[Row], kinds: Mapping[str, Hashable]) -> list[list[Panel]]:
     """The panels of each page.
 
-    An attack with one victim has a panel with a row for each defense. Where several attacks on a victim meet one
-    defense only, that defense has a panel in their place, with a row for every attack, first of all.
+    Each attack and victim has a panel with a row for each defense. If at least ``FEWEST_JOINED`` attacks on a victim
+    meet one and the same defense only, a panel of that defense with a row per attack replaces theirs. Such panels come
+    first.
 
     Args:
         rows: attack, victim and defense, in the table's order.
-        kinds: of each attack, what its panels show; attacks share a panel only if that is the same.
+        kinds: what each attack's panels show; only attacks of the same kind share a panel.
 
     Returns:
-        As many panels on a page as have room there; a panel too large for a page has several.
+        The panels of each page, as many as fit. A panel too large for a page is split.
     """
     own: dict[tuple[str, str], list[Row]] = {}
     alike: dict[tuple[str, str, Hashable], list[Row]] = {}

@@ -1,4 +1,4 @@
-"""The published tables in their own layout: every line of the paper, ours beside it."""
+"""The published tables in their own layout: every line of the paper with our result beside it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Numbers = Mapping[str, float]
 
 
 def claimed_victim(claim: Claim, stage: Shown) -> str:
-    """The victim whose results a claim sets beside the published ones."""
+    """The victim whose results a claim compares with the published ones."""
     victims = {line.victim for line in stage.lines if line.attack == claim.attack}
     if claim.victim is not None and claim.victim not in {*victims, MEAN}:
         raise SettingsError(
@@ -37,12 +37,12 @@ def published_by_row(numbers: pd.DataFrame, claims: Sequence[Claim], stage: Show
 
     Args:
         numbers: of one paper (see ``published``).
-        claims: which of them an attack's results stand beside.
-        stage: our rows, each with the name that the paper's defense has.
+        claims: the published lines of each attack.
+        stage: our rows, each with the paper's name of its defense.
 
     Raises:
-        SettingsError: a claim names a row that there is not, or none where the table has several, or a row goes by a
-            name that no defense of its tables has.
+        SettingsError: a claim names an unknown row, or none although the table has several; or a row has a name that no
+            defense of its tables has.
     """
     known: dict[tuple[str, str], dict[str, float]] = {}
     victims = {}
@@ -60,7 +60,7 @@ def published_by_row(numbers: pd.DataFrame, claims: Sequence[Claim], stage: Show
         victims[claim.attack] = claimed_victim(claim, stage)
         for _, number in chosen.iterrows():
             known.setdefault((claim.attack, number["defense"]), {})[number["measure"]] = number["value"]
-    # A row may face several attacks; one of their tables must know it by the name that it gives itself.
+    # A row may face several attacks; one of their tables must know the row's published name.
     for line in stage.lines:
         faced = {other.attack for other in stage.lines if other.defense == line.defense}
         names = sorted({defense for attack, defense in known if attack in faced})
@@ -86,17 +86,17 @@ def compare(
 
     Args:
         published: one table's numbers (see ``published``).
-        trials: ours.
+        trials: our trials.
         stage: the rows of our study, run or not.
-        claims: which attack stands for which published lines; of several the first counts.
+        claims: the published lines of each attack; the first claim on a line counts.
 
     Returns:
         One row per published line, in the paper's order, then our rows without a published line; and the measures that
-        the table prints, as ours are declared. Columns: ``row, defense``, as published; ``attack, victim, our_defense,
+        the table prints, as we declare them. Columns: ``row, defense``, as published; ``attack, victim, our_defense,
         n``; for each measure m ``m, m_low, m_high, m_n, published_m, published_m_inside``; for each share of dropped
-        images its ``COUNTS`` over the hits and as ``published_`` ones; ``p_r_holm`` for each row r that others are
-        compared with; ``relative_time`` to our undefended row, ``published_minutes`` as printed; nan where unknown, and
-        n 0 where nothing was run.
+        images its ``COUNTS`` over the hits, and the ``published_`` ones; ``p_r_holm`` for each row r of ``compare``;
+        ``relative_time`` to our undefended row, ``published_minutes`` as printed; nan if unknown, and n is 0 if nothing
+        was run.
 
     Raises:
         SettingsError: a claim names a row that the table does not have.
@@ -155,7 +155,7 @@ def compare(
 
 
 def _published_counts(known: pd.DataFrame) -> dict[str, int]:
-    """What the shares of one published line are printed as, where that is a count."""
+    """The printed counts of one published line, for shares that are printed as counts."""
     found: dict[str, int] = {}
     for measure, note in zip(known["measure"], known["note"], strict=True):
         if (count := printed_count(note)) is not None and measure in COUNTS:
@@ -164,7 +164,7 @@ def _published_counts(known: pd.DataFrame) -> dict[str, int]:
 
 
 def _by_row(results: pd.DataFrame) -> dict[Row, dict[Any, Any]]:
-    """The lines of tidy results; what they say of dropped examples has no interval, and is known of all seeds."""
+    """The lines of tidy results by row. Shares of dropped examples have no interval and are known for all seeds."""
     found: dict[Row, dict[Any, Any]] = {}
     for line in results.to_dict("records"):
         known = {f"{each.name}_n": 0 if math.isnan(line[each.name]) else line["n"] for each in DROPPED}
@@ -173,14 +173,14 @@ def _by_row(results: pd.DataFrame) -> dict[Row, dict[Any, Any]]:
 
 
 def _with_all(line: Mapping[Any, Any], everything: Mapping[Any, Any], measures: Sequence[Measure]) -> dict[Any, Any]:
-    """A line of the hits with the numbers of all seeds beside it, and their tests."""
+    """A line of the hits, with the numbers and tests of all seeds added."""
     names = ["n", *(f"{measure.name}{end}" for measure in measures for end in ENDS)]
     tests = {name: value for name, value in everything.items() if str(name).startswith("p_")}
     return {**line, **tests, **{f"all_{name}": everything.get(name, math.nan) for name in names}}
 
 
 def _printed(published: pd.DataFrame, stage: Shown) -> list[Measure]:
-    """The measures that the table prints and some attack of ours has, in the table's order."""
+    """The measures that the table prints and that some attack of ours has, in the table's order."""
     ours = {measure.name: measure for each in stage.measures for measure in each.measures}
     ours |= {measure.name: measure for measure in (*REPORTED, *DROPPED)}
     return [ours[name] for name in dict.fromkeys(published["measure"]) if name in ours]
@@ -216,12 +216,12 @@ def _inside(table: pd.DataFrame, measures: Sequence[Measure]) -> pd.DataFrame:
 
 
 def paper_layout(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) -> pd.DataFrame:
-    """The comparison as text; defenses stand side by side where the paper has several in a row."""
+    """The comparison as text; defenses are side by side if the paper has several in a row."""
     return (_side_by_side if _several_in_a_row(compared) else _one_below_another)(compared, measures, paper)
 
 
 def counted_victims(compared: pd.DataFrame) -> list[list[Row]]:
-    """Attack, victim and defense of ours that each row of ``paper_layout`` counts; none where nothing is ours."""
+    """Attack, victim and defense of ours that each row of ``paper_layout`` counts; empty if nothing is ours."""
     rows = zip(compared["attack"], compared["victim"], compared["our_defense"], strict=True)
     ours = [[row] if row[2] else [] for row in rows]
     if not _several_in_a_row(compared):
@@ -240,7 +240,7 @@ def _several_in_a_row(compared: pd.DataFrame) -> bool:
 def _one_below_another(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) -> pd.DataFrame:
     rows = zip(compared["row"], compared["defense"], strict=True)
     lines = compared["attack"][compared["attack"] != ""]
-    # Where each row of the paper is an attack, the row's name says it all.
+    # If each row of the paper is an attack, the row's name suffices.
     single = lines.nunique() > 1 and not bool(lines.duplicated().any())
     attacks = 0 if single else lines.nunique()
     compared_with = [name for name in compared.columns if name.startswith("p_") and name.endswith("_holm")]
@@ -255,7 +255,7 @@ def _one_below_another(compared: pd.DataFrame, measures: Sequence[Measure], pape
             for name in compared_with
         },
     }
-    # Times differ from run to run, so they stand only where the paper has some.
+    # Times differ from run to run, so they are shown only if the paper has some.
     minutes = compared["published_minutes"]
     if minutes.notna().any():
         columns["Time"] = ["" if math.isnan(value) else f"{value:.1f}x" for value in compared["relative_time"]]
@@ -276,7 +276,7 @@ def _side_by_side(compared: pd.DataFrame, measures: Sequence[Measure], paper: Pa
 
 
 def _plain(row: str) -> str:
-    """A row's name without the mark that also parts the columns of a Markdown table."""
+    """A row's name without the mark that separates columns in Markdown tables."""
     return row.replace(" | ", ", ")
 
 
@@ -290,7 +290,7 @@ def _numbers(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) 
 
 
 def _with_counts(compared: pd.DataFrame, measure: Measure, shares: list[str], whose: str = "") -> list[str]:
-    """Shares behind the counts that they come from, where these are known."""
+    """Shares with the counts before them, if known."""
     if measure.name not in COUNTS:
         return shares
     dropped, whole = (compared[f"{whose}{name}"] for name in COUNTS[measure.name])
@@ -301,7 +301,7 @@ def _with_counts(compared: pd.DataFrame, measure: Measure, shares: list[str], wh
 
 
 def _of_all(compared: pd.DataFrame, measures: Sequence[Measure], paper: Paper) -> dict[str, list[str]]:
-    """The main measure over all seeds, where the others are over the hits."""
+    """The main measure over all seeds, if the other columns are over the hits."""
     if "all_n" not in compared:
         return {}
     main = next(measure for measure in measures if measure not in DROPPED)
@@ -318,7 +318,7 @@ def _hours(minutes: float) -> str:
 
 
 def whose_numbers(compared: pd.DataFrame, stage: Shown) -> list[str]:
-    """Of which victim our numbers are; nothing where no attack of the table has several."""
+    """Which victim our numbers are of; empty if no attack of the table has several."""
     met = {(line.attack, line.victim) for line in stage.lines}
     several = {attack for attack, _ in met if sum(attack == other for other, _ in met) > 1}
     names = dict.fromkeys(compared["victim"][compared["attack"].isin(several)])
@@ -327,7 +327,7 @@ def whose_numbers(compared: pd.DataFrame, stage: Shown) -> list[str]:
 
 
 def table_notes(paper: Paper, number: int, compared: pd.DataFrame) -> list[str]:
-    """What a reader of the table must know."""
+    """Notes for readers of the table."""
     table = paper.table(number)
     notes = [
         f"Published: {paper.setting}, {table.setting}. Inside or outside: whether it lies in our 95 % interval; it "

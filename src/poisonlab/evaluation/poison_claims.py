@@ -1,4 +1,4 @@
-"""What is claimed of poisons of whole training sets, held against results: findings, each with its verdict.
+"""Tests of claims about poisons of whole training sets: findings, each with its verdict.
 
 The claims and the rules of the verdicts are those of ``config.poison_claims``. Source: Sandoval-Segura et al. 2022,
 sections 4.1 and 4.2.
@@ -31,17 +31,17 @@ from poisonlab.evaluation.trials import Trial
 
 Verdict = Literal["confirmed", "contradicted", "undecided"]
 FEWEST = 5
-"""Attacks from which on a rank correlation can settle a claim. Four are in perfect order by chance in 2 of 24 cases,
-rising or falling, and then every resample of the bootstrap is, too."""
+"""Fewest attacks with which a rank correlation can settle a claim. Four are in perfect order, rising or falling, by
+chance in 2 of 24 cases, and then so is every resample of the bootstrap."""
 CHANCE = 0.05
-"""What a correlation that settles a claim has at most as its p."""
+"""A correlation settles a claim only if its p is below this."""
 _NAMED = 4
-"""Attacks that the sentence on early stopping names."""
+"""Attacks named in the sentence on early stopping."""
 
 
 def rises(found: Correlation) -> Verdict:
-    """Whether one measure rises with another: the interval of their rank correlation lies above 0, and chance would
-    seldom order them so."""
+    """The verdict on whether one measure rises with another: the interval of their rank correlation must lie above 0,
+    and p below ``CHANCE``."""
     ranks = found.spearman
     if ranks.n < FEWEST or not found.p < CHANCE:
         return "undecided"
@@ -49,8 +49,8 @@ def rises(found: Correlation) -> Verdict:
 
 
 def does_not_tell(found: Correlation, close: float) -> Verdict:
-    """Whether one measure does not tell another: the interval of their rank correlation lies between ``-close`` and
-    ``close``. Where it lies beyond one of them, chance would seldom order them so."""
+    """The verdict on whether one measure does not tell another: the interval of their rank correlation must lie between
+    ``-close`` and ``close``. An interval beyond one of these contradicts it only with p below ``CHANCE``."""
     ranks = found.spearman
     if ranks.n < FEWEST or math.isnan(ranks.low):
         return "undecided"
@@ -61,12 +61,12 @@ def does_not_tell(found: Correlation, close: float) -> Verdict:
 
 
 def no_stronger(changes: Sequence[Interval], pairs: int) -> Verdict:
-    """Whether stronger attacks are no stronger poisons.
+    """The verdict on whether stronger attacks are no stronger poisons.
 
     Args:
-        changes: of the peak accuracy from each weaker to each stronger attack, with simultaneous intervals; without
-            bounds where there is one seed, or all seeds have the same change.
-        pairs: how many changes are claimed, known or not: one that is not known may be a rise.
+        changes: changes of the peak accuracy from each weaker to the next stronger attack, with simultaneous intervals;
+            without bounds if there is one seed, or all seeds have the same change.
+        pairs: number of claimed changes, known or not; an unknown one may be a rise.
     """
     # Comparisons with nan are false.
     if any(change.low > 0 for change in changes):
@@ -87,14 +87,14 @@ class Change:
 def poison_findings(
     results: pd.DataFrame, trials: Sequence[Trial], undefended: str | None, claims: PoisonClaims | None
 ) -> list[str]:
-    """A sentence on each claim, ours and where there are published numbers theirs, and one on early stopping, which no
-    paper has; none without claims.
+    """A sentence on each claim, from our numbers and from published ones, if any, and one on early stopping, which no
+    paper has. Empty without claims.
 
     Args:
-        results: tidy (see ``tidy_results``); of the undefended row, each victim that most attacks have.
-        trials: those that the results are of.
-        undefended: the row.
-        claims: what is claimed.
+        results: tidy (see ``tidy_results``); only the undefended row and the victims that most attacks have count.
+        trials: the trials of the results.
+        undefended: name of the undefended row.
+        claims: the claims.
     """
     every = _by_victim(results, undefended)
     if claims is None or not every:
@@ -113,7 +113,8 @@ def poison_findings(
 
 
 def _by_victim(results: pd.DataFrame, undefended: str | None) -> dict[str, pd.DataFrame]:
-    """The rows of attacks without a goal under a row, of every victim that as many of them have as any other."""
+    """The rows of attacks without a goal under one defense, by victim; only victims with the largest number of
+    attacks."""
     if undefended is None or PEAK_ACCURACY.name not in results:
         return {}
     known = results[PEAK_ACCURACY.name].notna() & (results["victim"] != MEAN)
@@ -124,7 +125,7 @@ def _by_victim(results: pd.DataFrame, undefended: str | None) -> dict[str, pd.Da
 
 
 def changes_of(trials: Sequence[Trial], claims: PoisonClaims, victim: str, undefended: str) -> list[Change]:
-    """The change of each pair of neighbours, paired by seed.
+    """The change of peak accuracy of each pair of neighbours, paired by seed.
 
     The intervals are Student's t, and hold at 95 % for all pairs at once (Bonferroni).
     """
@@ -143,9 +144,10 @@ def changes_of(trials: Sequence[Trial], claims: PoisonClaims, victim: str, undef
 
 
 def stopping_costs(trials: Sequence[Trial], victim: str, undefended: str) -> dict[str, list[float]]:
-    """The test accuracy that an early stop by poisoned in place of clean validation images costs, by attack and seed.
+    """The test accuracy that early stopping loses with poisoned in place of clean validation images, by attack and
+    seed.
 
-    Both stops are of one training, so the difference is paired. Those of attacks that have both; shares in [-1, 1].
+    Both stops belong to one training, so the difference is paired. Only attacks that have both; shares in [-1, 1].
     """
     found: dict[str, list[float]] = {}
     for trial in _undefended_trials(trials, victim, undefended):
@@ -165,14 +167,14 @@ def _pairs(claims: PoisonClaims) -> list[tuple[str, str]]:
 
 
 def with_slowest(own: pd.DataFrame, event: Measure, outcome: Measure) -> pd.DataFrame:
-    """The rows with an infinite ``event`` for attacks that some seed ended without.
+    """The rows, with an infinite ``event`` for attacks in which some seed ended without it.
 
-    The slowest poisons are those whose loss never is low. Without them, and with means over the faster of their seeds,
-    speed would look less related to the peak than it is.
+    The slowest poisons are those whose loss never is low. Leaving them out, or averaging over their faster seeds, would
+    weaken the relation of speed and peak.
 
     Args:
-        own: a row per attack, with each measure and how many seeds have it (``m_n``, see ``tidy_results``).
-        event: such as the epochs until the loss is low; absent of a seed that never came so far.
+        own: a row per attack, with each measure and its number of seeds (``m_n``, see ``tidy_results``).
+        event: a measure such as the epochs until the loss is low; absent if a seed never reached it.
         outcome: a measure that every seed has.
     """
     late = own[f"{event.name}_n"] < own[f"{outcome.name}_n"]
@@ -216,7 +218,7 @@ def _of_strength(changes: Sequence[Change], pairs: int, where: str) -> str:
 
 
 def _of_stopping(by_seed: Mapping[str, Sequence[float]], where: str) -> list[str]:
-    """Nothing where no training has both stops; Student's t over seeds."""
+    """The sentence on early stopping, with Student's t over seeds; empty if no training has both stops."""
     costs = {attack: mean_t(values) for attack, values in by_seed.items()}
     if not costs:
         return []
@@ -242,12 +244,12 @@ def _of_stopping(by_seed: Mapping[str, Sequence[float]], where: str) -> list[str
 
 
 def _excludes_zero(change: Interval) -> bool:
-    """Whether it has bounds, and 0 is outside: ``contains`` is false without bounds, too."""
+    """Whether the change has bounds that exclude 0; ``contains`` is also false without bounds."""
     return change.low > 0 or change.high < 0
 
 
 def _published(own: pd.DataFrame, claims: PoisonClaims) -> list[str]:
-    """The same of the published numbers that stand beside the rows, as far as there are some."""
+    """The same sentences from the published numbers beside the rows, as far as there are any."""
     final, peak = (f"published_{measure.name}" for measure in (ACCURACY, PEAK_ACCURACY))
     if final not in own or peak not in own:
         return []

@@ -1,4 +1,4 @@
-"""The published numbers our tables are set beside, and what a reader of them must know, from ``reference/<paper>``."""
+"""The published numbers beside our tables, with their notes, from ``reference/<paper>``."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ COLUMNS = ("table", "row", "defense", "measure", "value", "plus_minus", "unit", 
 KEY = ["table", "row", "defense", "measure"]
 UNITS = ("percent", "epochs", "minutes", "")
 TIME = "minutes"
-"""The measure that a published time has."""
+"""The measure of published times."""
 _COUNT = re.compile(r"printed as ([0-9]{1,9})/([0-9]{1,9})")
 _ROUNDED = 0.01
-"""How far, in percent, a share may be from the count that it is printed as."""
+"""Largest difference, in percentage points, between a share and the count that it is printed as."""
 
 
 class PublishedTable(Settings):
     """One table of a paper."""
 
     setting: str
-    """What its numbers are from."""
+    """The setting of its numbers."""
     notes: tuple[str, ...] = ()
-    """What else a reader must know, a sentence each."""
+    """Notes for readers, a sentence each."""
 
 
 class Paper(Settings):
-    """A paper whose tables ours are set beside."""
+    """A paper whose tables are set beside ours."""
 
     name: str
-    """What our tables call it."""
+    """Its name in our tables."""
     setting: str
-    """What all its numbers are from."""
+    """The setting of all its numbers."""
     time: str = ""
-    """What its times are from."""
+    """The setting of its times."""
     headings: Mapping[str, str] = {}
-    """What its tables call a measure."""
+    """Its names of measures."""
     defenses: Mapping[str, str] = {}
-    """What it calls a defense where several stand side by side."""
+    """Its names of defenses, for tables with several side by side."""
     tables: Mapping[int, PublishedTable]
 
     def table(self, number: int) -> PublishedTable:
@@ -61,21 +61,21 @@ class Paper(Settings):
         return self.tables[number]
 
     def beside(self, number: int, description: str) -> str:
-        """What stands below a table that is laid out as the paper's: which one, and what ours are."""
+        """The note below a table in the paper's layout: the published table, and a description of ours."""
         return f"{self.name}, table {number}." + (f" Ours: {description}" if description else "")
 
 
 def read_paper(folder: Path) -> Paper:
-    """What ``paper.yaml`` in a folder of ``reference/`` says.
+    """Read ``paper.yaml`` in a folder of ``reference/``.
 
     Raises:
-        DataError: it is missing, or is not laid out as ``reference/README.md`` says; names the place.
+        DataError: the file is missing, or not as ``reference/README.md`` says; names the place.
     """
     path = folder / "paper.yaml"
     text = read_text(path)
     try:
         content = yaml.safe_load(text)
-    # Besides its own errors, there are numbers and nestings too long for it.
+    # Some numbers and nestings are too long for the parser, which then raises errors that are not its own.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DamagedError(path, f"no YAML: {error}") from error
     try:
@@ -93,13 +93,13 @@ def published(path_or_dir: str | Path) -> pd.DataFrame:
         path_or_dir: a CSV file laid out as ``reference/README.md`` says, or a folder of them.
 
     Returns:
-        One row for each number, in the order of file name and line: ``table`` (int), ``row``, ``defense``,
-        ``measure`` (str; ``defense`` is "" where none applies), ``value`` (float; shares in [0, 1], which the file has
-        in percent, or epochs or minutes), ``plus_minus`` (float, as printed and in the unit of the file; nan where the
-        paper prints none), ``unit``, ``note``. (table, row, defense, measure) never repeats.
+        One row for each number, in the order of file name and line: ``table`` (int), ``row``, ``defense``, ``measure``
+        (str; ``defense`` is "" where none applies), ``value`` (float; shares in [0, 1], although the file has percent;
+        or epochs or minutes), ``plus_minus`` (float, as printed, in the file's unit; nan if the paper prints none),
+        ``unit``, ``note``. (table, row, defense, measure) never repeats.
 
     Raises:
-        DataError: nothing to read, or a file that is malformed; names the file and line.
+        DataError: there is no file, or one is malformed; names the file and line.
     """
     source = Path(path_or_dir)
     paths = sorted(source.glob("*.csv")) if source.is_dir() else [source]
@@ -114,7 +114,7 @@ def published(path_or_dir: str | Path) -> pd.DataFrame:
 
 
 def printed_count(note: str) -> tuple[int, int] | None:
-    """What a share is printed as, if its note says so: ``printed as 799/800``."""
+    """The counts that a share is printed as, if its note says so: ``printed as 799/800``."""
     found = _COUNT.fullmatch(note)
     return None if found is None else (int(found[1]), int(found[2]))
 

@@ -1,4 +1,4 @@
-"""From the trials to one tidy row per attack, victim and defense."""
+"""Turn trials into one tidy row per attack, victim and defense."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ def tidy_results(
 
     Columns:
 
-    - ``attack, victim, defense``; ``control``, whether its victims were trained on clean data; ``n``, the seeds;
-      ``diverged``, how many victims are left out because their training diverged;
-    - for each measure m: ``m`` with its 95 % interval ``m_low, m_high``, and ``m_n``, the seeds that have it. An event
-      is a share of the seeds with Wilson's interval, a rate a mean with Gaffke's (see ``mean_of_shares``), a value a
-      mean with Student's, cut to [0, 1] where the unit is percent, and without any where it is epochs or all seeds
-      are equal;
+    - ``attack, victim, defense``; ``control``, whether its victims were trained on clean data; ``n``, the number of
+      seeds; ``diverged``, the number of victims left out because their training diverged;
+    - for each measure m: ``m`` with its 95 % interval ``m_low, m_high``, and ``m_n``, the number of seeds that have it.
+      An event is a share of the seeds with Wilson's interval, a rate a mean with Gaffke's (see ``mean_of_shares``), a
+      value a mean with Student's. A value's interval is cut to [0, 1] if the unit is percent; it is missing for epochs
+      and for equal seeds;
     - for each row r of ``compare``: ``p_r`` of the paired test of the attack's main measure against it on the same
       seeds (exact McNemar for an event, otherwise a permutation test), and ``p_r_holm``, corrected over the rows of the
-      attack and victim; likewise ``m_p_r`` and ``m_p_r_holm`` of each further probability;
+      attack and victim; also ``m_p_r`` and ``m_p_r_holm`` for each further probability;
     - for each row r of ``compare`` and each value or probability ``m_less_r``, the mean difference to r on the same
-      seeds, and their number ``m_less_r_n``; of a value also Student's interval, ``m_less_r_low, m_less_r_high``;
-    - of what was dropped ``poisons_found`` (recall), ``clean_dropped`` (share of the clean examples), ``precision`` and
+      seeds, and their number ``m_less_r_n``; for a value also Student's interval, ``m_less_r_low, m_less_r_high``;
+    - for dropped images ``poisons_found`` (recall), ``clean_dropped`` (share of the clean examples), ``precision`` and
       ``matthews``, means over seeds; nan for a row that neither filters nor dropped anything;
     - ``published_m`` and ``published_m_inside``, whether it lies in our interval, for each measure that has some;
     - ``seconds``, the mean cost, the only column that differs between two runs of the same study.
 
     Args:
         trials: one per cell.
-        measures: of each attack, its main one first. Measures that defenses report need no mention.
-        compare: names of rows. Controls are not tested.
+        measures: each attack's measures, the main one first. Measures that defenses report are added.
+        compare: names of rows to test against. Controls are not tested.
         published: numbers of a paper by measure, shares in [0, 1].
-        expected: rows that are there even without a trial; n is 0 then, and the numbers are nan.
-        mean_over_victims: adds rows with the victim ``MEAN``: first the mean over victims seed by seed, where all of
-            them are there, then mean and interval over seeds.
+        expected: rows to include even without a trial; then n is 0 and the numbers are nan.
+        mean_over_victims: whether to add rows with the victim ``MEAN``: the mean over victims for each seed that all of
+            them have, then mean and interval over these seeds.
 
     Raises:
         SettingsError: an attack has no measures.
@@ -69,7 +69,7 @@ def tidy_results(
     """
     rows = list(dict.fromkeys([*expected, *(trial.key[:3] for trial in trials)]))
     if bare := {row[0] for row in rows} - measures.keys():
-        raise SettingsError(f"attack {min(bare)!r} has no measures: say what its outcome is counted in")
+        raise SettingsError(f"attack {min(bare)!r} has no measures: add them to measures")
     if mean_over_victims:
         trials = [*trials, *_mean_over_victims(trials, rows)]
         rows = with_means(rows)
@@ -119,7 +119,7 @@ def tidy_results(
 
 
 def _columns(rows: Sequence[Row], measures: Mapping[str, Sequence[Measure]], compare: Sequence[str]) -> list[str]:
-    """Every attack's measures before those that defenses report."""
+    """The columns in order: every attack's measures come before those that defenses report."""
     own = [measure for attack in dict.fromkeys(row[0] for row in rows) for measure in measures[attack]]
     names = list(dict.fromkeys(measure.name for measure in own))
     paired = dict.fromkeys(measure for measure in own if measure.graded)
@@ -132,7 +132,7 @@ def _columns(rows: Sequence[Row], measures: Mapping[str, Sequence[Measure]], com
 
 
 def change_ends(measure: Measure) -> tuple[str, ...]:
-    """Ends of the columns of a paired change: probabilities are tested, and their change has no interval."""
+    """Ends of the columns of a paired change; the change of a probability has a test and no interval."""
     return ENDS if measure.kind == "value" else ("", "_n")
 
 
@@ -143,7 +143,7 @@ def _tests(measures: Iterable[Sequence[Measure]], compare: Sequence[str]) -> lis
 
 
 def further_probabilities(own: Sequence[Measure]) -> list[Measure]:
-    """Those of an attack's measures that are tested beside its main one."""
+    """The measures of an attack that are tested besides its main one."""
     return [measure for measure in own[1:] if measure.kind == "probability"]
 
 
@@ -152,7 +152,7 @@ def _corrected(results: pd.DataFrame, tests: Sequence[str]) -> pd.DataFrame:
         groups = results.groupby(["attack", "victim"], sort=False)[column]
         corrected = groups.transform(lambda values: pd.Series(holm(list(values)), index=values.index))
         results.insert(list(results.columns).index(column) + 1, f"{column}_holm", corrected)
-    # One attack's measures are nan beside another's, and their verdicts none.
+    # Rows of an attack have nan for measures of other attacks, and None for their verdicts.
     for name in results.columns:
         if name.endswith("_inside"):
             results[name] = results[name].astype(object).where(results[name].notna(), None)
@@ -160,7 +160,7 @@ def _corrected(results: pd.DataFrame, tests: Sequence[str]) -> pd.DataFrame:
 
 
 def _mean_over_victims(trials: Sequence[Trial], rows: Sequence[Row]) -> list[Trial]:
-    """One trial per attack, defense and seed that all victims have, with the mean of each measure that all have."""
+    """One trial per attack, defense and seed that all victims have, with the means of the measures that all have."""
     found = {trial.key: trial for trial in trials if not trial.failed}
     means = []
     for (attack, defense), victims in victims_of(rows).items():
@@ -173,7 +173,7 @@ def _mean_over_victims(trials: Sequence[Trial], rows: Sequence[Row]) -> list[Tri
                 Trial(
                     *(attack, MEAN, defense, seed),
                     {name: _mean([trial.measures[name] for trial in group]) for name in names},
-                    # A mean of several is no yes or no.
+                    # A mean over several victims is no yes or no.
                     targets=sum(trial.targets or 1 for trial in group),
                     seconds=_mean([trial.seconds for trial in group]),
                     control=group[0].control,
@@ -183,7 +183,7 @@ def _mean_over_victims(trials: Sequence[Trial], rows: Sequence[Row]) -> list[Tri
 
 
 def _targets(row: Row, groups: Mapping[Row, Sequence[Trial]]) -> int | None:
-    """How many targets the rates of the row's attack and victim count over; the most, should trials differ."""
+    """The number of targets that the rates of the row's attack and victim count over; the largest, if trials differ."""
     same = [trial for other, group in groups.items() if other[:2] == row[:2] for trial in group]
     return max((trial.targets for trial in same if trial.targets is not None), default=None)
 
@@ -202,13 +202,13 @@ def _interval(values: list[float], measure: Measure, event: bool) -> Interval:
     if measure.kind != "value":
         return mean_of_shares(values)
     if measure.unit == "epochs":
-        # Whole numbers are often equal with a few seeds, and then have no interval.
+        # With a few seeds, whole numbers are often equal and then have no interval.
         return Interval(_mean(values), math.nan, math.nan, len(values))
     return _cut(mean_t(values), measure, 0.0)
 
 
 def _cut(mean: Interval, measure: Measure, least: float) -> Interval:
-    """Without what no share can be: below ``least`` or above 1."""
+    """The interval without impossible shares: those below ``least`` or above 1."""
     if measure.unit != "%" or math.isnan(mean.low):
         return mean
     return Interval(mean.estimate, max(least, mean.low), min(1.0, mean.high), mean.n)
@@ -226,7 +226,7 @@ def _pairs(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], name: str) ->
 
 def _paired_p(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], measure: Measure, targets: int | None) -> float:
     first, second = _pairs(ours, theirs, measure.name)
-    # A single pair can tell nothing, and would only make the correction of others harsher.
+    # A single pair tells nothing, and would make Holm's correction of the others harsher.
     if len(first) < 2 or not all(map(math.isfinite, first + second)):
         return math.nan
     if counts_events(measure, targets):
@@ -235,7 +235,7 @@ def _paired_p(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], measure: M
 
 
 def _difference(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], measure: Measure) -> Interval:
-    """Ours less theirs, over the seeds that both have."""
+    """The paired difference, ours minus theirs, over the seeds that both have."""
     first, second = _pairs(ours, theirs, measure.name)
     differences = [one - other for one, other in zip(first, second, strict=True)]
     if differences and all(map(math.isfinite, differences)):
@@ -244,12 +244,13 @@ def _difference(ours: Mapping[int, Trial], theirs: Mapping[int, Trial], measure:
 
 
 def looked(trials: Sequence[Trial]) -> bool:
-    """Whether the trials of a row are of one that filters, or that dropped something all the same."""
+    """Whether these trials of a row filter, or dropped something anyway."""
     return any(trial.found is not None and (trial.filters or trial.found.dropped) for trial in trials)
 
 
 def _dropped(trials: Sequence[Trial]) -> dict[str, float]:
-    """Means over the seeds on which they are defined; nan for a row that looked for nothing."""
+    """Means of the dropped shares over the seeds on which they are defined; nan for a row that did not look for
+    poisons."""
     found = [trial.found for trial in trials if trial.found is not None]
     found = found if looked(trials) else []
     scores = {

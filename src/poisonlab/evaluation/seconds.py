@@ -1,4 +1,5 @@
-"""Seconds and memory of jobs that ran, from run cards and committed trials, and what planned jobs will take by them."""
+"""Seconds and memory of finished jobs, from run cards and committed trials, and estimates for planned jobs from
+them."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ ANOTHER_STUDY = "jobs of the same settings in another study, whose dataset may d
 _WITH = "(with friendly noise, filters and the network that a detector looked at)"
 TRIALS = f"committed trials of the same settings {_WITH}"
 OTHER_TRIALS = f"committed trials of the same attack and row with other settings {_WITH}"
-"""How well a measurement fits a planned job, from the best to the worst."""
+"""Kinds of fit between a measurement and a planned job; ``Seconds.expected`` tries them from the best to the worst."""
 
 _NAMES = ("attack", "victim", "defense")
 _COUNTERS = ("seed", "member")
@@ -30,14 +31,14 @@ _CARD = ".card.json"
 
 @dataclass(frozen=True)
 class Measured:
-    """One job that ran.
+    """One finished job.
 
     Attributes:
-        settings: its ``section.key=value`` strings; of a committed trial, the names of attack, victim and row alone.
+        settings: its ``section.key=value`` strings; for a committed trial, only the names of attack, victim and row.
         device: model and number of threads.
-        host_mib: highest use of memory; nan where it is unknown.
-        outcome: of a committed trial, the digest of all settings that its outcome depends on.
-        diverged: whether it left no result, because its training diverged.
+        host_mib: peak memory in MiB; nan if unknown.
+        outcome: for a committed trial, the digest of all settings that its outcome depends on.
+        diverged: whether its training diverged, so that it left no result.
     """
 
     stage: str
@@ -52,7 +53,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Expected:
-    """Median seconds of ``count`` jobs that ran, and how well these fit."""
+    """Median seconds of ``count`` finished jobs, and how well these fit."""
 
     seconds: float
     count: int
@@ -60,12 +61,12 @@ class Expected:
 
 
 class Seconds:
-    """What jobs of a study take on one device, by those that ran."""
+    """Estimates of how long jobs of a study take on one device, from finished jobs."""
 
     def __init__(self, ran: Iterable[Measured], study: str) -> None:
         self._found: dict[tuple[str, str, frozenset[str]], list[float]] = defaultdict(list)
         for job in ran:
-            # It ended early.
+            # A diverged job ended early.
             if job.diverged:
                 continue
             if job.outcome is not None:
@@ -78,7 +79,7 @@ class Seconds:
                 self._found[fit, job.stage, key].append(job.seconds)
 
     def expected(self, stage: str, settings: Sequence[str], outcome: Sequence[str] = ()) -> Expected | None:
-        """What a job takes, by the best fit; None if nothing like it has run.
+        """The expected time of a job from the best fit; None if no similar job has run.
 
         Args:
             outcome: the digest of all settings that its outcome depends on, if it has an outcome.
@@ -94,7 +95,7 @@ class Seconds:
 
 
 def sizes(settings: Iterable[str]) -> frozenset[str]:
-    """The settings that decide how long a job takes: all but numbers and names."""
+    """The settings that decide how long a job takes: all except names, seed and member."""
     return frozenset(string for string in settings if _key(string) not in (*_NAMES, *_COUNTERS))
 
 
@@ -115,7 +116,7 @@ def _key(string: str) -> str:
 
 
 def read_cards(results: Path, stages: Mapping[str, str]) -> Iterator[Measured]:
-    """The jobs of every study whose run cards stand below ``results``.
+    """The jobs of every study with run cards below ``results``.
 
     Args:
         stages: the stage of each folder: ``{"victims": "train"}``.
@@ -130,7 +131,7 @@ def read_cards(results: Path, stages: Mapping[str, str]) -> Iterator[Measured]:
             except DataError:
                 if path.exists():
                     raise
-                # Its job has begun again since the folder was listed.
+                # The card's job has started again since the folder was listed.
                 continue
             yield _of_card(stage, path.relative_to(results / folder).parts[0].removesuffix(_CARD), card, path)
 

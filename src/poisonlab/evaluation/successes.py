@@ -25,11 +25,11 @@ COUNTS = {
     POISONS_FOUND.name: ("poisons_dropped", "poisons"),
     CLEAN_DROPPED.name: ("clean_images_dropped", "clean_images"),
 }
-"""By share: the columns with how many images were dropped, and of how many."""
+"""For each share, the columns with the number of dropped images and the number of all."""
 
 
 def attacks_with_hits(trials: Sequence[Trial], measures: Mapping[str, Sequence[Measure]]) -> set[str]:
-    """The attacks whose main outcome is a yes or no of each victim."""
+    """The attacks whose main outcome is a yes or no per victim."""
     return {trial.attack for trial in trials if _yes_or_no(trial, measures)}
 
 
@@ -42,9 +42,9 @@ def hits(trials: Sequence[Trial], measures: Mapping[str, Sequence[Measure]], und
     """The trials of each attack, victim and seed whose undefended trial is a success.
 
     Args:
-        trials: of all rows.
-        measures: of each attack; the first must be a yes or no for the attack to have hits.
-        undefended: the row that says what is a hit.
+        trials: the trials of all rows.
+        measures: each attack's measures; an attack has hits only if the first is a yes or no.
+        undefended: the row whose success makes a hit.
     """
     found = {
         (trial.attack, trial.victim, trial.seed)
@@ -66,12 +66,11 @@ def over_hits(
 ) -> pd.DataFrame:
     """The tidy results of the hits, without tests.
 
-    Columns are those of ``tidy_results``, and ``COUNTS``, summed over the hits. A row of victim ``MEAN`` has the sums
-    of its victims' hits and counts, and the unweighted means of the measures of those that have hits, without
-    intervals.
+    Columns are those of ``tidy_results``, and ``COUNTS`` summed over the hits. A row of victim ``MEAN`` has the sums of
+    its victims' hits and counts. Its measures are unweighted means over the victims that have hits, without intervals.
 
     Args:
-        undefended: the row that says what is a hit; other arguments as in ``tidy_results``.
+        undefended: the row whose success makes a hit; other arguments as in ``tidy_results``.
     """
     counted = hits(trials, measures, undefended)
     plain = [row for row in expected if row[1] != MEAN]
@@ -113,9 +112,10 @@ def _means(
 
 
 def _counts(record: Mapping[str, Any], counted: Sequence[Trial]) -> dict[str, Any]:
-    """Poisons and clean examples that were dropped, summed over the hits; means over victims have those of all.
+    """Dropped poisons and clean examples, summed over the hits; for the victim ``MEAN``, over all victims.
 
-    Of a row that filters, or drops something with any seed; else the columns stay empty, as nothing was looked for.
+    Only for rows that filter or drop something with any seed. Other rows looked for nothing, and their columns stay
+    empty.
     """
     found = [
         trial.found
@@ -144,11 +144,11 @@ def beside(
     """The tidy results of all seeds with those of the hits beside them, in columns that begin with ``hit_``.
 
     Args:
-        results: of all seeds, see ``tidy_results``.
-        over: of the hits, see ``over_hits``.
-        measures: of each attack; of each, the first and the last one are set beside.
+        results: the results of all seeds, see ``tidy_results``.
+        over: the results of the hits, see ``over_hits``.
+        measures: each attack's measures; the first and the last get columns.
         counted: the attacks that can have hits, see ``attacks_with_hits``. Their published values and verdicts are
-            those of the hits; ``hit_n`` of others is nan.
+            those of the hits; ``hit_n`` of other attacks is nan.
     """
     ends = dict.fromkeys(measure.name for own in measures.values() for measure in (own[0], own[-1]))
     names = ["n", *(f"{name}{end}" for name in ends for end in ("", "_low", "_high", "_n"))]

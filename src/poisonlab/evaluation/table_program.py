@@ -1,4 +1,4 @@
-"""What the programs that make tables share: their arguments."""
+"""The common arguments of the programs that make tables."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def outputs(args: argparse.Namespace) -> Outputs:
-    """Where the table goes, by the arguments."""
+    """The table's output paths, from the arguments."""
     return Outputs(**{kind: getattr(args, kind) for kind in KINDS})

@@ -14,9 +14,9 @@ from poisonlab.evaluation.published import Paper
 
 AVERAGE = "average"
 CLOSE = 0.01
-"""As far from the best of its column, a value is in bold (the paper's 1 %)."""
+"""Distance from the best value of its column up to which a value is in bold (the paper's 1 %)."""
 OUTCOMES = (PEAK_ACCURACY, ACCURACY)
-"""What undefended victims make of the poisons."""
+"""The outcomes of undefended victims on the poisons."""
 
 
 def measures_of(networks: Sequence[str]) -> list[Measure]:
@@ -34,9 +34,9 @@ def transfer_table(
 
     Args:
         shares: a line per attack and seed: ``attack`` and a share for each network, columns in the networks' order.
-        outcomes: of undefended victims, ``attack``, ``peak_accuracy`` and ``accuracy``; attacks may be missing.
+        outcomes: ``attack``, ``peak_accuracy`` and ``accuracy`` of undefended victims; attacks may be missing.
         published: the numbers of one table (see ``evaluation.published``); may be empty.
-        rows: what the paper calls each attack.
+        rows: the paper's name of each attack.
 
     Returns:
         Columns ``row, attack, n`` (seeds) and, for each measure m, ``m`` (mean over seeds; nan without any) and
@@ -59,8 +59,8 @@ def transfer_table(
 
 
 def transfer_layout(table: pd.DataFrame, networks: Sequence[str], paper: Paper | None) -> pd.DataFrame:
-    """The table as text, in Markdown's bold what is within 1 % of the best of its column: for transfer the highest, for
-    a victim's accuracy the lowest."""
+    """The table as text. Values within 1 % of the best of their column are bold in Markdown: the highest transfer, the
+    lowest accuracy of a victim."""
     columns: dict[str, list[str]] = {"Attack": [""] * len(table), "Row": list(table["row"])}
     columns["n"] = [str(count) for count in table["n"]]
     headings = {} if paper is None else paper.headings
@@ -73,14 +73,15 @@ def transfer_layout(table: pd.DataFrame, networks: Sequence[str], paper: Paper |
 
 def _marked(values: pd.Series[float], measure: Measure, missing: str) -> list[str]:
     strength = -values if measure in OUTCOMES else values
-    # Against rounding of what was printed with two digits.
+    # Tolerance for rounding, because published numbers have two digits.
     best = strength >= strength.max() - CLOSE - 1e-9
     texts = [missing if np.isnan(value) else number(value, measure) for value in values]
     return [f"**{text}**" if mark else text for text, mark in zip(texts, best, strict=True)]
 
 
 def transfer_findings(table: pd.DataFrame) -> list[str]:
-    """Whether poisons that transfer better leave a lower peak: rank correlations of the average, ours and published."""
+    """Whether poisons that transfer better leave a lower peak: rank correlations of the average transfer, ours and
+    published."""
     found = []
     for whose, prefix in (("Ours", ""), ("Published", "published_")):
         pairs = table[[f"{prefix}transfer_{AVERAGE}", f"{prefix}{PEAK_ACCURACY.name}"]].dropna().to_numpy()

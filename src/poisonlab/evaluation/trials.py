@@ -1,4 +1,4 @@
-"""Trials: one victim's outcome each, as one line of a CSV file that can be kept, committed and merged."""
+"""Trials: the outcome of one victim each, as one line of a CSV file that can be kept, committed and merged."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from poisonlab.evaluation.detection import Detection
 from poisonlab.files import write_text
 
 PROVENANCE = ("device", "threads", "torch", "python", "commit", "finished", "peak_host_mib", "peak_device_mib")
-"""What is kept of a run card."""
+"""Fields of a run card that are kept."""
 
 _COUNTS = ("poisons_dropped", "poisons_kept", "clean_dropped", "clean_kept")
 _WHO = ("attack", "victim", "defense", "seed", "settings", "targets")
 CLASSES = ("base_class", "true_class", "adversarial_class")
-"""Whom the poisons of a seed attack, by names of classes (see ``PoisonSet.classes``)."""
+"""The classes that the poisons of a seed involve (see ``PoisonSet.classes``)."""
 _REST = ("seconds", *_COUNTS, *PROVENANCE, "failed", "check")
 COLUMNS = (*_WHO, *CLASSES, *_REST)
-"""Those of every file; any other column is a measure. Files that were written before lack the classes."""
+"""Columns of every file; any other column is a measure. Older files lack the classes."""
 _MEASURE = re.compile(r"[a-z][a-z0-9_]{0,59}")
 
 _FORMER_MEASURES = (
@@ -32,7 +32,7 @@ _FORMER_MEASURES = (
 )
 _FORMER = ("attack", "defense", "seed", "settings", *_FORMER_MEASURES, *_REST)
 _OLDEST = _FORMER[:-2]
-"""The fixed columns of files that were written before there were victims by name, and before there were checks."""
+"""The fixed columns of files from before victims had names, and from before lines had checks."""
 
 Row = tuple[str, str, str]
 """Attack, victim and defense."""
@@ -45,8 +45,8 @@ class Trial:
     """One victim's outcome.
 
     Raises:
-        TypeError: a number is none.
-        ValueError: a measure is negative.
+        TypeError: a value that must be a number is not.
+        ValueError: a number is impossible, such as a negative measure.
     """
 
     attack: str
@@ -55,30 +55,30 @@ class Trial:
     defense: str
     seed: int
     measures: Mapping[str, float] = field(default_factory=dict)
-    """By name, from 0 up; shares in [0, 1]. Whatever was not measured is absent."""
+    """Measures by name, from 0 up; shares in [0, 1]. Measures that were not taken are absent."""
     targets: int | None = None
-    """How many targets, or triggered images, the attack's rates count over; None without a goal or where unknown."""
+    """Number of targets, or triggered images, that the attack's rates count over; None without a goal or if unknown."""
     seconds: float = math.nan
-    """Cost of the row for this seed; nan where unknown."""
+    """Cost of the row for this seed; nan if unknown."""
     control: bool = False
     """Trained on clean data; takes no part in the tests between defenses."""
     filters: bool = False
-    """Of a row that filters, for which dropping nothing is a result, too; as ``control`` not in the files."""
+    """Whether the row filters, so that dropping nothing is a result, too. Like ``control``, not in the files."""
     found: Detection | None = None
     """What filters and defenses had dropped by the end of training; None for a row that trains nothing."""
     settings: str = ""
-    """Digest of all settings that the outcome depends on, but for the seed."""
+    """Digest of all settings that the outcome depends on, except the seed."""
     failed: str = ""
-    """Why there is no outcome, if its training diverged; there are no measures then."""
+    """Why the training diverged, if it did; then there are no measures."""
     classes: Mapping[str, str] = field(default_factory=dict)
-    """Of the poisons, by the names in ``CLASSES``; what is not known, or no attack has, is absent."""
+    """Classes of the poisons, by the names in ``CLASSES``; unknown or inapplicable ones are absent."""
 
     def __post_init__(self) -> None:
-        """Check the numbers, which come from files, and leave out measures that are nan."""
+        """Check the numbers, which come from files, and drop measures that are nan."""
         for name, value in {**self.measures, "seconds": self.seconds}.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError(f"{name} as a number")
-            # In integers, which can be too large for math.isnan, too.
+            # The comparison also works for integers that are too large for math.isnan.
             if value == value and value < 0:
                 raise ValueError(f"{name} is negative")
         if self.seconds == math.inf:
@@ -94,16 +94,16 @@ class Trial:
 
 
 def at_first_victim(trial: Trial, first: Mapping[str, str]) -> Trial:
-    """The trial with the victim that it has in a study.
+    """The trial, with the victim's name filled in.
 
     Args:
-        first: the first victim of each attack, which older files mean without naming it.
+        first: the first victim of each attack, which older files leave out.
     """
     return trial if trial.victim else replace(trial, victim=first.get(trial.attack, ""))
 
 
 def write_trials(path: Path, trials: Sequence[Trial], cards: Sequence[Mapping[str, object]]) -> None:
-    """Write one line per trial, with what its run card (in the same order) says of where it ran; atomically."""
+    """Write one line per trial, with the provenance from its run card (in the same order); atomically."""
     measures = tuple(dict.fromkeys(name for trial in trials for name in trial.measures))
     columns = (*_WHO, *CLASSES, *measures, *_REST)
     text = io.StringIO()
@@ -124,22 +124,22 @@ def write_trials(path: Path, trials: Sequence[Trial], cards: Sequence[Mapping[st
 
 
 def _check(line: Mapping[str, object], columns: Sequence[str]) -> str:
-    """Digest of a line, so that neither a flipped digit nor another column's title gets into the tables."""
+    """Digest of a line, which protects the tables from a flipped digit or a wrong column title."""
     fields = ["" if (value := line.get(name)) is None else str(value) for name in columns[:-1]]
     titles = [] if tuple(columns) == _FORMER else columns[:-1]
     return hashlib.sha256("\0".join([*titles, *fields]).encode()).hexdigest()[:12]
 
 
 def read_trials(path: Path) -> list[Trial]:
-    """Read what ``write_trials`` wrote; whether a row is a control is not in the file.
+    """Read a file of ``write_trials``; it does not say whether a row is a control.
 
     Raises:
-        DataError: the file is missing or no such CSV, a line is damaged, or a trial stands in it twice; names the line.
+        DataError: the file is missing or is no such CSV, a line is damaged, or a trial occurs twice; names the line.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise DataError(f"{path}: is a pipe or a device: write the trials to a file")
     try:
-        # Spreadsheets begin a file of UTF-8 with a mark.
+        # Spreadsheets put a mark at the beginning of UTF-8 files.
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             columns = tuple(reader.fieldnames or ())
@@ -157,7 +157,7 @@ def read_trials(path: Path) -> list[Trial]:
     seen: set[Key] = set()
     for trial in trials:
         if trial.key in seen:
-            raise DataError(f"{path}: {'/'.join(map(str, trial.key))} stands in it twice: keep one")
+            raise DataError(f"{path}: {'/'.join(map(str, trial.key))} occurs twice: keep one")
         seen.add(trial.key)
     return trials
 
@@ -182,7 +182,7 @@ def _trial(line: Mapping[str, str], columns: Sequence[str], measures: Sequence[s
     """The trial of a line.
 
     Raises:
-        ValueError, TypeError: it is none; says why.
+        ValueError, TypeError: the line is no trial; says why.
     """
     if None in line or None in line.values():
         raise ValueError(f"it has not {len(columns)} fields")
@@ -202,7 +202,7 @@ def _trial(line: Mapping[str, str], columns: Sequence[str], measures: Sequence[s
         failed=line.get("failed", ""),
         classes={name: line[name] for name in CLASSES if line.get(name)},
     )
-    # A line that somebody wrote by hand may have no check.
+    # A line written by hand may have no check.
     if line.get("check", "") not in ("", _check(line, columns)):
         raise ValueError("it differs from its check")
     return trial
