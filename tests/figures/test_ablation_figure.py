@@ -158,9 +158,9 @@ def test_two_settings_are_read(tmp_path: Path) -> None:
         (("row,lr,own", "row,own"), "lacks|must vary one setting or two, not 0: make it again|damaged"),
         (("row,lr,own", "row,lr,a,b,own"), "must vary one setting or two, not 3: make it again|damaged"),
         (("0.25,0.05", "0.25,low"), r"is damaged \(text where numbers belong\): delete it"),
-        (("100.0,True", "100.0,yes"), "other things stand where true or false belongs"),
+        (("100.0,True", "100.0,yes"), "a value is not true or false"),
         (("gm,net,none", 'gm,net,"none'), r"is damaged \(not CSV\): delete it"),
-        (("gm,net,none", "other,net,none"), "the attack other, whose measures nobody told"),
+        (("gm,net,none", "other,net,none"), "the attack other, which has no measures here"),
     ],
 )
 def test_another_or_a_damaged_table_is_one_line(tmp_path: Path, change: tuple[str, str], words: str) -> None:

@@ -906,5 +906,5 @@ class TestOutcome:
 
     def test_the_table_of_another_study_is_one_line(self, tmp_path: Path) -> None:
         (tmp_path / "results.csv").write_text(TABLE.replace("witches,net,none", "other,net,none"))
-        with pytest.raises(DataError, match="the attack other, whose measures nobody told"):
+        with pytest.raises(DataError, match="the attack other, which has no measures here"):
             read_results(tmp_path / "results.csv", MEASURES)

@@ -1,1 +1,1 @@
-"""Figures of the paper, drawn from what the other stages measured."""
+"""Figures of the papers, drawn from the measurements of other stages."""

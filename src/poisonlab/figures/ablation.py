@@ -1,6 +1,6 @@
-"""What a defense's or an attack's settings do: measures against one varied setting, or over two of them.
+"""The effect of a defense's or an attack's settings: measures against one varied setting, or as maps over two.
 
-Of a filter, they also show what it drops, as figure 2 of the deep k-NN paper does over k.
+For a filter, the shares that it drops are shown as well, as in figure 2 of the deep k-NN paper over k.
 """
 
 from __future__ import annotations
@@ -35,42 +35,42 @@ _ATTACK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F
 _MARKERS = "osD^vPX*"
 _DASHES = (0, (4, 2))
 _STEP = 0.12
-"""Between the points of two attacks at one name."""
+"""Distance between the points of two attacks at one name."""
 _MAPS = {"lower": "magma_r", "higher": "viridis"}
-"""Colours by which direction of a measure is good."""
+"""Colour maps by the good direction of a measure."""
 _LEGEND_COLUMNS = 4
 _PANELS_IN_ROW = 3
 _MAPS_IN_ROW = 2
-"""Of maps that are wider than narrow ones."""
+"""Maps in a row, if they are wider than narrow ones."""
 _NARROW = 3
-"""Columns of a map that leave room for as many maps as there are curves in a row."""
+"""Columns of a map that is so narrow that as many maps as curves fit a row."""
 _NAME = 1.2
-"""Inches of a name beside an axis before it breaks."""
+"""Inches of a name beside an axis before it wraps."""
 _DIGITS, _DIGITS_OF_MAPS = 72, 54
-"""Digits that fit beside each other below a row of panels, or of maps with their scales."""
+"""Digits that fit side by side below a row of panels, or of maps with their scales."""
 _PUBLISHED = "published"
 _SPAN_OF_LOG = 8
-"""Values that span more than this factor stand on a logarithmic axis."""
+"""Values that span more than this factor get a logarithmic axis."""
 
 
 class Spec(Beside):
-    """What the figure is told."""
+    """Settings of the figure."""
 
     measures: tuple[AttackMeasures, ...]
     compare: tuple[Name, ...] = ()
-    """The first is the row without a defense."""
+    """The first is the undefended row."""
     table: PositiveInt | None = None
-    """The published table with numbers of the same variants."""
+    """The published table with numbers of the same variants, by its number."""
     attack: Name | None = None
-    """The attack that is varied, if it is one: there is a curve for each row then."""
+    """The attack that is varied, in an ablation of an attack; each row then has a curve."""
 
 
 Measures = Mapping[str, Sequence[Measure]]
-"""Of each attack, its main one first."""
+"""Each attack's measures, the main one first."""
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
-    """Of ``table`` (the ablation's, CSV) and ``published`` (numbers of a paper, CSV)."""
+    """Draw from ``table`` (the ablation's, CSV) and ``published`` (numbers of a paper, CSV)."""
     measures: Measures = {each.attack: each.measures for each in spec.measures}
     undefended = spec.compare[0] if spec.compare and spec.attack is None else None
     table, varied = read_ablation(only(inputs, "table"), measures, spec.attack)
@@ -86,10 +86,10 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
 def read_ablation(path: Path, measures: Measures, attack: str | None = None) -> tuple[pd.DataFrame, list[str]]:
     """The table of an ablation (see ``compare_variants``) and the settings that vary in it.
 
-    Of an ablation of an ``attack``, rows stand for attacks in it, and attacks for rows.
+    In an ablation of an ``attack``, rows and attacks are exchanged.
 
     Raises:
-        DataError: the file is missing, damaged, or another table.
+        DataError: the file is missing, damaged, or of another table.
     """
     text = ("attack", "victim", "row") if attack is None else ("defense", "victim", "attack")
     names = [measure.name for measure in _drawn(measures.values() if attack is None else [measures[attack]])]
@@ -103,11 +103,11 @@ def read_ablation(path: Path, measures: Measures, attack: str | None = None) -> 
         raise DataError(f"{path} must vary one setting or two, not {len(settings)}: make it again")
     named = dict.fromkeys(table["attack"] if attack is None else ())
     if unknown := [name for name in named if name not in measures]:
-        raise DataError(f"{path} has the attack {unknown[0]}, whose measures nobody told: is it another study's table?")
+        raise DataError(f"{path} has the attack {unknown[0]}, which has no measures here: is it another study's table?")
     for name in settings:
         table[name] = [_text(value) for value in table[name]]
     try:
-        # Nothing is not a number where a row drops nothing.
+        # An empty field is nan, because a row may drop nothing.
         shares = {name: pd.to_numeric(table[name].replace("", np.nan)).astype(float) for name in _shares(table)}
     except ValueError as error:
         raise DamagedError(path, "text where numbers belong") from error
@@ -115,12 +115,12 @@ def read_ablation(path: Path, measures: Measures, attack: str | None = None) -> 
 
 
 def _shares(table: pd.DataFrame) -> dict[str, Measure]:
-    """What a filter drops, as far as the table tells."""
+    """The measures of dropped images that the table has."""
     return {measure.name: measure for measure in OF_FILTERS if measure.name in table}
 
 
 def _panels(run: pd.DataFrame, measures: Measures) -> list[Measure]:
-    """The measures of the attacks, then what filters drop."""
+    """The measures of the attacks, then those of dropped images."""
     return [*_drawn([measures[attack] for attack in dict.fromkeys(run["attack"])]), *_shares(run).values()]
 
 
@@ -129,7 +129,7 @@ Published = Mapping[str, Mapping[str, float]]
 
 
 def read_published(path: Path, table: int, setting: str) -> Published:
-    """The numbers of rows called ``<setting> = <value>``.
+    """The published numbers of rows with names ``<setting> = <value>``.
 
     Raises:
         DataError: the table is missing or malformed, or has no such row.
@@ -179,7 +179,7 @@ def ablation_caption(
     undefended: str | None = None,
     own_line: str = "row",
 ) -> str:
-    """What the figure shows, in numbers."""
+    """The caption: what the figure shows, in numbers."""
     what = " and ".join(settings)
     attacks = [measures[attack] for attack in dict.fromkeys(table["attack"])]
     drawn = listed([measure.called for measure in _drawn(attacks)])
@@ -194,7 +194,7 @@ def ablation_caption(
 
 
 def _left_out(table: pd.DataFrame, settings: Sequence[str], undefended: str | None) -> list[str]:
-    """The sentence about rows without a victim that has an outcome; none if there are none."""
+    """The sentence about rows in which no victim has an outcome; empty if there are none."""
     rows = []
     for _, line in table.assign(who=who(table))[table["n"] == 0].iterrows():
         at = ", ".join(f"{name} {line[name]}" for name in settings)
@@ -215,8 +215,8 @@ def ablation(
     Args:
         table: see ``compare_variants``; rows with n 0 are left out.
         settings: the one or two columns that vary.
-        measures: of each attack; its first and its last are drawn, and what filters drop where the table tells.
-        undefended: the row without a defense.
+        measures: each attack's measures; the first and the last are drawn, and the dropped shares that the table has.
+        undefended: name of the undefended row.
         known: published numbers beside those of a single setting.
 
     Raises:
@@ -250,7 +250,7 @@ def _curves(run: pd.DataFrame, setting: str, measures: Measures, known: Publishe
                 "color": _ATTACK_COLOURS[number % 8],
                 "marker": _MARKERS[(number + number // 8) % 8],
             }
-            # Names have room beside them, for the others' points.
+            # Between names there is room for the points of other attacks.
             shift = 0.0 if _numeric(values) else _STEP * (number - (len(attacks) - 1) / 2)
             place_of = {value: place + shift for value, place in zip(values, places, strict=True)}
             _curve(axes, _of(run, measure, measures, attack), setting, place_of, measure, attack, style)
@@ -298,12 +298,12 @@ def _curve(
     part = part[~part["base"]]
     if part.empty:
         return
-    # Shares of what is dropped have no interval.
+    # Dropped shares have no interval.
     columns = [part.get(f"{measure.name}{end}", part[measure.name]) for end in ("", "_low", "_high")]
     middle, low, high = (factor * column.to_numpy(dtype=np.float64) for column in columns)
     at = np.array([place_of[_text(value)] for value in part[setting]])
     order = np.argsort(at)
-    # Without an interval (one seed) the bar has no length.
+    # Without an interval (one seed), the error bar has no length.
     below, above = np.nan_to_num(middle - low), np.nan_to_num(high - middle)
     axes.errorbar(
         at[order],
@@ -319,25 +319,25 @@ def _curve(
     own = part["own"].to_numpy(dtype=bool)
     ring: dict[str, Any] = {"markersize": 9, "fillstyle": "none", "color": "black", "markeredgewidth": 0.8}
     if own.any():
-        # Whole also at the end of the scale.
+        # Not clipped, so that the ring is whole at the end of the scale, too.
         axes.plot(at[own], middle[own], "o", clip_on=False, **ring)
 
 
 def _of(run: pd.DataFrame, measure: Measure, measures: Measures, attack: str) -> pd.DataFrame:
-    """The rows of one attack (and victim); none if it does not have the measure."""
+    """The rows of one attack (and victim); none if the attack lacks the measure."""
     part = run[run["who"] == attack]
     own = measures[str(part["attack"].iloc[0])]
     return part if measure in OF_FILTERS or measure.name in (own[0].name, own[-1].name) else part[:0]
 
 
 def _on_whole_scale(measure: Measure) -> bool:
-    """What should be low is seen against all that is possible, as are the poisons found; few clean images are
-    dropped."""
+    """Whether the axis shows the whole scale: for measures that should be low, and for poisons found. Dropped clean
+    images are too few for it."""
     return measure == POISONS_FOUND or ((measure.unit, measure.better) == ("%", "lower") and measure != CLEAN_DROPPED)
 
 
 def _maps(run: pd.DataFrame, settings: Sequence[str], measures: Measures) -> Figure:
-    """A map for each attack and measure; the maps of an attack go on in further rows where the page ends."""
+    """A map for each attack and measure; an attack's maps continue in further rows if the page is too narrow."""
     attacks = list(dict.fromkeys(run["who"]))
     panels = _panels(run, measures)
     values = _values(run, settings[0]), _values(run, settings[1])
@@ -350,7 +350,7 @@ def _maps(run: pd.DataFrame, settings: Sequence[str], measures: Measures) -> Fig
     grid = figure.subplots(rows * len(attacks), columns, squeeze=False).reshape(len(attacks), -1)
     for own, attack in zip(grid, attacks, strict=True):
         if len(attacks) > 1:
-            # A line above the first title, so that it can be as long as the page is wide.
+            # The attack's name is a line above the first title, so that it can be as long as the page is wide.
             own[0].set_title(fitted(attack, PAGE_WIDTH - 1, 8) + "\n", loc="left")
         for axes, measure in itertools.zip_longest(own, panels):
             part = run[:0] if measure is None else _of(run, measure, measures, attack)
@@ -366,7 +366,7 @@ def _maps(run: pd.DataFrame, settings: Sequence[str], measures: Measures) -> Fig
 
 
 def _range(variants: pd.DataFrame, measure: Measure) -> tuple[float, float]:
-    """The ends of a measure that someone has."""
+    """The smallest and the largest value of a measure; 0 and 1 if no variant has it."""
     low, high = (scale_of(measure) * float(end) for end in (variants[measure.name].min(), variants[measure.name].max()))
     if np.isnan(low):
         return 0.0, 1.0
@@ -387,7 +387,7 @@ def _map(
         row, column = rows.index(_text(line[settings[0]])), columns.index(_text(line[settings[1]]))
         cells[row, column] = scale_of(measure) * line[measure.name]
         if line["own"]:
-            # Black is seen on light cells, and the white within it on dark ones.
+            # The black frame is visible on light cells, the white one within it on dark cells.
             for colour, width in (("black", 2.8), ("white", 1.0)):
                 look: dict[str, Any] = {"edgecolor": colour, "linewidth": width, "zorder": 3, "clip_on": False}
                 axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, **look))
@@ -412,20 +412,20 @@ def _map(
 
 
 def _cell_text(value: float, measure: Measure) -> str:
-    """A drawn value as short as a cell: one digit, or two of what has no unit; a small share is no 0."""
+    """A value as short as a cell: one decimal, two without a unit; a small share is not shown as 0."""
     if not np.isfinite(value):
         return "–"
     return f"{value:.2f}" if measure.unit == "" else f"{value:.1g}" if 0 < value < 0.05 else f"{value:.1f}"
 
 
 def _values(run: pd.DataFrame, setting: str) -> list[str]:
-    """The values of a setting as text, numbers ascending and names as they come."""
+    """The values of a setting as text: numbers ascending, names in order of appearance."""
     values = list(dict.fromkeys(map(_text, run.loc[~run["base"], setting])))
     return sorted(values, key=float) if _numeric(values) else values
 
 
 def _text(value: object) -> str:
-    """A value as in a config, wherever it comes from."""
+    """A value as text as in a config, whatever its type."""
     text = str(value)
     if text in ("True", "False"):
         return text.lower()
@@ -446,7 +446,7 @@ def _places(values: Sequence[str]) -> list[float]:
 def _axis(axes: Axes, values: Sequence[str], places: Sequence[float], digits: float) -> None:
     sizes = [abs(place) for place in places if place]
     if _numeric(values) and max(sizes, default=0) > _SPAN_OF_LOG * min(sizes, default=0):
-        # Zero stands a decade before the smallest value.
+        # Zero is drawn a decade before the smallest value.
         axes.set_xscale("log") if min(places) > 0 else axes.set_xscale("symlog", linthresh=min(sizes))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -458,12 +458,13 @@ def _axis(axes: Axes, values: Sequence[str], places: Sequence[float], digits: fl
 
 
 def _evenly(names: Sequence[str], digits: float) -> NDArray[np.float64]:
-    """How many digits the names below an axis are apart, if each has the same room."""
+    """Distances of evenly spaced names below an axis, in digits."""
     return np.full(len(names) - 1, digits / len(names))
 
 
 def _below(labels: Sequence[str], apart: NDArray[np.float64]) -> float:
-    """Inches that labels so far apart, in digits, take below an axis if two would meet and all are turned; or 0."""
+    """Inches that labels at these distances (in digits) take below an axis if two overlap, so that all are turned; else
+    0."""
     wide = np.array([len(label) for label in labels])
     longest = max(len(line) for label in labels for line in fitted(label, _NAME, 7).splitlines())
     return 0.045 * longest if (apart < (wide[1:] + wide[:-1]) / 2 + 0.5).any() else 0.0

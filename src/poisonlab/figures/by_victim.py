@@ -30,18 +30,18 @@ _HATCH = "////////"
 _VICTIMS_IN_ROW = 4
 _LEGEND_COLUMNS = 5
 _FILLED = 0.84
-"""The share of a victim's room that its bars take."""
+"""The share of a victim's space that its bars take."""
 
 
 class RowOf(Settings):
-    """What the published table calls a victim."""
+    """A victim's row in the published table."""
 
     victim: Name
     row: str
 
 
 class Spec(Shown, Beside):
-    """What the figure is told."""
+    """Settings of the figure."""
 
     defenses: tuple[Name, ...]
     """The bars of each victim."""
@@ -50,7 +50,7 @@ class Spec(Shown, Beside):
 
 
 class PublishedNumber(NamedTuple):
-    """Of a victim under a defense, by our names."""
+    """A published number of a victim under a defense, by our names."""
 
     victim: str
     defense: str
@@ -60,15 +60,15 @@ class PublishedNumber(NamedTuple):
 
 @dataclass(frozen=True)
 class Bars:
-    """What is drawn.
+    """The data of the figure.
 
     Attributes:
-        results: of one attack, see ``tidy_results``; only the rows that have bars.
-        measure: the attack's main one.
-        names: the defenses in order, and what readers call them.
-        published: by victim and defense.
-        further: what else the published table has of these victims and defenses.
-        of_successes: whether only seeds count on which the undefended attack succeeds.
+        results: the results of one attack, see ``tidy_results``; only rows that have bars.
+        measure: the attack's main measure.
+        names: the defenses in order, with their names for readers.
+        published: published values by victim and defense.
+        further: other numbers of the published table on these victims and defenses.
+        of_successes: whether only seeds count on which the attack succeeds undefended.
     """
 
     results: pd.DataFrame
@@ -80,17 +80,17 @@ class Bars:
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
-    """Of ``trials`` (of the study, and from elsewhere, CSV) and ``published`` (one table of a paper, CSV)."""
+    """Draw from ``trials`` (the study's and merged ones, CSV) and ``published`` (one table of a paper, CSV)."""
     bars = read_bars(inputs, spec)
     return by_victim(bars), spec.begin + " ".join([by_victim_caption(bars), *further_sentence(bars)])
 
 
 def read_bars(inputs: Inputs, spec: Spec) -> Bars:
-    """The bars of the study's trials.
+    """Make the bars from the study's trials.
 
     Raises:
         DataError: a file is missing or damaged, or no victim has an outcome.
-        SettingsError: there is no such file among the inputs.
+        SettingsError: the inputs lack a file.
     """
     trials, *_ = choose_trials(spec, inputs.get("trials") or [only(inputs, "trials")])
     if not any(not trial.failed for trial in trials):
@@ -113,7 +113,7 @@ def read_bars(inputs: Inputs, spec: Spec) -> Bars:
 
 
 def read_published(path: Path, spec: Spec) -> list[PublishedNumber]:
-    """The published numbers of the attack's measures, and of what filters drop, by our names.
+    """The published numbers of the attack's measures and of dropped images, by our names.
 
     Raises:
         DataError: the table is missing or malformed, or has none of the rows.
@@ -140,7 +140,8 @@ def read_published(path: Path, spec: Spec) -> list[PublishedNumber]:
 
 @STYLED
 def by_victim(bars: Bars) -> Figure:
-    """Groups of bars, four victims in a row: ours filled, with 95 % intervals, and hatched ones beside as published."""
+    """Groups of bars, at most four victims in a row: ours filled, with 95 % intervals, and beside them published ones,
+    hatched."""
     victims = list(dict.fromkeys(bars.results["victim"]))
     rows = -(-len(victims) // _VICTIMS_IN_ROW)
     in_row = -(-len(victims) // rows)
@@ -166,7 +167,7 @@ def by_victim(bars: Bars) -> Figure:
         if bars.measure.unit == "%":
             axes.set_ylim(0, 105)
         if bars.results["n"].sum() == 0:
-            # No reason for a study to fail.
+            # An empty figure must not make the study fail.
             white = {"facecolor": "white", "edgecolor": "none"}
             text = "the attack succeeds on no seed undefended"
             axes.text(0.5, 0.88, text, ha="center", transform=axes.transAxes, bbox=white)
@@ -199,7 +200,7 @@ def _group(axes: Axes, group: int, victim: str, bars: Bars) -> None:
 
 
 def _stub(axes: Axes, at: float, width: float, colour: str, hollow: bool = False) -> None:
-    """A bar without height is still a result."""
+    """Mark a bar of height 0, which is a result, too."""
     for line, thickness in ((colour, 2.8), ("white", 1.4)) if hollow else ((colour, 2.8),):
         look: dict[str, Any] = {"color": line, "linewidth": thickness, "clip_on": False, "solid_capstyle": "butt"}
         axes.plot([at - width / 2, at + width / 2], [0, 0], zorder=3, **look)
@@ -211,7 +212,7 @@ def _seeds(bars: Bars, victim: str) -> str:
 
 
 def by_victim_caption(bars: Bars) -> str:
-    """What ``by_victim`` shows: of each defense the mean over victims, the highest one, and how the published bars
+    """The caption of ``by_victim``: each defense's mean over victims, its highest victim, and how the published bars
     compare."""
     run, what = bars.results[bars.results["n"] > 0], bars.measure.called
     if run.empty:
@@ -246,7 +247,7 @@ def _sentence(bars: Bars, rows: pd.DataFrame, defense: str) -> str:
 
 
 def further_sentence(bars: Bars) -> list[str]:
-    """The sentence about published numbers that no bar shows, each beside ours; none if there are none."""
+    """The sentence about published numbers without a bar, each beside ours; empty if there are none."""
     ours = bars.results.set_index(["victim", "defense"])
     parts = []
     for victim, defense, measure, value in bars.further:

@@ -23,7 +23,7 @@ _UNSEEN = "The victim is trained on none of these poisons: they were filtered or
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
-    """Of ``poisons`` (a poison set) and ``noise`` (the friendly noise of its training set)."""
+    """Draw from ``poisons`` (a poison set) and ``noise`` (the friendly noise of its training set)."""
     poisons = read_tensors(only(inputs, "poisons"), "poison set", ("indices", "images", "base_images"))
     path = only(inputs, "noise")
     friendly = read_tensors(path, "friendly noise", ("noise", "origin", "made"))
@@ -31,7 +31,8 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     places = noise_places(poisons["indices"], friendly["origin"])
     trained_on = friendly["made"][places]
     targets = poisons["targets"] if "untriggered" in poisons else None
-    # A column each, so no more than there are of both; poisons that were filtered or held out only where all were.
+    # Each column has a poison and, for a backdoor, a test image, so the smaller number limits them. Filtered or
+    # held-out poisons are shown only if all were.
     most = spec.drawing.examples if targets is None else min(spec.drawing.examples, len(targets))
     shown = np.flatnonzero(trained_on if trained_on.any() else np.ones_like(trained_on))[:most]
     arrays = (
@@ -45,11 +46,11 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
 
 
 def noise_places(indices: NDArray[Any], origin: NDArray[Any]) -> NDArray[np.int64]:
-    """Where in the friendly noise each poison's is.
+    """The place of each poison's noise in the friendly noise.
 
     Args:
-        indices: (P,) the training row each poison replaces; -1 is appended to the training set, in order.
-        origin: (N,) the training row that each noise was made for; -1 for an appended poison's, in order.
+        indices: (P,) the training row that each poison replaces; -1 for poisons appended to the training set, in order.
+        origin: (N,) the training row that each noise was made for; -1 for appended poisons, in order.
 
     Raises:
         DataError: a poison has no noise.
@@ -67,17 +68,17 @@ def noise_places(indices: NDArray[Any], origin: NDArray[Any]) -> NDArray[np.int6
 def examples(
     bases: NDArray[Any], poisons: NDArray[Any], noise: NDArray[Any], triggered: NDArray[Any] | None = None
 ) -> Figure:
-    """Figure 1: one column per poison, from its base image to the image that friendly noise makes of it.
+    """Figure 1: one column per poison, from its base image to the image with friendly noise.
 
     Args:
         bases: (E, C, H, W) images before poisoning, in levels [0, 255]; C is 1 or 3.
         poisons: (E, C, H, W) images as shipped, in levels [0, 255].
         noise: (E, C, H, W) friendly noise of the same examples, in levels.
-        triggered: (E, C, H, W) of a backdoor: test images with the trigger, in levels; they share only the column.
+        triggered: (E, C, H, W) test images with the trigger of a backdoor, in levels; they share only the column.
 
     Returns:
-        The figure. Perturbations are shown by magnitude per channel, black where there is none and brightest
-        at the row's largest value, which is written at the left.
+        The figure. Perturbations are shown by magnitude per channel: black for 0, brightest for the row's largest
+        value, which is written at the left.
 
     Raises:
         DataError: the shapes differ, or are not images.
@@ -107,12 +108,12 @@ def examples(
 def examples_caption(
     bases: NDArray[Any], poisons: NDArray[Any], noise: NDArray[Any], total: int, triggered: bool = False
 ) -> str:
-    """What ``examples`` shows, how large the poisons' changes are and how large the friendly noise.
+    """The caption of ``examples``, with the sizes of the poisons' changes and of the friendly noise.
 
     Args:
         bases, poisons, noise: as drawn, (E, C, H, W) in levels.
-        total: poisons of the set that the E are the first of.
-        triggered: whether test images with a trigger stand below.
+        total: number of poisons in the set, of which E are drawn.
+        triggered: whether test images with a trigger are drawn below.
     """
     change = np.abs(np.asarray(poisons, dtype=np.float64) - bases)
     friendly = np.abs(np.asarray(noise, dtype=np.float64))
@@ -137,7 +138,7 @@ def _magnitude(change: NDArray[Any]) -> tuple[NDArray[Any], float]:
 def _grid(rows: Sequence[tuple[str, NDArray[Any]]], columns: int, aspect: float) -> Figure:
     space = PAGE_WIDTH - _LABEL_WIDTH
     cell = max(_SMALLEST_CELL, min(_LARGEST_CELL, space / columns - _GAP))
-    # Many columns widen the figure rather than shrink its images beyond recognition.
+    # Many columns widen the figure, so that its images stay recognisable.
     width = _LABEL_WIDTH + columns * (cell + _GAP)
     height = len(rows) * (cell * aspect + _GAP) + _GAP
     figure = Figure(figsize=(width, height))

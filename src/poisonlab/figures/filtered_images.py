@@ -24,7 +24,7 @@ _DROPPED = "#D55E00"
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
-    """Of ``view`` (what a filter dropped, npz); the first network whose row has filters is shown."""
+    """Draw from ``view`` (images dropped by a filter, npz); the first network whose row has filters is shown."""
     view = read_view(only(inputs, "view"))
     network = filtered_network(view)
     return filtered_images(network, spec.drawing.examples), spec.begin + filtered_images_caption(network, view)
@@ -34,7 +34,7 @@ def filtered_network(view: View) -> Network:
     """The first network whose row has filters.
 
     Raises:
-        DataError: there is none, or its images do not fit each other.
+        DataError: there is no such network, or its images do not fit each other.
     """
     network = next((network for network in view.networks if network.filtered), None)
     if network is None:
@@ -47,11 +47,11 @@ def filtered_network(view: View) -> Network:
 
 @STYLED
 def filtered_images(network: Network, most: int) -> Figure:
-    """Rows of images: the target, poisons, clean images that were dropped, and others of their classes that were kept.
+    """Rows of images: the target, poisons, dropped clean images, and kept clean images of the same classes.
 
     Args:
-        network: of a row with filters.
-        most: images in a row.
+        network: a network whose row has filters.
+        most: most images in a row.
     """
     crossed = {"images_poisons": network.images["poisons_dropped"][:most]}
     rows = [
@@ -91,7 +91,7 @@ def _image(axes: Axes, image: NDArray[Any]) -> None:
 
 
 def _cross(axes: Axes) -> None:
-    """A frame, and a cross in a corner: told apart without colours, too."""
+    """Draw a frame, and a cross in a corner, which tells them apart without colours, too."""
     where: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
     axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=_DROPPED, linewidth=1.6, **where))
     axes.add_patch(Rectangle((0.76, 0.76), 0.24, 0.24, facecolor="white", edgecolor=_DROPPED, linewidth=0.8, **where))
@@ -100,7 +100,7 @@ def _cross(axes: Axes) -> None:
 
 
 def filtered_images_caption(network: Network, view: View) -> str:
-    """What ``filtered_images`` shows, and how much was dropped of each kind.
+    """The caption of ``filtered_images``, with the dropped share of each kind.
 
     Args:
         network, view: as drawn.

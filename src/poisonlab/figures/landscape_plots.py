@@ -1,4 +1,4 @@
-"""What figures of losses over a plane share: surfaces, contours, and how draws are told."""
+"""Common parts of figures of losses over a plane: surfaces, contours, and sentences about draws."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def mean_over_draws(loss: NDArray[Any], coordinates: NDArray[Any], name: str) ->
 
 def norm_of(grids: Sequence[NDArray[Any]]) -> Normalize:
     low, high = float(min(grid.min() for grid in grids)), float(max(grid.max() for grid in grids))
-    # Contour levels must ascend even where the loss is flat.
+    # Contour levels must ascend even if the loss is flat.
     if high - low < 1e-9 * max(1.0, abs(high)):
         low, high = low - 0.5, high + 0.5
     return Normalize(low, high)
@@ -57,7 +57,7 @@ def draw_surface(
 ) -> None:
     first, second = np.meshgrid(coordinates, coordinates)
     count = min(len(coordinates), 101)
-    # Markers would otherwise sink into the surface: Matplotlib sorts whole artists by depth.
+    # Matplotlib sorts whole artists by depth, so markers would otherwise sink into the surface.
     axes.computed_zorder = False
     axes.plot_surface(
         first,
@@ -80,7 +80,7 @@ def draw_surface(
     axes.set_ylabel(labels[1], labelpad=-7.5 if small else -4, fontsize=size)
     axes.set_zlabel(name, labelpad=-7.5 if small else -4, fontsize=size)
     locator = MaxNLocator(4 if small else 5)
-    # At the ends, the labels of two axes would meet in the corner.
+    # At the ends of two axes, their labels would overlap in the corner.
     inner = [tick for tick in locator.tick_values(*coordinates[[0, -1]]) if abs(tick) < 0.97 * coordinates[-1]]
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         if axis is axes.zaxis:
@@ -101,7 +101,7 @@ def draw_contour(
     assert norm.vmax is not None
     levels = np.linspace(norm.vmin, norm.vmax, _CONTOURS + 1)
     filled = axes.contourf(coordinates, coordinates, loss, levels=levels, cmap=colours, norm=norm, extend="neither")
-    # As vectors, neighbouring bands show hairlines between them in most viewers.
+    # In most viewers, neighbouring bands drawn as vectors have hairlines between them.
     filled.set_rasterized(True)
     lines = axes.contour(coordinates, coordinates, loss, levels=levels[1:-1], colors="white", linewidths=0.3)
     lines.set_alpha(0.6)
@@ -112,7 +112,7 @@ def draw_contour(
 
 
 def loss_text(loss: float, place: int | None = None) -> str:
-    """A loss at a tick, as short as the room beside an axis: no digit of it is left to a factor elsewhere."""
+    """A loss at a tick, as short as the space beside an axis, without a common factor elsewhere."""
     if loss == 0 or 1e-3 <= abs(loss) < 1e4:
         return f"{loss:.4g}"
     factor, exponent = f"{loss:.2e}".split("e")
@@ -120,7 +120,7 @@ def loss_text(loss: float, place: int | None = None) -> str:
 
 
 def told_draws(draws: int) -> str:
-    """How several draws are put together."""
+    """The sentence on how several draws are combined; empty for one draw."""
     if draws == 1:
         return ""
     return (
@@ -130,6 +130,6 @@ def told_draws(draws: int) -> str:
 
 
 def over_draws(values: NDArray[Any], form: Callable[[float], str] = number) -> str:
-    """A number of one draw, or mean and range over several."""
+    """The number of one draw, or mean and range over several."""
     mean = form(float(values.mean()))
     return mean if len(values) == 1 else f"{mean} [{form(float(values.min()))}, {form(float(values.max()))}]"

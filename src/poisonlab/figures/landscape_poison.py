@@ -43,7 +43,7 @@ _STAR: dict[str, Any] = {
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
-    """Of ``landscape`` (losses around a poison, npz)."""
+    """Draw from ``landscape`` (losses around a poison, npz)."""
     path = only(inputs, "landscape")
     drawn = read_arrays(path, ("coordinates", "matching_loss", "training_loss"))
     figure = poison_landscape(**drawn, **read_arrays(path, ("poison",)))
@@ -58,9 +58,9 @@ def poison_landscape(
 
     Args:
         coordinates: (G,) ascending positions along both directions, in levels of 1/255 (root mean square).
-        matching_loss: (D, G, G) one minus the cosine of the two gradients, for D draws of the plane, of which the mean
-            is drawn; axis 1 is direction 2, axis 2 is direction 1.
-        training_loss: (D, G, G) cross-entropy of the perturbed example, likewise.
+        matching_loss: (D, G, G) one minus the cosine of the two gradients, for D draws of the plane, whose mean is
+            drawn; axis 1 is direction 2, axis 2 is direction 1.
+        training_loss: (D, G, G) cross-entropy of the perturbed example, in the same layout.
         poison: (2,) position of the poison along directions 1 and 2; the base image is at the origin.
 
     Raises:
@@ -110,7 +110,7 @@ def poison_landscape_caption(
     matching_at: NDArray[Any],
     training_at: NDArray[Any],
 ) -> str:
-    """Figure 2: both losses at the base image and at the poison, and how low or high they get around them.
+    """The caption of figure 2: both losses at the base image and at the poison, and their extremes around these.
 
     Args:
         coordinates, matching_loss, training_loss: as ``poison_landscape`` draws them; every draw is counted.

@@ -32,7 +32,7 @@ _RELATIVE = ("direction 1 (of the weights)", "direction 2 (of the weights)")
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
-    """Of ``landscape`` (losses of the victims, npz)."""
+    """Draw from ``landscape`` (losses of the victims, npz)."""
     path = only(inputs, "landscape")
     arrays = read_arrays(path, ("coordinates", "names", "loss", "at_poisons", "directions"))
     names = [str(name) for name in arrays["names"].reshape(-1)]
@@ -49,11 +49,11 @@ def victim_landscapes(
 
     Args:
         coordinates: (G,) ascending positions along both directions: in levels of 1/255 (root mean square) if the
-            poisons are moved, as a share of the filters' norms if the weights are.
+            poisons are moved, as a share of the filters' norms if the weights are moved.
         names: (V,) the defenses that the victims were trained with.
-        loss: (V, D, G, G) mean cross-entropy of the poisons, for D draws of the directions, of which the mean is drawn;
-            axis 2 is direction 2, axis 3 is direction 1.
-        directions: "plain": the poisons are moved; "filter-normalised": the weights are.
+        loss: (V, D, G, G) mean cross-entropy of the poisons, for D draws of the directions, whose mean is drawn; axis 2
+            is direction 2, axis 3 is direction 1.
+        directions: "plain": the poisons are moved; "filter-normalised": the weights are moved.
 
     Returns:
         The figure: a column per victim, surface above contour; limits and colours are the same in all panels.
@@ -107,7 +107,7 @@ def victim_landscapes_caption(
     at_poisons: NDArray[Any],
     directions: str = "plain",
 ) -> str:
-    """Figure 3: each victim's mean loss at the poisons themselves, and its extremes around them.
+    """The caption of figure 3: each victim's mean loss at the poisons themselves, and its extremes around them.
 
     Args:
         coordinates, names, loss, directions: as ``victim_landscapes`` draws them; every draw is counted.

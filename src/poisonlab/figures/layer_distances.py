@@ -17,11 +17,11 @@ from poisonlab.figures.wording import number
 _LINES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
 _DASHES = (0, (4, 1.5))
 _NAMED = 14
-"""Layers that have room for their names."""
+"""Most layers for which there is room for names."""
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
-    """Of ``view`` (features of some networks, npz)."""
+    """Draw from ``view`` (features of some networks, npz)."""
     view = read_view(only(inputs, "view"))
     return layer_distances(view), spec.begin + layer_distances_caption(view)
 
@@ -62,7 +62,7 @@ def layer_distances(view: View) -> Figure:
 
 
 def layer_distances_caption(view: View) -> str:
-    """What ``layer_distances`` shows: poisons and their bases in the first and in the last layer."""
+    """The caption of ``layer_distances``: poisons and their bases in the first and in the last layer."""
     count = view.networks[0].layer_poisons.shape[1]
     return (
         f"Euclidean distance from the target, layer by layer, over the mean norm of the layer's outputs for clean "

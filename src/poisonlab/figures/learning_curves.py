@@ -1,4 +1,4 @@
-"""How victims learn: training loss and measures by epoch."""
+"""Learning curves of victims: training loss and measures by epoch."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _FEW_POINTS = 12
 
 
 class Spec(Drawn):
-    """What the figure is told."""
+    """Settings of the figure."""
 
     measures: tuple[AttackMeasures, ...] = ()
-    """The graded ones are drawn where they were measured by epoch."""
+    """Measures of the attacks; graded ones are drawn if they were measured by epoch."""
     def_epoch: Annotated[int, Field(ge=0)] | None = None
-    """The epoch at which friendly noise begins, if there is some."""
+    """The first epoch of friendly noise, if there is any."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class History:
 
     Attributes:
         attack: name of the attack on it.
-        victim: what was trained.
+        victim: name of the victim.
         defense: name of its row of the results.
         seed: its seed.
         epochs: (E,) int64, ascending.
-        values: (E,) float64 per quantity (``train_loss``, and measures by name); nan where it was not measured.
+        values: (E,) float64 per quantity (``train_loss``, and measures by name); nan if not measured.
     """
 
     attack: str
@@ -61,7 +61,7 @@ class History:
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
-    """Of ``victims.<row>`` (the metrics of the row's victims, JSON)."""
+    """Draw from ``victims.<row>`` (the metrics of the row's victims, JSON)."""
     paths = [path for name, files in inputs.items() if name.partition(".")[0] == "victims" for path in files]
     measures = drawn_measures(spec.measures)
     names = [_LOSS, *(measure.name for measure in measures)]
@@ -72,12 +72,13 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
 
 
 def left_out(diverged: int, every: int) -> list[str]:
-    """The sentence of a caption about victims that diverged; none if none did."""
+    """The caption's sentence about victims that diverged; empty if none did."""
     return [f"Left out: {diverged} of {every} victims, whose training diverged."] if diverged else []
 
 
 def drawn_measures(attacks: Sequence[AttackMeasures]) -> list[Measure]:
-    """What is drawn beside the training loss: graded ones, which say more of single epochs than events and rates."""
+    """The measures drawn besides the training loss: graded ones, which say more about single epochs than events and
+    rates."""
     every = {measure.name: measure for each in attacks for measure in reversed(each.measures)}
     return [measure for measure in every.values() if measure.graded]
 
@@ -114,8 +115,8 @@ def learning_curves(histories: Sequence[History], measures: Sequence[Measure], d
 
     Args:
         histories: trainings of one or more attacks, victims, defenses and seeds; lines come in order of appearance.
-        measures: what is drawn beside the training loss.
-        def_epoch: draws a vertical line where friendly noise begins.
+        measures: the measures drawn besides the training loss.
+        def_epoch: first epoch of friendly noise, marked by a vertical line.
 
     Returns:
         The figure. Lines are means over seeds, joined across epochs without a measurement; bands are one standard error
@@ -162,7 +163,7 @@ def learning_curves(histories: Sequence[History], measures: Sequence[Measure], d
             axes.set_title(
                 f"({chr(ord('a') + next(letters))})" + (f" {title}" if len(groups) > 1 else ""), loc="left", pad=3
             )
-            # What should be low is seen against all that is possible.
+            # Measures that should be low are shown on their whole scale.
             if quantity is not None and (quantity.unit, quantity.better) == ("%", "lower"):
                 axes.set_ylim(-3, 103)
     for axes in grid[-1]:
@@ -186,7 +187,7 @@ def _name(quantity: Measure | None) -> str:
 
 
 def _rows(histories: Sequence[History]) -> dict[str, list[History]]:
-    """The histories of each attack, or attack and victim where there are several, by title."""
+    """The histories by title: the attack, or attack and victim if there are several victims."""
     victims = {(history.attack, history.victim) for history in histories}
     groups: dict[str, list[History]] = {}
     for one in histories:
@@ -198,7 +199,7 @@ def _rows(histories: Sequence[History]) -> dict[str, list[History]]:
 def learning_curves_caption(
     histories: Sequence[History], measures: Sequence[Measure], def_epoch: int | None = None
 ) -> str:
-    """What ``learning_curves`` shows: per attack, victim and defense where each measure ends.
+    """The caption of ``learning_curves``: the last value of each measure per attack, victim and defense.
 
     Args:
         histories, measures, def_epoch: as drawn.
@@ -223,7 +224,7 @@ def learning_curves_caption(
 
 
 def _ending(group: Sequence[History], measures: Sequence[Measure]) -> str:
-    """The last mean of the loss and of each measure."""
+    """The last means of the loss and of each measure, as text."""
     endings = []
     for quantity in (None, *measures):
         values = _measured(group, _name(quantity))[1]
@@ -234,8 +235,8 @@ def _ending(group: Sequence[History], measures: Sequence[Measure]) -> str:
 
 
 def _measured(group: Sequence[History], quantity: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(M,) epochs at which any seed was measured, and (seeds, M) the values: nan where a seed was not, but for one that
-    has stopped, which keeps its last value. Means over seeds are then of all of them to the end."""
+    """(M,) epochs at which any seed was measured, and (seeds, M) values. A seed without a measurement has nan; a seed
+    that has stopped keeps its last value, so that means are over all seeds to the end."""
     epochs = np.unique(np.concatenate([one.epochs for one in group])) if group else np.array([], dtype=np.int64)
     values = np.full((len(group), len(epochs)), np.nan)
     for row, one in zip(values, group, strict=True):
@@ -250,7 +251,7 @@ def _measured(group: Sequence[History], quantity: str) -> tuple[NDArray[np.int64
 
 
 def _line(axes: Axes, group: Sequence[History], quantity: Measure | None, look: Look) -> Any:
-    """Draw the mean over seeds and its standard error; None where there is nothing to draw."""
+    """Draw the mean over seeds and its standard error; None if there is nothing to draw."""
     epochs, values = _measured(group, _name(quantity))
     if not values.size:
         return None
@@ -258,7 +259,7 @@ def _line(axes: Axes, group: Sequence[History], quantity: Measure | None, look: 
     colour, dashes = look
     mean = np.nanmean(values, axis=0)
     if len(group) > 1:
-        # Ranges of several defenses would hide each other.
+        # The standard error, because ranges of several defenses would hide each other.
         error = np.nanstd(values, axis=0) / np.sqrt(np.maximum(1, (~np.isnan(values)).sum(axis=0) - 1))
         axes.fill_between(
             epochs,
@@ -273,7 +274,7 @@ def _line(axes: Axes, group: Sequence[History], quantity: Measure | None, look: 
         mean,
         color=colour,
         linestyle=dashes,
-        # A single measurement makes no line, and few make one that hides where they are.
+        # A single measurement makes no line, and a line of few hides where they are.
         marker="o" if len(epochs) <= _FEW_POINTS else None,
         markersize=2.5,
     )

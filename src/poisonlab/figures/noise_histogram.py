@@ -1,4 +1,4 @@
-"""How friendly noise and random noise are distributed over pixels (FRIENDS, figure 4)."""
+"""Distributions of friendly noise and random noise over pixels (FRIENDS, figure 4)."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _SEED = 0
 
 
 class Bound(Settings):
-    """What bounds the friendly noise."""
+    """The bound of the friendly noise."""
 
     zeta: PositiveLevels
 
 
 class Spec(Drawn):
-    """What the figure is told."""
+    """Settings of the figure."""
 
     friendly: Bound
     noise: tuple[RandomNoise, ...] = ()
-    """The random noises that stand beside it."""
+    """Random noises to draw beside the friendly noise."""
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
-    """Of ``noise`` (the friendly noise of a training set)."""
+    """Draw from ``noise`` (the friendly noise of a training set)."""
     stored = read_tensors(only(inputs, "noise"), "friendly noise", ("noise", "made"))
     noise = stored["noise"][stored["made"]]
     rng = np.random.default_rng(_SEED)
@@ -60,12 +60,12 @@ def _draws(kind: RandomNoise, rng: np.random.Generator) -> NDArray[np.float64]:
 
 @STYLED
 def noise_histogram(friendly: NDArray[Any], random: Sequence[tuple[str, float, NDArray[Any]]]) -> Figure:
-    """Figure 4: the share of pixel values that each whole level of noise gets, one panel per noise.
+    """Figure 4: the share of pixel values at each whole level of noise, one panel per noise.
 
     Args:
         friendly: friendly noise of all training examples, any shape, in the unit of [0, 1] pixels.
-        random: for each random noise its distribution ("bernoulli", "uniform", "gaussian"), its magnitude mu
-            in levels, and values drawn from it, any shape, in levels.
+        random: for each random noise its distribution ("bernoulli", "uniform", "gaussian"), its magnitude mu in levels,
+            and values drawn from it, any shape, in levels.
 
     Returns:
         The figure: the friendly noise on top; all panels share the horizontal axis, in levels of 1/255.
@@ -83,7 +83,7 @@ def noise_histogram(friendly: NDArray[Any], random: Sequence[tuple[str, float, N
         panels.append(
             (distribution, f"{label_of(distribution)}, {_magnitude(distribution, mu)}", _counts(values / 255))
         )
-        # The few values in a Gaussian's far tails would squeeze all the others.
+        # The few values in the far tails of a Gaussian would squeeze all others.
         reach = max(reach, math.ceil(np.quantile(np.abs(values), 0.999)))
     reach = min(reach + 2, 255)
     edges = np.arange(-255.5, 256)
@@ -103,7 +103,7 @@ def noise_histogram(friendly: NDArray[Any], random: Sequence[tuple[str, float, N
 def noise_histogram_caption(
     friendly: NDArray[Any], zeta: float, random: Sequence[tuple[str, float, NDArray[Any]]]
 ) -> str:
-    """What ``noise_histogram`` shows, and how much of each noise is at its bound and near zero.
+    """The caption of ``noise_histogram``, with the shares at the friendly noise's bound and of each noise near zero.
 
     Args:
         friendly: as drawn, in the unit of [0, 1] pixels.
@@ -141,7 +141,7 @@ def _spread(noise: NDArray[Any]) -> str:
 
 def _share(noise: NDArray[Any], low: float, high: float) -> float:
     """The share of values with a magnitude from ``low`` to ``high`` levels."""
-    # Half precision keeps 1/255 a little above or below itself.
+    # In half precision, 1/255 is a little too large or too small.
     counts = [int(((abs(part) >= low - 0.01) & (abs(part) <= high + 0.01)).sum()) for part in _pieces(noise)]
     return sum(counts) / noise.size
 
@@ -155,7 +155,7 @@ def _magnitude(distribution: str, mu: float) -> str:
 
 
 def _counts(noise: NDArray[Any]) -> NDArray[np.int64]:
-    """(511,) how many values round to each level from -255 to 255."""
+    """(511,) number of values that round to each level from -255 to 255."""
     counts = np.zeros(511, dtype=np.int64)
     for levels in _pieces(noise):
         whole = np.rint(levels).clip(-255, 255).astype(np.int64)
@@ -164,7 +164,8 @@ def _counts(noise: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _pieces(noise: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
-    """The noise in levels, in pieces: that of a whole dataset at once would take as much memory as the training."""
+    """The noise in levels, in pieces, because a whole dataset's noise at once would take as much memory as the
+    training."""
     flat = noise.reshape(-1)
     for begin in range(0, flat.size, _CHUNK):
         levels = flat[begin : begin + _CHUNK].astype(np.float64) * 255

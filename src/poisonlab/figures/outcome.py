@@ -1,4 +1,4 @@
-"""The results table as dots with intervals: the main measure and the last one of every defense."""
+"""The results table as dots with intervals: the main and the last measure of every defense."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from poisonlab.figures.wording import INTERVALS, listed, scale_of, seeds, title_
 
 
 class Spec(Drawn):
-    """What the figure is told."""
+    """Settings of the figure."""
 
     measures: tuple[AttackMeasures, ...]
     compare: tuple[Name, ...] = ()
-    """The rows that the caption begins with; the first is the undefended one."""
+    """The rows with which the caption begins; the first is undefended."""
     page: PositiveInt = 1
-    """Which page of several is drawn."""
+    """Number of the page that is drawn."""
 
 
 _TALL = 6.0
-"""Inches from which on every panel has numbers at its ticks."""
+"""Height in inches from which every panel has numbers at its ticks."""
 _NAME = 2.3
-"""Inches of a row's name before it breaks."""
+"""Inches of a row's name before it wraps."""
 Measures = Mapping[str, Sequence[Measure]]
-"""Of each attack, its main one first."""
+"""Each attack's measures, the main one first."""
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
-    """Of ``results`` (the tidy table, CSV)."""
+    """Draw from ``results`` (the tidy table, CSV)."""
     measures = {each.attack: each.measures for each in spec.measures}
     table = read_results(only(inputs, "results"), measures)
     return outcome(table, measures, spec.page), outcome_caption(table, measures, spec.compare, spec.page)
@@ -66,7 +66,7 @@ def read_results(path: Path, measures: Measures) -> pd.DataFrame:
     verdicts = [f"published_{name}_inside" for name in every]
     table = read_table(path, ("attack", "victim", "defense"), numbers, ("control", *verdicts))
     if unknown := [attack for attack in dict.fromkeys(table["attack"]) if attack not in measures]:
-        raise DataError(f"{path} has the attack {unknown[0]}, whose measures nobody told: is it another study's table?")
+        raise DataError(f"{path} has the attack {unknown[0]}, which has no measures here: is it another study's table?")
     if table["control"].isna().any():
         raise DamagedError(path, "it does not say which rows are controls")
     if (table["n"] == 0).all():
@@ -76,16 +76,16 @@ def read_results(path: Path, measures: Measures) -> pd.DataFrame:
 
 @STYLED
 def outcome(table: pd.DataFrame, measures: Measures, page: int = 1) -> Figure:
-    """The main measure of each attack and its last, with 95 % intervals, by defense.
+    """The main and the last measure of each attack, with 95 % intervals, by defense.
 
     Args:
         table: see ``tidy_results``; bounds may be nan.
-        measures: of each attack.
+        measures: each attack's measures.
         page: from 1, see ``outcome_pages``.
 
     Returns:
-        The figure, at most ``PAGE_HEIGHT`` inches tall: a row of axes per panel, lines in the table's order; nan
-        intervals are left out, and lines without a victim that has an outcome.
+        The figure, at most ``PAGE_HEIGHT`` inches tall: a row of axes per panel, with lines in the table's order. Lines
+        in which no victim has an outcome and intervals of nan are left out.
 
     Raises:
         DataError: the table has no such page.
@@ -94,7 +94,7 @@ def outcome(table: pd.DataFrame, measures: Measures, page: int = 1) -> Figure:
     counts = sorted({int(n) for _, part in parts for n in part["n"]})
     panels = [_ends(measures[str(part["attack"].iloc[0])]) for _, part in parts]
     heights = [0.19 * len(part) + 0.22 for _, part in parts]
-    # A rate of one attack and the event of another have one axis if they are called alike.
+    # A rate of one attack and an event of another share an axis if they have the same name, unit and label.
     alike = len({tuple((each.name, each.unit, each.label) for each in panel) for panel in panels}) == 1
     height = sum(heights) + 0.5 + (0.2 if alike else 0.5) * (len(parts) - 1)
     figure = Figure(
@@ -122,7 +122,7 @@ def outcome(table: pd.DataFrame, measures: Measures, page: int = 1) -> Figure:
         ]
         row[0].set_yticks(range(len(part)), [fitted(label, _NAME, 7) for label in labels])
         for text in row[0].get_yticklabels():
-            # Two lines have the room of one.
+            # Two lines of a label have the room of one.
             text.set_fontsize(5 if "\n" in text.get_text() else 7)
         if panel[0].unit == "%":
             row[0].set_xlim(-3, 103)
@@ -132,7 +132,7 @@ def outcome(table: pd.DataFrame, measures: Measures, page: int = 1) -> Figure:
 
 
 def _drawn(table: pd.DataFrame, measures: Measures, page: int) -> list[tuple[str, pd.DataFrame]]:
-    """The title and the rows of each panel of a page that has some; what each row is called is its ``line``."""
+    """Title and rows of each panel of a page that has rows; the column ``line`` is a row's name."""
     pages = pages_of(table, measures)
     if not 1 <= page <= len(pages):
         raise DataError(f"the results have {len(pages)} pages and no page {page}: are they another study's?")
@@ -144,7 +144,7 @@ def _drawn(table: pd.DataFrame, measures: Measures, page: int) -> list[tuple[str
         part = part.assign(line=part["attack"] if panel.joined else part["defense"].map(label_of))
         title = str(part["who"].iloc[0])
         if panel.joined:
-            # As of an attack and its victim.
+            # The title has the form of an attack and its victim.
             title = label_of(panel.rows[0][2]) + title.removeprefix(panel.rows[0][0])
         drawn.append((title, part[part["n"] > 0]))
     return [(title, part) for title, part in drawn if len(part)]
@@ -157,11 +157,12 @@ def pages_of(table: pd.DataFrame, measures: Measures) -> list[list[Panel]]:
 
 
 def outcome_caption(table: pd.DataFrame, measures: Measures, compare: Sequence[str], page: int = 1) -> str:
-    """What ``outcome`` shows, in the words that stand below the table.
+    """The caption of ``outcome``, with the findings below the table.
 
     Args:
-        table, measures, page: as drawn. An attack's sentence is on the page of its own panel, if it has one.
-        compare: the rows that the sentences begin with.
+        table, measures, page: as drawn. An attack's sentence is on the page of its own panel, if it has one, else of
+            its shared panel.
+        compare: the rows with which the sentences begin.
     """
     pages = pages_of(table, measures)
     alone = {row[:2] for panels in pages for panel in panels if not panel.joined for row in panel.rows}

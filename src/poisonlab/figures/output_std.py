@@ -19,7 +19,7 @@ from poisonlab.figures.style import STYLED, fitted, label_of
 from poisonlab.figures.wording import PLUS_MINUS, listed, number, percent
 
 SURROGATE = "surrogate"
-"""What the attacker's network is called among the victims."""
+"""Name of the attacker's network among the victims."""
 GROUPS = ("poisons", "bases", "clean")
 _LABELS = ("poisons", "their base images", "other images of the class")
 _LINES: tuple[dict[str, Any], ...] = (
@@ -29,11 +29,11 @@ _LINES: tuple[dict[str, Any], ...] = (
 )
 _COLUMN = 1.75
 _TICKS = 8
-"""Labels that fit below a panel."""
+"""Most labels that fit below a panel."""
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
-    """Of ``std`` (standard deviations, npz)."""
+    """Draw from ``std`` (standard deviations, npz)."""
     arrays = read_arrays(only(inputs, "std"), ("names", "magnitudes", "std", "draws"))
     names = [str(name) for name in arrays["names"].reshape(-1)]
     figure = output_std_figure(arrays["magnitudes"], names, arrays["std"])
@@ -42,7 +42,8 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
 
 @STYLED
 def output_std_figure(magnitudes: NDArray[Any], names: Sequence[str], std: NDArray[Any]) -> Figure:
-    """After figure 5c: standard deviation of the own label's probability against the size of the perturbation.
+    """After figure 5c: standard deviation of the probability of an image's own label against the size of the
+    perturbation.
 
     Args:
         magnitudes: (M,) ascending, in levels of 1/255.
@@ -74,7 +75,7 @@ def output_std_figure(magnitudes: NDArray[Any], names: Sequence[str], std: NDArr
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(f"perturbation ({PLUS_MINUS} levels)")
         axes.grid(axis="y")
-    # A line along zero would hide below the axis.
+    # The axis would hide a line along zero.
     row[0].set_ylim(bottom=-0.03 * row[0].get_ylim()[1])
     row[0].set_ylabel("std of the own label's\nprobability")
     figure.legend(
@@ -89,7 +90,8 @@ def output_std_figure(magnitudes: NDArray[Any], names: Sequence[str], std: NDArr
 
 
 def output_std_caption(magnitudes: NDArray[Any], names: Sequence[str], std: NDArray[Any], draws: int) -> str:
-    """What ``output_std_figure`` shows: medians at a middle and the largest magnitude, and poisons against their bases.
+    """The caption of ``output_std_figure``: medians at a middle and the largest magnitude, and poisons against their
+    bases.
 
     Args:
         magnitudes, names, std: as drawn.
@@ -131,7 +133,7 @@ def _called(name: str) -> str:
 
 
 def _apart(magnitudes: NDArray[Any]) -> list[float]:
-    """Those whose labels do not meet."""
+    """The magnitudes whose labels do not overlap."""
     octaves, shown = np.log2(magnitudes), [0]
     for place, octave in enumerate(octaves):
         if octave - octaves[shown[-1]] > np.ptp(octaves) / _TICKS:

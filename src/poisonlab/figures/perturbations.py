@@ -1,4 +1,4 @@
-"""One image and what every attack adds to it (Sandoval-Segura et al. 2022, figure 3)."""
+"""One image and the change by every attack (Sandoval-Segura et al. 2022, figure 3)."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from poisonlab.figures.wording import listed, number
 
 _COLUMNS = 9
 _LINE, _SIZE = 0.11, 6.5
-"""Inches and points of a title's line."""
+"""Height in inches and size in points of a title's line."""
 
 Change = NDArray[np.float64]
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
-    """Of ``poisons.<attack>`` (poison sets of one seed)."""
+    """Draw from ``poisons.<attack>`` (poison sets of one seed)."""
     image, changes = read_changes(inputs)
     return perturbations(image, changes), perturbations_caption(changes)
 
 
 def read_changes(inputs: Inputs) -> tuple[Change, dict[str, Change]]:
-    """The first image that all attacks change, (C, H, W) in levels, and what each of them adds, (C, H, W) in levels.
+    """The first image that all attacks change, (C, H, W) in levels, and each attack's change, (C, H, W) in levels.
 
     Raises:
         DataError: a file is missing or damaged, or the attacks have no image in common.
     """
     sets = {name.partition(".")[2]: path for name, paths in inputs.items() for path in paths[:1]}
-    # One set at a time in memory: each may hold the whole training set twice.
+    # Only one set at a time is in memory, because each may hold the whole training set twice.
     rows = None
     for path in sets.values():
         indices = read_tensors(path, "poison set", ("indices",))["indices"]
@@ -55,7 +55,7 @@ def read_changes(inputs: Inputs) -> tuple[Change, dict[str, Change]]:
 
 
 def stretched(change: Change) -> Change:
-    """A change (C, H, W) from its lowest value, 0, to its highest, 1; grey where it is the same everywhere."""
+    """A change (C, H, W), scaled so that its lowest value is 0 and its highest 1; grey if it is constant."""
     low, high = change.min(), change.max()
     return np.full_like(change, 0.5) if high == low else (change - low) / (high - low)
 
@@ -89,7 +89,7 @@ def perturbations(image: Change, changes: Mapping[str, Change]) -> Figure:
 
 
 def perturbations_caption(changes: Mapping[str, Change]) -> str:
-    """What ``perturbations`` shows, and how large the changes are.
+    """The caption of ``perturbations``, with the sizes of the changes.
 
     Args:
         changes: as drawn.

@@ -1,4 +1,4 @@
-"""How victims of several attacks learn: training loss and test accuracy by epoch, groups of attacks side by side
+"""Learning curves of several attacks' victims: training loss and test accuracy by epoch, groups of attacks side by side
 (Sandoval-Segura et al. 2022, figure 4)."""
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ QUANTITIES = ("train_loss", "accuracy")
 
 
 class Spec(Drawn):
-    """What the figure is told."""
+    """Settings of the figure."""
 
     groups: tuple[CurveGroup, ...]
     low_loss: tuple[PositiveFloat, ...]
-    """The levels of the training loss that are marked: the attacks' own."""
+    """The levels of the training loss to mark: those of the attacks."""
 
 
 Curves = Mapping[str, Sequence[History]]
-"""Trainings by attack, of several seeds; those on clean data are called ``CONTROL``."""
+"""Trainings of several seeds by attack; those on clean data have the name ``CONTROL``."""
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
-    """Of ``victims.<attack>`` (the metrics of its undefended victims, JSON) and ``control`` (of victims of clean
-    data)."""
+    """Draw from ``victims.<attack>`` (the metrics of its undefended victims, JSON) and ``control`` (of victims trained
+    on clean data)."""
     curves: dict[str, list[History]] = {}
     for name, paths in inputs.items():
         kind, _, attack = name.partition(".")
@@ -64,7 +64,7 @@ def poison_curves(groups: Sequence[tuple[str, Curves]], low_loss: Sequence[float
 
     Args:
         groups: title and trainings of each column; the control is a black line in each.
-        low_loss: a dotted line at each of these training losses.
+        low_loss: training losses that get a dotted line.
     """
     width = PAGE_WIDTH / len(groups)
     called = [[in_legend(name, width) for name in group] for _, group in groups]
@@ -115,7 +115,7 @@ def mean_curve(histories: Sequence[History], quantity: str) -> tuple[Any, Any]:
 
 
 def poison_curves_caption(curves: Curves) -> str:
-    """What ``poison_curves`` shows: for each attack the peak of the mean accuracy, where it is, and the end.
+    """The caption of ``poison_curves``: for each attack the peak of the mean accuracy, its epoch, and the last value.
 
     Args:
         curves: as drawn.

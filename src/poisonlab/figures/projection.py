@@ -1,5 +1,5 @@
-"""Features of two classes, of poisons and of their target on a plane, dropped examples crossed (after figures 4 and 5
-of the deep k-NN paper)."""
+"""Features of two classes, the poisons and their target on a plane, with dropped examples crossed (after figures 4 and
+5 of the deep k-NN paper)."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _LOOKS: dict[int, dict[str, Any]] = {
     ADVERSARIAL: {"color": "#009E73", "marker": "s"},
     POISON: {"color": "#D55E00", "marker": "^"},
 }
-"""Of each group, in the order in which they are drawn: poisons come last."""
+"""Look of each group, in drawing order: poisons come last."""
 _TARGET: dict[str, Any] = {"color": "black", "marker": "*", "markersize": 10, "markeredgecolor": "white"}
 _SIZES = {OWN: 4.5, ADVERSARIAL: 4.5, POISON: 7}
 _DARK = {OWN: "#003A63", ADVERSARIAL: "#00513B", POISON: "#7A3300"}
 _CROWD = 500
-"""Points from which on they are small, pale, and one picture within the PDF."""
+"""From this many points on, points are small, pale, and one bitmap within the PDF."""
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
-    """Of ``view`` (features of some networks, npz)."""
+    """Draw from ``view`` (features of some networks, npz)."""
     view = read_view(only(inputs, "view"))
     return projection(view), spec.begin + projection_caption(view)
 
@@ -78,7 +78,7 @@ def _panel(axes: Axes, network: Network) -> None:
         kept, dropped = (network.points[own & (network.dropped == crossed)].T for crossed in (False, True))
         place: dict[str, Any] = {"linestyle": "none", "zorder": 2 + 0.1 * group}
         if own.sum() > _CROWD:
-            # Black crosses would hide the rest.
+            # Black crosses would hide the other points.
             place["rasterized"] = True
             axes.plot(*kept, **place, **look, alpha=0.35, markersize=1.8, markeredgewidth=0)
             axes.plot(*dropped, **place, color=_DARK[group], marker="x", markersize=2.6, markeredgewidth=0.7)
@@ -94,7 +94,7 @@ def _panel(axes: Axes, network: Network) -> None:
 
 
 def projection_caption(view: View) -> str:
-    """What ``projection`` shows: what was dropped of each group, and how near the target each lies."""
+    """The caption of ``projection``: dropped examples of each group, and its distance from the target."""
     own, adversarial = view.classes
     sentences = [_sentence(network, own, adversarial) for network in view.networks]
     return (

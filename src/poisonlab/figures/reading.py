@@ -1,4 +1,4 @@
-"""What figures are drawn from: arrays, tensors and tables, read without torch."""
+"""Inputs of figures: arrays, tensors and tables, read without torch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from poisonlab.artifacts import arrays as files
 from poisonlab.errors import DamagedError, DataError, DivergedError, SettingsError
 
 Inputs = Mapping[str, Sequence[Path]]
-"""The files that a figure is drawn from, by what they are."""
+"""The input files of a figure, by kind."""
 
 
 def only(inputs: Inputs, name: str) -> Path:
-    """The one file called ``name``.
+    """The only file of the kind ``name``.
 
     Raises:
-        SettingsError: there is none, or there are several.
+        SettingsError: there is no such file, or several.
     """
     paths = inputs.get(name, ())
     if len(paths) != 1:
@@ -42,11 +42,11 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 
 def read_tensors(path: Path, kind: str, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The tensors of an artifact (see ``write_tensors``) as arrays, all it holds, at least those called ``names``.
+    """All tensors of an artifact (see ``write_tensors``) as arrays; those called ``names`` must exist.
 
     Raises:
         DataError: the file is missing, damaged, of another kind, or lacks a tensor.
-        DivergedError: in its place stands that a training diverged.
+        DivergedError: the file records a diverged training instead.
     """
     if not path.is_file():
         raise DataError(f"{path} is missing: run the workflow to make it")
@@ -69,7 +69,7 @@ def read_tensors(path: Path, kind: str, names: Sequence[str]) -> dict[str, NDArr
 
 
 def _digest(tensors: Mapping[str, NDArray[Any]], kind: str, facts: str) -> str:
-    """As ``write_tensors`` reckons it; types are called as torch calls them."""
+    """The digest as ``write_tensors`` computes it, with torch's names of types."""
     digest = hashlib.sha256(f"{kind}\n{facts}\n".encode())
     for name, tensor in tensors.items():
         digest.update(f"{name}:torch.{tensor.dtype.name}:{tensor.shape}".encode())
@@ -84,16 +84,16 @@ def _those(path: Path, arrays: Mapping[str, NDArray[Any]], names: Sequence[str])
 
 
 def read_table(path: Path, text: Sequence[str], numbers: Sequence[str], truths: Sequence[str] = ()) -> pd.DataFrame:
-    """A table of results (CSV) that has at least these columns.
+    """Read a table of results (CSV) that has at least these columns.
 
     Args:
         path: the file.
         text: columns of names.
         numbers: columns of numbers; an empty field is nan.
-        truths: columns of true, false or nothing.
+        truths: columns of true, false or empty fields.
 
     Raises:
-        DataError: the file is missing, not CSV, empty, lacks a column, or holds text where numbers belong.
+        DataError: the file is missing, not CSV, empty, lacks a column, or holds text instead of numbers.
     """
     try:
         # By default pandas would take a defense called "null" for a missing value.
@@ -108,7 +108,7 @@ def read_table(path: Path, text: Sequence[str], numbers: Sequence[str], truths: 
     if table.empty:
         raise DataError(f"{path} has no rows: run the workflow again")
     if not all(isinstance(value, bool | np.bool_) for name in truths for value in table[name].dropna()):
-        raise DamagedError(path, "other things stand where true or false belongs")
+        raise DamagedError(path, "a value is not true or false")
     try:
         return table.astype(dict.fromkeys(numbers, float))
     except ValueError as error:

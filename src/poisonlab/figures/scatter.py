@@ -30,37 +30,37 @@ from poisonlab.figures.wording import INTERVALS, listed, scale_of, seeds, title_
 
 
 class Spec(Drawn):
-    """What the figure is told."""
+    """Settings of the figure."""
 
     x: Measure
     y: Measure
     attacks: tuple[Name, ...]
-    """Those that are points, in order."""
+    """The attacks that are drawn as points, in order."""
     victims: tuple[Name, ...]
-    """Of each attack, the victim whose outcome is drawn."""
+    """The victim of each attack whose outcome is drawn."""
     defense: Name
     """The undefended row."""
     claim: Literal["rises", "does not tell"]
-    """What the paper says: y rises with x, or x does not tell y."""
+    """The paper's claim: y rises with x, or x does not tell y."""
     close: float = PoisonClaims().close
     """As in ``PoisonClaims``."""
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
-    """Of ``results`` (the tidy table, CSV)."""
+    """Draw from ``results`` (the tidy table, CSV)."""
     points = read_points(inputs, spec)
     return scatter(points, spec.x, spec.y), scatter_caption(points, spec)
 
 
 def read_points(inputs: Inputs, spec: Spec) -> pd.DataFrame:
-    """One row per attack of the spec: ``attack``, ``n``, and each measure with its interval; nan where it has none.
+    """One row per attack of the spec: ``attack``, ``n``, and each measure with its interval; nan if it has none.
 
-    Where y is claimed to rise with x, x is infinite for attacks of which some seed has y alone, as it never came so
-    far.
+    If y is claimed to rise with x, x is infinite for attacks with a seed that has only y, because it never reached the
+    event.
 
     Raises:
         DataError: the table is missing, damaged or another study's.
-        SettingsError: there are not as many victims as attacks.
+        SettingsError: the numbers of victims and attacks differ.
     """
     if len(spec.victims) != len(spec.attacks):
         raise SettingsError(f"--spec victims: {len(spec.victims)} victims of {len(spec.attacks)} attacks")
@@ -77,12 +77,12 @@ def read_points(inputs: Inputs, spec: Spec) -> pd.DataFrame:
 
 @STYLED
 def scatter(points: pd.DataFrame, x: Measure, y: Measure) -> Figure:
-    """A named point per attack, with the intervals over seeds where there are some.
+    """A named point per attack, with intervals over seeds, if any.
 
     Args:
-        points: see ``read_points``; attacks without a measure are left out. Those whose x is infinite have an open
+        points: see ``read_points``; attacks without a measure are left out. Attacks with an infinite x have an open
             triangle at the right edge.
-        x, y: what is drawn along the axes.
+        x, y: the measures along the axes.
     """
     known = points[np.isfinite(points[x.name]) & points[y.name].notna()]
     edge = scale_of(x) * 1.1 * float(known[x.name].max()) if len(known) else 1.0
@@ -110,7 +110,7 @@ def scatter(points: pd.DataFrame, x: Measure, y: Measure) -> Figure:
         )
         named.append((str(point["attack"]), at[0], at[1]))
     if known.empty:
-        # As where no victim's loss ever is low: no reason for a study to fail.
+        # An empty figure, for example because no victim's loss ever is low, must not make the study fail.
         axes.text(0.5, 0.5, "no attack has both", ha="center", transform=axes.transAxes)
     axes.set_xlabel(title_of(x))
     axes.set_ylabel(title_of(y))
@@ -121,7 +121,7 @@ def scatter(points: pd.DataFrame, x: Measure, y: Measure) -> Figure:
 
 
 def _write_names(axes: Axes, named: Sequence[tuple[str, float, float]]) -> None:
-    """Each name near its point and over no other, with a line to the point where it stands away."""
+    """Write each name near its point without overlap, with a line to a distant point."""
     if not named:
         return
     _, across, up = zip(*named, strict=True)
@@ -131,7 +131,7 @@ def _write_names(axes: Axes, named: Sequence[tuple[str, float, float]]) -> None:
     outline = [withStroke(linewidth=1.2, foreground="white")]
     texts = [axes.text(x, y, name, fontsize=6, path_effects=outline) for name, x, y in named]
     line = {"arrowstyle": "-", "linewidth": 0.5, "color": "0.4"}
-    # By a number of steps and not by time, so that equal points give equal figures.
+    # Limited by steps, not by time, so that equal points give equal figures.
     force = {"force_text": (0.3, 0.4), "force_static": (0.2, 0.3)}
     adjust_text(texts, across, up, ax=axes, iter_lim=500, expand=(1.2, 1.3), min_arrow_len=3, arrowprops=line, **force)
     for text in texts:
@@ -139,7 +139,7 @@ def _write_names(axes: Axes, named: Sequence[tuple[str, float, float]]) -> None:
 
 
 def _error(point: Any, measure: Measure) -> list[list[float]] | None:
-    """What an interval adds below and above, in the units of the axis."""
+    """The interval's extent below and above the value, in the units of the axis; None without an interval."""
     low, value, high = (float(point[f"{measure.name}{end}"]) for end in ("_low", "", "_high"))
     if not np.isfinite([low, high]).all():
         return None
@@ -147,11 +147,11 @@ def _error(point: Any, measure: Measure) -> list[list[float]] | None:
 
 
 def scatter_caption(points: pd.DataFrame, spec: Spec) -> str:
-    """What ``scatter`` shows: the correlations with their intervals, and what they say of the paper's claim.
+    """The caption of ``scatter``: the correlations with their intervals, and the verdict on the paper's claim.
 
     Args:
         points: as drawn.
-        spec: measures, and the claim.
+        spec: the measures and the claim.
     """
     known = points.dropna(subset=[spec.x.name, spec.y.name])
     found = correlation(list(known[spec.x.name]), list(known[spec.y.name]))

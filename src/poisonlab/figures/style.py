@@ -1,4 +1,4 @@
-"""How every figure looks, and how it becomes files: the same figure, the same bytes."""
+"""The common style of figures, and their output files: equal figures give equal bytes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from matplotlib.figure import Figure
 from poisonlab.files import atomic_path
 
 COLUMN_WIDTH = 3.4
-"""Inches: one column of a two-column page."""
+"""Width of one column of a two-column page, in inches."""
 PAGE_WIDTH = 7.0
-"""Inches: both columns."""
+"""Width of both columns, in inches."""
 PAGE_HEIGHT = 11.0
-"""Inches: what does not fit goes on in further figures, but for maps of many attacks."""
+"""Largest height in inches; more goes on in further figures, except maps of many attacks."""
 
 _LEGEND_SIZE = 7
-"""Points."""
+"""Font size in points."""
 _LETTERS = 113
-"""Of one point, that fit an inch."""
+"""Letters of one point that fit an inch."""
 _HANDLE = 0.45
-"""Inches that a legend's column takes beside its labels."""
+"""Inches of a legend's column besides its labels."""
 
 SURFACE_COLOURS = "viridis"
 MATCHING_COLOURS = "cividis"
@@ -54,14 +54,14 @@ STYLED = matplotlib.style.context(
             "grid.linewidth": 0.4,
             "grid.color": "#DDDDDD",
             "axes.axisbelow": True,
-            # A class may be called "$1"; nothing here is a formula.
+            # A class may be called "$1", and no text is a formula.
             "text.parse_math": False,
             # TrueType keeps text selectable and is what publishers ask for.
             "pdf.fonttype": 42,
         },
     ]
 )
-"""Decorator and context in which figures are made and saved."""
+"""Decorator and context for making and saving figures."""
 
 _LABELS = {
     "clean": "Clean data (control)",
@@ -123,7 +123,7 @@ _COLOURS = {
     "friends-uniform": "#A89200",
 }
 
-# Tol's muted scheme: another one than above.
+# Tol's muted scheme, different from the one above.
 _OTHER_COLOURS = ("#332288", "#882255", "#44AA99", "#999933", "#117733", "#AA4499")
 
 Dashes = str | tuple[int, Sequence[float]]
@@ -135,7 +135,7 @@ _DASHES: dict[str, Dashes] = {
     "bernoulli": (0, (4, 1.5)),
     "uniform": (0, (4, 1.5)),
     "gaussian": (0, (4, 1.5)),
-    # Whoever sees no green takes these colours for those of "none" and of "friends-bernoulli".
+    # To readers who see no green, these colours look like those of "none" and of "friends-bernoulli".
     "friends-uniform": (0, (5, 1.5, 1, 1.5)),
     "friends-gaussian": (0, (2.5, 1)),
 }
@@ -152,12 +152,11 @@ _OTHER_DASHES: tuple[Dashes, ...] = (
 def looks_of(defenses: Iterable[str]) -> dict[str, Look]:
     """The look of each of a figure's defenses.
 
-    Some names have one of their own: dotted for the control, dashed for random noise alone and for FRIENDS-G and -U,
-    solid for the paper's others. The rest share colours, and differ by their place among them: the first 30 look
-    different.
+    Some names have fixed looks: dotted for the control, dashed for random noise alone and for FRIENDS-G and -U, solid
+    for the paper's others. The looks of the rest depend on their order; the first 30 differ.
 
     Args:
-        defenses: all of the figure, in the study's order.
+        defenses: all defenses of the figure, in the study's order.
     """
     own = {name: (colour, _DASHES.get(name, "solid")) for name, colour in _COLOURS.items()}
     others = [name for name in dict.fromkeys(defenses) if name not in own]
@@ -168,9 +167,9 @@ def looks_of(defenses: Iterable[str]) -> dict[str, Look]:
 
 
 def nth_line(place: int) -> Look:
-    """The look of number ``place`` of a list whose names have none of their own: the first 35 differ.
+    """The look of number ``place`` in a list of names without fixed looks; the first 35 differ.
 
-    The first seven are solid lines in colours that nobody mistakes. From there on colours are alike, and dashes differ.
+    The first seven are solid lines in clearly different colours. After these, colours are similar, and dashes differ.
     """
     clear = list(_COLOURS.values())[1:8]
     colours = (*clear, *_OTHER_COLOURS)
@@ -178,20 +177,20 @@ def nth_line(place: int) -> Look:
 
 
 def fitted(text: str, inches: float, size: float) -> str:
-    """The text in lines no longer than so many inches, of letters of ``size`` points."""
+    """The text, broken into lines of at most ``inches``, for letters of ``size`` points."""
     return fill(text, max(1, int(inches * _LETTERS / size)))
 
 
 def legend_size(labels: Sequence[str], inches: float, most: int) -> tuple[int, int]:
-    """How many columns of a legend fit beside each other, one to ``most``, and how many lines of text it is high.
+    """The number of columns of a legend that fit side by side, one to ``most``, and its height in lines of text.
 
     Args:
         labels: in the order of the legend, each at most as wide as ``in_legend`` makes it.
-        inches: the room.
-        most: columns.
+        inches: the available width.
+        most: largest number of columns.
     """
     for columns in range(min(most, len(labels)), 0, -1):
-        # As Matplotlib deals them.
+        # In the order in which Matplotlib fills columns.
         parts = [[labels[place] for place in part] for part in np.array_split(np.arange(len(labels)), columns)]
         longest = [max(len(line) for label in part for line in label.splitlines()) for part in parts]
         if sum(longest) * _LEGEND_SIZE / _LETTERS + columns * _HANDLE <= inches:
@@ -200,12 +199,12 @@ def legend_size(labels: Sequence[str], inches: float, most: int) -> tuple[int, i
 
 
 def in_legend(label: str, inches: float) -> str:
-    """A label in lines that fit a legend so wide."""
+    """A label, broken into lines that fit a legend of this width."""
     return fitted(label, inches - _HANDLE, _LEGEND_SIZE)
 
 
 def label_of(defense_name: str) -> str:
-    """What readers call a defense; the name itself for one that is not of the paper."""
+    """A defense's name for readers; the name itself if it is not the paper's."""
     return _LABELS.get(defense_name, defense_name)
 
 
@@ -214,8 +213,8 @@ def save(figure: Figure, caption: str, pdf: Path, png: Path, text: Path, dpi: in
     """Write ``figure`` as PDF and PNG beside its caption; equal figures give equal bytes, and a failure leaves no file.
 
     Args:
-        figure: what to write, at the size it has.
-        caption: one paragraph: what is shown, and what it shows in numbers.
+        figure: the figure, at its own size.
+        caption: one paragraph on what is shown, with numbers.
         pdf: path of the vector file.
         png: path of the raster file.
         text: path of the caption (UTF-8).

@@ -23,21 +23,21 @@ _IMAGES = ("images_target", "images_poisons", "images_dropped", "images_kept", "
 
 @dataclass(frozen=True)
 class Network:
-    """One network of a view, with what it makes of the examples.
+    """One network of a view, with its features of the examples.
 
     Attributes:
-        victim, defense: whose it is.
-        known_as: what the published tables call the defense, or its name.
-        filtered: whether the row has filters; the network is the one that they look at then.
+        victim, defense: the victim and row of the network.
+        known_as: the defense's name in the published tables, or its own.
+        filtered: whether the row has filters; then this is the network that they look at.
         points: (M, 2) features in distances between the class centroids.
-        target: (2,) likewise.
-        to_target: (M,) distances in the whole feature space, likewise.
+        target: (2,) the target's features, in the same unit.
+        to_target: (M,) distances from the target in the whole feature space, in the same unit.
         between: the distance between the centroids, in units of the features.
         group: (M,) ``OWN``, ``ADVERSARIAL`` or ``POISON``.
-        dropped: (M,) bool.
-        layers: (L,) names.
+        dropped: (M,) bool, whether the filters dropped each example.
+        layers: (L,) names of layers.
         layer_poisons, layer_bases: (L, P) distances from the target over the layer's mean norm.
-        images: of a row with filters (E, C, H, W) uint8 by what they are; and ``poisons_dropped`` (E,) bool.
+        images: for a row with filters, (E, C, H, W) uint8 images by kind, and ``poisons_dropped`` (E,) bool.
     """
 
     victim: str
@@ -57,16 +57,16 @@ class Network:
 
     @property
     def called(self) -> str:
-        """What a figure calls it."""
+        """The network's name in figures."""
         return f"{self.victim}, {label_of(self.known_as)}"
 
     def share_dropped(self, group: int) -> tuple[int, int]:
-        """How many of a group were dropped, and of how many."""
+        """How many examples of a group were dropped, and how many it has."""
         own = self.group == group
         return int((self.dropped & own).sum()), int(own.sum())
 
     def median_to_target(self, group: int) -> float:
-        """Of a group."""
+        """Median distance of a group from the target."""
         return float(np.median(self.to_target[self.group == group]))
 
 
@@ -79,7 +79,7 @@ class View:
 
     @property
     def groups(self) -> tuple[str, str, str]:
-        """What readers call the groups."""
+        """The groups' names for readers."""
         own, adversarial = self.classes
         return f"clean {own} (target's class)", f"clean {adversarial}", "poisons"
 
@@ -88,7 +88,7 @@ def read_view(path: Path) -> View:
     """Read what ``feature_view.py`` wrote.
 
     Raises:
-        DataError: the file is missing, damaged, or another one.
+        DataError: the file is missing, damaged, or no view.
     """
     arrays = files.read_arrays(path)
     try:

@@ -1,4 +1,4 @@
-"""How captions write numbers and lists."""
+"""Numbers and lists in captions."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from poisonlab.config.measures import Measure
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 INTERVALS = "95 % intervals (Wilson's of yes or no, Gaffke's of rates, Student's of values)"
-"""What bars of measures are, see ``tidy_results``."""
+"""The intervals that error bars show, see ``tidy_results``."""
 
 
 class Beside(Drawn):
-    """What a figure is told that may stand beside a published one."""
+    """Settings of a figure that may be compared with a published one."""
 
     beside: str | None = None
-    """That one."""
+    """The published figure."""
 
     @property
     def begin(self) -> str:
-        """How the caption begins."""
+        """The beginning of the caption."""
         return "" if self.beside is None else f"After {self.beside}. "
 
 
 def number(value: float) -> str:
-    """Three significant digits; whole from 1000 up, so that no caption has an exponent there."""
+    """Three significant digits; from 1000 on a whole number, to avoid exponents."""
     return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
@@ -45,7 +45,7 @@ def shown(measure: Measure, value: float) -> str:
 
 
 def scale_of(measure: Measure) -> int:
-    """What a value is multiplied by to be drawn: shares are drawn in percent."""
+    """The factor by which a value is multiplied for drawing: shares are drawn in percent."""
     return 100 if measure.unit == "%" else 1
 
 
@@ -55,6 +55,6 @@ def title_of(measure: Measure) -> str:
 
 
 def seeds(counts: Sequence[float]) -> str:
-    """How many seeds rows have, as ``n = 3`` or ``n = 2 to 4``."""
+    """The number of seeds of some rows, as ``n = 3`` or ``n = 2 to 4``."""
     few, many = int(min(counts)), int(max(counts))
     return f"n = {few}" if few == many else f"n = {few} to {many}"
