@@ -1,4 +1,5 @@
-# Rules take their inputs, outputs, params and commands from the jobs of poisonlab.graph; jobs take their turn on this machine's GPUs.
+# Rules take inputs, outputs, params and commands from the jobs of poisonlab.graph; jobs take turns on this machine's
+# GPUs.
 
 import inspect
 import json
@@ -10,25 +11,25 @@ from poisonlab.runtime.gpus import visible_gpus
 
 shell.executable("bash")
 
-# Jobs run this environment's Python on this checkout's sources, however Snakemake was called, and whatever prefix a workflow
-# that uses this one as a module gives its own shell commands.
+# Jobs run this environment's Python on this checkout's sources, however Snakemake was called. This also holds if a
+# workflow that uses this one as a module prefixes its own shell commands.
 BESIDE = os.path.join(os.path.dirname(sys.executable), "python")
 PYTHON = (
     f"PYTHONPATH={shlex.quote(SOURCES)}${{PYTHONPATH:+:$PYTHONPATH}} KMP_BLOCKTIME=0 "
     + shlex.quote(BESIDE if os.path.exists(BESIDE) else sys.executable)
 )
 
-# Progress bars go to log files, where each update stays: one in ten seconds is enough.
+# Progress bars go to log files, which keep each update: one in ten seconds is enough.
 os.environ.setdefault("TQDM_MININTERVAL", "10")
 
-# A job of a cluster reads this file again on its node, which may have a GPU where the submitting machine has none. The submitting
-# machine decides whether jobs ask for a GPU, and hands that on in the environment.
+# A cluster job reads this file again on its node, which may have a GPU although the submitting machine has none. The
+# submitting machine decides whether jobs ask for a GPU, and passes this on in the environment.
 GPUS = [] if study.device == "cpu" else visible_gpus()
 GPU_HERE = os.environ.setdefault("POISONLAB_GPU_HERE", str(int(bool(GPUS))))
 ON_GPU = study.device == "cuda" or (study.device == "auto" and GPU_HERE == "1")
 
-# It would also take settings that were edited meanwhile, while the submitting machine notes those of before. So the digests of the
-# configs that jobs are planned with are handed on as well, and how new the code is that they are planned with.
+# The node would also read settings that were edited meanwhile, while the submitting machine records the former ones. So
+# the environment also holds the digests of the configs that jobs are planned with, and the time of their newest code.
 CONFIG = digest_of([json.dumps(config, sort_keys=True, default=str)])
 if workflow.is_main_process:
     known = {*os.environ.get("POISONLAB_CONFIGS", "").split(), CONFIG}
@@ -40,8 +41,8 @@ elif CONFIG not in os.environ.get("POISONLAB_CONFIGS", CONFIG).split():
         "the config has changed since this job was submitted: restore it, or stop Snakemake and call it again"
     )
 
-# At most so many jobs share the GPUs here at a time, whatever --resources or a profile allow. A cluster has GPUs of its own, and
-# a limit on jobs.
+# Limit of jobs that share the GPUs of this machine, whatever --resources or a profile allow. A cluster has GPUs of its
+# own, and its own limit on jobs.
 ROOM = max(1, len(GPUS)) * study.jobs_per_gpu
 if workflow.resource_settings.nodes is None:
     wanted = workflow.global_resources.setdefault("gpu", ROOM).value
@@ -49,14 +50,14 @@ if workflow.resource_settings.nodes is None:
 
 
 def asked(function):
-    """A function of the wildcards and more, with its signature worked out: Snakemake wants it several times per job, and finding it
-    takes longer than most of the functions."""
+    """A function of the wildcards and more, with its signature precomputed: Snakemake asks for it several times per
+    job, and finding it takes longer than most of the functions."""
     function.__signature__ = inspect.signature(function)
     return function
 
 
 def placed(paths):
-    """Paths that Snakemake moves no further: a module's prefix is in them already."""
+    """Paths that Snakemake does not move further, because they already contain a module's prefix."""
     return local(paths)
 
 
@@ -71,7 +72,7 @@ def inputs(stage):
 
 
 def outputs(stage):
-    """The patterns of a stage's outputs, by name, with marks on those that Snakemake's report holds."""
+    """The patterns of a stage's outputs, by name, with marks on those in Snakemake's report."""
     patterns = graph.places.outputs(stage)
     listed = LISTED.get(stage, {})
     return {
@@ -101,12 +102,12 @@ def log_of(stage):
 
 
 def settings(stage):
-    """A job's settings, for Snakemake to compare; in one list, so that a change is one param of the job."""
+    """A job's settings, for Snakemake to compare; one list, so that any change counts as a change of one param."""
     return asked(lambda wildcards: list(graph.job(stage, wildcards).settings))
 
 
 def code(stage):
-    """Digests of a job's code and its other dependencies, likewise."""
+    """Digests of a job's code and its other dependencies, for Snakemake to compare."""
     return asked(lambda wildcards: graph.code(graph.job(stage, wildcards)))
 
 
@@ -119,7 +120,7 @@ def command(stage):
         options = {}
         if job.computes:
             options["device"] = [study.device]
-            # Snakemake's number is cut to --cores, and another one gives other bits.
+            # Snakemake limits its number of threads to --cores, and another number gives other bits.
             options["threads"] = [str(study.threads)]
             options["jobs-per-gpu"] = [str(study.jobs_per_gpu)]
             options["code"] = graph.code(job)

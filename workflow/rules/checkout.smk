@@ -1,4 +1,4 @@
-# Where this workflow's files lie. Nothing of the package is at hand yet.
+# Finds this workflow's files. The package cannot be imported yet.
 
 import os
 import tempfile
@@ -11,7 +11,7 @@ CLONES = Path(".snakemake/poisonlab")
 
 
 def checkout_of(folder):
-    """The folder above one that Snakemake reads Snakefiles from, as seen from the folder of the results."""
+    """The folder above one from which Snakemake reads Snakefiles, relative to the folder of the results."""
     if isinstance(folder, LocalSourceFile):
         return os.path.relpath(Path(folder).parent)
     if isinstance(folder, HostingProviderFile):
@@ -28,7 +28,7 @@ def checkout_of(folder):
 
 
 def cloned(repository, ref):
-    """Snakemake hands out single files of a Git repository; programs need all of its commit, so they get a clone of it."""
+    """Clone a Git repository at a commit: Snakemake provides single files only, but programs need all of them."""
     commit = repository.commit(ref).hexsha
     clone = CLONES / commit
     if not clone.is_dir():

@@ -19,7 +19,7 @@ rule dataset:
         "{params.command} > {log:q} 2>&1"
 
 
-# Some stages are for some rows or attacks only.
+# Some stages exist for some rows or attacks only.
 CONSTRAINTS = {
     "dilute": {"defense": one_of(row.name for row in study.rows if row.dilution)},
     "filter": {"defense": one_of(row.name for row in study.rows if row.filters)},

@@ -1,4 +1,5 @@
-# Faults that would end Snakemake in a traceback end it in one line; its last lines tell of damage, a full disk and diverged victims.
+# Faults that would end Snakemake in a traceback end it in one line instead. Its last lines report damage, a full disk
+# and diverged victims.
 
 import shutil
 import time
@@ -11,8 +12,8 @@ from poisonlab.runtime.locks import keep_locks_of_others
 from poisonlab.runtime.setting_aside import set_marked_aside
 from poisonlab.evaluation.trials import read_trials
 
-# Programs mark these files for renaming when they find them damaged: the next call makes them anew. Files of other studies or from
-# elsewhere are left alone.
+# Programs that find these files damaged mark them for renaming, and the next call makes them again. Files of other
+# studies or from outside are not touched.
 os.environ.update(
     POISONLAB_REMADE=os.pathsep.join(graph.places.remade()),
     POISONLAB_MARKS=graph.places.damaged,
@@ -20,17 +21,17 @@ os.environ.update(
 
 
 def check_writable(folder):
-    """A folder that cannot be written ends the workflow in one line."""
+    """End the workflow in one line if a folder cannot be written."""
     while not folder.exists():
         folder = folder.parent
     if not os.access(folder, os.W_OK | os.X_OK):
         raise WorkflowError(f"{folder.resolve()} cannot be written: make it writable")
 
 
-# Tables of what stands so far are made beside a running study, which stays locked.
+# Tables of the victims finished so far are made while the study runs and stays locked.
 keep_locks_of_others()
 
-# Even a dry run notes something here.
+# Even a dry run writes into this folder.
 check_writable(Path(".snakemake"))
 
 for folder in (Path(study.results), *Path(study.results).parents):
@@ -39,8 +40,8 @@ for folder in (Path(study.results), *Path(study.results).parents):
             f"config: results: '{folder}' is a file, not a folder: choose another name"
         )
 
-# Snakemake puts the path of a long command's script between double quotes, in which the shell still reads some of these, and takes
-# braces in the paths of rules for its own.
+# Snakemake puts the path of a long command's script between double quotes, within which the shell interprets some of
+# these marks. It also interprets braces in the paths of rules.
 if set(os.getcwd()) & set('"$`\\!{}\n'):
     raise WorkflowError(
         f"the folder {os.getcwd()!r} has a mark in its name that Snakemake cannot quote: rename it"
@@ -56,7 +57,7 @@ def say(line):
 
 
 def tell_of_damage():
-    """Rename the files that a job has found to be damaged, so that the next call makes them anew."""
+    """Rename the files that a job found damaged, so that the next call makes them again."""
     try:
         for path in set_marked_aside(Path(graph.places.damaged)):
             say(f"warning: a damaged file is now named {path}: the next call makes it anew")
@@ -65,7 +66,7 @@ def tell_of_damage():
 
 
 def tell_of_full_disk():
-    """Say that the disk is full: a job on it cannot even write to its log why it failed."""
+    """Report a full disk: a job cannot even write to its log why it failed."""
     if shutil.disk_usage(study.results).free < 2**20:
         say(f"error: the disk of {study.results} is full: free some space and run again")
 
@@ -74,7 +75,7 @@ BEGUN = time.time()
 
 
 def tell_of_data():
-    """Repeat what the jobs of this call warned of in their logs: data that may not be what they are taken for."""
+    """Repeat warnings about suspicious data from the logs of this call's jobs."""
     told = set()
     for stage in ("dataset", "craft"):
         pattern = re.sub(r"\{\w+\}", "*", graph.places.log(stage))
@@ -100,7 +101,7 @@ MOST_ERRORS = 10
 
 
 def tell_of_divergence():
-    """Name the victims without an outcome: their jobs succeed, and say so in their logs only."""
+    """Name the victims without an outcome: their jobs succeed, and only their logs mention it."""
     try:
         trials = read_trials(Path(graph.tables.trials_path("")))
     except PoisonlabError:
@@ -114,7 +115,7 @@ def tell_of_divergence():
 
 
 def tell_of_dataset():
-    """Snakemake has removed the dataset of a job that failed; its results stay good if it comes out the same."""
+    """Snakemake removes the dataset of a failed job; the results stay valid if the dataset comes out the same."""
     victims = os.path.join(study.results, "victims", study.study)
     if os.path.exists(victims) and not os.path.exists(graph.places.dataset):
         say(
@@ -132,7 +133,7 @@ def tell_of_page():
 
 onstart:
     check_writable(Path(study.results))
-    # After a clock was set back, results would seem to come from the future; jobs do the same with their inputs.
+    # If a clock was set back, results seem to come from the future; jobs correct their inputs in the same way.
     bring_to_present(Path(study.results).rglob("*"))
 
 

@@ -1,5 +1,6 @@
-# What is shown, which takes seconds: trials (one line per victim), tables, figures and report, of the whole study or of the victims that
-# stand so far; the page of a scan. One rule draws every figure; its wildcard names the figure, and the attack that it is of.
+# Results to look at, which take seconds: trials (one line per victim), tables, figures and report, of the whole study
+# or of the victims finished so far; the page of a scan. One rule draws every figure; its wildcard names the figure and
+# its attack.
 
 for stage in (
     "trials",

@@ -1,4 +1,4 @@
-# Names for the results of a stage, or of several.
+# Names for the results of one or several stages.
 
 
 rule pretrained:
@@ -55,7 +55,7 @@ rule report:
     localrule: True
 
 
-# Tables and report of the victims that stand so far.
+# Tables and report of the victims finished so far.
 rule so_far:
     input:
         placed(graph.tables.every("-so-far")),
