@@ -166,13 +166,24 @@ def test_one_section_alone(tmp_path: Path) -> None:
 
 
 def test_contracts_that_run_out_of_time_tell_what_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tests = tmp_path / "test_some.py"
-    tests.write_text("import time\ndef test_fast(): pass\ndef test_slow(): time.sleep(60)\n", "utf-8")
+    tests, begun = tmp_path / "test_some.py", tmp_path / "begun"
+    slow = f"def test_slow(): open({str(begun)!r}, 'w').close(); time.sleep(300)"
+    tests.write_text(f"import time\ndef test_fast(): pass\n{slow}\n", "utf-8")
     monkeypatch.setattr("gpu.contracts.REHEARSED", (str(tests), "--noconftest"))
-    # Long enough for pytest to begin on a busy machine.
-    monkeypatch.setattr("gpu.contracts._GRACE", 40.0)
+
+    class UntilItBegan(subprocess.Popen[bytes]):
+        """Time is up as soon as the slow test runs, however busy the machine is."""
+
+        def wait(self, timeout: float | None = None) -> int:
+            if timeout != 47.0:
+                return super().wait(120)
+            while not begun.exists() and self.poll() is None:
+                time.sleep(0.05)
+            raise subprocess.TimeoutExpired(self.args, timeout)
+
+    monkeypatch.setattr("gpu.contracts.subprocess.Popen", UntilItBegan)
     notes = Notes()
-    with pytest.raises(FaultError, match="interrupted after 15 s; 2 tests had passed or run"):
+    with pytest.raises(FaultError, match="interrupted after 47 s; 2 tests had passed or run"):
         contracts(Check("cpu", True, tmp_path, sys.executable, seconds=55.0), notes)
     assert notes.facts["failed"] == 0
 
