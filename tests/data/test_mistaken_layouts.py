@@ -74,7 +74,7 @@ def test_folders_called_after_splits_are_no_classes(names: list[str], alone: boo
 def test_splits_are_no_classes_of_a_study_either(below: str, tmp_path: Path) -> None:
     for split in ("train", "test"):
         put_image(tmp_path / split / below / "0.png")
-    with pytest.raises(DataError, match=r"no classes: its folders test, train are called .*; leave out splits: false"):
+    with pytest.raises(DataError, match=r"no classes: its folders test, train are named .*; leave out splits: false"):
         load_dataset(ImageFolder(source="image-folder", root=str(tmp_path), splits=False))
 
 

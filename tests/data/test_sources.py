@@ -729,14 +729,14 @@ def test_a_folder_is_both_splits_if_names_tell_them_apart(tmp_path: Path) -> Non
     (tmp_path / "test.parquet").rename(tmp_path / "validation.parquet")
     assert settings.split("test") == (str(tmp_path / "validation.parquet"),)
     (tmp_path / "empty").mkdir()
-    refused(settings.model_copy(update={"train": str(tmp_path / "empty")}), tmp_path / "empty", "without such files")
+    refused(settings.model_copy(update={"train": str(tmp_path / "empty")}), tmp_path / "empty", "without files")
 
 
 def test_a_folder_of_training_shards_is_no_test_split(tmp_path: Path) -> None:
     sharded(tmp_path)
     (tmp_path / "test.parquet").unlink()
     settings = Parquet(source="parquet", train=str(tmp_path), test=str(tmp_path))
-    refused(settings, tmp_path, "a folder without such files of this split")
+    refused(settings, tmp_path, "a folder without files of this split")
 
 
 def test_a_file_of_both_splits_is_told_of(tmp_path: Path) -> None:

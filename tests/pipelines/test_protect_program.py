@@ -376,7 +376,7 @@ MISTAKES: tuple[tuple[list[str], str, str], ...] = (
     (["--data", "photos", "--configfile", "s.yaml"], "[1, 2]", "must hold keys and values"),
     (["--data", "photos", "--configfile", "s.yaml"], "seed: 1\nseed: 2", "is given twice"),
     (["--data", "photos", "--configfile", "none.yaml"], "", "none.yaml is missing"),
-    (["--data", "a.txt"], "", "no dataset that is read by its path"),
+    (["--data", "a.txt"], "", "not a dataset that its path identifies"),
     (["--data", "empty"], "", "no class folders with images"),
 )
 

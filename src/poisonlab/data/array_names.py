@@ -1,4 +1,4 @@
-"""What arrays of a NumPy archive are usually called. No torch: the workflow asks before any job."""
+"""Usual names of the arrays in a NumPy archive. The workflow uses this module before any job: it imports no torch."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ SPLITS = ("train", "test")
 
 
 def named(present: Sequence[str], words: Sequence[str], split: str) -> list[str]:
-    """The arrays that are called by one of ``words`` and a split, in either order; by the word alone if it is ""."""
-    # Without underscores on both sides, as fine_labels_train has several.
+    """Names in ``present`` that join one of ``words`` and ``split``, in either order; the word alone if that is ""."""
+    # Names are compared without underscores, because fine_labels_train has several.
     plain = [word.replace("_", "") for word in words]
     usual = {f"{first}{second}" for word in plain for first, second in ((word, split), (split, word))}
     return [name for name in present if name.replace("_", "").lower() in usual]
 
 
 def of_one_split(path: Path) -> tuple[str, str] | None:
-    """The images and the labels of an archive that holds one split, as x and y or x_train and y_train; None of others,
-    and of files that cannot be read, of which the reader says why."""
+    """Names of the images and labels of an archive that holds one split, such as x and y, or x_train and y_train.
+
+    None for other archives, and for unreadable files: the reader reports these."""
     try:
         with zipfile.ZipFile(path) as archive:
             present = [name.removesuffix(".npy") for name in archive.namelist()]
-    # Which exception comes depends on the damaged byte.
+    # The exception depends on the damaged byte.
     except Exception:
         return None
     pairs = [(named(present, IMAGES, split), named(present, LABELS, split)) for split in ("", *SPLITS)]

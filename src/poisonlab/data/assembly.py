@@ -1,4 +1,4 @@
-"""From two whole splits, as read from files, to the dataset that the settings ask for."""
+"""Builds the dataset that the settings ask for from two whole splits, as read from files."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def assemble(
         test_labels: (M,) int64.
         class_names: K names; None numbers the classes "0", "1", ... up to the highest label.
         settings: the limits, the seed of the draw and the normalisation.
-        where: the file or folder the splits come from, for messages.
+        where: the file or folder of the splits, for messages.
 
     Returns:
-        The dataset. A limited split keeps its order; its classes differ by at most one image. Statistics that
-        the settings do not give are measured on the training images kept.
+        The dataset. A limited split keeps its order; its class sizes differ by at most one image. If the settings give
+        no ``mean`` or ``std``, it is measured on the kept training images.
 
     Raises:
         DataError: a split is empty, labels lie out of range, a limit cannot be met with balanced classes, or
@@ -47,7 +47,9 @@ def assemble(
         raise DataError(f"{where}: the {empty} split is empty: add images to it")
     for split, images in (("train", train_images), ("test", test_images)):
         if images.numel() == 0:
-            raise DataError(f"{where}: the {split} images have no pixels: {tuple(images.shape[1:])}")
+            raise DataError(
+                f"{where}: the {split} images have no pixels, shape {tuple(images.shape[1:])}: write them again"
+            )
     if class_names is None:
         class_names = _numbered_classes(train_labels, test_labels, where)
     if twice := [name for name, count in Counter(class_names).items() if count > 1]:

@@ -23,21 +23,21 @@ def augment(
         images: (B, C, H, W) float, normalised: 0 is the mean colour.
         settings: kind, largest translation in pixels, whether to flip, and the colour outside.
         generator: on the images' device.
-        black: (1, C, 1, 1), a black pixel as normalised (``Normalize.black``); needed for ``padding: black``.
-        flips: (B,) bool, the images to mirror; drawn if not given and the settings flip at all.
+        black: (1, C, 1, 1), the normalised black pixel (``Normalize.black``); needed for ``padding: black``.
+        flips: (B,) bool, the images to mirror; if not given, they are drawn where the settings ask for flips.
 
     Returns:
         (B, C, H, W), same dtype.
 
     Raises:
-        SettingsError: images are padded with black, which is not given.
+        SettingsError: ``padding: black`` is set, but ``black`` is not given.
     """
     if settings.kind == "none":
         return images
     outside = None
     if settings.padding == "black":
         if black is None:
-            raise SettingsError("padding: black needs to know a black pixel: give augment the black of the Normalize")
+            raise SettingsError("padding: black needs the black pixel as normalised: give augment Normalize.black")
         outside = black.to(images)
     n, device = len(images), images.device
     if settings.kind == "crop":
@@ -51,21 +51,20 @@ def augment(
 
 
 def alternating_flips(rows: int, seed: int) -> Tensor:
-    """(R,) bool on the CPU: the rows that ``flip: alternating`` mirrors in even epochs; it mirrors the others in odd
-    ones.
+    """(R,) bool on the CPU: rows that ``flip: alternating`` mirrors in even epochs; odd epochs mirror the other rows.
 
-    A row's coin does not depend on ``rows``, their number: a training on a part of them mirrors alike.
+    The entry of a row does not depend on the number ``rows``, so a training on some of the rows mirrors them alike.
     """
     return torch.rand(rows, generator=torch.Generator().manual_seed(stream_seed(seed, "flips"))) < 0.5
 
 
 def translate(images: Tensor, offsets: Tensor, flips: Tensor | None = None, outside: Tensor | None = None) -> Tensor:
-    """Move each image by its offset, bilinearly, then mirror those in ``flips``.
+    """Move each image by its offset, bilinearly, then mirror the images in ``flips``.
 
     Output pixel (i, j) is the input at (i + dy, j + dx) (FRIENDS and Witches' Brew, released transform). Along each
-    axis that is a product with a matrix of two diagonals per image. Its backward pass repeats its bits on a GPU, unlike
-    those of ``grid_sample`` and of indexing. Whole offsets copy pixels exactly. The products are in float32 at
-    least, also inside autocast.
+    axis, the move is a product with one matrix of two diagonals per image. On a GPU, its backward pass always gives the
+    same bits, unlike ``grid_sample`` and indexing. Whole offsets copy pixels exactly. The products use at least
+    float32, also inside autocast.
 
     Args:
         images: (B, C, H, W) float.
@@ -90,9 +89,9 @@ def translate(images: Tensor, offsets: Tensor, flips: Tensor | None = None, outs
 
 
 def _shares(size: int, offsets: Tensor, flips: Tensor | None = None) -> Tensor:
-    """(B, size, size): the share of each pixel of a line (last axis) in each one of the moved line."""
+    """(B, size, size): weight of each pixel of a line (last axis) in each pixel of the moved line."""
     place = torch.arange(size, device=offsets.device, dtype=offsets.dtype)
-    # The places' whole distance first: the offset's fraction then loses nothing.
+    # The whole places are subtracted first, so that the offset's fraction keeps its precision.
     distance = place[:, None] - place
     if flips is not None:
         distance = torch.where(flips[:, None, None], distance.flip(0), distance)

@@ -1,4 +1,4 @@
-"""How far compressed data are believed that say how large they are."""
+"""The largest size that compressed data may claim to have."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ _DENSEST = 100
 
 
 def most_bytes(stored: int) -> int:
-    """The most bytes that ``stored`` compressed ones may claim to hold; more is damage or an attack."""
+    """Largest size in bytes that ``stored`` compressed bytes may claim; a larger claim is damage or an attack."""
     return max(_ALWAYS, _DENSEST * stored)

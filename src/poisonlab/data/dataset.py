@@ -24,8 +24,8 @@ class ImageDataset:
         class_names: K names; the label is the position.
         mean: per-channel mean of the pixels scaled to [0, 1], C values.
         std: per-channel standard deviation of the pixels scaled to [0, 1], C values.
-        validation: which training images no network is trained on; they stay among ``train_images``, so that rows keep
-            their numbers.
+        validation: how to choose the training images that no network is trained on. They stay in ``train_images``, so
+            that rows keep their numbers.
 
     Raises:
         DataError: shapes, dtypes or labels contradict each other.
@@ -71,11 +71,11 @@ class ImageDataset:
         """The label of a class that is given by its name or number.
 
         Args:
-            named: a text is a name, even one of digits.
-            what: who names it, for messages.
+            named: a text is a name, even if it consists of digits.
+            what: the setting that names the class, for messages.
 
         Raises:
-            SettingsError: there is no such class, or a number is another class's name.
+            SettingsError: there is no such class, or the number is the name of another class.
         """
         names = self.class_names
         if isinstance(named, str):
@@ -116,7 +116,7 @@ def _check_split(split: str, images: Tensor, labels: Tensor, num_classes: int) -
             f"{split} labels must be int64 of shape ({len(images)},), not {labels.dtype} of {tuple(labels.shape)}"
         )
     if images.numel() == 0:
-        raise DataError(f"the {split} split is empty")
+        raise DataError(f"the {split} split is empty: add images to it")
     if int(labels.min()) < 0 or int(labels.max()) >= num_classes:
         raise DataError(
             f"{split} labels lie in [{int(labels.min())}, {int(labels.max())}] "
@@ -125,7 +125,7 @@ def _check_split(split: str, images: Tensor, labels: Tensor, num_classes: int) -
 
 
 def empty_classes(counts: Tensor, class_names: Sequence[str]) -> str:
-    """Says which classes have no training images, by how many each has, and the cure."""
+    """Message that names the classes without training images, and the cure; ``counts`` (K,) has each class's images."""
     missing = [name for name, count in zip(class_names, counts.tolist(), strict=True) if count == 0]
     shown = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
     return (
@@ -135,7 +135,7 @@ def empty_classes(counts: Tensor, class_names: Sequence[str]) -> str:
 
 
 def check_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
-    """Refuse a normalisation in other units than pixels scaled to [0, 1].
+    """Refuse a mean or standard deviation that is not in units of pixels scaled to [0, 1].
 
     Raises:
         DataError: a mean or standard deviation lies beyond [0, 1].
@@ -144,7 +144,7 @@ def check_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
         # Written so that a NaN fails as well.
         if not all(0 <= value <= 1 for value in values):
             shown = ", ".join(f"{value:g}" for value in values)
-            raise DataError(f"{name} is ({shown}), beyond [0, 1]: divide it by 255, for pixels are scaled to [0, 1]")
+            raise DataError(f"{name} is ({shown}), beyond [0, 1]: divide it by 255, as pixels are scaled to [0, 1]")
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from poisonlab.config.class_folders import leads_nowhere
 from poisonlab.errors import DataError, DataWarning
 
-# A named list, because Pillow's full one holds formats that start other programs (EPS) or read other files.
+# Some of Pillow's other formats start programs (EPS) or read further files.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _LARGEST_PIXELS = 1 << 25
 # How to bring an image upright, by its EXIF orientation; 1 is upright.
@@ -32,11 +32,11 @@ _TRANSPOSITIONS = {
 
 
 def decode_all(images: Iterable[tuple[str, bytes | Path]], count: int, size: int | None, shape_cure: str) -> Tensor:
-    """Decode ``count`` images of one shape, upright; a ``DataWarning`` counts those that were turned.
+    """Decode ``count`` images of one shape and turn them upright; a ``DataWarning`` counts the turned images.
 
     Args:
-        images: where each image lies (for messages) and its encoded bytes or its file.
-        count: how many there are, at least 1.
+        images: for each image, its place (for messages), and its encoded bytes or its file.
+        count: number of images, at least 1.
         size: resize each image to (size, size), bilinear with antialiasing; None keeps the shape.
         shape_cure: what the user can do if the shapes differ, for the message.
 
@@ -44,8 +44,8 @@ def decode_all(images: Iterable[tuple[str, bytes | Path]], count: int, size: int
         (count, 3, H, W) uint8, RGB.
 
     Raises:
-        DataError: an image is missing, damaged, not 8-bit, too large or of another shape than the first, or
-            there are not ``count`` of them.
+        DataError: an image is missing, damaged, not 8-bit, too large or of another shape than the first, or the number
+            of images is not ``count``.
     """
     stacked: NDArray[np.uint8] | None = None
     first = ""
@@ -70,8 +70,8 @@ def decode_all(images: Iterable[tuple[str, bytes | Path]], count: int, size: int
         raise DataError(f"only {filled} of {count} images could be read: write the dataset again")
     if turned:
         warnings.warn(
-            f"{len(turned)} of {count} images say that they were taken sideways or upside down (EXIF orientation) and "
-            f"are read upright, {turned[0]} first. torchvision's ImageFolder does not turn them: give it "
+            f"{len(turned)} of {count} images have an EXIF orientation and are read upright, the first is {turned[0]}. "
+            "torchvision's ImageFolder does not turn them: give it "
             "loader=lambda path: ImageOps.exif_transpose(Image.open(path)).convert('RGB')",
             DataWarning,
             stacklevel=2,
@@ -80,8 +80,9 @@ def decode_all(images: Iterable[tuple[str, bytes | Path]], count: int, size: int
 
 
 def decode(source: bytes | Path, where: str, size: int | None = None) -> NDArray[np.uint8]:
-    """Decode one image to (3, H, W) uint8, RGB, upright by its EXIF orientation; greyscale is repeated, transparency
-    dropped.
+    """Decode one image to (3, H, W) uint8, RGB, upright by its EXIF orientation.
+
+    Greyscale is repeated in the three channels; transparency is dropped.
 
     Args:
         source: the encoded bytes, or a file that holds them.
@@ -95,15 +96,15 @@ def decode(source: bytes | Path, where: str, size: int | None = None) -> NDArray
 
 
 def _decoded(source: bytes | Path, where: str, size: int | None) -> tuple[NDArray[np.uint8], bool]:
-    """See ``decode``; and whether the image was turned."""
-    # A pipe would be waited for, and a device has no end.
+    """The image as ``decode`` returns it, and whether it was turned."""
+    # A pipe could block for ever, and a device has no end.
     if isinstance(source, Path) and leads_nowhere(source):
         raise DataError(f"{where} is a link that leads nowhere: fetch its file (git annex get, dvc pull), or remove it")
     if isinstance(source, Path) and not source.is_file():
         raise DataError(f"{where} is not a file: replace or remove it")
     try:
         with warnings.catch_warnings():
-            # The size is checked below, before any pixel is decoded; Pillow's warnings would only add noise.
+            # The size is checked below, before any pixel is decoded, so Pillow's warnings are not needed.
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
         with image:
@@ -117,7 +118,7 @@ def _decoded(source: bytes | Path, where: str, size: int | None) -> tuple[NDArra
         raise
     except Image.DecompressionBombError as error:
         raise _too_large(where) from error
-    # Which exception a decoder raises depends on the damaged byte: OSError, SyntaxError, struct.error, ...
+    # The exception depends on the damaged byte: OSError, SyntaxError, struct.error, ...
     except Exception as error:
         raise DataError(f"{where} is not a readable image: replace or remove it") from error
     shown = rgb if upright is None else upright
@@ -127,9 +128,9 @@ def _decoded(source: bytes | Path, where: str, size: int | None) -> tuple[NDArra
 
 
 def _is_deep(image: ImageFile.ImageFile) -> bool:
-    """Whether the file has more than 8 bits per channel; Pillow keeps the high bytes of colour without a word."""
+    """Whether the file has more than 8 bits per channel; Pillow silently keeps only the high bytes of colours."""
     stored = image.format in ("PNG", "TIFF") and any(";16" in str(tile.args) for tile in image.tile)
-    # Of a PPM, Pillow tells the largest value.
+    # For a PPM, the tile's last argument is the largest value.
     ranged = image.format == "PPM" and any(isinstance(tile.args, tuple) and tile.args[-1] > 255 for tile in image.tile)
     return stored or ranged or image.mode.startswith(("I", "F"))
 
@@ -138,7 +139,7 @@ def _upright(image: Image.Image, rgb: Image.Image) -> Image.Image | None:
     """``rgb`` turned and mirrored as the EXIF orientation of ``image`` says; None if it is upright already."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    # Damaged metadata take no pixel away, and which exception they raise depends on the damaged byte.
+    # Damaged metadata do not affect the pixels; the exception depends on the damaged byte.
     except Exception:
         return None
     how = _TRANSPOSITIONS.get(orientation) if isinstance(orientation, int) else None

@@ -56,7 +56,7 @@ def load(settings: Settings) -> ImageDataset:
 
 
 def _tiles_of(photo: NDArray[np.uint8], part: int, size: int) -> list[NDArray[np.uint8]]:
-    """The fields of one colour, training (0) or test (1), of a chessboard on a photograph; for patches of ``size``."""
+    """The training (``part`` 0) or test tiles (1) of a photograph cut like a chessboard, for patches of ``size``."""
     rows, columns = _FINE if size <= _LARGEST_ON_FINE else _COARSE
     bands = np.array_split(photo, rows, axis=0)
     board = [np.array_split(band, columns, axis=1) for band in bands]

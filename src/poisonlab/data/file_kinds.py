@@ -1,4 +1,4 @@
-"""What a file is that is not what it was taken for: known by its first bytes, so that the message can say the cure."""
+"""Recognises a file of an unexpected kind by its first bytes, so that the error message can name the cure."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _ARCHIVES = (
 
 
 def other_kind(path: Path, expected: bytes | None = None) -> str | None:
-    """``<what the file is>: <cure>``; None if it is of no known kind, or begins as ``expected``: it may be damaged."""
-    if not path.is_file():  # a pipe would be waited for
+    """``<kind of the file>: <cure>``; None if the kind is unknown, or if the file begins with ``expected``."""
+    if not path.is_file():  # a pipe could block for ever
         return None
     try:
         with path.open("rb") as file:
@@ -66,5 +66,5 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _is_idx(start: bytes) -> bool:
-    """Two zeros, a type and the number of dimensions."""
+    """Whether a file begins with the header of idx: two zeros, a type and the number of dimensions."""
     return len(start) >= 4 and start[:2] == b"\0\0" and start[2] in (8, 9, 11, 12, 13, 14) and 1 <= start[3] <= 4

@@ -1,4 +1,4 @@
-"""idx: the four files of MNIST and of datasets in its place (http://yann.lecun.com/exdb/mnist, file formats)."""
+"""idx: the four files of MNIST and its drop-in replacements (http://yann.lecun.com/exdb/mnist, file formats)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def load(settings: Settings) -> ImageDataset:
     """Read the four files; images are (N, 1, H, W) uint8.
 
     Raises:
-        DataError: a file is missing, damaged or of another kind, the labels are not as many as the images, or a limit
-            cannot be met.
+        DataError: a file is missing, damaged or of another kind, labels and images differ in number, or a limit cannot
+            be met.
     """
     train_images, train_labels, test_images, test_labels = (Path(file) for file in settings.files)
     return assemble(
@@ -56,7 +56,7 @@ def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:
             return _array(gzip.GzipFile(fileobj=file) if packed else file, dimensions, path)
     except DataError:
         raise
-    # Of gzip: BadGzipFile, EOFError, zlib.error; of a claim beyond the memory: MemoryError.
+    # gzip raises BadGzipFile, EOFError or zlib.error; a claimed size beyond the memory raises MemoryError.
     except Exception as error:
         raise DataError(f"{path} is damaged: download it again") from error
 

@@ -31,9 +31,9 @@ from poisonlab.errors import DataError, DataWarning
 def load(settings: Settings) -> ImageDataset:
     """Read every image, sorted by class and file name; images are (N, 3, H, W) uint8, RGB.
 
-    Classes are the folders of ``train``, in ``class_order``. Hidden entries are passed over; files without
-    an image suffix are, too, and images elsewhere than right in a class folder. A ``DataWarning`` counts them. Another
-    one says so where one folder is both splits.
+    Classes are the folders of ``train``, in ``class_order``. Hidden entries are passed over. A ``DataWarning`` counts
+    other files that are passed over: files without an image suffix, and images not directly in a class folder. Another
+    warning is issued if one folder serves as both splits.
 
     Raises:
         DataError: a folder is missing or empty, the splits have different classes, an image is damaged, the
@@ -78,11 +78,11 @@ def load(settings: Settings) -> ImageDataset:
 
 
 def _check_layout(root: Path, splits: tuple[Path, Path]) -> None:
-    """Name TinyImageNet as its zip lays it out, whose test images have no classes, splits of other names, splits that
-    were taken for classes, and a split that was taken for the folder of both.
+    """Refuse folders of another layout, with the cure.
 
     Raises:
-        DataError: it is one of these.
+        DataError: ``root`` is TinyImageNet as its zip lays it out, its splits have other names, its classes are named
+            after splits, or it is itself one of two splits or has none.
     """
     if (root / "wnids.txt").is_file() and (root / "val" / "val_annotations.txt").is_file():
         raise DataError(
@@ -93,7 +93,7 @@ def _check_layout(root: Path, splits: tuple[Path, Path]) -> None:
             raise DataError(f"{split} is missing, but there are splits of other names: {cure}")
     if splits == (root, root) and splits_alone(names := class_folders(root)):
         cure = f"leave out splits: false, and sort the images into {root}/train/<class>/ and so on"
-        raise DataError(f"{root} has no classes: its folders {', '.join(names)} are called after splits; {cure}")
+        raise DataError(f"{root} has no classes: its folders {', '.join(names)} are named after splits; {cure}")
     if not splits[0].is_dir() and count_images(root):
         if all(map(count_images, beside := split_folders(root.absolute().parent))) and root.absolute() in beside:
             raise DataError(f"{root} is one of two splits: set root to the folder above it, {beside[0].parent}")

@@ -1,4 +1,4 @@
-"""The check that every public function makes of the images it is given: pixels are 8-bit, or floats in [0, 1]."""
+"""The check that every public function applies to images: pixels are 8-bit, or floats in [0, 1]."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _ROUNDING = 1e-5
 
 
 def check_images(images: Tensor, what: str = "images") -> None:
-    """Refuse images in other units than ``pixels`` (``poisonlab.data.training_set``) takes.
+    """Refuse images in other units than those that ``poisonlab.data.training_set.pixels`` takes.
 
     Args:
-        images: any shape, uint8 or float in [0, 1]; floats may leave the range by their rounding.
-        what: how the message calls them.
+        images: any shape, uint8 or float in [0, 1]; rounding errors may leave the range.
+        what: name of the images in the message.
 
     Raises:
-        DataError: no tensor, another dtype, or a value beyond [0, 1] or not finite.
+        DataError: ``images`` is no tensor or of another dtype, or has a value beyond [0, 1] or not finite.
     """
     if not isinstance(images, Tensor):
         raise DataError(f"{what} are a {type(images).__name__}: give a torch.Tensor, as torch.as_tensor makes it")
@@ -35,7 +35,7 @@ def check_images(images: Tensor, what: str = "images") -> None:
 
 
 def floats(images: Tensor, what: str = "images") -> Tensor:
-    """Images in [0, 1]: of uint8 in float32, of floats as they are.
+    """Images as floats in [0, 1]: uint8 becomes float32, floats are unchanged.
 
     Args:
         images, what: see ``check_images``.

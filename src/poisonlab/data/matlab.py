@@ -1,6 +1,6 @@
 """Arrays of numbers in MATLAB files of version 5 (MAT-File Format, The MathWorks, chapter 1).
 
-Not read with SciPy, whose compiled reader takes the interpreter down on damaged files.
+SciPy is not used, because damaged files crash the interpreter in its compiled reader.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LARGEST_FILE = 1 << 31
 
 
 def read_matlab(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
-    """The arrays called ``names`` that a file holds, with axes in MATLAB's order, and that are real numbers.
+    """The file's arrays of real numbers among ``names``, with axes in MATLAB's order.
 
     Raises:
         DataError: the file is missing, of another kind, damaged or too large.
@@ -52,13 +52,16 @@ def read_matlab(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
             if name in names and array is not None:
                 found[name] = array
         return found
-    # Of what is cut off or damaged: struct.error, zlib.error, KeyError, ValueError, IndexError, MemoryError, ...
+    # A cut or damaged file raises struct.error, zlib.error, KeyError, ValueError, IndexError, MemoryError, ...
     except Exception as error:
         raise DataError(f"{path} is damaged: download it again") from error
 
 
 def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
-    """Type and content of each element. Up to four bytes stand beside their type; longer ones fill up eights."""
+    """Type and content of each element.
+
+    A content of up to four bytes follows its type within eight bytes; a longer one is padded to a multiple of eight.
+    """
     place = 0
     while place < len(data):
         kind, size = struct.unpack_from(f"{order}II", data, place)
@@ -74,7 +77,7 @@ def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
 
 
 def _named(kind: int, body: memoryview, order: str, most: int) -> tuple[str, NDArray[Any] | None]:
-    """Name and content of an element; None for what is no array of real numbers."""
+    """Name and array of an element; the array is None if it is not one of real numbers."""
     if kind == _COMPRESSED:
         unfolding = zlib.decompressobj()
         unfolded = unfolding.decompress(body, most)

@@ -63,16 +63,16 @@ def _read(path: Path, wanted: Sequence[str] | None) -> list[tuple[str, NDArray[A
             return [(name, _member(archive, name, path)) for name in _names(archive.files, wanted, path)]
     except DataError:
         raise
-    # Which exception comes depends on the damaged byte: BadZipFile, zlib.error, SyntaxError, NotImplementedError, ...
+    # The exception depends on the damaged byte: BadZipFile, zlib.error, SyntaxError, NotImplementedError, ...
     except Exception as error:
         raise DataError(damaged) from error
 
 
 def _names(present: Sequence[str], wanted: Sequence[str] | None, path: Path) -> list[str]:
-    """The four arrays, by the names that are given or by usual ones.
+    """Names of the four arrays: ``wanted`` if given, else those in ``present`` with a usual name.
 
     Raises:
-        DataError: one is missing, or could be several.
+        DataError: an array is missing, or several have a usual name.
     """
     found = ", ".join(map(ascii, present[:8])) or "none"
     if wanted is not None:
@@ -138,11 +138,11 @@ def _images(array: NDArray[Any], name: str, path: Path) -> Tensor:
 
 
 def _conversion(array: NDArray[Any]) -> str:
-    """What makes pixels of 0 to 255 of an array of another type, by the range of its values."""
+    """How to turn an array of another type into pixels of 0 to 255, judged by its range: a part of the cure."""
     if array.dtype.kind not in "biuf" or not array.size:
         return ""
     lowest, highest = float(array.min()), float(array.max())
-    # Written so that a NaN comes to the last line.
+    # Written so that a NaN reaches the last line.
     if lowest >= 0 and highest <= 1:
         return "multiply by 255, round and "
     if lowest >= 0 and highest <= 255:

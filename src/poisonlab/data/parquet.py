@@ -1,4 +1,4 @@
-"""parquet: files in the Hugging Face layout, an image column (struct with ``bytes``, or bytes) and a label one."""
+"""parquet: files in the Hugging Face layout: an image column (struct with ``bytes``, or bytes) and a label column."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from poisonlab.errors import DataError
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "fine_label", "labels")
 _INDEX = re.compile("__index_level_[0-9]+__")
-"""The name that pandas gives the numbers of rows that were shuffled or chosen."""
+"""Name of the column in which pandas keeps the row numbers of shuffled or selected rows."""
 _BATCH = 500
 
 
@@ -74,7 +74,7 @@ def _read(path: Path, image: str | None, label: str | None) -> Part:
             labels = _labels(file.read(columns=[label]).column(label), path)
             if guessed and count > 2 and len(set(labels.tolist())) == count:
                 raise DataError(
-                    f"{path} column {label} has another number in every row, so it counts rows and is no label: set "
+                    f"{path} column {label} has another number in every row, so it numbers rows and not classes: set "
                     f"label_column in the config{_of_text(schema)}"
                 )
             if len(labels) != count:
@@ -87,7 +87,7 @@ def _read(path: Path, image: str | None, label: str | None) -> Part:
             )
     except (DataError, MemoryError):
         raise
-    # Which exception comes depends on the damaged byte: ArrowException, OSError, UnicodeDecodeError, KeyError, ...
+    # The exception depends on the damaged byte: ArrowException, OSError, UnicodeDecodeError, KeyError, ...
     except Exception as error:
         if (kind := other_kind(path, b"PAR1")) is not None:
             raise DataError(f"{path} is no parquet file but {kind}") from error
@@ -146,7 +146,7 @@ def _label_column(schema: Any, path: Path, wanted: str | None) -> str:
 
 
 def _of_text(schema: Any) -> str:
-    """The cure where columns of text may be the labels; empty if there are none."""
+    """Part of the cure if the file has text columns, which may be the labels; else empty."""
     texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
     return f", after numbering the classes of {' or '.join(texts[:3])} 0, 1, 2, ..." if texts else ""
 
@@ -159,7 +159,7 @@ def _labels(column: Any, path: Path) -> Tensor:
 
 
 def _encoded(file: Any, image: str, path: Path) -> Iterator[tuple[str, bytes]]:
-    """Each row's place and encoded image, a batch of rows in memory at a time."""
+    """Each row's place and encoded image; only one batch of rows is in memory."""
     row = 0
     column = f"{image}.bytes" if pa.types.is_struct(file.schema_arrow.field(image).type) else image
     for batch in file.iter_batches(batch_size=_BATCH, columns=[column], use_threads=False):
@@ -173,7 +173,7 @@ def _encoded(file: Any, image: str, path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _recorded_names(schema: Any, label: str, path: Path) -> ClassNames:
-    """The names of class ``label`` in the Hugging Face metadata; None if the file records none."""
+    """Class names of the column ``label`` in the Hugging Face metadata; None if the file records none."""
     metadata: dict[bytes, bytes] = schema.metadata or {}
     if b"huggingface" not in metadata:
         return None

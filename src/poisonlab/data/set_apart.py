@@ -15,7 +15,7 @@ from poisonlab.errors import DataError
 
 
 class Settings(SetApart):
-    """The settings with those of the other source, which its module checks."""
+    """The settings, with the other source's settings still unchecked: its module checks them."""
 
     of: dict[str, object]
 
@@ -32,15 +32,15 @@ def load(settings: Settings) -> ImageDataset:
 
 
 def fine_tuning_last(dataset: ImageDataset, last_per_class: int, first: int) -> ImageDataset:
-    """The dataset with ``first`` of the last images of each class at the end of the rows of their class.
+    """The dataset in which the first ``first`` of each class's ``last_per_class`` last images come last in the class.
 
     Args:
-        dataset: of N training images; its labels stay as they are.
-        last_per_class: how many images of each class are put in another order.
-        first: how many of these go to the end; at most as many.
+        dataset: N training images; their labels stay in place.
+        last_per_class: how many images at the end of each class are reordered.
+        first: how many of these move to the end, at most ``last_per_class``.
 
     Raises:
-        DataError: a class has fewer images.
+        DataError: a class has fewer than ``last_per_class`` images.
     """
     order = torch.arange(len(dataset.train_labels))
     for label, name in enumerate(dataset.class_names):

@@ -1,4 +1,4 @@
-"""Splits that lie in several files: one after another, and none of them forgotten."""
+"""Splits that lie in several files (shards): reads them in order, and refuses a split that lacks one."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def warn_of_both(train: Sequence[str], test: Sequence[str]) -> None:
 
 
 def read_split(files: Sequence[str], read: Callable[[Path], Part]) -> Part:
-    """One split, its shards one after another.
+    """Read one split from its shards, in order.
 
     Args:
         files: at least one.
-        read: reads one of them.
+        read: reads one shard.
 
     Raises:
         DataError: a shard is missing, or images or class names do not fit together.
@@ -48,8 +48,7 @@ def read_split(files: Sequence[str], read: Callable[[Path], Part]) -> Part:
     for file in files:
         if Path(file).is_dir():
             raise DataError(
-                f"{file} is a folder without such files of this split: add them, or name each split's "
-                "files in the config"
+                f"{file} is a folder without files of this split: add them, or name each split's files in the config"
             )
         if not Path(file).is_file():
             raise DataError(f"{file} is missing: correct the path in the config, or put the file there")
@@ -66,10 +65,10 @@ def read_split(files: Sequence[str], read: Callable[[Path], Part]) -> Part:
 
 
 def _check_shards(files: Sequence[str]) -> None:
-    """Refuse a split of which only some shards are named, by their names in the Hugging Face layout.
+    """Refuse a split that lacks shards, judged by the file names of the Hugging Face layout.
 
     Raises:
-        DataError: one is missing.
+        DataError: a shard is missing.
     """
     found: dict[tuple[str, int], set[int]] = {}
     for file in files:

@@ -1,4 +1,4 @@
-"""Which data source reads a path that a user names. No torch: the workflow asks before any job."""
+"""Finds the data source that reads a path. The workflow uses this module before any job: it imports no torch."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _CIFAR = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}
 
 
 def source_at(path: Path) -> FileDataset:
-    """Settings of the data source that reads a path, by the names of files.
+    """Settings of the data source that reads a path, chosen by file names.
 
-    A folder is one of class folders (or has them in ``train``), of Parquet files or of tar archives. The layouts in
-    which CIFAR, MNIST, SVHN and TinyImageNet are published are known, too. A file is ``.npz``, ``.parquet``, ``.tar``
-    or TinyImageNet's ``.zip``. What is one split is both splits: a file, a folder, or the arrays of an ``.npz``.
+    A folder holds class folders (also in ``train``), Parquet files or tar archives, or is CIFAR, MNIST, SVHN or
+    TinyImageNet in its published layout. A file is ``.npz``, ``.parquet``, ``.tar`` or TinyImageNet's ``.zip``. If the
+    path holds a single split (a file, a folder, or the arrays of an ``.npz``), this split serves as both.
 
     Raises:
-        SettingsError: settings cannot hold the path.
+        SettingsError: the path is not allowed in settings.
         DataError: the path is missing, cannot be read, or is none of these.
     """
-    # A program would take the path for an option.
+    # Programs would take such a path for an option.
     path = path.absolute() if str(path).startswith("-") else path
     where = str(path)
     try:
@@ -65,14 +65,14 @@ def source_at(path: Path) -> FileDataset:
         case ".zip":
             return TinyImageNet(source="tiny-imagenet", root=where)
     kind = other_kind(path)
-    raise DataError(f"{path} is no dataset that is read by its path" + (f" but {kind}" if kind else _CURE))
+    raise DataError(f"{path} is not a dataset that its path identifies" + (f" but {kind}" if kind else _CURE))
 
 
 def with_folder_keys(dataset: Any, keys: Mapping[str, Any]) -> Any:
-    """The keys of a dataset with those of ``BESIDE_A_PATH`` that are given and not None.
+    """The keys of ``dataset`` with all ``keys`` (names of ``BESIDE_A_PATH``) that are not None.
 
     Raises:
-        SettingsError: one is given, and ``dataset`` has the keys of another source, or is no mapping.
+        SettingsError: a key is not None, and ``dataset`` is no mapping or of another source than image-folder.
     """
     given = {name: value for name, value in keys.items() if value is not None}
     if given and (not isinstance(dataset, Mapping) or dataset.get("source") != "image-folder"):
@@ -115,7 +115,7 @@ def _folder(path: Path) -> FileDataset:
     if _has_images(training):
         if training == path and splits_alone(class_folders(path)):
             raise DataError(
-                f"{path} has no classes: its folders {', '.join(class_folders(path))} are called after splits. "
+                f"{path} has no classes: its folders {', '.join(class_folders(path))} are named after splits. "
                 f"Sort the images into {path}/train/<class>/ and so on"
             )
         apart = training != path and _has_images(split_folders(path)[1])
@@ -124,7 +124,7 @@ def _folder(path: Path) -> FileDataset:
 
 
 def _shards(where: str, suffix: str) -> FileDataset:
-    """A folder of shards; one split alone, by the names of its files, is both."""
+    """Settings of a folder of shards; if the file names show a single split, it serves as both."""
     train, test = (shard_files(where, split, suffix) for split in SPLITS)
     only = test if train == (where,) else train
     given = only if (where,) in (train, test) else where
@@ -134,7 +134,7 @@ def _shards(where: str, suffix: str) -> FileDataset:
 
 
 def _where_images_are(path: Path) -> str:
-    """What lies in a folder instead of class folders with images, and the cure."""
+    """End of the message on a folder without class folders with images: its actual content and the cure."""
     if image_files(path)[0]:
         return (
             ": its images lie side by side. If it is one class of several, name the folder above it; else sort them "
@@ -151,7 +151,7 @@ def _where_images_are(path: Path) -> str:
 
 
 def training_folder(root: Path) -> Path:
-    """``train`` where it has class folders, else the folder itself."""
+    """``root/train`` if it has class folders with images, else ``root``."""
     return root / "train" if _has_images(root / "train") else root
 
 

@@ -15,7 +15,7 @@ def load_dataset(settings: Source) -> ImageDataset:
 
     Raises:
         DataError: a file is missing, damaged or of the wrong shape, or a limit cannot be met.
-        SettingsError: a path is given in place of settings, or anything else.
+        SettingsError: ``settings`` are not those of a source, but for example a path.
     """
     if not isinstance(settings, Source):
         raise SettingsError(

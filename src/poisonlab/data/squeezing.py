@@ -1,4 +1,4 @@
-"""Images with less in them: gray ones, and ones that went through JPEG; 8-bit, as a defender would store them."""
+"""Images with less information: gray or compressed with JPEG; 8-bit, as a defender would store them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LUMA = (19595, 38470, 7471)
 
 
 def in_bytes(images: Tensor) -> Tensor:
-    """Images (N, C, H, W), uint8 or float in [0, 1], as uint8; floats to the nearest level.
+    """Images (N, C, H, W), uint8 or float in [0, 1], as uint8; floats are rounded to the nearest level.
 
     Raises:
         DataError: floats lie beyond [0, 1].
@@ -33,7 +33,7 @@ def gray(images: Tensor) -> Tensor:
     """
     weights = _LUMA if images.shape[1] == 3 else (1,) * images.shape[1]
     luma = torch.zeros_like(images[:, 0], dtype=torch.int32)
-    # One channel after the other: integers of the whole set are four times as large.
+    # Channel by channel, because the whole set in int32 needs four times its memory.
     for channel, weight in enumerate(weights):
         luma += images[:, channel].int() * weight
     nearest = (luma + sum(weights) // 2).div(sum(weights), rounding_mode="floor").to(torch.uint8)
@@ -44,8 +44,8 @@ def through_jpeg(images: Tensor, quality: int) -> Tensor:
     """Images encoded as JPEG by Pillow and decoded again.
 
     Args:
-        images: (N, C, H, W) uint8: of three channels in colour, with chroma at half the resolution; of one in gray.
-            Channels of any other number are compressed one by one.
+        images: (N, C, H, W) uint8. Three channels are compressed in colour, with chroma at half the resolution. Any
+            other number of channels is compressed one by one in gray.
         quality: 1 to 100.
 
     Returns:

@@ -1,7 +1,7 @@
 """tiny-imagenet: the folder or the zip file (http://cs231n.stanford.edu/tiny-imagenet-200.zip).
 
-``train/<wnid>/images/*.JPEG`` are the training images; ``val/images/*.JPEG`` with the classes in
-``val/val_annotations.txt`` the test images. Those in ``test`` have no classes, and are not read.
+Training images are ``train/<wnid>/images/*.JPEG``. Test images are ``val/images/*.JPEG``, with their classes in
+``val/val_annotations.txt``. Images in ``test`` have no classes and are not read.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ Read = Callable[[str], bytes]
 def load(settings: Settings) -> ImageDataset:
     """Read every image; images are (N, 3, H, W) uint8, RGB.
 
-    Classes are the entries of ``wnids.txt`` in the order of their names, as readers of class folders number them, and
-    not of the file. Training images are in order of class and file name, test images in that of the annotations.
+    Classes are the entries of ``wnids.txt``, sorted by name as readers of class folders do, and not in the file's
+    order. Training images are sorted by class and file name; test images are in the order of the annotations.
 
     Raises:
         DataError: a file is missing or damaged, a class has no images, an image has no class, or a limit cannot be met.
@@ -59,7 +59,7 @@ def load(settings: Settings) -> ImageDataset:
 
 
 def _assembled(settings: Settings, names: Sequence[str], read: Read) -> ImageDataset:
-    """The dataset of some image files, given how to read a file of the layout."""
+    """The dataset of the layout's files ``names``, whose content ``read`` returns."""
     classes = tuple(sorted(set(_text(read, WNIDS, settings).split())))
     if not classes:
         raise DataError(f"{settings.root}: {WNIDS} names no class: {_CURE}")
@@ -110,7 +110,7 @@ def _text(read: Read, name: str, settings: Settings) -> str:
 
 def _of_folder(path: Path) -> bytes:
     try:
-        # A pipe would be waited for.
+        # A pipe could block for ever.
         if path.is_file() and path.stat().st_size <= _LARGEST:
             return path.read_bytes()
     except OSError as error:
@@ -135,6 +135,6 @@ def _of_zip(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], name:
         raise DataError(f"{root}: {name} unfolds to more than {_LARGEST} bytes: {_CURE}")
     try:
         return archive.read(entries[name])
-    # Which exception comes depends on the damaged byte: BadZipFile, zlib.error, NotImplementedError, RuntimeError, ...
+    # The exception depends on the damaged byte: BadZipFile, zlib.error, NotImplementedError, RuntimeError, ...
     except Exception as error:
         raise DataError(f"{root}: {name} is damaged: {_CURE}") from error

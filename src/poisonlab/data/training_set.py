@@ -22,11 +22,11 @@ class TrainingSet:
     Attributes:
         images: (N, C, H, W) uint8, or float32 in [0, 1].
         labels: (N,) int64.
-        rows: (N,) int64: the position of each example in the poisoned set before any example was dropped. Noise made
-            per example is looked up by row.
+        rows: (N,) int64: the position of each example in the poisoned set before any example was dropped. The noise of
+            an example is looked up by its row.
 
     Raises:
-        DataError: labels or rows are no int64 tensors, not one for each image, or a label is negative.
+        DataError: labels or rows are not int64 tensors of shape (N,), or a label is negative.
     """
 
     images: Tensor
@@ -61,10 +61,10 @@ def pixels(images: Tensor) -> Tensor:
 
 
 def held_out(labels: Tensor, validation: Validation) -> Tensor:
-    """(V,) int64 sorted: positions of the examples of ``labels`` (N,) int64 that are set apart, drawn from every class.
+    """(V,) int64 sorted: positions in ``labels`` (N,) int64 of the validation examples, drawn from every class.
 
     Raises:
-        DataError: that would leave a class without training images.
+        DataError: a class would have no training images left.
     """
     chosen = []
     for label in torch.unique(labels):
@@ -81,17 +81,17 @@ def held_out(labels: Tensor, validation: Validation) -> Tensor:
 
 
 def clean_rows(dataset: ImageDataset) -> Tensor | None:
-    """(F,) int64 sorted: the training rows without those that were set apart before poisoning; None for all."""
+    """(F,) int64 sorted: the training rows without those held out for validation before poisoning; None for all."""
     if dataset.validation is None or dataset.validation.poisoned:
         return None
     return without(len(dataset.train_labels), held_out(dataset.train_labels, dataset.validation))
 
 
 def split_validation(dataset: ImageDataset, data: TrainingSet) -> tuple[TrainingSet, TrainingSet | None]:
-    """What is left of ``data`` to train on, and the validation set; None if ``dataset`` asks for none.
+    """Split ``data`` into a part to train on and the validation set, which is None if ``dataset`` asks for none.
 
     Args:
-        dataset: says how to split, and holds the images that were set apart before poisoning.
+        dataset: has the validation settings, and the images that were held out before poisoning.
         data: a whole ``training_set``.
     """
     if dataset.validation is None:
@@ -108,11 +108,11 @@ def last_of_each_class(labels: Tensor, count: int, rows: Tensor | None = None) -
 
     Args:
         labels: of all examples.
-        count: of each class.
+        count: examples to take of each class.
         rows: (F,) int64 sorted, the positions to take them from; all if not given.
 
     Raises:
-        DataError: a class has fewer.
+        DataError: a class has fewer than ``count`` examples.
     """
     among = torch.arange(len(labels)) if rows is None else rows
     chosen = [among[labels[among] == label][-count:] for label in torch.unique(labels)]
@@ -130,7 +130,7 @@ def fine_tuning_rows(dataset: ImageDataset, start: Start) -> Tensor | None:
     None for all.
 
     Raises:
-        DataError: a class has fewer images than the victim is to be fine-tuned on.
+        DataError: a class has fewer images than ``start.fine_tune_per_class``.
     """
     rows = clean_rows(dataset)
     if start.fine_tune_per_class is None:
@@ -168,7 +168,7 @@ def poisoned_examples(dataset: ImageDataset, poisons: PoisonSet | None = None, r
 
 
 def without(size: int, rows: Tensor) -> Tensor:
-    """Sorted positions 0 ... size - 1 but for ``rows`` (int64)."""
+    """The sorted positions 0 ... size - 1 without ``rows`` (int64)."""
     kept = torch.ones(size, dtype=torch.bool)
     kept[rows] = False
     return torch.nonzero(kept).flatten()
@@ -179,8 +179,8 @@ def training_set(dataset: ImageDataset, poisons: PoisonSet | None = None, rows: 
 
     Args:
         dataset: clean data.
-        poisons: what is added; nothing if not given.
-        rows: (F,) int64 sorted, the training rows to take; all if not given. The result numbers its examples anew.
+        poisons: to insert; none if not given.
+        rows: (F,) int64 sorted, the training rows to take; all if not given. The ``rows`` of the result are 0, 1, ...
 
     Raises:
         DataError: the poisons do not fit the dataset, or replace rows that are not taken.

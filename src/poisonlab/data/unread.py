@@ -18,9 +18,9 @@ class Unread:
     """Files that were passed over.
 
     Attributes:
-        folder: that they lie in, below the root.
-        suffix: of all of them, in lower case; may be empty.
-        files: how many.
+        folder: their folder, relative to the root.
+        suffix: their suffix in lower case; may be empty.
+        files: number of files.
     """
 
     folder: str
@@ -32,9 +32,9 @@ class Unread:
 
 
 def unread(root: Path, splits: Collection[Path]) -> list[Unread]:
-    """What lies below ``root`` and is not read: images elsewhere than right in a class folder, and other files in one.
+    """Unread files below ``root``: images that are not directly in a class folder, and other files that are.
 
-    Hidden entries, and other files than images outside the class folders, are no data. Links to folders are not
+    Hidden entries do not count as data, nor do other files than images outside class folders. Links to folders are not
     followed.
 
     Args:
@@ -57,6 +57,6 @@ def unread(root: Path, splits: Collection[Path]) -> list[Unread]:
 
 
 def told(found: Collection[Unread]) -> str:
-    """The first of them in words."""
+    """The first entries of ``found`` in words, for messages."""
     more = f" and in {len(found) - _NAMED} more folders" if len(found) > _NAMED else ""
     return ", ".join(map(str, list(found)[:_NAMED])) + more

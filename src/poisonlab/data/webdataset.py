@@ -1,4 +1,4 @@
-"""webdataset: tar archives, all files of one example called by its key (https://github.com/webdataset/webdataset).
+"""webdataset: tar archives that name the files of an example by its key (https://github.com/webdataset/webdataset).
 
 The key is the path up to the first dot of the file's name. Archives are read in place: nothing is unpacked to disk.
 """
@@ -32,7 +32,7 @@ _LARGEST_LABEL = 1 << 20
 
 @dataclass
 class _Example:
-    """An example: first byte and number of bytes of its image in the archive, its labels by file endings."""
+    """An example: offset and size in bytes of its image in the archive, and its labels by file ending."""
 
     image: tuple[int, int] | None = None
     labels: dict[str, int] | None = None
@@ -64,7 +64,7 @@ def load(settings: Settings) -> ImageDataset:
 def _read(path: Path, class_names: ClassNames) -> Part:
     examples: dict[str, _Example] = {}
     try:
-        # Not packed: a packed archive could unfold without end.
+        # Compressed archives are refused, because one could unfold without end.
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
                 _note(member, file, examples, class_names, path)
@@ -75,7 +75,7 @@ def _read(path: Path, class_names: ClassNames) -> Part:
             images = decode_all(_encoded(file, examples, path), len(labels), None, "resize the images to one shape")
     except DataError:
         raise
-    # Which exception comes depends on the damaged byte: TarError, OSError, ValueError, OverflowError, ...
+    # The exception depends on the damaged byte: TarError, OSError, ValueError, OverflowError, ...
     except Exception as error:
         if (kind := other_kind(path)) is not None and not kind.startswith("a tar"):
             raise DataError(f"{path} is no tar archive but {kind}") from error
@@ -86,7 +86,7 @@ def _read(path: Path, class_names: ClassNames) -> Part:
 def _note(
     member: tarfile.TarInfo, file: BinaryIO, examples: dict[str, _Example], class_names: ClassNames, path: Path
 ) -> None:
-    """Note what a member says of an example; other files are passed over."""
+    """Enter a member's image or label into its example; other files are passed over."""
     folder, _, name = member.name.rpartition("/")
     start, _, ending = name.partition(".")
     kind = ending.rpartition(".")[2].lower()
@@ -112,7 +112,7 @@ def _note(
 
 def _label(content: bytes, kind: str, class_names: ClassNames, where: str) -> int | None:
     """A label from the text of a ``.cls`` file, or from a number or a mapping in a ``.json`` file; None for a mapping
-    that says other things of the image."""
+    without a label."""
     try:
         value: Any = content.decode("utf-8").strip()
         if kind == "json":
@@ -137,7 +137,7 @@ def _label(content: bytes, kind: str, class_names: ClassNames, where: str) -> in
 
 
 def _label_of(key: str, example: _Example, path: Path) -> int:
-    """The label of an example that is whole; of two, that of the ``.cls`` file."""
+    """The label of a complete example; the label of a ``.cls`` file goes before that of a ``.json`` file."""
     if example.image is None or not example.labels:
         missing = "label (.cls, or .json with label)" if not example.labels else "image"
         raise DataError(f"{path}: example {key.lstrip('/')!a} has no {missing}: add it, or remove the example")
@@ -145,7 +145,7 @@ def _label_of(key: str, example: _Example, path: Path) -> int:
 
 
 def _check_end(archive: tarfile.TarFile, file: BinaryIO, path: Path) -> None:
-    """Check that the archive ends where the reader stopped: a damaged header counts as the end, in silence."""
+    """Check that the archive ends where the reader stopped, because tarfile takes a damaged header for the end."""
     file.seek(archive.offset)
     if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise DataError(f"{path} is damaged or cut off: copy or download it again")
