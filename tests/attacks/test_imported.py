@@ -288,7 +288,7 @@ def test_poisons_are_appended_and_changes_added_as_the_config_says(tmp_path: Pat
     found = crafted(settings(tmp_path / "b.pth", holds="changes", targeted=False), data)
     assert torch.equal(found.images.int(), (data.train_images.int() + 4).clamp(max=255))
     torch.save(torch.full((4, 3, 5, 7), -4 / 255), tmp_path / "b.pth")
-    with pytest.raises(DataError, match="there is no poison in it"):
+    with pytest.raises(DataError, match="leaves the dataset's training set unchanged"):
         crafted(settings(tmp_path / "b.pth", signs="plus", targeted=False), data)
 
 

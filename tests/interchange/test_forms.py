@@ -149,7 +149,7 @@ def test_images_of_whole_numbers_are_images_whatever_their_type(tmp_path: Path, 
 def test_a_key_that_tells_something_is_not_passed_over(tmp_path: Path, key: str) -> None:
     """Labels under another name would make a clean-label set of one that is not."""
     path = saved(tmp_path / "p.pth", {"poisons": POISONS, "indices": ROWS, key: LABELS})
-    refused(lambda: read_poisons(path), path, repr(key), "leave it out, or call it by what it is")
+    refused(lambda: read_poisons(path), path, repr(key), "leave it out, or rename it to labels")
     saved(path, {"poisons": POISONS, "indices": ROWS, "steps": 250, "normalised": True})
     with pytest.warns(DataWarning, match="passed over 'normalised', 'steps'"):
         is_the_set(completed(path))
@@ -163,7 +163,7 @@ def test_numpy_files_of_objects_and_other_files_are_refused(tmp_path: Path) -> N
     (tmp_path / "p.npz").write_bytes(b"PK\x03\x04cut")
     refused(lambda: read_poisons(tmp_path / "p.npz"), "is damaged")
     (tmp_path / "p.npy").write_bytes(b"\x89PNG")
-    refused(lambda: read_poisons(tmp_path / "p.npy"), "is no NumPy file of that name but a PNG image")
+    refused(lambda: read_poisons(tmp_path / "p.npy"), "is not the NumPy file of its suffix but a PNG image")
     (tmp_path / "p.pickle").write_bytes(b"cposix\nsystem\n(S'touch canary'\ntR.")
     refused(lambda: read_poisons(tmp_path / "p.pickle"), "posix.system", "nothing in it was run")
 
@@ -294,7 +294,7 @@ def test_changes_in_other_units_are_told_of(tmp_path: Path) -> None:
     saved(path, {"noise": torch.full((40, 3, 5, 7), float("nan"))})
     refused(lambda: completed(path), path, "beyond the range of pixels")
     saved(path, {"noise": torch.zeros(40, 3, 5, 7)})
-    refused(lambda: completed(path), path, "there is no poison in it")
+    refused(lambda: completed(path), path, "leaves the dataset's training set unchanged")
 
 
 def test_changes_with_labels_of_another_order_are_refused(tmp_path: Path) -> None:
@@ -461,7 +461,7 @@ def test_records_that_lack_something(tmp_path: Path) -> None:
     refused(lambda: read_poisons(folder), "row 5 has no image in bd_train_dataset")
     as_pil(POISONS[0]).save(folder / "bd_train_dataset" / "1" / "5.png")
     as_pil(POISONS[0]).save(folder / "bd_train_dataset" / "1" / "7.png")
-    refused(lambda: read_poisons(folder), "bd_train says no label of row 7", "remove the image")
+    refused(lambda: read_poisons(folder), "bd_train has no label for row 7", "remove the image")
     for odd in ({"bd_train": None}, {"bd_train": {}}, {"bd_train": {"bd_data_container": {"data_dict": {"a": 1}}}}):
         refused(lambda odd=odd: read_poisons(record(tmp_path / "other", **odd)), "attack_result.pt")
     (folder / "attack_result.pt").unlink()

@@ -1,4 +1,4 @@
-"""What imported poisons aim at: targets of their own, rows of a split or photos, and the classes they are to get."""
+"""The goal of imported poisons: targets (their own, a row of a split, or photos) and the class wanted for each."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def with_targets(
     photos: Tensor | None,
     allow_mismatch: bool,
 ) -> ImportedPoisons:
-    """The import with targets: its own, a row of a split, or photos; and with what their rows say of them.
+    """The import with targets: its own, a row of a split, or photos. Test rows add true classes and untriggered images.
 
     Raises:
-        DataError: there is none, or more than one kind, or the rows count another order of the images.
+        DataError: there is no target, targets are of several kinds, or their rows count another order of the images.
     """
     source = imported.source
     if imported.targets is not None:
@@ -54,7 +54,7 @@ def with_targets(
     if split == "train":
         warnings.warn(
             f"{source}: the target is training image {target_index}: victims that train on it learn its true class, so "
-            "leave it out of what they are fine-tuned on",
+            "leave it out of their fine-tuning",
             DataWarning,
             stacklevel=3,
         )
@@ -63,7 +63,7 @@ def with_targets(
 
 
 def _of_rows(imported: ImportedPoisons, dataset: ImageDataset, allow_mismatch: bool) -> ImportedPoisons:
-    """Targets that are test images: their classes, and, if they bear a trigger, the images without it."""
+    """Adds to targets from test rows their true classes and, if they bear a trigger, the images without it."""
     source, rows, targets = imported.source, imported.target_rows, imported.targets
     assert rows is not None
     assert targets is not None
@@ -72,7 +72,7 @@ def _of_rows(imported: ImportedPoisons, dataset: ImageDataset, allow_mismatch: b
             f"{source}: target {int(rows.max())} is beyond the dataset's {len(dataset.test_images)} test rows"
         )
     plain, classes = dataset.test_images[rows], dataset.test_labels[rows]
-    # One level apart are a release that rounds and one that cuts off.
+    # A release that rounds differs by one level from a release that truncates.
     alike = bool(((targets.int() - plain.int()).abs() <= 1).all())
     known = imported.target_labels
     fits = alike if known is None else torch.equal(known, classes)
@@ -106,8 +106,8 @@ def goal_of(
         labels: (P,) int64, of the poisons.
         indices: (P,) int64, the rows they replace.
         target_label: the true class of the targets, if the import does not say it.
-        adversarial_label: the class the attacker wants, likewise.
-        all_to_all: whether it is the class after that of each target.
+        adversarial_label: the class the attacker wants, if the import does not say it.
+        all_to_all: whether the attacker wants the class after the true class of each target.
 
     Raises:
         DataError: a label is missing, impossible or contradicts another, or there is nothing to attack.
@@ -143,13 +143,13 @@ def goal_of(
 
 
 def are_test_images(goal: Goal, dataset: ImageDataset, source: str) -> bool:
-    """Whether a target, without its trigger, has the pixels of a test image, which tells its true class.
+    """Whether a target, without its trigger, has the pixels of a test image, whose label is its true class.
 
     Raises:
         DataError: no test image of these pixels has the target's label.
     """
     plain = goal.targets if goal.untriggered is None else goal.untriggered
-    # By digest, as a backdoor may have thousands of targets.
+    # Digests are compared, because a backdoor may have thousands of targets.
     rows: dict[bytes, list[int]] = {_digest(image): [] for image in plain}
     for row, image in enumerate(dataset.test_images):
         if (same := rows.get(_digest(image))) is not None:
@@ -170,13 +170,13 @@ def _digest(image: Tensor) -> bytes:
 
 
 def warn_of_next_labels(labels: Tensor, indices: Tensor, dataset: ImageDataset, source: str) -> None:
-    """Issue a ``DataWarning`` if poisons of one class all have the label after it, as where labels count from 1.
+    """Issue a ``DataWarning`` if all poisons replace one class and have the next label, as if labels counted from 1.
 
     Args:
         labels: (P,) int64, of the poisons.
         indices: (P,) int64, the rows they replace.
         dataset: the dataset.
-        source: where the poisons come from.
+        source: file or folder of the poisons, for the message.
     """
     replaced = indices >= 0
     classes = dataset.train_labels[indices[replaced]]
@@ -185,14 +185,14 @@ def warn_of_next_labels(labels: Tensor, indices: Tensor, dataset: ImageDataset, 
     first = int(classes[0])
     warnings.warn(
         f"{source}: all poisons replace images of class {first} and are labelled {first + 1}: check whether labels "
-        "count from 0, and give adversarial_label if they are meant so",
+        "count from 0, and give adversarial_label if this is intended",
         DataWarning,
         stacklevel=3,
     )
 
 
 def _relabelled_as_next(labels: Tensor, indices: Tensor, dataset: ImageDataset) -> Tensor:
-    """(R,) bool, of the poisons that replace an image: whether they are labelled with the class after its own."""
+    """(R,) bool: whether each poison that replaces an image has the label after the image's class."""
     replaced = indices >= 0
     return labels[replaced] == (dataset.train_labels[indices[replaced]] + 1) % dataset.num_classes
 
@@ -232,10 +232,10 @@ def _adversarial_labels(imported: ImportedPoisons, labels: Tensor, given: int | 
 
 
 def _attackable(goal: Goal, dataset: ImageDataset, source: str) -> Goal:
-    """The targets that are not of their adversarial class.
+    """The goal without targets that already are of their adversarial class.
 
     Raises:
-        DataError: there is none.
+        DataError: no target is left.
     """
     kept = goal.adversarial_labels != goal.target_labels
     left_out = len(kept) - int(kept.sum())

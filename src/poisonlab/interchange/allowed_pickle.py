@@ -1,8 +1,8 @@
-"""Unpickling without running anything: an allow-list of what a file of images, labels and indices can hold.
+"""Unpickling that runs nothing from the file: an allow-list for files of images, labels and indices.
 
-``pickle.load`` runs whatever a file names. Here the standard library's unpickler in Python, whose stack and memo cannot
-harm the interpreter, carries out only the operations that pickles of plain data contain, with every name replaced by
-an inert stand-in (``stand_ins``); at last the stand-ins are checked and decoded.
+``pickle.load`` runs whatever a file names. This module uses the standard library's unpickler in Python, whose stack and
+memo cannot harm the interpreter. It carries out only the operations of plain data and replaces every name by an inert
+stand-in (``stand_ins``). At the end it checks and decodes the stand-ins.
 """
 
 from __future__ import annotations
@@ -52,8 +52,7 @@ def load(path: Path) -> Any:
 
 
 def load_zipped(data: bytes, path: Path) -> Any:
-    """As ``load``, of the content of a file that torch.save wrote since version 1.6: a zip archive of a pickle and of
-    the memory of tensors.
+    """As ``load``, for a file of torch.save since version 1.6: a zip archive of a pickle and the memory of tensors.
 
     Args:
         data: the content.
@@ -76,7 +75,7 @@ def load_zipped(data: bytes, path: Path) -> Any:
 def _loaded(unpickler: Callable[[io.BytesIO], _Unpickler], data: bytes, path: Path, cure: str) -> Any:
     try:
         with warnings.catch_warnings():
-            # Damaged text warns of its escape sequences before anything is known to be wrong.
+            # Damaged text causes warnings about escape sequences before the damage is found.
             warnings.simplefilter("ignore")
             file = io.BytesIO(data)
             content = unpickler(file).load()
@@ -108,11 +107,11 @@ def read_bytes(path: Path) -> bytes:
 
 
 class _Operations(dict[int, Callable[[Any], None]]):
-    """The operations that are carried out, by their code; each look-up counts."""
+    """The allowed operations by code; each look-up counts towards a limit."""
 
     def __init__(self) -> None:
         super().__init__({code: _STANDARD[code] for code in map(_code, _OPERATIONS)})
-        # The standard operation makes room for as many bytes as the file claims to have.
+        # The standard operation allocates as many bytes as the file claims.
         self[_code("BYTEARRAY8")] = _STANDARD[_code("BINBYTES8")]
         for name in ("DICT", "SETITEM", "SETITEMS"):
             self[_code(name)] = partial(_fill, _STANDARD[_code(name)], single=name == "SETITEM")
@@ -134,8 +133,8 @@ def _code(name: str) -> int:
 
 
 def _fill(standard: Callable[[Any], None], unpickler: _Unpickler, *, single: bool) -> None:
-    """Fill a dict, unless a key is a tuple: to hash nested ones takes the interpreter down, or takes for ever."""
-    # The stack ends in one key and value, or begins with them after a mark.
+    """Fill a dict, unless a key is a tuple: hashing nested tuples can crash the interpreter or take for ever."""
+    # Keys and values alternate: the last two entries of the stack for a single pair, else all since the mark.
     if any(isinstance(key, tuple) for key in unpickler.stack[-2 if single else 0 :: 2]):
         raise RefusedError("has a dict whose key is a tuple")
     standard(unpickler)
@@ -157,7 +156,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 class _ZippedUnpickler(_Unpickler):
-    """Also reads what stands outside the pickle: the memory of tensors."""
+    """Also reads the memory of tensors, which is outside the pickle."""
 
     def __init__(self, file: io.BytesIO, memory: Callable[[str], bytes]) -> None:
         super().__init__(file)
@@ -177,7 +176,7 @@ class _ZippedUnpickler(_Unpickler):
 
 
 def _decoded(node: Any, done: dict[int, Any], depth: int) -> Any:
-    """``node`` with every stand-in replaced by what it stands for; an object that occurs twice is decoded once."""
+    """``node`` with every stand-in replaced by its decoded value; an object that occurs twice is decoded once."""
     if node is None or isinstance(node, bool | int | float | str | bytes):
         return node
     if id(node) in done:

@@ -1,9 +1,9 @@
 """Records of BackdoorBench (v2): ``attack_result.pt`` and the PNGs beside it.
 
-The record's ``bd_train`` and ``bd_test`` hold, by row, the label that the victim sees and the true one
-(``bd_data_container.data_dict[row]["other_info"]``). The images stand in ``bd_train_dataset/<true class>/<row>.png``
-and ``bd_test_dataset/<true class>/<row>.png``, or in the record itself, if they were kept in memory. Test images carry
-the trigger, and the label is the class the attacker wants.
+For each row, the record's ``bd_train`` and ``bd_test`` hold the label that the victim sees and the true label
+(``bd_data_container.data_dict[row]["other_info"]``). The images are ``bd_train_dataset/<true class>/<row>.png`` and
+``bd_test_dataset/<true class>/<row>.png``, or in the record itself if the attack kept them in memory. Test images carry
+the trigger, and their label is the class the attacker wants.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TRAIN, _TEST = "bd_train", "bd_test"
 
 @dataclass(frozen=True)
 class _Part:
-    """Images (P, 3, H, W) uint8, their rows in the split, the labels a victim sees and the true ones, (P,) int64."""
+    """Images (P, 3, H, W) uint8, their rows in the split, the labels a victim sees, and true labels, (P,) int64."""
 
     images: Tensor
     rows: Tensor
@@ -42,7 +42,7 @@ def read_record(path: Path) -> ImportedPoisons:
         path: the folder, or the ``attack_result.pt`` in it.
 
     Raises:
-        DataError: the record is missing, damaged or hostile, or names no label or no image for a row.
+        DataError: the record is missing, damaged or hostile, or lacks the label or image of a row.
     """
     folder = path if path.is_dir() else path.parent
     found = read_content(folder / RECORD)
@@ -78,7 +78,7 @@ def _part(state: dict[Any, Any], folder: Path, name: str) -> _Part | None:
     rows = sorted(parts.whole_number(row, f"{where}: row") for row in entries)
     if unnamed := sorted(set(files) - set(rows)):
         raise DataError(
-            f"{where} says no label of row {unnamed[0]}, whose image is {files[unnamed[0]]}: remove the image"
+            f"{where} has no label for row {unnamed[0]}, whose image is {files[unnamed[0]]}: remove the image"
         )
     images, labels, true_labels = [], [], []
     for row in rows:
@@ -91,7 +91,7 @@ def _part(state: dict[Any, Any], folder: Path, name: str) -> _Part | None:
 
 
 def _entry(entry: Any, file: Path | None, where: str) -> tuple[Tensor, list[Any]]:
-    """The image, and the label followed by the true one."""
+    """The image, and the label and true label as a list."""
     if isinstance(entry, list | tuple) and len(entry) == 3 and isinstance(entry[0], Tensor):
         return entry[0], list(entry[1:])
     told = entry.get("other_info") if isinstance(entry, dict) else None

@@ -1,4 +1,4 @@
-"""The public poisoning benchmark's folders of pickles, which FRIENDS, EPIC and Sleeper Agent read or write as well.
+"""The public poisoning benchmark's folders of pickles, which FRIENDS, EPIC and Sleeper Agent also read or write.
 
 =======================  ============================================================================================
 ``poisons.pickle``       list of (PIL RGB image, label)
@@ -41,7 +41,7 @@ _PROTOCOL = 4
 
 @dataclass(frozen=True)
 class _Targets:
-    """Targets as evaluated, (T, 3, H, W) uint8, their labels (T,) int64, and the same without a patch."""
+    """Targets as evaluated, (T, 3, H, W) uint8, their labels (T,) int64, and the targets without a patch."""
 
     images: Tensor
     labels: Tensor
@@ -51,11 +51,11 @@ class _Targets:
 def read_benchmark(folder: Path) -> ImportedPoisons:
     """Read a folder of the benchmark; no code in its pickles is run.
 
-    Targets come from ``source.pickle`` if there is one, else from ``target.pickle``; if there is neither, there are
-    none. A patch beside the target is put on it, truncated to whole levels as the benchmark does.
+    Targets come from ``source.pickle`` if it exists, else from ``target.pickle``; without both, there are no targets.
+    If ``target.pickle`` holds a patch, it is put on the target, truncated to whole levels as the benchmark does.
 
     Returns:
-        uint8 poisons with labels and indices; the adversarial label is left open, see ``imported.complete``.
+        uint8 poisons with labels and indices, without an adversarial label: see ``imported.complete``.
 
     Raises:
         DataError: a file is missing, damaged, hostile, or its content contradicts the rest.
@@ -134,7 +134,7 @@ def _patch_levels(patch: Any, where: str) -> Tensor:
     # Written so that a NaN fails as well.
     if found.numel() == 0 or not (float(found.min()) >= 0 and float(found.max()) <= 1):
         raise DataError(f"{where}: the patch is empty or leaves [0, 1]: save it before normalising")
-    # In float32 and cut off, because the benchmark goes through ToTensor and ToPILImage.
+    # Truncated in float32, as ToTensor and ToPILImage do in the benchmark.
     return (found.float() * 255).to(torch.uint8)
 
 
@@ -145,12 +145,12 @@ def write_benchmark(folder: Path, poisons: PoisonSet) -> None:
     several targets also ``source.pickle`` with all of them, which FRIENDS and EPIC read with ``--backdoor``. Triggers
     are already on the targets, so no patch is written beside them. Indices are a list of plain integers, because an
     array pickled by numpy 2 cannot be read by the numpy 1 those programs need. Floats are rounded to whole levels, and
-    grey images written as RGB, which those programs expect. A backdoor's targets without the trigger stand in
-    ``unpatched.pickle``, which they pass over.
+    grey images are written as RGB, which those programs expect. A backdoor's targets without the trigger are in
+    ``unpatched.pickle``, which those programs ignore.
 
     Raises:
-        DataError: the folder is not empty, or the format cannot hold these poisons: appended, without a goal, or
-            labelled with another class than the adversarial one, which readers take from the first poison.
+        DataError: the folder is not empty, or the format cannot hold these poisons: they are appended, have no goal, or
+            the first poison's label is not the adversarial one, which readers take from it.
         PoisonlabError: the folder cannot be written.
     """
     check_replacements(poisons, folder)

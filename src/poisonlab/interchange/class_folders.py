@@ -1,8 +1,8 @@
 """Folders of PNGs by split and class, as the toolbox of Witches' Brew exports them ("limited" and "full").
 
-``train/<class>/<row>.png`` (or ``<class>/<row>.png``) are poisons by training row, labelled by their folder, and
-``targets/<class>/<row>.png`` the targets by test row, in the folder of the class that the attacker wants. A folder is
-called by the name or by the number of its class. Other folders, such as ``test``, are not read.
+``train/<class>/<row>.png`` (or ``<class>/<row>.png``) are poisons, named after training rows and labelled by their
+folder. ``targets/<class>/<row>.png`` are targets, named after test rows, in the folder of the class that the attacker
+wants. A folder has the name or the number of its class. Other folders, such as ``test``, are not read.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def read_class_folders(folder: Path) -> ImportedPoisons:
         uint8 poisons in ascending order of their rows, with the names of their classes.
 
     Raises:
-        DataError: a name is not a row, two name the same row, or an image is no PNG, damaged, too large or of another
-            size.
+        DataError: a file name is not a row, two files have the same row, or an image is no PNG, damaged, too large or
+            of another size.
     """
     poisons = _by_row(_root(folder))
     targets = _by_row(folder / _TARGETS)

@@ -1,9 +1,9 @@
-"""What a single file of images, labels and rows holds, whatever program saved it: arrays become tensors.
+"""Reads a single file of images, labels and rows, from any program; arrays become tensors.
 
 =================  ==========================================================================================
 ``.pth``, ``.pt``  torch.save; NumPy arrays and PIL images in it are read by the allow-list of pickles
 ``.npz``           numpy.savez, without Python objects: a dict of its arrays
-``.npy``           numpy.save, likewise: one array
+``.npy``           numpy.save, without Python objects: one array
 ``.pickle``        pickle.dump, read by the allow-list; also ``.pkl``
 =================  ==========================================================================================
 """
@@ -35,7 +35,7 @@ _LARGEST_VIEW = 1 << 28
 
 
 def read_content(path: Path) -> Any:
-    """The content of a file by its suffix; no code in it is run.
+    """The content of a file, read according to its suffix; no code in it is run.
 
     Returns:
         Numbers, text, lists, tuples and dicts of them; arrays as tensors, unsigned integers of more than 8 bits as
@@ -75,14 +75,14 @@ def _numpy(path: Path) -> dict[str, NDArray[Any]] | NDArray[Any]:
     data = read_bytes(path)
     if data.startswith(b"PK") != (path.suffix == ".npz") or (path.suffix == ".npy" and data[:6] != b"\x93NUMPY"):
         kind = other_kind(path) or "of no known kind: save it again"
-        raise DataError(f"{path} is no NumPy file of that name but {kind}")
+        raise DataError(f"{path} is not the NumPy file of its suffix but {kind}")
     try:
         _check_unfolded(data, path)
         found = np.load(io.BytesIO(data), allow_pickle=False)
         arrays = {name: found[name] for name in found.files} if path.suffix == ".npz" else {"": found}
     except DataError:
         raise
-    # Which exception comes depends on the damaged byte: ValueError, BadZipFile, zlib.error, SyntaxError, ...
+    # The exception depends on the damaged byte: ValueError, BadZipFile, zlib.error, SyntaxError, ...
     except Exception as error:
         if "allow_pickle" in str(error):
             raise DataError(f"{path} holds Python objects, which may run code: save arrays of numbers") from error
@@ -98,7 +98,7 @@ def _torch(path: Path) -> Any:
     data = read_bytes(path)
     try:
         with warnings.catch_warnings():
-            # Reading old files warns about storage types that are on their way out.
+            # torch warns about the deprecated storage types of old files.
             warnings.simplefilter("ignore")
             _check_unfolded(data, path)
             found = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
@@ -106,7 +106,7 @@ def _torch(path: Path) -> Any:
             return found
     except DataError:
         raise
-    # Which exception comes depends on the damaged byte, and torch's own messages have many lines.
+    # The exception depends on the damaged byte, and torch's own messages have many lines.
     except Exception as error:
         if "GLOBAL" in str(error) and zipfile.is_zipfile(io.BytesIO(data)):
             return _as_tensors(allowed_pickle.load_zipped(data, path), {})
@@ -117,8 +117,10 @@ def _torch(path: Path) -> Any:
 
 
 def _check_plain(content: Any, path: Path) -> None:
-    """Check that every tensor is plain memory: torch.load also makes sparse, nested and quantized ones, ones without
-    content, and views that repeat a few numbers without end."""
+    """Check that every tensor is dense and no larger than its memory.
+
+    torch.load also makes sparse, nested and quantized tensors, tensors without content, and views that repeat a few
+    numbers without end."""
     waiting, seen = [content], set()
     while waiting:
         value = waiting.pop()
@@ -139,7 +141,7 @@ def _check_plain(content: Any, path: Path) -> None:
 
 
 def _check_unfolded(data: bytes, path: Path) -> None:
-    """Check that the entries of a zip archive are not compressed to a tiny fraction."""
+    """Check that the entries of a zip archive unfold to at most ``LARGEST_FILE`` bytes."""
     content = io.BytesIO(data)
     if not zipfile.is_zipfile(content):
         return

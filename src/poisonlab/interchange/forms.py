@@ -1,6 +1,6 @@
-"""The forms in which programs save poisons, brought to one: a dict with the names that ``tensors`` reads.
+"""Converts the forms in which programs save poisons to one: a dict with the names that ``tensors`` reads.
 
-Known by their shape and by usual names; what could mean two things is refused with the key that decides.
+Forms are recognised by shapes and usual names. Ambiguous content is refused, with the key that decides.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "labels": ("labels", "poison_labels", "label", "y", "y_train"),
     "indices": ("indices", "base_indices", "poison_indices", "poison_ids", "idx", "ids"),
 }
-# numpy.savez calls an array so that is given without a name.
+# numpy.savez gives this name to an unnamed array.
 _UNNAMED = "arr_0"
 _BESIDE = ("target", "unpatched_target", "adversarial_label")
-# Keys with one of these say something of the poisons, and are not passed over.
+# A key with one of these words describes the poisons, so it must not be passed over.
 _TELLING = ("label", "target", "class", "index", "indices", "image", "poison")
-# Larger changes are no perturbations, and smaller pixels no images.
+# Perturbations stay below this share of the range; images have pixels above it.
 _HALF = 0.5
 
 
@@ -44,11 +44,11 @@ def as_content(found: Any, path: Path, holds: Holds | None, normalised: bool = F
     Args:
         found: what the file holds.
         path: the file, for messages.
-        holds: what a bare array means, where its values leave it open.
-        normalised: its floats are normalised, so that negative ones tell nothing.
+        holds: the meaning of a bare array whose values are ambiguous.
+        normalised: whether its floats are normalised, so that negative values do not prove changes.
 
     Raises:
-        DataError: it is none of the known forms, or could be two.
+        DataError: the content has no known form, or could have two.
     """
     if isinstance(found, dict) and list(found) == [_UNNAMED]:
         found = found[_UNNAMED]
@@ -72,14 +72,14 @@ def _named(found: dict[Any, Any], path: Path) -> dict[str, Any]:
     """The parts of a dict by their usual names. A warning names keys that are passed over.
 
     Raises:
-        DataError: a part has two names, or a key under another name seems to say something of the poisons.
+        DataError: a part has two names, or an unknown key seems to describe the poisons.
     """
     known = {*_BESIDE, *(key for usual in _NAMES.values() for key in usual)}
     content = {key: value for key, value in found.items() if key in known}
     unknown = sorted(key for key in found.keys() - known if isinstance(key, str))
     if telling := [key for key in unknown if any(part in key.lower() for part in _TELLING)]:
         raise DataError(
-            f"{path} has {telling[0]!r}, which is not known: leave it out, or call it by what it is, labels, indices, "
+            f"{path} has the unknown key {telling[0]!r}: leave it out, or rename it to labels, indices, "
             f"{' or '.join(_BESIDE)}"
         )
     if unknown:

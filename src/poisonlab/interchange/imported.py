@@ -1,4 +1,4 @@
-"""Reading poisons of any known format, and completing them with what the dataset knows."""
+"""Reads poisons of any known format, and completes them from the dataset."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def read_poisons(
     std: Sequence[float] | None = None,
     holds: Holds | None = None,
 ) -> ImportedPoisons:
-    """Read poisons; what lies at ``path`` tells the format.
+    """Read poisons in the format that ``path`` shows.
 
     Args:
         path: a folder of the poisoning benchmark (``poisons.pickle``), a file of arrays (``file_content``) or a folder
             with ``poisons.pth``, a folder of PNGs named after training rows, or of such folders by class, a record of
             BackdoorBench, or a ``.safetensors`` poison set of poisonlab.
         mean: three values in units of pixels in [0, 1], if the floats of a file of arrays are normalised.
-        std: likewise.
-        holds: what a bare array of floats means, where its values leave it open.
+        std: three values in the same units, with ``mean``.
+        holds: the meaning of a bare array of floats whose values are ambiguous.
 
     Raises:
-        DataError: there is nothing of the kind, or it is damaged, hostile or contradicts itself.
+        DataError: ``path`` holds no poisons, or they are damaged, hostile or contradictory.
     """
     if not path.exists():
         raise DataError(f"{path}: there is no file or folder of poisons here: correct the path")
@@ -94,38 +94,38 @@ def complete(
     all_to_all: bool = False,
     allow_mismatch: bool = False,
 ) -> PoisonSet:
-    """Fill in what the import does not say, and check it against the dataset it is meant for.
+    """Fill in from the dataset what the import does not say, and check that both fit together.
 
-    Labels that are missing are the training labels of the rows that are replaced. Base images are those rows; the
-    base of an appended poison (index -1) is the poison itself. Changes are added to the images of their rows, and cut
-    to valid pixels. Floats are rounded to whole levels. An import without rows is of the whole training set, if it has
-    as many images, or changes of as many classes; images of the whole set that are as they were are no poisons.
+    Missing labels are the training labels of the replaced rows. Base images are these rows; the base of an appended
+    poison (index -1) is the poison itself. Changes are added to the images of their rows, and clipped to valid pixels.
+    Floats are rounded to whole levels. An import without rows covers the whole training set, if it has one image for
+    each row, or one change for each class. Images of a whole set that are unchanged are not poisons.
 
-    The adversarial label is the given one, or the import's; if neither says it, it is the label that all poisons
-    carry, appended ones included, as the benchmark and FRIENDS take the first poison's. That holds for clean-label
-    attacks, whose poisons come from the class the target shall be taken for. If the poisons have several labels it
-    must be given, unless every class is to be taken for the next one (``all_to_all``).
+    The adversarial label is the given one, else the import's, else the one label of all poisons, including appended
+    poisons (the benchmark and FRIENDS take the first poison's). The last choice suits clean-label attacks, whose
+    poisons come from the class the target shall be taken for. If the poisons have several labels, the adversarial label
+    must be given, unless every class shall be taken for the next one (``all_to_all``).
 
-    Poisons of one class that all have the label after it give a ``DataWarning``, unless a target or the adversarial
-    label shows that labels count from 0.
+    If all poisons replace one class and have the next label, a ``DataWarning`` is issued, unless a target or the
+    adversarial label shows that labels count from 0.
 
-    Of several targets, those that are of their adversarial class are left out with a ``DataWarning``: no attack can
-    succeed or fail on them.
+    Targets that already are of their adversarial class are left out with a ``DataWarning``, because no attack can
+    succeed or fail on them. At least one target must be left.
 
     Args:
         imported: what ``read_poisons`` returned.
         dataset: the dataset the poisons are for.
-        rows: (R,) int64, the training row that each position means, or each poison of an import without positions;
-            "appended" if such poisons replace none.
+        rows: (R,) int64, the training row of each position, or of each poison if the import has no positions;
+            "appended" if poisons without positions replace no row.
         signs: "plus" leaves out the negative part of changes, as the loader of Unlearnable Examples does.
-        targeted: whether the set gets a goal; without one it is an attack on the accuracy as a whole.
-        target_index: row of a split that is the target; only if the import has no targets.
-        target_split: which split.
-        photos: (T, C, H, W) uint8, images of no split as targets; likewise.
+        targeted: whether the set gets a goal; without a goal, the attack is on the accuracy as a whole.
+        target_index: row of the target in ``target_split``; only if the import has no targets.
+        target_split: the split of ``target_index``.
+        photos: (T, C, H, W) uint8, targets that are in no split; only if the import has no targets.
         target_label: the true class of the targets, if the import has targets without labels; its number or name.
-        adversarial_label: the class the attacker wants, likewise.
-        all_to_all: whether a target of class k is to be taken for class k + 1, and one of the last class for the first
-            (BadNets, Gu et al. 2017, section 4.1.2); poisons must be labelled so.
+        adversarial_label: the class the attacker wants; its number or name.
+        all_to_all: whether a target of class k shall be taken for class k + 1, and a target of the last class for the
+            first (BadNets, Gu et al. 2017, section 4.1.2); poisons must have these labels.
         allow_mismatch: whether most poisons may look unlike the images that they replace, see ``placing``, and targets
             may have other labels than test images of the same pixels.
 
@@ -134,7 +134,7 @@ def complete(
 
     Raises:
         DataError: something is missing or contradicts the dataset: an image size, an index, a label, a target.
-        SettingsError: a class that is named does not exist.
+        SettingsError: a given class does not exist.
     """
     source = imported.source
     true = None if target_label is None else dataset.class_number(target_label, f"{source}: target_label")
@@ -155,7 +155,7 @@ def complete(
         aimed = with_targets(imported, dataset, target_index, target_split, photos, allow_mismatch)
         goal = goal_of(aimed, dataset, placed.labels, placed.indices, true, wanted, all_to_all)
         known = allow_mismatch or (target_index is None and are_test_images(goal, dataset, source))
-        # Labels of targets count as those of the poisons do only where both come from the files.
+        # Labels of targets show how labels of poisons count only if both come from the files.
         if wanted is None and not all_to_all and not (known and imported.target_labels is not None):
             warn_of_next_labels(placed.labels, placed.indices, dataset, source)
     return PoisonSet(
@@ -169,7 +169,7 @@ def complete(
 
 
 def _with_classes(imported: ImportedPoisons, dataset: ImageDataset) -> ImportedPoisons:
-    """Labels for the names of classes."""
+    """The import with labels in place of class names."""
 
     def numbers(names: Sequence[str] | None) -> Tensor | None:
         return None if names is None else torch.tensor([_number_of(name, dataset, imported.source) for name in names])
@@ -182,14 +182,14 @@ def _with_classes(imported: ImportedPoisons, dataset: ImageDataset) -> ImportedP
 
 
 def _number_of(name: str, dataset: ImageDataset, source: str) -> int:
-    """The class that a folder is called by, by its name, or by its number where no class has that name."""
+    """The class that has the name of a folder, else the class of that number."""
     if name not in dataset.class_names and name.isascii() and name.isdigit() and len(name) < 10:
         return dataset.class_number(int(name), f"{source}: a folder")
     return dataset.class_number(name, f"{source}: a folder")
 
 
 def _as_grey(imported: ImportedPoisons, dataset: ImageDataset) -> ImportedPoisons:
-    """Of RGB images that are grey, for a dataset of grey images, one channel; image files are always read as RGB."""
+    """For a dataset of grey images, one channel of grey RGB images: image files are always read as RGB."""
 
     def grey(images: Tensor | None) -> Tensor | None:
         if images is None or images.shape[1] != 3 or not torch.equal(images, images[:, :1].expand_as(images)):

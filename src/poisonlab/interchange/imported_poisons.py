@@ -1,4 +1,4 @@
-"""What a file of poisons holds before the dataset fills the gaps."""
+"""The content of a file of poisons, before the dataset completes it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from poisonlab.errors import DataError
 
 @dataclass(frozen=True)
 class ImportedPoisons:
-    """Poisons as read from a file; None is what the file does not say.
+    """Poisons as read from a file; an attribute is None if the file does not say it.
 
     Attributes:
-        images: (P, C, H, W) uint8, or float32 in [0, 1]; of ``changes``, float32 in [-1, 1].
+        images: (P, C, H, W) uint8, or float32 in [0, 1]; changes are float32 in [-1, 1].
         labels: (P,) int64, as the victim sees them.
-        indices: (P,) int64: the training row each poison replaces; -1 is appended to the training set.
-        changes: whether ``images`` are added to the images of the rows, and not in their place.
+        indices: (P,) int64: the training row each poison replaces; -1 if it is appended to the training set.
+        changes: whether ``images`` are added to the images of their rows instead of replacing them.
         label_names: P names or numbers of classes, in place of ``labels``.
-        original_labels: (P,) int64, the classes of the images that are replaced, if the file knows them.
+        original_labels: (P,) int64, the classes of the replaced images, if the file has them.
         targets: (T, C, H, W) uint8; a backdoor's patch is already on them.
         target_labels: (T,) int64, the true classes.
         unpatched_targets: (T, C, H, W) uint8: the targets without the patch, if a patch came beside them.
-        target_rows: (T,) int64, the test rows of the targets, if the file knows them.
+        target_rows: (T,) int64, the test rows of the targets, if the file has them.
         adversarial_labels: (T,) int64, the class the attacker wants each target to get; (1,) stands for all targets.
         adversarial_names: T names or numbers of classes, in place of ``adversarial_labels``.
-        source: where they come from, for messages.
+        source: file or folder of the poisons, for messages.
 
     Raises:
         DataError: shapes, dtypes or values contradict each other.
@@ -110,7 +110,7 @@ class ImportedPoisons:
 
 
 def from_poison_set(poisons: PoisonSet, source: str) -> ImportedPoisons:
-    """One of our own sets, without its base images, diagnostics and facts."""
+    """A poison set of poisonlab as an import, without its base images, diagnostics and facts."""
     goal = poisons.goal
     return ImportedPoisons(
         images=poisons.images,

@@ -1,4 +1,4 @@
-"""Writing a folder of files as one."""
+"""Writes a folder of files completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from poisonlab.errors import DataError, PoisonlabError
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` that becomes it if the block succeeds, and is removed if it does not.
+    """A temporary folder that is renamed to ``folder`` if the block succeeds, and removed otherwise.
 
     Raises:
         DataError: ``folder`` exists and is not an empty folder, so that old files could be taken for new ones.
-        PoisonlabError: it cannot be written.
+        PoisonlabError: the folder cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} exists already: remove it, or choose another folder to export to")
@@ -42,7 +42,7 @@ def _write_error(folder: Path, error: OSError) -> PoisonlabError:
 
 
 def check_replacements(poisons: PoisonSet, folder: Path) -> None:
-    """Check that a format of images, each of which replaces a training row, can hold ``poisons``.
+    """Check that ``poisons`` fit a format in which every image replaces a training row.
 
     Raises:
         DataError: an image is neither grey nor RGB, or is appended to the training set.

@@ -6,7 +6,7 @@ kind         arrays
 images       ``images`` (P, C, H, W) uint8, ``labels`` (P,) int64, ``indices`` (P,) int64: the training row that
              each replaces, or -1 if it is appended
 changes      ``perturbations`` (P, C, H, W) int16, levels to add to the training rows, ``labels`` and ``indices``;
-             of class-wise noise on the whole training set ``perturbations`` (K, C, H, W) alone, one for each class
+             for class-wise noise on the whole training set only ``perturbations`` (K, C, H, W), one for each class
 ===========  =================================================================================================
 
 Neither holds targets.
@@ -42,10 +42,10 @@ def write_npz(path: Path, poisons: PoisonSet) -> None:
 
 
 def write_changes(path: Path, poisons: PoisonSet) -> None:
-    """Write what each pixel changes by, in levels: of every class where that says it all, else of every image.
+    """Write the change of each pixel, in levels: one change for each class if these suffice, else one for each image.
 
-    It says it all of class-wise noise (``diagnostics["class_noise"]``) on a whole training set. A part of a set needs
-    its rows, which stand beside changes of images.
+    Changes of classes suffice for class-wise noise (``diagnostics["class_noise"]``) on a whole training set. Poisons of
+    a part of the set need their rows, which are written with changes of images only.
 
     Raises:
         DataError: the path does not end in ``.npz``, or the format cannot hold these poisons: they have targets, are

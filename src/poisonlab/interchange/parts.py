@@ -15,7 +15,7 @@ from poisonlab.errors import DataError
 from poisonlab.interchange.allowed_pickle import LARGEST_FILE
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-# In levels of 1/255: what is left of whole levels after a normalisation and back in float32.
+# In levels of 1/255: the error of whole levels after a normalisation and its inverse in float32.
 _WHOLE = 1e-3
 
 
@@ -24,10 +24,10 @@ def stack_images(images: Sequence[Tensor], where: str) -> Tensor:
 
     Args:
         images: at least one image.
-        where: what holds them, for messages.
+        where: their file or entry, for messages.
 
     Raises:
-        DataError: there is none, their shapes or dtypes differ, or they are too many to hold.
+        DataError: there is no image, shapes or dtypes differ, or the images exceed ``LARGEST_FILE`` bytes.
     """
     if not images:
         raise DataError(f"{where} holds no image: check that it is the right file")
@@ -38,17 +38,17 @@ def stack_images(images: Sequence[Tensor], where: str) -> Tensor:
                 f"{where}: image {place} is {_description(image)} but image 0 is {_description(first)}: "
                 "bring all images to one size and type"
             )
-    # A few bytes in a file can stand for any number of references to one image.
+    # A few bytes in a file can refer to one image any number of times.
     if len(images) * first.numel() * first.element_size() > LARGEST_FILE:
         raise DataError(f"{where} unfolds to more than {LARGEST_FILE} bytes of pixels: split it")
     return torch.stack(list(images))
 
 
 def pairs(entries: Any, read: Callable[[Any, str], tuple[Tensor, int]], where: str) -> tuple[Tensor, Tensor]:
-    """Images (P, C, H, W) and labels (P,) int64 of a list of pairs, each understood by ``read`` (entry, place).
+    """Images (P, C, H, W) and labels (P,) int64 of a list of pairs, each decoded by ``read`` (entry, place).
 
     Raises:
-        DataError: it is not a list, an entry is not a pair, or the images do not fit together.
+        DataError: ``entries`` is no list, an entry is not a pair, or the images do not fit together.
     """
     if not isinstance(entries, list | tuple):
         raise DataError(f"{where} is not a list of (image, label): check that it is the right file")
@@ -58,7 +58,7 @@ def pairs(entries: Any, read: Callable[[Any, str], tuple[Tensor, int]], where: s
 
 
 def described(value: Any) -> str:
-    """What an unexpected value is, for messages: a tensor with its shape, a dict with its keys, a list with its first
+    """An unexpected value in words, for messages: a tensor with its shape, a dict with its keys, a list with its first
     entries."""
     if isinstance(value, Tensor | np.ndarray):
         return f"{'a tensor' if isinstance(value, Tensor) else 'an array'} {tuple(value.shape)}"
@@ -120,7 +120,7 @@ def labels(value: Any, where: str) -> Tensor:
 
 
 def plain_labels(labels: Tensor) -> int | list[int]:
-    """The reverse of ``labels``: one number where all of (T,) agree."""
+    """The reverse of ``labels``: one number if all (T,) labels agree, else a list."""
     found: list[int] = labels.tolist()
     return found[0] if len(set(found)) == 1 else found
 
@@ -166,16 +166,16 @@ def normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> 
     """Mean and standard deviation as (C, 1, 1) float64, or None if neither is given.
 
     Raises:
-        DataError: only one is given, or they are not three values (of grey images one) that pixels in [0, 1] can have.
+        DataError: only one is given, or not three values each (one for grey images) in [0, 1], or ``std`` has a 0.
     """
     if mean is None and std is None:
         return None
     if mean is None or std is None:
-        raise DataError("mean and std belong together: give both, three values each (of grey images one), or neither")
+        raise DataError("mean and std belong together: give both, three values each (one for grey images), or neither")
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, 3) or not all(math.isfinite(value) and 0 <= value <= 1 for value in values):
             raise DataError(
-                f"{name} needs three values between 0 and 1 (of grey images one), in units of pixels scaled to [0, 1]"
+                f"{name} needs three values between 0 and 1 (one for grey images), in units of pixels scaled to [0, 1]"
             )
     if len(mean) != len(std):
         raise DataError(f"mean has {len(mean)} values and std {len(std)}: give one for each channel in both")

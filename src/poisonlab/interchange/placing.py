@@ -29,8 +29,8 @@ class Placed:
     Attributes:
         images: (P, C, H, W) uint8.
         labels: (P,) int64, as the victim sees them.
-        indices: (P,) int64, the training row each replaces; -1 is appended.
-        bases: (P, C, H, W) uint8, the images that are replaced; of appended poisons these themselves.
+        indices: (P,) int64, the training row each replaces; -1 if it is appended.
+        bases: (P, C, H, W) uint8, the replaced images; an appended poison is its own base.
     """
 
     images: Tensor
@@ -67,34 +67,36 @@ def place(
 
 
 def _text_order_differs(dataset: ImageDataset) -> bool:
-    """Whether torchvision's ``ImageFolder`` may number the classes otherwise: folders of them, in natural order."""
+    """Whether torchvision's ``ImageFolder`` may number the classes otherwise, as they seem to be folders in natural
+    order."""
     names = dataset.class_names
-    # Images of folders lie class by class; those of numbered classes in other files seldom do.
+    # Images of folders are sorted by class; images of other files seldom are.
     in_folders = bool((dataset.train_labels.diff() >= 0).all())
     return in_folders and list(names) == sorted(names, key=natural) and other_order(names, "natural") is not None
 
 
 def _cures(dataset: ImageDataset) -> str:
-    """What to do about rows of another order of the images, before the last way out."""
+    """The cures for rows that count another order of the images, except ``allow_mismatch``."""
     text = ", set class_order: text in dataset if it was torchvision's ImageFolder" * _text_order_differs(dataset)
     return f"use the dataset they were made for, say with rows which rows they mean{text}"
 
 
 def _warn_of_image_folder(imported: ImportedPoisons, dataset: ImageDataset) -> None:
-    """Issue a ``DataWarning`` if changes or appended poisons could count classes as ``ImageFolder`` does: no pixels of
-    theirs tell, and the labels of whole classes of one size are the same in either order."""
+    """Issue a ``DataWarning`` if changes or appended poisons may number classes as ``ImageFolder`` does.
+
+    Their pixels do not show it, and classes of one size have the same labels in either order."""
     if _text_order_differs(dataset):
         what = "changes" if imported.changes else "labels of appended poisons"
         warnings.warn(
             f"{imported.source}: {what} do not tell the order of the classes, and torchvision's ImageFolder numbers "
-            "these otherwise: set class_order: text in dataset if they were made along it",
+            "these otherwise: set class_order: text in dataset if they were made with it",
             DataWarning,
             stacklevel=4,
         )
 
 
 def _indices(imported: ImportedPoisons, dataset: ImageDataset, rows: Tensor | str | None) -> Tensor:
-    """The training row that each poison replaces, (P,) int64; -1 is appended."""
+    """The training row that each poison replaces, (P,) int64; -1 if it is appended."""
     source, count, total = imported.source, len(imported.images), len(dataset.train_images)
     if isinstance(rows, str):
         if imported.indices is not None:
@@ -105,7 +107,9 @@ def _indices(imported: ImportedPoisons, dataset: ImageDataset, rows: Tensor | st
     if imported.indices is not None:
         highest = int(imported.indices.max())
         if highest >= total:
-            raise DataError(f"{source}: index {highest} is beyond the dataset's {total} training rows")
+            raise DataError(
+                f"{source}: index {highest} is beyond the dataset's {total} training rows: use its own dataset"
+            )
         return imported.indices
     if count == total or (imported.changes and count == dataset.num_classes):
         return torch.arange(total)
@@ -146,7 +150,7 @@ def _labels(imported: ImportedPoisons, indices: Tensor, dataset: ImageDataset) -
 
 
 def _shipped(imported: ImportedPoisons, indices: Tensor, dataset: ImageDataset, signs: Signs) -> Tensor:
-    """The poisons in uint8, changes added to the images of their rows; of few at a time, because they may be many."""
+    """The poisons in uint8, with changes added to the images of their rows; in chunks, to save memory."""
     if signs == "plus" and not imported.changes:
         raise DataError(f"{imported.source} holds images, and no changes: leave out signs")
     if not imported.changes:
@@ -165,12 +169,12 @@ def _shipped(imported: ImportedPoisons, indices: Tensor, dataset: ImageDataset, 
 def _poisoned(
     images: Tensor, labels: Tensor, indices: Tensor, dataset: ImageDataset, source: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Images, labels and rows without those of a whole training set that are as they were."""
+    """Images, labels and rows of the poisons: those of a whole training set without its unchanged images."""
     if len(indices) != len(dataset.train_images) or bool((indices < 0).any()):
         return images, labels, indices
     changed = (labels != dataset.train_labels[indices]) | (images != dataset.train_images[indices]).flatten(1).any(1)
     if not bool(changed.any()):
-        raise DataError(f"{source} is the dataset's training set as it is: there is no poison in it")
+        raise DataError(f"{source} leaves the dataset's training set unchanged: check that it is the right file")
     return images[changed], labels[changed], indices[changed]
 
 
@@ -182,10 +186,10 @@ def _bases(images: Tensor, indices: Tensor, dataset: ImageDataset) -> Tensor:
 
 
 def _check_labels(imported: ImportedPoisons, indices: Tensor, labels: Tensor, dataset: ImageDataset) -> None:
-    """Check that the rows count this order of the training images, by the labels that the file knows.
+    """Check by the labels of the file that its rows count this order of the training images.
 
     Raises:
-        DataError: the true classes differ, or most labels of changes, which are of the images as they are.
+        DataError: a true class differs, or most labels of changes do, which keep the labels of their images.
     """
     known, most = imported.original_labels, 0
     if known is None and imported.changes and imported.labels is not None:
@@ -206,8 +210,8 @@ def _check_rows(
 ) -> None:
     """Check that the rows count this order of the training images.
 
-    A poison is a changed version of its base, so it is nearer to that, by the mean absolute change, than to each of
-    ``_OTHERS`` images drawn at random. If the rows counted another order, a base would be a random image, and nearest
+    A poison is a changed version of its base. So by the mean absolute change, it is nearer to its base than to each of
+    ``_OTHERS`` random images. If the rows counted another order, its base would be a random image, and the nearest one
     in one of ``_OTHERS`` + 1 cases.
 
     Raises:
@@ -242,10 +246,10 @@ def _check_rows(
 
 
 def check_classes(name: str, labels: Tensor, classes: int, source: str) -> None:
-    """Check that labels, called ``name`` in messages, are of a dataset with so many classes.
+    """Check that labels lie in [0, ``classes``); messages call them ``name``.
 
     Raises:
-        DataError: one is not.
+        DataError: a label lies outside.
     """
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= classes:

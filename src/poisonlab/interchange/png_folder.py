@@ -1,10 +1,9 @@
 """A folder of PNGs named after the training rows they replace.
 
-``<row>.png`` are the poisons, ``target.png`` or ``targets/*.png`` (in order of their names) the targets,
-``unpatched.png`` or ``unpatched/*.png`` a backdoor's targets without the trigger, in the same order, and
-``poisons.json`` says the rest: ``{"adversarial_label": 1, "target_labels": [0], "labels": {"<row>": 1}}``, where
-``adversarial_label`` may be a list with one for each target. Only the poisons are required; what is missing comes from
-the dataset.
+``<row>.png`` are the poisons. ``target.png`` or ``targets/*.png`` (sorted by name) are the targets. ``unpatched.png``
+or ``unpatched/*.png`` are a backdoor's targets without the trigger, in the same order. ``poisons.json`` has the labels:
+``{"adversarial_label": 1, "target_labels": [0], "labels": {"<row>": 1}}``, where ``adversarial_label`` may be a list
+with one label for each target. Only the poisons are required; the dataset supplies the rest.
 """
 
 from __future__ import annotations
@@ -45,8 +44,9 @@ def read_png_folder(folder: Path) -> ImportedPoisons:
         uint8 poisons in ascending order of their rows.
 
     Raises:
-        DataError: there is no poison, a name is not a row, two name the same row, an image is no PNG, damaged, too
-            large or of another size than the first, or ``poisons.json`` contradicts the images or has unknown keys.
+        DataError: there is no poison, a file name is not a row, two files have the same row, an image is no PNG,
+            damaged, too large or of another size than the first, or ``poisons.json`` contradicts the images or has
+            unknown keys.
     """
     rows = _poison_files(folder)
     images = decoded(list(rows.values()))
@@ -69,7 +69,7 @@ def png_files(folder: Path) -> list[Path]:
     """The PNGs of ``folder``, sorted by name, without hidden ones.
 
     Raises:
-        DataError: it is missing or not a readable folder.
+        DataError: ``folder`` is missing or not a readable folder.
     """
     try:
         found = [file for file in folder.iterdir() if file.suffix.lower() == ".png" and not file.name.startswith(".")]
@@ -79,10 +79,10 @@ def png_files(folder: Path) -> list[Path]:
 
 
 def only_png_files(folder: Path) -> list[Path]:
-    """``png_files`` of a folder without other images.
+    """``png_files`` of a folder that must not hold other images.
 
     Raises:
-        DataError: there are some; they would be missing without a word.
+        DataError: the folder holds other images, which would be silently ignored.
     """
     found = png_files(folder)
     others = [file for file in folder.iterdir() if file.suffix.lower() in _OTHER_IMAGES and file.name[0] != "."]
@@ -124,7 +124,7 @@ def decoded(files: list[Path]) -> Tensor:
     """Image files of one size as (P, 3, H, W) uint8.
 
     Raises:
-        DataError: one is damaged, too large or of another size than the first, or they are too many.
+        DataError: a file is damaged, too large or of another size than the first, or there are too many files.
     """
     first = decode(files[0], str(files[0]))
     # A PNG of one colour is a thousand times smaller than its pixels.

@@ -1,4 +1,4 @@
-"""Which training rows the positions of poisons mean, and the images that are targets."""
+"""Finds the training rows of the positions of poisons, and reads photos as targets."""
 
 from __future__ import annotations
 
@@ -29,17 +29,19 @@ def read_rows(path: Path) -> Tensor:
 
 
 def last_per_class(labels: Tensor, count: int, moved: int = 0) -> Tensor:
-    """The rows of the last ``count`` images of each class, ascending: the subset "others" of convex polytope's and
-    Bullseye Polytope's releases, whose positions count these rows in the order of the training set.
+    """The rows of the last ``count`` images of each class, ascending.
+
+    This is the subset "others" in the releases of convex polytope and Bullseye Polytope. Their positions count these
+    rows in the order of the training set.
 
     Args:
         labels: (N,) int64.
-        count: how many of each class.
-        moved: the first so many of them have gone to the end of their class (see ``data.set_apart``); the result has
-            each image's row at the place that it had before.
+        count: images of each class.
+        moved: how many of the first of these images were moved to the end of their class (see ``data.set_apart``). The
+            result has the new row of each image at its old place.
 
     Raises:
-        DataError: a class has fewer.
+        DataError: a class has fewer than ``count`` images.
     """
     rows = []
     for label in range(int(labels.max()) + 1):
@@ -54,7 +56,7 @@ def last_per_class(labels: Tensor, count: int, moved: int = 0) -> Tensor:
 
 
 def read_photos(files: Sequence[Path], dataset: ImageDataset) -> Tensor:
-    """Image files as targets for a dataset: resized to its images, and grey where they are.
+    """Image files as targets for a dataset: resized to the size of its images, and grey if these are.
 
     Returns:
         (T, C, H, W) uint8.

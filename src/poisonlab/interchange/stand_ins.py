@@ -1,8 +1,8 @@
-"""What an allow-listed pickle may name: inert stand-ins that record, and are checked and decoded afterwards.
+"""Inert stand-ins for the names in an allow-listed pickle: they record, and are checked and decoded afterwards.
 
-A pickle can call what it names and set the state of what it made, with any arguments. Nothing here therefore is the
-class or function that was pickled, everything refuses a state it does not expect, and values come out only once the
-whole pickle has been read.
+A pickle can call any name and set the state of any object it made, with any arguments. Therefore no stand-in is the
+pickled class or function, each stand-in refuses an unexpected state, and values are decoded only after the whole pickle
+has been read.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class RgbImage:
 
 
 class Inert:
-    """The base of all stand-ins: has no state to set, cannot be called, and means nothing by itself."""
+    """The base of all stand-ins: it has no state to set, cannot be called, and has no value."""
 
     __slots__ = ()
 
@@ -69,7 +69,7 @@ class Inert:
 
 
 class _Function(Inert):
-    """A function; wrapped, because a bare one would keep attributes that a pickle sets on it."""
+    """A wrapped function: a bare function would keep attributes that a pickle sets."""
 
     __slots__ = ("_function",)
 
@@ -88,7 +88,7 @@ class _Dtype(Inert):
     def __init__(self, code: object, *_: object) -> None:
         if code in ("O8", "O", "object"):
             raise RefusedError("holds a numpy array of Python objects")
-        # Text, because to hash nested tuples can take for ever.
+        # Only text is looked up, because hashing nested tuples can take for ever.
         if not isinstance(code, str) or code not in _NUMBERS:
             raise RefusedError("holds a numpy array that is not of plain numbers")
         self._code, self._order = code, "="
@@ -174,7 +174,7 @@ class _Storage(Inert):
 
 
 class _StorageType(_Function):
-    """torch.FloatStorage and its like."""
+    """torch.FloatStorage and similar classes."""
 
     __slots__ = ("dtype",)
 
@@ -184,7 +184,7 @@ class _StorageType(_Function):
 
 
 def storage(kind: object, data: bytes, count: int) -> Inert:
-    """The memory of a tensor that stands outside the pickle.
+    """The memory of a tensor, stored outside the pickle.
 
     Args:
         kind: the stand-in of the storage's class.
@@ -192,11 +192,11 @@ def storage(kind: object, data: bytes, count: int) -> Inert:
         count: how many elements the pickle claims.
 
     Raises:
-        RefusedError: the kind is none, or the bytes are not so many elements.
+        RefusedError: ``kind`` is no storage class, or ``data`` does not hold ``count`` elements.
     """
     if not isinstance(kind, _StorageType) or count * kind.dtype.itemsize != len(data):
         raise RefusedError("holds the memory of a tensor that is not what it claims")
-    # A copy, because bytes are read-only; torch refuses to look at none.
+    # A copy, because bytes are read-only. torch.frombuffer refuses empty data.
     return _Storage(torch.frombuffer(bytearray(data), dtype=kind.dtype) if data else torch.empty(0, dtype=kind.dtype))
 
 
@@ -208,7 +208,7 @@ class _Ordered(dict[str, object]):
 
 
 class _Held(Inert):
-    """A decoded tensor; wrapped, because a pickle could set a bare one's state."""
+    """A wrapped tensor: a pickle could set the state of a bare tensor."""
 
     __slots__ = ("_tensor",)
 
@@ -237,28 +237,28 @@ def _elements(shape: Any) -> int:
 
 
 def _encode(text: object, encoding: object = None) -> bytes:
-    """_codecs.encode, by which protocols 0 to 2 write bytes."""
+    """_codecs.encode, with which protocols 0 to 2 write bytes."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise RefusedError("encodes something else than bytes")
     return text.encode("latin-1")
 
 
 def _empty_bytes(*arguments: object) -> bytes:
-    """bytes, by which protocols 0 to 2 write an empty one."""
+    """bytes, with which protocols 0 to 2 write empty bytes."""
     if arguments:
         raise RefusedError("builds bytes oddly")
     return b""
 
 
 def _ordered_dict(*arguments: object) -> dict[str, object]:
-    """collections.OrderedDict: a tensor's hooks, which are none, or the weights of a network, filled in afterwards."""
+    """collections.OrderedDict, made empty: a tensor's hooks stay so, the weights of a network are filled in later."""
     if arguments not in ((), ([],)):
         raise RefusedError("holds a filled OrderedDict")
     return _Ordered()
 
 
 def _reconstructor(made: object, base: object, state: object) -> Picture:
-    """copyreg._reconstructor, by which protocols 0 and 1 make a PIL image."""
+    """copyreg._reconstructor, with which protocols 0 and 1 make a PIL image."""
     if made is not Picture or base is not _OBJECT or state is not None:
         raise RefusedError("builds something else than an image")
     return Picture()
@@ -293,12 +293,12 @@ def _storage_from_bytes(data: object) -> _Storage:
     content = io.BytesIO(_bytes(data))
     try:
         with warnings.catch_warnings():
-            # Reading the old storage types warns; there is no other way to read them.
+            # torch warns about the old storage types, which cannot be read in another way.
             warnings.simplefilter("ignore")
             loaded = torch.load(content, weights_only=True, map_location="cpu")
             known = isinstance(loaded, torch.storage.TypedStorage) and loaded.dtype in _STORAGES.values()
             elements = torch.empty(0, dtype=loaded.dtype).set_(loaded.untyped()) if known else None
-    # Which exception comes depends on the damaged byte.
+    # The exception depends on the damaged byte.
     except Exception as error:
         raise RefusedError("holds a tensor that torch.load does not read with weights_only=True") from error
     if elements is None:
@@ -307,7 +307,7 @@ def _storage_from_bytes(data: object) -> _Storage:
 
 
 def _typed_storage(dtype: torch.dtype) -> _StorageType:
-    """torch.LongStorage and its like, which the first versions of torch made from a list."""
+    """torch.LongStorage and similar classes, which the first versions of torch made from a list."""
 
     def build(values: object = ()) -> _Storage:
         if not isinstance(values, list | tuple) or not all(isinstance(value, int | float) for value in values):
@@ -323,7 +323,7 @@ def _tensor(storage: object, offset: Any, size: Any, stride: Any, *_: object) ->
         raise RefusedError("describes a torch tensor oddly")
     count, available = _elements(size), storage.elements.numel()
     _elements(stride)
-    # as_strided would read beyond the memory; a stride of 0 would turn one element into any number.
+    # Without this check, as_strided could read beyond the memory, and a stride of 0 could repeat one element endlessly.
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     if count > available or (count > 0 and last >= available):
         raise RefusedError("holds a torch tensor that is larger than its memory")

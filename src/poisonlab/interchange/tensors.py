@@ -1,12 +1,17 @@
-"""Arrays of images with labels and rows in a single file, in each of the forms that programs save them.
+"""Arrays of images with labels and rows in a single file, in each form that programs save.
 
-A dict ``{"poisons": ..., "labels": ..., "indices": ..., "target": ..., "adversarial_label": ...}``, of which all but
-the poisons may be missing; a list of (image, label); a list of two, such pairs or stacked images and their rows; or one
-array for the whole training set. ``forms`` tells them apart. Also a folder with ``poisons.pth``, ``indices.pth`` (or
-``base_indices.pth``) and perhaps ``target.pth``, and the two ``.npy`` files of Witches' Brew. A target is (image,
-label), a list of such pairs, or an image or stacked images without labels; the adversarial label is one for all, or a
-list. Images are (3, H, W) uint8, or floats in [0, 1], or normalised floats; stacked ones may have their channels last.
-Changes of images are in place of ``poisons`` under ``delta``, ``perturbation`` or the like.
+``forms`` tells the forms apart. A file holds one of these:
+
+- a dict ``{"poisons": ..., "labels": ..., "indices": ..., "target": ..., "adversarial_label": ...}``, of which only the
+  poisons are required. ``delta``, ``perturbation`` or a similar name in place of ``poisons`` holds changes of images;
+- a list of (image, label);
+- a list of two entries: such pairs or stacked images, and their rows;
+- one array for the whole training set.
+
+A folder holds ``poisons.pth``, ``indices.pth`` (or ``base_indices.pth``) and perhaps ``target.pth``, or the two
+``.npy`` files of Witches' Brew. A target is (image, label), a list of such pairs, or an image or stacked images without
+labels. The adversarial label is one for all targets, or a list. Images are (3, H, W) uint8, floats in [0, 1], or
+normalised floats; stacked images may have their channels last.
 """
 
 from __future__ import annotations
@@ -57,12 +62,12 @@ def read_tensors(
 
     Args:
         path: the file, or the folder with ``poisons.pth`` or ``poisoned_training_data.npy``.
-        mean: three values in units of pixels in [0, 1], if the float images are normalised; undone.
-        std: likewise, and of changes.
-        holds: what a bare array means, where its values leave it open.
+        mean: three values in units of pixels in [0, 1], if the float images are normalised; it is added back.
+        std: three values in the same units, with ``mean``; images and changes are multiplied by it.
+        holds: the meaning of a bare array whose values are ambiguous.
 
     Returns:
-        Poisons in uint8 if the file has uint8, or floats that all are whole levels of 255; else in float32. Changes in
+        Poisons in uint8 if the file has uint8 or only floats that are whole levels of 255; else in float32. Changes in
         float32, in units of pixels in [0, 1].
 
     Raises:
@@ -100,7 +105,7 @@ def read_tensors(
 
 
 def _content(path: Path, holds: Holds | None, normalised: bool) -> tuple[Path, dict[str, Any]]:
-    """The file and its parts, those that stand in files beside it among them."""
+    """The file and its parts, including parts from files beside it."""
     if (path / WHOLE).is_file():
         content = {"poisons": read_content(path / WHOLE)}
         if (path / WHOLE_LABELS).is_file():
@@ -119,14 +124,14 @@ def _content(path: Path, holds: Holds | None, normalised: bool) -> tuple[Path, d
 
 
 def _whole(numbers: Any) -> Any:
-    """Integers that were saved as floats, as numpy.zeros makes them."""
+    """Whole floats, as numpy.zeros makes them, as integers; other values as they are."""
     if isinstance(numbers, Tensor) and numbers.is_floating_point() and bool((numbers == numbers.round()).all()):
         return numbers.long()
     return numbers
 
 
 def _images(poisons: Any, where: str) -> tuple[Tensor, Tensor | None]:
-    """Images (P, C, H, W), and labels (P,) int64 where they stand beside each."""
+    """Images (P, C, H, W), and labels (P,) int64 if each image is paired with one."""
     if not isinstance(poisons, Tensor):
         return parts.pairs(poisons, _pair, where)
     return _stacked(poisons, where), None
@@ -172,7 +177,7 @@ def _changes(values: Any, undo: tuple[Tensor, Tensor] | None, normalised: bool, 
 
 
 def _told_if_large(changes: Tensor, where: str) -> Tensor:
-    """The changes in float32; a warning says if no known attack makes such large ones."""
+    """The changes in float32; a warning is issued if they exceed the bounds of all known attacks."""
     if (largest := float(changes.abs().max())) * _LEVELS > _USUAL:
         warnings.warn(
             f"{where} reach {largest * _LEVELS:.0f} levels of 255, more than the bounds of known attacks: check mean "
@@ -198,7 +203,7 @@ def _pair(entry: Any, where: str) -> tuple[Tensor, int]:
 
 
 def _targets(found: Any, undo: tuple[Tensor, Tensor] | None, where: str) -> tuple[Tensor | None, Tensor | None]:
-    """Targets (T, C, H, W) uint8, and their labels (T,) int64 where they stand beside each."""
+    """Targets (T, C, H, W) uint8, and labels (T,) int64 if each target is paired with one."""
     if found is None:
         return None, None
     if isinstance(found, Tensor):
@@ -250,7 +255,7 @@ def write_tensors_pth(path: Path, poisons: PoisonSet) -> None:
         if goal.untriggered is not None:
             content["unpatched_target"] = _entries(goal.untriggered, goal.target_labels)
         content["adversarial_label"] = parts.plain_labels(goal.adversarial_labels)
-    # Through memory, because torch.save writes a file's own, here temporary, name into it.
+    # Saved to memory first, because torch.save would store the file's temporary name in it.
     written = io.BytesIO()
     torch.save(content, written)
     with atomic_path(path) as temporary:
