@@ -196,7 +196,7 @@ def test_a_file_that_names_its_images_is_never_read_in_another_order(
         for place, row in enumerate(order):
             assert torch.equal(shuffled[place][0], plain[row][0])
     tensors = TensorDataset(images, torch.arange(COUNT))
-    with pytest.raises(DataError, match=r"the dataset names none: pass names=.*load_noise\(path\)\.values"):
+    with pytest.raises(DataError, match=r"the dataset has no names: pass names=.*load_noise\(path\)\.values"):
         FriendlyDataset(tensors, file)
     assert len(FriendlyDataset(tensors, load_noise(file).values)) == COUNT
 
@@ -215,7 +215,7 @@ def test_a_dataset_that_augments_is_refused(images: Tensor, noise: Tensor) -> No
             image, label = self.items[index]
             return v2.RandomCrop(8, padding=4, pad_if_needed=True)(image), label
 
-    with pytest.raises(DataError, match=r"another image each time.*transform="):
+    with pytest.raises(DataError, match=r"another image at each reading.*transform="):
         FriendlyDataset(Augmented(list(zip(images[:, :, :, :8], range(COUNT), strict=True))), noise[:, :, :, :8])
 
 
@@ -260,7 +260,7 @@ def test_other_examples_than_pairs_are_refused(images: Tensor, noise: Tensor) ->
         FriendlyDataset(Listed([]), noise[:0])
     with pytest.raises(DataError, match="names find rows of a file"):
         FriendlyDataset(TensorDataset(images, torch.arange(COUNT)), noise, names=["a/b.png"] * COUNT)
-    with pytest.raises(DataError, match=r"has no length: .* take a map-style dataset"):
+    with pytest.raises(DataError, match=r"has no length: .* pass a map-style dataset"):
         FriendlyDataset(iter([]), noise)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="output is 'PIL': choose 'tensor' or 'pil'"):
         FriendlyDataset(TensorDataset(images, torch.arange(COUNT)), noise, output="PIL")  # type: ignore[arg-type]

@@ -1,1 +1,1 @@
-"""What people's own training pipelines use: noise for their datasets, transforms, files of noise, poisons."""
+"""Tools for other training pipelines: noise for datasets, transforms, files of noise, poisons."""

@@ -1,4 +1,4 @@
-"""Any attack of the lab on a dataset in memory, by its name."""
+"""Runs any attack of the lab, by its name, on a dataset in memory."""
 
 from __future__ import annotations
 
@@ -46,14 +46,15 @@ def craft(
 
     Args:
         method: name of the attack, such as ``gradient-matching`` or ``bullseye-polytope``.
-        dataset: clean data; no base is an image that its ``validation`` sets apart before poisoning.
-        surrogates: a trained network, normalised images (B, C, H, W) to logits, or several, all on one device, which is
-            used; none for attacks that need none, as those that train their own. Their last layer is linear (see
-            ``wrap``). They are handed back as they were.
-        recipe: how they were trained; its augmentation acts on the poisons, too. The default recipe if not given.
-        fresh: a new surrogate with weights drawn from a seed, for attacks that train their own.
-        friendly_noise: (N, C, H, W) float, in units of the [0, 1] pixel range, an earlier run's on the training images:
-            which gradient matching or Sleeper Agent adapts to.
+        dataset: clean data; images that its ``validation`` sets apart before poisoning are never bases.
+        surrogates: a trained network from normalised images (B, C, H, W) to logits, or several on one device, which is
+            used. Their last layer is linear (see ``wrap``), and they are unchanged afterwards. Attacks without
+            surrogates, or that train their own, need none.
+        recipe: how the surrogates were trained; its augmentation acts on the poisons, too. The default recipe if not
+            given.
+        fresh: makes a new surrogate with weights drawn from a seed, for attacks that train their own.
+        friendly_noise: (N, C, H, W) float, in units of the [0, 1] pixel range: the noise of an earlier run on the
+            training images, to which gradient matching or Sleeper Agent adapts.
         seed: decides target, bases and start.
         progress: show a progress bar.
         settings: the attack's keys as in docs/config.md, such as ``budget``, ``eps``, ``steps``.
@@ -62,9 +63,9 @@ def craft(
         The poisons, within their bound on shipped 8-bit pixels.
 
     Raises:
-        SettingsError: there is no such attack, a setting is unknown or impossible, ``recipe`` is none, or surrogates
-            are lacking, have other classes than the data or other weights than float32, or are not as many as
-            ``ensemble`` says.
+        SettingsError: there is no such attack, a setting is unknown or impossible, ``recipe`` is no ``Recipe``, or
+            surrogates are missing, have other classes than the data or other weights than float32, or differ in number
+            from ``ensemble``.
         DataError: the dataset lacks what the attack needs, the friendly noise does not fit it, or the poisons change
             nothing.
     """
@@ -85,7 +86,9 @@ def craft(
     if chosen.trains_networks and fresh is None:
         raise SettingsError(f"{method} trains surrogates of its own: pass fresh, which makes a new one from a seed")
     if isinstance(chosen, CraftedAttack) and 1 < chosen.pretrained_networks != len(networks):
-        raise SettingsError(f"ensemble is {chosen.ensemble}, but {len(networks)} surrogates are given: leave it out")
+        raise SettingsError(
+            f"ensemble is {chosen.ensemble}, but {len(networks)} surrogates are given: leave ensemble out"
+        )
     adaptation = chosen.adaptation if isinstance(chosen, MatchingAttack) else None
     if friendly_noise is not None and not isinstance(chosen, MatchingAttack):
         raise SettingsError(f"{method} does not adapt to friendly noise: leave friendly_noise out")
@@ -120,7 +123,7 @@ def craft(
 
 @contextmanager
 def _as_found(networks: Sequence[nn.Module]) -> Iterator[None]:
-    """Afterwards the networks' weights take gradients as before, and every layer is in the mode that it was in."""
+    """Restore at the end which weights take gradients, and the mode of every layer."""
     weights = [(weight, weight.requires_grad) for network in networks for weight in network.parameters()]
     modes = [(module, module.training) for network in networks for module in network.modules()]
     try:
@@ -136,7 +139,7 @@ def _module(method: str) -> ModuleType:
     """The module of an attack.
 
     Raises:
-        SettingsError: there is none of this name.
+        SettingsError: there is no attack of this name.
     """
     names = [module.name.replace("_", "-") for module in iter_modules(attacks.__path__)]
     found = modules.load("attacks", method) if method in names else None

@@ -22,11 +22,12 @@ _DRAWS = 4
 
 
 class FriendlyDataset(Dataset[Any]):
-    """Any map-style dataset, its images with their friendly noise (FRIENDS: Liu, Yang, Mirzasoleiman 2022).
+    """Any map-style dataset with friendly noise on its images (FRIENDS: Liu, Yang, Mirzasoleiman 2022).
 
-    Example i is the dataset's, with ``transform(clip(image + noise[i]))`` for its image. Noise belongs to the pixels
-    that it was made for, so augmentation and normalisation go into ``transform``, which follows it; the dataset itself
-    may resize and convert. Fresh random noise, the other half of FRIENDS, is a transform: ``BernoulliNoise``.
+    Example i is that of the dataset, with ``transform(clip(image + noise[i]))`` as its image. Noise fits only the
+    pixels that it was made for. So augmentation and normalisation belong into ``transform``, which runs after the
+    noise; the dataset itself may resize and convert. Fresh random noise, the other half of FRIENDS, is a transform:
+    ``BernoulliNoise``.
 
     Works with ``Subset``, samplers (``DistributedSampler``), and workers of a ``DataLoader``, which share one copy of
     the noise.
@@ -35,18 +36,17 @@ class FriendlyDataset(Dataset[Any]):
         dataset: gives (image, label, ...), or a mapping; the image is a PIL image (grey or RGB) or a tensor (C, H, W),
             uint8 or float in [0, 1].
         noise: (N, C, H, W) float in units of the [0, 1] pixel range, row i for example i; or the path of a file, or
-            what ``load_noise`` gives.
+            the result of ``load_noise``.
         transform: applied to the noisy image; may be replaced later, as an attribute.
-        names: paths of the dataset's image files, to find the rows of a file that has names. Taken from
-            ``dataset.samples`` (torchvision's ``ImageFolder``, or a ``Subset`` of it) if not given: its classes may be
-            in another order.
+        names: paths of the dataset's image files, to find their rows in a file with names. If not given, they are those
+            of ``dataset.samples`` (torchvision's ``ImageFolder``, or a ``Subset`` of it), in any order of classes.
         key: the image's place in an example: a position, or a name such as "image" in a mapping.
-        output: what ``transform`` (or the user) gets: ``tensor``, float32 (C, H, W) in [0, 1]; or ``pil``, an image of
-            8 bits, for transforms that begin with one. It rounds the noise to whole levels.
+        output: form of the image for ``transform`` (or the caller): ``tensor``, float32 (C, H, W) in [0, 1], or
+            ``pil``, an 8-bit image, for transforms that begin with one. It rounds the noise to whole levels.
 
     Raises:
         DataError: dataset and noise do not fit, the file has names and the dataset none, or the dataset augments its
-            images; later, an image of another shape or range, or another one than the file's noise was made for.
+            images. Later: an image has another shape or range, or is not the image that the noise was made for.
         SettingsError: there is no such ``output``.
     """
 
@@ -68,7 +68,7 @@ class FriendlyDataset(Dataset[Any]):
         self.output = output
         self.noise = load_noise(noise) if isinstance(noise, str | Path) else noise
         self._rows = _rows_of(dataset, self.noise, names)
-        # Of a file, one row tells the unit: its writer has checked all.
+        # Of a file, one row shows the unit, because its writer has checked all rows.
         check_noise(self.noise.values[:1] if isinstance(self.noise, StoredNoise) else self.noise)
         _check_still(dataset, key)
         self._pixels(0, dataset[0])
@@ -105,7 +105,7 @@ class FriendlyDataset(Dataset[Any]):
 
 
 def _rows_of(dataset: MapStyle, noise: Tensor | StoredNoise, names: Sequence[str | Path] | None) -> Tensor | None:
-    """(N,) int64: each example's row of the noise; None if they are numbered alike."""
+    """(N,) int64: each example's row of the noise; None if both have the same numbers."""
     check_map_style(dataset)
     if not isinstance(noise, Tensor | StoredNoise):
         raise DataError(
@@ -117,8 +117,8 @@ def _rows_of(dataset: MapStyle, noise: Tensor | StoredNoise, names: Sequence[str
         names = _names_of(dataset)
         if names is None:
             raise DataError(
-                f"{noise.path} knows its images by name, and the dataset names none: pass names=, the paths of its "
-                "images in order. If its order is the file's for certain, pass load_noise(path).values"
+                f"{noise.path} knows its images by name, but the dataset has no names: pass names=, the paths of its "
+                "images in order. If its order is surely that of the file, pass load_noise(path).values"
             )
     if names is None:
         if len(noise) != len(dataset):
@@ -128,14 +128,14 @@ def _rows_of(dataset: MapStyle, noise: Tensor | StoredNoise, names: Sequence[str
             )
         return None
     if not isinstance(noise, StoredNoise):
-        raise DataError("names find rows of a file of noise: pass its path, or what load_noise gives")
+        raise DataError("names find rows of a file of noise: pass its path, or the result of load_noise")
     if len(names) != len(dataset):
         raise DataError(f"{len(names)} names do not fit a dataset of {len(dataset)}: give one for each example")
     return noise.rows(names)
 
 
 def _names_of(dataset: Any) -> list[str | Path] | None:
-    """Paths of the images of an ``ImageFolder``, or of a ``Subset`` of one; None of another dataset."""
+    """Paths of the images of an ``ImageFolder``, or of a ``Subset`` of one; None for another dataset."""
     if isinstance(dataset, Subset):
         whole = _names_of(dataset.dataset)
         return None if whole is None else [whole[index] for index in dataset.indices]
@@ -151,6 +151,6 @@ def _check_still(dataset: MapStyle, key: int | str) -> None:
     first, *others = (image_of(dataset[0], key, "image 0 of the dataset") for _ in range(_DRAWS))
     if not all(torch.equal(first, other) for other in others):
         raise DataError(
-            "the dataset gives another image each time it is asked for row 0: pass its random augmentation as "
-            "transform=, after the noise, which belongs to the pixels that it was made for"
+            "the dataset gives another image at each reading of row 0: pass its random augmentation as transform=, "
+            "which runs after the noise"
         )

@@ -18,7 +18,7 @@ _MODES = ("L", "RGB")
 
 
 class MapStyle(Protocol):
-    """A dataset of known length whose examples are read by index, as most of torch.utils.data's."""
+    """A dataset of known length whose examples are read by index, as in most of torch.utils.data."""
 
     def __getitem__(self, index: int, /) -> Any: ...
 
@@ -26,17 +26,17 @@ class MapStyle(Protocol):
 
 
 def check_map_style(dataset: object) -> None:
-    """Refuse a dataset without a length, such as a stream, and a loader of one.
+    """Refuse a dataset without a length, such as a stream, and a ``DataLoader``.
 
     Raises:
-        DataError: it is one.
+        DataError: ``dataset`` has no length, or is a loader.
     """
     if isinstance(dataset, DataLoader):
         raise DataError("a DataLoader gives batches: pass its dataset, loader.dataset")
     if not hasattr(dataset, "__len__"):
         raise DataError(
-            f"a {type(dataset).__name__} has no length: noise belongs to images by their number, so take a map-style "
-            "dataset, and no stream"
+            f"a {type(dataset).__name__} has no length: noise belongs to images by their number, so pass a map-style "
+            "dataset, not a stream"
         )
 
 
@@ -44,9 +44,9 @@ def image_of(item: Any, key: int | str, where: str) -> Tensor:
     """The image of one example: (C, H, W), uint8, or float32 in [0, 1].
 
     Args:
-        item: what a dataset gives for an index: a tuple or list, or a mapping.
-        key: the image's place in it.
-        where: names the example in messages.
+        item: an example of a dataset: a tuple or list, or a mapping.
+        key: the image's place in the example.
+        where: name of the example in messages.
 
     Raises:
         DataError: there is no image at ``key``, or one of another kind or range.

@@ -1,4 +1,4 @@
-"""Friendly noise in a file, for training programs: an array that is mapped into memory, and whose noise each row is."""
+"""Friendly noise in a file, for training programs: an array mapped into memory, and the image of each row."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _TOLERANCE = 4
 
 @dataclass(frozen=True, eq=False)
 class StoredNoise:
-    """Noise as a file holds it. Worker processes that are handed it open the file again and copy nothing.
+    """The noise of a file. Worker processes that receive it open the file again and copy nothing.
 
     Attributes:
-        values: (N, C, H, W) float16 in units of the [0, 1] pixel range, mapped from the file: a row is read when it is
-            asked for, and memory is shared between processes.
-        names: of N image files, ``class/file``; empty if the images came from no such files.
+        values: (N, C, H, W) float16 in units of the [0, 1] pixel range, mapped from the file: rows are read on demand,
+            and processes share the memory.
+        names: of the N image files, ``class/file``; empty if the images were not files.
         facts: how the noise was made.
         path: the file.
         levels: the mean of each image that the noise was made for, in levels of 255; empty if the file has none.
@@ -49,12 +49,12 @@ class StoredNoise:
         return _reopened, (self.path, self.names, dict(self.facts), self.levels)
 
     def check_image(self, row: int, image: Tensor, where: str) -> None:
-        """Refuse an image that is another one than the noise was made for, as far as its mean tells.
+        """Refuse an image whose mean shows that the noise was made for another one.
 
         Args:
             row: of the noise.
             image: (C, H, W) float in [0, 1].
-            where: the image lies, for the message.
+            where: the image's place, for the message.
 
         Raises:
             DataError: the means differ by more than four levels.
@@ -72,7 +72,7 @@ class StoredNoise:
         """(M,) int64: the rows of the images at ``paths``, known by class folder and file name.
 
         Raises:
-            DataError: the file has no names, lacks one of the images, or two different ones go by one name.
+            DataError: the file has no names or lacks an image, or two different images have the same name.
         """
         if not self.names:
             raise DataError(f"{self.path} has no names of images: its rows are in the order of the dataset")
@@ -89,8 +89,8 @@ class StoredNoise:
         for key, path in zip(keys, paths, strict=True):
             if Path(other := known.setdefault(key, path)) != Path(path):
                 raise DataError(
-                    f"{other} and {path} would both get the noise of {key!r}, which is of one of them: take only the "
-                    "images that it was made for, such as the folder train"
+                    f"{other} and {path} would both get the noise of {key!r}, which was made for one of them: take "
+                    "only the images that the noise was made for, such as the folder train"
                 )
         return torch.tensor([self._places[key] for key in keys], dtype=torch.int64)
 
@@ -100,7 +100,7 @@ def _key(path: str | Path) -> str:
 
 
 def _reopened(path: Path, names: tuple[str, ...], facts: dict[str, Any], levels: tuple[int, ...]) -> StoredNoise:
-    """The noise in another process; its file was checked by the first."""
+    """The noise in another process, unchecked: the first process has checked the file."""
     with safe_open(path, framework="pt") as file:
         return StoredNoise(file.get_tensor(_NOISE), names, facts, path, levels)
 
@@ -108,10 +108,10 @@ def _reopened(path: Path, names: tuple[str, ...], facts: dict[str, Any], levels:
 def load_noise(path: str | Path) -> StoredNoise:
     """Open a file of friendly noise: of ``make protect``, of ``save_noise``, or of a study's ``noise/`` folder.
 
-    The whole file is read once, to compare its checksum; afterwards rows are read when they are asked for.
+    The whole file is read once, to compare its checksum; afterwards rows are read on demand.
 
     Raises:
-        DataError: the file is missing, damaged, or no friendly noise, or some of its images have none.
+        DataError: the file is missing, damaged, or no friendly noise, or some of its images have no noise.
     """
     path = Path(path)
     if not path.exists():
@@ -119,11 +119,11 @@ def load_noise(path: str | Path) -> StoredNoise:
     tensors, facts = read_tensors(path, KIND)
     values, names, levels = tensors.get(_NOISE), facts.pop(_NAMES, []), facts.pop(_LEVELS, [])
     if values is None or values.ndim != 4 or any(len(each) not in (0, len(values)) for each in (names, levels)):
-        raise DataError(f"{path} lacks the noise: make it anew")
+        raise DataError(f"{path} lacks the noise: make it again")
     if (made := tensors.get("made")) is not None and not bool(made.all()):
         raise DataError(
             f"{path} has no noise for {int((~made).sum())} of {len(made)} images, which a filter or a validation set "
-            "kept from that training: take the noise of a row without filters, of a study without poisoned validation"
+            "excluded: take the noise of a row without filters, from a study without poisoned validation"
         )
     return StoredNoise(values, tuple(map(str, names)), facts, path, tuple(map(int, levels)))
 
@@ -135,15 +135,15 @@ def save_noise(
     facts: Mapping[str, Any] | None = None,
     images: Tensor | None = None,
 ) -> None:
-    """Write friendly noise; equal content gives equal bytes, and nothing is left of a write that fails.
+    """Write friendly noise; equal content gives equal bytes, and a failed write leaves no file.
 
     Args:
         path: of the file (.safetensors).
         noise: (N, C, H, W) float, in units of the [0, 1] pixel range, within [-1, 1]. It is stored as float16: exact
-            to 1/32 of a level, beyond 127 levels to 1/16.
+            to 1/32 of a level, or to 1/16 beyond 127 levels.
         names: paths of the N image files, in the order of the noise; their last two parts are stored, ``class/file``.
         facts: JSON-like facts about how it was made.
-        images: (N, C, H, W) uint8, which the noise was made for; their means are stored, and ``FriendlyDataset`` then
+        images: (N, C, H, W) uint8, for which the noise was made. Their means are stored, so that ``FriendlyDataset``
             refuses images that have changed since.
 
     Raises:

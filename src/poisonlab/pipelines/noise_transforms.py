@@ -19,10 +19,11 @@ from poisonlab.errors import DataError, SettingsError
 
 
 class _Noise(v2.Transform):  # type: ignore[misc]
-    """Adds noise that is drawn anew for every value of every image, in each call.
+    """Adds fresh random noise to every value of every image, in each call.
 
-    It stands before ``Normalize``, on float images (..., C, H, W) in [0, 1]; boxes and masks pass. Random numbers are
-    torch's global ones: those of each ``DataLoader`` worker differ, and ``torch.manual_seed`` repeats them.
+    Put it before ``Normalize``, on float images (..., C, H, W) in [0, 1]; boxes and masks pass unchanged. Random
+    numbers come from torch's global generator: those of each ``DataLoader`` worker differ, and ``torch.manual_seed``
+    repeats them.
 
     Args:
         mu: magnitude in levels of 1/255, from 1 to 255.
@@ -30,7 +31,7 @@ class _Noise(v2.Transform):  # type: ignore[misc]
 
     Raises:
         SettingsError: ``mu`` is out of range.
-        DataError: when it is called, on a PIL image, integers, or values beyond [0, 1].
+        DataError: it is called on a PIL image, integers, or values beyond [0, 1].
     """
 
     _distribution: ClassVar[Literal["bernoulli", "gaussian", "uniform"]]

@@ -32,27 +32,26 @@ def protect(
     """Make friendly noise (FRIENDS, algorithm 1) for the training images.
 
     Args:
-        dataset: its training split counts.
-        settings: the network, and how noise is made; its ``dataset`` is not looked at.
+        dataset: only its training split is used.
+        settings: the network, and how noise is made; its ``dataset`` is ignored.
         device: where to compute.
-        checkpoint: where training and noise are saved, to go on from after an interruption and end in the same bits;
-            the caller clears it when the noise is safe.
+        checkpoint: saves training and noise, so that an interrupted call resumes and ends in the same bits. The caller
+            clears it once the noise is saved.
         progress: show progress bars.
 
     Returns:
-        (N, C, H, W) float32 on the CPU, in units of the [0, 1] pixel range; and what is to be known of it:
-        ``fitted``, the share of images that the network gives their label; ``mean_levels``, the mean size;
-        ``saturated``, the share of values at the bound; ``unchanged``, the share of images whose prediction the noise
-        leaves as it was.
+        The noise, (N, C, H, W) float32 on the CPU, in units of the [0, 1] pixel range; and facts about it: ``fitted``,
+        the share of images that the network gives their label; ``mean_levels``, the mean size; ``saturated``, the
+        share of values at the bound; ``unchanged``, the share of images whose prediction the noise does not change.
 
     Raises:
-        DivergedError: the training did.
-        DataError, SettingsError: weights or network cannot be had.
+        DivergedError: the training diverged.
+        DataError, SettingsError: weights or network cannot be loaded.
     """
     try:
         classifier = _classifier(dataset, settings, torch.device(device), checkpoint, progress)
     except DivergedError:
-        # It would diverge again.
+        # A resumed training would diverge again.
         if checkpoint is not None:
             checkpoint.clear()
         raise
@@ -95,11 +94,11 @@ def _train(
     checkpoint: Checkpoint | None,
     progress: bool,
 ) -> None:
-    """Train the network for the epochs before the noise, unless the checkpoint has it trained."""
+    """Train the network for the epochs before the noise, unless the checkpoint holds the trained network."""
     trained = None if checkpoint is None else checkpoint.part("trained")
     if trained is not None and (saved := trained.load()) is not None:
         if settings.recipe.channels_last:
-            # As the training leaves it: the layout chooses the kernels, and with them the last bits.
+            # As after training: the layout decides the kernels, and so the last bits.
             network.to(memory_format=torch.channels_last)
         network.load_state_dict(saved[0])
         return
@@ -124,7 +123,7 @@ def _train(
 def _facts(
     classifier: nn.Module, dataset: ImageDataset, noise: Tensor, zeta: float, device: torch.device
 ) -> dict[str, float]:
-    """See ``protect``; in parts, as a copy of the noise would take as much memory as all else."""
+    """The facts of ``protect``; in parts, because a copy of the noise would take as much memory as all else."""
     images, labels = dataset.train_images, dataset.train_labels
 
     def sums(part: slice) -> Tensor:

@@ -1,4 +1,4 @@
-"""The images of a path that a user names, and how its training images are called."""
+"""Reads the images of a path, and the names of its training images."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ from poisonlab.errors import DataError, DataWarning
 
 
 def read_images(settings: Source) -> tuple[ImageDataset, tuple[str, ...]]:
-    """The dataset, whose training split counts, and the path of each training image from the folder of classes; no
-    paths if images are not files of their own.
+    """The dataset, and the path of each training image relative to the folder of classes.
 
-    An ``image-folder`` needs no test split here, and may have its class folders at its root. A ``DataWarning`` counts
-    the files in it that get no noise.
+    Use only the training split. There are no paths if images are not files of their own. An ``image-folder`` needs no
+    test split here, and may have its class folders at its root. A ``DataWarning`` counts its files that get no noise.
 
     Raises:
         DataError: a file is missing, damaged or of the wrong shape.
     """
     if not isinstance(settings, ImageFolder):
         with warnings.catch_warnings():
-            # A file that is one split is named as both, and only its training images are looked at.
+            # A file with one split serves as both, which does no harm: only its training images are used.
             warnings.filterwarnings("ignore", ".* of both splits", DataWarning)
             return load_dataset(settings), ()
     folder = training_folder(Path(settings.root))
@@ -51,6 +50,6 @@ def read_images(settings: Source) -> tuple[ImageDataset, tuple[str, ...]]:
         ((str(file), file) for file in files), len(files), settings.size, "set size to resize every image to one shape"
     )
     each = torch.tensor(labels, dtype=torch.int64)
-    # A dataset has a test split; nothing here looks at it.
+    # ImageDataset requires a test split, which is not used here.
     dataset = assemble(images, each, images[:1], each[:1], classes, settings, str(folder))
     return dataset, tuple(str(file.relative_to(folder)) for file in files)
