@@ -256,7 +256,7 @@ CASES = [
         "reworded messages and help texts",
         both(
             replaced("src/poisonlab/runtime/program.py", "out of memory on the GPU", "the GPU is full"),
-            replaced("src/poisonlab/runtime/program.py", "time between two saves", "seconds from save to save"),
+            replaced("src/poisonlab/runtime/program.py", "seconds between two saves", "seconds from save to save"),
             replaced("src/poisonlab/models/networks.py", "was the config changed?", "check the config"),
             replaced("workflow/scripts/train.py", 'help="the poison set"', 'help="poisons"'),
         ),

@@ -17,9 +17,9 @@ class Cadence:
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Whether so many seconds have passed since the last save, or since the beginning."""
+        """Whether ``seconds`` have passed since the last save, or since the start."""
         return time.monotonic() - self._last >= self._seconds
 
     def saved(self) -> None:
-        """To be called after every save."""
+        """Call this after every save."""
         self._last = time.monotonic()

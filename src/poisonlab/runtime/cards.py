@@ -17,13 +17,13 @@ from poisonlab.files import write_sealed
 
 _CHECKOUT = Path(__file__).resolve().parents[3]
 
-# Only the names of devices and the amounts of memory are asked of torch, and only by who writes a card.
+# torch is imported only where a card is written: for names of devices and amounts of memory.
 if TYPE_CHECKING:
     import torch
 
 
 class RunCard:
-    """The volatile facts of one job: how long, on what, with which software. Nothing consumes them but reports."""
+    """The volatile facts of one job: duration, device and software. No measure depends on them."""
 
     def __init__(self, device: torch.device, spec: Sequence[str]) -> None:
         self._device = device
@@ -35,10 +35,10 @@ class RunCard:
         return round(time.perf_counter() - self._begin, 3)
 
     def write_failed(self, path: Path, error: DivergedError, **more: Any) -> None:
-        """Write the card of a job for which a training diverged, and a warning in the log.
+        """Write the card of a job in which a training diverged, and a warning in the log.
 
-        The job itself succeeds: it would diverge again, and a victim's failure is a result. In the place of its tensors
-        it leaves ``write_diverged`` to say so to the jobs that need them.
+        The job itself succeeds, because it would diverge again, and a victim's failure is a result. In place of its
+        tensors, the job calls ``write_diverged``, which informs the jobs that need them.
         """
         print(f"warning: {error}", file=sys.stderr)
         self.write(path, failed=error.facts(), **more)
@@ -55,7 +55,7 @@ class RunCard:
                 "seconds": self.seconds(),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "device": torch.cuda.get_device_name() if on_gpu else processor(),
-                # Kernels are chosen by it, and with them the last bits.
+                # It decides the kernels, and so the last bits.
                 "cpu": torch.backends.cpu.get_cpu_capability(),
                 "bfloat16": _bfloat16(self._device),
                 "threads": torch.get_num_threads(),
@@ -69,13 +69,13 @@ class RunCard:
 
 
 def _bfloat16(device: torch.device) -> bool | None:
-    """Whether settings of bfloat16 mean bfloat16 on the device; None of a job that does not ask."""
+    """Whether bfloat16 in settings means bfloat16 on the device; None for a job that never asks."""
     asked = sys.modules.get("poisonlab.precision")
     return None if asked is None else bool(asked.multiplies_bfloat16(device))
 
 
 def _software() -> list[str]:
-    """Packages that results depend on; timm where the job has used it."""
+    """Packages that results depend on; timm only if the job has used it."""
     return ["torch", "torchvision", "numpy", *(["timm"] if "timm" in sys.modules else [])]
 
 

@@ -1,4 +1,4 @@
-"""How a failed job is told: its command once and short, and last the error that its log ends with."""
+"""How a failed job is reported: its command once and shortened, and at the end the last error of its log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ShortCommands(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.msg, str):
             record.msg = _COMMAND.sub(r"Its command \1", record.msg)
-        # Commands that were asked for come with an event of their own.
+        # Commands that the user asked for come with another event.
         command = getattr(record, "shellcmd", None)
         if "error" in str(getattr(record, "event", "")) and isinstance(command, str):
             vars(record)["shellcmd"] = short(command)
@@ -33,7 +33,7 @@ class ShortCommands(logging.Filter):
 
 
 def short(command: str) -> str:
-    """The program of a long command."""
+    """The program of a long command; a short command is unchanged."""
     if len(command) <= _LONGEST:
         return command
     program = _PROGRAM.search(command)

@@ -25,15 +25,15 @@ _held: list[int] = []
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """UUIDs of the GPUs that a process with this environment may use, slices of a divided GPU (MIG) in its place.
+    """UUIDs of the GPUs that a process with this environment may use; slices replace a divided GPU (MIG).
 
-    Empty without ``nvidia-smi``, as on AMD's GPUs, where torch chooses on its own.
+    Empty without ``nvidia-smi``, as on AMD's GPUs, where torch chooses the GPU.
     """
     return [uuid for gpu in _chosen(_installed(), environment.get(_VISIBLE)) for uuid in gpu]
 
 
 def _installed() -> list[list[str]]:
-    """For each GPU its UUID, or those of its slices."""
+    """For each GPU its UUID, or the UUIDs of its slices."""
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError):
@@ -48,8 +48,8 @@ def _installed() -> list[list[str]]:
 
 
 def _chosen(gpus: Sequence[Sequence[str]], visible: str | None) -> list[list[str]]:
-    """What ``CUDA_VISIBLE_DEVICES`` leaves: numbers of ``nvidia-smi``, or UUIDs or their beginnings, up to the first
-    unknown one."""
+    """The GPUs that ``CUDA_VISIBLE_DEVICES`` selects, up to the first unknown entry. An entry is a number of
+    ``nvidia-smi``, a UUID or the beginning of one."""
     if visible is None:
         return [list(gpu) for gpu in gpus]
     chosen = []
@@ -65,10 +65,10 @@ def _chosen(gpus: Sequence[Sequence[str]], visible: str | None) -> list[list[str
 
 
 def hold_gpu(jobs_per_gpu: int, *, folder: Path | None = None) -> None:
-    """Show CUDA one GPU that has room for one job more, until this process ends; wait for room if there is none.
+    """Show CUDA one GPU with room for another job, and hold it until this process ends; wait while all are full.
 
-    Every job of this user on this machine counts, whatever checkout it belongs to. Nothing happens where there is no
-    GPU, or when this process holds one already. Must come before CUDA starts.
+    Every job of this user on this machine counts, in any checkout. Nothing happens without a GPU, or if this process
+    already holds one. Call this before CUDA starts.
 
     Raises:
         PoisonlabError: the folder of the locks cannot be used.
@@ -88,13 +88,13 @@ def hold_gpu(jobs_per_gpu: int, *, folder: Path | None = None) -> None:
 
 def _taken(gpus: Sequence[str], jobs_per_gpu: int, locks: Path) -> str | None:
     """The GPU with the fewest jobs, of which this process is now one; None if each has as many as allowed."""
-    # One process at a time looks which places are taken.
+    # Only one process at a time may look for free places.
     turn = _opened(locks / "turn")
     fcntl.flock(turn, fcntl.LOCK_EX)
     free: dict[str, list[int]] = {}
     jobs: dict[str, int] = {}
     for gpu in gpus:
-        # Another study may allow more.
+        # Another study may allow more jobs.
         places = {*locks.glob(f"{gpu}.*"), *(locks / f"{gpu}.{place}" for place in range(jobs_per_gpu))}
         files = [_opened(path) for path in places]
         free[gpu] = [file for file in files if _locked(file)]
@@ -116,7 +116,7 @@ def _opened(path: Path) -> int:
 
 
 def _locked(file: int) -> bool:
-    """Whether an open file is now locked for this process; it is closed if another one holds it."""
+    """Whether this process now holds the lock of an open file; if another process does, the file is closed."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

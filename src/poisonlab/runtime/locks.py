@@ -1,4 +1,4 @@
-"""Snakemake's locks of a folder, where more than one call of it works."""
+"""Snakemake's locks of a folder in which several calls of Snakemake work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ALL = FilePersistence._delete_locks
 
 
 def keep_locks_of_others() -> None:
-    """From now on a call removes the locks that it has set; Snakemake 9 removes those of every call beside it."""
+    """From now on, a call removes only its own locks; Snakemake 9 by default removes those of all calls."""
     FilePersistence._delete_locks = _delete_own
 
 

@@ -28,7 +28,7 @@ from poisonlab.runtime.setting_aside import deal_with
 
 EXIT_BAD_INPUT = 2
 INTERRUPTED = 130
-"""As shells have it of Ctrl-C."""
+"""The exit status after Ctrl-C, as in shells."""
 
 OUT_OF_MEMORY = "out of memory: run fewer jobs at once (--cores), or take fewer or smaller images or a smaller network"
 OUT_OF_MEMORY_ON_GPU = (
@@ -39,8 +39,8 @@ OUT_OF_MEMORY_ON_GPU = (
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Run a stage program: exit 0, or print one line on a problem that the user can cure and exit 2."""
-    # What was imported stays until the end: without this, collecting it at the exit takes a third of torch's import.
-    # But Triton, where it is there, calls what is not collected leaked.
+    # Imported objects stay until the end. Otherwise collecting them at the exit takes a third of torch's import time.
+    # But Triton, if it is loaded, reports uncollected objects as leaked.
     if "triton" not in sys.modules:
         gc.freeze()
     sys.stderr = _Heedless(sys.stderr)
@@ -76,10 +76,10 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 
 def _check_code(argv: Sequence[str]) -> None:
-    """That the code which runs is the code that the workflow planned the job with: results are stamped with the latter.
+    """Check that the code is still that of the plan, because results are stamped with the planned digests.
 
     Raises:
-        PoisonlabError: it was edited meanwhile.
+        PoisonlabError: the code was edited meanwhile.
     """
     place = argv.index("--code") + 1 if "--code" in argv else len(argv)
     planned = itertools.takewhile(lambda word: not word.startswith("--"), argv[place:])
@@ -101,7 +101,7 @@ _FORMATTED = warnings.formatwarning
 
 
 class _Heedless(io.TextIOBase):
-    """A stream that drops what it cannot write: on a full disk, the progress in a log should not end a computation."""
+    """A stream that drops text it cannot write: on a full disk, the progress in a log must not end a computation."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -136,7 +136,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     arguments.add_argument("--dataset", type=Path, required=True, help="the dataset (.safetensors)")
     arguments.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    arguments.add_argument("--threads", type=int, default=1, help="CPU threads; part of what makes bits repeat")
+    arguments.add_argument("--threads", type=int, default=1, help="CPU threads; the same number repeats the same bits")
     arguments.add_argument("--jobs-per-gpu", type=int, default=1, help="wait for a GPU with fewer jobs than this")
     arguments.add_argument("--code", nargs="*", default=[], help="digests of the code, as the workflow passes them")
     return arguments
@@ -145,14 +145,14 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 def add_checkpoint_arguments(arguments: argparse.ArgumentParser) -> None:
     """Add ``--checkpoint``, ``--checkpoint-seconds`` and ``--capture``, of programs that train."""
     arguments.add_argument(
-        "--checkpoint", type=Path, required=True, help="where an interrupted run goes on from (.safetensors)"
+        "--checkpoint", type=Path, required=True, help="file from which an interrupted run resumes (.safetensors)"
     )
-    arguments.add_argument("--checkpoint-seconds", type=float, default=120.0, help="time between two saves")
+    arguments.add_argument("--checkpoint-seconds", type=float, default=120.0, help="seconds between two saves")
     arguments.add_argument("--capture", choices=["auto", "off"], default="auto", help="steps as CUDA graphs on a GPU")
 
 
 def settings(strings: Sequence[str]) -> dict[str, Any]:
-    """The nested settings of ``--spec``; of standard input, with a NUL after each, if all it says is ``-``.
+    """The nested settings of ``--spec``. If it is only ``-``, standard input has the settings, each followed by a NUL.
 
     Raises:
         SettingsError: a string is malformed.

@@ -1,7 +1,7 @@
-"""What becomes of a damaged file that the workflow can make anew: its next call does.
+"""Sets damaged files aside that the workflow can make again, so that its next call does.
 
-The job that finds the damage leaves a mark. When all jobs have ended, the workflow renames what is marked: a file that
-went earlier would be missed by Snakemake itself, which would end the whole run for it.
+The job that finds the damage leaves a mark. When all jobs have ended, the workflow renames the marked files. If a file
+vanished earlier, Snakemake would miss it and end the whole run.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ SUFFIX = ".damaged"
 
 
 def deal_with(error: DamagedError) -> str:
-    """Mark the file if the running workflow makes it; never one that came from elsewhere.
+    """Mark the damaged file if the running workflow makes it.
 
     Returns:
-        What to tell the user, on one line.
+        The message for the user, on one line.
     """
     if not is_remade(error.path):
         return str(error)
@@ -46,10 +46,10 @@ def set_aside(path: Path) -> Path:
 
 
 def set_marked_aside(folder: Path) -> list[Path]:
-    """Rename the marked files, unless they were made anew since, and remove the marks; returns the new paths.
+    """Rename the marked files, unless they were made again since, and remove the marks; returns the new paths.
 
     Raises:
-        OSError: one cannot be renamed.
+        OSError: a file cannot be renamed.
     """
     aside = []
     for mark in sorted(folder.glob("*")):
