@@ -1,1 +1,1 @@
-"""Scanning a dataset: features of one network, the filters' rankings joined, neighbours, duplicates, and the power."""
+"""Scanning a dataset: features of one network, the joined ranking of filters, neighbours, duplicates, and the power."""

@@ -1,4 +1,4 @@
-"""How many images a scan flags, and how many poisons it plants, where the config does not say."""
+"""How many images a scan flags and how many poisons it plants, if the config does not say."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def usual_suspects(images: int) -> int:
 
 
 def usual_poisons(labels: Tensor) -> int:
-    """25, or less in small data: 1 % of the images (but 4), and half of the smallest class; at least 1.
+    """The smallest of 25, 1 % of the images (but at least 4), and half of the smallest class; at least 1.
 
     Args:
         labels: (N,) int64, of the training images.

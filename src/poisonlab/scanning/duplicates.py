@@ -1,8 +1,9 @@
-"""Nearest neighbours of every image over both splits, and the images that are there more than once.
+"""Nearest neighbours of every image over both splits, and the images that occur more than once.
 
 Exact duplicates have equal pixels, found by digest. Near-duplicates are neighbours in feature space whose pixels differ
 by a root mean square of up to ``near`` levels. The network proposes pairs, as in Barz and Denzler 2020, "Do We Train on
-Test Data? Purging CIFAR of Near-Duplicates", and the pixels decide. Of a pair, one must be among the other's nearest.
+Test Data? Purging CIFAR of Near-Duplicates", and the pixels decide. One image of a pair must be among the other's
+nearest.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ _COPIES = 4
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """Images are numbered through both splits: training rows first, then those of the test split.
+    """Neighbours and duplicates. Images are numbered through both splits: training rows first, then test rows.
 
     Attributes:
-        nearest: (A, k) int64, of each image the nearest others in feature space, the nearest first; ties by number.
+        nearest: (A, k) int64: each image's nearest others in feature space, the nearest first; ties by number.
         distances: (A, k) float32, Euclidean.
-        pairs: (P, 2) int64: duplicates. Of several equal images each is paired with the first.
-        differences: (P,) float32: root mean square of the pixels' differences, in levels; 0 of exact duplicates.
+        pairs: (P, 2) int64: duplicates. If several images are equal, each is paired with the first.
+        differences: (P,) float32: root mean square of the pixels' differences, in levels; 0 for exact duplicates.
     """
 
     nearest: Tensor
@@ -85,7 +86,7 @@ def _nearest(features: Tensor, k: int, memory: int) -> tuple[Tensor, Tensor]:
     for rows in torch.split(everyone, rows_at_once(memory, len(features))):
         candidates, chosen = search.of(rows, k)
         others = candidates[chosen].view(len(rows), k).sort(dim=1).values
-        # By differences in float64, as the search decides ties.
+        # Computed from differences in float64, as the search does to decide ties.
         parts = [
             (features[row, None].double() - features[other].double()).square().sum(2).sqrt()
             for row, other in zip(torch.split(rows, 256), torch.split(others, 256), strict=True)
@@ -97,7 +98,7 @@ def _nearest(features: Tensor, k: int, memory: int) -> tuple[Tensor, Tensor]:
 
 
 def _exact(images: Tensor) -> Tensor:
-    """(P, 2) int64: every image whose pixels an earlier one has, behind the first that has them."""
+    """(P, 2) int64: each image with the pixels of an earlier one, after the first image with these pixels."""
     first: dict[bytes, int] = {}
     pairs = []
     for number, image in enumerate(images.numpy()):
@@ -108,7 +109,7 @@ def _exact(images: Tensor) -> Tensor:
 
 
 def _close(images: Tensor, nearest: Tensor, near: float, memory: int) -> tuple[Tensor, Tensor]:
-    """Pairs (P, 2) int64 of neighbours, the lower number first, that differ, but not by more than ``near``."""
+    """Pairs (P, 2) int64 of neighbours that differ by at most ``near``, but not 0; the lower number first."""
     one = torch.arange(len(nearest)).repeat_interleave(nearest.shape[1])
     pairs = torch.unique(torch.stack([one, nearest.cpu().flatten()], 1).sort(dim=1).values, dim=0)
     at_once = max(1, memory // (4 * _COPIES * images[0].numel()))

@@ -23,15 +23,15 @@ KIND = "features"
 class Features:
     """Penultimate features in eval mode and without augmentation, scaled to length one.
 
-    Their length tells how sure the network is. Unscaled, the images that lie farthest out are the most typical ones of
-    their class, and filters of distances would agree on these.
+    The length of unscaled features shows how sure the network is. So the images farthest out would be the most typical
+    ones of their class, and filters that use distances would agree on these.
 
     Attributes:
         features: (N, D) float32, of the training images, poisons included; zeros stay zeros.
         logits: (N, K) float32.
-        test_features: (M, D) float32; (0, D) where there is no test split, or none was asked for.
+        test_features: (M, D) float32; (0, D) if there is no test split, or none was requested.
         fitted: share of the training images that the network gives their label.
-        accuracy: the same of the test images; None without any.
+        accuracy: the same share of the test images; None without test images.
     """
 
     features: Tensor
@@ -60,7 +60,7 @@ class Features:
 
 
 def has_test_split(dataset: ImageDataset) -> bool:
-    """Whether the test images are others than the training images; data of one split have it as both."""
+    """Whether test and training images differ; data with one split use it as both."""
     return not (
         torch.equal(dataset.test_labels, dataset.train_labels)
         and torch.equal(dataset.test_images, dataset.train_images)

@@ -26,7 +26,7 @@ from poisonlab.scanning.duplicates import Neighbourhood
 from poisonlab.scanning.ranking import Ranking, expected_repeats, held, still_flagged
 
 LISTED = 100
-"""Pairs of duplicates on the page; the table of images has the most alike of every image."""
+"""Pairs of duplicates on the page; the table of images has the closest duplicate of every image."""
 _THUMBNAIL = 64
 
 
@@ -39,7 +39,7 @@ class Planted:
         method: its method.
         poisoned: (N,) bool, which examples of the planted data are poisons.
         ranking: of the planted data.
-        success: the attack's success on the network that was trained on them; None if none was.
+        success: the attack's success on the network that was trained on the poisons; None without such a network.
     """
 
     attack: str
@@ -55,11 +55,11 @@ class Scanned:
 
     Attributes:
         dataset: the images.
-        tests: how many of the test images are a split of their own: all, or 0.
+        tests: number of test images, or 0 if they are no split of their own.
         names: of every image, training images first.
-        rankings: of the training images, one per network; the first one's suspects are shown.
+        rankings: of the training images, one per network; the suspects of the first ranking are shown.
         neighbourhood: of every image.
-        planted: what measures the power.
+        planted: the planted poisons, which measure the power.
         suspects: how many images count as flagged.
     """
 
@@ -73,7 +73,7 @@ class Scanned:
 
     @cached_property
     def labels(self) -> list[int]:
-        """Of every image."""
+        """Labels of every image."""
         return [*self.dataset.train_labels.tolist(), *self.dataset.test_labels[: self.tests].tolist()]
 
     @property
@@ -96,7 +96,7 @@ class Scanned:
 
 
 def voters(scan: Scanned, asked: int) -> dict[str, Any]:
-    """How many neighbours vote in deep k-NN where ``asked`` are wanted, and the smallest class."""
+    """How many neighbours vote in deep k-NN if ``asked`` are requested, and the smallest class."""
     counts = torch.bincount(scan.dataset.train_labels, minlength=len(scan.dataset.class_names))
     smallest = int(counts.argmin())
     return {
@@ -107,7 +107,7 @@ def voters(scan: Scanned, asked: int) -> dict[str, Any]:
 
 
 def names_of(dataset: ImageDataset, tests: int, told: Mapping[str, Any]) -> list[str]:
-    """File names of every image, or else its split and row.
+    """The file name of every image; its split and row if it is not a file of an image folder.
 
     Args:
         dataset: the images.
@@ -162,9 +162,9 @@ def other_class_order(dataset: ImageDataset, told: Mapping[str, Any]) -> ClassOr
 
 
 def power(scan: Scanned) -> list[dict[str, Any]]:
-    """Of each planted set, how many poisons the first suspects hold: joined, by each filter, and by chance.
+    """For each planted set, how many poisons are among the first suspects: joined, by each filter, and by chance.
 
-    A filter alone gives many images the same score; its number is the expected one if lots are drawn among equals.
+    A single filter gives many images the same score. Its number is the expectation if equals are ordered at random.
     """
     return [
         {
@@ -232,7 +232,7 @@ def suspects(scan: Scanned) -> list[dict[str, Any]]:
 
 
 def classes(scan: Scanned) -> list[dict[str, Any]]:
-    """Of each class: images, suspects, neighbours of the same class, what its suspects look like, duplicates."""
+    """For each class: images, suspects, neighbours of the same class, classes like its suspects, duplicates."""
     labels, nearest = torch.tensor(scan.labels), scan.neighbourhood.nearest
     same = (labels[nearest] == labels[:, None]).double().mean(1)
     flagged = scan.rankings[0].first(scan.suspects)
@@ -336,7 +336,7 @@ def _shown(scan: Scanned, number: int) -> dict[str, Any]:
 def thumbnail(image: Tensor) -> str:
     """``image`` (C, H, W) uint8 as a PNG in base64, at most 64 pixels a side.
 
-    Of two channels the first is shown, of more than three the first three.
+    With two channels the first is shown, with more than three the first three.
     """
     pixels = image[:3].numpy() if len(image) >= 3 else image[:1].numpy()
     picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)).squeeze())

@@ -1,9 +1,9 @@
 """One ranking from the scores of several filters: reciprocal rank fusion.
 
 Cormack, Clarke, Buettcher 2009, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods":
-an image that filter f ranks at place r_f has the joined score sum_f 1 / (60 + r_f). First places count for much and
-late ones for next to nothing. So images lead that several filters agree on, and a filter that cannot tell does no harm.
-Images of equal score share the mean of their places.
+an image that filter f ranks at place r_f has the joined score sum_f 1 / (60 + r_f). First places count much, and late
+places almost nothing. So images on which several filters agree come first, and an undecided filter does no harm. Images
+of equal score share the mean of their places.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from poisonlab.errors import DataError
 
 KIND = "ranking of suspects"
 CONSTANT = 60
-"""The paper's."""
+"""The constant of the paper."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Ranking:
     def chances(self, name: str, count: int) -> Tensor:
         """(N,) float64 in [0, 1]: the probability of each row to be among the first ``count`` of one filter alone.
 
-        Images of equal score are ordered by lot: many share a score where filters cluster, and the order of the files
-        says nothing.
+        Images of equal score are ordered at random: filters that cluster give many images the same score, and the order
+        of the files means nothing.
         """
         _, which, sizes = torch.unique(self.places[self.filters.index(name)], return_inverse=True, return_counts=True)
         before = sizes.cumsum(0) - sizes
@@ -99,11 +99,11 @@ def held(flagged: Tensor, wanted: Tensor) -> int:
 
 
 def expected_repeats(first: Tensor, others: Sequence[Tensor]) -> float:
-    """Share of the rows that one scan flags and another one flags as well, where ``chances`` say who is flagged.
+    """Expected share of the rows flagged by one scan that another scan flags as well, by their ``chances``.
 
     Args:
         first: (N,) float64, of one scan; its sum is the number of flagged rows.
-        others: the same of the scans that it is compared with; their mean is returned.
+        others: (N,) float64 each, of the other scans; the mean over them is returned.
     """
     return float(np.mean([(first @ other / first.sum()).item() for other in others]))
 

@@ -1,20 +1,20 @@
 """How suspicious each filter finds every image: scores that can be compared between classes.
 
-A filter's verdict drops as many images as its settings say. A ranking asks for its scores instead:
+A filter's verdict drops as many images as its settings say. A ranking needs scores instead:
 
-deep-knn                 votes of the most frequent label among the neighbours less those of the image's own
+deep-knn                 votes of the most frequent label among the neighbours, minus those of the image's own label
 spectral-signatures      squared projection on the class's direction of largest variance, by modified z-score
 l2-centroid              distance from the class's mean, by modified z-score
 one-class-svm            depth outside the class's boundary, by modified z-score
-activation-clustering    of the smaller of a class's two clusters, one less its share of the class; of the larger, 0
-epic                     less the size of the cluster in gradient space: small clusters are suspicious; of a class too
-                         small for a cluster, less the number of all images
-self-confidence          one less the network's probability of the image's label (Northcutt, Jiang, Chuang 2021,
+activation-clustering    in the smaller of a class's two clusters, one minus its share of the class; in the larger, 0
+epic                     minus the size of the cluster in gradient space: small clusters are suspicious; in a class too
+                         small for a cluster, minus the number of all images
+self-confidence          one minus the network's probability of the image's label (Northcutt, Jiang, Chuang 2021,
                          "Confident Learning", section 2)
 
 Three of them measure in units of the class. The modified z-score of Iglewicz and Hoaglin 1993 ("How to Detect and
-Handle Outliers", section 3) takes the class's median off and divides by its median absolute deviation, which outliers
-leave as it is; where that is 0, by the mean absolute deviation.
+Handle Outliers", section 3) subtracts the class's median and divides by its median absolute deviation, which outliers
+hardly change. If that is 0, it divides by the mean absolute deviation.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ COLUMNS = 65536
 _COPIES = 3
 """Matrices of distances, candidates and places that the search holds at once."""
 _ROUNDING = 1e-12
-"""Relative to the largest value of a class: equal images may differ by so much."""
+"""Largest rounding error between equal images, relative to the largest value of a class."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What the filters look at.
+    """The input of the filters.
 
     Attributes:
         features: (N, D) float32.
         logits: (N, K) float32.
         labels: (N,) int64.
-        neighbours: that vote in deep k-NN, at most; N - 1 if there are fewer images.
+        neighbours: how many vote in deep k-NN; N - 1 if there are fewer images.
         memory: bytes that distances may take.
         seed: of the starts of activation clustering.
     """
@@ -122,11 +122,11 @@ def _epic(examples: Examples, fraction: float = 0.1) -> Tensor:
     found = torch.empty(len(examples.labels), dtype=torch.float64, device=gradients.device)
     for (_, rows), count in zip(classes, counts, strict=True):
         if count == 0:
-            # No medoid, no clusters: a class of so few images is not suspicious for being small.
+            # Without a medoid there are no clusters. A small class is not suspicious for its size.
             found[rows] = -float(len(examples.labels))
             continue
         cover = facility_location(gradients[rows], count, cache=examples.memory)
-        # Owner -1, without a similar medoid, is the last entry.
+        # Owner -1, which means no similar medoid, selects the last entry.
         sizes = torch.cat([cover.sizes, cover.sizes.new_zeros(1)])
         found[rows] = -sizes[cover.owner].double()
     return found
@@ -136,7 +136,7 @@ def _self_confidence(examples: Examples) -> Tensor:
     check_examples(examples.logits, examples.labels)
     logits = examples.logits.double()
     others = logits.scatter(1, examples.labels[:, None], -torch.inf)
-    # One less the softmax of the label, without the rounding to 0 of images that the network is sure of.
+    # One minus the softmax of the label, but not rounded to 0 for images that the network is sure of.
     return torch.sigmoid(others.logsumexp(1) - logits.gather(1, examples.labels[:, None])[:, 0])
 
 
@@ -160,7 +160,7 @@ def modified_z(values: Tensor, labels: Tensor) -> Tensor:
     """
     found = torch.zeros_like(values)
     for _, rows in class_rows(labels):
-        # Of an even number the mean of the middle two, which torch's median is not.
+        # For an even number, quantile takes the mean of the middle two; torch's median does not.
         away = values[rows] - values[rows].quantile(0.5)
         rounding = _ROUNDING * values[rows].abs().max()
         scale = 1.4826 * away.abs().quantile(0.5)
