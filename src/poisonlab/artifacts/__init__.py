@@ -1,1 +1,1 @@
-"""What the stages hand to each other: files without pickle and without anything volatile inside."""
+"""Files that stages pass to each other, without pickle and without volatile content."""

@@ -1,4 +1,4 @@
-"""Arrays as ``.npz`` files: atomic, checked, deterministic; read without torch, as figures are drawn."""
+"""Arrays as ``.npz`` files: atomic, checked, deterministic; read without torch, because figures do not import it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from poisonlab.files import CHECKSUM, atomic_path, read_error
 
 
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write arrays as ``.npz`` with a checksum of theirs (``sha256``), atomically; equal content gives equal bytes."""
+    """Write arrays as ``.npz`` with their checksum (``sha256``), atomically; equal content gives equal bytes."""
     plain = {name: np.asarray(arrays[name]) for name in sorted(arrays)}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **plain, **{CHECKSUM: np.array(_digest(plain))})
@@ -28,7 +28,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         DataError: the file is missing, damaged, or not npz.
     """
     try:
-        # The file is opened here because NumPy leaves it open when it is not what it seems.
+        # Opened here, because NumPy would leave a file of another kind open.
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -37,10 +37,10 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             intact = str(arrays.pop(CHECKSUM)) == _digest(arrays)
     except OSError as error:
         raise read_error(path, error) from error
-    # A memory that is full is no damage.
+    # Full memory does not mean damage.
     except (DamagedError, MemoryError):
         raise
-    # Which exception comes depends on the damaged byte: BadZipFile, zlib.error, SyntaxError, NotImplementedError, ...
+    # The exception depends on the damaged byte: BadZipFile, zlib.error, SyntaxError, NotImplementedError, ...
     except Exception as error:
         raise DamagedError(path, "not npz") from error
     if not intact:

@@ -1,4 +1,4 @@
-"""Keep-lists: which training examples a row's filters leave."""
+"""Keep-lists: which training examples the filters of a row keep."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ KIND = "keep-list"
 
 @dataclass(frozen=True)
 class KeepList:
-    """What a chain of filters leaves.
+    """The result of a chain of filters.
 
     Attributes:
         keep: (N,) bool.
-        scores: per filter (N,) float64, higher is more suspicious; nan for examples that were gone before, or if the
-            filter ranks nothing.
-        dropped: per filter, how many it dropped.
+        scores: per filter (N,) float64, higher is more suspicious; nan for examples that earlier filters dropped, or if
+            the filter gives no scores.
+        dropped: per filter, how many examples it dropped.
     """
 
     keep: Tensor
@@ -31,7 +31,7 @@ class KeepList:
 
 
 def save_keep_list(path: Path, kept: KeepList, methods: list[str]) -> None:
-    """Write what a chain of filters (``methods``, in order) leaves, with their scores."""
+    """Write the result of a chain of filters (``methods``, in order), with their scores."""
     scores = {f"score.{place}": score for place, score in enumerate(kept.scores)}
     write_tensors(path, KIND, {"keep": kept.keep, **scores}, {"methods": methods, "dropped": list(kept.dropped)})
 

@@ -15,14 +15,14 @@ KIND = "friendly noise"
 
 
 def save_noise(path: Path, noise: Tensor, origin: Tensor, facts: dict[str, Any], made: Tensor | None = None) -> None:
-    """Write noise in units of the [0, 1] pixel range, as float16: exact to 1/32 of a pixel level, beyond 127 levels to
-    1/16.
+    """Write noise in units of the [0, 1] pixel range, as float16: exact to 1/32 of a level, or to 1/16 beyond 127
+    levels.
 
     Args:
         noise: (N, C, H, W).
-        origin: (N,) int64, whose it is: rows of the training split, -1 for an appended poison.
-        facts: how it was made.
-        made: (N,) bool, which rows have noise; the others, filtered or held out, lie there as zeros. All if not given.
+        origin: (N,) int64, the training row that each noise belongs to, -1 for an appended poison.
+        facts: how the noise was made.
+        made: (N,) bool, which rows have noise; the others, filtered or held out, are zeros. All if not given.
     """
     made = torch.ones(len(noise), dtype=torch.bool) if made is None else made
     write_tensors(path, KIND, {"noise": noise.to(torch.float16), "origin": origin, "made": made}, facts)

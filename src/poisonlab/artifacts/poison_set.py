@@ -1,4 +1,4 @@
-"""PoisonSet: what an attack delivers, and Goal: what the attack wants, if it is about single images."""
+"""PoisonSet, the result of an attack, and Goal, the labels that an attack on single images wants."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _GOAL = ("targets", "target_labels", "adversarial_labels", "untriggered")
 
 @dataclass(frozen=True)
 class Goal:
-    """What an attacker wants of single images: each target is to get its adversarial label.
+    """The goal of an attack on single images: each target shall get its adversarial label.
 
     Attributes:
         targets: (T, C, H, W) uint8 images to be misclassified; a backdoor's trigger is already on them.
         target_labels: (T,) int64, the true classes.
         adversarial_labels: (T,) int64, the class that the attacker wants each target to get.
-        untriggered: (T, C, H, W) uint8, a backdoor's targets without the trigger: how many of them get the adversarial
+        untriggered: (T, C, H, W) uint8, a backdoor's targets without the trigger, to count how many get the adversarial
             label anyway. None without a trigger.
 
     Raises:
@@ -71,11 +71,11 @@ class PoisonSet:
     """Poisoned training examples and, if the attack has one, its goal.
 
     Attributes:
-        indices: (P,) int64: the training row each poison replaces; -1 is appended to the training set.
+        indices: (P,) int64: the training row each poison replaces; -1 if it is appended to the training set.
         images: (P, C, H, W) uint8, as an attacker would ship them (float32 in [0, 1] only on request).
         labels: (P,) int64, as the victim sees them.
         base_images: (P, C, H, W) uint8, the images before poisoning.
-        goal: the targets and their labels; None of an attack on the accuracy as a whole.
+        goal: the targets and their labels; None for an attack on the accuracy as a whole.
         diagnostics: the attack's own tensors (a loss per step and restart, ...).
         facts: JSON-like facts about how the set was made.
 
@@ -133,16 +133,15 @@ class PoisonSet:
             raise DataError(f"a poison changes a pixel by {self.largest_change():g} levels, more than eps {eps:g}")
 
     def classes(self, class_names: Sequence[str], clean_labels: Tensor) -> dict[str, str]:
-        """Whom this set attacks, by names of classes.
+        """The names of the classes that this set poisons and attacks.
 
         Args:
             class_names: K names.
             clean_labels: (N,) int64 of the training rows.
 
         Returns:
-            ``base_class``, of the images that the poisons are made of (an appended poison's own label); with a goal
-            also ``true_class``, of the targets, and ``adversarial_class``, which they are to get. More than three
-            classes are counted.
+            ``base_class``, of the base images (an appended poison's own label); with a goal also ``true_class``, of the
+            targets, and ``adversarial_class``, which the attacker wants. More than three classes are counted.
         """
         replaced = self.indices >= 0
         of = {"base_class": torch.where(replaced, clean_labels[self.indices.clamp(min=0)], self.labels)}
@@ -162,7 +161,7 @@ class PoisonSet:
             clean_labels: (N,) int64 of the training rows.
 
         Raises:
-            DataError: they change nothing; an appended poison counts as a change.
+            DataError: the poisons change nothing; an appended poison counts as a change.
         """
         replaced = self.indices >= 0
         same = bool(replaced.all()) and torch.equal(self.labels, clean_labels[self.indices])

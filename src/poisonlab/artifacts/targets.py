@@ -1,4 +1,4 @@
-"""The first targets of a poison set, read without torch and without the poisons, as a report shows them."""
+"""Reads the first targets of a poison set for a report, without torch and without the poisons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from poisonlab.files import read_error
 
 
 def read_targets(path: Path, most: int) -> NDArray[Any] | None:
-    """Read the first targets of a goal, whatever the size of the set: the rest of the file is left alone.
+    """Read the first targets of a goal; the rest of the file, of any size, is not read.
 
     The file's checksum covers all of its tensors, so it is not compared.
 
@@ -23,7 +23,7 @@ def read_targets(path: Path, most: int) -> NDArray[Any] | None:
         most: how many targets are wanted.
 
     Returns:
-        (T, C, H, W) uint8 with T at most ``most``; None of a set without a goal, and of crafting that diverged.
+        (T, C, H, W) uint8 with T at most ``most``; None if the set has no goal, or its crafting diverged.
 
     Raises:
         DataError: the file is missing, or cannot be decoded.
@@ -37,7 +37,7 @@ def read_targets(path: Path, most: int) -> NDArray[Any] | None:
             if "targets" not in file.keys():  # noqa: SIM118
                 return None
             stored = file.get_slice("targets")
-            # A slice that is longer than the tensor is refused.
+            # safetensors refuses a slice that is longer than the tensor.
             found: NDArray[Any] = stored[: min([most, *stored.get_shape()[:1]])]
     except (SafetensorError, OSError) as error:
         raise DamagedError(path, "it cannot be decoded") from error

@@ -28,7 +28,7 @@ def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], facts: M
     contiguous: dict[str, Tensor] = {}
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        # safetensors takes no two tensors from one storage.
+        # safetensors refuses two tensors that share a storage.
         taken = {other.untyped_storage().data_ptr() for other in contiguous.values()}
         contiguous[name] = tensor.clone() if tensor.untyped_storage().data_ptr() in taken else tensor
     text = json.dumps(dict(facts), sort_keys=True)
@@ -47,7 +47,7 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
 
     Raises:
         DataError: the file is missing, damaged, or of another kind.
-        DivergedError: in its place stands that a training diverged (see ``write_diverged``).
+        DivergedError: the file says that a training diverged (see ``write_diverged``).
     """
     tensors, facts, found = _read(path)
     if found == _DIVERGED:
@@ -58,12 +58,12 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
 
 
 def write_diverged(path: Path, error: DivergedError) -> None:
-    """Write, in the place of tensors, that a training diverged, atomically; who reads them meets the error again."""
+    """Write atomically, in place of tensors, that a training diverged; ``read_tensors`` then raises the error."""
     write_tensors(path, _DIVERGED, {}, {"what": error.what, "epoch": error.epoch, "batch": error.batch})
 
 
 def check(path: Path) -> None:
-    """Compare a file's content with its checksums, if it is of a kind that has some.
+    """Compare a file's content with its checksums, if its kind has checksums.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -80,7 +80,7 @@ def check(path: Path) -> None:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
     """Tensors, facts and kind of an intact file."""
     try:
-        # Opened here because safetensors does not tell a file that is too short from one that cannot be read.
+        # Opened here, because safetensors does not distinguish a file that is too short from an unreadable one.
         path.open("rb").close()
     except OSError as error:
         raise read_error(path, error) from error
