@@ -1,4 +1,4 @@
-"""Take a trained network of the user's in place of one that the workflow trains."""
+"""Use a trained network of the user in place of one that the workflow trains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from poisonlab.runtime.program import parser, run, settings
 
 
 class Adopting(Settings):
-    """Its architecture."""
+    """The network's architecture."""
 
     model: NamedModel
 
@@ -27,7 +27,7 @@ class Adopting(Settings):
 def main(argv: Sequence[str]) -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--own", type=Path, required=True, help="the user's weights (.safetensors)")
-    arguments.add_argument("--weights", type=Path, required=True, help="output: the same as the workflow keeps them")
+    arguments.add_argument("--weights", type=Path, required=True, help="output: the weights in the workflow's format")
     arguments.add_argument("--metrics", type=Path, required=True, help="output: the network's accuracy (.json)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
     args = arguments.parse_args(argv)

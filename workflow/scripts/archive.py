@@ -3,13 +3,13 @@
     archive.py pack --to digits.tar.gz --configfile config.yaml
     archive.py unpack --from digits.tar.gz
 
-There they are what they were: current if code and settings are the same, stale where these differ. Unpacking
-overwrites nothing that differs, and puts nothing in its place before every checksum is compared. The files get times
-before all others (1980), in the order in which they were made: so Snakemake compares every input that comes from
-elsewhere, such as the files of a dataset, with the checksum in its records, however old the file is.
+Unpacked results are current if code and settings are the same, and stale if these differ. Unpacking overwrites no file
+that differs, and moves files into place only after all checksums are compared. The files get time stamps of 1980, in
+the order in which they were made. So Snakemake compares every input from elsewhere, such as the files of a dataset,
+with the checksum in its records, however old the input is.
 
-An archive is also an RO-Crate: it describes its files in ro-crate-metadata.json, and holds the workflow's Snakefiles,
-its license and the config besides. Unpacking here leaves these aside.
+An archive is also an RO-Crate: it describes its files in ro-crate-metadata.json, and also holds the workflow's
+Snakefiles, its license and the config. Unpacking leaves these aside.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ KINDS = (
 )
 ENDINGS = (".safetensors", ".json", ".csv", ".md", ".tex", ".pdf", ".png", ".txt", ".npz", ".html")
 CRATE = re.compile(rf"{re.escape(METADATA)}|workflow/(Snakefile|rules/\w+\.smk)|LICENSE|CITATION\.cff")
-"""What an archive holds besides results and config, for those who read it without the lab."""
+"""Files of an archive besides results and config, for readers without the lab."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 FIRST = 315532800
-"""The first second of 1980, before any file that a checkout or a download leaves."""
+"""The first second of 1980, before the time stamp of any file of a checkout or a download."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
     packing = commands.add_parser("pack", help="pack the results of a study or scan")
     packing.add_argument("--to", type=Path, help="the archive to write; else <study>.tar.gz or scan-<scan>.tar.gz")
     add_config_arguments(packing)
-    unpacking = commands.add_parser("unpack", help="unpack them in this checkout")
+    unpacking = commands.add_parser("unpack", help="unpack an archive in this checkout")
     unpacking.add_argument("--from", type=Path, required=True, dest="archive", help="the archive")
     args = arguments.parse_args(argv)
     if LOCKS.is_dir() and any(LOCKS.iterdir()):
@@ -84,12 +84,13 @@ def pack(archive: Path | None, configfiles: Sequence[str], entries: Sequence[str
     """Write the archive of a study or scan.
 
     Raises:
-        PoisonlabError: it cannot be read, has no results, or lies outside the checkout.
+        PoisonlabError: the config cannot be read, there are no results, or a result is unfinished or lies outside the
+            checkout.
     """
     config = merged_config(configfiles, entries)
     study, scan = read_config(config)
     if scan is not None:
-        # The format of the images is told, as it is found out only where they are.
+        # The archived config names the format of the images, because it is recognised only where they are.
         config = {**config, "scan": scan.scan, "dataset": scan.dataset.told()}
         config = {key: value for key, value in config.items() if key not in ("data", *BESIDE_A_PATH)}
     named, results = (study.study, study.results) if scan is None else (f"scan-{scan.scan}", scan.results)
@@ -131,7 +132,7 @@ def pack(archive: Path | None, configfiles: Sequence[str], entries: Sequence[str
 
 
 def crate_of(manifest: Mapping[str, Any], records: Mapping[str, MetadataRecord]) -> dict[str, bytes]:
-    """What makes an archive an RO-Crate, by path: its description, the workflow, and the config."""
+    """The files that make an archive an RO-Crate, by path: its description, the workflow, and the config."""
     study, scan = read_config(manifest["config"])
     files = manifest["files"]
     told = Run(
@@ -168,8 +169,8 @@ def made_on(paths: Sequence[str]) -> list[str]:
 
 
 def write(archive: Path, manifest: Mapping[str, Any], crate: Mapping[str, bytes], paths: Sequence[str]) -> None:
-    """Write an archive: the manifest, what describes it, then the files in the order given. Nothing says who packed it
-    and when."""
+    """Write an archive: the manifest, the RO-Crate, then the results in the order given. It does not say who
+    packed it and when."""
     with (
         atomic_path(archive) as temporary,
         temporary.open("wb") as raw,
@@ -196,9 +197,9 @@ def unpack(archive: Path) -> None:
     """Put an archive's results and records in their places, and its config and manifest in ``<results>/archives``.
 
     Raises:
-        PoisonlabError: the archive is damaged or no archive, or a file that is here differs from its own.
+        PoisonlabError: the archive is damaged or no archive, or an existing file differs from the archived one.
     """
-    # In this folder, so that what was checked has only to be renamed.
+    # In this folder, so that the checked files need only be renamed.
     with TemporaryDirectory(dir=".", prefix=".unpacking-") as name:
         folder = Path(name)
         manifest = extract(archive, folder)
@@ -210,7 +211,7 @@ def unpack(archive: Path) -> None:
             )
         known = FilePersistence(nolock=True)
         new = [path for path in files if not (os.path.lexists(path) and known._read_record(path))]
-        # Records first, and none of what was here before: a result without its own would be trusted.
+        # Records come first and replace older ones, because Snakemake would trust a result without its own record.
         for path in new:
             known._unmark_incomplete(path)
             known._delete_record(path)
@@ -231,7 +232,7 @@ def extract(archive: Path, folder: Path) -> dict[str, Any]:
     """Unpack an archive into an empty folder.
 
     Returns:
-        Its manifest; every file that it names is there, with its checksum compared and its time set.
+        The manifest. Every file that it names is unpacked, with its checksum compared and its time set.
 
     Raises:
         DataError: the archive is no archive of results, damaged, or cut short, or an entry has no place in a study.
@@ -249,7 +250,7 @@ def extract(archive: Path, folder: Path) -> dict[str, Any]:
                 if digest is None or not entry.isreg():
                     raise DataError(f"{archive} holds {entry.name!r}, which its manifest does not: do not use it")
                 if entry.size > shutil.disk_usage(".").free:
-                    raise PoisonlabError(f"{archive} holds more than there is space for here: free some")
+                    raise PoisonlabError(f"{archive} needs more disk space than there is here: free some")
                 target = folder / entry.name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with target.open("wb") as file:
@@ -265,7 +266,7 @@ def extract(archive: Path, folder: Path) -> dict[str, Any]:
 
 
 def read_manifest(archive: Path, content: bytes) -> dict[str, Any]:
-    """The manifest, with every place that it names checked."""
+    """The manifest, with every path in it checked."""
     try:
         manifest: dict[str, Any] = json.loads(content)
         if manifest["format"] != FORMAT:
@@ -290,7 +291,7 @@ def read_manifest(archive: Path, content: bytes) -> dict[str, Any]:
 
 
 def check_place(path: str, results: str, kinds: Sequence[str] = KINDS, endings: Sequence[str] = ENDINGS) -> None:
-    """Refuse what is no result below the study's folder.
+    """Refuse a path that is no result below the study's folder.
 
     Raises:
         DataError: the path leads elsewhere, or names no kind of result.
@@ -312,12 +313,12 @@ def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> io.BufferedIOBase:
 
 
 def _same(path: str, digest: str) -> bool:
-    """Whether a file that is here is the packed one."""
+    """Whether an existing file equals the packed one."""
     return os.path.isfile(path) and file_digest(Path(path)) == digest
 
 
 def _place(source: Path, target: Path) -> None:
-    """Move a file; results may lie on another disk, so that only the last step is at once."""
+    """Move a file; only the last step is atomic, because results may lie on another disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name[:200]}.unpacked")
     shutil.move(source, beside)
@@ -325,12 +326,12 @@ def _place(source: Path, target: Path) -> None:
 
 
 def report(manifest: Mapping[str, Any], new: int, lacking: Sequence[str]) -> None:
-    """Say what is here now, what made it, and which inputs are lacking to judge it."""
+    """Print what was unpacked, what made it, and which inputs are missing to judge it."""
     old = len(manifest["files"]) - new
     print(f"{new} files unpacked, {old} were here; made with commit {manifest['commit']}")
     print(*(f"  {line}" for line in manifest["made_on"]), sep="\n")
     if manifest["lock"] != file_digest(Path(checkout(), LOCK)):
-        print(f"{LOCK} is another one here: results that depend on a changed version are stale")
+        print(f"{LOCK} differs here: results that depend on a changed version are stale")
     if lacking:
         print(f"not here: {_some(lacking)}.")
         print("Until these files are here, Snakemake takes results made from them as given.")

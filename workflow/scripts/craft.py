@@ -37,7 +37,7 @@ class SurrogateOf(Settings):
 
 
 class Crafting(Settings):
-    """Settings of one crafting job; the attack's own are checked by its module."""
+    """Settings of one crafting job; the attack's module checks the attack's settings."""
 
     surrogates: tuple[SurrogateOf, ...] = ()
     attack: dict[str, object]
@@ -48,7 +48,11 @@ class Crafting(Settings):
 def main(argv: Sequence[str]) -> None:
     arguments = parser(__doc__)
     arguments.add_argument(
-        "--surrogates", type=Path, nargs="*", default=[], help="weights, as many of each surrogate of the settings"
+        "--surrogates",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="weights, the same number for each surrogate of the settings",
     )
     arguments.add_argument("--noise", type=Path, help="friendly noise of an earlier run, for an adaptive attack")
     arguments.add_argument("--poisons", type=Path, required=True, help="output: the poison set (.safetensors)")
@@ -94,7 +98,8 @@ def _attacker(
 ) -> Attacker:
     if weights and (not stage.surrogates or len(weights) % len(stage.surrogates)):
         raise SettingsError(
-            f"{len(weights)} --surrogates do not divide among the {len(stage.surrogates)} of the settings"
+            f"{len(weights)} --surrogates do not divide among the {len(stage.surrogates)} of the settings: give each "
+            "as many"
         )
     each = len(weights) // max(1, len(stage.surrogates))
     networks = [

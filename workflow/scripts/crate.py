@@ -1,4 +1,4 @@
-"""What an archive of results is, in the terms of RO-Crate: workflow, config, inputs, outputs, authors and papers.
+"""Describes an archive of results as an RO-Crate: workflow, config, inputs, outputs, authors and papers.
 
 The profile is Workflow Run Crate 0.5, https://w3id.org/ro/wfrun/workflow/0.5, on RO-Crate 1.1.
 """
@@ -40,7 +40,7 @@ FORMATS = {
     ".html": "text/html",
     ".txt": "text/plain",
 }
-"""Media types by ending; those that the machine knows could give the same results other bytes elsewhere."""
+"""Media types by ending, fixed here so that the same results give the same bytes on every machine."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Run:
         description: its description.
         config: the place of its config in the archive.
         files: the results: their SHA-256 by path.
-        inputs: paths of files that results are made of and that the archive does not hold.
-        began: seconds since the epoch, of the first job.
-        ended: likewise, of the last one.
+        inputs: paths of input files that the archive does not hold.
+        began: start of the first job, in seconds since the epoch.
+        ended: end of the last job, in seconds since the epoch.
         commit: of the code.
     """
 
@@ -69,7 +69,7 @@ class Run:
 
 
 def sources() -> dict[str, bytes]:
-    """What a crate has of the checkout: the workflow's Snakefiles, its license, and how to cite it."""
+    """The files of the checkout for a crate: the workflow's Snakefiles, its license, and how to cite it."""
     base = Path(checkout())
     paths = [base / WORKFLOW, *sorted(base.glob("workflow/rules/*.smk")), base / "LICENSE", base / "CITATION.cff"]
     return {path.relative_to(base).as_posix(): path.read_bytes() for path in paths}
@@ -82,7 +82,7 @@ def metadata(run: Run, members: Mapping[str, bytes]) -> bytes:
         run: the study or scan.
         members: the other files of the crate by path: ``sources`` and the study's config.
     """
-    # Only here, as unpacking needs nothing of it.
+    # Imported only here, because unpacking does not need it.
     from rocrate.model.contextentity import ContextEntity
     from rocrate.rocrate import ROCrate
 
@@ -175,7 +175,7 @@ def _paper(named: Any, paper: Mapping[str, Any]) -> Any:
 
 
 def _one(entities: list[Any]) -> Any:
-    """RO-Crate recommends a single value where there is one."""
+    """A list with one entry as this entry, as RO-Crate recommends."""
     return entities[0] if len(entities) == 1 else entities
 
 

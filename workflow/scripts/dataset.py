@@ -15,7 +15,7 @@ from poisonlab.runtime.program import run, settings
 
 
 class Reading(Settings):
-    """Settings of the dataset's source, which are checked by its module."""
+    """Settings of the dataset's source, whose module checks them."""
 
     dataset: dict[str, object]
 

@@ -1,4 +1,4 @@
-"""Examine one victim by a row's detector; measure how the targets and clean images fare from then on."""
+"""Examine one victim with a row's detector, and measure the outcome for targets and clean images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--poisons", type=Path, required=True, help="the poison set")
     arguments.add_argument("--network", type=Path, required=True, help="weights of the victim")
-    arguments.add_argument("--found", type=Path, required=True, help="output: what was found (.safetensors)")
+    arguments.add_argument("--found", type=Path, required=True, help="output: findings and network (.safetensors)")
     arguments.add_argument("--metrics", type=Path, required=True, help="output: outcome (.json)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
     arguments.add_argument("--settings", help="digest of all settings that the outcome depends on, for the card")
@@ -76,7 +76,7 @@ def _examine(args: argparse.Namespace, stage: Detection, device: torch.device, c
     measures = {name: value for name, value in deployed.facts.items() if not isinstance(value, list)}
     rejects: Rejects = accept_all
     if deployed.rejects is not None:
-        # STRIP costs a hundred times a prediction, and several measures ask about the same images.
+        # STRIP costs a hundred predictions, and several measures use the same images.
         rejects = cache(deployed.rejects)
         measures["false_alarms"] = float(rejects(dataset.test_images).double().mean())
         if poisons.goal is not None:

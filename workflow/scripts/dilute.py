@@ -1,4 +1,4 @@
-"""Take a share of its poisons out of a poison set: the row's defender has these images clean."""
+"""Remove a share of the poisons from a poison set: the row's defender has these images clean."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Say how long the jobs of a study or scan will take, by what such jobs took, and what to ask of a cluster for them.
+"""Estimate how long the jobs of a study or scan will take, by similar jobs that ran, and what to request of a cluster.
 
-Nothing is run. Seconds are those of run cards below the results folder and of committed trials, on one device. The
-resources at the end are those of its most demanding job of each stage with room to spare; they go under
+Nothing is run. Seconds come from run cards below the results folder and from committed trials, on one device. The
+resources at the end are those of the most demanding job of each stage, with room to spare; put them under
 ``set-resources`` of a profile.
 """
 
@@ -31,10 +31,10 @@ from poisonlab.graph.scanning import read_config
 from poisonlab.runtime.program import run
 
 MEMORY_ROOM, TIME_ROOM = 1.5, 2.0
-"""How much is asked for, in units of what the most demanding job took."""
+"""Requested memory and time, as multiples of those of the most demanding job."""
 
 LEAST_MINUTES = 10
-"""Starting takes time, too, on a file system that many nodes use."""
+"""Least time to request: on a file system that many nodes use, starting takes time, too."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Row:
     """The jobs of one stage and method.
 
     Attributes:
-        unmeasured: how many of those left are like none that ran.
+        unmeasured: number of jobs left that resemble no job that ran.
         seconds: median over the measured jobs left; nan without any.
-        measured: how many jobs that ran it is from.
+        measured: number of jobs that ran, from which ``seconds`` come.
         hours: of the measured jobs left, one after another.
         fits: how well the jobs that ran fit.
     """
@@ -71,7 +71,7 @@ class Row:
 def main(argv: Sequence[str]) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(arguments)
-    arguments.add_argument("--device", help="a part of the device's name; else the one on which most has been measured")
+    arguments.add_argument("--device", help="a part of the device's name; else the device with the most measurements")
     arguments.add_argument(
         "--at-once", type=int, help="jobs that run at the same time; else as many as the cores allow"
     )
@@ -104,7 +104,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def unfinished(graph: Graph, planned: Sequence[Job]) -> list[Job]:
-    """The jobs that are not done or are stale, and those that follow from them."""
+    """The jobs that are not done or are stale, and all jobs that depend on them."""
     records = Records()
     left = {id(job): job for job in planned if not stands(graph, job, records)}
     while True:
@@ -150,10 +150,12 @@ def _row(stage: str, method: str, jobs: Sequence[Job], left: Sequence[Job], seco
 
 
 def chosen(tables: Mapping[str, Sequence[Row]], part: str | None) -> str | None:
-    """The device whose name has ``part`` in it, else the one on which most has been measured; None without any.
+    """The device whose name has ``part`` in it; without ``part``, the device that leaves the fewest jobs unmeasured.
+
+    Without measurements and ``part``, it is None.
 
     Raises:
-        SettingsError: none or several have it.
+        SettingsError: no name or several names have ``part`` in them.
     """
     if part is None:
         return min(tables, key=lambda device: unmeasured(tables[device]), default=None)
@@ -183,7 +185,7 @@ def table(lines: Sequence[Row]) -> str:
 
 
 def short(value: float) -> str:
-    """Three significant digits; nan stands for what is unknown."""
+    """Three significant digits; a dash for nan, which means unknown."""
     if math.isnan(value):
         return "–"
     return f"{value:,.0f}" if value >= 100 or value == 0 else f"{value:#.3g}"
@@ -201,7 +203,7 @@ def about_devices(tables: Mapping[str, Sequence[Row]], device: str | None) -> li
 
 
 def about_fits(lines: Sequence[Row]) -> list[str]:
-    """Which rows are measured by jobs that were not quite theirs, and which are not measured."""
+    """Which rows are measured only by similar jobs, and which rows are not measured."""
     fits: dict[str, list[str]] = defaultdict(list)
     for line in lines:
         for fit in line.fits:

@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--poisons", type=Path, required=True, help="a poison set (.safetensors)")
     arguments.add_argument("--format", choices=sorted(FORMATS), required=True)
     arguments.add_argument(
-        "--output", type=Path, required=True, help="a new folder; of tensors a .pth file, of changes and npz a .npz"
+        "--output", type=Path, required=True, help="a new folder; for tensors a .pth file, for changes and npz a .npz"
     )
     args = arguments.parse_args(argv)
     if args.output.is_file():

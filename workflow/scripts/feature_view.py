@@ -1,4 +1,4 @@
-"""Compute where networks put a target, its poisons and clean images of both classes, and what filters drop of these."""
+"""Compute the features of a target, its poisons and clean images of both classes, and which of them filters drop."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _MOST = 20
 
 
 class Viewed(Settings):
-    """One network: whose it is, and the training set that it is shown with."""
+    """One network: its victim and row, and the training set that it is shown with."""
 
     victim: Name
     defense: Name
     known_as: Name
-    """What published tables call the defense, or its name."""
+    """The defense's name in published tables, or else its own."""
     model: NamedModel
     start: Start
     filtered: bool
-    """Whether the row has filters: there is a keep-list then."""
+    """Whether the row has filters, and so a keep-list."""
 
 
 class View(Settings):
@@ -101,7 +101,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _images(shown: Shown, dropped: Tensor, seed: int) -> dict[str, Tensor]:
-    """Images of the target, and of some poisons and clean examples, (E, C, H, W) uint8; what became of the poisons."""
+    """Images of the target, and of some poisons and clean examples, (E, C, H, W) uint8; which poisons were dropped."""
     chosen = examples_of(shown, dropped, _MOST, seed)
     images = {f"images_{kind}": _levels(shown.images[places]) for kind, places in chosen.items()}
     return {"images_target": _levels(shown.target), **images, "poisons_dropped": dropped[chosen["poisons"]]}

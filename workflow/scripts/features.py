@@ -34,7 +34,7 @@ class Featuring(Settings):
 def main(argv: Sequence[str]) -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--network", type=Path, required=True, help="trained weights")
-    arguments.add_argument("--poisons", type=Path, help="planted poisons; test images are left out then")
+    arguments.add_argument("--poisons", type=Path, help="planted poisons; with them, test images are left out")
     arguments.add_argument("--features", type=Path, required=True, help="output: the features (.safetensors)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
     args = arguments.parse_args(argv)
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _own(named: str, weights: Path, dataset: ImageDataset, device: torch.device) -> tuple[Classifier, Normalize]:
-    """The user's network, which takes pixels in [0, 1] as they are."""
+    """The user's network, which takes pixels in [0, 1], and a normalisation that changes nothing."""
     network = load_own(named, weights, dataset.image_shape, dataset.num_classes, device)
     channels = dataset.image_shape[0]
     return wrap(network), Normalize((0.0,) * channels, (1.0,) * channels).to(device)

@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--figure", choices=FIGURES, required=True, help="module of poisonlab.figures that draws it")
     arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
-    arguments.add_argument("--from", dest="inputs", nargs="+", required=True, metavar="INPUT=PATH", help="its files")
+    arguments.add_argument("--from", dest="inputs", nargs="+", required=True, metavar="INPUT=PATH", help="its inputs")
     for kind in ("pdf", "png", "caption"):
         arguments.add_argument(f"--{kind}", type=Path, required=True, help="output")
     args = arguments.parse_args(argv)
@@ -35,10 +35,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def inputs_of(named: Sequence[str]) -> dict[str, list[Path]]:
-    """The files by what they are: several may be the same thing.
+    """The input files by name; several files may have the same name.
 
     Raises:
-        SettingsError: one has no name.
+        SettingsError: an entry is not of the form input=path.
     """
     inputs: dict[str, list[Path]] = {}
     for each in named:

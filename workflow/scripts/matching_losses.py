@@ -1,9 +1,8 @@
-"""Say how well the poisons of a study's gradient matching match: in float32, on shipped pixels, without augmentation.
+"""Print the matching losses of a study's gradient matching: in float32, on shipped pixels, without augmentation.
 
-The losses that crafting reports are of its own precision and of moved images; these are equal terms for all attacks. A
-row per attack: mean over the seeds, of the surrogates that the poisons were crafted on, and its change against the
-study's first attack on the same seeds, both with 95 % intervals (Student's t). Poison sets that are not made yet are
-left out.
+Crafting reports losses in its own precision and on moved images; here all attacks are measured alike. Each attack has a
+row: the mean over the seeds, on the surrogates that the poisons were crafted on, and its change against the study's
+first attack on the same seeds. Both have 95 % intervals (Student's t). Poison sets that are not made yet are left out.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _cells(values: Sequence[float], sign: str = "") -> tuple[str, str]:
-    """A mean and its interval, which neither a single value nor equal ones have."""
+    """A mean and its interval; a single value and equal values have no interval."""
     if not values:
         return "–", "–"
     found = mean_t(values)
@@ -63,7 +62,7 @@ def _cells(values: Sequence[float], sign: str = "") -> tuple[str, str]:
 
 
 def _loss(study: Study, attack: GradientMatching, job: Job) -> float:
-    """The mean over the surrogates."""
+    """The mean matching loss over the surrogates."""
     dataset = read_dataset(Path(job.inputs["dataset"][0]))
     poisons = PoisonSet.load(Path(job.outputs["poisons"]))
     assert poisons.goal is not None

@@ -1,4 +1,4 @@
-"""Find the nearest neighbours of every image over both splits, and the images that are there more than once."""
+"""Find the nearest neighbours of every image over both splits, and the images that occur more than once."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Make one seed's friendly noise: train for the first epochs with the defense's random noise, then optimise.
 
-FRIENDS, algorithm 1. The network that makes the noise is trained as the victim will be, with the same seed, so that
-with the same architecture it is the victim itself at that epoch, bit for bit. Where the row squeezes its training
-images (JPEG, gray), noise is made for what that leaves, as the victim adds it there.
+FRIENDS, algorithm 1. The network that makes the noise is trained as the victim will be, with the same seed. With the
+same architecture, it equals the victim at that epoch, bit for bit. If the row squeezes its training images (JPEG,
+gray), noise is made for the squeezed images, because the victim adds it to these.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
     arguments = parser(__doc__)
     add_checkpoint_arguments(arguments)
     arguments.add_argument("--poisons", type=Path, help="the poison set; clean data if not given")
-    arguments.add_argument("--pretrained", type=Path, help="weights the victim begins from, unless from scratch")
+    arguments.add_argument("--pretrained", type=Path, help="weights from which the victim starts, unless from scratch")
     arguments.add_argument("--keep", type=Path, help="keep-list of the row's filters, if it has any")
     arguments.add_argument("--noise", type=Path, required=True, help="output: the friendly noise (.safetensors)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
@@ -74,7 +74,7 @@ def _make(
     defenses = build_defenses(stage.defenses, noise=None)
     for defense in defenses:
         data = defense.prepare(data) if defense.squeezes else data
-    # They are done. Something idle keeps their places, by which the others draw at random.
+    # Squeezing is done. Idle defenses take these places, because places decide the other defenses' random numbers.
     defenses = [Defense() if defense.squeezes else defense for defense in defenses]
     seed = stream_seed(stage.seed, "victim")
     # A donor of another architecture has no pretrained weights to begin from.

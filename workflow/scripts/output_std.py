@@ -24,7 +24,7 @@ from poisonlab.runtime.program import parser, run, settings
 
 
 class Network(Settings):
-    """One network: what it is called, and its architecture."""
+    """One network: its name and architecture."""
 
     name: str
     model: NamedModel

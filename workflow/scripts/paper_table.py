@@ -22,7 +22,7 @@ class PaperTable(Shown):
     """What the table shows."""
 
     claims: Annotated[tuple[Claim, ...], Field(min_length=1)]
-    """All of one table."""
+    """All claims are about one table."""
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Craft one attack's poisons by their number, which data of any size can hold, rather than by their share."""
+"""Craft a number of one attack's poisons, rather than a share of the data, so that data of any size can hold them."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def main(argv: Sequence[str]) -> None:
     except SettingsError as error:
         if values["attack"].get("target") != "recognised":
             raise
-        # A weak network may recognise no image of the class that was drawn. Another mistake is raised again.
-        print(f"{error}; an image that it does not recognise is taken", flush=True)
+        # A weak network may recognise no image of the drawn class. Any other error is raised again below.
+        print(f"{error}; so the target is an image that it does not recognise", flush=True)
         values["attack"]["target"] = "random"
         craft.main(["--spec", *spec(**values), *craft_by])
 

@@ -1,7 +1,7 @@
-"""Say how far a study or scan is: jobs done, running and failed, hours left, and the errors that logs end in.
+"""Show how far a study or scan is: jobs done, running and failed, hours left, and the last errors of logs.
 
-Only files are read, so a study may be running meanwhile, here or on a cluster that shares the file system. Call it in
-the folder in which Snakemake was called.
+Only files are read, so the study may run meanwhile, here or on a cluster that shares the file system. Call this program
+in the folder in which Snakemake was called.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from poisonlab.graph.scanning import read_config
 from poisonlab.runtime.program import run
 
 MOST = 10
-"""Jobs that are named: running ones, and failed ones."""
+"""Largest number of running jobs, and of failed jobs, that are named."""
 _STYLES = {State.DONE: "green", State.RUNNING: "cyan", State.FAILED: "bold red", State.STOPPED: "yellow"}
 _QUIET = 600
-"""Seconds after which it is said that a log has been silent."""
+"""Seconds without output after which a log is reported as silent."""
 
 
 class Watch:
-    """One study or scan, looked at again and again.
+    """Repeated looks at one study or scan.
 
     Args:
-        study: the study, whose paths count from the working folder.
-        scan: the scan that the study belongs to, if it is one's.
+        study: the study, whose paths are relative to the working folder.
+        scan: the scan that the study belongs to, if any.
     """
 
     def __init__(self, study: Study, scan: Scan | None = None) -> None:
@@ -55,7 +55,7 @@ class Watch:
         self._read_at = -1
 
     def look(self, now: float) -> tuple[list[Standing], Left]:
-        """How far every job is, and what they will still take.
+        """The state of every job, and the time that the jobs left will take.
 
         Args:
             now: seconds since the epoch.
@@ -64,14 +64,14 @@ class Watch:
             DataError: a run card is damaged.
         """
         found = look(self._graph, self._jobs, self._records)
-        # Cards come with results: as long as there are no new ones, none is read again.
+        # Run cards come with results, so they are read again only if there are new results.
         done = sum(each.state is State.DONE for each in found)
         if done != self._read_at:
             self._ran, self._read_at = list(measured(self._study, self._scan, self._jobs)), done
         return found, left(found, self._ran, self._study.study, now)
 
     def page(self) -> tuple[RenderableType, bool]:
-        """What is shown now, and whether every job is done."""
+        """The page to show now, and whether every job is done."""
         now = time.time()
         found, rest = self.look(now)
         diverged = sum(job.diverged for job in self._ran if job.study == self._study.study)
@@ -107,20 +107,20 @@ def page(study: str, found: Sequence[Standing], rest: Left, diverged: int, now: 
     Args:
         study: its name.
         found: every job.
-        rest: what they will still take.
+        rest: the time that the jobs left will take.
         diverged: jobs that are done without a result, because their training diverged.
         now: seconds since the epoch.
     """
     parts: list[RenderableType] = [summary(study, found, rest)]
     parts += failed([each for each in found if each.state is State.FAILED])
     parts += running([each for each in found if each.state is State.RUNNING], now)
-    # Last, as a live view is cut at the terminal's lower edge.
+    # Last, because the terminal's lower edge cuts off a live view.
     parts += [Text(), stages(found, rest), *(Text(note, style="dim") for note in notes(found, rest, diverged))]
     return Group(*parts)
 
 
 def summary(study: str, found: Sequence[Standing], rest: Left) -> Text:
-    """Everything in one line."""
+    """The counts of all states and the hours left in one line."""
     counts = {state: sum(each.state is state for each in found) for state in State}
     text = Text(f"{study}: {counts[State.DONE]:,} of {len(found):,} jobs done")
     for state in (State.RUNNING, State.SUBMITTED, State.FAILED, State.STOPPED, State.WAITING):
@@ -148,7 +148,7 @@ def stages(found: Sequence[Standing], rest: Left) -> Table:
 
 
 def notes(found: Sequence[Standing], rest: Left, diverged: int) -> list[str]:
-    """What must be known to read the numbers, a sentence each."""
+    """Notes on how to read the numbers, one sentence each."""
     stale = sum(each.stale for each in found)
     stopped = any(each.state is State.STOPPED for each in found)
     said = [

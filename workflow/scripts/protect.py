@@ -1,8 +1,8 @@
 """Make friendly noise for the training images of a dataset, for training programs of your own.
 
-A small network is trained for a few epochs, unless weights are given, and makes the noise. The file holds it by row
-and, where images are files, by name. poisonlab.FriendlyDataset adds it to the images. An interrupted call goes on where
-it was if it is made again.
+A small network makes the noise; it is trained for a few epochs, unless weights are given. The file holds the noise by
+row and, if images are files, by name. poisonlab.FriendlyDataset adds the noise to the images. Repeat an interrupted
+call to resume it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from poisonlab.training.job import job_checkpoint
 
 def main(argv: Sequence[str]) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--data", help="folder or file of images and labels; its format is found out")
+    arguments.add_argument("--data", help="folder or file of images and labels; its format is recognised")
     arguments.add_argument("--size", type=_whole("SIZE"), help="resize the images of a folder to size x size")
     arguments.add_argument("--configfile", type=Path, help="settings (.yaml): docs/defend-my-pipeline.md has the keys")
     arguments.add_argument("--out", type=Path, required=True, help="output: the noise (.safetensors)")
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
         default=len(os.sched_getaffinity(0)),
         help="CPU threads (default: all cores)",
     )
-    arguments.add_argument("--checkpoint-seconds", type=float, default=120.0, help="time between two saves")
+    arguments.add_argument("--checkpoint-seconds", type=float, default=120.0, help="seconds between two saves")
     args = arguments.parse_args(argv)
     if args.threads < 1:
         raise SettingsError(f"THREADS={args.threads}: take 1 or more")
@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _whole(name: str) -> Callable[[str], int]:
-    """What reads a whole number, and says in one line that a text is none; argparse prints its usage besides."""
+    """A reader of whole numbers whose error is one line; the errors of argparse would also print its usage."""
 
     def read(text: str) -> int:
         try:
@@ -94,7 +94,7 @@ def _whole(name: str) -> Callable[[str], int]:
 
 
 def _cure(settings: Protection, dataset: ImageDataset) -> str:
-    """What makes a network fit the images better."""
+    """How to make the network fit the images better."""
     if settings.weights is None:
         return "raise recipe.epochs, or choose another model"
     order = None
@@ -105,15 +105,15 @@ def _cure(settings: Protection, dataset: ImageDataset) -> str:
 
 
 def _check_writable(out: Path) -> None:
-    """See that noise can be written, before the hours that it may take.
+    """Check that noise can be written, before the hours that it may take.
 
     Raises:
-        SettingsError: it cannot.
+        SettingsError: ``out`` cannot be written.
     """
     if out.is_dir():
         raise SettingsError(f"{out} is a folder: name the file to write, such as OUT=noise.safetensors")
     if out.suffix != ".safetensors":
-        raise SettingsError(f"{out} must end in .safetensors, which is what is written: choose another name for OUT")
+        raise SettingsError(f"{out} must end in .safetensors, the format of the noise: choose another name for OUT")
     folder = out.absolute().parent
     while not folder.exists():
         folder = folder.parent
@@ -122,7 +122,7 @@ def _check_writable(out: Path) -> None:
 
 
 def _checkpoint(args: argparse.Namespace, settings: Protection, dataset: ImageDataset) -> Checkpoint:
-    """Where a call with these images, settings and code saves, beside its output."""
+    """The checkpoint of a call with these images, settings and code, beside its output."""
     images = hashlib.sha256(dataset.train_images.contiguous().numpy().data)
     images.update(dataset.train_labels.contiguous().numpy().data)
     methods = roots("models", settings.model.name)
@@ -136,14 +136,14 @@ def _checkpoint(args: argparse.Namespace, settings: Protection, dataset: ImageDa
 
 
 def _own_files(settings: Protection) -> list[Path]:
-    """The user's files that a network of theirs comes from; one that is missing is reported when it is needed."""
+    """The weights and source files of the user's own network; a missing file is reported when it is needed."""
     network = () if settings.network is None else source_of(settings.network)
     weights = () if settings.weights is None else (settings.weights,)
     return [Path(file) for file in (*weights, *network) if Path(file).is_file()]
 
 
 def _settings(configfile: Path | None, data: str | None, size: int | None) -> Protection:
-    """The settings of a file. ``data`` and ``size`` win over its own; the format of the images is found out.
+    """The settings of a file; ``data`` and ``size`` override its own. The format of the images is recognised.
 
     Raises:
         SettingsError: one line that names the file and the first problem.

@@ -38,14 +38,14 @@ class Block(Settings):
 
     title: str
     attack: Name | None = None
-    """The one that it is about, where its section is about several."""
+    """The attack that it is about, if its section is about several."""
     table: FilePath | None = None
-    """Markdown file; not read where there are findings, whose file holds the table as well."""
+    """Markdown file; not read if there are findings, whose file also holds the table."""
     findings: FilePath | None = None
-    """JSON file of a table: what it says, the table itself, and its notes."""
+    """JSON file of a table: its findings, the table itself, and its notes."""
     png: FilePath | None = None
     caption: FilePath | None = None
-    """Text file; of a figure."""
+    """Text file of a figure."""
 
 
 class Section(Settings):
@@ -53,7 +53,7 @@ class Section(Settings):
 
     title: str
     attack: Name | None = None
-    """The one that it is about."""
+    """The attack that it is about."""
     blocks: Annotated[tuple[Block, ...], Field(min_length=1)]
 
 
@@ -67,7 +67,7 @@ class _Table(Settings):
 
 
 class _Findings(Settings):
-    """What such a file holds."""
+    """The content of a table's JSON file."""
 
     findings: tuple[str, ...]
     notes: tuple[str, ...]
@@ -90,16 +90,16 @@ class Report(Settings):
     scale: tuple[str, ...] = ()
     lines: tuple[Line, ...]
     measures: tuple[AttackMeasures, ...] = ()
-    """What the victims' outcomes are called."""
+    """Names of the victims' outcomes."""
     sections: tuple[Section, ...] = ()
     cards: FilePath
     """Pattern of a victim's run card, with {attack}, {victim}, {defense} and {seed}."""
     detections: FilePath
-    """The same of rows that examine another row's victim."""
+    """The same pattern for rows that examine another row's victim."""
     detectors: tuple[Name, ...] = ()
-    """Those rows."""
+    """The rows that examine another row's victim."""
     poisons: tuple[Poisons, ...] = ()
-    """Where the targets of own victims are."""
+    """The poison sets with the targets of own victims."""
 
 
 class _Victim(TypedDict):
@@ -107,13 +107,13 @@ class _Victim(TypedDict):
 
     trial: Trial
     card: str
-    """Where its run card lies from the report; "" for a trial from elsewhere."""
+    """Path from the report to its run card; "" for a trial from elsewhere."""
     source: str
-    """The file that a trial from elsewhere stands in."""
+    """The file of a trial from elsewhere; "" for an own trial."""
     place: dict[str, str]
-    """What its run card says."""
+    """Provenance from its run card."""
     predicted: str
-    """What it takes its targets for."""
+    """How it classifies its targets."""
     targets: Sequence[int]
     """Images of its targets, by number."""
 
@@ -200,7 +200,7 @@ def _on_victim(finding: str) -> str:
 
 
 def _markdown(title: str, text: str, attacks: Collection[str]) -> Markup:
-    """Markdown as HTML; what stands below the heading of an attack is marked as about it."""
+    """Markdown as HTML; the part below the heading of an attack is marked with the attack."""
     # HTML in names or descriptions is shown, not interpreted, and nothing is loaded from elsewhere.
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "link", "autolink"])
     markdown.add_render_rule("table_close", lambda *_: "</table>\n</div>\n")
@@ -223,7 +223,7 @@ def _findings(path: str) -> _Findings:
 
 
 def _keys(lines: Sequence[Line]) -> dict[Row, str]:
-    """What marks the victims of each row, ``attack/victim/defense``; of a mean over victims those of all of them."""
+    """The mark of each row's victims, ``attack/victim/defense``; a mean over victims has the marks of all victims."""
     of_all: dict[Row, list[str]] = {}
     for line in lines:
         of_all.setdefault((line.attack, MEAN, line.defense), []).append("/".join(line.row))
@@ -242,7 +242,7 @@ def _targets(sets: Sequence[Poisons]) -> tuple[dict[tuple[str, int], list[int]],
 
 
 def _png(image: NDArray[Any]) -> bytes:
-    """An image of (C, H, W) uint8; of neither one nor three channels the first is shown."""
+    """A PNG of an image (C, H, W) uint8; without three channels, the first one is shown."""
     shown = Image.fromarray(image.transpose(1, 2, 0) if len(image) == 3 else image[0])
     shown.thumbnail((_PIXELS, _PIXELS))
     file = io.BytesIO()
@@ -251,7 +251,7 @@ def _png(image: NDArray[Any]) -> bytes:
 
 
 def _predicted(trial: Trial) -> str:
-    """What a victim takes its targets for, by its measures; "" where these do not say."""
+    """How a victim classifies its targets, by its measures; "" if these do not show it."""
     measures = trial.measures
     if "success" not in measures:
         return ""
@@ -274,7 +274,7 @@ def _predicted(trial: Trial) -> str:
 def _victims(
     stage: Report, files: Sequence[Path], folder: Path, targets: Mapping[tuple[str, int], Sequence[int]]
 ) -> list[_Victim]:
-    """The trials that the tables are made of, with what their run cards say and where those lie."""
+    """The trials of the tables, with the provenance and the paths of their run cards."""
     wanted = {(*line.row, seed): line for line in stage.lines for seed in line.seeds}
     first = first_victims([line.row for line in stage.lines])
     found: dict[Key, _Victim] = {}
@@ -298,7 +298,7 @@ def _victims(
 
 
 def _card(stage: Report, trial: Trial, folder: Path) -> str:
-    """From the report to the run card."""
+    """Path from the report to the run card."""
     pattern = stage.detections if trial.defense in stage.detectors else stage.cards
     names = dict(zip(("attack", "victim", "defense", "seed"), trial.key, strict=True))
     return os.path.relpath(pattern.format(**names), folder)
@@ -323,7 +323,7 @@ def _attacked(trials: Sequence[Trial]) -> list[tuple[str, str, Trial]]:
 
 
 def _places(victims: Sequence[_Victim]) -> list[str]:
-    """What ran where, a line per combination of device and versions; of several commits the most frequent first."""
+    """What ran where: a line for each combination of device and versions, with its most frequent commit first."""
     names = ("device", "threads", "torch", "python")
     kinds: dict[tuple[str, ...], Counter[str]] = {}
     for victim in victims:

@@ -39,7 +39,7 @@ class Page(Settings):
 
     scan: Name
     dataset: dict[str, object]
-    """Settings of its source, which says what images are called."""
+    """Settings of its source, which decides the names of images."""
     suspects: PositiveInt | None = None
     neighbours: PositiveInt
     near: PositiveLevels
@@ -53,11 +53,11 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
     arguments.add_argument("--dataset", type=Path, required=True, help="the dataset (.safetensors)")
     arguments.add_argument("--template", type=Path, required=True, help="jinja template of the page")
-    arguments.add_argument("--features", type=Path, required=True, help="of the first network (.safetensors)")
+    arguments.add_argument("--features", type=Path, required=True, help="features of the first network")
     arguments.add_argument("--suspects", type=Path, nargs="+", required=True, help="rankings, one per network")
     arguments.add_argument("--neighbours", type=Path, required=True, help="neighbours and duplicates")
     arguments.add_argument("--planted", type=Path, nargs="*", default=[], help="rankings of data with planted poisons")
-    arguments.add_argument("--poisons", type=Path, nargs="*", default=[], help="these poisons")
+    arguments.add_argument("--poisons", type=Path, nargs="*", default=[], help="the planted poisons")
     arguments.add_argument("--victims", type=Path, nargs="*", default=[], help="metrics of networks trained on them")
     for kind in ("html", "csv", "json"):
         arguments.add_argument(f"--{kind}", type=Path, required=True, help="output")

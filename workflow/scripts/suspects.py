@@ -33,7 +33,7 @@ class Suspecting(Settings):
 def main(argv: Sequence[str]) -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--features", type=Path, required=True, help="the features (.safetensors)")
-    arguments.add_argument("--poisons", type=Path, help="planted poisons, if these are features of such data")
+    arguments.add_argument("--poisons", type=Path, help="planted poisons, if the features are of data with them")
     arguments.add_argument("--memory", type=int, default=512, help="MiB that distances may take")
     arguments.add_argument("--suspects", type=Path, required=True, help="output: the ranking (.safetensors)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")

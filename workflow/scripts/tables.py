@@ -27,26 +27,26 @@ from poisonlab.runtime.program import run, settings
 
 
 class Joined(Settings):
-    """A line that rows share where attacks stand side by side."""
+    """A line that rows share in tables of attacks side by side."""
 
     line: Name
     rows: tuple[Name, ...]
-    """No two face the same attack."""
+    """No two of these rows face the same attack."""
 
 
 class Tables(Shown):
     """What the tables show."""
 
     claims: tuple[Claim, ...] = ()
-    """The published lines that an attack's results are set beside."""
+    """The published lines that are shown beside an attack's results."""
     filter_claim: FilterClaim | None = None
-    """What the findings hold filters against."""
+    """The claim that findings compare filters with."""
     only_filters: tuple[Name, ...] = ()
-    """The rows that only filter, which that claim is on."""
+    """The rows that only filter, to which this claim applies."""
     poison_claims: PoisonClaims | None = None
-    """What the findings hold attacks without a goal against."""
+    """The claims that findings compare attacks without a goal with."""
     joined: tuple[Joined, ...] = ()
-    """The lines that are not called like a row of theirs alone."""
+    """The lines with several rows, or with another name than their row."""
 
 
 TIME_NOTE = (
@@ -64,7 +64,7 @@ PUBLISHED_NOTE = (
 
 def main(argv: Sequence[str]) -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--reference", type=Path, help="folder of the paper whose numbers stand beside ours")
+    arguments.add_argument("--reference", type=Path, help="folder of the paper whose numbers are shown beside ours")
     arguments.add_argument("--time", type=Path, required=True, help="output (Markdown)")
     args = arguments.parse_args(argv)
     stage = read_stage(Tables, settings(args.spec))
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
     published_notes: list[str] = []
     if stage.claims:
         if args.reference is None:
-            raise SettingsError("--reference is missing: some attacks claim published numbers")
+            raise SettingsError("--reference is missing: give it, as some attacks claim published numbers")
         known = published_by_row(published(args.reference), stage.claims, stage)
         published_notes = _published_notes(args.reference, sorted({claim.table for claim in stage.claims}))
     rows = [line.row for line in stage.lines]

@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
     arguments = parser(__doc__)
     add_checkpoint_arguments(arguments)
     arguments.add_argument("--poisons", type=Path, required=True, help="the poison set")
-    arguments.add_argument("--pretrained", type=Path, help="weights the victim begins from, unless from scratch")
+    arguments.add_argument("--pretrained", type=Path, help="weights from which the victim starts, unless from scratch")
     arguments.add_argument("--keep", type=Path, help="keep-list of the row's filters, if it has any")
     arguments.add_argument("--noise", type=Path, help="friendly noise, if a defense uses it")
     arguments.add_argument("--weights", type=Path, required=True, help="output: the victim (.safetensors)")
@@ -88,7 +88,7 @@ def _train(args: argparse.Namespace, stage: Victim, device: torch.device, card: 
     data, validation = split_validation(dataset, training_set(dataset, used, rows))
     originals = None
     if validation is not None and dataset.validation is not None and dataset.validation.poisoned and used is not None:
-        # An appended poison has none.
+        # An appended poison has no original.
         originals = origins(dataset, used, rows)[validation.rows]
         originals = originals[originals >= 0]
     before, poisoned = data, poisoned_examples(dataset, used, rows)

@@ -20,7 +20,7 @@ from poisonlab.runtime.program import parser, run, settings
 
 
 class Judge(Settings):
-    """One network: what it is called, and its architecture."""
+    """One network: its name and architecture."""
 
     name: Name
     model: NamedModel

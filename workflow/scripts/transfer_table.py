@@ -1,4 +1,4 @@
-"""Make the table of how poisons transfer to clean networks, beside what they do to victims and what was published."""
+"""Make the table of poisons' transfer to clean networks, beside their effect on victims and the published numbers."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Shown(Settings):
     victim: Name
     called: str
     settings: str | None = None
-    """Digest of the settings that its shares must be of; not compared if not given."""
+    """Digest of the settings that its shares must have; not compared if not given."""
     seeds: tuple[int, ...] = ()
-    """Those that are expected; not looked for if there are none."""
+    """The expected seeds; without any, no seed is reported as missing."""
 
 
 class TransferTable(Settings):
@@ -93,11 +93,11 @@ def main(argv: Sequence[str]) -> None:
 
 
 Shares = Mapping[str, Any]
-"""What the program ``transfer.py`` writes."""
+"""The output of the program ``transfer.py``."""
 
 
 def sorted_out(found: Sequence[Shares], rows: Sequence[Shown]) -> tuple[list[Shares], list[str]]:
-    """What was measured with the expected settings, and a sentence about each attack that has others."""
+    """The shares with the expected settings, and a sentence about each attack with other settings."""
     expected = {row.attack: row.settings for row in rows}
     kept = [each for each in found if expected[each["attack"]] in (None, each.get("settings"))]
     others: dict[str, list[int]] = {}

@@ -20,16 +20,16 @@ from poisonlab.runtime.program import run, settings
 
 
 class Line(Settings):
-    """The victims of one row against one attack, and what they needed."""
+    """The victims of one row against one attack, and the results that they needed."""
 
     attack: Name
     victim: Name
     defense: Name
     seeds: tuple[int, ...]
     settings: str | None
-    """Digest of their settings; what each run card says if not given."""
+    """Digest of their settings; if not given, the digest of each run card."""
     detector: bool
-    """Whether the row examines another one's victims."""
+    """Whether the row examines another row's victims."""
     noise: bool
     """Whether they needed friendly noise of their own."""
     filter: bool
@@ -37,7 +37,7 @@ class Line(Settings):
     network: Name | None
     """The row whose victims its filters or detector looked at."""
     network_settings: str | None
-    """Digest of their settings."""
+    """Digest of the settings of that row's victims."""
 
 
 class Gathering(Settings):
@@ -87,8 +87,8 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _seconds_elsewhere(lines: Sequence[Line], files: Sequence[Path]) -> dict[Key, float]:
-    """The cost of networks from elsewhere: the first file's before another's, and none with other settings, as in the
-    tables."""
+    """The cost of networks from elsewhere. As in the tables, earlier files win, and networks with other settings do not
+    count."""
     looked_at = {(line.attack, line.victim, line.network): line.network_settings for line in lines}
     first = first_victims([(line.attack, line.victim, line.defense) for line in lines])
     found = [at_first_victim(trial, first) for path in reversed(files) for trial in read_trials(path)]
@@ -98,7 +98,7 @@ def _seconds_elsewhere(lines: Sequence[Line], files: Sequence[Path]) -> dict[Key
 def _cost(
     key: Key, own: Mapping[Key, float], networks: Mapping[Row, str | None], elsewhere: Mapping[Key, float]
 ) -> float:
-    """Seconds: its own jobs, and all that the network cost that its filters or detector looked at; nan if unknown."""
+    """Seconds of its own jobs, plus the cost of the network that its filters or detector looked at; nan if unknown."""
     if key not in own:
         return elsewhere.get(key, math.nan)
     attack, victim, defense, seed = key

@@ -1,9 +1,9 @@
-"""Say of every result whether it is current, stale (and why), damaged or of unknown origin; the exit code is the worst.
+"""Judge every result: current, stale (and why), damaged or of unknown origin; the exit code is the worst.
 
-0: all current. 1: some are stale. 2: some are unknown: Snakemake has no record of how they were made or of what they
-were made from, or no rule of the study or scan makes them. 3: some are damaged. 4: the config cannot be read. What has
-not been made yet is counted, and is no fault; what was set aside as damaged neither. With --deep, every artifact is
-read and its checksum compared, and every input with the checksum that Snakemake noted.
+0: all are current. 1: some are stale. 2: some are unknown: Snakemake has no record of how they were made or from which
+files, or no rule of the study or scan makes them. 3: some are damaged. 4: the config cannot be read. Results that are
+not made yet are counted, but are no fault; nor are files set aside as damaged. With --deep, every artifact is read and
+its checksum compared, and every input is compared with the checksum that Snakemake noted.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from poisonlab.runtime.setting_aside import SUFFIX, set_aside
 CURRENT, STALE, UNKNOWN, DAMAGED, UNREADABLE = range(5)
 WORDS = {CURRENT: "current", STALE: "stale", UNKNOWN: "unknown", DAMAGED: "damaged"}
 FILES = "files read by "
-"""How ``poisonlab.graph.graph`` calls contents of files."""
+"""Prefix of contents of files in ``poisonlab.graph.graph``."""
 _SHOWN = 8
 _OPTIONS = (
     *("--nolock", "--profile", "none", "--workflow-profile", "none", "--max-checksum-file-size", "10000000000"),
     *("--rerun-triggers", "mtime", "params", "input", "software-env", "code"),
 )
-"""As profiles/default has them: another profile could hide reasons and changes. A lock is of no concern to a look."""
+"""The options of profiles/default: another profile could hide reasons and changes. Reading needs no lock."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known of one file."""
+    """The state of one file, and why."""
 
     path: str
     state: int
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     add_config_arguments(arguments)
     arguments.add_argument("--deep", action="store_true", help="also read every file and compare checksums")
     arguments.add_argument(
-        "--set-aside", action="store_true", help="also rename what is damaged, so that the workflow makes it anew"
+        "--set-aside", action="store_true", help="also rename damaged files, so that the workflow makes them again"
     )
     arguments.add_argument("--all", action="store_true", help="list current files, too")
     args = arguments.parse_args(argv)
@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def snakemake(*options: str) -> str | None:
-    """What Snakemake prints; None if it fails, with its reason on stderr."""
+    """The output of Snakemake; None if it fails, with its reason on stderr."""
     command = [sys.executable, "-m", "snakemake", "--cores", "1", *_OPTIONS, *options]
     if checkout() != ".":
         command += ["--snakefile", f"{checkout()}/Snakefile"]
@@ -114,7 +114,7 @@ def reasons(planned: str) -> Iterator[tuple[str, str]]:
 
 
 def explained(reason: str) -> str:
-    """Snakemake's reason with the names of what changed in place of whole lists of params."""
+    """Snakemake's reason, with the names of changed params in place of whole lists."""
     found = re.search(r"across all output: before: (.*?\]) now: (.*\])", reason)
     if found is None:
         return reason.strip()
@@ -143,13 +143,13 @@ def _some(what: str, names: Sequence[str]) -> str:
 
 
 def judge(summary: str, why: Mapping[str, str], places: Places, deep: bool) -> list[Verdict]:
-    """One verdict per file that is there: outputs of the study, and others in its folders.
+    """One verdict per existing file: outputs of the study, and other files in its folders.
 
     Args:
-        summary: what Snakemake's option of this name prints.
+        summary: the output of ``snakemake --summary``.
         why: the reason of each file that would be made again.
         places: where the study's results lie.
-        deep: whether to read what they were made from, and compare it with what Snakemake noted then.
+        deep: whether to read the inputs of the files, and compare them with the checksums that Snakemake noted.
     """
     records = FilePersistence(nolock=True)
     known = {line["output_file"]: line for line in lines_of(summary)}
@@ -160,7 +160,7 @@ def judge(summary: str, why: Mapping[str, str], places: Places, deep: bool) -> l
             unknown[path] = "there is no record of how it was made"
         elif not record.params:
             unknown[path] = "its record says nothing of settings and code"
-    # What was made from a file of unknown origin is of unknown origin itself.
+    # A file made from one of unknown origin is of unknown origin, too.
     while more := {
         path: f"it was made from {source}, of unknown origin"
         for path, record in made.items()
@@ -184,7 +184,7 @@ def judge(summary: str, why: Mapping[str, str], places: Places, deep: bool) -> l
                 f"made from another {other[0]}, which its old time stamp hides: restore or touch it" if other else ""
             )
             verdicts.append(Verdict(path, STALE if other else CURRENT, hidden))
-    # Folders of several studies hold others' files, too: only those of this one alone are judged.
+    # Folders that studies share hold files of other studies, too: only folders of this study alone are judged.
     own = [Path(folder) for folder in places.remade() if folder.endswith("/")]
     strange = {file.as_posix() for folder in own for file in folder.rglob("*") if file.is_file()}
     verdicts += [
