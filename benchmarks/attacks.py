@@ -1,6 +1,6 @@
 """Time and memory of the attacks' inner loops, against the straightforward way of doing the same.
 
-The last column is the largest relative difference between the two ways' results, on something small enough to check.
+The last column is the largest relative difference between the results of both ways, on a small enough example.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def matching(
     restarts: int = 1,
     precision: str = "float32",
 ) -> Contest:
-    """Steps of gradient matching, as its loop takes them, from so many starts; the releases' loaders start new workers
-    for every step. Both ways compute in float32 to be compared; ``precision`` is that of ours to be timed."""
+    """Steps of the loop of gradient matching, from ``restarts`` starts. The releases' loaders start new workers for
+    every step. Both ways compute in float32 for the comparison; ours is timed in ``precision``."""
     stream = generator("cpu", 0, "benchmark", "images")
     images = torch.randint(0, 256, (poisons, 3, 32, 32), generator=stream, dtype=torch.uint8)
     labels = torch.full((poisons,), 3)
@@ -81,7 +81,7 @@ def matching(
         return torch.stack([one_start(shift, restart) for restart in range(restarts)])
 
     def one_start(shift: float, restart: int) -> Tensor:
-        # The start that our loop draws, so that without augmentation both take the same path.
+        # The same start as in our loop, so that without augmentation both ways take the same path.
         stream = generator(device, 0, "benchmark", "start", restart)
         drawn = torch.randn(images.shape, generator=stream, device=device).cpu()
         start = torch.minimum(torch.maximum(drawn * bound, -bound), bound)
@@ -113,8 +113,8 @@ def matching(
 def differences(
     model: Classifier, poisons: int, steps: int, device: torch.device, *, against: str = "float32"
 ) -> Contest:
-    """Steps of gradient matching by differences in bfloat16, and by our own double backward in the precision
-    ``against``. The difference is that of unaugmented losses in float32: gradients differ on purpose."""
+    """Steps of gradient matching by differences in bfloat16, against our double backward in the precision ``against``.
+    The last column compares unaugmented losses in float32, because the gradients differ on purpose."""
     stream = generator("cpu", 0, "benchmark", "images")
     images = torch.randint(0, 256, (poisons, 3, 32, 32), generator=stream, dtype=torch.uint8)
     labels = torch.full((poisons,), 3)
@@ -144,7 +144,7 @@ def unrolling(
 ) -> Contest:
     """MetaPoison's inner step: two unrolled steps of SGD on 125 images, and the gradient of the poisons among them.
 
-    Differences are compared in float64 with a step so short that hardly any unit's sign changes within it.
+    Differences are compared in float64, with a step so short that almost no unit changes its sign.
     """
     stream = generator("cpu", 0, "benchmark", "images")
     first, second = (torch.randn(125, 3, 32, 32, generator=stream).to(device) for _ in range(2))

@@ -1,13 +1,13 @@
-"""How many images an availability attack moves by one step in a second: attacks of a study that craft with a network.
+"""How many images an availability attack moves by one step in a second, for attacks of a study that use a network.
 
     python benchmarks/availability.py [--configfile config/learned-faster-mini.yaml] [--config KEY=VALUE ...]
                                       [--attacks NAME ...] [--images 512] [--steps 4] [--repeats 3]
                                       [--device cpu|cuda] [--threads 1] [--json FILE]
 
-The attacks' own settings, but for the number of images, of steps and of restarts. Those that differ in nothing else are
-measured once. Images are of noise and networks untrained, which changes no operation, so no data are needed. Seconds
-are those of the process's own processor time on a CPU, which other processes hardly change, and of the clock on a GPU.
-Error-minimising noise takes one round, in which a training batch and measuring the error are counted, too.
+Attacks have their own settings, except for the numbers of images, steps and restarts. Attacks that differ in nothing
+else are measured once. Images are noise and networks untrained, which changes no operation, so no data are needed.
+Seconds are processor time of this process on a CPU, which other processes hardly change, and clock time on a GPU.
+Error-minimising noise takes one round, including a training batch and a measurement of the error.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 
 @dataclass(frozen=True)
 class Rate:
-    """Of one attack.
+    """The speed of one attack.
 
     Attributes:
         rates: images times steps per second, of each repeat.
@@ -62,7 +62,7 @@ def images_of_noise(count: int) -> ImageDataset:
 
 
 def chosen(study: Study, names: Sequence[str] | None) -> list[Attack]:
-    """The named attacks, or all that craft with a network and differ in more than their steps."""
+    """The named attacks, or all attacks that craft with a network and differ in more than their steps."""
     if names:
         return [attack for attack in study.attacks if attack.name in names]
     distinct: dict[str, Attack] = {}
@@ -74,7 +74,7 @@ def chosen(study: Study, names: Sequence[str] | None) -> list[Attack]:
 
 
 def short(attack: Attack, steps: int) -> Attack:
-    """The attack with so many steps, from one start; or with one round of so many steps."""
+    """The attack with ``steps`` steps from one start, or with one round of ``steps`` steps."""
     changes: dict[str, Any] = {"steps": steps}
     if attack.method == "error-minimising":
         changes |= {"rounds": 1, "batches": 1, "stop_error": 1.0}
@@ -123,7 +123,9 @@ def table(rates: Sequence[Rate]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(arguments)
-    arguments.add_argument("--attacks", nargs="+", help="of the study; all that craft with a network if not given")
+    arguments.add_argument(
+        "--attacks", nargs="+", help="attacks of the study; if not given, all that craft with a network"
+    )
     arguments.add_argument("--images", type=int, default=512)
     arguments.add_argument("--steps", type=int, default=4)
     arguments.add_argument("--repeats", type=int, default=3)

@@ -1,11 +1,11 @@
 """All benchmarks in one run: times and memory against the straightforward way of doing the same, shares of the device's
-peak, what jobs spend beside computing; and whether any ratio is worse than the one recorded on this kind of device.
+peak, and the overhead of jobs. The run fails if a ratio is worse than the recorded one on this kind of device.
 
     python benchmarks/bench.py [--device auto|cpu|cuda] [--scale small|gpu|tiny] [--threads 1] [--repeats 3]
                                [--only NAME] [--no-memory] [--no-jobs] [--json FILE] [--record]
 
-Exit status 1: a ratio is worse than that of benchmarks/ratios.json by more than the noise. --record puts this run's
-ratios in their place.
+Exit status 1: a ratio is worse than in benchmarks/ratios.json by more than the noise. --record replaces the recorded
+ratios by those of this run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ JOBS = "jobs"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure, print, compare; the exit status."""
+    """Measure, print and compare; returns the exit status."""
     options = arguments().parse_args(argv)
     prepare(options)
     if options.memory is not None:
@@ -69,19 +69,19 @@ def main(argv: Sequence[str]) -> int:
 def arguments() -> argparse.ArgumentParser:
     found = parser(CONTESTS, __doc__)
     found.add_argument("--no-jobs", action="store_true", help="start no training jobs")
-    found.add_argument("--epochs", type=int, help="of a training job, instead of the default study's")
-    found.add_argument("--record", action="store_true", help="put this run's ratios in the place of recorded ones")
+    found.add_argument("--epochs", type=int, help="epochs of a training job, instead of the default study's")
+    found.add_argument("--record", action="store_true", help="replace recorded ratios by those of this run")
     found.add_argument("--ratios", type=Path, default=RECORDED, help="where ratios are recorded")
     return found
 
 
 def with_jobs(options: argparse.Namespace) -> bool:
-    """Jobs run on a CPU, with one thread each, as the default study has it."""
+    """Whether to measure jobs: only on a CPU, where each has one thread as in the default study."""
     return options.device == "cpu" and not options.no_jobs and options.only in JOBS
 
 
 def ratios_of(results: Sequence[Result], jobs: Jobs | None) -> dict[str, Ratio]:
-    """What is compared with earlier runs."""
+    """The ratios to compare with earlier runs."""
     found = {result.contest: Ratio.of(result.ratios) for result in results if result.ratios}
     if jobs is not None:
         found["jobs: share of processor time inside torch's operators"] = Ratio.of(jobs.kernels)
@@ -90,7 +90,7 @@ def ratios_of(results: Sequence[Result], jobs: Jobs | None) -> dict[str, Ratio]:
 
 
 def judge(path: Path, device: str, scale: str, found: dict[str, Ratio], *, recording: bool) -> int:
-    """Print what became worse; the exit status. ``recording`` replaces what was recorded and finds nothing wrong."""
+    """Print the ratios that became worse; returns the exit status. ``recording`` replaces recorded ratios instead."""
     print()
     if recording:
         ratios.record(path, device, scale, found)

@@ -1,7 +1,7 @@
-"""How the benchmarks measure: two ways to do one thing, in turn, in one process; time, memory and agreement.
+"""How the benchmarks measure time, memory and agreement of two ways to do one thing, in turn, in one process.
 
-Memory is the highest extra use during one call: on CUDA what the allocator handed out, on the CPU resident memory of a
-process of its own (Linux).
+Memory is the highest extra use during one call: on CUDA the memory that the allocator handed out, on the CPU the
+resident memory of a separate process (Linux).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from poisonlab.runtime.cards import processor
 
 WAYS = ("reference", "ours")
 BENCH = Path(__file__).with_name("bench.py")
-"""Started anew to measure memory."""
+"""The program of the separate process that measures memory."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Contest:
     """Two ways to do one thing.
 
     Attributes:
-        reference, ours: do it and give the result; ``reference`` is None where only ours is feasible.
-        difference: of the two results, or of something small enough to check.
-        unit: the thing of which one call does ``per_call``.
-        reference_on_cpu: the straightforward way uses the CPU whatever the device.
-        traffic: bytes that one call of ours cannot help reading and writing, where they bound its time.
-        precision: in which ours computes, where operations bound its time: they are counted, and set beside the peak.
+        reference, ours: do the thing and return its result; ``reference`` is None if only ours is feasible.
+        difference: of the two results, or of the results of a smaller example.
+        unit: what one call does ``per_call`` times.
+        reference_on_cpu: whether the straightforward way uses the CPU on every device.
+        traffic: bytes that one call of ours must read and write, if they bound its time.
+        precision: of our computation, if operations bound its time: they are counted and compared with the peak.
     """
 
     reference: Callable[[], object] | None
@@ -58,7 +58,7 @@ Contests = Mapping[str, Mapping[str, Callable[[torch.device], Contest]]]
 
 @dataclass(frozen=True)
 class Result:
-    """Medians of one contest; seconds per unit and MiB, None where there is nothing to measure or to compare.
+    """Medians of one contest, in seconds per unit and MiB; None if there is nothing to measure or to compare.
 
     Attributes:
         ratios: reference over ours, of each pair of calls that followed each other.
@@ -87,9 +87,9 @@ def parser(contests: Contests, description: str | None) -> argparse.ArgumentPars
     arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     arguments.add_argument("--scale", choices=tuple(contests), default="small")
-    arguments.add_argument("--threads", type=int, default=1, help="of PyTorch on the CPU")
+    arguments.add_argument("--threads", type=int, default=1, help="threads of PyTorch on the CPU")
     arguments.add_argument("--repeats", type=int, default=3)
-    arguments.add_argument("--only", default="", help="measure only what has this in its name")
+    arguments.add_argument("--only", default="", help="measure only contests with this in their name")
     arguments.add_argument("--no-memory", action="store_true", help="measure no memory: half the time on a CPU")
     arguments.add_argument("--json", type=Path, help="also write the numbers to this file")
     arguments.add_argument("--memory", nargs=2, metavar=("CONTEST", "WAY"), help=argparse.SUPPRESS)
@@ -97,7 +97,7 @@ def parser(contests: Contests, description: str | None) -> argparse.ArgumentPars
 
 
 def add_machine_arguments(arguments: argparse.ArgumentParser) -> None:
-    """Where a benchmark of one study runs, and where its numbers go."""
+    """Add the options for the machine that runs a benchmark of one study, and for the file of its numbers."""
     arguments.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--json", type=Path, help="also write the numbers to this file")
@@ -111,7 +111,7 @@ def prepare(options: argparse.Namespace) -> None:
 
 
 def measure_all(contests: Contests, options: argparse.Namespace) -> list[Result]:
-    """The results of what ``options`` name, in order."""
+    """The results of the contests that ``options`` name, in order."""
     results = []
     for name in (name for name in contests[options.scale] if options.only in name):
         print(f"measuring: {name}", file=sys.stderr)
@@ -155,7 +155,7 @@ def per_second(amount: float | None, seconds: float) -> float | None:
 class _Counter(TorchDispatchMode):
     """Adds up the operations of convolutions and matrix products.
 
-    ``torch.utils.flop_counter.FlopCounterMode`` does, too, but its module hooks do not survive a second backward pass.
+    ``torch.utils.flop_counter.FlopCounterMode`` also does, but its module hooks fail in a second backward pass.
     """
 
     flops = 0
@@ -194,7 +194,7 @@ def extra_memory(contest: Contest, name: str, way: str, options: argparse.Namesp
         return None
     if options.device == "cuda":
         if way == "reference" and contest.reference_on_cpu:
-            return None  # It would take seconds in a process of its own, and it is memory of another device.
+            return None  # It would need a separate process for seconds, and it is memory of another device.
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         call()
@@ -208,19 +208,19 @@ def extra_memory(contest: Contest, name: str, way: str, options: argparse.Namesp
 
 
 def answer_memory(contests: Contests, options: argparse.Namespace) -> None:
-    """What ``extra_memory`` starts a process for."""
+    """Print the measured memory: ``extra_memory`` starts a process that calls this."""
     name, way = options.memory
     print(json.dumps(resident_growth(contests[options.scale][name], way)))
 
 
 def resident_growth(build: Callable[[torch.device], Contest], way: str) -> float | None:
-    """MiB by which one call raises this process's highest resident memory; it should do nothing else."""
+    """MiB by which one call raises this process's highest resident memory; the process should do nothing else."""
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not reset.exists():
         return None
     contest = build(torch.device("cpu"))
     before = resident(status, "VmRSS")
-    # 5 sets the high-water mark back to what is resident now; importing may have needed more.
+    # 5 resets the high-water mark to the memory that is resident now; importing may have needed more.
     reset.write_text("5")
     getattr(contest, way)()
     return (resident(status, "VmHWM") - before) / 1024
@@ -271,7 +271,7 @@ def table(results: Sequence[Result]) -> str:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first column is text and whose others are numbers."""
+    """A table with text in its first column and numbers in the others."""
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows])
 

@@ -1,13 +1,13 @@
-"""Accuracy for the seconds of one core: clean victims of a study, trained for several numbers of epochs.
+"""Accuracy against seconds of one core: clean victims of a study, trained for several numbers of epochs.
 
     python benchmarks/fast_cifar.py [--configfile config/cifar10-fast.yaml config/overlays/cifar10-parquet.yaml]
                                     [--config KEY=VALUE ...] [--victim NAME] [--epochs 4 8] [--seeds 0]
                                     [--device cpu|cuda] [--threads 1] [--json FILE]
 
-Seconds are those of the process's own processor time on a CPU, which other processes hardly change, and of the clock on
-a GPU; measuring the accuracy is not counted. Operations are those of convolutions and matrix products, forward and
-backward. The share is of what a product of large matrices reaches in bfloat16. With other epochs than the recipe's the
-schedule is stretched, warm-up and milestones alike.
+Seconds are processor time of this process on a CPU, which other processes hardly change, and clock time on a GPU;
+measuring the accuracy is not counted. Operations are those of convolutions and matrix products, forward and backward.
+The share is relative to a product of large matrices in bfloat16. If the number of epochs is not the recipe's, the
+schedule is stretched, with warm-up and milestones.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Training:
     """One training.
 
     Attributes:
-        seconds: without those of measuring.
-        flops: per second.
+        seconds: of training, without measuring.
+        flops: operations per second.
         share: of the peak in bfloat16.
     """
 
@@ -70,7 +70,7 @@ def stretched(recipe: Recipe, epochs: int) -> Recipe:
 
 
 def operations(network: nn.Module, dataset: ImageDataset, recipe: Recipe, device: torch.device) -> float:
-    """Of one image in training: forward and backward."""
+    """Operations of one image in training: forward and backward."""
     count = 8
     inputs = torch.zeros(count, *dataset.image_shape, device=device)
     labels = torch.zeros(count, dtype=torch.int64, device=device)
@@ -141,7 +141,7 @@ def table(trainings: Sequence[Training]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(arguments)
-    arguments.add_argument("--victim", help="of the study; the first if not given")
+    arguments.add_argument("--victim", help="victim of the study; the first if not given")
     arguments.add_argument("--epochs", type=int, nargs="+", help="the recipe's own if not given")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0])
     add_machine_arguments(arguments)

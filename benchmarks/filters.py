@@ -1,8 +1,8 @@
 """Time and memory of the filters, against the straightforward way of doing the same.
 
-Row by row is too long to wait for at the size of CIFAR-10; there the straightforward way of Deep k-NN is one matrix of
-all distances, of 10 GB. The last column is the number of decisions in which the two ways differ; there it is their
-share, as its distances are rounded.
+At the size of CIFAR-10, Deep k-NN row by row takes too long; there its straightforward way is one matrix of all
+distances, of 10 GB. The last column is the number of decisions in which the two ways differ. At the size of CIFAR-10 it
+is their share, because rounded distances change decisions.
 """
 
 from __future__ import annotations

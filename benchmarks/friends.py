@@ -1,9 +1,9 @@
 """Time and memory of one whole FRIENDS run with Bernoulli noise, against the straightforward way of doing the same.
 
-Some epochs with random noise, the friendly noise, the other epochs with both. Ours is what the workflow does: the noise
-is made by a job of its own, so that the first epochs are trained twice. The last column is the largest relative
-difference of the epochs' losses in a short run of both in float32, one batch per epoch, without random noise and
-augmentation.
+A run has some epochs with random noise, the making of friendly noise, and the other epochs with both. Ours is the way
+of the workflow: a separate job makes the noise, so the first epochs are trained twice. The last column is the largest
+relative difference of the epochs' losses, in a short float32 run of both ways with one batch per epoch, without random
+noise and augmentation.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Plan:
     """A run.
 
     Attributes:
-        random: the noise that is added from the beginning.
+        random: the random noise of all epochs.
     """
 
     task: Task

@@ -1,10 +1,10 @@
-"""What there is to know about a GPU in seven minutes: does anything break, do bits repeat, how fast is it.
+"""Check a GPU in seven minutes: whether anything breaks, whether bits repeat, and how fast it is.
 
     python benchmarks/gpu_check.py [--minutes 7] [--only SECTION ...] [--to FOLDER]
     python benchmarks/gpu_check.py --rehearse --to FOLDER
 
-Writes <date>-<gpu>.md and .json. A section that fails is recorded with its error, and the others go on. One that does
-not fit into the time is recorded as skipped. Exit status 1: a section failed; 2: CUDA has no GPU here.
+Writes <date>-<gpu>.md and .json. A section that fails is recorded with its error, and the others still run. A section
+that does not fit into the time is recorded as skipped. Exit status 1: a section failed; 2: CUDA has no GPU here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from poisonlab.runtime.cards import commit, processor
 
 RECORDS = Path(__file__).with_name("records")
 NO_GPU = 2
-# What may be wrong comes before what is fast. Seven minutes in all.
+# Correctness comes before speed. Seven minutes in all.
 SECTIONS = (
     Section("machine", 15, machine),
     Section("bits", 45, bits),
@@ -43,12 +43,12 @@ SECTIONS = (
 
 
 def main(argv: Sequence[str], sections: Sequence[Section] = SECTIONS) -> int:
-    """Run the sections that are asked for and write the record; the exit status."""
+    """Run the chosen sections and write the record; returns the exit status."""
     options = arguments(sections).parse_args(argv)
     if options.rehearse and options.to is None:
-        print("gpu-check: a rehearsal is no record of a GPU: say where to put it, --to FOLDER", file=sys.stderr)
+        print("gpu-check: a rehearsal is no record of a GPU: name a folder for it, --to FOLDER", file=sys.stderr)
         return NO_GPU
-    # Before anything starts CUDA: cuBLAS repeats its bits only with a workspace of fixed size.
+    # Set before CUDA starts: cuBLAS repeats its bits only with a workspace of fixed size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     name = processor() if options.rehearse else asked_of_a_fork(cuda_name)
     if name is None:
@@ -70,7 +70,7 @@ def main(argv: Sequence[str], sections: Sequence[Section] = SECTIONS) -> int:
 def arguments(sections: Sequence[Section]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [section.name for section in sections]
-    parser.add_argument("--minutes", type=float, default=7.0, help="of all sections together")
+    parser.add_argument("--minutes", type=float, default=7.0, help="time of all sections together")
     parser.add_argument("--only", nargs="+", choices=names, default=[], metavar="SECTION", help=", ".join(names))
     parser.add_argument("--rehearse", action="store_true", help="everything at tiny sizes on the CPU")
     parser.add_argument("--to", type=Path, help="folder of the record; benchmarks/records if not given")

@@ -1,8 +1,8 @@
-"""What a training job of the default study spends beside training, and what two jobs at once cost each other.
+"""The overhead of a training job of the default study, and how much two jobs at once slow each other down.
 
-The jobs are the workflow's own program on config.yaml's dataset, network and recipe, with poisons that poison nothing;
-they run on the CPU as the workflow runs them. Shares are of processor time, which other programs on the machine do not
-change much.
+The jobs are the workflow's own program on config.yaml's dataset, network and recipe, with poisons that change nothing;
+they run on the CPU as the workflow runs them. Shares are of processor time, which other programs on the machine hardly
+change.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from poisonlab.provenance import spec
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "workflow" / "scripts"
 TARGETS = {"kernels": 0.85, "kept": 0.9}
-"""What is aimed at: the share of a job's processor time inside torch's operators, and the share of two jobs' speed
-that is left when they run at once."""
+"""Aims: the share of a job's processor time inside torch's operators, and the share of speed that two jobs keep when
+they run at once."""
 
 PROFILED_EPOCHS = 2
 PARTS = ("wall", "cpu")
@@ -46,7 +46,7 @@ PARTS = ("wall", "cpu")
 
 @dataclass(frozen=True)
 class Spent:
-    """Seconds of a process: on the clock, and of a processor."""
+    """Seconds of a process: clock time and processor time."""
 
     wall: float
     cpu: float
@@ -54,16 +54,16 @@ class Spent:
 
 @dataclass(frozen=True)
 class Jobs:
-    """Medians, and what was found in each repeat.
+    """Medians, and the values of each repeat.
 
     Attributes:
         interpreter: Python that does nothing.
-        start: the training program asked for its help: the interpreter, imports and exit.
+        start: the training program with ``--help``: the interpreter, imports and exit.
         single: a job of one epoch.
         whole: a job of all ``epochs``.
         in_loop: share of a job's processor time after its start that is spent inside torch's operators.
-        kernels: the same of a whole job, by repeat.
-        one_after_another, at_once: clock of two whole jobs, by repeat.
+        kernels: the same share of a whole job, by repeat.
+        one_after_another, at_once: clock time of two whole jobs, by repeat.
     """
 
     epochs: int
@@ -78,7 +78,7 @@ class Jobs:
 
     @property
     def kept(self) -> tuple[float, ...]:
-        """Share of two jobs' speed that is left when they run at once on two cores; 1 is no loss."""
+        """Share of speed that two jobs keep when they run at once on two cores; 1 is no loss."""
         return tuple(first / (2 * second) for first, second in zip(self.one_after_another, self.at_once, strict=True))
 
     def as_json(self) -> dict[str, object]:
@@ -117,7 +117,7 @@ class Workplace:
         return self.epochs or self._study().victims[0].recipe.epochs
 
     def arguments(self, epochs: int, name: str = "job") -> list[str]:
-        """Of the training program."""
+        """Arguments of the training program."""
         victim = self._study().victims[0]
         assert victim.model is not None  # from scratch
         warmup = min(victim.recipe.warmup_epochs, epochs)
@@ -146,7 +146,7 @@ class Workplace:
 
 
 def environment() -> dict[str, str]:
-    """As the Snakefile sets it for jobs."""
+    """The environment that the Snakefile sets for jobs."""
     return {**os.environ, "PYTHONPATH": str(ROOT / "src"), "KMP_BLOCKTIME": "0", "OMP_NUM_THREADS": "1"}
 
 
@@ -180,10 +180,10 @@ def measure_jobs(repeats: int, config: Path = ROOT / "config.yaml", epochs: int 
 
 
 def spend(commands: Sequence[Sequence[str]]) -> Spent:
-    """Run the commands at once, wait for all, and count what they spent together.
+    """Run the commands at once, wait for all, and add up their processor time.
 
     Raises:
-        RuntimeError: one failed.
+        RuntimeError: a command failed.
     """
     begin = time.perf_counter()
     cpu = 0.0
@@ -206,7 +206,7 @@ def median(runs: Sequence[Spent]) -> Spent:
 
 
 def profiled_share(place: Workplace) -> float:
-    """``operator_share`` of a short job, in a process of its own."""
+    """``operator_share`` of a short job, in a separate process."""
     command = [sys.executable, __file__, "--folder", str(place.folder), "--config", str(place.config)]
     done = subprocess.run(command, env=environment(), cwd=ROOT, check=True, capture_output=True, text=True)
     share: float = json.loads(done.stdout)
@@ -214,10 +214,10 @@ def profiled_share(place: Workplace) -> float:
 
 
 def operator_share(program: ModuleType, arguments: Sequence[str]) -> float:
-    """Share of a program's processor time that is spent inside torch's operators, at least.
+    """Lower bound of the share of a program's processor time that is spent inside torch's operators.
 
-    The program runs three times: to warm up, as it is, and profiled. What profiling costs is held to be spent inside
-    the operators and taken off there.
+    The program runs three times: to warm up, as it is, and profiled. The whole cost of profiling is attributed to the
+    operators and subtracted there.
     """
     run_quietly(program, arguments)
     plain = run_quietly(program, arguments)
@@ -232,12 +232,12 @@ def operator_share(program: ModuleType, arguments: Sequence[str]) -> float:
             if event.name().startswith("aten::")
         ]
     )
-    # The profiler looks at the clock; on a machine with other work that runs on while the program waits.
+    # The profiler measures clock time, which goes on while the program waits for other work on the machine.
     return (inside / 1e9 * min(1.0, profiled / wall) - (profiled - plain)) / plain
 
 
 def run_quietly(program: ModuleType, arguments: Sequence[str]) -> float:
-    """Seconds of a processor that ``main`` takes."""
+    """Processor time of ``main`` in seconds."""
     begin = time.process_time()
     with contextlib.redirect_stderr(io.StringIO()):
         program.main(arguments)
@@ -245,7 +245,7 @@ def run_quietly(program: ModuleType, arguments: Sequence[str]) -> float:
 
 
 def covered(intervals: Sequence[tuple[int, int, int]]) -> int:
-    """Length of what the intervals (begin, end, thread) cover, thread by thread; nested ones count once."""
+    """Length that the intervals (begin, end, thread) cover, thread by thread; nested intervals count once."""
     total = 0
     reached: dict[int, int] = {}
     for begin, end, thread in sorted(intervals):
@@ -266,7 +266,7 @@ def training_program() -> ModuleType:
 
 
 def jobs_table(jobs: Jobs) -> str:
-    """Where a job's time goes, and what two at once lose, as Markdown."""
+    """Where a job's time goes, and how much two jobs at once lose, as Markdown."""
     start, whole = jobs.start, jobs.whole
     each = Spent(*((getattr(whole, part) - getattr(jobs.single, part)) / max(1, jobs.epochs - 1) for part in PARTS))
     rest = Spent(*(getattr(jobs.single, part) - getattr(start, part) - getattr(each, part) for part in PARTS))
@@ -301,7 +301,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--repeats", type=int, default=3)
     arguments.add_argument("--config", type=Path, default=ROOT / "config.yaml")
-    arguments.add_argument("--epochs", type=int, help="instead of the recipe's")
+    arguments.add_argument("--epochs", type=int, help="epochs instead of the recipe's")
     arguments.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.folder is not None:

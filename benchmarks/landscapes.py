@@ -1,7 +1,7 @@
 """Time and memory of the loss landscapes, against the straightforward way of doing the same.
 
-The last column is the largest absolute difference between the two ways' losses. Networks are untrained: what is timed
-does not depend on their weights.
+The last column is the largest absolute difference between the losses of both ways. Networks are untrained, because
+times do not depend on their weights.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from training import MEAN, STD, Task, drawn, large, normalisation, small
 
 
 def noise(task: Task, images: int, steps: int, device: torch.device) -> Contest:
-    """The noise of so many images; the network has random weights, in the memory layout that training leaves."""
+    """The noise of ``images`` images; the network has random weights, in the memory layout as after training."""
     data = drawn(images).images
     theirs, mine = task.model(device), task.model(device).to(memory_format=torch.channels_last)
     settings, start = chosen(steps, min(images, 128)), start_of(data)
@@ -29,7 +29,7 @@ def noise(task: Task, images: int, steps: int, device: torch.device) -> Contest:
     few = min(images, 16)
 
     def difference() -> float:
-        # As they are: their batch-means and ours are the same for a batch as large as the settings say.
+        # One batch of full size, for which their batch means equal ours.
         some = chosen(2, few)
         found = friendly_noise(nn.Sequential(normalisation(device), theirs), data[:few], some, device=device)
         return float((found - released(theirs, data[:few], start[:few], some, device)).abs().max()) * 255
@@ -49,12 +49,12 @@ def chosen(steps: int, batch_size: int) -> FriendlyNoise:
 
 
 def start_of(images: Tensor) -> Tensor:
-    """The start that ours draws, so that both take the same path; on the CPU."""
+    """The same start as in our way, so that both ways take the same path; on the CPU."""
     return (uniform_rows(tuple(images.shape), 0, 0, "friendly-noise") * 2 - 1) * (8 / 255)
 
 
 def released(model: Classifier, images: Tensor, start: Tensor, settings: FriendlyNoise, device: torch.device) -> Tensor:
-    """The reference, by our settings."""
+    """The reference with our settings."""
     return reference_training.friendly_noise(
         model,
         images,

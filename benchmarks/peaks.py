@@ -1,4 +1,4 @@
-"""What a device can do at best: products of large matrices, and copies of memory."""
+"""The peak speed of a device: products of large matrices, and copies of memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRIES = 5
 class Peaks:
     """Operations per second of a matrix product, by precision, and bytes per second read and written by a copy.
 
-    ``tf32`` is there on a GPU only.
+    Only a GPU has ``tf32``.
     """
 
     flops: dict[str, float]
@@ -31,7 +31,7 @@ def peaks(device: torch.device, side: int | None = None, mib: int | None = None)
 
     Args:
         side: of the square matrices; if not given, large enough to keep the device busy.
-        mib: of the memory that is copied, likewise.
+        mib: MiB of the copied memory; if not given, large enough to keep the device busy.
     """
     on_gpu = device.type == "cuda"
     side, mib = side or (8192 if on_gpu else 2048), mib or (2048 if on_gpu else 256)
@@ -70,7 +70,7 @@ def best(call: Callable[[], object], device: torch.device) -> float:
 
 
 def roofline(results: Sequence[Result], peaks: Peaks) -> str:
-    """How near each of ours comes to the device's peak, as Markdown; nothing if nobody has said what they do."""
+    """How near each of our ways comes to the device's peak, as Markdown; empty without operations and traffic."""
     rows = []
     for result in results:
         if result.flops is not None and result.precision is not None:

@@ -1,4 +1,4 @@
-"""Ratios of earlier runs on the same kind of device, and which of them have become worse by more than the noise."""
+"""Ratios of earlier runs on the same kind of device, and which ratios have become worse by more than the noise."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 TOLERANCE = 0.1
-"""Share of a ratio that runs on one machine differ by, whatever the range within each of them."""
+"""Relative difference of ratios between runs on one machine, even if the range within each run is small."""
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Something of which more is better: the median over a run's repeats, and their range."""
+    """A quantity of which more is better: the median over a run's repeats, and their range."""
 
     ratio: float
     low: float
@@ -22,7 +22,7 @@ class Ratio:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Ratio:
-        """Rounded to what is worth keeping."""
+        """The ratio of a run's repeats, rounded to three digits."""
         return cls(*(round(value, 3) for value in (statistics.median(values), min(values), max(values))))
 
     def worse_than(self, other: Ratio) -> bool:
@@ -31,14 +31,14 @@ class Ratio:
 
 
 Ratios = Mapping[str, Ratio]
-"""By what was measured."""
+"""Ratios by the name of the measurement."""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Attributes:
     worse: lines, one for each ratio that became worse.
-    missing: what was measured and has no earlier ratio.
+    missing: names of measurements without an earlier ratio.
     """
 
     worse: list[str]
@@ -46,7 +46,7 @@ class Comparison:
 
 
 def compare(earlier: Ratios, now: Ratios) -> Comparison:
-    """What of ``now`` is worse than ``earlier``; what was not measured now does not count."""
+    """Which ratios of ``now`` are worse than in ``earlier``; ratios that were not measured now do not count."""
     worse = [
         f"{name}: {new.ratio:.2f} ({new.low:.2f} to {new.high:.2f}), "
         f"was {old.ratio:.2f} ({old.low:.2f} to {old.high:.2f})"
@@ -57,13 +57,13 @@ def compare(earlier: Ratios, now: Ratios) -> Comparison:
 
 
 def read(path: Path, device: str, scale: str) -> dict[str, Ratio]:
-    """What was recorded of this kind of device at this scale; nothing if the file is missing."""
+    """The recorded ratios of this kind of device at this scale; none if the file is missing."""
     recorded = _load(path).get(device, {}).get(scale, {})
     return {name: Ratio(**ratio) for name, ratio in recorded.items()}
 
 
 def record(path: Path, device: str, scale: str, now: Ratios) -> None:
-    """Put ``now`` in the place of what was recorded; what was not measured now, and other devices, stay."""
+    """Replace recorded ratios by ``now``; ratios that were not measured now, and other devices, stay."""
     everything = _load(path)
     place = everything.setdefault(device, {}).setdefault(scale, {})
     place.update({name: asdict(ratio) for name, ratio in now.items()})

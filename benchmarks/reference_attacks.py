@@ -1,7 +1,7 @@
-"""The attacks written straightforwardly, as their public releases go about them: what the lab is timed against.
+"""The attacks written straightforwardly, as in their public releases: the lab is timed against them.
 
-Written from a description of the releases, not from their code. Where the description is silent the cheaper way is
-taken: no weight gradients in the second backward pass of gradient matching, worker processes only where asked for.
+Written from a description of the releases, not from their code. If the description leaves a choice, the cheaper way is
+taken: no weight gradients in the second backward pass of gradient matching, and worker processes only on request.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def gradient_norms(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
 
 
 class _Poisons(Dataset[tuple[Tensor, Tensor, int]]):
-    """The bases, converted and normalised one by one whenever they are asked for."""
+    """The bases, converted and normalised one by one at each access."""
 
     def __init__(self, images: Tensor, labels: Tensor, mean: Tensor, std: Tensor) -> None:
         self.images, self.labels, self.mean, self.std = images, labels, mean, std
@@ -40,7 +40,7 @@ class _Poisons(Dataset[tuple[Tensor, Tensor, int]]):
 
 
 def shift_and_flip(images: Tensor, pixels: float) -> Tensor:
-    """Random sub-pixel translation and mirroring by a sampling grid that is built anew in every call."""
+    """Random sub-pixel translation and mirroring by a sampling grid that every call builds again."""
     n, _, height, width = images.shape
     y, x = torch.meshgrid(
         torch.linspace(-1, 1, height, device=images.device),
@@ -149,8 +149,8 @@ def metapoison_gradient(
 ) -> Tensor:
     """Gradient of the margin, averaged over the states after two steps of SGD, with respect to the poisons' change.
 
-    The network is copied, and the copy's weights are replaced by the graph of their updates; the outer backward pass
-    goes on to the first weights, which nobody asks for.
+    The network is copied, and the graph of their updates replaces the copy's weights. The outer backward pass also
+    reaches the first weights, although their gradients are not needed.
 
     Args:
         first, second: (B, C, H, W), normalised; the first ``poisons`` images of ``first`` are changed.

@@ -1,4 +1,4 @@
-"""The filters written straightforwardly, as their public releases go about them: what the lab is timed against.
+"""The filters written straightforwardly, as in their public releases: the lab is timed against them.
 
 Written from a description of the releases, not from their code.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 def deep_knn(features: Tensor, labels: Tensor, k: int) -> Tensor:
     """The released k-NN filter: a full matrix of distances, one stacked row after another, then a vote loop; (N,) bool.
 
-    Features and matrix are on the CPU, whatever device the features came from.
+    Features and matrix are on the CPU, whatever the features' device.
     """
     features, labels = features.cpu(), labels.cpu()
     n = len(features)

@@ -1,4 +1,4 @@
-"""Loss landscapes written straightforwardly: one grid point at a time, what the lab is timed against."""
+"""Loss landscapes written straightforwardly, one grid point at a time: the lab is timed against them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Training with FRIENDS written straightforwardly, as its public release goes about it: what the lab is timed against.
+"""Training with FRIENDS written straightforwardly, as in its public release: the lab is timed against it.
 
-Written from a description of the release, not from its code. Where the description is silent the cheaper way is taken;
-what the release computes and never uses in training (sorted probabilities) is left out.
+Written from a description of the release, not from its code. If the description leaves a choice, the cheaper way is
+taken. Values that the release computes but never uses in training (sorted probabilities) are left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 Transform = Callable[[Tensor], Tensor]
-"""Of one image (C, H, W) in [0, 1]."""
+"""Transform of one image (C, H, W) in [0, 1]."""
 
 TO_TENSOR = transforms.ToTensor()
 
@@ -46,10 +46,10 @@ class PerImage:
 
 
 class Pictures(Dataset[tuple[Tensor, int, int]]):
-    """Images as PIL has them, converted, perturbed and transformed one by one whenever they are asked for.
+    """PIL images that are converted, perturbed and transformed one by one at each access.
 
     Attributes:
-        noise: (N, C, H, W) friendly noise, once it was made.
+        noise: (N, C, H, W) friendly noise, once it is made.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, transform: Transform) -> None:
@@ -119,8 +119,8 @@ def friendly_noise(
     zeta: float,
     batch_size: int = 128,
 ) -> Tensor:
-    """Friendly noise batch by batch: images normalised one by one, weight gradients that nobody reads, a look at the
-    numbers in every step.
+    """Friendly noise batch by batch: with images normalised one by one, unused weight gradients, and numbers read in
+    every step.
 
     Args:
         images: (N, C, H, W) uint8.

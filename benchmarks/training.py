@@ -1,8 +1,8 @@
 """Time and memory of training with random noise, against the straightforward way of doing the same.
 
-Ours trains in bfloat16, the reference in float32. The last column is the largest relative difference of the losses of
-two steps from the same weights in float32, on one batch without noise and augmentation; of a prepared batch, the
-largest difference without noise and augmentation.
+Ours trains in bfloat16, the reference in float32. The last column is the largest relative difference of losses in two
+float32 steps from the same weights, on one batch without noise and augmentation. For a prepared batch, it is the
+largest difference of pixels without noise and augmentation.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Task:
         return self.build().to(device)
 
     def recipe(self, *, fast: bool = True, epochs: int = 40, batch_size: int | None = None) -> Recipe:
-        """As configs have it: mixed precision and augmentation; or neither, to be compared with."""
+        """The recipe of configs, with mixed precision and augmentation; without both for comparisons."""
         augmentation = Augmentation(kind="shift", pixels=self.shift) if fast else Augmentation(kind="none")
         return Recipe(
             epochs=epochs,
@@ -87,9 +87,9 @@ def normalisation(device: torch.device) -> Normalize:
 
 
 def epoch(task: Task, images: int, workers: int, device: torch.device, *, capture: bool = False) -> Contest:
-    """An epoch on so many images; the reference's batches are put together by so many processes, 0: by itself.
+    """An epoch on ``images`` images; ``workers`` processes put the reference's batches together, 0: its own process.
 
-    Operations are not counted if ours is a CUDA graph, which starts them all at once.
+    Operations are not counted if ours is a CUDA graph, which starts all of them at once.
     """
     data, recipe = drawn(images), task.recipe()
     placed, normalize = data.to(device), normalisation(device)
@@ -150,7 +150,7 @@ def preparing(batch_size: int, device: torch.device) -> Contest:
         difference=lambda *_: float((normalize(pixels(placed[there])) - reference(plain)).abs().max()),
         unit="image",
         per_call=batch_size,
-        # Read as bytes, written as float32.
+        # Each value is read as a byte and written as float32.
         traffic=5.0 * data.images[:batch_size].numel(),
     )
 

@@ -1,12 +1,12 @@
-"""What one seed of a study costs, part by part: crafting, friendly noise and training of each row.
+"""The cost of one seed of a study, part by part: crafting, friendly noise and training of each row.
 
     python benchmarks/trial.py [--configfile config/cifar10-fast.yaml] [--config KEY=VALUE ...] [--attack NAME]
                                [--rows NAME ...] [--size 50000] [--images 2048] [--repeats 3]
                                [--device cpu|cuda] [--threads 1] [--json FILE]
 
-Each part is measured on some images of noise and reckoned for the whole training set, so no data are needed. Networks
-are untrained, which changes no operation. The parts take turns. Seconds are those of the process's own processor time
-on a CPU, which other processes hardly change, and of the clock on a GPU. Surrogates that serve all seeds, filters and
+Each part is measured on some images of noise and extrapolated to the whole training set, so no data are needed.
+Networks are untrained, which changes no operation. The parts take turns. Seconds are processor time of this process on
+a CPU, which other processes hardly change, and clock time on a GPU. Surrogates that serve all seeds, filters and
 measuring are not counted.
 """
 
@@ -43,14 +43,14 @@ from poisonlab.training.loop import train
 
 STUDY = ["config/cifar10-fast.yaml"]
 FEW, MORE = 1, 3
-"""Crafting steps of two runs: their difference leaves out the choice of bases and other beginnings."""
+"""Crafting steps of two runs: their difference leaves out the choice of bases and other preparations."""
 
 
 def chosen(study: Study, names: Sequence[str] | None) -> list[Row]:
-    """The undefended row, and the named ones or all with friendly noise.
+    """The undefended row, and the named rows, or else all rows with friendly noise.
 
     Raises:
-        SettingsError: no such row, or one with more than noises.
+        SettingsError: there is no such row, or a row has other defenses than noises.
     """
     plain = [row for row in study.defenses if row is study.undefended]
     noisy = [row for row in study.defenses if row.friendly]
@@ -114,7 +114,7 @@ def training(victim: Victim, row: Row, size: int, images: int, device: torch.dev
 
 
 def making(victim: Victim, row: Row, size: int, images: int, device: torch.device) -> Callable[[], float]:
-    """Seconds of the friendly noise, with the epochs that its network is trained for."""
+    """Seconds of the friendly noise, including the training epochs of its network."""
     assert victim.model is not None
     friendly = row.friendly
     assert friendly is not None
@@ -143,8 +143,8 @@ def measured(parts: Mapping[str, Callable[[], float]], repeats: int) -> dict[str
 
 
 def table(seconds: Mapping[str, Sequence[float]], rows: Sequence[Row], sharing: int) -> str:
-    """A line for each part, and two for each row's whole trial: with its poisons made for it alone, and with a share of
-    poisons that serve ``sharing`` rows. Ratios are to the first row's training."""
+    """A line for each part, and two lines for each row's whole trial: with poisons for it alone, and with poisons that
+    ``sharing`` rows share. Ratios are to the first row's training."""
     middle = {name: statistics.median(values) for name, values in seconds.items()}
     unit = middle[f"training, {rows[0].name}"]
     lines = [
@@ -163,8 +163,8 @@ def table(seconds: Mapping[str, Sequence[float]], rows: Sequence[Row], sharing: 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(arguments)
-    arguments.add_argument("--attack", help="of the study; the first if not given")
-    arguments.add_argument("--rows", nargs="+", help="beside the undefended one; all with friendly noise if not given")
+    arguments.add_argument("--attack", help="attack of the study; the first if not given")
+    arguments.add_argument("--rows", nargs="+", help="beside the undefended row; if not given, all with friendly noise")
     arguments.add_argument("--size", type=int, default=50_000, help="training images of the study")
     arguments.add_argument("--images", type=int, default=2048, help="images that the parts are measured on")
     arguments.add_argument("--repeats", type=int, default=3)

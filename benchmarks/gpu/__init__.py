@@ -1,1 +1,1 @@
-"""The sections of ``benchmarks/gpu_check.py``, how each is run, and the record of them."""
+"""The sections of ``benchmarks/gpu_check.py``, how each is run, and their record."""

@@ -1,4 +1,4 @@
-"""Whether everything whose bits are promised repeats them, and whether torch warns of an operator that may not."""
+"""Whether every path that promises equal bits repeats them, and whether torch warns of an operator that may not."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _NEAR = 0.1
 """How far a captured training may end from the eager one: rounding grows over steps, a wrong step more."""
 
 Path = Callable[[torch.device], object]
-"""Something whose bits are promised, from its beginning: the result."""
+"""A whole computation that promises equal bits; it returns its result."""
 
 
 def bits(check: Check, notes: Notes) -> None:
-    """Run every path twice, and note how far a captured training ends from the same one kernel by kernel.
+    """Run every path twice, and note how far a captured training ends from the same training without capture.
 
     Raises:
-        FaultError: bits differ, torch warns that an operator is not deterministic, or captured steps are others.
+        FaultError: bits differ, torch warns that an operator is not deterministic, or captured steps differ too much.
     """
     device = prepare_torch(check.device, 1, jobs_per_gpu=1)
     rows, faults = [], []
@@ -71,7 +71,7 @@ def bits(check: Check, notes: Notes) -> None:
 
 
 def paths(scale: str) -> dict[str, Path]:
-    """Training, friendly noise, crafting and filters, as far as a scale of the benchmarks has them."""
+    """The paths of training, friendly noise, crafting and filters that a scale of the benchmarks has."""
     contests: Mapping[str, Callable[[torch.device], Contest]] = {
         **noises.CONTESTS[scale],
         **attacks.CONTESTS[scale],

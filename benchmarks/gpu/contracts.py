@@ -1,4 +1,4 @@
-"""Every test that takes a device, on this one."""
+"""Runs every test that takes a device on this device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpu.section import Check, FaultError, Notes
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = (
-    # Few, and the only ones of CUDA graphs: first, as time may run out.
+    # These few are the only tests of CUDA graphs, so they come first: time may run out.
     "tests/training/test_capture.py",
     "tests/contracts",
     "tests/defenses",
@@ -23,7 +23,7 @@ TESTS = (
 )
 REHEARSED = ("tests/contracts/test_filters.py", "-k", "random-filter")
 DEVICES = "POISONLAB_TEST_DEVICES"
-# Not the tests of the check itself, which rehearse on the CPU.
+# Without the tests of the check itself, which rehearse on the CPU.
 CHOSEN = "(cuda or test_on_a_gpu) and not gpu_check"
 _AT_ONCE = 8
 _SHOWN = 20
@@ -31,10 +31,10 @@ _GRACE = 8.0
 
 
 def contracts(check: Check, notes: Notes) -> None:
-    """Every test that takes a device, on this one only.
+    """Run every test that takes a device, only on this device.
 
     Raises:
-        FaultError: a test failed, none ran, or they did not end in time; what had ended by then is noted.
+        FaultError: a test failed, no test ran, or time ran out; tests that ended before are noted.
     """
     report, log = check.folder / "tests.xml", check.folder / "tests.log"
     options = ["-q", "-p", "no:cacheprovider", f"--junitxml={report}", f"--basetemp={check.folder / 'files'}"]
@@ -50,7 +50,7 @@ def contracts(check: Check, notes: Notes) -> None:
         raise FaultError(f"pytest ended with status {code}: {log.read_text(encoding='utf-8').strip()[-400:]}")
     passed = _told(report, notes)
     if not in_time:
-        # The report has the tests that were running among those that passed.
+        # The report counts interrupted tests as passed.
         raise FaultError(
             f"pytest was interrupted after {check.seconds - _GRACE:.0f} s; {passed} tests had passed or run"
         )
@@ -61,8 +61,8 @@ def contracts(check: Check, notes: Notes) -> None:
 
 
 def _ended(process: subprocess.Popen[bytes], seconds: float) -> tuple[int, bool]:
-    """The exit status of pytest, and whether it ended by itself; after so many seconds it is interrupted, so that it
-    writes its report."""
+    """The exit status of pytest, and whether it ended within ``seconds``; else it is interrupted, so that it writes its
+    report."""
     try:
         return process.wait(timeout=seconds), True
     except subprocess.TimeoutExpired:
@@ -76,7 +76,7 @@ def _ended(process: subprocess.Popen[bytes], seconds: float) -> tuple[int, bool]
 
 def _told(report: Path, notes: Notes) -> int:
     """Note the counts and the first failures; returns how many tests passed."""
-    # Written by pytest a moment ago.
+    # The XML is safe to parse: pytest has just written it.
     cases = list(ET.parse(report).getroot().iter("testcase"))
     broken = {case: part for case in cases for part in case if part.tag in ("failure", "error")}
     skipped = [case for case in cases if case.find("skipped") is not None]

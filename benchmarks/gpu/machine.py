@@ -1,4 +1,4 @@
-"""What the machine is, and what its GPU can do at best."""
+"""The machine, and the peak speed of its GPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FIELDS = "driver_version,memory.total,mig.mode.current,compute_mode,power.limit
 
 
 def cuda_name() -> str | None:
-    """The first GPU that CUDA can use here; None without one. Starts CUDA."""
+    """Name of the first GPU that CUDA can use here; None without one. This starts CUDA."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 

@@ -22,8 +22,8 @@ class Record:
 
     Attributes:
         device: the GPU's name; a processor's in a rehearsal.
-        minutes: what it was given.
-        unasked: names of sections that were not asked for.
+        minutes: the time limit of the check.
+        unasked: names of sections that were not requested.
     """
 
     device: str
@@ -40,12 +40,12 @@ class Record:
 
     @property
     def name(self) -> str:
-        """Of the record's files, without the ending: date and GPU."""
+        """Name of the record's files, without the ending: date and GPU."""
         what = f"rehearsal-{self.device}" if self.rehearsal else self.device
         return f"{time.strftime('%Y-%m-%d')}-{re.sub(r'[^a-z0-9]+', '-', what.lower()).strip('-')}"
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """Write both files; one of the same day and GPU is replaced."""
+        """Write both files; they replace a record of the same day and GPU."""
         folder.mkdir(parents=True, exist_ok=True)
         read, kept = folder / f"{self.name}.md", folder / f"{self.name}.json"
         read.write_text(self.as_markdown(), encoding="utf-8")
@@ -53,7 +53,7 @@ class Record:
         return read, kept
 
     def as_json(self) -> dict[str, object]:
-        """Everything that was noted, but for the tables."""
+        """Everything that was noted, except the tables."""
         return {
             "rehearsal": self.rehearsal,
             "date": time.strftime("%Y-%m-%d"),

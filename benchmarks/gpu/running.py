@@ -1,4 +1,4 @@
-"""Sections in processes of their own: a section that crashes, hangs or ruins its CUDA context harms no other."""
+"""Runs each section in a separate process: a section that crashes, hangs or ruins its CUDA context harms no other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FORKS = multiprocessing.get_context("fork")
 def run_all(sections: Sequence[Section], check: Check, seconds: float) -> list[Outcome]:
     """Run the sections in order, within ``seconds`` in all; those that do not fit are skipped.
 
-    A section may take what the later ones leave over of the time, and at least its share where so much is left. One
+    A section may take the time that later sections do not need, and at least its share if so much is left. A section
     that would get less than half its share is skipped.
     """
     deadline, outcomes = time.monotonic() + seconds, []
@@ -74,7 +74,7 @@ def run_one(section: Section, check: Check) -> Outcome:
 
 
 def asked_of_a_fork(question: Callable[[], str | None]) -> str | None:
-    """The answer, from a process that may start CUDA."""
+    """The answer to a question that may start CUDA, from a fork of this process."""
     receiving, sending = _FORKS.Pipe(duplex=False)
     process = _FORKS.Process(target=lambda: sending.send(question()))
     process.start()
@@ -88,7 +88,7 @@ def asked_of_a_fork(question: Callable[[], str | None]) -> str | None:
 
 
 def _work(work: Callable[[Check, Notes], None], check: Check, sending: Connection) -> None:
-    # The leader of a group of its own, so that what it starts can be killed with it.
+    # A group of its own, so that all processes of the section can be killed with it.
     os.setsid()
     notes = Notes(tell=lambda kind, name, value: sending.send((kind, name, value)))
     error = None
@@ -111,7 +111,7 @@ def _place_of(error: BaseException) -> str:
 
 
 def _end(process: BaseProcess) -> None:
-    """Let a process that has said its last word go; kill one that has not, and all that is left of its group."""
+    """Let a process end; kill it if it does not, with all that is left of its group."""
     process.join(0.5)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if process.pid is not None:

@@ -1,4 +1,4 @@
-"""What a section of the check is given, and what is left of it."""
+"""The input and the outcome of a section of the check."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ State = Literal["passed", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class Check:
-    """What every section knows.
+    """The input of every section.
 
     Attributes:
         device: ``cuda``, or ``cpu`` in a rehearsal.
-        tiny: sizes that show nothing, for a rehearsal.
-        folder: for files of the section's own; empty.
+        tiny: whether sizes are tiny, for a rehearsal that measures nothing.
+        folder: an empty folder for the section's files.
         python: the interpreter that starts Snakemake and pytest.
         seconds: the section's limit; it is killed afterwards.
         peaks: of the device, if an earlier section measured them.
@@ -34,22 +34,22 @@ class Check:
 
     @property
     def scale(self) -> str:
-        """Of the benchmarks."""
+        """The scale of the benchmarks."""
         return "tiny" if self.tiny else "gpu"
 
 
 class FaultError(Exception):
-    """What a section found wrong, in one line."""
+    """A fault that a section found, in one line."""
 
 
 @dataclass
 class Notes:
-    """What a section finds out, told at once, so that it outlives a section that fails or is killed.
+    """The findings of a section, passed on at once, so that they survive if the section fails or is killed.
 
     Attributes:
         facts: JSON values by name.
         tables: Markdown by title.
-        tell: called with each of them as it is noted.
+        tell: called with each fact and table when it is noted.
     """
 
     facts: dict[str, object] = field(default_factory=dict)
@@ -57,11 +57,11 @@ class Notes:
     tell: Callable[[str, str, object], None] | None = None
 
     def fact(self, name: str, value: object) -> None:
-        """A JSON value; noted again under the same name, it replaces the one before."""
+        """Note a JSON value; it replaces an earlier value of the same name."""
         self._note("facts", name, value)
 
     def table(self, title: str, markdown: str) -> None:
-        """Markdown that a reader sees; nothing if it is empty."""
+        """Note a Markdown table for readers, unless it is empty."""
         if markdown:
             self._note("tables", title, markdown)
 
@@ -76,8 +76,8 @@ class Section:
     """A part of the check.
 
     Attributes:
-        seconds: its share of the seven minutes; no measurement.
-        work: raises whatever is wrong.
+        seconds: its share of the seven minutes, estimated and not measured.
+        work: runs the section, and raises an error if something is wrong.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Outcome:
     """How a section ended.
 
     Attributes:
-        limit: seconds that it was given.
+        limit: the section's limit in seconds.
         error: one line; None if it passed.
     """
 

@@ -1,4 +1,4 @@
-"""Times and memory beside the straightforward way of doing the same, in one run, and beside the device's peaks."""
+"""Times and memory beside those of the straightforward way, in one run, and beside the device's peaks."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from poisonlab.determinism import prepare_torch
 
 EPOCH = 50_000
 _REPEATS = 3
-# Both ways compute in float32 (convolutions in TF32) where they are compared; a fault is far beyond that rounding. Of
-# filters the difference is a number of decisions, or their share.
+# Both ways compute in float32 (convolutions in TF32) for the comparison; a fault is far beyond that rounding. For
+# filters, the difference is a number of decisions, or their share.
 _LARGEST_DIFFERENCE = 0.1
 
 
@@ -50,7 +50,7 @@ def deep_knn(check: Check, notes: Notes) -> None:
 
 
 def _measured(program: ModuleType, check: Check, notes: Notes) -> list[Result]:
-    """Note and return what every contest of a program gives at the check's scale.
+    """Note and return the results of all contests of a program at the check's scale.
 
     Raises:
         FaultError: a contest failed, or its two ways differ by more than rounding.
@@ -87,7 +87,7 @@ def _measured(program: ModuleType, check: Check, notes: Notes) -> list[Result]:
 
 
 def _counted(result: Result, earlier: list[Result]) -> Result:
-    """A captured contest does what the one of the same name does kernel by kernel, whose operations were counted."""
+    """The result of a captured contest, with the operations counted in the same contest without capture."""
     eager = next((each for each in earlier if f"{each.contest}, captured" == result.contest), None)
     if eager is None or eager.flops is None:
         return result
@@ -95,7 +95,7 @@ def _counted(result: Result, earlier: list[Result]) -> Result:
 
 
 def _relaxed(build: Callable[[torch.device], Contest]) -> Callable[[torch.device], Contest]:
-    """The contest with a reference that need not repeat its bits, as the releases do not; ours does."""
+    """The contest with a reference that need not repeat its bits, as in the releases; ours still repeats them."""
 
     def built(device: torch.device) -> Contest:
         contest = build(device)

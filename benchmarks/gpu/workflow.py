@@ -1,4 +1,4 @@
-"""Every stage through Snakemake, several jobs at once on the device; a second call has nothing to do."""
+"""Runs every stage through Snakemake, several jobs at once on the device; a second call must have nothing to do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from poisonlab.runtime.failures import last_errors
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE, REHEARSED = ROOT / "config/smoke.yaml", Path(__file__).with_name("rehearsal.yaml")
 JOBS_PER_GPU = 12
-# These take ways that other rows of the smoke test take, too.
+# These run the same code as other rows of the smoke test.
 SPARED = {"ap-0.5", "ap-0.75", "epic-0.2", "gaussian", "uniform"}
 SPARED_ABLATIONS = {"begin", "search"}
 _LOG = "snakemake.log"
@@ -29,7 +29,7 @@ _GRACE = 8.0
 
 
 def workflow(check: Check, notes: Notes) -> None:
-    """Run the study twice in a folder of its own.
+    """Run the study twice in its own folder.
 
     Raises:
         FaultError: a job failed, the second call had something to do, or a job did not run on the device.
@@ -57,7 +57,7 @@ def workflow(check: Check, notes: Notes) -> None:
 
 
 def study_on(device: str, *, tiny: bool = False) -> dict[str, Any]:
-    """The study: config/smoke.yaml in mixed precision without rows that show no other way, or one for a rehearsal."""
+    """The study: config/smoke.yaml in mixed precision without rows that run no other code, or one for a rehearsal."""
     study: dict[str, Any] = yaml.safe_load((REHEARSED if tiny else SMOKE).read_text(encoding="utf-8"))
     study |= {"device": device, "jobs_per_gpu": JOBS_PER_GPU, "threads": 1}
     if not tiny:
@@ -69,7 +69,7 @@ def study_on(device: str, *, tiny: bool = False) -> dict[str, Any]:
 
 
 def _snakemake(check: Check, study: Path, seconds: float) -> tuple[int, str]:
-    """Exit status and output of one call, which is ended after so many seconds."""
+    """Exit status and output of one call, which is ended after ``seconds``."""
     command = [check.python, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(study)]
     command += ["--directory", str(check.folder), "--cores", str(2 if check.tiny else os.cpu_count() or 1)]
     with (check.folder / _LOG).open("w+", encoding="utf-8") as file:
@@ -88,7 +88,7 @@ def _snakemake(check: Check, study: Path, seconds: float) -> tuple[int, str]:
 
 
 def _tell_of_jobs(check: Check, notes: Notes) -> None:
-    """Note which jobs were begun, how many computed at once, and the most memory of one."""
+    """Note which jobs were started, how many computed at once, and the largest memory of a job."""
     log = (check.folder / _LOG).read_text(encoding="utf-8")
     notes.fact("jobs", dict(Counter(re.findall(r"^(?:local)?rule (\w+):$", log, flags=re.MULTILINE))))
     cards = _cards(check)
