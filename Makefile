@@ -1,10 +1,11 @@
-# Two commands: `make demo` runs the default study, tables, figures and report, `make test` linters, types and tests. Both set up .venv first.
+# Two commands: `make demo` runs the default study, tables, figures and report; `make test` runs linters, type checks and
+# tests. Both set up .venv first.
 
 PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= config.yaml
 
-# Modules are compiled when first imported and kept so, also in containers that switch this off.
+# Python keeps compiled modules, also in containers that switch this off.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo protect scan verify progress archive unpack estimate fuzz docs test test-faults test-slurm quick-test lint bench gpu-check lock
@@ -20,7 +21,7 @@ test: lint
 test-slurm: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python tests/slurm/run.py
 
-# Kills a study twenty times, and every other fault that the tests have.
+# Kills a study twenty times, and runs all other tests of faults.
 test-faults: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/workflow/test_kills.py tests/workflow/test_faults.py --many-kills
 
@@ -31,35 +32,37 @@ lint: .venv/ready
 	$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	$(BIN)/snakemake --lint
 
-# Everything but the tests that run Snakemake.
+# All tests except those that run Snakemake.
 quick-test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not workflow"
 
-# Random and hostile inputs for every reader, ten minutes; a part of it is in `make test`.
+# Gives random and hostile inputs to every reader for ten minutes; `make test` has a part of this.
 fuzz: .venv/ready
 	$(BIN)/python tests/fuzz/fuzzing.py --seconds 600
 
-# The pages as a site, with the Python API; a warning of Sphinx is an error.
+# Builds the pages as a site, with the Python API; a warning of Sphinx is an error.
 docs: .venv/ready
 	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/docs
 	@echo "Open build/docs/index.html in a browser"
 
-# Says of every result of the study or scan whether it is current, stale, damaged or of unknown origin; reads every artifact.
+# Judges every result of the study or scan: current, stale, damaged or of unknown origin; reads every artifact.
 verify: .venv/ready
 	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/verify.py --deep --configfile "$(CONFIG)"
 
-# Jobs of the study or scan that are done, running, failed and left, with the hours left; WATCH=1 stays. Also while Snakemake runs.
+# Counts jobs of the study or scan that are done, running, failed and left, with the hours left, also while Snakemake runs;
+# WATCH=1 keeps watching.
 progress: .venv/ready
 	@PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/progress.py --configfile "$(CONFIG)" $(if $(WATCH),--watch)
 
-# Friendly noise for a training program of your own: make protect DATA=folder-or-file OUT=noise.safetensors, for images of a
-# folder also SIZE=pixels; SETTINGS=protect.yaml has what docs/defend-my-pipeline.md lists. THREADS (all cores) decide the bits, too.
+# Makes friendly noise for your own training program: make protect DATA=folder-or-file OUT=noise.safetensors, for images of a
+# folder also SIZE=pixels; docs/defend-my-pipeline.md lists the keys of SETTINGS=protect.yaml. THREADS (default: all cores)
+# also decides the bits.
 protect: .venv/ready
 	@PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/protect.py --out "$(OUT)" $(if $(DATA),--data "$(DATA)") \
 		$(if $(SIZE),--size "$(SIZE)") $(if $(SETTINGS),--configfile "$(SETTINGS)") $(if $(THREADS),--threads "$(THREADS)")
 
-# Which images look poisoned: make scan DATA=folder-or-file, for images of a folder also SIZE=pixels; SETTINGS=scan.yaml has what
-# docs/scan-my-data.md lists. The page is results/scans/<name>/scan.html. A path such as 007 would be a number without "./".
+# Finds images that look poisoned: make scan DATA=folder-or-file, for images of a folder also SIZE=pixels; docs/scan-my-data.md
+# lists the keys of SETTINGS=scan.yaml. The page is results/scans/<name>/scan.html. Without "./", a path 007 would be a number.
 scan: .venv/ready
 	@test -z "$(SETTINGS)" || test -f "$(SETTINGS)" || { echo "error: $(SETTINGS) is missing: correct SETTINGS" >&2; exit 2; }
 	@data="$(DATA)"; case "$$data" in \
@@ -70,7 +73,8 @@ scan: .venv/ready
 	$(BIN)/snakemake scan --cores all $(if $(SETTINGS),--configfile "$(SETTINGS)") \
 		$(if $(DATA)$(SIZE),--config $${data:+"data=$$data"} $(if $(SIZE),size=$(SIZE)))
 
-# The results with Snakemake's records of them, as <study>.tar.gz or scan-<scan>.tar.gz; `make unpack FROM=<study>.tar.gz` in another checkout.
+# Packs the results and Snakemake's records of them as <study>.tar.gz or scan-<scan>.tar.gz; `make unpack FROM=<study>.tar.gz`
+# unpacks them in another checkout.
 archive: .venv/ready
 	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/archive.py pack --configfile "$(CONFIG)"
 
@@ -78,12 +82,13 @@ unpack: .venv/ready
 	@test -n "$(FROM)" || { echo "error: name the archive: make unpack FROM=study.tar.gz" >&2; exit 2; }
 	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/archive.py unpack --from "$(FROM)"
 
-# Jobs and hours of a study or scan, by the seconds that such jobs took, and the time and memory to ask of a cluster; runs nothing.
+# Estimates jobs and hours of a study or scan by similar jobs that ran, and the time and memory to request of a cluster; runs
+# nothing.
 estimate: .venv/ready
 	@PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python workflow/scripts/estimate.py --configfile "$(CONFIG)"
 
-# Times and memory against the straightforward way of doing the same, side by side in one run; fails if a ratio is worse
-# than the one recorded on this kind of device.
+# Measures times and memory against the straightforward way of doing the same, side by side in one run; fails if a ratio is
+# worse than the one recorded on this kind of device.
 bench: .venv/ready
 	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} KMP_BLOCKTIME=0 $(BIN)/python benchmarks/bench.py
 
