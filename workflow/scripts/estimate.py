@@ -71,7 +71,9 @@ class Row:
 def main(argv: Sequence[str]) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(arguments)
-    arguments.add_argument("--device", help="a part of the device's name; else the device that leaves the fewest jobs unmeasured")
+    arguments.add_argument(
+        "--device", help="a part of the device's name; else the device that leaves the fewest jobs unmeasured"
+    )
     arguments.add_argument(
         "--at-once", type=int, help="jobs that run at the same time; else as many as the cores allow"
     )
