@@ -840,8 +840,8 @@ def test_what_a_row_is_made_of(
         ([MIXUP, {**MIXUP, "kind": "cutout"}], "applies strong-augmentation twice: make two rows of it"),
         ([ABL, ABL], "applies abl twice: make two rows of it"),
         ([DP, DP], "applies dp-sgd twice: make two rows of it"),
-        ([L2, DP], "dp-sgd does not go with l2-centroid: its privacy holds for a fixed training set, and "),
-        ([BY_CHANCE, KNN, DP], "dp-sgd does not go with deep-knn: its privacy holds for a fixed training set"),
+        ([L2, DP], "dp-sgd does not go with l2-centroid: its privacy guarantee needs a fixed training set, and "),
+        ([BY_CHANCE, KNN, DP], "dp-sgd does not go with deep-knn: its privacy guarantee needs a fixed training set"),
     ],
 )
 def test_what_cannot_stand_together(apply: list[dict[str, Any]], problem: str) -> None:
@@ -886,7 +886,7 @@ def test_impossible_settings_of_a_defense(defense: dict[str, Any], words: str) -
         (DP, ABL, "privacy"),
         (DP, POISONING, "the others of its batch"),
         (ABL, EPIC, "both decide which examples are left"),
-        (ABL, MIXUP, "whole labels"),
+        (ABL, MIXUP, "labels that are not mixed"),
     ],
 )
 def test_defenses_that_clash_in_whatever_order(

@@ -119,8 +119,8 @@ def tell_of_dataset():
     victims = os.path.join(study.results, "victims", study.study)
     if os.path.exists(victims) and not os.path.exists(graph.places.dataset):
         say(
-            "After the cure run `snakemake dataset` first, with the options of this call: if the dataset comes out as "
-            "before, at the same path, all results stay current"
+            "When you have corrected this, run `snakemake dataset` first, with the options of this call: if the same dataset "
+            "comes out at the same path, all results stay current"
         )
 
 

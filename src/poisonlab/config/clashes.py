@@ -10,12 +10,12 @@ ONCE = ("friendly-noise", "strong-augmentation", "abl", "dp-sgd", "early-stoppin
 CLASHES = (
     ("dp-sgd", "strong-augmentation", "mixed examples have no gradients of their own"),
     ("dp-sgd", "gradient-shaping", "both clip and add noise"),
-    ("dp-sgd", "epic", "its privacy holds for a fixed training set"),
-    ("dp-sgd", "abl", "its privacy holds for a fixed training set"),
+    ("dp-sgd", "epic", "its privacy guarantee needs a fixed training set"),
+    ("dp-sgd", "abl", "its privacy guarantee needs a fixed training set"),
     ("dp-sgd", "adversarial-poisoning", "an example would change with the others of its batch"),
     ("abl", "epic", "both decide which examples are left"),
-    ("abl", "early-stopping", "its phases must come to their ends"),
-    ("abl", "strong-augmentation", "its losses need whole labels"),
+    ("abl", "early-stopping", "abl has to run all of its phases"),
+    ("abl", "strong-augmentation", "abl needs labels that are not mixed"),
 )
 """Pairs of defenses that cannot share a training, and why."""
 

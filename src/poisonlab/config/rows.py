@@ -194,7 +194,7 @@ class Row(Settings):
             )
         if self.per_example and judges:
             raise ValueError(
-                f"{where}: dp-sgd does not go with {judges[0]}: its privacy holds for a fixed training set, and "
+                f"{where}: dp-sgd does not go with {judges[0]}: its privacy guarantee needs a fixed training set, and "
                 "whether the filter keeps an example depends on all the others"
             )
         return self
