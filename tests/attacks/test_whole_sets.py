@@ -240,17 +240,6 @@ def test_low_frequency_noise_is_an_inverse_transform(frequencies: int) -> None:
         assert int(noise[label].abs().max()) == 8
 
 
-def test_scipys_default_transform_weighs_the_constant_less_by_the_root_of_2() -> None:
-    """So the same coefficients, scaled to the same bound, are another noise."""
-    plane = np.zeros(32)
-    plane[:2] = 1
-    orthonormal, default = (idctn(plane, norm=norm) for norm in ("ortho", "backward"))
-    # Each wave has the mean 0, so the mean is the constant's share.
-    shares = [each.mean() / (each - each.mean()).std() for each in (orthonormal, default)]
-    assert shares[0] == pytest.approx(shares[1] * math.sqrt(2))
-    assert "less by the root of 2" in " ".join(str(low_frequency.__doc__).split())
-
-
 def test_each_channel_may_reach_the_bound() -> None:
     noise = low_frequency.class_noise(4, (3, 8, 12), LowFrequency(name="lf", scaling="channel", eps=5), 0)
     assert noise.shape == (4, 3, 8, 12)
