@@ -12,11 +12,11 @@ from poisonlab.evaluation.intervals import holm, mcnemar_exact, paired_permutati
 from poisonlab.evaluation.notes import method_notes
 
 
-def notes(seeds: int, rows: int) -> list[str]:
+def notes(seeds: int, rows: int, word: str = "fewest") -> list[str]:
     names = ["none", *(f"d{number}" for number in range(rows))]
     lines = [line("gm", name, range(seeds)) for name in names]
     trials = [trial("gm", name, seed, float(name == "none")) for name in names for seed in range(seeds)]
-    return [note for note in method_notes(stage(lines, compare=["none"]), trials) if "fewest" in note]
+    return [note for note in method_notes(stage(lines, compare=["none"]), trials) if word in note]
 
 
 def least_by_hand(seeds: int, rows: int) -> float:
@@ -42,6 +42,7 @@ def test_too_few_seeds_are_told_with_the_number_that_would_do(seeds: int, rows: 
 
 def test_a_single_seed_tests_nothing_and_a_study_without_comparisons_neither() -> None:
     assert notes(1, 3) == []
+    assert (len(notes(1, 3, "p: ")), len(notes(2, 3, "p: "))) == (0, 1)
     lines = [line("gm", name, [0, 1]) for name in ("none", "d")]
     trials = [trial("gm", name, seed, 1.0) for name in ("none", "d") for seed in (0, 1)]
     assert not [note for note in method_notes(stage(lines, compare=[]), trials) if "fewest" in note]

@@ -29,7 +29,7 @@ _EVENT, _RATE, _VALUE = (
 def method_notes(stage: Shown, trials: Sequence[Trial]) -> list[str]:
     """Notes on each measure of the stage's attacks, its comparison, and anything else that the trials need."""
     notes = [_measure_note(measure, methods) for measure, methods in _methods(stage, trials).items()]
-    if any(not line.control and line.defense != other for line in stage.lines for other in stage.compare):
+    if tested := _tested(stage, trials):
         rows = " and ".join(f"'{name}'" for name in stage.compare)
         notes.append(
             f"p: paired test of the attack's first measure against {rows} on the same seeds (exact McNemar for yes or "
@@ -41,7 +41,7 @@ def method_notes(stage: Shown, trials: Sequence[Trial]) -> list[str]:
             notes.append(
                 "A change of a value has Student's 95 % interval of the paired differences, cut to 100 points each way."
             )
-        notes += _too_few(stage, trials)
+        notes += _too_few(stage, tested)
     controls = dict.fromkeys(line.defense for line in stage.lines if line.control)
     notes += [f"'{name}' is a control: its victims are trained on clean data." for name in controls]
     notes += [_MEAN] if stage.mean_over_victims else []
@@ -50,23 +50,31 @@ def method_notes(stage: Shown, trials: Sequence[Trial]) -> list[str]:
     return notes + [f"{each.label}: {each.meaning}; mean over seeds." for each in REPORTED if each.name in measured]
 
 
-def _too_few(stage: Shown, trials: Sequence[Trial]) -> list[str]:
-    """Notes on tests that cannot be significant whatever the outcome, and on how many seeds they would need.
-
-    With n pairs, no test's p is below 2^(1 - n), and Holm's correction multiplies the smallest of k rows by k.
-    """
+def _tested(stage: Shown, trials: Sequence[Trial]) -> list[tuple[str, list[int]]]:
+    """For each row of ``compare`` of each attack and victim: the attack, and the seeds shared by each tested row."""
     seeds: dict[Row, set[int]] = {}
     for trial in trials:
         if not trial.failed and not trial.control:
             seeds.setdefault(trial.key[:3], set()).add(trial.seed)
-    found: dict[tuple[int, int], list[str]] = {}
+    found = []
     for attack, victim in dict.fromkeys((line.attack, line.victim) for line in stage.lines):
         own = {row[2]: each for row, each in seeds.items() if row[:2] == (attack, victim)}
         for other in stage.compare:
             pairs = [len(each & own.get(other, set())) for row, each in own.items() if row != other]
-            tested = [count for count in pairs if count > 1]
-            if tested and len(tested) * 2.0 ** (1 - max(tested)) > LEVEL:
-                found.setdefault((max(tested), len(tested)), []).append(attack)
+            if several := [count for count in pairs if count > 1]:
+                found.append((attack, several))
+    return found
+
+
+def _too_few(stage: Shown, tested: Sequence[tuple[str, list[int]]]) -> list[str]:
+    """Notes on tests that cannot be significant whatever the outcome, and on how many seeds they would need.
+
+    With n pairs, no test's p is below 2^(1 - n), and Holm's correction multiplies the smallest of k rows by k.
+    """
+    found: dict[tuple[int, int], list[str]] = {}
+    for attack, pairs in tested:
+        if len(pairs) * 2.0 ** (1 - max(pairs)) > LEVEL:
+            found.setdefault((max(pairs), len(pairs)), []).append(attack)
     attacks = {line.attack for line in stage.lines}
     notes = []
     for (count, rows), names in found.items():
