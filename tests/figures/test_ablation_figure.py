@@ -108,7 +108,7 @@ def test_an_ablation_of_an_attack_is_read_with_rows_for_attacks(tmp_path: Path) 
     # A curve for each row, and no line of undefended training.
     assert [each.get_text() for each in legend.get_texts()] == ["No defense", "gm"]
     assert caption.startswith(
-        "Poison success and test accuracy (n = 4) against lr, with 95 % intervals (Wilson's of yes"
+        "Poison success and test accuracy (n = 4) against lr, with 95 % intervals (Wilson for events"
     )
     assert "smallest corrected p of poison success against the study's own attack 0.375" in caption
 
@@ -510,8 +510,8 @@ def test_numbers_fit_their_cells() -> None:
 def test_the_caption_has_the_numbers(tmp_path: Path) -> None:
     caption = ablation_caption(*read_ablation(write(tmp_path, LR)))
     assert caption == (
-        "Poison success and test accuracy (n = 4) against lr, with 95 % intervals (Wilson's of yes or no, "
-        "Gaffke's of rates, Student's of values); the study's own value is ringed. "
+        "Poison success and test accuracy (n = 4) against lr, with 95 % intervals (Wilson for events, "
+        "Gaffke for rates, Student for other values); the study's own value is ringed. "
         "gm: poison success from 0.0 % (lr 100) to 50.0 % (lr 50), test accuracy from 85.0 % (lr 100) to 91.0 % "
         "(lr 10); smallest corrected p of poison success against the study's own row 1.000."
     )

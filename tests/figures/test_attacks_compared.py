@@ -187,7 +187,7 @@ def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> Non
     assert f"Spearman's {ranks.statistic:.2f} [" in caption
     assert f"Pearson's correlation {stats.pearsonr([3, 5, 9, 20], linear).statistic:.2f} [" in caption
     assert "of 5 attacks" in caption
-    bars = " Bars are 95 % intervals (Wilson's of yes or no, Gaffke's of rates, Student's of values)."
+    bars = " Bars are 95 % intervals (Wilson for events, Gaffke for rates, Student for other values)."
     assert bars in caption
     alone = points.assign(**dict.fromkeys(("first_epoch_low", "peak_accuracy_low"), math.nan))
     assert bars not in scatter_caption(alone, told())

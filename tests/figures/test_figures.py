@@ -813,7 +813,7 @@ class TestOutcome:
         caption = outcome_caption(table, MEASURES, ["none", "friends-bernoulli"])
         assert caption.startswith("Poison success (whether the target gets the adversarial label) and test accuracy (")
         assert (
-            "defense, with 95 % intervals (Wilson's of yes or no, Gaffke's of rates, Student's of values); n is"
+            "defense, with 95 % intervals (Wilson for events, Gaffke for rates, Student for other values); n is"
             in caption
         )
         assert caption.endswith(

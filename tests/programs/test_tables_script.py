@@ -215,7 +215,7 @@ def test_attacks_have_the_measures_and_the_methods_that_they_declare(tmp_path: P
     assert float(table.loc["none", "success_low"]) == pytest.approx(0.0126, abs=1e-4)
     success = "- Poison success: share of the targets, or of the triggered images, that get the adversarial label; "
     assert f"{success}mean over seeds with Gaffke's interval" in texts["md"]
-    assert "before the trigger is put on" in texts["md"]
+    assert "without the trigger" in texts["md"]
     texts = run_scripts(tmp_path, [Cell("none"), Cell("d")])
     assert "untriggered" not in texts["csv"]
     assert "trigger" not in texts["md"]
@@ -720,7 +720,7 @@ def examples(poisons_dropped: int, poisons_kept: int, clean_dropped: int, clean_
 NOTES = {
     "dropped": "Poisons found, clean dropped, precision, MCC",
     "rejected": "False alarms: share of the clean test images",
-    "private": "differential privacy of the training",
+    "private": "(epsilon, delta) differential privacy",
 }
 
 

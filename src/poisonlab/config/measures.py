@@ -63,7 +63,7 @@ SUCCESS_RATE = Measure(
 UNTRIGGERED_SUCCESS = Measure(
     name="untriggered_success",
     label="Without trigger",
-    meaning="share of the same images before the trigger is put on that get the adversarial label",
+    meaning="share of the same images without the trigger that get the adversarial label",
     kind="rate",
     better="lower",
 )
@@ -91,7 +91,7 @@ PEAK_ACCURACY = Measure(
 FIRST_EPOCH = Measure(
     name="first_epoch",
     label="Epochs to low loss",
-    meaning="epochs until the training loss is first below a level; absent where it never is",
+    meaning="epochs until the training loss first falls below a level; absent if it never does",
     kind="value",
     better="higher",
     unit="epochs",
@@ -107,32 +107,30 @@ PEAK_EPOCH = Measure(
 STOPPED_CLEAN = Measure(
     name="stopped_clean",
     label="Stopped by clean validation",
-    meaning="test accuracy of the epoch with the highest accuracy on held-out clean images, which no peak over the "
-    "test images can tell",
+    meaning="test accuracy of the epoch with the highest accuracy on held-out clean images",
     kind="value",
     better="higher",
 )
 STOPPED_POISONED = Measure(
     name="stopped_poisoned",
     label="Stopped by poisoned validation",
-    meaning="likewise, where the held-out images are poisoned as the training set is",
+    meaning="test accuracy of the epoch with the highest accuracy on held-out images, poisoned like the training set",
     kind="value",
     better="higher",
 )
 FALSE_ALARMS = Measure(
     name="false_alarms",
     label="False alarms",
-    meaning="share of the clean test images that a detector turns away, which count as errors in test accuracy, as "
-    "targets that are turned away count as failures of the attack",
+    meaning="share of the clean test images that a detector rejects; they count as errors in test accuracy, and "
+    "rejected targets as failures of the attack",
     kind="rate",
     better="lower",
 )
 PRIVACY_EPSILON = Measure(
     name="privacy_epsilon",
     label="epsilon",
-    meaning="of (epsilon, delta) differential privacy of the training of one victim (RDP accountant), delta being the "
-    "setting or else 1/N; where it begins "
-    "from pretrained weights or adds friendly noise, what these tell of the training set is not counted",
+    meaning="bound of the (epsilon, delta) differential privacy of one victim's training (RDP accountant), delta from "
+    "the settings or 1/N; pretrained weights and friendly noise also depend on the training set and are not counted",
     kind="value",
     better="lower",
     unit="",
@@ -173,7 +171,7 @@ DROPPED = (POISONS_FOUND, CLEAN_DROPPED)
 MATTHEWS = Measure(
     name="matthews",
     label="Correlation (Matthews)",
-    meaning="of dropped and poisoned, over all training images",
+    meaning="correlation of dropped and poisoned, over all training images",
     kind="value",
     better="higher",
     unit="",

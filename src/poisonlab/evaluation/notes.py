@@ -36,7 +36,7 @@ def method_notes(stage: Shown, trials: Sequence[Trial]) -> list[str]:
             "no, otherwise by flipping signs of differences), Holm-corrected over the rows of the attack and victim."
         )
         further = dict.fromkeys(one.called for own in stage.by_attack.values() for one in further_probabilities(own))
-        notes += [f"p of a change of {called}: by flipping signs, corrected likewise." for called in further]
+        notes += [f"p of a change of {called}: by flipping signs, with the same correction." for called in further]
         if any(measure.kind == "value" for own in stage.by_attack.values() for measure in own):
             notes.append(
                 "A change of a value has Student's 95 % interval of the paired differences, cut to 100 points each way."

@@ -8,7 +8,7 @@ from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import Measure
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
-INTERVALS = "95 % intervals (Wilson's of yes or no, Gaffke's of rates, Student's of values)"
+INTERVALS = "95 % intervals (Wilson for events, Gaffke for rates, Student for other values)"
 """The intervals that error bars show, see ``tidy_results``."""
 
 
