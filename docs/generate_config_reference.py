@@ -51,7 +51,8 @@ def reference() -> str:
     """The content of docs/config.md."""
     schema = Study.model_json_schema()
     groups = {"Study": schema, **schema["$defs"]}
-    kinds = {kind.__name__: kind for kind in _kinds(Settings)}
+    # Programs and stages that were imported beside this have settings of their own, some of the same names.
+    kinds = {kind.__name__: kind for kind in _kinds(Settings) if kind.__module__.startswith("poisonlab.config.")}
     sections = [INTRODUCTION]
     for name, paths in _places(groups).items():
         sections.append(_section(name, groups[name], _meanings(kinds[name]), paths))

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from doc_pages import ROOT
 
+from poisonlab.config.types import Settings
+
 
 def load_generator() -> ModuleType:
     spec = importlib.util.spec_from_file_location("config_reference", ROOT / "docs" / "generate_config_reference.py")
@@ -26,6 +28,14 @@ CURE = "run: python docs/generate_config_reference.py --write"
 
 def test_the_reference_is_in_sync() -> None:
     assert generator.REFERENCE.read_text(encoding="utf-8") == generator.reference(), CURE
+
+
+def test_settings_of_a_program_with_the_name_of_a_config_s_change_nothing() -> None:
+    class Victim(Settings):
+        name: str
+
+    assert Victim in Settings.__subclasses__()
+    assert generator.REFERENCE.read_text(encoding="utf-8") == generator.reference()
 
 
 def keys_of(value: Any) -> set[str]:
