@@ -973,6 +973,12 @@ def test_filters_may_look_at_a_surrogate() -> None:
     assert text == "config: defenses.1.apply.0: deep-knn looks at one network: give either network or surrogate"
 
 
+def test_deep_knn_has_one_number_of_neighbours() -> None:
+    text = complaint(with_rows(NONE, {"name": "a", "apply": [{**KNN, "k": 5, "expected": 0.1, "factor": 3}]}))
+    assert text == "config: defenses.1.apply.0: k: 5 is the number of neighbours: leave expected and factor out, or k"
+    assert read_study(with_rows(NONE, {"name": "a", "apply": [{**KNN, "expected": 0.1, "factor": 2}]}))
+
+
 def test_victims_of_one_attack() -> None:
     two = changed("victims", value=[*BASE["victims"], TRANSFER])
     two["attacks"][0]["victims"] = ["scratch", "transfer"]

@@ -184,7 +184,7 @@ def test_published_bars_stand_beside_ours(tmp_path: Path) -> None:
     assert by_victim_caption(bars) == (
         "Poison success by victim, of the seeds on which the attack succeeds undefended with the same victim (n = 2 to "
         "5), with 95 % intervals (Wilson for events, Gaffke for rates, Student for other values); hatched bars are "
-        "published. Unweighted means over the victims: Deep k-NN 0 %, "
+        "published. Unweighted means over the victims: Deep k-NN 0 %; on on-a 0 %, "
         "published 0 %, 1 of 1 published bars in our intervals. One-class SVM 55 % (at most 60 %, on-a), published "
         "33.6 %, 1 of 2 published bars in our intervals."
     )

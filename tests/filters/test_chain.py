@@ -155,7 +155,7 @@ def judged(row: dict[str, Any], seed: int = 3) -> Verdict:
         ({"expected": 0.1, "factor": 1.0}, 6),
         ({"expected": 0.05, "factor": 3.0}, 9),
         ({"expected": 0.09}, 10),
-        ({"expected": 0.05, "k": 4}, 4),
+        ({"k": 4}, 4),
     ],
 )
 def test_the_neighbours_follow_from_the_poisons_expected(settings: dict[str, Any], k: int) -> None:

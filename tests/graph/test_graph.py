@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -191,6 +192,28 @@ def test_what_shows_merged_trials_depends_on_their_content_whatever_their_time(t
     assert before.keys() == {"trials", "tables", "paper_table", "page"}
     assert shown(0.5) == before
     after = shown(0.25)
+    assert [stage for stage in before if after[stage] == before[stage]] == []
+
+
+def test_what_shows_published_numbers_depends_on_their_content_whatever_their_time(tmp_path: Path) -> None:
+    for name in ("src", "workflow", "envs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "reference", tmp_path / "reference")
+    study = read_study(settings_of("tiny"))
+    numbers = next((tmp_path / "reference" / str(study.paper)).glob("table1.csv"))
+
+    def shown(text: str) -> dict[str, list[str]]:
+        numbers.write_text(text, encoding="utf-8")
+        os.utime(numbers, (1e9, 1e9))
+        graph = Graph(study, root=str(tmp_path))
+        reading = [job for job in graph.all_jobs() if any(str(numbers) in paths for paths in job.inputs.values())]
+        return {job.stage: graph.code(job) for job in reading}
+
+    text = numbers.read_text(encoding="utf-8")
+    before = shown(text)
+    assert before.keys() >= {"tables", "paper_table"}
+    assert shown(text) == before
+    after = shown(text.replace("75", "57"))
     assert [stage for stage in before if after[stage] == before[stage]] == []
 
 

@@ -242,6 +242,10 @@ def _sentence(bars: Bars, rows: pd.DataFrame, defense: str) -> str:
         return f"{text}."
     intervals = zip(rows["victim"], rows[f"{name}_low"], rows[f"{name}_high"], strict=True)
     inside = sum(low <= beside[victim] <= high for victim, low, high in intervals if victim in beside)
+    # Means over other victims are not comparable.
+    if len(beside) < len(values):
+        ours = shown(bars.measure, float(np.mean([values[victim] for victim in beside])))
+        text += f"; on {', '.join(beside)} {ours}"
     mean = shown(bars.measure, float(np.mean(list(beside.values()))))
     return f"{text}, published {mean}, {inside} of {len(beside)} published bars in our intervals."
 

@@ -191,9 +191,12 @@ class Graph:
         packages that change results."""
         packages = SOFTWARE if job.computes or job.stage == "dataset" else ()
         software = self._versions((*packages, *(own for root, own in SOFTWARE_OF.items() if root in job.roots)))
-        # Merged trials keep the time stamps that they had elsewhere.
+        # Merged trials and published numbers keep the time stamps that they had elsewhere.
         read = {path for paths in job.inputs.values() for path in paths}
-        watched = [*job.watched, *read.intersection(self.study.merge)]
+        from_elsewhere = {
+            path for path in read if path in self.study.merge or Path(path).parent == self.tables.published
+        }
+        watched = [*job.watched, *from_elsewhere]
         contents = [f"files read by {job.stage}@{self._contents.digest(watched)}"] if watched else []
         contents += [] if job.computes or job.stage == "dataset" else [self._measures()]
         sources = self._digests(f"workflow/scripts/{job.program}", *sorted(set(job.roots)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from poisonlab.config.filters.filter import Filter
 from poisonlab.config.types import Fraction, PositiveFloat, PositiveInt
 
@@ -25,3 +27,11 @@ class DeepKnn(Filter):
     smallest, as in the code released with the paper (with ``self_counts``)."""
     self_counts: bool = False
     """Whether an example is the nearest of its own neighbours, as in code released with the paper."""
+
+    @model_validator(mode="after")
+    def _one_number(self) -> DeepKnn:
+        fields = type(self).model_fields
+        unused = [name for name in ("expected", "factor") if getattr(self, name) != fields[name].default]
+        if self.k is not None and unused:
+            raise ValueError(f"k: {self.k} is the number of neighbours: leave {' and '.join(unused)} out, or k")
+        return self
