@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from poisonlab.config.types import Name, PositiveFloat, PositiveLevels, Settings
+from poisonlab.config.types import Name, PositiveFloat, PositiveLevels, Settings, WholeLevel
 
 
 def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -21,7 +21,7 @@ class Landscape(Settings):
 
     points: Annotated[int, Field(ge=3, le=201)] = 25
     """Grid points along each axis."""
-    radius: PositiveLevels = 24.0
+    radius: WholeLevel = 24.0
     """Half width of the plane, in levels of 1/255 per pixel (root mean square of each direction is 1)."""
     directions: Literal["plain", "filter-normalised"] = "plain"
     """Figure 3: ``plain`` moves every poison in pixel space; ``filter-normalised`` moves the victim's weights, along

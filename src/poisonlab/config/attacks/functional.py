@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from poisonlab.config.attacks.attack import AdversarialAvailabilityAttack
-from poisonlab.config.types import NonNegativeFloat, PositiveFloat, PositiveInt, PositiveLevels, Settings
+from poisonlab.config.types import NonNegativeFloat, PositiveFloat, PositiveInt, Settings, WholeLevel
 
 Change = Literal["color", "flow", "additive"]
 _ORDER: tuple[Change, ...] = ("color", "flow", "additive")
@@ -56,7 +56,7 @@ class Functional(AdversarialAvailabilityAttack):
     method: Literal["functional"] = "functional"
     changes: Annotated[tuple[Change, ...], Field(min_length=1), AfterValidator(_ordered)] = _ORDER
     """Which changes are made, in this order: ``[color]`` is FC, ``[color, flow]`` FCS, all three FCSD."""
-    eps: PositiveLevels = 8.0
+    eps: WholeLevel = 8.0
     """Bound of the additive noise, in levels of 1/255."""
     color: Colors = Colors()
     """The change of colours."""
