@@ -64,13 +64,15 @@ protect: .venv/ready
 # Finds images that look poisoned: make scan DATA=folder-or-file, for images of a folder also SIZE=pixels; docs/scan-my-data.md
 # lists the keys of SETTINGS=scan.yaml. The page is results/scans/<name>/scan.html. Without "./", a path 007 would be a number.
 scan: .venv/ready
-	@test -z "$(SETTINGS)" || test -f "$(SETTINGS)" || { echo "error: $(SETTINGS) is missing: correct SETTINGS" >&2; exit 2; }
-	@data="$(DATA)"; case "$$data" in \
+	@data="$(DATA)"; settings="$(SETTINGS)"; \
+	case "$$settings" in "~/"*) settings="$$HOME/$${settings#??}";; esac; \
+	test -z "$$settings" || test -f "$$settings" || { echo "error: $$settings is missing: correct SETTINGS" >&2; exit 2; }; \
+	case "$$data" in \
 		*" #"*|*": "*) echo "error: Snakemake reads DATA=$$data as YAML: write it as data: in a file for SETTINGS" >&2; exit 2;; \
 		""|/*|"~"*) ;; \
 		*) data="./$$data";; \
 	esac; \
-	$(BIN)/snakemake scan --cores all $(if $(SETTINGS),--configfile "$(SETTINGS)") \
+	$(BIN)/snakemake scan --cores all $${settings:+--configfile "$$settings"} \
 		$(if $(DATA)$(SIZE),--config $${data:+"data=$$data"} $(if $(SIZE),size=$(SIZE)))
 
 # Packs the results and Snakemake's records of them as <study>.tar.gz or scan-<scan>.tar.gz; `make unpack FROM=<study>.tar.gz`

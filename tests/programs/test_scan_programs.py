@@ -290,3 +290,22 @@ def test_make_hands_a_path_with_spaces_on_as_one(target: str, variable: str, opt
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     told = done.stdout.splitlines()
     assert told[told.index(option) + 1] == "/my disk/my scan"
+
+
+def test_the_home_folder_is_found_where_the_shell_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few shells replace ~ in SETTINGS=~/scan.yaml, and none within quotes."""
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text("utf-8"), "utf-8")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    stub = tmp_path / ".venv/bin/snakemake"
+    stub.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n", "utf-8")
+    stub.chmod(0o755)
+    home = tmp_path / "my home"
+    home.mkdir()
+    (home / "scan.yaml").write_text("data: photos\n", "utf-8")
+    monkeypatch.setenv("HOME", str(home))
+    command = ["make", "-s", "-o", ".venv/ready", "scan"]
+    done = subprocess.run([*command, "SETTINGS=~/scan.yaml"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["--configfile", f"{home}/scan.yaml"]
+    done = subprocess.run([*command, "SETTINGS=~/none.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"error: {home}/none.yaml is missing: correct SETTINGS" in done.stderr

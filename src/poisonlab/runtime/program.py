@@ -46,10 +46,12 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     sys.stderr = _Heedless(sys.stderr)
     warnings.simplefilter("always", DataWarning)
     warnings.formatwarning = _formatted
-    clock = Clock(sys.argv[1:])
+    # Not every shell replaces ~ in `make protect OUT=~/noise.safetensors`.
+    argv = [os.path.expanduser(word) for word in sys.argv[1:]]
+    clock = Clock(argv)
     try:
-        _check_code(sys.argv[1:])
-        main(sys.argv[1:])
+        _check_code(argv)
+        main(argv)
         clock.bring_to_present()
     except KeyboardInterrupt:
         print("error: interrupted: call it again to go on", file=sys.stderr, flush=True)
