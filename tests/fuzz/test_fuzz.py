@@ -6,9 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from fuzzing import TARGETS, Outcome, fuzz
+
+from poisonlab.config.data.source import FileDataset
+from poisonlab.config.datasets import OneSource
 
 INPUTS = 150
 SRC = Path(__file__).resolve().parents[2] / "src"
@@ -27,6 +31,11 @@ def test_random_inputs_are_read_or_refused_in_one_line(outcomes: dict[str, Outco
     # Of CIFAR a checksum refuses whatever differs by a bit.
     assert outcome.read > 0 or target == "cifar"
     assert outcome.read < INPUTS
+
+
+def test_every_source_that_reads_files_is_fuzzed() -> None:
+    readers = [kind for kind in get_args(OneSource) if issubclass(kind, FileDataset)]
+    assert {kind.__module__.rpartition(".")[2].replace("_", " ") for kind in readers} <= set(TARGETS)
 
 
 CARELESS = """
