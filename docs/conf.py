@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import re
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -58,12 +59,16 @@ def modules(package: str) -> dict[str, str]:
 
 
 def completed(app: Sphinx, page: str, source: list[str]) -> None:
-    """Write what is generated: below the introductions of docs/api, and the titles of tables of results."""
+    """Write what is generated, below the introductions of docs/api and as titles of tables of results; leave out what
+    Sphinx cannot draw."""
     folder, _, name = page.rpartition("/")
     if folder == "docs/api":
         parts = {"": names()} if name == "names" else modules(f"poisonlab.{name}")
         for heading, directives in parts.items():
             source[0] += f"\n{heading and f'## {heading}'}\n\n```{{eval-rst}}\n{directives}```\n"
+    elif page == "docs/how-it-works":
+        # GitHub draws the diagram. Sphinx cannot, so the site has the table alone.
+        source[0] = re.sub(r"### The jobs as a diagram\n.*?(?=\n## )", "", source[0], flags=re.DOTALL)
     elif folder.startswith("results/"):
         source[0] = f"# {folder.rpartition('/')[2]}: {name}\n\n{source[0]}"
 

@@ -46,7 +46,7 @@ def test_every_page_with_code_has_a_test() -> None:
 
 
 def test_blocks_say_their_language() -> None:
-    known = {"bash", "diff", "eval-rst", "python", "sh", "text", "toctree", "yaml"}
+    known = {"bash", "diff", "eval-rst", "mermaid", "python", "sh", "text", "toctree", "yaml"}
     opened = {
         (called(page), mark.strip("{}"))
         for page in PAGES

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import importlib.util
 import re
+from itertools import pairwise, product
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
 
+import networkx as nx
 import pandas as pd
 import pytest
 import yaml
@@ -106,6 +108,23 @@ def test_the_graph_is_told_as_it_is() -> None:
             read = {made[path] for paths in job.inputs.values() for path in paths if path in made}
             edges |= {(source, job.stage) for source in read if source != "dataset"}
     assert told_edges() == edges
+
+
+def test_the_diagram_shows_the_arrows_of_the_table() -> None:
+    """Dotted arrows close circles; by the others, every job comes after all that it waits for."""
+    (diagram,) = blocks("how-it-works.md", "mermaid")
+    solid, dotted = nx.DiGraph(), set()
+    for line in diagram.splitlines()[1:]:
+        groups = [group.split(" & ") for group in re.split(r" --> | -\.-> ", line.strip())]
+        arrows = [arrow for pair in pairwise(groups) for arrow in product(*pair)]
+        if "-.->" in line:
+            dotted |= set(arrows)
+        else:
+            solid.add_edges_from(arrows)
+    table = told_edges()
+    assert {*solid.edges, *dotted} <= table
+    assert nx.is_directed_acyclic_graph(solid)
+    assert table - dotted <= set(nx.transitive_closure_dag(solid).edges)
 
 
 def test_the_attacks_that_pages_show_are_attacks() -> None:
