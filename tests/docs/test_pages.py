@@ -185,6 +185,15 @@ def test_defenses_against_availability_poisons_are_compared_on_one_seed() -> Non
         assert [float(each) for each in told] == pytest.approx(own, abs=0.051)
 
 
+def test_results_tell_how_long_the_victims_of_all_attacks_took() -> None:
+    """By the seconds of the committed lines, which no filter's network is part of."""
+    path = ROOT / "results/reference/attacks-float32-cpu/attacks-trials.csv"
+    with path.open(encoding="utf-8") as file:
+        seconds = [float(each["seconds"]) for each in csv.DictReader(file)]
+    told = " ".join((ROOT / "docs" / "results.md").read_text("utf-8").split())
+    assert f"Its {len(seconds)} victims took {sum(seconds) / 60:.0f} core-minutes on an Intel Xeon" in told
+
+
 def test_poisons_that_augmentation_undoes_are_counted() -> None:
     """By means over seeds: with augmentation within 7 points of clean data, and without it not."""
     path = ROOT / "results/reference/learned-faster-mini-cpu/learned-faster-mini-trials.csv"
