@@ -341,6 +341,30 @@ def test_one_round_of_class_wise_noise_by_hand(smoothing: float) -> None:
     assert float(errors[0]) == float((wrong.argmax(1) != data.train_labels).double().mean())
 
 
+def test_the_network_sees_all_images_and_a_part_of_them_makes_the_noise_of_classes() -> None:
+    """Unlearnable Examples' perturbation.py: batches of the whole set train, ``train_subset`` makes and stops."""
+    seen: dict[bool, list[Tensor]] = {True: [], False: []}
+
+    def fresh(seed: int) -> Classifier:
+        made = network(1)
+        made.register_forward_pre_hook(lambda model, inputs: seen[model.training].append(inputs[0].detach()))
+        return made
+
+    recipe = Recipe(epochs=1, batch_size=12, lr=0.05)
+    normalize = attacker(network(1)).normalize
+    settings = minimising(noise="class-wise", subset=0.5, batches=1, batch_size=12, stop_error=0.99)
+    error_minimising.craft(dataset(), Attacker((), normalize, recipe, fresh=fresh), settings, seed=1)
+    clean = normalize(dataset().train_images.double() / 255)
+
+    def rows_of(images: Tensor) -> list[int]:
+        return sorted(int((clean - image).flatten(1).norm(dim=1).argmin()) for image in images)
+
+    (trained,), (moved, judged) = seen[True], seen[False]
+    assert rows_of(trained) == list(ROWS)
+    assert [sum(row % CLASSES == label for row in rows_of(moved)) for label in range(CLASSES)] == [2, 2, 2]
+    assert rows_of(judged) == rows_of(moved)
+
+
 def without_dropout(seed: int) -> Classifier:
     model = network(seed)
     model.extract.get_submodule("3").p = 0.0  # type: ignore[assignment]

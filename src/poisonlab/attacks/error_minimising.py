@@ -6,7 +6,8 @@ Noise and network alternately minimise the same loss, until the network errs on 
 
 In each round the network, in train mode, takes a few steps of SGD on the current poisons. Then, with the network in
 eval mode, every image's noise takes steps against the sign of its gradient. Class-wise noise becomes the mean over the
-class's images in each batch. A network that is trained on the poisons learns nothing from the images.
+class's images in each batch. As released, only a part of each class makes it, and the network is trained on all images.
+A network that is trained on the poisons learns nothing from the images.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def craft(
 
     Returns:
         Poisons without a goal, with the labels of their bases. ``diagnostics["errors"]`` is (rounds,) float64, the
-        share of the poisons that the network gets wrong after each round.
+        share of the poisons, class-wise of those that make the noise, that the network gets wrong after each round.
 
     Raises:
         PoisonlabError: the error does not fall to ``stop_error`` within ``rounds``, or the loss is not finite.
@@ -56,8 +57,7 @@ def craft(
     """
     rows = poisoned_rows(dataset, attacker, settings.budget, seed, "error-minimising")
     class_wise = settings.noise == "class-wise"
-    used = _subset(dataset.train_labels, rows, settings.subset, seed) if class_wise else rows
-    making = _Making(dataset, used, attacker, settings, seed)
+    making = _Making(dataset, rows, attacker, settings, seed)
     errors = making.run(progress)
     noise = making.noise.cpu() * 255
     if settings.application == "drop_negative":
@@ -100,11 +100,11 @@ def descend(
     return noise
 
 
-def _subset(labels: Tensor, rows: Tensor, share: float, seed: int) -> Tensor:
-    """(S,) int64 sorted: ``share`` of the ``rows`` of every class, at least one."""
+def _subset(labels: Tensor, share: float, seed: int) -> Tensor:
+    """(S,) int64 sorted: positions of ``share`` of the ``labels`` (P,) of every class, at least one."""
     chosen = []
-    for label in torch.unique(labels[rows]):
-        own = rows[labels[rows] == label]
+    for label in torch.unique(labels):
+        own = (labels == label).nonzero()[:, 0]
         stream = generator("cpu", seed, "error-minimising", "subset", int(label))
         chosen.append(own[torch.randperm(len(own), generator=stream)[: max(1, round(share * len(own)))]])
     return torch.cat(chosen).sort().values
@@ -115,6 +115,7 @@ class _Making:
 
     Attributes:
         images, labels: (P, C, H, W) uint8 and (P,) int64, on the device.
+        used: (S,) int64 on the CPU, positions of the images that make the noise: all, or a subset if it is class-wise.
         noise: (P, C, H, W), one per image, or (K, C, H, W), one per class, in units of the [0, 1] range.
     """
 
@@ -122,7 +123,9 @@ class _Making:
         self.attacker, self.settings, self.seed = attacker, settings, seed
         self.class_wise = settings.noise == "class-wise"
         device, kind = attacker.device, attacker.normalize.mean.dtype
-        self.images, self.labels = dataset.train_images[rows].to(device), dataset.train_labels[rows].to(device)
+        self.images, labels = dataset.train_images[rows].to(device), dataset.train_labels[rows]
+        self.labels = labels.to(device)
+        self.used = _subset(labels, settings.subset, seed) if self.class_wise else torch.arange(len(rows))
         count = dataset.num_classes if self.class_wise else len(rows)
         self.noise = torch.zeros(count, *dataset.image_shape, device=device, dtype=kind)
         self.model = attacker.network(stream_seed(seed, "error-minimising", "network"))
@@ -175,8 +178,8 @@ class _Making:
         return int(facts["round"]), int(facts["place"])
 
     def _train(self, number: int) -> None:
-        """Train the network on the batches of a round. Shuffled epochs continue across rounds, and the smaller last
-        batch of an epoch is left out."""
+        """Train the network on the batches of a round, drawn from all images. Shuffled epochs continue across rounds,
+        and the smaller last batch of an epoch is left out."""
         recipe = self.attacker.recipe
         size = min(recipe.batch_size, len(self.labels))
         each = len(self.labels) // size
@@ -199,10 +202,10 @@ class _Making:
 
     def _parts(self, number: int) -> list[Tensor]:
         """Positions of the images of each batch of a round; shuffled if the noise is class-wise."""
-        order = torch.arange(len(self.labels))
+        order = self.used
         if self.class_wise:
             stream = generator("cpu", self.seed, "error-minimising", "parts", number)
-            order = torch.randperm(len(order), generator=stream)
+            order = order[torch.randperm(len(order), generator=stream)]
         return list(torch.split(order.to(self.labels.device), self.settings.batch_size))
 
     def _move(self, chosen: Tensor) -> None:
@@ -219,11 +222,11 @@ class _Making:
 
     @torch.no_grad()
     def _error(self) -> float:
-        """The share of the poisons that the network gets wrong, in eval mode."""
+        """The share of the poisons ``used`` that the network gets wrong, in eval mode."""
         wrong = 0
-        for chosen in torch.split(torch.arange(len(self.labels), device=self.labels.device), self.settings.batch_size):
+        for chosen in torch.split(self.used.to(self.labels.device), self.settings.batch_size):
             wrong += int((self._logits(self._poisons(chosen)).argmax(1) != self.labels[chosen]).sum())
-        return wrong / len(self.labels)
+        return wrong / len(self.used)
 
     def _clean(self, chosen: Tensor) -> Tensor:
         return pixels(self.images[chosen]).to(self.noise.dtype)

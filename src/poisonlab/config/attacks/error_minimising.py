@@ -34,7 +34,8 @@ class ErrorMinimising(AvailabilityAttack):
     rounds: PositiveInt = 200
     """Most rounds; the attack fails if ``stop_error`` is not reached by then."""
     subset: Fraction = 0.2
-    """Share of every class that class-wise noise is made on."""
+    """Share of every class that makes class-wise noise, and on which ``stop_error`` is measured. The network is trained
+    on all images."""
     clip_norm: PositiveFloat = 5.0
     """Length to which the gradient of the network's weights is clipped."""
     application: Literal["signed", "drop_negative"] = "signed"
