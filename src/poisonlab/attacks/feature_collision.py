@@ -22,10 +22,17 @@ from tqdm import tqdm
 
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.attacker import Attacker, recognised
-from poisonlab.attacks.drawn_classes import draw_classes
 from poisonlab.attacks.features import Distance, feature_distance, features_of, frozen
 from poisonlab.attacks.shipping import ship
-from poisonlab.attacks.threat import Threat, affordable, choose_threat, class_rows, poison_count
+from poisonlab.attacks.threat import (
+    Threat,
+    affordable,
+    choose_threat,
+    class_rows,
+    draw_classes,
+    draw_target,
+    poison_count,
+)
 from poisonlab.config.attacks.feature_collision import FeatureCollision as Settings
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import pixels
@@ -92,7 +99,7 @@ def _choose(dataset: ImageDataset, attacker: Attacker, settings: Settings, seed:
         return choose_threat(dataset, attacker, settings, seed)
     rng = np.random.default_rng([seed, 2])
     true, wanted = draw_classes(dataset, rng, settings.target_label, settings.adversarial_label)
-    size = len(dataset.train_labels) if attacker.rows is None else len(attacker.rows)
+    size = len(attacker.pool(dataset))
     if settings.bases == "train":
         pool = class_rows(dataset, wanted, attacker.rows)
         count = affordable(dataset, settings.budget, size, wanted, pool)
@@ -105,15 +112,8 @@ def _choose(dataset: ImageDataset, attacker: Attacker, settings: Settings, seed:
                 f"only {len(pool)} test images as bases: lower the budget, or set bases: train"
             )
     bases = np.sort(rng.choice(pool, size=count, replace=False))
-    candidates = dataset.test_labels == true
-    if settings.target == "recognised":
-        candidates &= recognised(dataset, attacker)
-    if not bool(candidates.any()):
-        raise SettingsError(
-            f"no test image of class {dataset.class_names[true]!r} can be the target: use more test images, train the "
-            "surrogates better, or set target: random"
-        )
-    index = int(rng.choice(np.flatnonzero(candidates.numpy())))
+    eligible = recognised(dataset, attacker) if settings.target == "recognised" else None
+    index = draw_target(dataset, rng, true, eligible)
     return Threat(index, true, wanted, torch.from_numpy(bases.astype(np.int64)))
 
 

@@ -23,21 +23,24 @@ class Threat:
     """A triggerless targeted attack's setup (Witches' Brew, section 3.1).
 
     Attributes:
-        target_index: row of the test split.
+        target_index: row of the test split; of the training split if ``unseen``.
         target_label: the target's true class.
         adversarial_label: the class the attacker wants; also the class of the bases (clean label).
         base_indices: (P,) int64, sorted rows of the training split.
+        unseen: whether the target is a training image that no network is trained on (``unseen_targets``).
     """
 
     target_index: int
     target_label: int
     adversarial_label: int
     base_indices: Tensor
+    unseen: bool = False
 
     def goal(self, dataset: ImageDataset) -> Goal:
         """The target image and its adversarial class, as a goal with one target."""
+        images = dataset.train_images if self.unseen else dataset.test_images
         return Goal(
-            targets=dataset.test_images[self.target_index][None],
+            targets=images[self.target_index][None],
             target_labels=torch.tensor([self.target_label]),
             adversarial_labels=torch.tensor([self.adversarial_label]),
         )
@@ -82,25 +85,49 @@ def draw_threat(
         SettingsError: the budget exceeds the adversarial class, or no test image of the target class is eligible.
     """
     rng = np.random.default_rng([seed, 2])
-    target_label = int(rng.integers(dataset.num_classes))
-    adversarial_label = int((target_label + 1 + rng.integers(dataset.num_classes - 1)) % dataset.num_classes)
+    target_label, adversarial_label = draw_classes(dataset, rng, None, None)
     pool = class_rows(dataset, adversarial_label, rows)
     size = len(dataset.train_labels) if rows is None else len(rows)
     bases = np.sort(rng.choice(pool, size=affordable(dataset, budget, size, adversarial_label, pool), replace=False))
-    candidates = np.flatnonzero(dataset.test_labels.numpy() == target_label)
+    target = draw_target(dataset, rng, target_label, eligible)
+    return Threat(target, target_label, adversarial_label, torch.from_numpy(bases.astype(np.int64)))
+
+
+def draw_classes(
+    dataset: ImageDataset, rng: np.random.Generator, target_label: int | str | None, adversarial_label: int | str | None
+) -> tuple[int, int]:
+    """The target's class and the adversarial class: as given, or both drawn if one of them is not given.
+
+    They are drawn in any case, so that what is drawn after them does not depend on whether they are given.
+
+    Raises:
+        SettingsError: a class is unknown, or both classes are the same.
+    """
+    true = int(rng.integers(dataset.num_classes))
+    wanted = int((true + 1 + rng.integers(dataset.num_classes - 1)) % dataset.num_classes)
+    if target_label is not None and adversarial_label is not None:
+        true = dataset.class_number(target_label, "target_label")
+        wanted = dataset.class_number(adversarial_label, "adversarial_label")
+    if true == wanted:
+        raise SettingsError(f"target_label and adversarial_label are both class {dataset.class_names[true]!r}")
+    return true, wanted
+
+
+def draw_target(dataset: ImageDataset, rng: np.random.Generator, label: int, eligible: Tensor | None) -> int:
+    """The row of a test image of class ``label`` among the ``eligible`` ones, (M,) bool; all if None.
+
+    Raises:
+        SettingsError: there is no such image.
+    """
+    candidates = np.flatnonzero(dataset.test_labels.numpy() == label)
     if eligible is not None:
         candidates = candidates[eligible.numpy()[candidates]]
     if len(candidates) == 0:
         raise SettingsError(
-            f"no test image of class {dataset.class_names[target_label]!r} can be the target: use more test images, "
-            "train the surrogates better, or set target: random"
+            f"no test image of class {dataset.class_names[label]!r} can be the target: use more test images, train the "
+            "surrogates better, or set target: random"
         )
-    return Threat(
-        target_index=int(rng.choice(candidates)),
-        target_label=target_label,
-        adversarial_label=adversarial_label,
-        base_indices=torch.from_numpy(bases.astype(np.int64)),
-    )
+    return int(rng.choice(candidates))
 
 
 def class_rows(dataset: ImageDataset, label: int, rows: Tensor | None) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

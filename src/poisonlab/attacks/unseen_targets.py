@@ -6,32 +6,15 @@ set. Seed t takes the t-th of them in its class as target (Zhu et al. 2019, sect
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
-from poisonlab.artifacts.poison_set import Goal
 from poisonlab.attacks.attacker import Attacker
-from poisonlab.attacks.drawn_classes import draw_classes
-from poisonlab.attacks.threat import Threat, affordable, class_rows
+from poisonlab.attacks.threat import Threat, affordable, class_rows, draw_classes
 from poisonlab.config.attacks.unseen_target import UnseenTarget
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import clean_rows
 from poisonlab.errors import SettingsError
-
-
-@dataclass(frozen=True)
-class UnseenThreat(Threat):
-    """A threat whose ``target_index`` is a row of the training split."""
-
-    def goal(self, dataset: ImageDataset) -> Goal:
-        """The target image and its adversarial class, as a goal with one target."""
-        return Goal(
-            targets=dataset.train_images[self.target_index][None],
-            target_labels=torch.tensor([self.target_label]),
-            adversarial_labels=torch.tensor([self.adversarial_label]),
-        )
 
 
 def unseen_row(dataset: ImageDataset, attacker: Attacker, label: int, among_last: int, seed: int) -> int:
@@ -61,7 +44,7 @@ def unseen_row(dataset: ImageDataset, attacker: Attacker, label: int, among_last
 
 def unseen_threat(
     dataset: ImageDataset, attacker: Attacker, settings: UnseenTarget, budget: float, seed: int
-) -> UnseenThreat:
+) -> Threat:
     """Target, classes and bases of a seed.
 
     Args:
@@ -81,4 +64,4 @@ def unseen_threat(
     count = affordable(dataset, budget, len(rows), wanted, pool)
     bases = pool[:count] if settings.bases == "first" else np.sort(rng.choice(pool, size=count, replace=False))
     target = unseen_row(dataset, attacker, true, settings.among_last, seed)
-    return UnseenThreat(target, true, wanted, torch.from_numpy(bases.astype(np.int64)))
+    return Threat(target, true, wanted, torch.from_numpy(bases.astype(np.int64)), unseen=True)
