@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from PIL import Image
 from scipy import stats
 from torch import Tensor
 
-from poisonlab.attacks.trigger import Trigger, bottom_right, draw_places, own_pattern, paste, read_pattern
+from poisonlab.attacks.trigger import bottom_right, draw_places, own_pattern, paste, patched, read_pattern
 from poisonlab.errors import DataError, SettingsError
 
 
@@ -177,24 +176,20 @@ def test_bottom_right_covers_the_corner() -> None:
 
 
 def test_too_large_a_patch_is_one_line() -> None:
-    fixed, drawn = Trigger(own_pattern(10), (0, 0)), Trigger(own_pattern(10))
     for attempt in (
         lambda: draw_places(2, (9, 12), 10, stream()),
         lambda: bottom_right((12, 9), 10),
         lambda: paste(photos(), own_pattern(10), torch.zeros(6, 2, dtype=torch.int64)),
-        lambda: fixed.places(2, (9, 12), stream()),
-        lambda: drawn.places(2, (9, 12), stream()),
+        lambda: patched(photos(), own_pattern(10), "random", stream()),
+        lambda: patched(photos(), own_pattern(10), "bottom-right", stream()),
     ):
         with pytest.raises(SettingsError, match="at most 9") as caught:
             attempt()
         assert "\n" not in str(caught.value)
 
 
-def test_trigger_places() -> None:
-    drawn, fixed = Trigger(own_pattern(4)), Trigger(own_pattern(4), bottom_right((9, 12), 4))
-    assert torch.equal(drawn.places(9, (9, 12), stream(3)), draw_places(9, (9, 12), 4, stream(3)))
-    places = fixed.places(6, (9, 12), stream(3))
-    assert places.tolist() == [[5, 8]] * 6
-    assert paste(photos(), fixed.pattern, places)[:, :, 5:, 8:].eq(fixed.pattern).all()
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        fixed.place = None  # type: ignore[misc]
+def test_a_patch_is_at_drawn_places_or_in_the_corner() -> None:
+    images, pattern = photos(), own_pattern(4)
+    drawn = paste(images, pattern, draw_places(6, (9, 12), 4, stream(3)))
+    assert torch.equal(patched(images, pattern, "random", stream(3)), drawn)
+    assert patched(images, pattern, "bottom-right", stream(3))[:, :, 5:, 8:].eq(pattern).all()

@@ -14,7 +14,7 @@ from torch import Tensor
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.attacks.attacker import Attacker
 from poisonlab.attacks.threat import poison_count
-from poisonlab.attacks.trigger import Trigger, bottom_right, own_pattern, paste
+from poisonlab.attacks.trigger import own_pattern, patched
 from poisonlab.config.attacks.badnets import BadNets as Settings
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import SettingsError
@@ -87,8 +87,5 @@ def _bases(
 
 
 def _patched(images: Tensor, settings: Settings, seed: int, split: str) -> Tensor:
-    height, width = images.shape[2:]
-    place = None if settings.place == "random" else bottom_right((height, width), settings.patch_size)
-    trigger = Trigger(own_pattern(settings.patch_size, channels=images.shape[1]), place)
-    stream = generator("cpu", seed, "badnets", "patch", split)
-    return paste(images, trigger.pattern, trigger.places(len(images), (height, width), stream))
+    pattern = own_pattern(settings.patch_size, channels=images.shape[1])
+    return patched(images, pattern, settings.place, generator("cpu", seed, "badnets", "patch", split))

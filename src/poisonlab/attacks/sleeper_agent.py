@@ -21,7 +21,7 @@ from poisonlab.attacks.attacker import Attacker
 from poisonlab.attacks.matching import Crafting, Matcher, Refresh, match
 from poisonlab.attacks.shipping import ship
 from poisonlab.attacks.threat import affordable, class_rows
-from poisonlab.attacks.trigger import Trigger, bottom_right, own_pattern, paste, read_pattern
+from poisonlab.attacks.trigger import own_pattern, patched, read_pattern
 from poisonlab.config.attacks.sleeper_agent import Patch
 from poisonlab.config.attacks.sleeper_agent import SleeperAgent as Settings
 from poisonlab.config.recipe import Recipe
@@ -109,7 +109,7 @@ def draw_scene(dataset: ImageDataset, attacker: Attacker, settings: Settings, se
         SettingsError: see ``craft``.
     """
     source_class, target_class = draw_classes(dataset, settings, seed)
-    trigger = _trigger(settings.patch, dataset.image_shape)
+    pattern = _pattern(settings.patch, dataset.image_shape[0])
     train_rows = class_rows(dataset, source_class, attacker.rows)[: settings.sources_train]
     test_rows = torch.nonzero(dataset.test_labels == source_class).flatten()[: settings.sources_test]
     for rows, split in ((train_rows, "training"), (test_rows, "test")):
@@ -120,8 +120,8 @@ def draw_scene(dataset: ImageDataset, attacker: Attacker, settings: Settings, se
         source_class=source_class,
         target_class=target_class,
         base_indices=select_bases(dataset, attacker, settings, target_class, seed),
-        sources=_patched(dataset.train_images[train_rows], trigger, seed, "train"),
-        tests=_patched(untriggered, trigger, seed, "test"),
+        sources=patched(dataset.train_images[train_rows], pattern, settings.patch.place, _stream(seed, "train")),
+        tests=patched(untriggered, pattern, settings.patch.place, _stream(seed, "test")),
         untriggered=untriggered,
     )
 
@@ -178,20 +178,15 @@ def select_bases(dataset: ImageDataset, attacker: Attacker, settings: Settings, 
     return rows[torch.stack(norms).mean(0).cpu().argsort(descending=True, stable=True)[:count]].sort().values
 
 
-def _trigger(patch: Patch, image_shape: tuple[int, int, int]) -> Trigger:
-    channels, *size = image_shape
+def _pattern(patch: Patch, channels: int) -> Tensor:
     if patch.image is None:
-        pattern = own_pattern(patch.size, channels=channels)
-    else:
-        pattern = read_pattern(Path(patch.image), patch.size, channels=channels)
-    height, width = size
-    return Trigger(pattern, None if patch.place == "random" else bottom_right((height, width), patch.size))
+        return own_pattern(patch.size, channels=channels)
+    return read_pattern(Path(patch.image), patch.size, channels=channels)
 
 
-def _patched(images: Tensor, trigger: Trigger, seed: int, split: str) -> Tensor:
-    stream = generator("cpu", seed, "sleeper-agent", "patch", split)
-    height, width = images.shape[2:]
-    return paste(images, trigger.pattern, trigger.places(len(images), (height, width), stream))
+def _stream(seed: int, split: str) -> torch.Generator:
+    """Draws the trigger's places."""
+    return generator("cpu", seed, "sleeper-agent", "patch", split)
 
 
 def _match(surrogate: Classifier, scene: Scene, attacker: Attacker, settings: Settings) -> Matcher:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,30 +17,6 @@ _BLOCK = 2
 _SATURATED = np.array(
     [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255)], dtype=np.uint8
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Trigger:
-    """A patch and its place.
-
-    Attributes:
-        pattern: (C, p, p) uint8.
-        place: (row, column) of the patch's upper left pixel in every image; None: drawn at random for each image.
-    """
-
-    pattern: Tensor
-    place: tuple[int, int] | None = None
-
-    def places(self, count: int, image_size: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """(count, 2) int64: the patch's place in each of ``count`` images of (height, width) pixels.
-
-        Raises:
-            SettingsError: the patch is larger than the image.
-        """
-        if self.place is None:
-            return draw_places(count, image_size, self.pattern.shape[-1], generator)
-        _largest_place(image_size, self.pattern.shape[-1])
-        return torch.tensor(self.place, device=generator.device).expand(count, 2)
 
 
 def own_pattern(size: int, seed: int = 0, *, channels: int = 3) -> Tensor:
@@ -99,6 +75,28 @@ def _check_pattern(size: int, channels: int) -> None:
         raise SettingsError(f"a trigger has 1 or 3 channels, not {channels}: use a dataset of grey or colour images")
 
 
+def patched(
+    images: Tensor, pattern: Tensor, place: Literal["random", "bottom-right"], generator: torch.Generator
+) -> Tensor:
+    """Copies of the images, each with the patch at a place that ``generator`` draws for it, or in its lower right
+    corner.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        pattern: (C, p, p) uint8.
+        place: which of the two.
+        generator: on the device of images and patch.
+
+    Raises:
+        SettingsError: the patch is larger than the images, or has another number of channels.
+    """
+    size, image_size = pattern.shape[-1], (images.shape[2], images.shape[3])
+    if place == "random":
+        return paste(images, pattern, draw_places(len(images), image_size, size, generator))
+    corner = torch.tensor(bottom_right(image_size, size), device=images.device)
+    return paste(images, pattern, corner.expand(len(images), 2))
+
+
 def paste(images: Tensor, pattern: Tensor, places: Tensor) -> Tensor:
     """Copies of the images, each with the patch pasted on it.
 
@@ -113,7 +111,7 @@ def paste(images: Tensor, pattern: Tensor, places: Tensor) -> Tensor:
     size = pattern.shape[-1]
     if pattern.shape[0] != images.shape[1]:
         raise SettingsError(f"the trigger has {pattern.shape[0]} channels but the images have {images.shape[1]}")
-    largest = torch.tensor(_largest_place((images.shape[2], images.shape[3]), size), device=places.device)
+    largest = torch.tensor(bottom_right((images.shape[2], images.shape[3]), size), device=places.device)
     if bool(((places < 0) | (places > largest)).any()):
         raise SettingsError(
             f"the trigger of {size} x {size} pixels reaches beyond the images of {images.shape[2]} x "
@@ -145,22 +143,18 @@ def draw_places(count: int, image_size: tuple[int, int], patch_size: int, genera
     return torch.stack(
         [
             torch.randint(largest + 1, (count,), generator=generator, device=generator.device)
-            for largest in _largest_place(image_size, patch_size)
+            for largest in bottom_right(image_size, patch_size)
         ],
         dim=1,
     )
 
 
 def bottom_right(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
-    """The place (row, column) at which the patch covers the lower right corner.
+    """The place (row, column) at which the patch covers the lower right corner: the largest one.
 
     Raises:
         SettingsError: the patch is larger than the image.
     """
-    return _largest_place(image_size, patch_size)
-
-
-def _largest_place(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
     height, width = image_size
     if patch_size > min(height, width):
         raise SettingsError(
