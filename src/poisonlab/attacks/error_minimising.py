@@ -32,6 +32,7 @@ from poisonlab.errors import PoisonlabError
 from poisonlab.models.chunks import memory_for, shape_of
 from poisonlab.precision import passes
 from poisonlab.randomness import generator, stream_seed
+from poisonlab.training.checkpoint import named
 from poisonlab.training.sgd import sgd_of
 
 
@@ -162,18 +163,14 @@ class _Making:
     def _state(self, number: int, place: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The state before the noise of batch ``place`` moves in round ``number``."""
         tensors = {"noise": self.noise} | {f"model.{name}": each for name, each in self.model.state_dict().items()}
-        for name, parameter in self.model.named_parameters():
-            if parameter in self.optimizer.momenta:
-                tensors[f"momentum.{name}"] = self.optimizer.momenta[parameter]
+        tensors |= self.optimizer.tensors(self.model)
         return tensors, {"round": number, "place": place, "errors": self.errors}
 
     def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tuple[int, int]:
         """Restore what ``_state`` returned; returns round and batch."""
         self.noise.copy_(tensors["noise"])
-        self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
-        for name, parameter in self.model.named_parameters():
-            if (momentum := tensors.get(f"momentum.{name}")) is not None:
-                self.optimizer.momenta[parameter] = torch.empty_like(parameter).copy_(momentum).detach()
+        self.model.load_state_dict(named("model.", tensors))
+        self.optimizer.restore(self.model, tensors)
         self.errors = list(facts["errors"])
         return int(facts["round"]), int(facts["place"])
 

@@ -45,7 +45,7 @@ from poisonlab.models.classifier import Classifier
 from poisonlab.models.double_backward import twice_differentiable
 from poisonlab.precision import passes
 from poisonlab.randomness import generator, stream_seed
-from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
+from poisonlab.training.checkpoint import named, optimizer_state, restore_optimizer
 from poisonlab.training.schedule import learning_rate
 from poisonlab.training.sgd import Sgd, sgd_of
 
@@ -179,9 +179,8 @@ class _Crafting:
         for surrogate in self.surrogates:
             own = f"surrogate.{surrogate.number}"
             tensors |= {f"{own}.model.{name}": value for name, value in surrogate.model.state_dict().items()}
-            for name, parameter in surrogate.model.named_parameters():
-                if parameter in surrogate.optimizer.momenta:
-                    tensors[f"{own}.momentum.{name}"] = surrogate.optimizer.momenta[parameter]
+            momenta = surrogate.optimizer.tensors(surrogate.model)
+            tensors |= {f"{own}.{name}": momentum for name, momentum in momenta.items()}
         lives = [[surrogate.batches, surrogate.run] for surrogate in self.surrogates]
         return tensors, {"step": step, "surrogates": lives}
 
@@ -198,13 +197,8 @@ class _Crafting:
         for number, (batches, run) in enumerate(facts["surrogates"]):
             surrogate = self._fresh(number, run)
             surrogate.batches = batches
-            own = f"surrogate.{number}"
-            surrogate.model.load_state_dict(
-                {name: tensors[f"{own}.model.{name}"] for name in surrogate.model.state_dict()}
-            )
-            for name, parameter in surrogate.model.named_parameters():
-                if (momentum := tensors.get(f"{own}.momentum.{name}")) is not None:
-                    surrogate.optimizer.momenta[parameter] = torch.empty_like(parameter).copy_(momentum).detach()
+            surrogate.model.load_state_dict(named(f"surrogate.{number}.model.", tensors))
+            surrogate.optimizer.restore(surrogate.model, named(f"surrogate.{number}.", tensors))
             self.surrogates.append(surrogate)
         return int(facts["step"])
 

@@ -28,7 +28,7 @@ from poisonlab.models.surroundings import random_streams_kept, weights_of_float3
 from poisonlab.precision import passes
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.capture import Capture, can_capture
-from poisonlab.training.checkpoint import Checkpoint
+from poisonlab.training.checkpoint import Checkpoint, named
 from poisonlab.training.defense import Batch, Defense, EpochEnd, EpochRecord
 from poisonlab.training.optimizer import Optimizer
 from poisonlab.training.schedule import learning_rate
@@ -360,7 +360,6 @@ def _fixed_features(
     data: TrainingSet,
     recipe: Recipe,
     defenses: Sequence[Defense],
-    chunk: int | None = None,
 ) -> Tensor | None:
     """(rows, D) float32: the frozen features of every row, computed once; None if they change between epochs."""
     fixed = isinstance(model, FrozenFeatures) and model.batch_norm == "eval" and recipe.augmentation.kind == "none"
@@ -378,8 +377,8 @@ def _fixed_features(
             found: Tensor = cast(Classifier, model).extract(normalize(changed)).float()
             return found
 
-    at_once = chunk or images_at_once(data.images)
-    features = torch.cat(list(in_chunks(extracted, len(data), at_once, "images to extract features from")))
+    parts = in_chunks(extracted, len(data), images_at_once(data.images), "images to extract features from")
+    features = torch.cat(list(parts))
     table = features.new_zeros(int(data.rows.max()) + 1, features.shape[1])
     table[data.rows] = features
     return table
@@ -444,14 +443,10 @@ def _restore(
 ) -> tuple[list[EpochRecord], TrainingSet, _Best]:
     tensors, facts = saved
     device = full.rows.device
-    model.load_state_dict(_named("model.", tensors))
-    best = _Best(facts["best"], {name: value.to(device) for name, value in _named("best.", tensors).items()})
+    model.load_state_dict(named("model.", tensors))
+    best = _Best(facts["best"], {name: value.to(device) for name, value in named("best.", tensors).items()})
     optimizer.restore(model, tensors)
     # Keep the saved order, which a defense may have changed.
     position = {row: place for place, row in enumerate(full.rows.tolist())}
     kept = torch.tensor([position[row] for row in tensors["rows"].tolist()], device=device)
     return facts["history"], full.keep(kept), best
-
-
-def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
