@@ -35,7 +35,7 @@ from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.models.blocks import features_on_the_way
 from poisonlab.models.chunks import memory_for
 from poisonlab.models.classifier import Classifier
-from poisonlab.models.evaluating import evaluating
+from poisonlab.models.evaluating import fixed
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
 from poisonlab.training.schedule import crafting_rate
@@ -160,19 +160,13 @@ def frozen(networks: Sequence[nn.Module], dropout: bool = False) -> Iterator[Non
     Args:
         dropout: keep the dropout layers, and only these, in train mode.
     """
-    weights = [(weight, weight.requires_grad) for network in networks for weight in network.parameters()]
-    with ExitStack() as modes:
+    with ExitStack() as states:
         for network in networks:
-            modes.enter_context(evaluating(network))
-            network.requires_grad_(False)
+            states.enter_context(fixed(network))
             for module in network.modules():
                 if dropout and isinstance(module, _DROPOUTS):
                     module.train()
-        try:
-            yield
-        finally:
-            for weight, required in weights:
-                weight.requires_grad_(required)
+        yield
 
 
 def _have_dropout(networks: Sequence[nn.Module]) -> bool:

@@ -25,6 +25,7 @@ from poisonlab.data.training_set import TrainingSet, pixels
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.models.classifier import logits as logits_of
+from poisonlab.models.evaluating import fixed
 from poisonlab.models.surroundings import weights_of_float32, with_gradients
 from poisonlab.precision import passes
 from poisonlab.randomness import uniform_rows
@@ -156,8 +157,6 @@ def friendly_noise(
     device = torch.device(device)
     if len(images) == 0:
         return torch.empty(images.shape)
-    modes = {module: module.training for module in model.modules()}
-    required = [parameter.requires_grad for parameter in model.parameters()]
     noise = torch.empty(images.shape, dtype=torch.float32)
     parts = _Parts(noise, checkpoint)
     begun = parts.made
@@ -168,18 +167,12 @@ def friendly_noise(
         begin = _start(inputs, first, seed, settings)
         return _optimise(model, inputs, begin, settings, precision).cpu()
 
-    try:
-        model.eval().requires_grad_(False)
-        with tqdm(total=len(images), initial=begun, unit="image", desc="friendly noise", disable=not progress) as bar:
-            at_once, left = chunk or images_at_once(images, 512), len(images) - begun
-            for some in in_chunks(made, left, at_once, "images to make noise for") if left else ():
-                parts.add(some)
-                bar.update(len(some))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for parameter, flag in zip(model.parameters(), required, strict=True):
-            parameter.requires_grad_(flag)
+    bar = tqdm(total=len(images), initial=begun, unit="image", desc="friendly noise", disable=not progress)
+    with fixed(model), bar:
+        at_once, left = chunk or images_at_once(images, 512), len(images) - begun
+        for some in in_chunks(made, left, at_once, "images to make noise for") if left else ():
+            parts.add(some)
+            bar.update(len(some))
     if not bool(torch.isfinite(noise).all()):
         raise PoisonlabError("the friendly noise is not finite: lower its lr")
     return noise

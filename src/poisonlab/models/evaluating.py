@@ -1,4 +1,4 @@
-"""Use a network in eval mode and restore its modes."""
+"""Use a network in eval mode, or with weights that get no gradients, and restore it."""
 
 from __future__ import annotations
 
@@ -18,3 +18,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def fixed(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block, and weights without gradients; afterwards both are as before."""
+    required = [(weight, weight.requires_grad) for weight in model.parameters()]
+    with evaluating(model):
+        try:
+            model.requires_grad_(False)
+            yield
+        finally:
+            for weight, flag in required:
+                weight.requires_grad_(flag)
