@@ -83,16 +83,22 @@ def epic(gradients: Tensor, labels: Tensor, *, fraction: float = 0.1, alone: int
     check_examples(gradients, labels)
     # Refuse a fraction that makes no medoid at all.
     share_to_drop(fraction, len(labels))
+    return Verdict(cluster_sizes(gradients, labels, fraction, cache) > alone)
+
+
+def cluster_sizes(gradients: Tensor, labels: Tensor, fraction: float, cache: int) -> Tensor:
+    """(N,) float64: the number of examples in each example's cluster; 0 without a similar medoid, inf in a class
+    without medoids. Arguments as of ``epic``."""
     classes = class_rows(labels)
-    keep = torch.ones_like(labels, dtype=torch.bool)
+    found = torch.full((len(labels),), math.inf, dtype=torch.float64, device=labels.device)
     counts = quotas([len(rows) for _, rows in classes], fraction)
     for (_, rows), count in zip(classes, counts, strict=True):
         if count > 0:
             cover = facility_location(gradients[rows], count, cache=cache)
             # Owner -1, without a similar medoid, is the last entry.
             sizes = torch.cat([cover.sizes, cover.sizes.new_zeros(1)])
-            keep[rows] = sizes[cover.owner] > alone
-    return Verdict(keep)
+            found[rows] = sizes[cover.owner].double()
+    return found
 
 
 def quotas(sizes: list[int], fraction: float) -> list[int]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -28,11 +29,12 @@ from torch import Tensor
 from poisonlab.errors import SettingsError
 from poisonlab.filters.activation_clustering import activation_clustering
 from poisonlab.filters.deep_knn import deep_knn
-from poisonlab.filters.epic import facility_location, gradient_proxies, quotas
+from poisonlab.filters.epic import cluster_sizes, gradient_proxies
 from poisonlab.filters.l2_centroid import l2_centroid
 from poisonlab.filters.one_class_svm import one_class_svm
 from poisonlab.filters.per_class import check_examples, class_rows
 from poisonlab.filters.spectral_signatures import spectral_signatures
+from poisonlab.filters.verdict import Verdict
 
 COLUMNS = 65536
 """Images that one block of rows is compared with at a time."""
@@ -88,22 +90,15 @@ def _deep_knn(examples: Examples) -> Tensor:
     return found
 
 
-def _spectral_signatures(examples: Examples) -> Tensor:
-    found = spectral_signatures(examples.features, examples.labels, expected=0).score
-    assert found is not None
-    return modified_z(found, examples.labels)
+def _in_units_of_the_class(judge: Callable[[Tensor, Tensor], Verdict]) -> Callable[[Examples], Tensor]:
+    """The filter's scores by modified z-score."""
 
+    def scores(examples: Examples) -> Tensor:
+        found = judge(examples.features, examples.labels).score
+        assert found is not None
+        return modified_z(found, examples.labels)
 
-def _l2_centroid(examples: Examples) -> Tensor:
-    found = l2_centroid(examples.features, examples.labels, fraction=0).score
-    assert found is not None
-    return modified_z(found, examples.labels)
-
-
-def _one_class_svm(examples: Examples) -> Tensor:
-    found = one_class_svm(examples.features, examples.labels).score
-    assert found is not None
-    return modified_z(found, examples.labels)
+    return scores
 
 
 def _activation_clustering(examples: Examples) -> Tensor:
@@ -114,22 +109,11 @@ def _activation_clustering(examples: Examples) -> Tensor:
     return found
 
 
-def _epic(examples: Examples, fraction: float = 0.1) -> Tensor:
+def _epic(examples: Examples) -> Tensor:
     gradients = gradient_proxies(examples.logits, examples.labels)
     check_examples(gradients, examples.labels)
-    classes = class_rows(examples.labels)
-    counts = quotas([len(rows) for _, rows in classes], fraction)
-    found = torch.empty(len(examples.labels), dtype=torch.float64, device=gradients.device)
-    for (_, rows), count in zip(classes, counts, strict=True):
-        if count == 0:
-            # Without a medoid there are no clusters. A small class is not suspicious for its size.
-            found[rows] = -float(len(examples.labels))
-            continue
-        cover = facility_location(gradients[rows], count, cache=examples.memory)
-        # Owner -1, which means no similar medoid, selects the last entry.
-        sizes = torch.cat([cover.sizes, cover.sizes.new_zeros(1)])
-        found[rows] = -sizes[cover.owner].double()
-    return found
+    # Without a medoid there are no clusters. A small class is not suspicious for its size.
+    return -cluster_sizes(gradients, examples.labels, 0.1, examples.memory).clamp(max=len(examples.labels))
 
 
 def _self_confidence(examples: Examples) -> Tensor:
@@ -142,11 +126,11 @@ def _self_confidence(examples: Examples) -> Tensor:
 
 _FILTERS: dict[str, Callable[[Examples], Tensor]] = {
     "deep-knn": _deep_knn,
-    "spectral-signatures": _spectral_signatures,
+    "spectral-signatures": _in_units_of_the_class(partial(spectral_signatures, expected=0)),
     "activation-clustering": _activation_clustering,
     "epic": _epic,
-    "l2-centroid": _l2_centroid,
-    "one-class-svm": _one_class_svm,
+    "l2-centroid": _in_units_of_the_class(partial(l2_centroid, fraction=0)),
+    "one-class-svm": _in_units_of_the_class(one_class_svm),
     "self-confidence": _self_confidence,
 }
 
