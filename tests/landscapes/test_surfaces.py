@@ -64,12 +64,19 @@ def test_grid() -> None:
     assert grid(12, 5).tolist() == [-12, -6, 0, 6, 12]
 
 
+def in_parts(monkeypatch: pytest.MonkeyPatch, most: int | None) -> None:
+    """At most so many images, or sets of weights, at once."""
+    for limit in ("_images_at_once", "_networks_at_once") if most else ():
+        monkeypatch.setattr(f"poisonlab.landscapes.surfaces.{limit}", lambda *_: most)
+
+
 @pytest.mark.parametrize("chunk", [1, 10, 2048, None])
-def test_training_loss_surface_is_the_loop(chunk: int | None) -> None:
+def test_training_loss_surface_is_the_loop(chunk: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_parts(monkeypatch, chunk)
     model, images, labels = network(), pictures(4), torch.tensor([0, 1, 2, 1])
     first, second = (d.double() for d in random_directions((4, 2, 6, 6), torch.Generator().manual_seed(1)))
     coordinates = torch.tensor([-40.0, -5.0, 0.0, 30.0])
-    surface = training_loss_surface(model, images, labels, (first, second), coordinates, chunk)
+    surface = training_loss_surface(model, images, labels, (first, second), coordinates)
     for row, b in enumerate(coordinates.tolist()):
         for column, a in enumerate(coordinates.tolist()):
             total = 0.0
@@ -109,12 +116,13 @@ def test_networks_of_one_architecture_get_the_same_draw() -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 10, 256, None])
-def test_weight_loss_surface_is_the_loop(chunk: int | None) -> None:
+def test_weight_loss_surface_is_the_loop(chunk: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_parts(monkeypatch, chunk)
     model, images, labels = network(), pictures(4), torch.tensor([0, 1, 2, 1])
     before = {name: value.clone() for name, value in model.state_dict().items()}
     first, second = filter_directions(model, drawn(1))
     coordinates = torch.tensor([-1.0, 0.0, 0.25, 0.5], dtype=torch.float64)
-    surface = weight_loss_surface(model, images, labels, (first, second), coordinates, chunk)
+    surface = weight_loss_surface(model, images, labels, (first, second), coordinates)
     assert surface[1, 1].item() == pytest.approx(F.cross_entropy(model(images), labels).item(), abs=1e-12)
     for row, b in enumerate(coordinates.tolist()):
         for column, a in enumerate(coordinates.tolist()):
@@ -129,7 +137,8 @@ def test_weight_loss_surface_is_the_loop(chunk: int | None) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 64, None])
-def test_matching_loss_surface_is_the_loop(chunk: int | None) -> None:
+def test_matching_loss_surface_is_the_loop(chunk: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_parts(monkeypatch, chunk)
     model, image, label = network(), pictures(1), torch.tensor([1])
     model[0].bias.requires_grad_(False)
     weights = [p for p in model.parameters() if p.requires_grad]
@@ -137,7 +146,7 @@ def test_matching_loss_surface_is_the_loop(chunk: int | None) -> None:
     goal = torch.autograd.grad(target, weights)
     first, second, _ = directions_through(pictures(1, 3) - 0.5, torch.Generator().manual_seed(1))
     coordinates = torch.tensor([-20.0, 0.0, 10.0])
-    surface = matching_loss_surface(model, image, label, goal, (first, second), coordinates, chunk)
+    surface = matching_loss_surface(model, image, label, goal, (first, second), coordinates)
     flat = torch.cat([part.flatten() for part in goal])
     for row, b in enumerate(coordinates.tolist()):
         for column, a in enumerate(coordinates.tolist()):

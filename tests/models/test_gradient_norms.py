@@ -44,8 +44,8 @@ def one_at_a_time(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return torch.tensor(norms)
 
 
-def agree(model: nn.Module, images: Tensor, labels: Tensor, chunk: int = 128) -> None:
-    ours = per_sample_gradient_norms(model, images, labels, chunk=chunk)
+def agree(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+    ours = per_sample_gradient_norms(model, images, labels)
     assert ours.dtype == torch.float32
     expected = one_at_a_time(model, images, labels)
     assert ours.shape == expected.shape
@@ -147,9 +147,10 @@ def test_linear_layers_over_positions() -> None:
 
 @pytest.mark.usefixtures("no_fallback")
 @pytest.mark.parametrize("chunk", [1, 3, 7, 1000])
-def test_chunks_do_not_matter(chunk: int) -> None:
+def test_chunks_do_not_matter(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradient_norms, "images_at_once", lambda *_: chunk)
     model = shaken(small_resnet.build(10, (3, 9, 9), width=4))
-    agree(model, *examples(7, (3, 9, 9)), chunk=chunk)
+    agree(model, *examples(7, (3, 9, 9)))
 
 
 def test_no_examples() -> None:
@@ -275,7 +276,8 @@ def test_other_models_fall_back(build: Callable[[], nn.Module], fallbacks: list[
 
 def test_the_fallback_bounds_its_memory(monkeypatch: pytest.MonkeyPatch, fallbacks: list[int]) -> None:
     monkeypatch.setattr(gradient_norms, "_TEMPORARY_BYTES", 1)
-    agree(Twice().double(), *examples(5, (3, 4, 4), 4), chunk=2)
+    monkeypatch.setattr(gradient_norms, "images_at_once", lambda *_: 2)
+    agree(Twice().double(), *examples(5, (3, 4, 4), 4))
     assert fallbacks == [2]
 
 

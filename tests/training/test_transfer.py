@@ -205,14 +205,15 @@ def test_features_kept_are_features_computed_anew(
     assert [r["examples"] for r in history] == [r["examples"] for r in again]
 
 
-def fixed(model: nn.Module, defenses: Sequence[Defense] = (), chunk: int = 1000, **changes: Any) -> Tensor | None:
-    return loop._fixed_features(model, Normalize(MEAN, STD), examples(), recipe(**changes), defenses, chunk)
+def fixed(model: nn.Module, defenses: Sequence[Defense] = (), **changes: Any) -> Tensor | None:
+    return loop._fixed_features(model, Normalize(MEAN, STD), examples(), recipe(**changes), defenses)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_features_are_kept_by_row_with_the_noise_that_stays(chunk: int) -> None:
+def test_features_are_kept_by_row_with_the_noise_that_stays(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "images_at_once", lambda _: chunk)
     model, data = frozen(), examples()
-    clean, noisy = fixed(model, chunk=chunk), fixed(model, [FriendlyNoise(noise()), DropsTwo()], chunk)
+    clean, noisy = fixed(model), fixed(model, [FriendlyNoise(noise()), DropsTwo()])
     assert clean is not None
     assert noisy is not None
     for row in range(COUNT):

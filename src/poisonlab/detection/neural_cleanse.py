@@ -344,7 +344,6 @@ def repair(
     epochs: int = 1,
     lr: float = 0.01,
     momentum: float = 0.0,
-    weight_decay: float = 0.0,
     batch_size: int = 128,
 ) -> nn.Module:
     """Unlearn the triggers: fine-tune a copy on clean images, some of them stamped, all with their true labels.
@@ -363,7 +362,6 @@ def repair(
         epochs: passes over the images.
         lr: constant learning rate.
         momentum: of SGD.
-        weight_decay: on all parameters.
         batch_size: images per step.
 
     Returns:
@@ -389,7 +387,7 @@ def repair(
         device = normalize.mean.device
         inputs = partly_stamped(images.to(device), triggers, share, generator("cpu", seed, "stamped"))
         trained = [parameter for parameter in repaired.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        optimizer = torch.optim.SGD(trained, lr=lr, momentum=momentum)
         with random_streams_kept(device):
             torch.manual_seed(stream_seed(seed, "dropout"))
             for epoch in range(epochs):

@@ -12,6 +12,7 @@ from poisonlab.evaluation.intervals import Floats, Interval
 
 RESAMPLES = 10_000
 _SEED = 2022
+_LEVEL = 0.95
 _Array = NDArray[np.float64]
 
 
@@ -29,18 +30,18 @@ class Correlation:
     p: float
 
 
-def correlation(x: Floats, y: Floats, level: float = 0.95) -> Correlation:
+def correlation(x: Floats, y: Floats) -> Correlation:
     """Pearson's and Spearman's correlation of pairs.
 
     Args:
         x: (n,) numbers. Infinite ones stand for events that did not happen in time (censored): Spearman's correlation
             ties them beyond all others, Pearson's leaves them out.
         y: (n,) finite numbers, the partners.
-        level: confidence of the percentile intervals, over resampled pairs; always the same draws.
 
     Returns:
-        Estimates in [-1, 1]; nan, like the bounds and p, for fewer than three pairs or a constant side. A constant
-        resample has the correlation 0. Each ``n`` counts the pairs.
+        Estimates in [-1, 1]; nan, like the bounds and p, for fewer than three pairs or a constant side. Intervals are
+        the percentiles (95 %) over resampled pairs, always the same draws. A constant resample has the correlation 0.
+        Each ``n`` counts the pairs.
 
     Raises:
         ValueError: the lengths differ.
@@ -51,9 +52,9 @@ def correlation(x: Floats, y: Floats, level: float = 0.95) -> Correlation:
     seen = np.isfinite(first)
     pairs, (x_drawn, y_drawn) = _resampled(first[seen], second[seen]), _resampled(first, second)
     ranks = rankdata(x_drawn, axis=1), rankdata(y_drawn, axis=1)
-    spearman = _interval(*ranks, level=level)
+    spearman = _interval(*ranks)
     p = float("nan") if np.isnan(spearman.estimate) else _by_chance(ranks[0][0], ranks[1][0])
-    return Correlation(_interval(*pairs, level=level), spearman, p)
+    return Correlation(_interval(*pairs), spearman, p)
 
 
 def _by_chance(x: _Array, y: _Array) -> float:
@@ -91,11 +92,11 @@ def _pearson(x: _Array, y: _Array) -> _Array:
     return found
 
 
-def _interval(x: _Array, y: _Array, *, level: float) -> Interval:
+def _interval(x: _Array, y: _Array) -> Interval:
     """The interval from (R, n) pairs; the first row is the sample, the others are resamples."""
     count = x.shape[1]
     found = _pearson(x, y) if count > 2 else np.array([np.nan])
     if np.isnan(found[0]):
         return Interval(float("nan"), float("nan"), float("nan"), count)
-    low, high = np.quantile(np.nan_to_num(found[1:]), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(np.nan_to_num(found[1:]), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return Interval(float(found[0]), float(low), float(high), count)

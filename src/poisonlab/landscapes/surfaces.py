@@ -92,7 +92,6 @@ def training_loss_surface(
     labels: Tensor,
     directions: tuple[Tensor, Tensor],
     coordinates: Tensor,
-    chunk: int | None = None,
 ) -> Tensor:
     """Mean cross-entropy of the images over the plane.
 
@@ -102,7 +101,6 @@ def training_loss_surface(
         labels: (P,) int64.
         directions: two of (P, C, H, W), in levels.
         coordinates: (G,) in levels.
-        chunk: images per forward pass; by device and size of the images if not given.
 
     Returns:
         (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
@@ -116,8 +114,7 @@ def training_loss_surface(
         each = F.cross_entropy(logits, labels.repeat(len(moved)), reduction="none")
         return each.view(len(moved), len(images)).mean(1).cpu()
 
-    per_pass = max(1, (chunk or _images_at_once(images)) // len(images))
-    return _surface(losses, coordinates, per_pass)
+    return _surface(losses, coordinates, max(1, _images_at_once(images) // len(images)))
 
 
 @torch.no_grad()
@@ -127,7 +124,6 @@ def weight_loss_surface(
     labels: Tensor,
     directions: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
     coordinates: Tensor,
-    chunk: int | None = None,
 ) -> Tensor:
     """Mean cross-entropy of the images over a plane of weights.
 
@@ -137,7 +133,6 @@ def weight_loss_surface(
         labels: (P,) int64.
         directions: two, by parameter name.
         coordinates: (G,) multiples of the directions.
-        chunk: images times grid points per forward pass; by device and size of images and network if not given.
 
     Returns:
         (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
@@ -150,9 +145,7 @@ def weight_loss_surface(
         moved = {name: w + place[1] * first[name] + place[0] * second[name] for name, w in weights.items()}
         return F.cross_entropy(functional_call(model, moved, (images,)), labels)
 
-    together = max(1, (chunk or _images_at_once(images)) // len(images))
-    if chunk is None:
-        together = min(together, _networks_at_once(model, images.device))
+    together = max(1, min(_images_at_once(images) // len(images), _networks_at_once(model, images.device)))
     places = _places(coordinates).to(images)
     return _surface(lambda part: vmap(loss)(places[part]).cpu(), coordinates, together)
 
@@ -164,7 +157,6 @@ def matching_loss_surface(
     goal: Gradients,
     directions: tuple[Tensor, Tensor],
     coordinates: Tensor,
-    chunk: int | None = None,
 ) -> Tensor:
     """1 - cos(grad L(x_t, y_adv), grad L(x_i + delta, y_i)) of one image over the plane (FRIENDS, figure 2a).
 
@@ -175,7 +167,6 @@ def matching_loss_surface(
         goal: the target's gradient, in the order of the trainable parameters.
         directions: two of (1, C, H, W), in levels.
         coordinates: (G,) in levels.
-        chunk: grid points whose gradients are held at once; by device and size of the network if not given.
 
     Returns:
         (G, G) on the CPU; axis 0 is the second direction, axis 1 the first.
@@ -200,7 +191,7 @@ def matching_loss_surface(
         length = torch.stack([g.square().sum(1) for g in gradients]).sum(0).sqrt()
         return (1 - product / (length * goal_length)).cpu()
 
-    return _surface(losses, coordinates, chunk or _networks_at_once(model, image.device))
+    return _surface(losses, coordinates, _networks_at_once(model, image.device))
 
 
 def _surface(losses: Callable[[slice], Tensor], coordinates: Tensor, at_once: int) -> Tensor:

@@ -27,7 +27,7 @@ _TEMPORARY_BYTES = 1 << 28
 
 
 def per_sample_gradient_norms(
-    model: nn.Module, inputs: Tensor, labels: Tensor, *, chunk: int | None = None, precision: str = "float32"
+    model: nn.Module, inputs: Tensor, labels: Tensor, *, precision: str = "float32"
 ) -> Tensor:
     """The l2 norm of each example's cross-entropy gradient with respect to all trainable parameters.
 
@@ -39,8 +39,6 @@ def per_sample_gradient_norms(
         model: maps (N, C, H, W) to logits (N, K), each example independently.
         inputs: (N, C, H, W) float, inputs of the model.
         labels: (N,) int64.
-        chunk: the largest number of examples per forward and backward pass, by default chosen by their size; changes
-            the result only by rounding.
         precision: ``bfloat16`` for mixed precision where the device multiplies it, faster and within about a percent.
 
     Returns:
@@ -52,7 +50,7 @@ def per_sample_gradient_norms(
     layers = _separable_layers(model)
     if len(inputs) == 0 or layers == []:
         return torch.zeros(len(inputs), device=inputs.device)
-    at_once = chunk or images_at_once(inputs, 128)
+    at_once = images_at_once(inputs, 128)
     with evaluating(model), torch.enable_grad(), passes(inputs.device, precision):
         if layers is not None:
             try:

@@ -23,14 +23,13 @@ def accept_all(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def outputs_of(network: nn.Module, normalize: Normalize, images: Tensor, chunk: int | None = None) -> Tensor:
+def outputs_of(network: nn.Module, normalize: Normalize, images: Tensor) -> Tensor:
     """The outputs (N, ...) float32 of a network, or a part of one, for unaugmented images, in eval mode.
 
     Args:
         network: maps normalised images to outputs; its modes are restored.
         normalize: on the network's device.
         images: (N, C, H, W) uint8, or float in [0, 1].
-        chunk: images per pass, by default chosen by their size.
 
     Raises:
         DataError: the images are floats beyond [0, 1].
@@ -44,7 +43,7 @@ def outputs_of(network: nn.Module, normalize: Normalize, images: Tensor, chunk: 
 
     what = f"{len(images)} images of {shape_of(images)} that a network is evaluated on"
     with evaluating(network):
-        return torch.cat(list(in_chunks(outputs, len(images), chunk or images_at_once(images), what)))
+        return torch.cat(list(in_chunks(outputs, len(images), images_at_once(images), what)))
 
 
 def accuracy(
