@@ -6,34 +6,33 @@ The last column is the largest relative difference between the results of both w
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import reference_attacks
 import torch
-from contest import Contest
+from contest import Contest, Contests
 from torch import Tensor
 
 from poisonlab.attacks.attacker import Attacker
-from poisonlab.attacks.matching import Crafting, Matcher, target_gradient
+from poisonlab.attacks.matching import Crafting, Gradients, Matcher, target_gradient
 from poisonlab.attacks.unrolling import Unrolling
 from poisonlab.config.attacks.gradient_matching import GradientMatching
 from poisonlab.config.recipe import Augmentation, Recipe
-from poisonlab.models import fast_cifar, resnet18, small_resnet
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.gradient_norms import per_sample_gradient_norms
 from poisonlab.randomness import generator
+from training import MEAN, STD, Task, fast, large, normalisation, small
 
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 SHIFT = 4.0
 
 
-def selection(model: Classifier, count: int, device: torch.device, precision: str = "float32") -> Contest:
+def selection(task: Task, count: int, device: torch.device, precision: str = "float32") -> Contest:
     """Sleeper Agent's selection of bases: the gradient norm of every candidate."""
     stream = generator("cpu", 0, "benchmark", "images")
     inputs = torch.randn(count, 3, 32, 32, generator=stream).to(device)
     labels = torch.randint(10, (count,), generator=stream).to(device)
-    model = model.to(device).eval()
+    model = task.model(device).eval()
 
     def difference() -> float:
         return relative(
@@ -50,8 +49,20 @@ def selection(model: Classifier, count: int, device: torch.device, precision: st
     )
 
 
+def poisons_and_goal(
+    task: Task, poisons: int, device: torch.device
+) -> tuple[Tensor, Tensor, Classifier, Normalize, Gradients]:
+    """Base images and labels; the network, its normalisation, and the gradient of a target in it."""
+    stream = generator("cpu", 0, "benchmark", "images")
+    images = torch.randint(0, 256, (poisons, 3, 32, 32), generator=stream, dtype=torch.uint8)
+    model = task.model(device).eval()
+    target = torch.randn(1, 3, 32, 32, generator=stream).to(device)
+    goal = target_gradient(model, target, torch.tensor([3], device=device), "cross-entropy")
+    return images, torch.full((poisons,), 3), model, normalisation(device), goal
+
+
 def matching(
-    model: Classifier,
+    task: Task,
     poisons: int,
     steps: int,
     device: torch.device,
@@ -62,12 +73,7 @@ def matching(
 ) -> Contest:
     """Steps of the loop of gradient matching, from ``restarts`` starts. The releases' loaders start new workers for
     every step. Both ways compute in float32 for the comparison; ours is timed in ``precision``."""
-    stream = generator("cpu", 0, "benchmark", "images")
-    images = torch.randint(0, 256, (poisons, 3, 32, 32), generator=stream, dtype=torch.uint8)
-    labels = torch.full((poisons,), 3)
-    model, normalize = model.to(device).eval(), Normalize(MEAN, STD).to(device)
-    target = torch.randn(1, 3, 32, 32, generator=stream).to(device)
-    goal = target_gradient(model, target, torch.tensor([3], device=device), "cross-entropy")
+    images, labels, model, normalize, goal = poisons_and_goal(task, poisons, device)
     bases, bound = Normalize(MEAN, STD)(images / 255), 16 / 255 / torch.tensor(STD).view(3, 1, 1)
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
 
@@ -110,17 +116,10 @@ def matching(
     )
 
 
-def differences(
-    model: Classifier, poisons: int, steps: int, device: torch.device, *, against: str = "float32"
-) -> Contest:
+def differences(task: Task, poisons: int, steps: int, device: torch.device, *, against: str = "float32") -> Contest:
     """Steps of gradient matching by differences in bfloat16, against our double backward in the precision ``against``.
     The last column compares unaugmented losses in float32, because the gradients differ on purpose."""
-    stream = generator("cpu", 0, "benchmark", "images")
-    images = torch.randint(0, 256, (poisons, 3, 32, 32), generator=stream, dtype=torch.uint8)
-    labels = torch.full((poisons,), 3)
-    model, normalize = model.to(device).eval(), Normalize(MEAN, STD).to(device)
-    target = torch.randn(1, 3, 32, 32, generator=stream).to(device)
-    goal = target_gradient(model, target, torch.tensor([3], device=device), "cross-entropy")
+    images, labels, model, normalize, goal = poisons_and_goal(task, poisons, device)
     attacker = Attacker([model], normalize, Recipe(augmentation=Augmentation(kind="crop", pixels=2)))
     settings = GradientMatching(name="benchmark", surrogate="benchmark", steps=steps)
     crafting = Crafting(attacker, settings, images, labels, None, 0, "benchmark")
@@ -140,7 +139,7 @@ def differences(
 
 
 def unrolling(
-    model: Classifier, poisons: int, device: torch.device, *, derivative: str = "exact", precision: str = "float32"
+    task: Task, poisons: int, device: torch.device, *, derivative: str = "exact", precision: str = "float32"
 ) -> Contest:
     """MetaPoison's inner step: two unrolled steps of SGD on 125 images, and the gradient of the poisons among them.
 
@@ -150,7 +149,7 @@ def unrolling(
     first, second = (torch.randn(125, 3, 32, 32, generator=stream).to(device) for _ in range(2))
     labels = torch.randint(10, (125,), generator=stream).to(device)
     target = torch.randn(1, 3, 32, 32, generator=stream).to(device)
-    model = model.to(device)
+    model = task.model(device)
 
     def unrolled(model: Classifier, images: Tensor, precision: str) -> tuple[Unrolling, dict[str, Tensor]]:
         batches = [(images, labels), (second.to(images.dtype), labels)]
@@ -192,84 +191,55 @@ def unrolling(
     )
 
 
-def small(seed: int = 0) -> Classifier:
-    torch.manual_seed(seed)
-    return small_resnet.build(10, (3, 32, 32), width=16)
-
-
-def large(seed: int = 0) -> Classifier:
-    torch.manual_seed(seed)
-    return resnet18.build(10, (3, 32, 32))
-
-
-def fast(seed: int = 0) -> Classifier:
-    torch.manual_seed(seed)
-    return fast_cifar.build(10, (3, 32, 32))
-
-
-CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
+CONTESTS: Contests = {
     "small": {
-        "selection, small residual network, 512 images": lambda device: selection(small(), 512, device),
-        "selection in bfloat16, small residual network, 512 images": lambda device: selection(
-            small(), 512, device, "bfloat16"
+        "selection, small residual network, 512 images": partial(selection, small(), 512),
+        "selection in bfloat16, small residual network, 512 images": partial(
+            selection, small(), 512, precision="bfloat16"
         ),
-        "selection, ResNet-18, 64 images": lambda device: selection(large(), 64, device),
-        "selection in bfloat16, ResNet-18, 64 images": lambda device: selection(large(), 64, device, "bfloat16"),
-        "gradient matching, small residual network, 100 poisons": lambda device: matching(small(), 100, 5, device),
-        "gradient matching, the same, 4 workers per loader": lambda device: matching(
-            small(), 100, 5, device, workers=4
+        "selection, ResNet-18, 64 images": partial(selection, large(), 64),
+        "selection in bfloat16, ResNet-18, 64 images": partial(selection, large(), 64, precision="bfloat16"),
+        "gradient matching, small residual network, 100 poisons": partial(matching, small(), 100, 5),
+        "gradient matching, the same, 4 workers per loader": partial(matching, small(), 100, 5, workers=4),
+        "gradient matching in bfloat16, small residual network, 100 poisons, 8 restarts": partial(
+            matching, small(), 100, 2, restarts=8, precision="bfloat16"
         ),
-        "gradient matching in bfloat16, small residual network, 100 poisons, 8 restarts": lambda device: matching(
-            small(), 100, 2, device, restarts=8, precision="bfloat16"
+        "gradient matching in bfloat16, ResNet-18, 32 poisons": partial(matching, large(), 32, 2, precision="bfloat16"),
+        "differences against a double backward, fast network, 500 poisons": partial(differences, fast(), 500, 2),
+        "differences against a double backward in bfloat16, fast network, 500 poisons": partial(
+            differences, fast(), 500, 2, against="bfloat16"
         ),
-        "gradient matching in bfloat16, ResNet-18, 32 poisons": lambda device: matching(
-            large(), 32, 2, device, precision="bfloat16"
+        "differences against a double backward, small residual network, 100 poisons": partial(
+            differences, small(), 100, 5
         ),
-        "differences against a double backward, fast network, 500 poisons": lambda device: differences(
-            fast(), 500, 2, device
-        ),
-        "differences against a double backward in bfloat16, fast network, 500 poisons": lambda device: differences(
-            fast(), 500, 2, device, against="bfloat16"
-        ),
-        "differences against a double backward, small residual network, 100 poisons": lambda device: differences(
-            small(), 100, 5, device
-        ),
-        "differences against a double backward, ResNet-18, 64 poisons": lambda device: differences(
-            large(), 64, 1, device
-        ),
-        "MetaPoison, small residual network, 12 poisons": lambda device: unrolling(small(), 12, device),
-        "MetaPoison by differences in bfloat16, small residual network, 12 poisons": lambda device: unrolling(
-            small(), 12, device, derivative="differences", precision="bfloat16"
+        "differences against a double backward, ResNet-18, 64 poisons": partial(differences, large(), 64, 1),
+        "MetaPoison, small residual network, 12 poisons": partial(unrolling, small(), 12),
+        "MetaPoison by differences in bfloat16, small residual network, 12 poisons": partial(
+            unrolling, small(), 12, derivative="differences", precision="bfloat16"
         ),
     },
     "gpu": {
-        "selection in bfloat16, ResNet-18, 256 images": lambda device: selection(large(), 256, device, "bfloat16"),
-        "gradient matching, ResNet-18, 500 poisons": lambda device: matching(large(), 500, 5, device),
-        "gradient matching in bfloat16, ResNet-18, 500 poisons": lambda device: matching(
-            large(), 500, 5, device, precision="bfloat16"
+        "selection in bfloat16, ResNet-18, 256 images": partial(selection, large(), 256, precision="bfloat16"),
+        "gradient matching, ResNet-18, 500 poisons": partial(matching, large(), 500, 5),
+        "gradient matching in bfloat16, ResNet-18, 500 poisons": partial(
+            matching, large(), 500, 5, precision="bfloat16"
         ),
-        "differences against a double backward, fast network, 500 poisons": lambda device: differences(
-            fast(), 500, 5, device
-        ),
-        "differences against a double backward, ResNet-18, 500 poisons": lambda device: differences(
-            large(), 500, 5, device
-        ),
-        "MetaPoison, ResNet-18, 12 poisons": lambda device: unrolling(large(), 12, device),
-        "MetaPoison by differences in bfloat16, ResNet-18, 12 poisons": lambda device: unrolling(
-            large(), 12, device, derivative="differences", precision="bfloat16"
+        "differences against a double backward, fast network, 500 poisons": partial(differences, fast(), 500, 5),
+        "differences against a double backward, ResNet-18, 500 poisons": partial(differences, large(), 500, 5),
+        "MetaPoison, ResNet-18, 12 poisons": partial(unrolling, large(), 12),
+        "MetaPoison by differences in bfloat16, ResNet-18, 12 poisons": partial(
+            unrolling, large(), 12, derivative="differences", precision="bfloat16"
         ),
     },
     "tiny": {
-        "selection, small residual network, 8 images": lambda device: selection(small(), 8, device),
-        "gradient matching, small residual network, 4 poisons, 2 restarts": lambda device: matching(
-            small(), 4, 2, device, restarts=2
+        "selection, small residual network, 8 images": partial(selection, small(), 8),
+        "gradient matching, small residual network, 4 poisons, 2 restarts": partial(
+            matching, small(), 4, 2, restarts=2
         ),
-        "differences against a double backward, small residual network, 4 poisons": lambda device: differences(
-            small(), 4, 2, device
-        ),
-        "MetaPoison, small residual network, 2 poisons": lambda device: unrolling(small(), 2, device),
-        "MetaPoison by differences in bfloat16, small residual network, 2 poisons": lambda device: unrolling(
-            small(), 2, device, derivative="differences", precision="bfloat16"
+        "differences against a double backward, small residual network, 4 poisons": partial(differences, small(), 4, 2),
+        "MetaPoison, small residual network, 2 poisons": partial(unrolling, small(), 2),
+        "MetaPoison by differences in bfloat16, small residual network, 2 poisons": partial(
+            unrolling, small(), 2, derivative="differences", precision="bfloat16"
         ),
     },
 }

@@ -30,9 +30,9 @@ from poisonlab.config.study import Study, read_study
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.models.networks import build_network, build_normalize
 from poisonlab.randomness import generator
+from training import MEAN, STD
 
 STUDY = ["config/learned-faster-mini.yaml"]
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
         write(
             options.json,
             machine=facts,
-            peaks=best.as_json(),
+            peaks=asdict(best),
             results=[asdict(result) | {"ratio": result.ratio} for result in results],
             jobs=None if jobs is None else jobs.as_json(),
             ratios={name: asdict(ratio) for name, ratio in found.items()},

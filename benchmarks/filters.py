@@ -7,12 +7,12 @@ is their share, because rounded distances change decisions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import reference_filters
 import torch
-from contest import Contest
+from contest import Contest, Contests
 from torch import Tensor
 
 from poisonlab.filters.deep_knn import deep_knn
@@ -89,24 +89,22 @@ def medoids(examples: int, count: int, device: torch.device) -> Contest:
     )
 
 
-CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
+CONTESTS: Contests = {
     "small": {
-        "Deep k-NN, 2000 x 512, k = 40": lambda device: neighbours(2000, 40, device),
-        "spectral signatures, 20,000 x 512": lambda device: directions(20_000, device),
-        "EPIC, 200 medoids of 2000": lambda device: medoids(2000, 200, device),
+        "Deep k-NN, 2000 x 512, k = 40": partial(neighbours, 2000, 40),
+        "spectral signatures, 20,000 x 512": partial(directions, 20_000),
+        "EPIC, 200 medoids of 2000": partial(medoids, 2000, 200),
     },
     "gpu": {
-        "Deep k-NN, 2000 x 512, k = 40": lambda device: neighbours(2000, 40, device),
-        "Deep k-NN, 50,000 x 512, k = 1000, against all distances at once": lambda device: neighbours_at_once(
-            50_000, 1000, device
-        ),
-        "spectral signatures, 20,000 x 512": lambda device: directions(20_000, device),
-        "EPIC, 200 medoids of 2000": lambda device: medoids(2000, 200, device),
+        "Deep k-NN, 2000 x 512, k = 40": partial(neighbours, 2000, 40),
+        "Deep k-NN, 50,000 x 512, k = 1000, against all distances at once": partial(neighbours_at_once, 50_000, 1000),
+        "spectral signatures, 20,000 x 512": partial(directions, 20_000),
+        "EPIC, 200 medoids of 2000": partial(medoids, 2000, 200),
     },
     "tiny": {
-        "Deep k-NN, 200 x 512, k = 4": lambda device: neighbours(200, 4, device),
-        "Deep k-NN, 200 x 512, k = 4, against all distances at once": lambda device: neighbours_at_once(200, 4, device),
-        "spectral signatures, 1000 x 512": lambda device: directions(1000, device),
-        "EPIC, 20 medoids of 200": lambda device: medoids(200, 20, device),
+        "Deep k-NN, 200 x 512, k = 4": partial(neighbours, 200, 4),
+        "Deep k-NN, 200 x 512, k = 4, against all distances at once": partial(neighbours_at_once, 200, 4),
+        "spectral signatures, 1000 x 512": partial(directions, 1000),
+        "EPIC, 20 medoids of 200": partial(medoids, 200, 20),
     },
 }

@@ -8,12 +8,12 @@ noise and augmentation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import reference_training
 import torch
-from contest import Contest
+from contest import Contest, Contests
 from noises import released, start_of
 from reference_training import PerImage, Pictures
 from torch import nn
@@ -107,15 +107,11 @@ def agreement(task: Task, images: int, device: torch.device) -> float:
     return max(abs(ours / loss - 1) for ours, loss in zip(plan.ours(), theirs, strict=True))
 
 
-CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
+CONTESTS: Contests = {
     # The default study's run on half of its images.
     "small": {
-        "FRIENDS-B, small residual network, 1000 images, 4 workers": lambda device: whole_run(
-            small(), 1000, 18, 5, 20, 4, device
-        )
+        "FRIENDS-B, small residual network, 1000 images, 4 workers": partial(whole_run, small(), 1000, 18, 5, 20, 4)
     },
-    "gpu": {
-        "FRIENDS-B, ResNet-18, 5000 images, 4 workers": lambda device: whole_run(large(), 5000, 16, 5, 20, 4, device)
-    },
-    "tiny": {"FRIENDS-B, small residual network, 64 images": lambda device: whole_run(small(), 64, 2, 1, 1, 0, device)},
+    "gpu": {"FRIENDS-B, ResNet-18, 5000 images, 4 workers": partial(whole_run, large(), 5000, 16, 5, 20, 4)},
+    "tiny": {"FRIENDS-B, small residual network, 64 images": partial(whole_run, small(), 64, 2, 1, 1, 0)},
 }

@@ -6,12 +6,12 @@ times do not depend on their weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import reference_landscapes
 import torch
-from contest import Contest
+from contest import Contest, Contests
 from torch import Tensor
 
 from poisonlab.attacks.matching import target_gradient
@@ -24,9 +24,8 @@ from poisonlab.landscapes.surfaces import (
     training_loss_surface,
     weight_loss_surface,
 )
-from poisonlab.models import resnet18, small_resnet
-from poisonlab.models.classifier import Classifier
 from poisonlab.randomness import generator
+from training import Task, large, small
 
 
 def pictures(count: int, device: torch.device, name: str = "images") -> Tensor:
@@ -37,9 +36,9 @@ def differing(reference: object, ours: object) -> float:
     return float((cast(Tensor, reference).cpu() - cast(Tensor, ours)).abs().max())
 
 
-def poisons_moved(model: Classifier, poisons: int, points: int, device: torch.device) -> Contest:
+def poisons_moved(task: Task, poisons: int, points: int, device: torch.device) -> Contest:
     """Figure 3: mean loss as every poison is moved along directions of its own."""
-    model, images = model.to(device).eval(), pictures(poisons, device)
+    model, images = task.model(device).eval(), pictures(poisons, device)
     labels = torch.zeros(poisons, dtype=torch.int64, device=device)
     first, second = random_directions(images.shape, generator("cpu", 0, "benchmark", "directions"))
     moved, coordinates = (first.to(device), second.to(device)), grid(24, points)
@@ -52,9 +51,9 @@ def poisons_moved(model: Classifier, poisons: int, points: int, device: torch.de
     )
 
 
-def weights_moved(model: Classifier, poisons: int, points: int, device: torch.device) -> Contest:
+def weights_moved(task: Task, poisons: int, points: int, device: torch.device) -> Contest:
     """Figure 3 the other way: mean loss as the weights are moved along filter-normalised directions."""
-    model, images = model.to(device).eval(), pictures(poisons, device)
+    model, images = task.model(device).eval(), pictures(poisons, device)
     labels = torch.zeros(poisons, dtype=torch.int64, device=device)
     moved = filter_directions(model, generator("cpu", 0, "benchmark", "directions"))
     coordinates = grid(0.1, points)
@@ -67,9 +66,9 @@ def weights_moved(model: Classifier, poisons: int, points: int, device: torch.de
     )
 
 
-def matching(model: Classifier, points: int, device: torch.device) -> Contest:
+def matching(task: Task, points: int, device: torch.device) -> Contest:
     """Figure 2: the matching loss of one poison."""
-    model, image = model.to(device).eval(), pictures(1, device)
+    model, image = task.model(device).eval(), pictures(1, device)
     label = torch.zeros(1, dtype=torch.int64, device=device)
     goal = target_gradient(model, pictures(1, device, "target"), label, "cross-entropy")
     change = 16 * (pictures(1, torch.device("cpu"), "change") - 0.5)
@@ -84,28 +83,18 @@ def matching(model: Classifier, points: int, device: torch.device) -> Contest:
     )
 
 
-def small() -> Classifier:
-    torch.manual_seed(0)
-    return small_resnet.build(10, (3, 32, 32), width=16)
-
-
-def large() -> Classifier:
-    torch.manual_seed(0)
-    return resnet18.build(10, (3, 32, 32))
-
-
-CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
+CONTESTS: Contests = {
     "small": {
-        "poisons moved, small residual network, 25 poisons, 9 x 9": lambda d: poisons_moved(small(), 25, 9, d),
-        "poisons moved, ResNet-18, 5 poisons, 3 x 3": lambda d: poisons_moved(large(), 5, 3, d),
-        "weights moved, small residual network, 25 poisons, 9 x 9": lambda d: weights_moved(small(), 25, 9, d),
-        "weights moved, ResNet-18, 5 poisons, 3 x 3": lambda d: weights_moved(large(), 5, 3, d),
-        "matching loss, small residual network, 9 x 9": lambda d: matching(small(), 9, d),
-        "matching loss, ResNet-18, 3 x 3": lambda d: matching(large(), 3, d),
+        "poisons moved, small residual network, 25 poisons, 9 x 9": partial(poisons_moved, small(), 25, 9),
+        "poisons moved, ResNet-18, 5 poisons, 3 x 3": partial(poisons_moved, large(), 5, 3),
+        "weights moved, small residual network, 25 poisons, 9 x 9": partial(weights_moved, small(), 25, 9),
+        "weights moved, ResNet-18, 5 poisons, 3 x 3": partial(weights_moved, large(), 5, 3),
+        "matching loss, small residual network, 9 x 9": partial(matching, small(), 9),
+        "matching loss, ResNet-18, 3 x 3": partial(matching, large(), 3),
     },
     "gpu": {
-        "poisons moved, ResNet-18, 500 poisons, 25 x 25": lambda d: poisons_moved(large(), 500, 25, d),
-        "weights moved, ResNet-18, 500 poisons, 25 x 25": lambda d: weights_moved(large(), 500, 25, d),
-        "matching loss, ResNet-18, 25 x 25": lambda d: matching(large(), 25, d),
+        "poisons moved, ResNet-18, 500 poisons, 25 x 25": partial(poisons_moved, large(), 500, 25),
+        "weights moved, ResNet-18, 500 poisons, 25 x 25": partial(weights_moved, large(), 500, 25),
+        "matching loss, ResNet-18, 25 x 25": partial(matching, large(), 25),
     },
 }

@@ -6,11 +6,11 @@ levels of 1/255, after the same steps from the same start in float32 on one batc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import reference_training
 import torch
-from contest import Contest
+from contest import Contest, Contests
 from torch import Tensor, nn
 
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
@@ -70,13 +70,13 @@ def released(model: Classifier, images: Tensor, start: Tensor, settings: Friendl
     )
 
 
-CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
+CONTESTS: Contests = {
     "small": {
-        "friendly noise, ResNet-18": lambda device: noise(large(), 128, 2, device),
-        "friendly noise, small residual network": lambda device: noise(small(), 512, 5, device),
+        "friendly noise, ResNet-18": partial(noise, large(), 128, 2),
+        "friendly noise, small residual network": partial(noise, small(), 512, 5),
     },
     "gpu": {
-        "friendly noise, ResNet-18": lambda device: noise(large(), 2048, 10, device),
+        "friendly noise, ResNet-18": partial(noise, large(), 2048, 10),
     },
-    "tiny": {"friendly noise, small residual network": lambda device: noise(small(), 16, 2, device)},
+    "tiny": {"friendly noise, small residual network": partial(noise, small(), 16, 2)},
 }

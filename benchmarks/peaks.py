@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from contest import Result, markdown, timed
@@ -21,9 +21,6 @@ class Peaks:
 
     flops: dict[str, float]
     traffic: float
-
-    def as_json(self) -> dict[str, object]:
-        return asdict(self)
 
 
 def peaks(device: torch.device, side: int | None = None, mib: int | None = None) -> Peaks:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import reference_training
 import torch
-from contest import Contest
+from contest import Contest, Contests
 from reference_training import PerImage, Pictures
 from torch import Tensor
 
@@ -155,34 +156,28 @@ def preparing(batch_size: int, device: torch.device) -> Contest:
     )
 
 
-CONTESTS: dict[str, dict[str, Callable[[torch.device], Contest]]] = {
+CONTESTS: Contests = {
     "small": {
-        "training, ResNet-18, batches of 128, 4 workers": lambda device: epoch(large(), 256, 4, device),
-        "training, small residual network, batches of 32, 4 workers": lambda device: epoch(small(), 2000, 4, device),
-        "training, the same, no workers": lambda device: epoch(small(), 2000, 0, device),
-        "training, small residual network, batches of 128, 4 workers": lambda device: epoch(
-            small(128), 2000, 4, device
-        ),
-        "preparing a batch of 128": lambda device: preparing(128, device),
+        "training, ResNet-18, batches of 128, 4 workers": partial(epoch, large(), 256, 4),
+        "training, small residual network, batches of 32, 4 workers": partial(epoch, small(), 2000, 4),
+        "training, the same, no workers": partial(epoch, small(), 2000, 0),
+        "training, small residual network, batches of 128, 4 workers": partial(epoch, small(128), 2000, 4),
+        "preparing a batch of 128": partial(preparing, 128),
     },
     "gpu": {
-        "training, ResNet-18, batches of 128, 4 workers": lambda device: epoch(large(), 12_800, 4, device),
-        "training, ResNet-18, batches of 128, 4 workers, captured": lambda device: epoch(
-            large(), 12_800, 4, device, capture=True
+        "training, ResNet-18, batches of 128, 4 workers": partial(epoch, large(), 12_800, 4),
+        "training, ResNet-18, batches of 128, 4 workers, captured": partial(epoch, large(), 12_800, 4, capture=True),
+        "training, small residual network, batches of 128, 4 workers": partial(epoch, small(128), 12_800, 4),
+        "training, small residual network, batches of 128, 4 workers, captured": partial(
+            epoch, small(128), 12_800, 4, capture=True
         ),
-        "training, small residual network, batches of 128, 4 workers": lambda device: epoch(
-            small(128), 12_800, 4, device
-        ),
-        "training, small residual network, batches of 128, 4 workers, captured": lambda device: epoch(
-            small(128), 12_800, 4, device, capture=True
-        ),
-        "preparing a batch of 128": lambda device: preparing(128, device),
+        "preparing a batch of 128": partial(preparing, 128),
     },
     "tiny": {
-        "training, small residual network, batches of 32, no workers": lambda device: epoch(small(), 64, 0, device),
-        "training, small residual network, batches of 32, no workers, captured": lambda device: epoch(
-            small(), 64, 0, device, capture=True
+        "training, small residual network, batches of 32, no workers": partial(epoch, small(), 64, 0),
+        "training, small residual network, batches of 32, no workers, captured": partial(
+            epoch, small(), 64, 0, capture=True
         ),
-        "preparing a batch of 8": lambda device: preparing(8, device),
+        "preparing a batch of 8": partial(preparing, 8),
     },
 }
