@@ -123,7 +123,7 @@ def replaced(file: str, before: str, after: str) -> Change:
         (appended("randomness.py"), COMPUTING),
         (appended("models/resnet18.py"), COMPUTING),
         (appended("models/lenet.py"), set()),
-        (appended("training/adam.py", "training/adamw.py"), set()),
+        (appended("training/adam.py"), set()),
         (appended("data/digits_on_photos.py"), {"dataset"}),
         (appended("attacks/gradient_matching.py"), {"craft"}),
         (appended("filters/deep_knn.py"), {"filter"}),

@@ -15,6 +15,7 @@ from poisonlab.errors import SettingsError
 
 # Names that share a module; every other name has a module of its own.
 _SHARED = {kind: {"cifar10": "cifar", "cifar100": "cifar"} for kind in ("data", "config.data")}
+_SHARED |= {"training": {"adamw": "adam"}}
 
 
 def module_name(kind: str, name: str) -> str:

@@ -446,9 +446,7 @@ def test_only_jobs_that_train_by_adam_depend_on_it() -> None:
     cell = Cell("strong", "scratch", "friendly", 1)._asdict()
     for stage in ("noise", "train"):
         assert "training/adam" not in code(before, stage, **cell)
-        own = code(after, stage, **cell)
-        assert "training/adamw.py@" in own
-        assert "training/adam.py@" in own
+        assert "training/adam.py@" in code(after, stage, **cell)
     surrogate = {"surrogate": "base", "seed": 1, "member": 0}
     assert code(after, "pretrain", **surrogate) == code(before, "pretrain", **surrogate)
     assert "training/sgd.py@" in code(before, "pretrain", **surrogate)

@@ -1,4 +1,4 @@
-"""Adam (Kingma & Ba 2015, algorithm 1), with weight decay as an L2 penalty."""
+"""Adam (Kingma & Ba 2015, algorithm 1), with weight decay as an L2 penalty, and AdamW (Loshchilov & Hutter 2019)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from poisonlab.training.optimizer import Group, Optimizer, groups_of
 class Adam(Optimizer):
     """Adam: the same bits as ``torch.optim.Adam(..., fused=True)``, or as ``torch.optim.AdamW``.
 
-    The penalty is part of the gradient, and so of its moments. Decoupled weight decay, as in AdamW (Loshchilov & Hutter
-    2019, algorithm 2, as in torch), instead shrinks each weight by the share rate times weight decay.
+    The penalty is part of the gradient, and so of its moments. Decoupled weight decay, as in AdamW (algorithm 2, as in
+    torch), instead shrinks each weight by the share rate times weight decay.
 
     The state exists before the first step, so that a recorded step finds all of it in its place.
     """
 
-    def __init__(self, recipe: Recipe, groups: list[Group], decoupled: bool = False) -> None:
+    def __init__(self, recipe: Recipe, groups: list[Group]) -> None:
         super().__init__(recipe, groups)
         parameters = [parameter for group in groups for parameter in group.parameters]
         self._means, self._squares = ({p: torch.zeros_like(p).detach() for p in parameters} for _ in range(2))
         self._steps = {p: torch.zeros((), dtype=torch.float32, device=p.device) for p in parameters}
         self.state = {"mean": self._means, "square": self._squares, "step": self._steps}
-        self._betas, self._eps, self._decoupled = recipe.betas, recipe.eps, decoupled
+        self._betas, self._eps, self._decoupled = recipe.betas, recipe.eps, recipe.optimizer == "adamw"
 
     def _move(self, parameters: list[nn.Parameter], group: Group, rate: Tensor) -> None:
         adam(
@@ -50,5 +50,5 @@ class Adam(Optimizer):
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> Adam:
-    """The recipe's Adam over the trainable parameters; the rate is set before each step."""
+    """The recipe's Adam or AdamW over the trainable parameters; the rate is set before each step."""
     return Adam(recipe, groups_of(model, recipe))
