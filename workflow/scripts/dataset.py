@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from poisonlab.artifacts.dataset import save_dataset
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Settings
 from poisonlab.data.sources import load_dataset
-from poisonlab.runtime.program import run, settings
+from poisonlab.runtime.program import run, settings, spec_parser
 
 
 class Reading(Settings):
@@ -21,8 +20,7 @@ class Reading(Settings):
 
 
 def main(argv: Sequence[str]) -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
+    arguments = spec_parser(__doc__)
     arguments.add_argument("--dataset", type=Path, required=True, help="output: the dataset (.safetensors)")
     args = arguments.parse_args(argv)
     stage = read_stage(Reading, settings(args.spec))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.dilution import diluted
 from poisonlab.config.defenses.dilution import Dilution
 from poisonlab.config.stages import Seed, read_stage
-from poisonlab.runtime.program import run, settings
+from poisonlab.runtime.program import run, settings, spec_parser
 
 
 class Diluting(Dilution):
@@ -20,8 +19,7 @@ class Diluting(Dilution):
 
 
 def main(argv: Sequence[str]) -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
+    arguments = spec_parser(__doc__)
     arguments.add_argument("--poisons", type=Path, required=True, help="the poison set")
     arguments.add_argument("--diluted", type=Path, required=True, help="output: the poisons that are left")
     args = arguments.parse_args(argv)

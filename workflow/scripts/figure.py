@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from poisonlab.config.stages import read_stage
 from poisonlab.errors import SettingsError
 from poisonlab.figures.style import save
 from poisonlab.modules import load
-from poisonlab.runtime.program import run, settings
+from poisonlab.runtime.program import run, settings, spec_parser
 
 FIGURES = (
     *("examples", "landscape-poison", "landscape-victims", "output-std"),
@@ -21,9 +20,8 @@ FIGURES = (
 
 
 def main(argv: Sequence[str]) -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = spec_parser(__doc__)
     arguments.add_argument("--figure", choices=FIGURES, required=True, help="module of poisonlab.figures that draws it")
-    arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
     arguments.add_argument("--from", dest="inputs", nargs="+", required=True, metavar="INPUT=PATH", help="its inputs")
     for kind in ("pdf", "png", "caption"):
         arguments.add_argument(f"--{kind}", type=Path, required=True, help="output")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import csv
 import hashlib
@@ -30,7 +29,7 @@ from poisonlab.errors import DamagedError, DataError
 from poisonlab.evaluation.choosing import MEAN, AttackMeasures, Line, first_victims
 from poisonlab.evaluation.trials import CLASSES, PROVENANCE, Key, Row, Trial, at_first_victim, read_trials
 from poisonlab.files import read_sealed, write_text
-from poisonlab.runtime.program import run, settings
+from poisonlab.runtime.program import run, settings, spec_parser
 
 
 class Block(Settings):
@@ -125,8 +124,7 @@ _PIXELS = 64
 
 
 def main(argv: Sequence[str]) -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
+    arguments = spec_parser(__doc__)
     for part in ("template", "style", "script"):
         arguments.add_argument(f"--{part}", required=True, help=f"{part} of the page (jinja2, CSS, JavaScript)")
     arguments.add_argument("--trials", type=Path, nargs="+", required=True, help="own trials, then merged ones (CSV)")

@@ -19,7 +19,7 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import poisoned_examples
 from poisonlab.evaluation.fitting import has_learned, largest_share
 from poisonlab.files import read_sealed, read_text, write_sealed, write_text
-from poisonlab.runtime.program import run, settings
+from poisonlab.runtime.program import run, settings, spec_parser
 from poisonlab.scanning import page
 from poisonlab.scanning.amounts import usual_suspects
 from poisonlab.scanning.duplicates import Neighbourhood
@@ -49,8 +49,7 @@ class Page(Settings):
 
 
 def main(argv: Sequence[str]) -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
+    arguments = spec_parser(__doc__)
     arguments.add_argument("--dataset", type=Path, required=True, help="the dataset (.safetensors)")
     arguments.add_argument("--template", type=Path, required=True, help="jinja template of the page")
     arguments.add_argument("--features", type=Path, required=True, help="features of the first network")

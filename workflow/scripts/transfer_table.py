@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.table_program import KINDS, outputs
 from poisonlab.evaluation.transfer import OUTCOMES, transfer_findings, transfer_layout, transfer_table
 from poisonlab.files import read_sealed
-from poisonlab.runtime.program import run, settings
+from poisonlab.runtime.program import run, settings, spec_parser
 
 _NOTES = {
     "misclassified": "Transfer: the share of the poisons that a network misclassifies which was trained on clean data.",
@@ -52,8 +51,7 @@ class TransferTable(Settings):
 
 
 def main(argv: Sequence[str]) -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
+    arguments = spec_parser(__doc__)
     arguments.add_argument("--measured", type=Path, nargs="*", default=[], help="shares of each poison set (JSON)")
     arguments.add_argument("--results", type=Path, required=True, help="the study's own table (CSV)")
     arguments.add_argument("--reference", type=Path, help="folder of the paper")

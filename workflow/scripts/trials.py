@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from poisonlab.evaluation.choosing import first_victims
 from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.trials import CLASSES, PROVENANCE, Key, Row, Trial, at_first_victim, read_trials, write_trials
 from poisonlab.files import read_sealed
-from poisonlab.runtime.program import run, settings
+from poisonlab.runtime.program import run, settings, spec_parser
 
 
 class Line(Settings):
@@ -47,8 +46,7 @@ class Gathering(Settings):
 
 
 def main(argv: Sequence[str]) -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
+    arguments = spec_parser(__doc__)
     for kind in ("victims", "detections", "noise", "filters"):
         layout = "folder: <attack>/<victim>/<defense>/seed<seed>.*"
         arguments.add_argument(f"--{kind}", type=Path, required=True, help=layout)

@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 
 from poisonlab.evaluation.layouts import Outputs
+from poisonlab.runtime.program import spec_parser
 
 KINDS = ("csv", "md", "tex", "json")
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser with the arguments of every program that turns trials into a table."""
-    arguments = argparse.ArgumentParser(description=description)
-    arguments.add_argument("--spec", nargs="+", required=True, metavar="KEY=VALUE")
+    arguments = spec_parser(description)
     arguments.add_argument("--trials", type=Path, nargs="+", required=True, help="own trials, then merged ones (CSV)")
     for kind in KINDS:
         arguments.add_argument(f"--{kind}", type=Path, required=True, help="output")

@@ -130,12 +130,18 @@ def fail(message: str) -> None:
     raise SystemExit(EXIT_BAD_INPUT)
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the arguments of every stage program that computes with torch."""
+def spec_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with ``--spec``, the argument of every stage program."""
     arguments = argparse.ArgumentParser(description=description)
     arguments.add_argument(
         "--spec", nargs="+", required=True, metavar="KEY=VALUE", help="settings, as the workflow passes them"
     )
+    return arguments
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the arguments of every stage program that computes with torch."""
+    arguments = spec_parser(description)
     arguments.add_argument("--dataset", type=Path, required=True, help="the dataset (.safetensors)")
     arguments.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     arguments.add_argument("--threads", type=int, default=1, help="CPU threads; the same number repeats the same bits")
