@@ -9,9 +9,9 @@ from typing import Annotated
 import pandas as pd
 from pydantic import Field
 
-from poisonlab.config.measures import CLEAN_DROPPED, OF_FILTERS, POISONS_FOUND, Measure
+from poisonlab.config.measures import CLEAN_DROPPED, OF_FILTERS, POISONS_FOUND
 from poisonlab.config.types import Name, Settings
-from poisonlab.evaluation.choosing import MEAN, AttackMeasures, Shown
+from poisonlab.evaluation.choosing import MEAN, AttackMeasures, Measures, Shown
 from poisonlab.evaluation.layouts import p_text, share_text, shared_measures, title_of, value_text, with_interval
 from poisonlab.evaluation.results import ENDS, change_ends, further_probabilities, tidy_results
 from poisonlab.evaluation.trials import Trial
@@ -138,7 +138,7 @@ def _holds(trial: Trial, kind: str) -> bool:
 
 
 def readable_variants(
-    compared: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], settings: Sequence[str], undefended: str | None
+    compared: pd.DataFrame, measures: Measures, settings: Sequence[str], undefended: str | None
 ) -> pd.DataFrame:
     """The comparison as text."""
     several = (compared.groupby("attack")["victim"].nunique() > 1).any()

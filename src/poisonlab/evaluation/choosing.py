@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +46,10 @@ class AttackMeasures(Settings):
     attack: Name
     measures: Annotated[tuple[Measure, ...], Field(min_length=1)]
     """The main one first."""
+
+
+Measures = Mapping[str, Sequence[Measure]]
+"""Each attack's measures, the main one first."""
 
 
 class Claim(Settings):

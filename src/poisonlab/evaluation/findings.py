@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
 from poisonlab.config.measures import OF_FILTERS, Measure
+from poisonlab.evaluation.choosing import Measures
 from poisonlab.evaluation.intervals import Interval
 from poisonlab.evaluation.layouts import (
     change_text,
@@ -31,7 +32,7 @@ _FEWEST = 6
 
 def results_findings(
     results: pd.DataFrame,
-    measures: Mapping[str, Sequence[Measure]],
+    measures: Measures,
     compare: Sequence[str],
     called: Callable[[str], str] = str,
 ) -> list[str]:
@@ -50,9 +51,7 @@ def results_findings(
     ]
 
 
-def paired_findings(
-    results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], compare: Sequence[str]
-) -> list[str]:
+def paired_findings(results: pd.DataFrame, measures: Measures, compare: Sequence[str]) -> list[str]:
     """The changes by each row on the same seeds: a sentence per attack, victim and row of ``compare``.
 
     Probabilities other than the main measure are compared, with the p of their test. So is the last measure, if it is a
@@ -212,7 +211,7 @@ def inside_findings(measure: Measure, verdicts: Iterable[object]) -> list[str]:
 
 def ablation_finding(
     compared: pd.DataFrame,
-    measures: Mapping[str, Sequence[Measure]],
+    measures: Measures,
     settings: Sequence[str],
     undefended: str | None,
     own_line: str = "row",
@@ -234,7 +233,7 @@ def ablation_finding(
 
 
 def ablation_changes(
-    compared: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], settings: Sequence[str], own_line: str = "row"
+    compared: pd.DataFrame, measures: Measures, settings: Sequence[str], own_line: str = "row"
 ) -> list[str]:
     """The changes by each variant on the same seeds: a sentence per attack and victim, as in ``paired_findings`` (see
     ``compare_variants``). All values in percent are compared."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from poisonlab.config.measures import REPORTED, Measure, Unit
-from poisonlab.evaluation.choosing import MEAN
+from poisonlab.evaluation.choosing import MEAN, Measures
 from poisonlab.evaluation.intervals import Interval
 from poisonlab.evaluation.trials import Row
 from poisonlab.files import atomic_path, write_sealed, write_text
@@ -88,7 +88,7 @@ class Outputs:
             numbers.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def readable(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], compare: Sequence[str]) -> pd.DataFrame:
+def readable(results: pd.DataFrame, measures: Measures, compare: Sequence[str]) -> pd.DataFrame:
     """The tidy results (see ``tidy_results``) as text, one line per attack, victim and defense."""
     diverged = results["diverged"]
     own = _told(results, shared_measures(results, measures))
@@ -116,7 +116,7 @@ def readable(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], c
     )
 
 
-def _of_hits(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]]) -> dict[str, list[str]]:
+def _of_hits(results: pd.DataFrame, measures: Measures) -> dict[str, list[str]]:
     """The columns over only the seeds on which the attack succeeds undefended, if requested; empty in lines of attacks
     whose outcome is no yes or no."""
     if "hit_n" not in results or results["hit_n"].isna().all():
@@ -140,7 +140,7 @@ def _of_hits(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]]) -
     }
 
 
-def shared_measures(results: pd.DataFrame, measures: Mapping[str, Sequence[Measure]]) -> list[Measure]:
+def shared_measures(results: pd.DataFrame, measures: Measures) -> list[Measure]:
     """The measures of the table's attacks, each once: main ones first, last ones last."""
     of_attacks = [measures[attack] for attack in dict.fromkeys(results["attack"])]
     found = {measure.name: measure for own in of_attacks for measure in own}
@@ -171,7 +171,7 @@ def who(table: pd.DataFrame) -> pd.Series[str]:
 
 def side_by_side(
     results: pd.DataFrame,
-    measures: Mapping[str, Sequence[Measure]],
+    measures: Measures,
     undefended: str | None = None,
     line_of: Mapping[str, str] | None = None,
 ) -> list[Part]:
@@ -204,7 +204,7 @@ def side_by_side(
 def _overview(
     shown: pd.DataFrame,
     results: pd.DataFrame,
-    measures: Mapping[str, Sequence[Measure]],
+    measures: Measures,
     undefended: str | None,
     against: str,
 ) -> list[Part]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from poisonlab.config.measures import REPORTED, Measure
 from poisonlab.errors import DataError, SettingsError
-from poisonlab.evaluation.choosing import MEAN, counts_events, victims_of, with_means
+from poisonlab.evaluation.choosing import MEAN, Measures, counts_events, victims_of, with_means
 from poisonlab.evaluation.intervals import (
     Interval,
     holm,
@@ -28,7 +28,7 @@ DROPPED = ("poisons_found", "clean_dropped", "precision", "matthews")
 
 def tidy_results(
     trials: Sequence[Trial],
-    measures: Mapping[str, Sequence[Measure]],
+    measures: Measures,
     compare: Sequence[str] = (),
     published: Mapping[Row, Mapping[str, float]] | None = None,
     expected: Sequence[Row] = (),
@@ -118,7 +118,7 @@ def tidy_results(
     return _corrected(results, _tests(measures.values(), compare))
 
 
-def _columns(rows: Sequence[Row], measures: Mapping[str, Sequence[Measure]], compare: Sequence[str]) -> list[str]:
+def _columns(rows: Sequence[Row], measures: Measures, compare: Sequence[str]) -> list[str]:
     """The columns in order: every attack's measures come before those that defenses report."""
     own = [measure for attack in dict.fromkeys(row[0] for row in rows) for measure in measures[attack]]
     names = list(dict.fromkeys(measure.name for measure in own))

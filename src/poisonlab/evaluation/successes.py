@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from poisonlab.config.measures import CLEAN_DROPPED, POISONS_FOUND, REPORTED, Measure
-from poisonlab.evaluation.choosing import MEAN, counts_events
+from poisonlab.config.measures import CLEAN_DROPPED, POISONS_FOUND, REPORTED
+from poisonlab.evaluation.choosing import MEAN, Measures, counts_events
 from poisonlab.evaluation.results import looked, tidy_results
 from poisonlab.evaluation.trials import Row, Trial
 
@@ -28,17 +28,17 @@ COUNTS = {
 """For each share, the columns with the number of dropped images and the number of all."""
 
 
-def attacks_with_hits(trials: Sequence[Trial], measures: Mapping[str, Sequence[Measure]]) -> set[str]:
+def attacks_with_hits(trials: Sequence[Trial], measures: Measures) -> set[str]:
     """The attacks whose main outcome is a yes or no per victim."""
     return {trial.attack for trial in trials if _yes_or_no(trial, measures)}
 
 
-def _yes_or_no(trial: Trial, measures: Mapping[str, Sequence[Measure]]) -> bool:
+def _yes_or_no(trial: Trial, measures: Measures) -> bool:
     main = measures[trial.attack][0]
     return counts_events(main, trial.targets) and main.better == "lower"
 
 
-def hits(trials: Sequence[Trial], measures: Mapping[str, Sequence[Measure]], undefended: str) -> list[Trial]:
+def hits(trials: Sequence[Trial], measures: Measures, undefended: str) -> list[Trial]:
     """The trials of each attack, victim and seed whose undefended trial is a success.
 
     Args:
@@ -58,7 +58,7 @@ def hits(trials: Sequence[Trial], measures: Mapping[str, Sequence[Measure]], und
 
 def over_hits(
     trials: Sequence[Trial],
-    measures: Mapping[str, Sequence[Measure]],
+    measures: Measures,
     undefended: str,
     published: Mapping[Row, Mapping[str, float]] | None = None,
     expected: Sequence[Row] = (),
@@ -90,7 +90,7 @@ def over_hits(
 
 def _means(
     results: pd.DataFrame,
-    measures: Mapping[str, Sequence[Measure]],
+    measures: Measures,
     published: Mapping[Row, Mapping[str, float]],
 ) -> list[dict[str, Any]]:
     means = []
@@ -138,9 +138,7 @@ def _counts(record: Mapping[str, Any], counted: Sequence[Trial]) -> dict[str, An
     }
 
 
-def beside(
-    results: pd.DataFrame, over: pd.DataFrame, measures: Mapping[str, Sequence[Measure]], counted: Collection[str]
-) -> pd.DataFrame:
+def beside(results: pd.DataFrame, over: pd.DataFrame, measures: Measures, counted: Collection[str]) -> pd.DataFrame:
     """The tidy results of all seeds with those of the hits beside them, in columns that begin with ``hit_``.
 
     Args:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from poisonlab.config.measures import CLEAN_DROPPED, OF_FILTERS, POISONS_FOUND, Measure
 from poisonlab.config.types import Name, PositiveInt
 from poisonlab.errors import DamagedError, DataError
-from poisonlab.evaluation.choosing import AttackMeasures
+from poisonlab.evaluation.choosing import AttackMeasures, Measures
 from poisonlab.evaluation.findings import ablation_finding, named
 from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.published import published
@@ -63,10 +63,6 @@ class Spec(Beside):
     """The published table with numbers of the same variants, by its number."""
     attack: Name | None = None
     """The attack that is varied, in an ablation of an attack; each row then has a curve."""
-
-
-Measures = Mapping[str, Sequence[Measure]]
-"""Each attack's measures, the main one first."""
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from poisonlab.config.figures import Drawn as Spec
 from poisonlab.errors import DataError
 from poisonlab.figures.reading import Inputs, only, read_tensors
-from poisonlab.figures.style import PAGE_WIDTH, STYLED
+from poisonlab.figures.style import PAGE_WIDTH, STYLED, picture
 from poisonlab.figures.wording import number
 
 _LABEL_WIDTH = 1.3
@@ -155,7 +155,5 @@ def _grid(rows: Sequence[tuple[str, NDArray[Any]]], columns: int, aspect: float)
         for column, image in enumerate(images):
             left = _LABEL_WIDTH + column * (cell + _GAP)
             axes = figure.add_axes((left / width, bottom / height, cell / width, cell * aspect / height))
-            shown = np.broadcast_to(image.transpose(1, 2, 0).clip(0, 1), (*image.shape[1:], 3))
-            axes.imshow(shown, interpolation="nearest", aspect="auto")
-            axes.set_axis_off()
+            picture(axes, image.clip(0, 1))
     return figure

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
 from poisonlab.errors import DataError
 from poisonlab.figures.reading import Inputs, only
-from poisonlab.figures.style import PAGE_WIDTH, STYLED
+from poisonlab.figures.style import PAGE_WIDTH, STYLED, picture
 from poisonlab.figures.views import ADVERSARIAL, OWN, POISON, Network, View, read_view
 from poisonlab.figures.wording import Beside as Spec
 from poisonlab.figures.wording import percent
@@ -76,18 +74,11 @@ def filtered_images(network: Network, most: int) -> Figure:
         for column, image in enumerate(shown[name]):
             left = _LABEL + column * (cell + _GAP)
             axes = figure.add_axes((left / width, bottom / height, cell / width, cell * aspect / height))
-            _image(axes, image)
+            picture(axes, image)
             dropped = name == "images_dropped" or (name in crossed and bool(crossed[name][column]))
             if dropped:
                 _cross(axes)
     return figure
-
-
-def _image(axes: Axes, image: NDArray[Any]) -> None:
-    axes.imshow(
-        np.broadcast_to(image.transpose(1, 2, 0), (*image.shape[1:], 3)), interpolation="nearest", aspect="auto"
-    )
-    axes.set_axis_off()
 
 
 def _cross(axes: Axes) -> None:

@@ -16,7 +16,7 @@ from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import Measure
 from poisonlab.config.types import Name, PositiveInt
 from poisonlab.errors import DamagedError, DataError
-from poisonlab.evaluation.choosing import MEAN, AttackMeasures
+from poisonlab.evaluation.choosing import MEAN, AttackMeasures, Measures
 from poisonlab.evaluation.findings import results_findings
 from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.outcome_pages import Panel, outcome_pages
@@ -39,8 +39,6 @@ _TALL = 6.0
 """Height in inches from which every panel has numbers at its ticks."""
 _NAME = 2.3
 """Inches of a row's name before it wraps."""
-Measures = Mapping[str, Sequence[Measure]]
-"""Each attack's measures, the main one first."""
 
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:

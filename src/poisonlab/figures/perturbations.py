@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from poisonlab.config.figures import Drawn as Spec
 from poisonlab.errors import DataError
 from poisonlab.figures.reading import Inputs, read_tensors
-from poisonlab.figures.style import PAGE_WIDTH, STYLED, fitted
+from poisonlab.figures.style import PAGE_WIDTH, STYLED, fitted, picture
 from poisonlab.figures.wording import listed, number
 
 _COLUMNS = 9
@@ -81,10 +81,8 @@ def perturbations(image: Change, changes: Mapping[str, Change]) -> Figure:
         bottom = height - (row + 1) * (side + title)
         box = ((column + 0.04) * side / width, bottom / height, 0.92 * side / width, 0.92 * side / height)
         axes = figure.add_axes(box)
-        shown = np.broadcast_to(cell.transpose(1, 2, 0).clip(0, 1), (*cell.shape[1:], 3))
-        axes.imshow(shown, interpolation="nearest", aspect="auto")
+        picture(axes, cell.clip(0, 1))
         axes.set_title(name, pad=2, fontsize=_SIZE)
-        axes.set_axis_off()
     return figure
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import matplotlib.style
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from poisonlab.files import atomic_path
 
@@ -201,6 +204,14 @@ def legend_size(labels: Sequence[str], inches: float, most: int) -> tuple[int, i
 def in_legend(label: str, inches: float) -> str:
     """A label, broken into lines that fit a legend of this width."""
     return fitted(label, inches - _HANDLE, _LEGEND_SIZE)
+
+
+def picture(axes: Axes, image: NDArray[Any]) -> None:
+    """Fill the axes with an image (C, H, W), uint8 or float in [0, 1]; C is 1 or 3."""
+    axes.imshow(
+        np.broadcast_to(image.transpose(1, 2, 0), (*image.shape[1:], 3)), interpolation="nearest", aspect="auto"
+    )
+    axes.set_axis_off()
 
 
 def label_of(defense_name: str) -> str:
