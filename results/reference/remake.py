@@ -1,0 +1,127 @@
+"""Make the committed tables anew from the committed trials: ``python results/reference/remake.py [folder ...]``.
+
+Run it after a change of tables, findings or notes, or after adding trials. It needs no data, and trains nothing.
+README.md lists the tables that stay as they were made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from poisonlab.config.merging import merged_config
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+PARQUET = "config/overlays/cifar10-parquet.yaml"
+PARQUET_MINI = "config/overlays/cifar10-parquet-mini.yaml"
+PARQUET_KNN = "config/overlays/cifar10-parquet-deep-knn-mini.yaml"
+JPEG = "The images are a copy of CIFAR-10, re-encoded as JPEG (quality 75)."
+
+
+@dataclass(frozen=True)
+class Run:
+    """One folder of committed results.
+
+    Attributes:
+        configs: files of the study.
+        also: other folders whose trials the tables need.
+        settings: further settings, as ``--config`` takes them.
+        kept: files that stay as they were made.
+    """
+
+    configs: tuple[str, ...]
+    also: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+
+FAST = ("config/cifar10-fast.yaml", PARQUET)
+RUNS = {
+    "attacks-float32-cpu": Run(("config/attacks.yaml",)),
+    "attacks-transfer-noise-float32-cpu": Run(
+        ("config/attacks.yaml", "config/overlays/transfer-noise.yaml"), also=("attacks-float32-cpu",)
+    ),
+    "cifar10-fast-float32-cpu": Run(FAST, also=("cifar10-fast-cpu",)),
+    "deep-knn-mini-cpu": Run(("config/deep-knn-mini.yaml", PARQUET_KNN)),
+    "derivative-fast-float32-cpu": Run((*FAST, "config/overlays/derivative-fast.yaml"), also=("cifar10-fast-cpu",)),
+    "derivative-float32-cpu": Run(
+        ("config/derivative.yaml",),
+        kept=("derivative-matching-losses.md", "derivative-matching-losses-seeds-10-to-15.md"),
+    ),
+    "derivative-victims-float32-cpu": Run(("config/derivative.yaml", "config/overlays/derivative-victims.yaml")),
+    "digits-cpu": Run(
+        ("config.yaml",), kept=("digits-landscape-poison.txt", "digits-landscape-victims.txt", "digits-output-std.txt")
+    ),
+    "digits-float32-cpu": Run(("config.yaml",), settings=(f"seeds={list(range(10, 28))}",)),
+    "digits-strength-float32-cpu": Run(("config/overlays/strength.yaml",), also=("digits-float32-cpu",)),
+    "learned-faster-digits-cpu": Run(("config/learned-faster-digits.yaml",)),
+    "learned-faster-mini-cpu": Run(
+        ("config/learned-faster-mini.yaml", PARQUET_MINI),
+        kept=("learned-faster-mini-speed.txt", "learned-faster-mini-transfer.md"),
+    ),
+    "learned-faster-victims-cpu": Run(("config/learned-faster-victims.yaml", PARQUET_MINI)),
+}
+
+
+def remake(folder: str, work: Path) -> list[str]:
+    """Make the tables of a folder anew, in ``work``, and copy them. The names of those that changed."""
+    run = RUNS[folder]
+    files = [str(ROOT / name) for name in run.configs]
+    described = merged_config(files, [])
+    if any("parquet" in name for name in run.configs):
+        described["description"] += f" {JPEG}"
+    trials = [path for name in (*run.also, folder) for path in sorted(map(str, (HERE / name).glob("*-trials.csv")))]
+    study = described["study"]
+    made = {
+        path: f"results/tables/{path.name.replace(study, f'{study}-so-far', 1)}"
+        for path in sorted((HERE / folder).iterdir())
+        if path.name not in run.kept and not path.name.endswith("-trials.csv")
+    }
+    words = [sys.executable, "-m", "snakemake", *made.values(), "--cores", "1", "--quiet", "all"]
+    words += ["--snakefile", str(ROOT / "workflow/Snakefile"), "--directory", str(work), "--configfile", *files]
+    words += ["--config", f"merge={json.dumps(trials)}", f"description={json.dumps(described['description'])}"]
+    done = subprocess.run([*words, *run.settings], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{done.stderr}error: {folder}: its tables cannot be made from {', '.join(trials)}")
+    changed = [path for path, new in made.items() if not same(path, work / new)]
+    for path in changed:
+        shutil.copyfile(work / made[path], path)
+    return [path.relative_to(HERE).as_posix() for path in changed]
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two tables are equal. Processors round the last digits of CSV files differently."""
+    if one.suffix != ".csv":
+        return one.read_bytes() == other.read_bytes()
+    try:
+        pd.testing.assert_frame_equal(pd.read_csv(one), pd.read_csv(other), rtol=1e-9)
+    except AssertionError:
+        return False
+    return True
+
+
+def main() -> None:
+    """Make the tables of the named folders anew, or of all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split(":")[0])
+    parser.add_argument("folders", nargs="*", metavar="folder", help=f"one of {', '.join(RUNS)}; all without one")
+    folders = parser.parse_args().folders
+    unknown = sorted({*folders} - {*RUNS})
+    if unknown:
+        parser.error(f"{', '.join(unknown)} has no tables to make anew: name one of {', '.join(RUNS)}")
+    for folder in folders or RUNS:
+        with tempfile.TemporaryDirectory() as work:
+            for name in remake(folder, Path(work)):
+                print(f"changed: {name}")
+
+
+if __name__ == "__main__":
+    main()

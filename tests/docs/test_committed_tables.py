@@ -1,0 +1,51 @@
+"""The committed tables are those that the committed trials make."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "results" / "reference"
+
+specification = importlib.util.spec_from_file_location("remake", REFERENCE / "remake.py")
+assert specification is not None
+assert specification.loader is not None
+remaking = importlib.util.module_from_spec(specification)
+sys.modules["remake"] = remaking
+specification.loader.exec_module(remaking)
+
+# results/reference/README.md says why.
+AS_THEY_WERE_MADE = {
+    "cifar10-fast-cpu",
+    "cifar10-fast-smoothed-cpu",
+    "defenses-cpu",
+    "derivative-cpu",
+    "paper-mini-cpu",
+}
+
+
+def test_every_folder_can_be_made_anew_or_stays_as_it_was_made() -> None:
+    folders = {path.name for path in REFERENCE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == {*remaking.RUNS} | AS_THEY_WERE_MADE
+    assert not {*remaking.RUNS} & AS_THEY_WERE_MADE
+    for folder, run in remaking.RUNS.items():
+        assert all((REFERENCE / folder / name).is_file() for name in run.kept), folder
+        assert all((ROOT / name).is_file() for name in run.configs), folder
+        assert all([*(REFERENCE / other).glob("*-trials.csv")] for other in (folder, *run.also)), folder
+
+
+@pytest.mark.workflow
+def test_committed_tables_are_made_from_the_committed_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, copy = "cifar10-fast-float32-cpu", tmp_path / "reference"
+    shutil.copytree(REFERENCE, copy)
+    monkeypatch.setattr(remaking, "HERE", copy)
+    assert remaking.remake(folder, tmp_path) == []
+    spoilt = copy / folder / "cifar10-fast.md"
+    spoilt.write_text("87.5", encoding="utf-8")
+    assert remaking.remake(folder, tmp_path) == [f"{folder}/cifar10-fast.md"]
+    assert spoilt.read_bytes() == (REFERENCE / folder / "cifar10-fast.md").read_bytes()
