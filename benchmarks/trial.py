@@ -38,6 +38,7 @@ from poisonlab.defenses.build import build_defenses
 from poisonlab.defenses.friendly_noise import friendly_noise
 from poisonlab.determinism import prepare_torch
 from poisonlab.errors import SettingsError
+from poisonlab.models.layout import layout
 from poisonlab.models.networks import build_network, build_normalize
 from poisonlab.training.loop import train
 
@@ -121,7 +122,7 @@ def making(victim: Victim, row: Row, size: int, images: int, device: torch.devic
     dataset, recipe = images_of_noise(images), victim.recipe
     normalize, network = build_normalize(dataset, device), build_network(victim.model, dataset, seed=0, device=device)
     if recipe.channels_last:  # as training leaves it
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=layout(network))
     before = row.model_copy(update={"apply": tuple(each for each in row.apply if each is not friendly)})
     trained = training(victim, before, size, images, device)
 

@@ -48,6 +48,7 @@ from poisonlab.models.chunks import images_at_once, in_chunks, memory_for
 from poisonlab.models.differences import Loss, directional, norm
 from poisonlab.models.double_backward import check_twice_differentiable, twice_differentiable
 from poisonlab.models.gradient_angle import matching_loss
+from poisonlab.models.layout import layout
 from poisonlab.models.margins import margins
 from poisonlab.precision import computed, passes
 from poisonlab.randomness import generator
@@ -184,7 +185,7 @@ class Matcher:
 
     def _by_differences(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         # Fused kernels are faster on channels-last images, on CPUs too. This does not hold for double backward passes.
-        inputs = inputs.detach().contiguous(memory_format=torch.channels_last)
+        inputs = inputs.detach().contiguous(memory_format=layout(self.model))
         weights = self._weights()
         ours = [part.requires_grad_(True) for part in self._mean_gradient(inputs, labels)]
         matching = matching_loss(ours, self.goal)

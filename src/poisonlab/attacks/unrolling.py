@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad
 
 from poisonlab.models.differences import directional, neighbours
+from poisonlab.models.layout import layout
 from poisonlab.precision import passes
 
 _LOWEST_MARGIN = -100.0
@@ -108,8 +109,12 @@ class Unrolling:
         Returns:
             A scalar and (``poisons``, C, H, W).
         """
-        weights = {name: _channels_last(weight) if weight.ndim == 4 else weight for name, weight in weights.items()}
-        batches = [(_channels_last(images.detach()), labels) for images, labels in self.batches]
+        order = layout(self.model)
+        weights = {
+            name: weight.contiguous(memory_format=order) if weight.ndim == 4 else weight
+            for name, weight in weights.items()
+        }
+        batches = [(images.detach().contiguous(memory_format=order), labels) for images, labels in self.batches]
         # Passes with moved weights must use the same dropout masks as the step.
         seeds = [int(seed) for seed in torch.randint(2**62, (len(batches),))]
         states, statistics = [weights], [self.buffers]
@@ -198,10 +203,6 @@ class Unrolling:
             return self._entropy(weights, self.buffers, images, labels)[0] * share
 
         return directional(entropy, weights, images, direction, relative)[:count]
-
-
-def _channels_last(images: Tensor) -> Tensor:
-    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _leaves(weights: Weights) -> Weights:

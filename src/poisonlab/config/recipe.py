@@ -78,7 +78,8 @@ class Recipe(Settings):
     """``bfloat16``: mixed precision if the processor or GPU multiplies bfloat16. Other devices compute in float32,
     which is faster there."""
     channels_last: bool = True
-    """Memory layout of the convolutions; only speed and rounding depend on it."""
+    """Memory layout of the convolutions; only speed and rounding depend on it. Networks with strided 1 x 1 convolutions
+    of fewer than 16 channels keep the other layout, because oneDNN would write beyond its memory."""
     compile: bool = False
     """Compile the network with ``torch.compile`` (worth it for long runs on a GPU)."""
     evaluate_every: PositiveInt = 1

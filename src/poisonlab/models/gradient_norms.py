@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.models.evaluating import evaluating
+from poisonlab.models.layout import layout
 from poisonlab.precision import passes
 
 _TEMPORARY_BYTES = 1 << 28
@@ -44,9 +45,7 @@ def per_sample_gradient_norms(
     Returns:
         (N,) float32, on the inputs' device.
     """
-    inputs = inputs.detach().contiguous(
-        memory_format=torch.channels_last if inputs.ndim == 4 else torch.preserve_format
-    )
+    inputs = inputs.detach().contiguous(memory_format=layout(model) if inputs.ndim == 4 else torch.preserve_format)
     layers = _separable_layers(model)
     if len(inputs) == 0 or layers == []:
         return torch.zeros(len(inputs), device=inputs.device)

@@ -15,6 +15,7 @@ from poisonlab.defenses.friendly_noise import friendly_noise
 from poisonlab.errors import DivergedError
 from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.models.classifier import Normalize
+from poisonlab.models.layout import layout
 from poisonlab.models.networks import build_network, build_normalize
 from poisonlab.models.own_network import load_foreign, load_own
 from poisonlab.training.checkpoint import Checkpoint
@@ -99,7 +100,7 @@ def _train(
     if trained is not None and (saved := trained.load()) is not None:
         if settings.recipe.channels_last:
             # As after training: the layout decides the kernels, and so the last bits.
-            network.to(memory_format=torch.channels_last)
+            network.to(memory_format=layout(network))
         network.load_state_dict(saved[0])
         return
     random = [] if settings.random is None else [settings.random.told()]

@@ -23,6 +23,7 @@ from poisonlab.errors import DataError, DivergedError, PoisonlabError, SettingsE
 from poisonlab.models.chunks import images_at_once, in_chunks, memory_for, shape_of
 from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
 from poisonlab.models.classifier import logits as logits_of
+from poisonlab.models.layout import layout
 from poisonlab.models.outputs import outputs_of
 from poisonlab.models.surroundings import random_streams_kept, weights_of_float32, with_gradients
 from poisonlab.precision import passes
@@ -117,7 +118,7 @@ def train(
     with memory_for(size, "take fewer of them"):
         full = data = data.to(device)
     if recipe.channels_last:
-        model.to(memory_format=torch.channels_last)
+        model.to(memory_format=layout(model))
     _check_labels(model, normalize, data)
     batches = f"training on batches of {min(recipe.batch_size, len(data))} images of {shape_of(data.images)}"
     optimizer = _optimizer_of(model, recipe)
@@ -331,7 +332,7 @@ class _Training:
         for defense, stream in zip(self.defenses, streams, strict=True):
             inputs, labels = defense.change_inputs(Batch(inputs, labels, rows, number, stream, model, normalize))
         if recipe.channels_last:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            inputs = inputs.contiguous(memory_format=layout(model))
         return _forward(model, inputs, recipe), labels
 
 
