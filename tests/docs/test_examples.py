@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from doc_pages import ROOT, blocks
+from harness import forked
 
 from poisonlab.modules import roots
 from poisonlab.provenance import code_digests
@@ -97,10 +98,11 @@ def apply_diff(diff: str, place: Path, page: str) -> None:
 
 
 def in_copy(place: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    variables = {**os.environ, "PYTHONPATH": str(place / "src"), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *command], cwd=place, env=variables, capture_output=True, text=True, timeout=300
-    )
+    return subprocess.run([sys.executable, *command], cwd=place, env=variables(place), capture_output=True, text=True)
+
+
+def variables(place: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(place / "src"), "OMP_NUM_THREADS": "1"}
 
 
 def test_a_config_with_all_of_them_is_accepted(copy: Path) -> None:
@@ -134,16 +136,16 @@ def test_a_wrong_value_is_reported_by_its_key(copy: Path) -> None:
 
 @pytest.mark.workflow
 def test_the_graph_holds_the_new_jobs(copy: Path) -> None:
-    done = in_copy(copy, "-m", "snakemake", "-n", "--cores", "1", "--configfile", "config/example.yaml")
-    assert done.returncode == 0, done.stdout + done.stderr
-    planned = done.stdout + done.stderr
+    command = (sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--configfile", "config/example.yaml")
+    done = forked("snakemake", command, copy, variables(copy), 300)
+    assert done.code == 0, done.output
     for path in (
         "poisons/checkerboard/watermark/seed0.safetensors",
         "victims/checkerboard/watermark/scratch/smooth-bernoulli/seed1.safetensors",
         "victims/checkerboard/gradient-matching/scratch/smooth/seed0.safetensors",
         "victims/checkerboard/carried-over/other/none/seed0.safetensors",
     ):
-        assert path in planned
+        assert path in done.output
 
 
 def test_the_tests_of_the_examples_pass(copy: Path) -> None:
@@ -157,8 +159,9 @@ def test_the_tests_of_the_examples_pass(copy: Path) -> None:
     chosen = ("-k", f"perceptron or watermark or label-smoothing or registered or {others}")
     options = ("-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(copy))
     beside = ("-o", f"pythonpath={copy / 'tests' / 'contracts'}")
-    done = in_copy(copy, "-m", "pytest", *options, *beside, *chosen, *made, *contracts)
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = (sys.executable, "-m", "pytest", *options, *beside, *chosen, *made, *contracts)
+    done = forked("jobs", command, copy, variables(copy), 600)
+    assert done.code == 0, done.output
 
 
 def digests(place: Path) -> dict[str, list[str]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
 import pytest
 import torch
+from harness import Checkout
 from torchvision.transforms import v2
 
 from poisonlab import load_noise, save_noise
@@ -34,10 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(name: str, *arguments: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(EXAMPLES / f"{name}.py"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-    assert done.returncode == 0, done.stderr
+    done = Checkout(ROOT).program(f"examples/{name}.py", *arguments, HF_HUB_OFFLINE="1")
+    assert done.code == 0, done.output
 
 
 def test_the_plain_loop_runs_past_the_epoch_of_the_noise(folder: Path) -> None:
@@ -59,14 +55,11 @@ def test_the_notebook_s_cells_run_in_order(folder: Path, tmp_path: Path) -> None
     first = 'folder, size, epochs, noise_epoch = "photos", 32, 20, 5'
     assert cells[0] == first
     (tmp_path / "photos").symlink_to(folder / "train")
-    program = "\n".join([first.replace("20, 5", "2, 1"), *cells[1:]])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, env=environment, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    assert "12 images to train on, 4 held out" in done.stdout or "13 images to train on, 3 held out" in done.stdout
-    assert "accuracy on the held-out images" in done.stdout
+    (tmp_path / "cells.py").write_text("\n".join([first.replace("20, 5", "2, 1"), *cells[1:]]), "utf-8")
+    done = Checkout(tmp_path).program("cells.py", PYTHONPATH=str(ROOT / "src"), MPLBACKEND="agg")
+    assert done.code == 0, done.output
+    assert "12 images to train on, 4 held out" in done.output or "13 images to train on, 3 held out" in done.output
+    assert "accuracy on the held-out images" in done.output
     assert len(load_noise(tmp_path / "noise.safetensors").names) == 16
 
 

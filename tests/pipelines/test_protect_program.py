@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import warnings
 from io import BytesIO
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from harness import Checkout
 from loading import program
 from safetensors.torch import save_file
 from torch import Tensor
@@ -40,7 +40,6 @@ from poisonlab.scanning.features import has_test_split
 from poisonlab.training import loop
 from poisonlab.training.checkpoint import Checkpoint
 
-PROGRAM = ROOT / "workflow" / "scripts" / "protect.py"
 QUICK: dict[str, Any] = {
     "model": {"name": "lenet"},
     "recipe": {"epochs": 2, "batch_size": 8, "schedule": "linear", "lr": 0.05},
@@ -65,26 +64,22 @@ def folder(images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(PROGRAM), "--device", "cpu", "--threads", "1", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd)
-
-
 def test_a_folder_becomes_noise_that_torchvision_s_dataset_finds_by_name(
     folder: Path, images: Tensor, tmp_path: Path
 ) -> None:
     (tmp_path / "quick.yaml").write_text(yaml.safe_dump(QUICK), "utf-8")
     outs = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
     for out in outs:
-        done = run("--data", str(folder), "--configfile", str(tmp_path / "quick.yaml"), "--out", str(out))
-        assert done.returncode == 0, done.stderr
-        assert "24 images of 3 x 32 x 32, 2 classes (image-folder)" in done.stdout
-        assert "levels on average" in done.stdout
-        assert "100%" in done.stderr  # of the progress
+        paths = ("--data", str(folder), "--configfile", str(tmp_path / "quick.yaml"), "--out", str(out))
+        done = Checkout(ROOT).script("protect", "--device", "cpu", "--threads", "1", *paths)
+        assert done.code == 0, done.output
+        assert "24 images of 3 x 32 x 32, 2 classes (image-folder)" in done.output
+        assert "levels on average" in done.output
+        assert "100%" in done.output  # of the progress
     assert outs[0].read_bytes() == outs[1].read_bytes()
     found = load_noise(outs[0])
     # A network that learned nothing is said so: its noise is no friend of anything.
-    assert ("of the images their label" in done.stderr) == (found.facts["fitted"] < 0.6)
+    assert ("of the images their label" in done.output) == (found.facts["fitted"] < 0.6)
     assert found.names[:2] == ("2/00.png", "2/02.png")
     assert found.names[-1] == "10/23.png"
     assert found.facts["class_names"] == ["2", "10"]

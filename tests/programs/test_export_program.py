@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from harness import Checkout, Outcome
 
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
 from poisonlab.data.dataset import ImageDataset
@@ -30,17 +29,15 @@ def poisons() -> PoisonSet:
     return PoisonSet(rows, images, data.train_labels[rows], bases, goal)
 
 
-def export(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "workflow/scripts/export.py", *map(str, arguments)]
-    environment = {"PYTHONPATH": "src", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+def export(*arguments: str | Path) -> Outcome:
+    return Checkout(ROOT).script("export", *map(str, arguments))
 
 
 @pytest.mark.parametrize(("form", "name"), [("benchmark", "out"), ("png", "out"), ("tensors", "out.pth")])
 def test_what_is_exported_is_imported_again(tmp_path: Path, form: str, name: str) -> None:
     poisons().save(tmp_path / "poisons.safetensors")
     done = export("--poisons", tmp_path / "poisons.safetensors", "--format", form, "--output", tmp_path / name)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.output
     back = complete(read_poisons(tmp_path / name), dataset())
     for part in ("indices", "images", "labels", "base_images"):
         assert torch.equal(getattr(poisons(), part), getattr(back, part)), part
@@ -54,7 +51,7 @@ def test_changes_of_a_whole_set_are_imported_again(tmp_path: Path) -> None:
     whole = PoisonSet(rows, images.to(torch.uint8), data.train_labels, data.train_images)
     whole.save(tmp_path / "poisons.safetensors")
     done = export("--poisons", tmp_path / "poisons.safetensors", "--format", "changes", "--output", tmp_path / "a.npz")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.output
     back = complete(read_poisons(tmp_path / "a.npz"), data, targeted=False)
     assert torch.equal(back.images, whole.images)
     assert torch.equal(back.indices, rows)
@@ -62,10 +59,10 @@ def test_changes_of_a_whole_set_are_imported_again(tmp_path: Path) -> None:
 
 def test_a_missing_set_is_one_line(tmp_path: Path) -> None:
     done = export("--poisons", tmp_path / "none.safetensors", "--format", "png", "--output", tmp_path / "out")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert "none.safetensors" in done.stderr
+    assert done.code == 2
+    assert done.output.startswith("error: ")
+    assert done.output.count("\n") == 1
+    assert "none.safetensors" in done.output
     assert not (tmp_path / "out").exists()
 
 
@@ -74,8 +71,8 @@ def test_an_export_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     done = export("--poisons", tmp_path / "poisons.safetensors", "--format", "png", "--output", tmp_path / "out")
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
+    assert done.code == 2
+    assert done.output.count("\n") == 1
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
@@ -84,7 +81,7 @@ def test_nor_does_it_overwrite_a_file(tmp_path: Path, form: str, name: str) -> N
     poisons().save(tmp_path / "poisons.safetensors")
     (tmp_path / name).write_text("mine")
     done = export("--poisons", tmp_path / "poisons.safetensors", "--format", form, "--output", tmp_path / name)
-    assert done.returncode == 2
-    assert f"{name} exists already" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.code == 2
+    assert f"{name} exists already" in done.output
+    assert done.output.count("\n") == 1
     assert (tmp_path / name).read_text() == "mine"

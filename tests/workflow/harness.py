@@ -116,7 +116,7 @@ class Checkout:
 
     def run(self, *command: str, timeout: float = 900) -> Outcome:
         if command[1:3] == ("-m", "snakemake"):
-            return _forked("snakemake", command, self.path, environment(), timeout)
+            return forked("snakemake", command, self.path, environment(), timeout)
         done = subprocess.run(
             command,
             cwd=self.path,
@@ -131,9 +131,14 @@ class Checkout:
 
     def script(self, name: str, *arguments: str) -> Outcome:
         """Run a program of the workflow as the workflow does."""
+        return self.program(f"workflow/scripts/{name}.py", *arguments)
+
+    def program(self, path: str, *arguments: str, **variables: str) -> Outcome:
+        """Run any program with this checkout's sources, which are "src" if PYTHONPATH does not say otherwise."""
         # What it starts in turn is handed on, too.
-        command = (_handing(self.python), f"workflow/scripts/{name}.py", *arguments)
-        return _forked("jobs", command, self.path, environment() | {"PYTHONPATH": "src", "KMP_BLOCKTIME": "0"}, 900)
+        command = (_handing(self.python), path, *arguments)
+        given = {"PYTHONPATH": "src", "KMP_BLOCKTIME": "0", **variables}
+        return forked("jobs", command, self.path, environment() | given, 900)
 
     def plan(self, *arguments: str) -> Plan:
         """What ``snakemake -n`` would run."""
@@ -357,7 +362,7 @@ def _listening(kind: str) -> Path:
     return _KEPT.enter_context(_server(kind))
 
 
-def _forked(kind: str, command: Sequence[str], folder: Path, variables: Mapping[str, str], timeout: float) -> Outcome:
+def forked(kind: str, command: Sequence[str], folder: Path, variables: Mapping[str, str], timeout: float) -> Outcome:
     """Run a program of Python as ``subprocess.run`` would, but without its imports: a third of a dry run's time, and
     most of a short job's."""
     told = json.dumps([command[1:], str(folder), variables, command[0]]).encode()
