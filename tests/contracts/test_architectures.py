@@ -95,6 +95,8 @@ CASES: dict[str, Case] = {
 NAMES = architectures()
 FORMS = [(name, form) for name in NAMES for form in ("default", *(CASES[name].forms if name in CASES else ()))]
 every_form = pytest.mark.parametrize(("name", "form"), FORMS)
+# In eval mode there is no dropout, as test_eval_mode_... proves.
+every_form_in_eval_mode = pytest.mark.parametrize(("name", "form"), [each for each in FORMS if each[1] != "dropout"])
 every_architecture = pytest.mark.parametrize("name", NAMES)
 
 
@@ -186,7 +188,7 @@ def test_the_seed_fixes_every_weight(name: str) -> None:
     assert not any(torch.equal(first[key], other[key]) for key in drawn)
 
 
-@every_form
+@every_form_in_eval_mode
 def test_logits_are_the_head_s_of_the_features(name: str, form: str, device: torch.device) -> None:
     model, images = shared(name, form, device), images_for(name, device=device)
     with torch.no_grad():
@@ -208,7 +210,7 @@ def test_eval_mode_repeats_itself_and_keeps_examples_apart(name: str, form: str,
     assert state(model) == before
 
 
-@every_form
+@every_form_in_eval_mode
 def test_mixed_precision_and_memory_layout_change_little(name: str, form: str, device: torch.device) -> None:
     model, images = shared(name, form, device), images_for(name, device=device)
     with torch.no_grad():
@@ -238,7 +240,7 @@ def test_every_parameter_learns(name: str, form: str, device: torch.device) -> N
     assert bool(images.grad.flatten(1).any(1).all())
 
 
-@every_form
+@every_form_in_eval_mode
 def test_the_norm_of_each_example_s_gradient(name: str, form: str, device: torch.device) -> None:
     """Against one backward pass per image, in float64, with normalisation that is not the initial one."""
     # At 16 x 16: torch cannot do group norm's in float64 where the last feature maps are single pixels.
