@@ -93,11 +93,12 @@ def rooms(shared: Path, warm: str) -> Checkout:
 def _computed(path: Path, name: str, warm: str) -> Checkout:
     def make() -> None:
         check_out(path, HERE / f"{name}.yaml", spied=True)
-        outcome = Checkout(path, warm).snakemake("--cores", "2")
+        outcome = study.snakemake("--cores", "2")
         assert outcome.code == 0, outcome.output
 
+    study = Checkout(path, warm)
     _once(path, make)
-    return Checkout(path)
+    return study
 
 
 EXTENDED = (
@@ -111,7 +112,7 @@ EXTENDED = (
 def extended(shared: Path, finished: Checkout, warm: str) -> Checkout:
     """``finished`` with two attacks more, really computed for one seed: one that knows the friendly noise of the first,
     and the first's poisons as if made elsewhere, for a transfer victim. Snakemake's output is in ``extended.log``."""
-    study = Checkout(shared / "extended")
+    study = Checkout(shared / "extended", warm)
 
     def extend(settings: Any) -> None:
         recipe = settings["victims"][0]["recipe"]
@@ -129,7 +130,7 @@ def extended(shared: Path, finished: Checkout, warm: str) -> Checkout:
             poisons = study.path / f"results/poisons/real/strong/seed{seed}.safetensors"
             shutil.copy(poisons, study.path / "imported" / f"{seed}.safetensors")
         study.change_study(extend)
-        outcome = Checkout(study.path, warm).snakemake(*EXTENDED, "--cores", "2")
+        outcome = study.snakemake(*EXTENDED, "--cores", "2")
         assert outcome.code == 0, outcome.output
         (study.path / "extended.log").write_text(outcome.output, encoding="utf-8")
 
@@ -165,7 +166,7 @@ DEFENDED = [
 def defended(shared: Path, finished: Checkout, warm: str) -> Checkout:
     """``finished`` with the rows of ``DEFENDED`` more, really computed up to the tables for the first seed alone.
     Snakemake's output is in ``defended.log``."""
-    study = Checkout(shared / "defended")
+    study = Checkout(shared / "defended", warm)
 
     def extend(settings: Any) -> None:
         settings["attacks"][0]["seeds"] = [0]
@@ -174,7 +175,7 @@ def defended(shared: Path, finished: Checkout, warm: str) -> Checkout:
     def make() -> None:
         finished.copy(study.path)
         study.change_study(extend)
-        outcome = Checkout(study.path, warm).snakemake("results", "--cores", "2")
+        outcome = study.snakemake("results", "--cores", "2")
         assert outcome.code == 0, outcome.output
         (study.path / "defended.log").write_text(outcome.output, encoding="utf-8")
 

@@ -126,8 +126,10 @@ def test_an_overlay_with_another_source_replaces_the_dataset(fresh: Checkout, tm
     assert "Traceback" not in outcome.output
 
 
-def test_the_error_of_a_failed_job_stands_last_and_its_command_is_short(fresh: Checkout, tmp_path: Path) -> None:
-    study = fresh.copy(tmp_path / "study")
+def test_the_error_of_a_failed_job_stands_last_and_its_command_is_short(
+    fresh: Checkout, tmp_path: Path, warm: str
+) -> None:
+    study = Checkout(fresh.copy(tmp_path / "study").path, warm)
     study.change_study(_set("dataset", to={"source": "npz", "path": "there.npz"}))
     (study.path / "there.npz").write_bytes(b"no archive")
     outcome = study.snakemake("--cores", "1")
@@ -140,8 +142,8 @@ def test_the_error_of_a_failed_job_stands_last_and_its_command_is_short(fresh: C
     assert outcome.output.count("scripts/dataset.py") == 1
 
 
-def test_dataset_file_that_is_missing(fresh: Checkout, tmp_path: Path) -> None:
-    study = fresh.copy(tmp_path / "study")
+def test_dataset_file_that_is_missing(fresh: Checkout, tmp_path: Path, warm: str) -> None:
+    study = Checkout(fresh.copy(tmp_path / "study").path, warm)
     study.change_study(_set("dataset", to={"source": "npz", "path": "no/such.npz"}))
     outcome = study.snakemake("--cores", "1")
     assert outcome.code != 0
@@ -149,8 +151,8 @@ def test_dataset_file_that_is_missing(fresh: Checkout, tmp_path: Path) -> None:
     assert "no/such.npz" in outcome.output
 
 
-def test_dataset_folder_that_is_missing(fresh: Checkout, tmp_path: Path) -> None:
-    study = fresh.copy(tmp_path / "study")
+def test_dataset_folder_that_is_missing(fresh: Checkout, tmp_path: Path, warm: str) -> None:
+    study = Checkout(fresh.copy(tmp_path / "study").path, warm)
     study.change_study(_set("dataset", to={"source": "image-folder", "root": "no/such"}))
     outcome = study.snakemake("pretrained", "--cores", "2", "--config", "seeds=[0]")
     assert outcome.code != 0
@@ -158,10 +160,10 @@ def test_dataset_folder_that_is_missing(fresh: Checkout, tmp_path: Path) -> None
     assert any(line.strip().startswith("error: ") and "no/such" in line for line in outcome.output.splitlines())
 
 
-def test_gpu_that_is_missing(fresh: Checkout, tmp_path: Path) -> None:
+def test_gpu_that_is_missing(fresh: Checkout, tmp_path: Path, warm: str) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    study = fresh.copy(tmp_path / "study")
+    study = Checkout(fresh.copy(tmp_path / "study").path, warm)
     study.change_study(_set("device", to="cuda"))
     outcome = study.snakemake("pretrained", "--cores", "2", "--config", "seeds=[0]")
     assert outcome.code != 0

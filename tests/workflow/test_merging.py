@@ -182,7 +182,8 @@ def so_far(study: Checkout) -> tuple[list[dict[str, str]], list[str]]:
     return lines, [line[2:] for line in text.splitlines() if line.startswith(("- Not run yet", "- Refused"))]
 
 
-def test_tables_of_nothing_and_of_what_others_ran(new: Checkout, known: dict[tuple[str, str], str]) -> None:
+def test_tables_of_nothing_and_of_what_others_ran(new: Checkout, known: dict[tuple[str, str], str], warm: str) -> None:
+    new = Checkout(new.path, warm)
     lines, notes = so_far(new)
     assert [(line["attack"], line["defense"], line["n"]) for line in lines] == [(*pair, "0") for pair in known]
     assert {

@@ -299,7 +299,7 @@ def test_a_row_is_charged_with_the_training_of_the_network_it_looks_at(defended:
 
 def test_trials_alone_make_the_same_tables(finished: Checkout, tmp_path: Path) -> None:
     """To the bit, seconds included: in another checkout, where no victim is trained."""
-    study = check_out(tmp_path / "other", HERE / "real.yaml")
+    study = check_out(tmp_path / "other", HERE / "real.yaml", finished.python)
     name = "results/reference/first/real-trials.csv"
     (study.path / name).parent.mkdir(parents=True)
     shutil.copy(finished.path / "results/tables/real-trials.csv", study.path / name)
