@@ -220,7 +220,7 @@ def limit(folder: Path, *arguments: str, **settings: object) -> int:
     checkout = check_out(folder / "study", TINY)
     checkout.change_study(lambda study: study.update(settings))
     checkout.append("Snakefile", "\n\nprint('limit', workflow.global_resources['gpu'].value)\n")
-    outcome = checkout.snakemake("-n", "--cores", "4", *arguments)
+    outcome = checkout.snakemake("pretrained", "-n", "--cores", "4", *arguments)
     assert outcome.code == 0, outcome.output
     assert "gpu=1" in outcome.output
     (found,) = {line.split()[1] for line in outcome.output.splitlines() if line.startswith("limit")}

@@ -73,12 +73,6 @@ def planned_scenarios(shared: Path) -> Checkout:
 
 
 @pytest.fixture(scope="session")
-def planned_defended(shared: Path) -> Checkout:
-    """The graph of defended.yaml, done by stubs."""
-    return _planned(shared, "defended")
-
-
-@pytest.fixture(scope="session")
 def finished(shared: Path, warm: str) -> Checkout:
     """The study of real.yaml, really computed."""
     return _computed(shared / "finished", "real", warm)
@@ -193,12 +187,6 @@ def copied(planned: Checkout, tmp_path: Path) -> Checkout:
 def copied_scenarios(planned_scenarios: Checkout, tmp_path: Path) -> Checkout:
     """A copy of ``planned_scenarios`` to change."""
     return planned_scenarios.copy(tmp_path / "study")
-
-
-@pytest.fixture
-def copied_defended(planned_defended: Checkout, tmp_path: Path) -> Checkout:
-    """A copy of ``planned_defended`` to change."""
-    return planned_defended.copy(tmp_path / "study")
 
 
 @pytest.fixture(scope="session")

@@ -201,17 +201,19 @@ def other_version(package: str) -> Callable[[Checkout], None]:
 CASES = [
     # Nothing that matters has changed.
     Case("nothing", lambda checkout: None),
-    Case("every source file touched", touch_sources, by_snakemake=True),
-    Case("every artifact touched", touch_results, by_snakemake=True),
     Case(
-        "comment",
-        commented(
-            "src/poisonlab/randomness.py",
-            "src/poisonlab/training/loop.py",
-            "workflow/scripts/train.py",
-            "Snakefile",
-            "config.yaml",
-            STUDY,
+        "every file touched, and comments",
+        both(
+            touch_results,
+            touch_sources,
+            commented(
+                "src/poisonlab/randomness.py",
+                "src/poisonlab/training/loop.py",
+                "workflow/scripts/train.py",
+                "Snakefile",
+                "config.yaml",
+                STUDY,
+            ),
         ),
         by_snakemake=True,
     ),
@@ -279,7 +281,6 @@ CASES = [
         add_ablation,
         direct=noise("bound-8") | train("bound-8") | {("trials", "")},
         follows=TABLE,
-        by_snakemake=True,
     ),
     Case(
         "an ablation of an attack added",
@@ -289,7 +290,6 @@ CASES = [
         | train("none", "friendly", attacks=("bound-24",))
         | {("trials", "")},
         follows=TABLE,
-        by_snakemake=True,
     ),
     Case("points of the landscapes", setting("figures", "landscape", "points", to=4), landscapes=True),
     Case(
@@ -388,7 +388,6 @@ CASES = [
         setting("description", to="Another."),
         direct=TABLE,
         named={("tables", ""): {"description"}},
-        by_snakemake=True,
     ),
     # More or fewer jobs.
     Case(
@@ -515,7 +514,6 @@ CASES = [
     ),
     Case("version of a tool", other_version("tqdm")),
     # Without Snakemake's records only times are left to compare: a changed setting goes unnoticed.
-    Case("records lost", lose_records, by_snakemake=True, by_graph=False),
     Case("records lost, then zeta of one row", lose_records_and_change_zeta, by_snakemake=True, by_graph=False),
     Case(
         "records lost, then a poison set touched",
@@ -936,7 +934,6 @@ DEFENDED_CASES = [
         direct=met("filter", "chained") | TABLES,
         follows=EVERY_NOISE | met("train", "chained"),
         named={("filter", "strong/scratch/chained/0"): {"filters.1.k"}},
-        by_snakemake=True,
     ),
     Case(
         "network that a filter looks at",
@@ -1016,7 +1013,6 @@ DEFENDED_CASES = [
         direct={("pretrain", "second/0/0"), ("craft", "weak/0")} | WEAK_WITH_SEED_0 | TABLES,
         # They show the attack's first seed.
         landscapes=True,
-        by_snakemake=True,
     ),
     # Code.
     Case(
@@ -1063,9 +1059,3 @@ DEFENDED_CASES = [
 @pytest.mark.parametrize("case", named(DEFENDED_CASES, by_snakemake=False))
 def test_change_reruns_with_filters_and_detectors(case: Case, pristine: Callable[[str], Pristine]) -> None:
     predicted(case, pristine("defended"))
-
-
-@pytest.mark.workflow
-@pytest.mark.parametrize("case", named(DEFENDED_CASES, by_snakemake=True))
-def test_snakemake_reruns_with_filters_and_detectors(case: Case, copied_defended: Checkout) -> None:
-    check(case, copied_defended)

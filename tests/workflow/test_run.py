@@ -168,6 +168,15 @@ def test_second_run_of_the_added_rows_has_nothing_to_do(defended: Checkout) -> N
     assert "Nothing to be done" in outcome.output
 
 
+def test_another_filter_in_a_chain_reruns_what_follows_from_it(defended: Checkout, tmp_path: Path) -> None:
+    study = defended.copy(tmp_path / "study")
+    study.change_study(lambda settings: settings["defenses"][3]["apply"][1].update(fraction=0.2))
+    plan = study.plan("results")
+    job = "strong/scratch/filtered-friends-b/0"
+    assert plan.jobs() == {(stage, job) for stage in ("filter", "noise", "train")} | {("trials", ""), ("tables", "")}
+    assert plan.changed(("filter", job)) == {"filters.1.fraction"}
+
+
 @pytest.mark.parametrize("row", ["filtered", "filtered-friends-b"])
 def test_a_victim_is_trained_on_what_its_filters_keep(row: str, defended: Checkout) -> None:
     keep = _kept(defended, row)
