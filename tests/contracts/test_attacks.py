@@ -388,10 +388,7 @@ def test_poisons_fit_the_dataset_and_the_declared_goal(world: World, tmp_path: P
     assert bits(PoisonSet.load(tmp_path / "saved")) == bits(poisons)
 
 
-BUDGETED = [case for case in CASES if "budget" in registered()[case[0]].Settings.model_fields]
-
-
-@pytest.mark.parametrize(("method", "name"), BUDGETED, ids=[": ".join(case) for case in BUDGETED])
+@every_attack_with_a_budget
 def test_only_the_victims_rows_are_poisoned(world: World) -> None:
     rows = torch.arange(15, 60)
     poisons = world.craft(rows=rows)
