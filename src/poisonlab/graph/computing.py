@@ -45,7 +45,7 @@ class Computing:
             "dataset",
             "dataset.py",
             {"files": list(dataset.files)},
-            {"dataset": self.places.dataset},
+            self.places.made("dataset"),
             spec(dataset=dataset.told()),
             tuple(root for source in sources for root in roots("data", source)),
             dataset.source,
@@ -82,7 +82,7 @@ class Computing:
                     for name in chosen.surrogates
                     for member in range(chosen.pretrained_networks)
                 ],
-                "noise": [] if known is None else [self._of(self.places.noise, Cell(*known, seed), ".safetensors")],
+                "noise": [] if known is None else [self._of("noise", "noise", Cell(*known, seed))],
                 "files": files,
             },
             numbered(self._settings("craft", attack), seed=seed),
@@ -107,7 +107,7 @@ class Computing:
             "dilute",
             "dilute.py",
             {"poisons": [self.poisons(attack, seed)]},
-            {"diluted": self._of(self.places.diluted, cell, ".safetensors")},
+            self.places.made("dilute", **cell._asdict()),
             numbered(self._settings("dilute", *cell[:3]), seed=seed),
             method=row.dilution.method,
             name="/".join(map(str, cell)),
@@ -163,7 +163,7 @@ class Computing:
                 "poisons": [self._poisons_of(cell)],
                 "pretrained": self._pretrained(cell),
                 "keep": self._keep(cell),
-                "noise": [self._of(self.places.noise, cell, ".safetensors")] if row.friendly else [],
+                "noise": [self._of("noise", "noise", cell)] if row.friendly else [],
             },
             numbered(self._settings("train", *cell[:3]), seed=seed),
             [model],
@@ -221,7 +221,6 @@ class Computing:
         options: Mapping[str, Sequence[str]] | None = None,
         **wildcards: str | int,
     ) -> Job:
-        outputs = {name: pattern.format(**wildcards) for name, pattern in self.places.outputs(stage).items()}
         name, more = "/".join(map(str, wildcards.values())), dict(options or {})
         if saves:
             more["checkpoint"] = [f"{self.places.checkpoint}/{stage}/{name}.safetensors"]
@@ -229,7 +228,7 @@ class Computing:
             stage,
             f"{stage}.py",
             {"dataset": [self.places.dataset], **inputs},
-            outputs,
+            self.places.made(stage, **wildcards),
             settings,
             (*model_roots(*models), *methods),
             method,
@@ -246,18 +245,18 @@ class Computing:
         """The weights of a surrogate, which belong to one seed or to all."""
         shared = self.study.surrogate(surrogate).seed
         seed = seed if shared is None else shared
-        return f"{self.places.surrogate.format(surrogate=surrogate, seed=seed, member=member)}.safetensors"
+        return self.places.path("pretrain", "weights", surrogate=surrogate, seed=seed, member=member)
 
     def poisons(self, attack: str, seed: int) -> str:
         """A poison set."""
-        return f"{self.places.poisons.format(attack=attack, seed=seed)}.safetensors"
+        return self.places.path("craft", "poisons", attack=attack, seed=seed)
 
-    def _of(self, pattern: str, cell: Cell, ending: str) -> str:
-        return f"{pattern.format(**cell._asdict())}{ending}"
+    def _of(self, stage: str, output: str, cell: Cell) -> str:
+        return self.places.path(stage, output, **cell._asdict())
 
-    def victim(self, cell: Cell, ending: str = ".safetensors") -> str:
-        """The weights of a victim, or, with another ``ending``, its measurements."""
-        return self._of(self.places.victim, cell, ending)
+    def victim(self, cell: Cell, output: str = "weights") -> str:
+        """The weights of a victim, or its ``metrics``."""
+        return self._of("train", output, cell)
 
     def _trained_poisons(self, cell: Cell) -> list[str]:
         """The poisons, unless the row is a control."""
@@ -266,7 +265,7 @@ class Computing:
     def _poisons_of(self, cell: Cell) -> str:
         """The poisons of a row, which may be diluted."""
         if self.study.defense(cell.defense).dilution is not None:
-            return self._of(self.places.diluted, cell, ".safetensors")
+            return self._of("dilute", "diluted", cell)
         return self.poisons(cell.attack, cell.seed)
 
     def _pretrained(self, cell: Cell) -> list[str]:
@@ -277,7 +276,7 @@ class Computing:
 
     def _keep(self, cell: Cell) -> list[str]:
         """The file with the examples that a row's filters keep, if the row has any."""
-        return [self._of(self.places.keep, cell, ".safetensors")] if self.study.defense(cell.defense).filters else []
+        return [self._of("filter", "keep", cell)] if self.study.defense(cell.defense).filters else []
 
     def _inspected(self, cell: Cell) -> str:
         """The weights that a row's filters or detector look at."""
@@ -295,15 +294,14 @@ class Computing:
 
     def judged(self, cell: Cell) -> list[str]:
         """Outcome and run card of a cell: of its own victim, or of a detector's examination of another row's victim."""
-        detected = self.study.defense(cell.defense).detector is not None
-        pattern = self.places.detection if detected else self.places.victim
-        return [self._of(pattern, cell, ending) for ending in (".metrics.json", ".card.json")]
+        stage = "train" if self.study.defense(cell.defense).detector is None else "detect"
+        return [self._of(stage, output, cell) for output in ("metrics", "card")]
 
     def gathered(self, cell: Cell) -> list[str]:
         """All files from which a cell's trial is read."""
         row = self.study.defense(cell.defense)
-        cards = [self._of(self.places.noise, cell, ".card.json")] if row.friendly else []
-        cards += [self._of(self.places.keep, cell, ".card.json")] if row.filters else []
+        cards = [self._of("noise", "card", cell)] if row.friendly else []
+        cards += [self._of("filter", "card", cell)] if row.filters else []
         return [*self.judged(cell), *cards]
 
     # --- Settings ---

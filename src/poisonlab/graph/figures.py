@@ -202,7 +202,7 @@ class Figures:
             stage,
             f"{stage}.py",
             {"dataset": [self.places.dataset], "poisons": [self.computing.poisons(attack, seed)], **networks},
-            {name: pattern.format(attack=attack, **wildcards) for name, pattern in self.places.outputs(stage).items()},
+            self.places.made(stage, attack=attack, **wildcards),
             spec(**told, seed=seed),
             tuple(sorted(set(model_roots(*models)))),
             stage,
@@ -222,7 +222,7 @@ class Figures:
             "figure",
             "figure.py",
             {"files": [path for paths in inputs.values() for path in paths]},
-            {name: pattern.format(figure=figure) for name, pattern in self.places.outputs("figure").items()},
+            self.places.made("figure", figure=figure),
             spec(drawing=self.study.figures.drawing.told(), **told),
             (module_name("figures", name),),
             name,
@@ -235,14 +235,14 @@ class Figures:
     def _drawn(self, kind: str, attack: str) -> tuple[str, Mapping[str, Sequence[str]], dict[str, Any]]:
         """The module that draws a figure, the files it reads by what they hold, and its own settings."""
         if kind in self.outcome and not attack:
-            table, page = self.tables.path("tables", "csv"), self.outcome.index(kind) + 1
+            table, page = self.places.path("tables", "csv", scope=""), self.outcome.index(kind) + 1
             told = self._told_measures | ({"page": page} if page > 1 else {})
             return "outcome", {"results": [table]}, told
         if kind in OF_ALL_ATTACKS and not attack:
             return self._comparing(kind)
         if kind.startswith("ablation-"):
             name = kind.removeprefix("ablation-")
-            table = self.tables.path("ablation", "csv", ablation=name)
+            table = self.places.path("ablation", "csv", scope="", ablation=name)
             inputs, told = self._published_ablation(name)
             varied = next(each.attack for each in self.study.ablations if each.name == name)
             told |= {} if varied is None else {"attack": varied}
@@ -251,8 +251,8 @@ class Figures:
             return self._by_victim(attack)
         for view in self.study.figures.features:
             if (drawn := self.of_view(view).get(f"{attack}/{kind}")) is not None:
-                measured = self.places.outputs("feature_view")["view"].format(attack=attack, view=view.name)
-                return drawn, {"view": [measured]}, self._beside(view.published.get(drawn))
+                seen = self.places.path("feature_view", "view", attack=attack, view=view.name)
+                return drawn, {"view": [seen]}, self._beside(view.published.get(drawn))
         cell = self._shown(attack)
         poisons = [self.computing.poisons(attack, cell.seed)]
         if kind == "examples":
@@ -263,8 +263,7 @@ class Figures:
             measures = self.tables.measures([self.study.attack(attack)])
             return kind, self._histories(attack), {"measures": measures, "def_epoch": self._def_epoch(cell)}
         measured = {"landscape-poison": "landscape", "landscape-victims": "landscape", "output-std": "std"}[kind]
-        stage = kind.replace("-", "_")
-        return kind, {measured: [f"{self.places.stem(stage).format(attack=attack)}.npz"]}, {}
+        return kind, {measured: [self.places.path(kind.replace("-", "_"), measured, attack=attack)]}, {}
 
     def _published_ablation(self, name: str) -> tuple[dict[str, Sequence[str]], dict[str, Any]]:
         """Published numbers beside an ablation, if the study names some."""
@@ -323,7 +322,7 @@ class Figures:
             "claim": "rises" if kind == "speed" else "does not tell",
             **({} if (said := self.study.poison_claims) is None else {"close": said.close}),
         }
-        return "scatter", {"results": [self.tables.path("tables", "csv")]}, told
+        return "scatter", {"results": [self.places.path("tables", "csv", scope="")]}, told
 
     @property
     def _curves(self) -> list[dict[str, Any]]:
@@ -347,7 +346,7 @@ class Figures:
             if cell.defense in controls[:1] and cell.attack == control:
                 kind = "control"
             if kind:
-                found.setdefault(kind, []).append(self.computing.victim(cell, ".metrics.json"))
+                found.setdefault(kind, []).append(self.computing.victim(cell, "metrics"))
         return found if found.keys() - {"control"} else {}
 
     @property
@@ -367,7 +366,7 @@ class Figures:
 
     def _noise(self, cell: Cell) -> str:
         row = self._friendly_rows(cell.attack)[0]
-        return f"{self.places.noise.format(**cell._replace(defense=row.name)._asdict())}.safetensors"
+        return self.places.path("noise", "noise", **cell._replace(defense=row.name)._asdict())
 
     def _noises(self, attack: str) -> dict[str, Any]:
         """The random noises beside the friendly noise, and the bound of the friendly noise."""
@@ -389,7 +388,7 @@ class Figures:
         found: dict[str, list[str]] = {}
         for cell in self._trained:
             if cell.attack == attack and cell.victim == victim and cell.defense in listed:
-                found.setdefault(f"victims.{cell.defense}", []).append(self.computing.victim(cell, ".metrics.json"))
+                found.setdefault(f"victims.{cell.defense}", []).append(self.computing.victim(cell, "metrics"))
         return found
 
 

@@ -226,8 +226,7 @@ class Graph:
 
     def paths(self, stage: str, output: str) -> list[str]:
         """One output of each of a stage's jobs on cells."""
-        pattern = self.places.outputs(stage)[output]
-        return [pattern.format(**cell._asdict()) for cell in self.cells(stage)]
+        return [self.places.path(stage, output, **cell._asdict()) for cell in self.cells(stage)]
 
     def pretrained(self) -> list[str]:
         """The weights of all surrogates."""
@@ -249,12 +248,12 @@ class Graph:
 
     def drawings(self) -> list[str]:
         """All files of all figures."""
-        outputs = self.places.outputs("figure").values()
-        return [pattern.format(figure=figure) for figure in self.figures.every() for pattern in outputs]
+        made = (self.places.made("figure", figure=figure) for figure in self.figures.every())
+        return [path for paths in made for path in paths.values()]
 
     def report(self, scope: str = "") -> str:
         """The report's path."""
-        return self.places.outputs("page")["html"].format(scope=scope)
+        return self.places.path("page", "html", scope=scope)
 
     def scanned(self) -> list[str]:
         """Page, table and summary of the scan, if this is one."""

@@ -61,7 +61,8 @@ class Listing:
         self._study, self._report, self._job = study, report, job
         folders = "|".join(map(re.escape, places.folders.values()))
         self._cell = re.compile(rf"(?:{folders})/(?P<attack>[^/]+)/(?P<victim>[^/]+)/(?P<defense>[^/]+)/")
-        self._poisons = re.compile(rf"{re.escape(places.poisons.partition('{')[0])}(?P<attack>[^/]+)/")
+        poisons = places.outputs("craft")["poisons"].partition("{")[0]
+        self._poisons = re.compile(rf"{re.escape(poisons)}(?P<attack>[^/]+)/")
 
     @cached_property
     def _titles(self) -> dict[str, tuple[str, str]]:

@@ -18,40 +18,33 @@ class Places:
             return f"{study.results}/{kind}/{study.study}"
 
         self.dataset = f"{place('data')}.safetensors"
-        self.surrogate = f"{place('surrogates')}/{{surrogate}}/seed{{seed}}-{{member}}"
-        self.poisons = f"{place('poisons')}/{{attack}}/seed{{seed}}"
         self.folders = {kind: place(kind) for kind in ("victims", "detections", "noise", "filters")}
         """Folders of each row's victims, detections, noise and filters, by kind."""
-        self.victim, self.detection, self.noise, self.keep = (f"{folder}/{_CELL}" for folder in self.folders.values())
-        self.diluted = f"{place('diluted')}/{_CELL}"
-        self.transfer = f"{place('transfer')}/{{attack}}/seed{{seed}}"
-        self.table = place("tables")
-        self.figure = place("figures")
-        self.report = place("reports")
         self.checkpoint = place("checkpoints")
         self._logs = place("logs")
         self.damaged = place("damaged")
+        table, figure = place("tables"), place("figures")
         self._stems = {
             "dataset": place("data"),
-            "pretrain": self.surrogate,
-            "craft": self.poisons,
-            "dilute": self.diluted,
-            "filter": self.keep,
-            "noise": self.noise,
-            "train": self.victim,
-            "detect": self.detection,
-            "transfer": self.transfer,
-            "transfer_table": f"{self.table}{{scope}}-transfer",
-            "trials": f"{self.table}{{scope}}-trials",
-            "tables": f"{self.table}{{scope}}",
-            "paper_table": f"{self.table}{{scope}}-table{{number}}",
-            "ablation": f"{self.table}{{scope}}-ablation-{{ablation}}",
-            "landscape_poison": f"{self.figure}/{{attack}}/landscape-poison",
-            "landscape_victims": f"{self.figure}/{{attack}}/landscape-victims",
-            "output_std": f"{self.figure}/{{attack}}/output-std",
-            "feature_view": f"{self.figure}/{{attack}}/features-{{view}}",
-            "figure": f"{self.figure}/{{figure}}",
-            "page": f"{self.report}{{scope}}",
+            "pretrain": f"{place('surrogates')}/{{surrogate}}/seed{{seed}}-{{member}}",
+            "craft": f"{place('poisons')}/{{attack}}/seed{{seed}}",
+            "dilute": f"{place('diluted')}/{_CELL}",
+            "filter": f"{place('filters')}/{_CELL}",
+            "noise": f"{place('noise')}/{_CELL}",
+            "train": f"{place('victims')}/{_CELL}",
+            "detect": f"{place('detections')}/{_CELL}",
+            "transfer": f"{place('transfer')}/{{attack}}/seed{{seed}}",
+            "transfer_table": f"{table}{{scope}}-transfer",
+            "trials": f"{table}{{scope}}-trials",
+            "tables": f"{table}{{scope}}",
+            "paper_table": f"{table}{{scope}}-table{{number}}",
+            "ablation": f"{table}{{scope}}-ablation-{{ablation}}",
+            "landscape_poison": f"{figure}/{{attack}}/landscape-poison",
+            "landscape_victims": f"{figure}/{{attack}}/landscape-victims",
+            "output_std": f"{figure}/{{attack}}/output-std",
+            "feature_view": f"{figure}/{{attack}}/features-{{view}}",
+            "figure": f"{figure}/{{figure}}",
+            "page": f"{place('reports')}{{scope}}",
             "features": f"{place('features')}/{{scanned}}",
             "suspects": f"{place('suspects')}/{{scanned}}",
             "neighbours": f"{place('neighbours')}",
@@ -66,22 +59,24 @@ class Places:
     def remade(self) -> list[str]:
         """Results that the workflow makes again if they are missing: files, and folders with a slash at their end."""
         folders = ("surrogates", "poisons", "diluted", "transfer", *self.folders, "figures", "features", "suspects")
-        tables = [f"{self.table}{scope}-trials.csv" for scope in SCOPES]
         return [
             self.dataset,
-            f"{self._stems['neighbours']}.safetensors",
-            *tables,
+            self.path("neighbours", "neighbours"),
+            *(self.path("trials", "trials", scope=scope) for scope in SCOPES),
             *(f"{self._results}/{kind}/{self._study}/" for kind in folders),
         ]
 
     def outputs(self, stage: str) -> dict[str, str]:
         """The output patterns of a stage, by the option of its program."""
-        stem = self.stem(stage)
-        return {name: f"{stem}{ending}" for name, ending in _OUTPUTS[stage].items()}
+        return {name: f"{self._stems[stage]}{ending}" for name, ending in _OUTPUTS[stage].items()}
 
-    def stem(self, stage: str) -> str:
-        """The part that the output patterns of a stage share."""
-        return self._stems[stage]
+    def made(self, stage: str, **wildcards: str | int) -> dict[str, str]:
+        """The outputs of one job, by the option of its program."""
+        return {name: pattern.format(**wildcards) for name, pattern in self.outputs(stage).items()}
+
+    def path(self, stage: str, output: str, **wildcards: str | int) -> str:
+        """One output of one job."""
+        return f"{self._stems[stage]}{_OUTPUTS[stage][output]}".format(**wildcards)
 
 
 _CELL = "{attack}/{victim}/{defense}/seed{seed}"

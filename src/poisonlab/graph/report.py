@@ -72,7 +72,7 @@ class Report:
                 "style": [f"{self.looks}/report.css"],
                 "script": [f"{self.looks}/report.js"],
             },
-            {"html": self.places.outputs("page")["html"].format(scope=scope)},
+            self.places.made("page", scope=scope),
             spec(
                 study=self.study.study,
                 description=self.study.description,
@@ -80,8 +80,8 @@ class Report:
                 lines=self.tables.lines(),
                 measures=self.tables.measures(self.study.every_attack),
                 sections=sections,
-                cards=f"{self.places.victim}.card.json",
-                detections=f"{self.places.detection}.card.json",
+                cards=self.places.outputs("train")["card"],
+                detections=self.places.outputs("detect")["card"],
                 detectors=[row.name for row in self.study.rows if row.detector is not None],
                 poisons=[
                     {"attack": attack, "seed": seed, "path": path}
@@ -128,7 +128,7 @@ class Report:
 
     def _outcome(self, scope: str) -> list[Block]:
         own = self._table("Outcome of every defense", "tables", scope)
-        time = {"title": "Time", "table": self.tables.path("tables", "time", scope)}
+        time = {"title": "Time", "table": self.places.path("tables", "time", scope=scope)}
         pages = [] if scope else self.figures.outcome
         title = "All defenses at a glance"
         drawn = [
@@ -172,9 +172,9 @@ class Report:
         return blocks
 
     def _table(self, title: str, stage: str, scope: str, **wildcards: Any) -> Block:
-        made = {kind: self.tables.path(stage, kind, scope, **wildcards) for kind in ("md", "json")}
+        made = self.places.made(stage, scope=scope, **wildcards)
         return {"title": title, "table": made["md"], "findings": made["json"]}
 
     def _figure(self, title: str, figure: str) -> Block:
-        stem = f"{self.places.figure}/{figure}"
-        return {"title": title, "png": f"{stem}.png", "caption": f"{stem}.txt"}
+        made = self.places.made("figure", figure=figure)
+        return {"title": title, "png": made["png"], "caption": made["caption"]}

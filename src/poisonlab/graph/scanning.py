@@ -154,12 +154,10 @@ class Scanning(Computing):
                 "dataset": [self.places.dataset],
                 "features": [self._path("features", self.own[0])],
                 "suspects": [self._path("suspects", name) for name in self.own],
-                "neighbours": [self.places.outputs("neighbours")["neighbours"]],
+                "neighbours": [self.places.path("neighbours", "neighbours")],
                 "planted": [self._path("suspects", name) for name in self.planted],
                 "poisons": [path for name in self.planted for path in self._poisons_in(name)],
-                "victims": []
-                if self.scan.weights
-                else [self.victim(self._cell(n), ".metrics.json") for n in self.planted],
+                "victims": [] if self.scan.weights else [self.victim(self._cell(n), "metrics") for n in self.planted],
                 "template": [self.template],
             },
             self.places.outputs("scan_page"),
@@ -186,7 +184,7 @@ class Scanning(Computing):
         yield self.page()
 
     def _path(self, stage: str, scanned: str) -> str:
-        return self.places.outputs(stage)[stage].format(scanned=scanned)
+        return self.places.path(stage, stage, scanned=scanned)
 
     def _cell(self, scanned: str) -> Cell:
         return Cell(self.planted[scanned], NETWORK, "none", self.scan.seed)

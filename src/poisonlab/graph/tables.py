@@ -92,7 +92,7 @@ class Tables:
             "trials",
             "trials.py",
             {"files": [] if scope else files, "merge": self.study.merge},
-            self._outputs("trials", scope=scope),
+            self.places.made("trials", scope=scope),
             spec(lines=list(self._gathering(cells, known=not scope))),
             options={kind: [folder] for kind, folder in self.places.folders.items()},
             depends=(versions(files),) if scope else (),
@@ -193,7 +193,7 @@ class Tables:
         attacks = [self.study.attack(name) for name in transfer.attacks]
         undefended = None if (row := self.study.undefended) is None else row.name
         claimed = transfer.table is not None
-        measured = [f"{self.places.transfer.format(attack=a, seed=s)}.json" for a, s in self.transferred]
+        measured = [self.places.path("transfer", "measured", attack=a, seed=s) for a, s in self.transferred]
         standing = [path for path in measured if os.path.exists(path)] if scope else []
         options = {"measured": standing} if standing else {}
         return Job(
@@ -201,10 +201,10 @@ class Tables:
             "transfer_table.py",
             {
                 "measured": [] if scope else measured,
-                "results": [self.path("tables", "csv", scope)],
+                "results": [self.places.path("tables", "csv", scope=scope)],
                 "files": sorted(map(str, self.published.glob("*"))) if claimed else [],
             },
-            self._outputs("transfer_table", scope=scope),
+            self.places.made("transfer_table", scope=scope),
             spec(
                 **self._described(attacks),
                 **transfer.told("attacks"),
@@ -238,7 +238,7 @@ class Tables:
                 "trials": [self.trials_path(scope), *self.study.merge],
                 "files": sorted(map(str, self.published.glob("*"))) if published else [],
             },
-            self._outputs(stage, scope=scope, **wildcards),
+            self.places.made(stage, scope=scope, **wildcards),
             spec(**described, **told),
             options={"reference": [str(self.published)]} if published else {},
             piped=True,
@@ -247,22 +247,15 @@ class Tables:
 
     def trials_path(self, scope: str) -> str:
         """The file of the study's own trials."""
-        return self._outputs("trials", scope=scope)["trials"]
-
-    def path(self, stage: str, kind: str, scope: str = "", **wildcards: Any) -> str:
-        """One file of a table."""
-        return self._outputs(stage, scope=scope, **wildcards)[kind]
+        return self.places.path("trials", "trials", scope=scope)
 
     def every(self, scope: str) -> list[str]:
         """All files of all tables."""
-        outputs = [self._outputs("trials", scope=scope), self._outputs("tables", scope=scope)]
-        outputs += [self._outputs("paper_table", scope=scope, number=number) for number in self.numbers]
-        outputs += [self._outputs("ablation", scope=scope, ablation=each.name) for each in self.study.ablations]
-        outputs += [self._outputs("transfer_table", scope=scope)] if self.study.transfer is not None else []
+        outputs = [self.places.made("trials", scope=scope), self.places.made("tables", scope=scope)]
+        outputs += [self.places.made("paper_table", scope=scope, number=number) for number in self.numbers]
+        outputs += [self.places.made("ablation", scope=scope, ablation=each.name) for each in self.study.ablations]
+        outputs += [self.places.made("transfer_table", scope=scope)] if self.study.transfer is not None else []
         return [path for found in outputs for path in found.values()]
-
-    def _outputs(self, stage: str, **wildcards: Any) -> dict[str, str]:
-        return {name: pattern.format(**wildcards) for name, pattern in self.places.outputs(stage).items()}
 
     # --- What the programs are told ---
 
