@@ -110,7 +110,7 @@ class Computing:
             self.places.made("dilute", **cell._asdict()),
             numbered(self._settings("dilute", *cell[:3]), seed=seed),
             method=row.dilution.method,
-            name="/".join(map(str, cell)),
+            wildcards=cell._asdict(),
         )
 
     def filter(self, attack: str, victim: str, defense: str, seed: int) -> Job:
@@ -221,8 +221,9 @@ class Computing:
         options: Mapping[str, Sequence[str]] | None = None,
         **wildcards: str | int,
     ) -> Job:
-        name, more = "/".join(map(str, wildcards.values())), dict(options or {})
+        more = dict(options or {})
         if saves:
+            name = "/".join(map(str, wildcards.values()))
             more["checkpoint"] = [f"{self.places.checkpoint}/{stage}/{name}.safetensors"]
         return Job(
             stage,
@@ -236,7 +237,7 @@ class Computing:
             computes=True,
             saves=saves,
             watched=(*watched, *pretrained_files(*models)),
-            name=name,
+            wildcards=wildcards,
         )
 
     # --- Paths ---

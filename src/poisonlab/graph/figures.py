@@ -208,7 +208,7 @@ class Figures:
             stage,
             computes=True,
             watched=pretrained_files(*models),
-            name="/".join([attack, *wildcards.values()]),
+            wildcards={"attack": attack, **wildcards},
         )
 
     # --- Drawing ---
@@ -229,7 +229,7 @@ class Figures:
             options={"figure": [name], "from": sources},
             # A figure by victim receives the settings of every trial that it counts.
             piped=kind == BY_VICTIM,
-            name=figure,
+            wildcards={"figure": figure},
         )
 
     def _drawn(self, kind: str, attack: str) -> tuple[str, Mapping[str, Sequence[str]], dict[str, Any]]:

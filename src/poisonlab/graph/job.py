@@ -27,7 +27,7 @@ class Job:
         computes: whether the program uses a network, and so takes a device, threads and perhaps a GPU.
         saves: whether an interrupted job goes on from a checkpoint.
         piped: whether settings go through a pipe, because they can be too long for a command line.
-        name: its wildcards, separated by slashes.
+        wildcards: those of its rule, by name; they tell the stage's jobs apart.
     """
 
     stage: str
@@ -43,7 +43,12 @@ class Job:
     computes: bool = False
     saves: bool = False
     piped: bool = False
-    name: str = ""
+    wildcards: Mapping[str, str | int] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its wildcards, separated by slashes; an empty one is left out."""
+        return "/".join(str(value) for value in self.wildcards.values() if value != "")
 
     def command(self, python: str, scripts: str, options: Mapping[str, Sequence[str]]) -> str:
         """The shell command.

@@ -119,12 +119,7 @@ def stands(graph: Graph, job: Job, records: Records) -> bool:
 
 def log_of(graph: Graph, job: Job) -> Path:
     """A job's log file."""
-    pattern = graph.places.log(job.stage)
-    names = re.findall(r"\{(\w+)\}", pattern)
-    # A single wildcard may contain slashes, and a table's scope is empty for the whole study.
-    values = job.name.split("/", max(0, len(names) - 1))
-    values += [""] * (len(names) - len(values))
-    return Path(pattern.format(**dict(zip(names, values, strict=False))))
+    return Path(graph.places.log(job.stage).format(**job.wildcards))
 
 
 def left(found: Sequence[Standing], ran: Sequence[Measured], study: str, now: float) -> Left:

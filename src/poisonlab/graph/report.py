@@ -90,7 +90,7 @@ class Report:
             ),
             depends=(versions(sets),) if scope else (),
             piped=True,
-            name=scope,
+            wildcards={"scope": scope},
         )
 
     def titles(self, scope: str) -> dict[str, tuple[str, str]]:

@@ -97,7 +97,7 @@ class Tables:
             options={kind: [folder] for kind, folder in self.places.folders.items()},
             depends=(versions(files),) if scope else (),
             piped=True,
-            name=scope,
+            wildcards={"scope": scope},
         )
 
     def tables(self, scope: str) -> Job:
@@ -221,7 +221,7 @@ class Tables:
             ),
             options={**options, **({"reference": [str(self.published)]} if claimed else {})},
             depends=(versions(standing),) if scope else (),
-            name=scope,
+            wildcards={"scope": scope},
         )
 
     def _expected_transfer(self, attack: AttackSettings) -> dict[str, Any]:
@@ -242,7 +242,7 @@ class Tables:
             spec(**described, **told),
             options={"reference": [str(self.published)]} if published else {},
             piped=True,
-            name="/".join(str(value) for value in (*wildcards.values(), scope) if value != ""),
+            wildcards={**wildcards, "scope": scope},
         )
 
     def trials_path(self, scope: str) -> str:
