@@ -1,69 +1,23 @@
 # Names for the results of one or several stages.
 
+for name, paths in {
+    "pretrained": graph.pretrained(),
+    "poisons": graph.poisons(),
+    "filters": graph.paths("filter", "keep"),
+    "noises": graph.paths("noise", "noise"),
+    "victims": graph.paths("train", "weights"),
+    "detections": graph.paths("detect", "metrics"),
+    "results": graph.tables.every(""),
+    "drawings": graph.drawings(),
+    "report": graph.report(),
+    # Tables and report of the victims finished so far.
+    "so_far": [*graph.tables.every("-so-far"), graph.report("-so-far")],
+    "scan": scanned,
+}.items():
 
-rule pretrained:
-    input:
-        placed(graph.pretrained()),
-    localrule: True
-
-
-rule poisons:
-    input:
-        placed(graph.poisons()),
-    localrule: True
-
-
-rule filters:
-    input:
-        placed(graph.paths("filter", "keep")),
-    localrule: True
-
-
-rule noises:
-    input:
-        placed(graph.paths("noise", "noise")),
-    localrule: True
-
-
-rule victims:
-    input:
-        placed(graph.paths("train", "weights")),
-    localrule: True
-
-
-rule detections:
-    input:
-        placed(graph.paths("detect", "metrics")),
-    localrule: True
-
-
-rule results:
-    input:
-        placed(graph.tables.every("")),
-    localrule: True
-
-
-rule drawings:
-    input:
-        placed(graph.drawings()),
-    localrule: True
-
-
-rule report:
-    input:
-        placed(graph.report()),
-    localrule: True
-
-
-# Tables and report of the victims finished so far.
-rule so_far:
-    input:
-        placed(graph.tables.every("-so-far")),
-        placed(graph.report("-so-far")),
-    localrule: True
-
-
-rule scan:
-    input:
-        placed(scanned),
-    localrule: True
+    rule:
+        name:
+            name
+        input:
+            placed(paths),
+        localrule: True
