@@ -7,15 +7,13 @@ from pathlib import Path
 
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.config.models.model import NamedModel
-from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Settings
-from poisonlab.determinism import prepare_torch
+from poisonlab.determinism import begin
 from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_network, build_normalize, save_weights
 from poisonlab.models.outputs import accuracy
 from poisonlab.models.own_network import load_foreign
-from poisonlab.runtime.cards import RunCard
-from poisonlab.runtime.program import parser, run, settings
+from poisonlab.runtime.program import parser, run
 
 
 class Adopting(Settings):
@@ -30,10 +28,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--weights", type=Path, required=True, help="output: the weights in the workflow's format")
     arguments.add_argument("--metrics", type=Path, required=True, help="output: the network's accuracy (.json)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
-    args = arguments.parse_args(argv)
-    stage = read_stage(Adopting, settings(args.spec))
-    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
-    card = RunCard(device, args.spec)
+    args, stage, device, card = begin(arguments, argv, Adopting)
     dataset = read_dataset(args.dataset)
     network = build_network(stage.model, dataset, seed=0, device=device)
     load_foreign(args.own, network)

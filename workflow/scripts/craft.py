@@ -20,12 +20,11 @@ from poisonlab.config.start import Start
 from poisonlab.config.types import Settings
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import fine_tuning_rows
-from poisonlab.determinism import prepare_torch
+from poisonlab.determinism import begin
 from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.networks import build_network, build_normalize, read_network
-from poisonlab.runtime.cards import RunCard
-from poisonlab.runtime.program import add_checkpoint_arguments, parser, run, settings
+from poisonlab.runtime.program import add_checkpoint_arguments, parser, run
 from poisonlab.training.job import job_checkpoint
 
 
@@ -58,12 +57,9 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--poisons", type=Path, required=True, help="output: the poison set (.safetensors)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
     add_checkpoint_arguments(arguments)
-    args = arguments.parse_args(argv)
-    stage = read_stage(Crafting, settings(args.spec))
+    args, stage, device, card = begin(arguments, argv, Crafting)
     attack = modules.load("attacks", str(stage.attack.get("method")))
     attack_settings = read_stage(attack.Settings, stage.attack)
-    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
-    card = RunCard(device, args.spec)
 
     dataset = read_dataset(args.dataset)
     noise = [args.noise] if args.noise else []

@@ -13,17 +13,17 @@ from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.artifacts.tensors import write_diverged, write_tensors
 from poisonlab.config.models.model import NamedModel
-from poisonlab.config.stages import Seed, read_stage
+from poisonlab.config.stages import Seed
 from poisonlab.config.types import Name, Settings
 from poisonlab.detection.deployment import deploy, draw_clean
-from poisonlab.determinism import prepare_torch
+from poisonlab.determinism import begin
 from poisonlab.errors import DivergedError
 from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.models.outputs import Rejects, accept_all, accuracy
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.runtime.cards import RunCard
-from poisonlab.runtime.program import parser, run, settings
+from poisonlab.runtime.program import parser, run
 from poisonlab.training.outcome import goal_outcome
 
 
@@ -47,10 +47,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--metrics", type=Path, required=True, help="output: outcome (.json)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
     arguments.add_argument("--settings", help="digest of all settings that the outcome depends on, for the card")
-    args = arguments.parse_args(argv)
-    stage = read_stage(Detection, settings(args.spec))
-    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
-    card = RunCard(device, args.spec)
+    args, stage, device, card = begin(arguments, argv, Detection)
     try:
         _examine(args, stage, device, card)
     except DivergedError as error:

@@ -16,14 +16,14 @@ from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.keep_list import load_keep_list
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.config.models.model import NamedModel
-from poisonlab.config.stages import Seed, read_stage
+from poisonlab.config.stages import Seed
 from poisonlab.config.start import Start
 from poisonlab.config.types import Name, Settings
-from poisonlab.determinism import prepare_torch
+from poisonlab.determinism import begin
 from poisonlab.errors import SettingsError
 from poisonlab.landscapes.feature_view import Shown, examples_of, shown_examples, view_of
 from poisonlab.models.networks import build_normalize, read_network
-from poisonlab.runtime.program import parser, run, settings
+from poisonlab.runtime.program import parser, run
 
 _MOST = 20
 """Images of a row in the file; a figure shows some of them."""
@@ -57,15 +57,13 @@ def main(argv: Sequence[str]) -> None:
     )
     arguments.add_argument("--keep", type=Path, nargs="*", default=[], help="keep-lists of the rows with filters")
     arguments.add_argument("--view", type=Path, required=True, help="output: features, distances and images (.npz)")
-    args = arguments.parse_args(argv)
-    stage = read_stage(View, settings(args.spec))
+    args, stage, device, _ = begin(arguments, argv, View)
     for option, files, count in (
         ("networks", args.networks, len(stage.networks)),
         ("keep", args.keep, sum(network.filtered for network in stage.networks)),
     ):
         if len(files) != count:
             raise SettingsError(f"--{option}: {len(files)} files where the settings have {count}")
-    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
 
     dataset, poisons = read_dataset(args.dataset), PoisonSet.load(args.poisons)
     normalize, keeps = build_normalize(dataset, device), iter(args.keep)

@@ -10,17 +10,15 @@ import torch
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.config.models.model import NamedModel
-from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Settings
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import training_set
-from poisonlab.determinism import prepare_torch
+from poisonlab.determinism import begin
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.models.own_network import load_own
 from poisonlab.models.wrapping import wrap
-from poisonlab.runtime.cards import RunCard
-from poisonlab.runtime.program import parser, run, settings
+from poisonlab.runtime.program import parser, run
 from poisonlab.scanning.features import features_of, has_test_split
 
 
@@ -37,10 +35,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--poisons", type=Path, help="planted poisons; with them, test images are left out")
     arguments.add_argument("--features", type=Path, required=True, help="output: the features (.safetensors)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
-    args = arguments.parse_args(argv)
-    stage = read_stage(Featuring, settings(args.spec))
-    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
-    card = RunCard(device, args.spec)
+    args, stage, device, card = begin(arguments, argv, Featuring)
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons) if args.poisons else None
     if stage.model is not None:

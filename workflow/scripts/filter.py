@@ -14,18 +14,18 @@ from poisonlab.artifacts.keep_list import save_keep_list
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.artifacts.tensors import write_diverged
 from poisonlab.config.models.model import NamedModel
-from poisonlab.config.stages import Seed, read_stage
+from poisonlab.config.stages import Seed
 from poisonlab.config.start import Start
 from poisonlab.config.types import Settings
 from poisonlab.data.training_set import fine_tuning_rows, split_validation, training_set
-from poisonlab.determinism import prepare_torch
+from poisonlab.determinism import begin
 from poisonlab.errors import DivergedError
 from poisonlab.filters.chain import judge_all
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.models.outputs import outputs_of
 from poisonlab.randomness import stream_seed
 from poisonlab.runtime.cards import RunCard
-from poisonlab.runtime.program import parser, run, settings
+from poisonlab.runtime.program import parser, run
 
 
 class Filtering(Settings):
@@ -43,10 +43,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--network", type=Path, required=True, help="weights of the victim whose features count")
     arguments.add_argument("--keep", type=Path, required=True, help="output: the keep-list (.safetensors)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
-    args = arguments.parse_args(argv)
-    stage = read_stage(Filtering, settings(args.spec))
-    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
-    card = RunCard(device, args.spec)
+    args, stage, device, card = begin(arguments, argv, Filtering)
     try:
         _filter(args, stage, device, card)
     except DivergedError as error:

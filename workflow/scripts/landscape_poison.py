@@ -13,14 +13,14 @@ from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.matching import Matcher, target_gradient
 from poisonlab.config.figures import Landscape
 from poisonlab.config.models.model import NamedModel
-from poisonlab.config.stages import Seed, read_stage
+from poisonlab.config.stages import Seed
 from poisonlab.config.types import Settings
 from poisonlab.data.training_set import pixels
-from poisonlab.determinism import prepare_torch
+from poisonlab.determinism import begin
 from poisonlab.errors import SettingsError
 from poisonlab.landscapes.around_poison import around_poison, most_effective
 from poisonlab.models.networks import build_normalize, read_network
-from poisonlab.runtime.program import parser, run, settings
+from poisonlab.runtime.program import parser, run
 
 
 class PoisonLandscape(Settings):
@@ -37,9 +37,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--poisons", type=Path, required=True, help="the poison set")
     arguments.add_argument("--surrogate", type=Path, required=True, help="weights of the surrogate")
     arguments.add_argument("--landscape", type=Path, required=True, help="output: the surfaces (.npz)")
-    args = arguments.parse_args(argv)
-    stage = read_stage(PoisonLandscape, settings(args.spec))
-    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
+    args, stage, device, _ = begin(arguments, argv, PoisonLandscape)
 
     dataset = read_dataset(args.dataset)
     network = read_network(args.surrogate, stage.model, dataset, device)

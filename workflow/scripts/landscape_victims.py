@@ -14,13 +14,13 @@ from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.config.figures import Landscape
 from poisonlab.config.models.model import NamedModel
-from poisonlab.config.stages import Seed, read_stage
+from poisonlab.config.stages import Seed
 from poisonlab.config.types import Settings
 from poisonlab.data.training_set import pixels
-from poisonlab.determinism import prepare_torch
+from poisonlab.determinism import begin
 from poisonlab.landscapes.around_victims import around_victim, coordinates_of
 from poisonlab.models.networks import build_normalize, read_network
-from poisonlab.runtime.program import parser, run, settings
+from poisonlab.runtime.program import parser, run
 
 
 class VictimLandscapes(Settings):
@@ -38,9 +38,7 @@ def main(argv: Sequence[str]) -> None:
         "--victims", type=Path, nargs="+", required=True, help="weights, in the order of the settings"
     )
     arguments.add_argument("--landscape", type=Path, required=True, help="output: the surfaces (.npz)")
-    args = arguments.parse_args(argv)
-    stage = read_stage(VictimLandscapes, settings(args.spec))
-    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
+    args, stage, device, _ = begin(arguments, argv, VictimLandscapes)
 
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons)

@@ -8,11 +8,9 @@ from pathlib import Path
 import torch
 
 from poisonlab.artifacts.dataset import read_dataset
-from poisonlab.config.stages import read_stage
 from poisonlab.config.types import PositiveInt, PositiveLevels, Settings
-from poisonlab.determinism import prepare_torch
-from poisonlab.runtime.cards import RunCard
-from poisonlab.runtime.program import parser, run, settings
+from poisonlab.determinism import begin
+from poisonlab.runtime.program import parser, run
 from poisonlab.scanning.duplicates import neighbourhood
 from poisonlab.scanning.features import Features
 
@@ -30,10 +28,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--memory", type=int, default=512, help="MiB that distances may take")
     arguments.add_argument("--neighbours", type=Path, required=True, help="output: neighbours (.safetensors)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
-    args = arguments.parse_args(argv)
-    stage = read_stage(Searching, settings(args.spec))
-    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
-    card = RunCard(device, args.spec)
+    args, stage, device, card = begin(arguments, argv, Searching)
     dataset, found = read_dataset(args.dataset), Features.load(args.features)
     images = torch.cat([dataset.train_images, dataset.test_images[: len(found.test_features)]])
     features = torch.cat([found.features, found.test_features]).to(device)

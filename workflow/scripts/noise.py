@@ -26,12 +26,12 @@ from poisonlab.config.training import VictimTraining
 from poisonlab.data.training_set import fine_tuning_rows, origins, split_validation, training_set
 from poisonlab.defenses.build import build_defenses
 from poisonlab.defenses.friendly_noise import friendly_noise
-from poisonlab.determinism import prepare_torch
+from poisonlab.determinism import begin
 from poisonlab.errors import DivergedError, SettingsError
 from poisonlab.models.networks import build_normalize, build_victim
 from poisonlab.randomness import stream_seed
 from poisonlab.runtime.cards import RunCard
-from poisonlab.runtime.program import add_checkpoint_arguments, parser, run, settings
+from poisonlab.runtime.program import add_checkpoint_arguments, parser, run
 from poisonlab.training.defense import Defense
 from poisonlab.training.job import job_checkpoint
 from poisonlab.training.loop import train
@@ -45,14 +45,11 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--keep", type=Path, help="keep-list of the row's filters, if it has any")
     arguments.add_argument("--noise", type=Path, required=True, help="output: the friendly noise (.safetensors)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
-    args = arguments.parse_args(argv)
-    stage = read_stage(VictimTraining, settings(args.spec))
+    args, stage, device, card = begin(arguments, argv, VictimTraining)
     friendly = [defense for defense in stage.defenses if defense.get("method") == "friendly-noise"]
     if len(friendly) != 1:
         raise SettingsError(f"--spec: a noise job needs exactly one friendly-noise defense, not {len(friendly)}")
     chosen = read_stage(FriendlyNoiseSettings, friendly[0])
-    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
-    card = RunCard(device, args.spec)
     try:
         _make(args, stage, chosen, device, card)
     except DivergedError as error:

@@ -14,13 +14,13 @@ from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.config.figures import OutputStd
 from poisonlab.config.models.model import NamedModel
-from poisonlab.config.stages import Seed, read_stage
+from poisonlab.config.stages import Seed
 from poisonlab.config.types import Settings
-from poisonlab.determinism import prepare_torch
+from poisonlab.determinism import begin
 from poisonlab.errors import SettingsError
 from poisonlab.landscapes.output_std import around_network, groups_of
 from poisonlab.models.networks import build_normalize, read_network
-from poisonlab.runtime.program import parser, run, settings
+from poisonlab.runtime.program import parser, run
 
 
 class Network(Settings):
@@ -45,11 +45,9 @@ def main(argv: Sequence[str]) -> None:
         "--networks", type=Path, nargs="+", required=True, help="weights, in the order of the settings"
     )
     arguments.add_argument("--std", type=Path, required=True, help="output: standard deviations (.npz)")
-    args = arguments.parse_args(argv)
-    stage = read_stage(OutputSpread, settings(args.spec))
+    args, stage, device, _ = begin(arguments, argv, OutputSpread)
     if len(args.networks) != len(stage.networks):
         raise SettingsError(f"--networks: {len(args.networks)} files for {len(stage.networks)} networks")
-    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
 
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons)

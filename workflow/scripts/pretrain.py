@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from poisonlab.artifacts.dataset import read_dataset
-from poisonlab.config.stages import read_stage
 from poisonlab.config.training import Pretraining
 from poisonlab.data.training_set import pretraining_rows, split_validation, training_set
 from poisonlab.defenses.build import build_defenses
-from poisonlab.determinism import prepare_torch
+from poisonlab.determinism import begin
 from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_network, build_normalize, save_weights
 from poisonlab.models.outputs import accuracy
 from poisonlab.randomness import stream_seed
-from poisonlab.runtime.cards import RunCard
-from poisonlab.runtime.program import add_checkpoint_arguments, parser, run, settings
+from poisonlab.runtime.program import add_checkpoint_arguments, parser, run
 from poisonlab.training.job import job_checkpoint
 from poisonlab.training.loop import train
 
@@ -27,10 +25,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--weights", type=Path, required=True, help="output: the surrogate (.safetensors)")
     arguments.add_argument("--metrics", type=Path, required=True, help="output: its training history (.json)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
-    args = arguments.parse_args(argv)
-    stage = read_stage(Pretraining, settings(args.spec))
-    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
-    card = RunCard(device, args.spec)
+    args, stage, device, card = begin(arguments, argv, Pretraining)
 
     dataset = read_dataset(args.dataset)
     seed = stream_seed(stage.seed, "surrogate", stage.member)

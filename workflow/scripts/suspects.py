@@ -11,12 +11,11 @@ from pydantic import Field
 
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.config.stages import Seed, read_stage
+from poisonlab.config.stages import Seed
 from poisonlab.config.types import Name, PositiveInt, Settings
 from poisonlab.data.training_set import training_set
-from poisonlab.determinism import prepare_torch
-from poisonlab.runtime.cards import RunCard
-from poisonlab.runtime.program import parser, run, settings
+from poisonlab.determinism import begin
+from poisonlab.runtime.program import parser, run
 from poisonlab.scanning.features import Features
 from poisonlab.scanning.ranking import join
 from poisonlab.scanning.scores import Examples, score
@@ -37,10 +36,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--memory", type=int, default=512, help="MiB that distances may take")
     arguments.add_argument("--suspects", type=Path, required=True, help="output: the ranking (.safetensors)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
-    args = arguments.parse_args(argv)
-    stage = read_stage(Suspecting, settings(args.spec))
-    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
-    card = RunCard(device, args.spec)
+    args, stage, device, card = begin(arguments, argv, Suspecting)
     poisons = PoisonSet.load(args.poisons) if args.poisons else None
     labels = training_set(read_dataset(args.dataset), poisons).labels
     found = Features.load(args.features)

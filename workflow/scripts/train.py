@@ -14,7 +14,6 @@ from poisonlab.artifacts.keep_list import load_keep_list
 from poisonlab.artifacts.noise import load_noise
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.artifacts.tensors import write_diverged
-from poisonlab.config.stages import read_stage
 from poisonlab.config.training import VictimTraining
 from poisonlab.config.types import Name, PositiveFloat
 from poisonlab.data.training_set import (
@@ -26,14 +25,14 @@ from poisonlab.data.training_set import (
     training_set,
 )
 from poisonlab.defenses.build import build_defenses
-from poisonlab.determinism import prepare_torch
+from poisonlab.determinism import begin
 from poisonlab.errors import DivergedError, SettingsError
 from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_normalize, build_victim, save_weights
 from poisonlab.models.outputs import accuracy
 from poisonlab.randomness import stream_seed
 from poisonlab.runtime.cards import RunCard
-from poisonlab.runtime.program import add_checkpoint_arguments, parser, run, settings
+from poisonlab.runtime.program import add_checkpoint_arguments, parser, run
 from poisonlab.training.job import job_checkpoint
 from poisonlab.training.loop import train
 from poisonlab.training.outcome import CLEAN_VALIDATION, goal_outcome, history_outcome
@@ -61,10 +60,7 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--metrics", type=Path, required=True, help="output: outcome and history (.json)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
     arguments.add_argument("--settings", help="digest of all settings that the outcome depends on, for the card")
-    args = arguments.parse_args(argv)
-    stage = read_stage(Victim, settings(args.spec))
-    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
-    card = RunCard(device, args.spec)
+    args, stage, device, card = begin(arguments, argv, Victim)
     try:
         _train(args, stage, device, card)
     except DivergedError as error:

@@ -9,14 +9,14 @@ from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.transfer import transfer
 from poisonlab.config.models.model import NamedModel
-from poisonlab.config.stages import Seed, read_stage
+from poisonlab.config.stages import Seed
 from poisonlab.config.transfer import Score
 from poisonlab.config.types import Name, Settings
-from poisonlab.determinism import prepare_torch
+from poisonlab.determinism import begin
 from poisonlab.errors import SettingsError
 from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_normalize, read_network
-from poisonlab.runtime.program import parser, run, settings
+from poisonlab.runtime.program import parser, run
 
 
 class Judge(Settings):
@@ -41,11 +41,9 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--networks", type=Path, nargs="+", required=True, help="weights, in the settings' order")
     arguments.add_argument("--measured", type=Path, required=True, help="output: a share for each network (.json)")
     arguments.add_argument("--settings", help="digest of all settings that the shares depend on, for the output")
-    args = arguments.parse_args(argv)
-    stage = read_stage(TransferMeasurement, settings(args.spec))
+    args, stage, device, _ = begin(arguments, argv, TransferMeasurement)
     if len(args.networks) != len(stage.networks):
         raise SettingsError(f"--networks: {len(args.networks)} files for {len(stage.networks)} networks")
-    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
     dataset, poisons = read_dataset(args.dataset), PoisonSet.load(args.poisons)
     normalize = build_normalize(dataset, device)
     shares = {}
