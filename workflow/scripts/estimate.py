@@ -106,19 +106,14 @@ def main(argv: Sequence[str]) -> None:
 
 
 def unfinished(graph: Graph, planned: Sequence[Job]) -> list[Job]:
-    """The jobs that are not done or are stale, and all jobs that depend on them."""
-    records = Records()
-    left = {id(job): job for job in planned if not stands(graph, job, records)}
-    while True:
-        made = {path for job in left.values() for path in job.outputs.values()}
-        more = {
-            id(job): job
-            for job in planned
-            if id(job) not in left and any(not made.isdisjoint(paths) for paths in job.inputs.values())
-        }
-        if not more:
-            return list(left.values())
-        left |= more
+    """The jobs that are not done or are stale, and all that depend on them; ``planned`` is in the order of work."""
+    records, left = Records(), []
+    made: set[str] = set()
+    for job in planned:
+        if any(not made.isdisjoint(paths) for paths in job.inputs.values()) or not stands(graph, job, records):
+            left.append(job)
+            made.update(job.outputs.values())
+    return left
 
 
 def rows(jobs: Sequence[Job], left: Sequence[Job], seconds: Seconds) -> list[Row]:
