@@ -95,8 +95,7 @@ def pack(archive: Path | None, configfiles: Sequence[str], entries: Sequence[str
         config = {key: value for key, value in config.items() if key not in ("data", *BESIDE_A_PATH)}
     named, results = (study.study, study.results) if scan is None else (f"scan-{scan.scan}", scan.results)
     archive = archive or Path(f"{named}.tar.gz")
-    options = [*(["--configfile", *configfiles] if configfiles else []), *(["--config", *entries] if entries else [])]
-    summary = snakemake("--summary", *options)
+    summary = snakemake("--summary", configfiles, entries)
     if summary is None:
         raise PoisonlabError("Snakemake cannot read the config: see above")
     lines = {line["output_file"]: line for line in lines_of(summary)}

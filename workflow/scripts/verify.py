@@ -59,18 +59,15 @@ def main(argv: Sequence[str]) -> int:
     )
     arguments.add_argument("--all", action="store_true", help="list current files, too")
     args = arguments.parse_args(argv)
-    options = [
-        *(["--configfile", *args.configfile] if args.configfile else []),
-        *(["--config", *args.config] if args.config else []),
-    ]
+    given = args.configfile, args.config
 
     try:
-        study, _ = read_config(merged_config(args.configfile, args.config))
+        study, _ = read_config(merged_config(*given))
     except PoisonlabError as error:
         print(f"error: {error}", file=sys.stderr)
         return UNREADABLE
-    planned = snakemake("--dry-run", *options)
-    if planned is None or (summary := snakemake("--summary", *options)) is None:
+    planned = snakemake("--dry-run", *given)
+    if planned is None or (summary := snakemake("--summary", *given)) is None:
         return UNREADABLE
     deep = args.deep or args.set_aside
     verdicts = judge(summary, dict(reasons(planned)), Places(study), deep)
@@ -85,16 +82,18 @@ def main(argv: Sequence[str]) -> int:
     return max((verdict.state for verdict in verdicts), default=CURRENT)
 
 
-def snakemake(*options: str) -> str | None:
-    """The output of Snakemake; None if it fails, with its reason on stderr."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", *_OPTIONS, *options]
+def snakemake(action: str, configfiles: Sequence[str], entries: Sequence[str]) -> str | None:
+    """The output of Snakemake with ``--dry-run`` or ``--summary``; None if it fails, with its reason on stderr."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", *_OPTIONS, action]
+    for option, values in (("--configfile", configfiles), ("--config", entries)):
+        command += [option, *values] if values else []
     if checkout() != ".":
         command += ["--snakefile", f"{checkout()}/Snakefile"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         print(f"{done.stdout}{done.stderr}".strip(), file=sys.stderr)
         return None
-    return done.stdout + (done.stderr if "--dry-run" in options else "")
+    return done.stdout + (done.stderr if action == "--dry-run" else "")
 
 
 def lines_of(summary: str) -> list[dict[str, str]]:
