@@ -8,22 +8,19 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from pathlib import Path
 
+_FOLDER = Path(".snakemake")
+
 
 class Records:
-    """Snakemake's records.
+    """Snakemake's records of the current folder."""
 
-    Args:
-        folder: ``.snakemake`` in the folder where Snakemake runs.
-    """
-
-    def __init__(self, folder: Path = Path(".snakemake")) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self._params: dict[str, tuple[int, frozenset[str]]] = {}
 
     def locked(self) -> set[str]:
         """Outputs that running calls of Snakemake may write. A killed call keeps its own until it is unlocked."""
         found: set[str] = set()
-        for lock in self._folder.glob("locks/*.output.lock"):
+        for lock in _FOLDER.glob("locks/*.output.lock"):
             try:
                 found.update(lock.read_text(encoding="utf-8").splitlines())
             except OSError:  # the call has ended meanwhile
@@ -51,7 +48,7 @@ class Records:
     def _place(self, kind: str, path: str) -> Path:
         """Snakemake's file about an output: the output's path in base64, split into names that the file system
         allows."""
-        folder = self._folder / kind
+        folder = _FOLDER / kind
         try:
             longest = os.pathconf(folder, "PC_NAME_MAX") or 255
         except OSError:
