@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,18 +112,16 @@ class Report:
         return [each for each in sets if not scope or Path(self.tables.computing.poisons(*each)).is_file()]
 
     def _sections(self, scope: str) -> list[dict[str, Any]]:
+        drawn = [] if scope else self.study.drawn_attacks
         sections = [
             ("Outcome", None, self._outcome(scope)),
             ("Attacks compared", None, [] if scope else self._compared()),
             ("Tables of the paper", None, self._paper(scope)),
-            *((f"Figures: {attack.name}", attack.name, self._attack(attack.name)) for attack in self._drawn(scope)),
+            *((f"Figures: {attack.name}", attack.name, self._attack(attack.name)) for attack in drawn),
             ("Filters and features", None, [] if scope else self._filters()),
             ("Ablations", None, self._ablations(scope)),
         ]
         return [{"title": title, "attack": attack, "blocks": blocks} for title, attack, blocks in sections if blocks]
-
-    def _drawn(self, scope: str) -> Sequence[Any]:
-        return () if scope else self.study.drawn_attacks
 
     def _outcome(self, scope: str) -> list[Block]:
         own = self._table("Outcome of every defense", "tables", scope)
