@@ -6,18 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from poisonlab.config.types import Name, PositiveInt, Settings
+from poisonlab.config.types import Name, PositiveInt, Settings, distinct
 
 Score = Literal["misclassified", "agreement"]
 
 
-def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(names)) < len(names):
-        raise ValueError("lists a name twice: remove one")
-    return names
-
-
-Several = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)]
+Several = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(distinct)]
 
 
 class Transfer(Settings):

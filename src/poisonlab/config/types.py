@@ -148,6 +148,13 @@ def _without_braces(path: str) -> str:
     return path
 
 
+def distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names, if none is given twice."""
+    if len(set(names)) < len(names):
+        raise ValueError("lists a name twice: remove one")
+    return names
+
+
 ONE, SEVERAL = "one name", "several names"
 
 

@@ -31,6 +31,7 @@ from poisonlab.config.types import (
     PositiveLevels,
     Settings,
     below_one_level,
+    distinct,
     one_or_several,
 )
 from poisonlab.errors import SettingsError
@@ -40,12 +41,6 @@ Names = Annotated[
     Discriminator(one_or_several),
 ]
 """A name or a list of names; a mistake is reported for the form that was meant."""
-
-
-def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(names)) < len(names):
-        raise ValueError("lists a name twice: remove one")
-    return names
 
 
 TARGETED = (SUCCESS, ADVERSARIAL_CONFIDENCE, ACCURACY)
@@ -78,7 +73,7 @@ class Attack(Settings):
     """Names the attack's folder and its rows in the tables."""
     method: str
     """Names the module of ``poisonlab.attacks`` that crafts the poisons."""
-    victims: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)] | None = None
+    victims: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(distinct)] | None = None
     """The entries of ``victims`` that are trained on the poisons, each separately; the first if not given."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
     """Which of the study's seeds it runs with; all if not given. Seeds that the study does not list are ignored, so
@@ -104,8 +99,9 @@ class Attack(Settings):
 
     @property
     def surrogates(self) -> tuple[str, ...]:
-        """The names of its surrogates."""
-        return ()
+        """The names of its surrogates: of its setting ``surrogate``, if it has one."""
+        named: str | tuple[str, ...] = getattr(self, "surrogate", ())
+        return (named,) if isinstance(named, str) else named
 
     @property
     def pretrained_networks(self) -> int:
@@ -154,11 +150,6 @@ class CraftedAttack(Attack):
                 "changes no 8-bit pixel: it would need precision: float32)"
             )
         return self
-
-    @property
-    def surrogates(self) -> tuple[str, ...]:
-        """The names of its surrogates."""
-        return (self.surrogate,) if isinstance(self.surrogate, str) else self.surrogate
 
     @property
     def pretrained_networks(self) -> int:
@@ -217,11 +208,6 @@ class AdversarialAvailabilityAttack(AvailabilityAttack):
 
     surrogate: Names
     """Name of an entry of ``surrogates``, trained on clean data; with several, their mean loss counts."""
-
-    @property
-    def surrogates(self) -> tuple[str, ...]:
-        """The names of its surrogates."""
-        return (self.surrogate,) if isinstance(self.surrogate, str) else self.surrogate
 
     @property
     def pretrained_networks(self) -> int:

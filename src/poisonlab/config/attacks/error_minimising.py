@@ -52,11 +52,6 @@ class ErrorMinimising(AvailabilityAttack):
         return self.steps or (20 if self.noise == "sample-wise" else 1)
 
     @property
-    def surrogates(self) -> tuple[str, ...]:
-        """The name of its surrogate, which it trains itself."""
-        return (self.surrogate,)
-
-    @property
     def bound(self) -> float | None:
         """``eps``."""
         return self.eps
