@@ -130,11 +130,8 @@ class Study(Settings):
     @model_validator(mode="after")
     def _check_names(self) -> Study:
         _unique("seeds", self.seeds)
-        _unique("surrogates", [surrogate.name for surrogate in self.surrogates])
-        _unique("attacks", [attack.name for attack in self.attacks])
-        _unique("victims", [victim.name for victim in self.victims])
-        _unique("defenses", [row.name for row in self.defenses])
-        _unique("ablations", [ablation.name for ablation in self.ablations])
+        for group in ("surrogates", "attacks", "victims", "defenses", "ablations"):
+            _unique(group, [each.name for each in getattr(self, group)])
         # Names of rules and logs contain those of ablations, names of figures those of attacks.
         _unique("ablations but for dots and dashes", [ablation.name.replace(".", "-") for ablation in self.ablations])
         if wrong := [each.name for each in self.ablations if re.search(r"[.-]so[.-]far$", each.name)]:
@@ -251,10 +248,7 @@ class Study(Settings):
                     f"attack {attack.name!r}: images of a setup count the whole dataset, so leave out "
                     f"dataset.{limits[0]}"
                 )
-        if "train_limit" not in limits:
-            return self
-        for attack in self.every_attack:
-            if isinstance(attack, Imported) and attack.counts_whole_set:
+            if "train_limit" in limits and isinstance(attack, Imported) and attack.counts_whole_set:
                 raise ValueError(
                     f"attack {attack.name!r}: rows of imported poisons count the whole training set, so leave out "
                     "dataset.train_limit; only appended poisons and .safetensors sets made with the same limit go with "
@@ -658,10 +652,10 @@ class Study(Settings):
         regroup = row is not None and row.per_example and victim.scenario == "from-scratch" and hasattr(model, "norm")
         return model.model_copy(update={"norm": "group"}) if regroup else model
 
-    def pretrained_of(self, victim: Victim, row: Row | None = None) -> str | None:
-        """The surrogate that a victim begins as under a ``row``; None from scratch."""
+    def pretrained_of(self, victim: Victim, row: Row) -> str | None:
+        """The surrogate that a victim begins as under a row; None from scratch."""
         own = victim.pretrained
-        return own if own is None or row is None else row.pretrained.get(own, own)
+        return None if own is None else row.pretrained.get(own, own)
 
     def seeds_of(self, attack: AttackSettings) -> tuple[int, ...]:
         """The seeds that an attack runs with, in the study's order."""
