@@ -19,6 +19,7 @@ from poisonlab.config.models.model import NamedModel
 from poisonlab.config.stages import Seed
 from poisonlab.config.start import Start
 from poisonlab.config.types import Name, Settings
+from poisonlab.data.squeezing import in_bytes
 from poisonlab.determinism import begin
 from poisonlab.errors import SettingsError
 from poisonlab.landscapes.feature_view import Shown, examples_of, shown_examples, view_of
@@ -101,12 +102,8 @@ def main(argv: Sequence[str]) -> None:
 def _images(shown: Shown, dropped: Tensor, seed: int) -> dict[str, Tensor]:
     """Images of the target, and of some poisons and clean examples, (E, C, H, W) uint8; which poisons were dropped."""
     chosen = examples_of(shown, dropped, _MOST, seed)
-    images = {f"images_{kind}": _levels(shown.images[places]) for kind, places in chosen.items()}
-    return {"images_target": _levels(shown.target), **images, "poisons_dropped": dropped[chosen["poisons"]]}
-
-
-def _levels(images: Tensor) -> Tensor:
-    return images if images.dtype == torch.uint8 else (images * 255).round().to(torch.uint8)
+    images = {f"images_{kind}": in_bytes(shown.images[places]) for kind, places in chosen.items()}
+    return {"images_target": in_bytes(shown.target), **images, "poisons_dropped": dropped[chosen["poisons"]]}
 
 
 if __name__ == "__main__":
