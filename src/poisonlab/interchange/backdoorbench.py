@@ -20,6 +20,7 @@ from poisonlab.errors import DataError
 from poisonlab.interchange import parts
 from poisonlab.interchange.file_content import read_content
 from poisonlab.interchange.imported_poisons import ImportedPoisons
+from poisonlab.interchange.png_folder import row_of
 
 RECORD = "attack_result.pt"
 _TRAIN, _TEST = "bd_train", "bd_test"
@@ -106,8 +107,7 @@ def _files(folder: Path) -> dict[int, Path]:
     """The image of each row."""
     found: dict[int, Path] = {}
     for file in sorted(folder.glob("*/*.png")):
-        if file.stem.isascii() and file.stem.isdigit() and len(file.stem) < 16:
-            row = int(file.stem)
+        if (row := row_of(file)) is not None:
             if row in found:
                 raise DataError(f"{file} and {found[row]} are images of the same row: keep one")
             found[row] = file

@@ -14,7 +14,7 @@ import torch
 from poisonlab.config.class_folders import natural
 from poisonlab.errors import DataError
 from poisonlab.interchange.imported_poisons import ImportedPoisons
-from poisonlab.interchange.png_folder import decoded, only_png_files, png_files
+from poisonlab.interchange.png_folder import decoded, only_png_files, png_files, row_of
 
 _TRAIN, _TARGETS = "train", "targets"
 _OTHERS = frozenset((_TRAIN, _TARGETS, "test", "clean", "unpatched", "poisons"))
@@ -63,9 +63,9 @@ def _by_row(root: Path) -> dict[int, tuple[Path, str]]:
     rows: dict[int, tuple[Path, str]] = {}
     for folder in _classes(root) if root.is_dir() else []:
         for file in only_png_files(folder):
-            if not (file.stem.isascii() and file.stem.isdigit() and len(file.stem) < 16):
+            if (row := row_of(file)) is None:
                 raise DataError(f"{file} is not named after a row: rename it to <row>.png, or remove it")
-            if int(file.stem) in rows:
-                raise DataError(f"{file} and {rows[int(file.stem)][0]} are of the same row: keep one")
-            rows[int(file.stem)] = file, folder.name
+            if row in rows:
+                raise DataError(f"{file} and {rows[row][0]} are of the same row: keep one")
+            rows[row] = file, folder.name
     return dict(sorted(rows.items()))

@@ -94,15 +94,19 @@ def only_png_files(folder: Path) -> list[Path]:
     return found
 
 
+def row_of(file: Path) -> int | None:
+    """The row that a file is named after; None if its name is no row."""
+    return int(file.stem) if _NAME.fullmatch(file.stem) else None
+
+
 def _poison_files(folder: Path) -> dict[int, Path]:
     """The poison of each training row, in ascending order."""
     rows: dict[int, Path] = {}
     for file in only_png_files(folder):
         if file.name in (_TARGET, f"{_UNPATCHED}.png"):
             continue
-        if not _NAME.fullmatch(file.stem):
+        if (row := row_of(file)) is None:
             raise DataError(f"{file} is not named after a training row: rename it to <row>.png, or remove it")
-        row = int(file.stem)
         if row in rows:
             raise DataError(f"{file} and {rows[row].name} are poisons for the same training row: keep one")
         rows[row] = file
