@@ -23,7 +23,9 @@ MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 RULES = {
     rule
     for path in [ROOT / "workflow" / "Snakefile", *(ROOT / "workflow" / "rules").glob("*.smk")]
-    for rule in re.findall(r"^rule (\w+):", path.read_text("utf-8"), re.MULTILINE)
+    # A rule, or the name of one that a loop makes.
+    for found in re.finditer(r"^rule (\w+):|^    \"(\w+)\"[:,]", path.read_text("utf-8"), re.MULTILINE)
+    for rule in filter(None, found.groups())
 }
 PROGRAMS = (
     "make",
