@@ -63,7 +63,8 @@ def paper() -> Study:
     return read_study(values_of("config/paper.yaml"))
 
 
-# FRIENDS, section 4.1: 80 epochs of ResNet-18, 40 in transfer and against Sleeper Agent; xi = 16 or 8, 1 % poisons.
+# FRIENDS, section 4.1: 80 epochs of ResNet-18, 40 against Sleeper Agent; xi = 16 or 8, 1 % poisons. In transfer only
+# the drops of the rate are stated: 15, 25 and 35.
 EIGHTY, FORTY = "resnet18, 80 epochs, from-scratch", "resnet18, 40 epochs, from-scratch"
 
 
