@@ -46,7 +46,7 @@ def test_verify_asks_snakemake_for_the_same_workflow(tmp_path: Path, monkeypatch
     monkeypatch.setattr(verify.subprocess, "run", answer)
     for folder in (ROOT, tmp_path):
         monkeypatch.chdir(folder)
-        verify.snakemake("--summary")
+        verify.snakemake("--summary", [], [])
     here, there = asked
     assert "--snakefile" not in here
     assert Path(there[there.index("--snakefile") + 1]).resolve() == ROOT / "Snakefile"

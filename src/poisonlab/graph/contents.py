@@ -40,11 +40,11 @@ class Contents:
         self._known: _Known | None = None
         self._changed = False
 
-    def digest(self, paths: Sequence[str]) -> str:
-        """One digest of the names and contents of some files; a missing file counts as missing."""
+    def digest(self, paths: Sequence[str], root: str = "") -> str:
+        """One digest of some files' contents, and of their names below ``root``; a missing file counts as missing."""
         whole = hashlib.sha256()
         for path in sorted(set(paths)):
-            whole.update(f"{path}\0{self._of(path)}\n".encode(errors="surrogateescape"))
+            whole.update(f"{path.removeprefix(root)}\0{self._of(path)}\n".encode(errors="surrogateescape"))
         self._save()
         return whole.hexdigest()[:_LENGTH]
 

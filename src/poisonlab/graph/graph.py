@@ -193,11 +193,12 @@ class Graph:
         software = self._versions((*packages, *(own for root, own in SOFTWARE_OF.items() if root in job.roots)))
         # Merged trials and published numbers keep the time stamps that they had elsewhere.
         read = {path for paths in job.inputs.values() for path in paths}
-        from_elsewhere = {
-            path for path in read if path in self.study.merge or Path(path).parent == self.tables.published
-        }
-        watched = [*job.watched, *from_elsewhere]
+        watched = [*job.watched, *read.intersection(self.study.merge)]
         contents = [f"files read by {job.stage}@{self._contents.digest(watched)}"] if watched else []
+        published = [path for path in read if Path(path).parent == self.tables.published]
+        if published:
+            digest = self._contents.digest(published, str(self.tables.published))
+            contents.append(f"files read by {job.stage}, published numbers@{digest}")
         contents += [] if job.computes or job.stage == "dataset" else [self._measures()]
         sources = self._digests(f"workflow/scripts/{job.program}", *sorted(set(job.roots)))
         return [*software, *sources, *contents, *job.depends]
