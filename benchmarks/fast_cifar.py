@@ -6,8 +6,8 @@
 
 Seconds are processor time of this process on a CPU, which other processes hardly change, and clock time on a GPU;
 measuring the accuracy is not counted. Operations are those of convolutions and matrix products, forward and backward.
-The share is relative to a product of large matrices in bfloat16. If the number of epochs is not the recipe's, the
-schedule is stretched, with warm-up and milestones.
+The share is relative to a product of large matrices, in bfloat16 where the device multiplies it. If the number of
+epochs is not the recipe's, the schedule is stretched, with warm-up and milestones.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from poisonlab.data.training_set import TrainingSet, training_set
 from poisonlab.determinism import prepare_torch
 from poisonlab.models.networks import build_network, build_normalize
 from poisonlab.models.outputs import accuracy
-from poisonlab.precision import passes
+from poisonlab.precision import computed, passes
 from poisonlab.training.loop import train
 
 STUDY = ["config/cifar10-fast.yaml"]
@@ -47,7 +47,7 @@ class Training:
     Attributes:
         seconds: of training, without measuring.
         flops: operations per second.
-        share: of the peak in bfloat16.
+        share: of the peak.
     """
 
     epochs: int
@@ -152,14 +152,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if victim is None:
         raise SystemExit(f"--victim must be one of the study's: {', '.join(each.name for each in study.victims)}")
     dataset = load_dataset(study.dataset)
-    peak = matmul(device, torch.bfloat16, 2048)
+    peak = matmul(device, "bfloat16", 2048)
     name = device_name(device, options.threads)
     trainings = [
         measured(dataset, victim, epochs, seed, device, peak)
         for epochs in options.epochs or [victim.recipe.epochs]
         for seed in options.seeds
     ]
-    print(f"{name}, torch {torch.__version__}, peak {peak / 1e9:.0f} GFLOP/s in bfloat16", end="\n\n")
+    print(
+        f"{name}, torch {torch.__version__}, peak {peak / 1e9:.0f} GFLOP/s in {computed(device, 'bfloat16')}",
+        end="\n\n",
+    )
     print(table(trainings))
     if options.json is not None:
         write(options.json, machine=name, peak=peak, trainings=[asdict(training) for training in trainings])

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from contest import Result, markdown, timed
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+from poisonlab.precision import PRECISIONS, computed
+
 TRIES = 5
 
 
@@ -16,7 +17,7 @@ TRIES = 5
 class Peaks:
     """Operations per second of a matrix product, by precision, and bytes per second read and written by a copy.
 
-    Only a GPU has ``tf32``.
+    Where the device does not multiply bfloat16, both precisions are computed in float32. Only a GPU has ``tf32``.
     """
 
     flops: dict[str, float]
@@ -32,9 +33,9 @@ def peaks(device: torch.device, side: int | None = None, mib: int | None = None)
     """
     on_gpu = device.type == "cuda"
     side, mib = side or (8192 if on_gpu else 2048), mib or (2048 if on_gpu else 256)
-    flops = {name: matmul(device, dtype, side) for name, dtype in PRECISIONS.items()}
+    flops = {name: matmul(device, name, side) for name in PRECISIONS}
     if on_gpu:
-        flops["tf32"] = _in_tf32(lambda: matmul(device, torch.float32, side))
+        flops["tf32"] = _in_tf32(lambda: matmul(device, "float32", side))
     return Peaks(flops, copying(device, mib * 2**20))
 
 
@@ -48,8 +49,9 @@ def _in_tf32(call: Callable[[], float]) -> float:
         torch.set_float32_matmul_precision(before)
 
 
-def matmul(device: torch.device, dtype: torch.dtype, side: int) -> float:
-    """Operations per second of the product of two square matrices."""
+def matmul(device: torch.device, precision: str, side: int) -> float:
+    """Operations per second of the product of two square matrices, in the precision of a network's passes."""
+    dtype = getattr(torch, computed(device, precision))
     first, second = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return 2 * side**3 / best(lambda: first @ second, device)
 
