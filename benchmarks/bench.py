@@ -22,7 +22,7 @@ import ratios
 import torch
 from contest import Contests, Result, answer_memory, heading, machine, measure_all, parser, prepare, table, write
 from jobs import Jobs, jobs_table, measure_jobs
-from peaks import peaks, roofline
+from peaks import TINY, peaks, roofline
 from ratios import Ratio
 
 import attacks
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     device, facts = torch.device(options.device), machine(options)
     results = measure_all(CONTESTS, options)
     jobs = measure_jobs(options.repeats, epochs=options.epochs) if with_jobs(options) else None
-    best = peaks(device)
+    best = peaks(device, *(TINY if options.scale == "tiny" else ()))
     parts = [table(results), roofline(results, best), jobs_table(jobs) if jobs is not None else ""]
     print(heading(facts), *filter(None, parts), sep="\n\n")
     found = ratios_of(results, jobs)

@@ -11,6 +11,8 @@ from contest import Result, markdown, timed
 from poisonlab.precision import PRECISIONS, computed
 
 TRIES = 5
+TINY = (256, 8)
+"""Side of the matrices and MiB of the copies in rehearsals."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ FLOORS = (
     ("evaluation",),
     ("figures",),
     ("graph",),
-    ("determinism", "pipelines"),
+    ("determinism", "stage_program", "pipelines"),
 )
 """From the lowest up. A package imports from floors below and from its own; programs stand above all."""
 

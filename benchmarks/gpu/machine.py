@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import torch
 from contest import markdown
-from peaks import peaks
+from peaks import TINY, peaks
 
 from gpu.section import Check, FaultError, Notes
 from poisonlab.determinism import prepare_torch
@@ -37,7 +37,7 @@ def machine(check: Check, notes: Notes) -> None:
     device = prepare_torch(check.device, 1, jobs_per_gpu=1)
     if device.type == "cuda":
         _gpu(notes)
-    best = peaks(device, *((256, 8) if check.tiny else (None, None)))
+    best = peaks(device, *(TINY if check.tiny else ()))
     notes.fact("peaks", asdict(best))
     rows = [[f"matrix product, {name}", f"{flops / 1e12:.4g} TFLOP/s"] for name, flops in best.flops.items()]
     notes.table("Peaks", markdown(["what", "best"], [*rows, ["copy", f"{best.traffic / 1e9:.4g} GB/s"]]))

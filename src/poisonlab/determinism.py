@@ -1,4 +1,4 @@
-"""The switches that make torch deterministic to the bit, the choice of a program's device, and how programs begin.
+"""The switches that make torch deterministic to the bit, and the choice of a program's device.
 
 They decide the last bits of every result. So this module is not part of ``poisonlab.runtime``, and a change to it
 reruns every job.
@@ -6,38 +6,18 @@ reruns every job.
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Sequence
 
 import torch
 
-from poisonlab.config.stages import Stage, read_stage
 from poisonlab.errors import SettingsError
-from poisonlab.runtime.cards import RunCard
 from poisonlab.runtime.gpus import hold_gpu
-from poisonlab.runtime.program import settings
-
-
-def begin(
-    arguments: argparse.ArgumentParser, argv: Sequence[str], kind: type[Stage]
-) -> tuple[argparse.Namespace, Stage, torch.device, RunCard]:
-    """Begin a stage program: its arguments, its settings of this ``kind``, its device, and its run card.
-
-    Raises:
-        SettingsError: a setting is malformed or impossible, or ``prepare_torch`` finds no GPU.
-    """
-    args = arguments.parse_args(argv)
-    stage = read_stage(kind, settings(args.spec))
-    device = prepare_torch(args.device, args.threads, args.jobs_per_gpu)
-    return args, stage, device, RunCard(device, args.spec)
 
 
 def prepare_torch(device: str, threads: int, jobs_per_gpu: int = 1) -> torch.device:
     """Set threads and determinism, and choose the device: among GPUs, one with fewer than ``jobs_per_gpu`` jobs.
 
-    Every program that computes with torch calls this first, most of them by ``begin``, so that the same seed gives the
-    same bits.
+    Every program that computes with torch calls this first, so that the same seed gives the same bits.
 
     Raises:
         SettingsError: ``device`` is ``cuda`` and there is no usable GPU.

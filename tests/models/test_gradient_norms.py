@@ -322,3 +322,8 @@ def test_a_linear_layer_in_closed_form() -> None:
     lengths = [((p - F.one_hot(torch.tensor(label), 3)).norm() * 17**0.5).item() for label in range(3)]
     assert norms.tolist() == pytest.approx(lengths, rel=1e-6)
     assert all(a <= b for a, b in pairwise(norms.tolist()))
+
+
+def test_inputs_that_are_not_images_and_not_contiguous() -> None:
+    torch.manual_seed(2)
+    agree(nn.Linear(4, 3).double(), torch.randn(4, 6).double().T, torch.randint(3, (6,)))

@@ -12,7 +12,7 @@ import yaml
 from gpu.workflow import REHEARSED
 from loading import program
 
-from poisonlab import determinism
+from poisonlab import stage_program
 from poisonlab.config.study import read_study
 from poisonlab.graph.graph import Graph
 
@@ -35,7 +35,7 @@ def test_all_of_a_study(device: torch.device, tmp_path: Path, monkeypatch: pytes
         options = {"code": ["none"], "checkpoint-seconds": ["0"]} if job.saves else {}
         stage = program(job.program.removesuffix(".py"))
         if job.computes:
-            monkeypatch.setattr(determinism, "prepare_torch", lambda *arguments: device)
+            monkeypatch.setattr(stage_program, "prepare_torch", lambda *arguments: device)
         for path in job.outputs.values():
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         stage.main(shlex.split(job.command("python", "scripts", options))[2:])

@@ -8,12 +8,12 @@ from pathlib import Path
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.config.models.model import NamedModel
 from poisonlab.config.types import Settings
-from poisonlab.determinism import begin
 from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_network, build_normalize, save_weights
 from poisonlab.models.outputs import accuracy
 from poisonlab.models.own_network import load_foreign
 from poisonlab.runtime.program import parser, run
+from poisonlab.stage_program import begin
 
 
 class Adopting(Settings):

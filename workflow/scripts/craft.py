@@ -20,11 +20,11 @@ from poisonlab.config.start import Start
 from poisonlab.config.types import Settings
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import fine_tuning_rows
-from poisonlab.determinism import begin
 from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.networks import build_network, build_normalize, read_network
 from poisonlab.runtime.program import add_checkpoint_arguments, parser, run
+from poisonlab.stage_program import begin
 from poisonlab.training.job import job_checkpoint
 
 

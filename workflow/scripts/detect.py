@@ -16,7 +16,6 @@ from poisonlab.config.models.model import NamedModel
 from poisonlab.config.stages import Seed
 from poisonlab.config.types import Name, Settings
 from poisonlab.detection.deployment import deploy, draw_clean
-from poisonlab.determinism import begin
 from poisonlab.errors import DivergedError
 from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_normalize, read_network
@@ -24,6 +23,7 @@ from poisonlab.models.outputs import Rejects, accept_all, accuracy
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.runtime.cards import RunCard
 from poisonlab.runtime.program import parser, run
+from poisonlab.stage_program import begin
 from poisonlab.training.outcome import goal_outcome
 
 

@@ -20,11 +20,11 @@ from poisonlab.config.stages import Seed
 from poisonlab.config.start import Start
 from poisonlab.config.types import Name, Settings
 from poisonlab.data.squeezing import in_bytes
-from poisonlab.determinism import begin
 from poisonlab.errors import SettingsError
 from poisonlab.landscapes.feature_view import Shown, examples_of, shown_examples, view_of
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.runtime.program import parser, run
+from poisonlab.stage_program import begin
 
 _MOST = 20
 """Images of a row in the file; a figure shows some of them."""

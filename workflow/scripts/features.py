@@ -13,13 +13,13 @@ from poisonlab.config.models.model import NamedModel
 from poisonlab.config.types import Settings
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import training_set
-from poisonlab.determinism import begin
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.models.own_network import load_own
 from poisonlab.models.wrapping import wrap
 from poisonlab.runtime.program import parser, run
 from poisonlab.scanning.features import features_of, has_test_split
+from poisonlab.stage_program import begin
 
 
 class Featuring(Settings):

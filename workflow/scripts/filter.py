@@ -18,7 +18,6 @@ from poisonlab.config.stages import Seed
 from poisonlab.config.start import Start
 from poisonlab.config.types import Settings
 from poisonlab.data.training_set import fine_tuning_rows, split_validation, training_set
-from poisonlab.determinism import begin
 from poisonlab.errors import DivergedError
 from poisonlab.filters.chain import judge_all
 from poisonlab.models.networks import build_normalize, read_network
@@ -26,6 +25,7 @@ from poisonlab.models.outputs import outputs_of
 from poisonlab.randomness import stream_seed
 from poisonlab.runtime.cards import RunCard
 from poisonlab.runtime.program import parser, run
+from poisonlab.stage_program import begin
 
 
 class Filtering(Settings):

@@ -16,11 +16,11 @@ from poisonlab.config.models.model import NamedModel
 from poisonlab.config.stages import Seed
 from poisonlab.config.types import Settings
 from poisonlab.data.training_set import pixels
-from poisonlab.determinism import begin
 from poisonlab.errors import SettingsError
 from poisonlab.landscapes.around_poison import around_poison, most_effective
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.runtime.program import parser, run
+from poisonlab.stage_program import begin
 
 
 class PoisonLandscape(Settings):

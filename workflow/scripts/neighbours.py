@@ -9,10 +9,10 @@ import torch
 
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.config.types import PositiveInt, PositiveLevels, Settings
-from poisonlab.determinism import begin
 from poisonlab.runtime.program import parser, run
 from poisonlab.scanning.duplicates import neighbourhood
 from poisonlab.scanning.features import Features
+from poisonlab.stage_program import begin
 
 
 class Searching(Settings):

@@ -26,12 +26,12 @@ from poisonlab.config.training import VictimTraining
 from poisonlab.data.training_set import fine_tuning_rows, origins, split_validation, training_set
 from poisonlab.defenses.build import build_defenses
 from poisonlab.defenses.friendly_noise import friendly_noise
-from poisonlab.determinism import begin
 from poisonlab.errors import DivergedError, SettingsError
 from poisonlab.models.networks import build_normalize, build_victim
 from poisonlab.randomness import stream_seed
 from poisonlab.runtime.cards import RunCard
 from poisonlab.runtime.program import add_checkpoint_arguments, parser, run
+from poisonlab.stage_program import begin
 from poisonlab.training.defense import Defense
 from poisonlab.training.job import job_checkpoint
 from poisonlab.training.loop import train

@@ -16,11 +16,11 @@ from poisonlab.config.figures import OutputStd
 from poisonlab.config.models.model import NamedModel
 from poisonlab.config.stages import Seed
 from poisonlab.config.types import Settings
-from poisonlab.determinism import begin
 from poisonlab.errors import SettingsError
 from poisonlab.landscapes.output_std import around_network, groups_of
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.runtime.program import parser, run
+from poisonlab.stage_program import begin
 
 
 class Network(Settings):

@@ -9,12 +9,12 @@ from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.config.training import Pretraining
 from poisonlab.data.training_set import pretraining_rows, split_validation, training_set
 from poisonlab.defenses.build import build_defenses
-from poisonlab.determinism import begin
 from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_network, build_normalize, save_weights
 from poisonlab.models.outputs import accuracy
 from poisonlab.randomness import stream_seed
 from poisonlab.runtime.program import add_checkpoint_arguments, parser, run
+from poisonlab.stage_program import begin
 from poisonlab.training.job import job_checkpoint
 from poisonlab.training.loop import train
 

@@ -14,11 +14,11 @@ from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.config.stages import Seed
 from poisonlab.config.types import Name, PositiveInt, Settings
 from poisonlab.data.training_set import training_set
-from poisonlab.determinism import begin
 from poisonlab.runtime.program import parser, run
 from poisonlab.scanning.features import Features
 from poisonlab.scanning.ranking import join
 from poisonlab.scanning.scores import Examples, score
+from poisonlab.stage_program import begin
 
 
 class Suspecting(Settings):

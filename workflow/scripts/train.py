@@ -25,7 +25,6 @@ from poisonlab.data.training_set import (
     training_set,
 )
 from poisonlab.defenses.build import build_defenses
-from poisonlab.determinism import begin
 from poisonlab.errors import DivergedError, SettingsError
 from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_normalize, build_victim, save_weights
@@ -33,6 +32,7 @@ from poisonlab.models.outputs import accuracy
 from poisonlab.randomness import stream_seed
 from poisonlab.runtime.cards import RunCard
 from poisonlab.runtime.program import add_checkpoint_arguments, parser, run
+from poisonlab.stage_program import begin
 from poisonlab.training.job import job_checkpoint
 from poisonlab.training.loop import train
 from poisonlab.training.outcome import CLEAN_VALIDATION, goal_outcome, history_outcome

@@ -12,11 +12,11 @@ from poisonlab.config.models.model import NamedModel
 from poisonlab.config.stages import Seed
 from poisonlab.config.transfer import Score
 from poisonlab.config.types import Name, Settings
-from poisonlab.determinism import begin
 from poisonlab.errors import SettingsError
 from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.runtime.program import parser, run
+from poisonlab.stage_program import begin
 
 
 class Judge(Settings):

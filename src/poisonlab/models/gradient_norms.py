@@ -45,7 +45,7 @@ def per_sample_gradient_norms(
     Returns:
         (N,) float32, on the inputs' device.
     """
-    inputs = inputs.detach().contiguous(memory_format=layout(model) if inputs.ndim == 4 else torch.preserve_format)
+    inputs = inputs.detach().contiguous(memory_format=layout(model) if inputs.ndim == 4 else torch.contiguous_format)
     layers = _separable_layers(model)
     if len(inputs) == 0 or layers == []:
         return torch.zeros(len(inputs), device=inputs.device)

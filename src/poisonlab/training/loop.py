@@ -117,8 +117,9 @@ def train(
     size = f"{len(data)} training images of {shape_of(data.images)} on the {device.type.upper()}"
     with memory_for(size, "take fewer of them"):
         full = data = data.to(device)
+    order = layout(model)
     if recipe.channels_last:
-        model.to(memory_format=layout(model))
+        model.to(memory_format=order)
     _check_labels(model, normalize, data)
     batches = f"training on batches of {min(recipe.batch_size, len(data))} images of {shape_of(data.images)}"
     optimizer = _optimizer_of(model, recipe)
@@ -134,7 +135,9 @@ def train(
     if recipe.augmentation.flip == "alternating":
         mirrored = alternating_flips(int(full.rows.max()) + 1, seed).to(device)
     finite = [bool(tensor.isfinite().all()) for tensor in model.state_dict().values()]
-    training = _Training(forward, normalize, recipe, optimizer, seed, defenses, features, mirrored, finite, steps)
+    training = _Training(
+        forward, normalize, recipe, optimizer, seed, defenses, features, mirrored, finite, steps, order
+    )
     observed: dict[str, float] = {}
     with ExitStack() as stack:
         stack.enter_context(random_streams_kept(device))
@@ -261,6 +264,7 @@ class _Training:
     Attributes:
         features: (R, D) by row, if the network's features are fixed; else None.
         mirrored: (R,) bool by row, drawn by ``alternating_flips``, if flips alternate; else None.
+        order: of the inputs in memory, if the recipe has ``channels_last``.
         finite: for each weight and buffer, whether it is finite at the start; an attention mask may hold infinities.
     """
 
@@ -274,6 +278,7 @@ class _Training:
     mirrored: Tensor | None
     finite: Sequence[bool]
     capture: Capture
+    order: torch.memory_format
 
     def epoch(self, number: int, data: TrainingSet) -> float:
         """One pass over the data; returns the mean loss over its examples."""
@@ -332,7 +337,7 @@ class _Training:
         for defense, stream in zip(self.defenses, streams, strict=True):
             inputs, labels = defense.change_inputs(Batch(inputs, labels, rows, number, stream, model, normalize))
         if recipe.channels_last:
-            inputs = inputs.contiguous(memory_format=layout(model))
+            inputs = inputs.contiguous(memory_format=self.order)
         return _forward(model, inputs, recipe), labels
 
 

@@ -1,7 +1,7 @@
-"""Make the committed tables anew from the committed trials: ``python results/reference/remake.py [folder ...]``.
+"""Make the committed tables of results/reference anew from the committed trials.
 
-Run it after a change of tables, findings or notes, or after adding trials. It needs no data, and trains nothing.
-README.md lists the tables that stay as they were made.
+Run it after a change of tables, findings or notes, or after adding trials. It needs no images, and trains nothing.
+results/reference/README.md lists the tables that stay as they were made.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from poisonlab.config.merging import merged_config
+from poisonlab.errors import PoisonlabError, SettingsError
+from poisonlab.graph.measured import COMMITTED
+from poisonlab.runtime.program import run
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / COMMITTED
 PARQUET = "config/overlays/cifar10-parquet.yaml"
 PARQUET_MINI = "config/overlays/cifar10-parquet-mini.yaml"
 PARQUET_KNN = "config/overlays/cifar10-parquet-deep-knn-mini.yaml"
@@ -79,11 +83,11 @@ def remake(folder: str, work: Path) -> list[str]:
     described = merged_config(files, [])
     if any("parquet" in name for name in run.configs):
         described["description"] += f" {JPEG}"
-    trials = [path for name in (*run.also, folder) for path in sorted(map(str, (HERE / name).glob("*-trials.csv")))]
+    trials = [str(path) for name in (*run.also, folder) for path in sorted((REFERENCE / name).glob("*-trials.csv"))]
     study = described["study"]
     made = {
         path: f"results/tables/{path.name.replace(study, f'{study}-so-far', 1)}"
-        for path in sorted((HERE / folder).iterdir())
+        for path in sorted((REFERENCE / folder).iterdir())
         if path.name not in run.kept and not path.name.endswith("-trials.csv")
     }
     words = [sys.executable, "-m", "snakemake", *made.values(), "--cores", "1", "--quiet", "all"]
@@ -91,11 +95,12 @@ def remake(folder: str, work: Path) -> list[str]:
     words += ["--config", f"merge={json.dumps(trials)}", f"description={json.dumps(described['description'])}"]
     done = subprocess.run([*words, *run.settings], capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{done.stderr}error: {folder}: its tables cannot be made from {', '.join(trials)}")
+        print(done.stderr.strip(), file=sys.stderr)
+        raise PoisonlabError(f"{folder}: Snakemake cannot make its tables, for the reason above: correct it")
     changed = [path for path, new in made.items() if not same(path, work / new)]
     for path in changed:
         shutil.copyfile(work / made[path], path)
-    return [path.relative_to(HERE).as_posix() for path in changed]
+    return [path.relative_to(REFERENCE).as_posix() for path in changed]
 
 
 def same(one: Path, other: Path) -> bool:
@@ -109,19 +114,20 @@ def same(one: Path, other: Path) -> bool:
     return True
 
 
-def main() -> None:
-    """Make the tables of the named folders anew, or of all."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split(":")[0])
-    parser.add_argument("folders", nargs="*", metavar="folder", help=f"one of {', '.join(RUNS)}; all without one")
-    folders = parser.parse_args().folders
-    unknown = sorted({*folders} - {*RUNS})
-    if unknown:
-        parser.error(f"{', '.join(unknown)} has no tables to make anew: name one of {', '.join(RUNS)}")
-    for folder in folders or RUNS:
+def main(argv: Sequence[str]) -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument(
+        "folders", nargs="*", metavar="FOLDER", help=f"all without one, or some of: {', '.join(RUNS)}"
+    )
+    args = arguments.parse_args(argv)
+    for folder in args.folders:
+        if folder not in RUNS:
+            raise SettingsError(f"{folder} has no tables to make anew: name one of {', '.join(RUNS)}")
+    for folder in args.folders or RUNS:
         with tempfile.TemporaryDirectory() as work:
             for name in remake(folder, Path(work)):
-                print(f"changed: {name}")
+                print(f"changed: {name}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from loading import program
+
+from poisonlab.errors import SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "results" / "reference"
-
-specification = importlib.util.spec_from_file_location("remake", REFERENCE / "remake.py")
-assert specification is not None
-assert specification.loader is not None
-remaking = importlib.util.module_from_spec(specification)
-sys.modules["remake"] = remaking
-specification.loader.exec_module(remaking)
-
+remaking = program("committed_tables")
 # results/reference/README.md says why.
 AS_THEY_WERE_MADE = {
     "cifar10-fast-cpu",
@@ -43,9 +37,14 @@ def test_every_folder_can_be_made_anew_or_stays_as_it_was_made() -> None:
 def test_committed_tables_are_made_from_the_committed_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, copy = "cifar10-fast-float32-cpu", tmp_path / "reference"
     shutil.copytree(REFERENCE, copy)
-    monkeypatch.setattr(remaking, "HERE", copy)
+    monkeypatch.setattr(remaking, "REFERENCE", copy)
     assert remaking.remake(folder, tmp_path) == []
     spoilt = copy / folder / "cifar10-fast.md"
     spoilt.write_text("87.5", encoding="utf-8")
     assert remaking.remake(folder, tmp_path) == [f"{folder}/cifar10-fast.md"]
     assert spoilt.read_bytes() == (REFERENCE / folder / "cifar10-fast.md").read_bytes()
+
+
+def test_a_folder_without_such_tables_is_one_line() -> None:
+    with pytest.raises(SettingsError, match=r"^defenses-cpu has no tables to make anew: name one of attacks-float32"):
+        remaking.main(["defenses-cpu"])
