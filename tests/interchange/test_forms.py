@@ -124,6 +124,11 @@ def test_what_could_be_two_forms_is_refused(tmp_path: Path) -> None:
     refused(lambda: read_poisons(path), path, "channels first or last")
     saved(path, {"poisons": POISONS[:, :2], "indices": ROWS})
     refused(lambda: read_poisons(path), path, "has not 1 or 3 channels")
+    half = (0.5,) * 3
+    for odd, undo in ((DATA.train_images / 127.5 - 1, (half, half)), (DATA.train_images / 255 - 1e-7, (None, None))):
+        saved(path, odd)
+        refused(lambda: read_poisons(path), path, "could be images or changes", "holds: images")
+        assert torch.equal(read_poisons(path, *undo, "images").images, DATA.train_images)
     for odd in (torch.full((40, 3, 5, 7), 100), (DATA.train_images / 255 - 0.5) / 0.2):
         saved(path, odd)
         undo = () if not odd.is_floating_point() else (MEAN, STD)

@@ -35,6 +35,8 @@ _BESIDE = ("target", "unpatched_target", "adversarial_label")
 _TELLING = ("label", "target", "class", "index", "indices", "image", "poison")
 # Perturbations stay below this share of the range; images have pixels above it.
 _HALF = 0.5
+# The brightest pixel, with errors of rounding.
+_BRIGHTEST = 1 + 1e-3
 
 
 def as_content(found: Any, path: Path, holds: Holds | None, normalised: bool = False) -> dict[str, Any]:
@@ -118,9 +120,11 @@ def _meaning(values: Tensor, path: Path, normalised: bool) -> str:
     whole = not values.is_floating_point()
     lowest, highest = float(values.min()) if values.numel() else 0.0, float(values.max()) if values.numel() else 0.0
     if whole or not normalised:
-        if lowest < 0:
+        bright = highest > (255 * _HALF if whole else _HALF)
+        # Negative floats beside bright ones may be images in [-1, 1], or in [0, 1] with errors of rounding.
+        if lowest < 0 and (whole or not bright or highest > _BRIGHTEST):
             return "changes"
-        if highest > (255 * _HALF if whole else _HALF):
+        if lowest >= 0 and bright:
             return "poisons"
     raise DataError(
         f"{path} holds {parts.described(values)} with values in [{lowest:.3g}, {highest:.3g}], which could be images "
