@@ -523,6 +523,15 @@ def test_names_that_are_no_rows_are_refused(tmp_path: Path, names: list[str], wo
     refused(lambda: read_png_folder(folder), folder, *words)
 
 
+def test_numbered_targets_are_in_the_order_of_their_labels(tmp_path: Path) -> None:
+    """Sorted as text, target 10 would have the label of target 2."""
+    folder = png_folder_of(tmp_path, ["1.png", *(f"targets/{place}.png" for place in range(12))])
+    (folder / "poisons.json").write_text(json.dumps({"target_labels": list(range(12))}))
+    found = read_png_folder(folder)
+    assert same(found.targets, pixels(13)[1:])
+    assert found.target_labels.tolist() == list(range(12))
+
+
 @pytest.mark.parametrize("other", ["2.jpg", "target.JPEG", "targets/b.bmp", "unpatched/a.webp"])
 def test_other_images_than_pngs_are_refused(tmp_path: Path, other: str) -> None:
     folder = png_folder_of(tmp_path, ["1.png", other])

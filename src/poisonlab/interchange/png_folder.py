@@ -1,9 +1,10 @@
 """A folder of PNGs named after the training rows they replace.
 
-``<row>.png`` are the poisons. ``target.png`` or ``targets/*.png`` (sorted by name) are the targets. ``unpatched.png``
-or ``unpatched/*.png`` are a backdoor's targets without the trigger, in the same order. ``poisons.json`` has the labels:
-``{"adversarial_label": 1, "target_labels": [0], "labels": {"<row>": 1}}``, where ``adversarial_label`` may be a list
-with one label for each target. Only the poisons are required; the dataset supplies the rest.
+``<row>.png`` are the poisons. ``target.png`` or ``targets/*.png`` are the targets, in natural order: 2 before 10.
+``unpatched.png`` or ``unpatched/*.png`` are a backdoor's targets without the trigger, in the same order.
+``poisons.json`` has the labels: ``{"adversarial_label": 1, "target_labels": [0], "labels": {"<row>": 1}}``, where
+``adversarial_label`` may be a list with one label for each target. Only the poisons are required; the dataset supplies
+the rest.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.config.class_folders import SUFFIXES
+from poisonlab.config.class_folders import SUFFIXES, natural
 from poisonlab.data.decoding import decode, decode_all
 from poisonlab.errors import DataError
 from poisonlab.interchange import parts
@@ -66,7 +67,7 @@ def read_png_folder(folder: Path) -> ImportedPoisons:
 
 
 def png_files(folder: Path) -> list[Path]:
-    """The PNGs of ``folder``, sorted by name, without hidden ones.
+    """The PNGs of ``folder`` in natural order of their names, without hidden ones.
 
     Raises:
         DataError: ``folder`` is missing or not a readable folder.
@@ -75,7 +76,7 @@ def png_files(folder: Path) -> list[Path]:
         found = [file for file in folder.iterdir() if file.suffix.lower() == ".png" and not file.name.startswith(".")]
     except OSError as error:
         raise DataError(f"{folder} is missing or not a readable folder: correct the path") from error
-    return sorted(found)
+    return sorted(found, key=lambda file: natural(file.name))
 
 
 def only_png_files(folder: Path) -> list[Path]:
