@@ -631,6 +631,15 @@ def test_several_files_make_one_set(tmp_path: Path, name: str) -> None:
         assert same(found.images, pixels(3))
         assert same(found.indices, torch.tensor([4, 0, 9]))
         assert same(found.targets, pixels(2, 5))
+    torch.save(tensor_dict(pixels(3)), tmp_path / "poisons.pth")
+    assert same(read_poisons(tmp_path).targets, pixels(2, 5))
+
+
+def test_labels_in_a_file_of_their_own_are_read(tmp_path: Path) -> None:
+    """The poisons would silently keep the labels of their rows."""
+    for name, content in (("poisons", pixels(3)), ("indices", [4, 0, 9]), ("labels", torch.tensor([2, 3, 2]))):
+        torch.save(content, tmp_path / f"{name}.pth")
+    assert read_poisons(tmp_path).labels.tolist() == [2, 3, 2]
 
 
 def test_files_of_the_old_torch_format_are_read(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@
 - a list of two entries: such pairs or stacked images, and their rows;
 - one array for the whole training set.
 
-A folder holds ``poisons.pth``, ``indices.pth`` (or ``base_indices.pth``) and perhaps ``target.pth``, or the two
-``.npy`` files of Witches' Brew. A target is (image, label), a list of such pairs, or an image or stacked images without
-labels. The adversarial label is one for all targets, or a list. Images are (3, H, W) uint8, floats in [0, 1], or
-normalised floats; stacked images may have their channels last.
+A folder holds ``poisons.pth``, ``indices.pth`` (or ``base_indices.pth``) and perhaps ``labels.pth`` and ``target.pth``,
+or the two ``.npy`` files of Witches' Brew. A target is (image, label), a list of such pairs, or an image or stacked
+images without labels. The adversarial label is one for all targets, or a list. Images are (3, H, W) uint8, floats in
+[0, 1], or normalised floats; stacked images may have their channels last.
 """
 
 from __future__ import annotations
@@ -36,8 +36,12 @@ from poisonlab.interchange.new_folder import check_channels
 
 POISONS = "poisons.pth"
 WHOLE, WHOLE_LABELS = "poisoned_training_data.npy", "poisoned_training_labels.npy"
-_INDICES = ("indices.pth", "base_indices.pth")
-_TARGET = "target.pth"
+_BESIDE = {
+    "indices.pth": "indices",
+    "base_indices.pth": "indices",
+    "labels.pth": "labels",
+    "target.pth": "target",
+}
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _OUTSIDE = 1e-3
 _LEVELS = 255
@@ -113,13 +117,9 @@ def _content(path: Path, holds: Holds | None, normalised: bool) -> tuple[Path, d
         return path / WHOLE, content
     path = path / POISONS if path.is_dir() else path
     content = as_content(read_content(path), path, holds, normalised)
-    if "indices" not in content and path.name == POISONS:
-        if (
-            found := next((path.parent / name for name in _INDICES if (path.parent / name).exists()), None)
-        ) is not None:
-            content["indices"] = read_content(found)
-        if (path.parent / _TARGET).exists():
-            content.setdefault("target", read_content(path.parent / _TARGET))
+    for name, part in _BESIDE.items() if path.name == POISONS else ():
+        if content.get(part) is None and (path.parent / name).exists():
+            content[part] = read_content(path.parent / name)
     return path, content
 
 
@@ -194,9 +194,8 @@ def _pair(entry: Any, where: str) -> tuple[Tensor, int]:
     image = entry[0].detach()
     if image.ndim == 4 and len(image) == 1:
         image = image[0]
-    plain = image.layout is torch.strided and image.device.type == "cpu"
-    if not plain or image.ndim != 3 or image.shape[0] not in (1, 3) or image.numel() == 0:
-        raise DataError(f"{where}: the image is not a dense (3, H, W) or (1, H, W) tensor: save it with channels first")
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or image.numel() == 0:
+        raise DataError(f"{where}: the image is not a (3, H, W) or (1, H, W) tensor: save it with channels first")
     if image.dtype != torch.uint8 and image.dtype not in _FLOATS:
         raise DataError(f"{where}: the image is neither uint8 nor float: save uint8, or floats in [0, 1]")
     return image, parts.label(entry[1], f"{where}: label")
