@@ -131,6 +131,17 @@ def test_npz_greyscale(tmp_path: Path) -> None:
     assert len(dataset.mean) == 1
 
 
+def test_npz_black_and_white(tmp_path: Path) -> None:
+    drawn = random_pixels(6, 5, 4) // 128 * 255
+    settings = write_npz(tmp_path / "a.npz", x_train=drawn, x_test=random_pixels(3, 5, 4))
+    assert np.array_equal(load_dataset(settings).train_images.numpy(), drawn[:, None])
+
+
+def wrapped(floats: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Floats cast to bytes, as most processors do it: -1 becomes 255."""
+    return floats.astype(np.int8).astype(np.uint8)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -139,6 +150,11 @@ def test_npz_greyscale(tmp_path: Path) -> None:
         ({"x_train": np.zeros((6, 5, 4, 3), np.int32)}, ("int32, not uint8", "save it")),
         ({"x_train": (random_pixels(6, 5, 4, 3) / 255).astype("uint8")}, ("x_train holds no value above 1", "by 255")),
         ({"x_test": (random_pixels(3, 5, 4, 3) / 255).round().astype("uint8")}, ("x_test holds no value above 1",)),
+        (
+            {"x_train": wrapped((random_pixels(6, 5, 4, 3) / 255 - 0.5) / 0.2)},
+            ("x_train holds only 0 to 3 and 253 to",),
+        ),
+        ({"x_train": wrapped(random_pixels(6, 5, 4, 3) / 127.5 - 1)}, ("as if normalised pixels had been cast",)),
         ({"x_train": random_pixels(6, 60)}, ("(6, 60)", "save it as")),
         ({"x_train": random_pixels(6, 5, 4, 2)}, ("1 or 3 channels", "save it as")),
         ({"x_train": random_pixels(6, 3, 8, 3)}, ("first or last", "save it as")),

@@ -22,6 +22,9 @@ from poisonlab.data.file_kinds import other_kind
 from poisonlab.data.shards import OF_BOTH
 from poisonlab.errors import DataError, DataWarning
 
+_NEAR = 3
+"""Largest size of usual normalised pixels, cut off to a whole number."""
+
 
 def load(settings: Settings) -> ImageDataset:
     """Read the archive; images are (N, C, H, W) uint8 with one channel or three.
@@ -123,6 +126,11 @@ def _images(array: NDArray[Any], name: str, path: Path) -> Tensor:
             f"{path} array {name} holds no value above {array.max()}: save pixels of 0 to 255 (floats in [0, 1] must "
             "be multiplied by 255 and rounded before .astype('uint8'))"
         )
+    if _is_wrapped(array):
+        raise DataError(
+            f"{path} array {name} holds only 0 to {_NEAR} and {256 - _NEAR} to 255, as if normalised pixels had been "
+            "cast to uint8, so that -1 became 255: save pixels of 0 to 255"
+        )
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim == 4:
@@ -135,6 +143,13 @@ def _images(array: NDArray[Any], name: str, path: Path) -> Tensor:
     else:
         raise DataError(f"{path} array {name} has shape {array.shape}: save it as (N, H, W, 3)")
     return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _is_wrapped(array: NDArray[np.uint8]) -> bool:
+    """Whether all pixels are small whole numbers of either sign, modulo 256, and not only black and white."""
+    # Image by image, because the first image is usually enough.
+    near = all(not image.size or int((image + np.uint8(_NEAR)).max()) <= 2 * _NEAR for image in array)
+    return near and not bool(np.isin(array, (0, 255)).all())
 
 
 def _conversion(array: NDArray[Any]) -> str:
