@@ -627,6 +627,24 @@ def test_damaged_metadata_take_no_pixel_away(exif: bytes) -> None:
     assert np.array_equal(decode(buffer.getvalue(), "x"), pixels.transpose(2, 0, 1))
 
 
+@pytest.mark.filterwarnings("error")
+def test_transparency_is_dropped_and_the_first_frame_is_read() -> None:
+    """Also without the warning that Pillow gives of transparent palettes."""
+    shown = Image.fromarray(random_pixels(4, 6, 3)).quantize(8)
+    expected = np.asarray(shown.convert("RGB"))
+    faded = Image.fromarray(np.concatenate([expected, random_pixels(4, 6, 1)], axis=2))
+    frames = {"save_all": True, "append_images": [Image.new("P", (6, 4))]}
+    for image, form, options in (
+        (shown, "PNG", {"transparency": bytes(range(8))}),
+        (faded, "PNG", {}),
+        (shown, "GIF", frames),
+        (faded.convert("RGB"), "TIFF", frames),
+    ):
+        buffer = io.BytesIO()
+        image.save(buffer, form, **options)
+        assert np.array_equal(decode(buffer.getvalue(), "x"), expected.transpose(2, 0, 1)), form
+
+
 def test_image_folder_reads_jfif_and_counts_what_it_passes_over(tmp_path: Path) -> None:
     settings = image_folder(tmp_path)
     jpeg = encoded(random_pixels(10, 12, 3), "JPEG")

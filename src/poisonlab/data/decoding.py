@@ -82,7 +82,7 @@ def decode_all(images: Iterable[tuple[str, bytes | Path]], count: int, size: int
 def decode(source: bytes | Path, where: str, size: int | None = None) -> NDArray[np.uint8]:
     """Decode one image to (3, H, W) uint8, RGB, upright by its EXIF orientation.
 
-    Greyscale is repeated in the three channels; transparency is dropped.
+    Greyscale is repeated in the three channels; transparency is dropped; of several frames or pages, the first is read.
 
     Args:
         source: the encoded bytes, or a file that holds them.
@@ -104,16 +104,15 @@ def _decoded(source: bytes | Path, where: str, size: int | None) -> tuple[NDArra
         raise DataError(f"{where} is not a file: replace or remove it")
     try:
         with warnings.catch_warnings():
-            # The size is checked below, before any pixel is decoded, so Pillow's warnings are not needed.
+            # Pillow warns of sizes, which are checked below before any pixel is decoded, and of transparent palettes.
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
-        with image:
-            if image.width * image.height > _LARGEST_PIXELS:
-                raise _too_large(where)
-            if _is_deep(image):
-                raise DataError(f"{where} has more than 8 bits per channel: convert it to an 8-bit image")
-            rgb = image.convert("RGB")
-            upright = _upright(image, rgb)
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image:
+                if image.width * image.height > _LARGEST_PIXELS:
+                    raise _too_large(where)
+                if _is_deep(image):
+                    raise DataError(f"{where} has more than 8 bits per channel: convert it to an 8-bit image")
+                rgb = image.convert("RGB")
+                upright = _upright(image, rgb)
     except DataError:
         raise
     except Image.DecompressionBombError as error:
