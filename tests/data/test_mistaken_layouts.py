@@ -32,7 +32,7 @@ def classes(folder: Path, names: str = "ab", count: int = 2) -> Path:
     return folder
 
 
-def parquet(path: Path, count: int = 6, **columns: list[object]) -> Path:
+def parquet(path: Path, count: int = 6, **columns: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     put_image(path.parent / ".one.png")
     image = (path.parent / ".one.png").read_bytes()
@@ -149,6 +149,22 @@ def test_the_numbers_of_rows_are_no_labels(tmp_path: Path) -> None:
     named = Parquet(source="parquet", train=str(counted), test=str(counted), label_column="id")
     with pytest.warns(DataWarning):
         assert load_dataset(named).num_classes == 6
+
+
+@pytest.mark.parametrize("categories", [False, True])
+@pytest.mark.filterwarnings("ignore:.* of both splits")
+def test_whole_numbers_beside_names_of_classes_are_no_labels_unless_told(tmp_path: Path, categories: bool) -> None:
+    """The number of a fold would be the class."""
+    kinds = ["cat", "dog", "elk"] * 2
+    file = parquet(tmp_path / "a.parquet", fold=[0, 1] * 3, kind=pd.Categorical(kinds) if categories else kinds)
+    settings = Parquet(source="parquet", train=str(file), test=str(file))
+    with pytest.raises(DataError, match=r"column fold is the only one of whole numbers, but kind may be the labels"):
+        load_dataset(settings)
+    assert load_dataset(settings.model_copy(update={"label_column": "fold"})).num_classes == 2
+    # Names of files are no classes, nor is a text that all rows share.
+    for texts in (list("abcdef"), ["train"] * 6):
+        parquet(file, fold=[0, 1] * 3, text=texts)
+        assert load_dataset(settings).num_classes == 2
 
 
 @pytest.mark.filterwarnings("ignore:.* of both splits")

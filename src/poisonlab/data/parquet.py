@@ -77,6 +77,12 @@ def _read(path: Path, image: str | None, label: str | None) -> Part:
                     f"{path} column {label} has another number in every row, so it numbers rows and not classes: set "
                     f"label_column in the config{_of_text(schema)}"
                 )
+            if guessed and _recorded_names(schema, label, path) is None and (others := _kinds(file, schema, count)):
+                raise DataError(
+                    f"{path} column {label} is the only one of whole numbers, but {' or '.join(others[:3])} may be the "
+                    f"labels, too: set label_column in the config to {label}, or number the classes of {others[0]} "
+                    "0, 1, 2, ..."
+                )
             if len(labels) != count:
                 raise DataError(f"{path} has {len(labels)} labels for {count} rows: copy or download it again")
             images = decode_all(
@@ -145,9 +151,20 @@ def _label_column(schema: Any, path: Path, wanted: str | None) -> str:
     return chosen
 
 
+def _texts(schema: Any) -> list[str]:
+    """Columns of text, or of categories as pandas writes them."""
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)
+    return [field.name for field in schema if any(is_kind(field.type) for is_kind in kinds)]
+
+
+def _kinds(file: Any, schema: Any, count: int) -> list[str]:
+    """Columns of text that may name classes: several values, some of which occur more than once."""
+    return [name for name in _texts(schema) if 1 < len(file.read(columns=[name]).column(name).unique()) < count]
+
+
 def _of_text(schema: Any) -> str:
     """Part of the cure if the file has text columns, which may be the labels; else empty."""
-    texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+    texts = _texts(schema)
     return f", after numbering the classes of {' or '.join(texts[:3])} 0, 1, 2, ..." if texts else ""
 
 
