@@ -367,6 +367,18 @@ def test_some_poisons_unlike_their_images_are_counted() -> None:
     assert torch.equal(found.images, images)
 
 
+def test_poisons_with_reversed_channels_are_refused() -> None:
+    """As OpenCV reads images: the poisons of photographs stay near enough to them."""
+    data, rows = photographs(), torch.arange(40)
+    grey = data.train_images.float().mean(1, keepdim=True)
+    data = replace(data, train_images=(grey + 0.5 * (data.train_images - grey)).to(torch.uint8))
+    bgr = imported(images=noisy(data.train_images, 4).flip(1), indices=rows)
+    with pytest.raises(DataError) as caught:
+        complete(bgr, data, targeted=False)
+    refusal(caught, "somewhere", "of 40 poisons", "if their channels are reversed", "allow_mismatch: true")
+    assert torch.equal(complete(bgr, data, targeted=False, allow_mismatch=True).images, bgr.images)
+
+
 @pytest.mark.filterwarnings("error")
 def test_appended_poisons_cannot_be_in_another_order() -> None:
     labels = torch.tensor([1, 1, 1])

@@ -212,23 +212,31 @@ def _check_rows(
 
     A poison is a changed version of its base. So by the mean absolute change, it is nearer to its base than to each of
     ``_OTHERS`` random images. If the rows counted another order, its base would be a random image, and the nearest one
-    in one of ``_OTHERS`` + 1 cases.
+    in one of ``_OTHERS`` + 1 cases. OpenCV reads images with their channels reversed (BGR); such poisons are much
+    nearer to their bases once they are reversed.
 
     Raises:
-        DataError: more than half of the poisons are nearer to another image.
+        DataError: more than half of the poisons are nearer to another image, or seem to be BGR.
     """
     replaced = torch.nonzero(indices >= 0).flatten()
     if len(replaced) == 0:
         return
     drawn = torch.randperm(len(dataset.train_images), generator=generator("cpu", 0, "imported", "others"))[:_OTHERS]
     others = dataset.train_images[drawn].float()
-    changes, unlike = [], 0
+    changes, unlike, bgr = [], 0, 0
     for rows in torch.split(replaced, 1000):
-        poisons = images[rows].float()
-        change = (poisons - bases[rows].float()).abs()
+        poisons, own = images[rows].float(), bases[rows].float()
+        change = (poisons - own).abs()
         nearest = torch.stack([(poisons - other).abs().flatten(1).mean(1) for other in others]).amin(0)
         unlike += int((change.flatten(1).mean(1) > nearest).sum())
         changes.append((float(change.max()), float(change.mean()) * len(rows)))
+        swapped = (poisons.flip(1) - own).abs()
+        bgr += int((2 * swapped.flatten(1).mean(1) < change.flatten(1).mean(1)).sum())
+    if 2 * bgr > len(replaced):
+        raise DataError(
+            f"{source}: {bgr} of {len(replaced)} poisons are nearer to the images that they replace if their channels "
+            "are reversed: save them as RGB and not as BGR, or set allow_mismatch: true if they are meant to look so"
+        )
     if unlike == 0:
         return
     largest, mean = max(most for most, _ in changes), sum(total for _, total in changes) / len(replaced)
