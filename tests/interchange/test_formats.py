@@ -140,6 +140,15 @@ def test_exports_are_the_same_attack(
         assert same(getattr(found.goal, part), getattr(wanted.goal, part)), part
 
 
+def test_a_benchmark_of_several_labels_comes_back_if_the_adversarial_one_is_given(tmp_path: Path) -> None:
+    wanted = poison_set(labels=torch.tensor([1, 3, 1]))
+    write_benchmark(tmp_path / "a", wanted)
+    refused(lambda: complete(read_poisons(tmp_path / "a"), dataset(), allow_mismatch=True), "2 different labels")
+    found = complete(read_poisons(tmp_path / "a"), dataset(), adversarial_label=1, allow_mismatch=True)
+    assert same(found.labels, wanted.labels)
+    assert same(found.goal.adversarial_labels, wanted.goal.adversarial_labels)
+
+
 def test_unpatched_targets_must_be_those_of_the_targets(tmp_path: Path) -> None:
     poisons = poison_set(goal=goal(2, untriggered=pixels(2, 5)))
     write_benchmark(tmp_path / "a", poisons)

@@ -68,6 +68,15 @@ def test_the_same_training_set_comes_back(tmp_path: Path, write: Write, name: st
     assert torch.equal(trained.labels, wanted.labels)
 
 
+def test_relabelled_changes_come_back_with_allow_mismatch(tmp_path: Path) -> None:
+    data, poisons = dataset(), by_sample(dataset(), torch.tensor([29, 5, 13]))
+    poisons = replace(poisons, labels=(poisons.labels + 1) % 4)
+    write_changes(tmp_path / "p.npz", poisons)
+    found = complete(read_poisons(tmp_path / "p.npz"), data, targeted=False, allow_mismatch=True)
+    assert torch.equal(found.images, poisons.images)
+    assert torch.equal(found.labels, poisons.labels)
+
+
 def arrays(path: Path) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as found:
         return dict(found)

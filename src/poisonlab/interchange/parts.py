@@ -138,7 +138,7 @@ def indices(value: Any, where: str) -> Tensor:
         return torch.from_numpy(value.astype(np.int64))
     if isinstance(value, Tensor) and value.dtype in _INTEGERS and value.ndim == 1:
         return value.detach().long().clone()
-    raise DataError(f"{where} is not a list of integers: save the training rows as a list, array or tensor")
+    raise DataError(f"{where} is no list of integers: save one whole number for each image, as a list, array or tensor")
 
 
 def pil_image(image: Tensor) -> Image.Image:
