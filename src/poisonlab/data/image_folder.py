@@ -55,9 +55,12 @@ def load(settings: Settings) -> ImageDataset:
                 "changes: rename one, for example with convmv --nfc"
             )
         raise DataError(f"{present / odd} has no counterpart in {absent}: give both splits the same class folders")
-    others: Counter[str] = Counter()
-    train = _split(splits[0], train_classes, settings.size, others)
-    test = _split(splits[1], train_classes, settings.size, others) if settings.splits else train
+    files, labels, others = class_files(splits[0], train_classes)
+    train = test = decode_files(files, settings.size), labels
+    if settings.splits:
+        files, labels, of_test = class_files(splits[1], train_classes)
+        test = decode_files(files, settings.size), labels
+        others.update(of_test)
     if others:
         counted = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in others.most_common(8))
         warnings.warn(
@@ -106,24 +109,30 @@ def _has_images(folder: Path) -> bool:
     return folder.is_dir() and bool(image_files(folder)[0])
 
 
-def _split(folder: Path, class_names: tuple[str, ...], size: int | None, others: Counter[str]) -> tuple[Tensor, Tensor]:
-    """Images (N, 3, H, W) uint8 and labels (N,) int64 of one split; counts other files in ``others``."""
+def class_files(folder: Path, class_names: tuple[str, ...]) -> tuple[list[Path], Tensor, Counter[str]]:
+    """The image files of a split, sorted by class and file name, their labels (N,) int64, and other files by suffix.
+
+    Raises:
+        DataError: a class has no images.
+    """
     files: list[Path] = []
     labels: list[int] = []
+    others: Counter[str] = Counter()
     for label, name in enumerate(class_names):
         found, passed_over = image_files(folder / name)
         others.update(passed_over)
         if not found:
             beside = f", but {', '.join(sorted(passed_over))}" if passed_over else ""
             below = next((inner for inner in sorted((folder / name).iterdir()) if _has_images(inner)), None)
-            cure = "add some or remove the folder" if below is None else f"move those of {below} up into it"
+            move = "add some or remove the folder" if below is None else f"move those of {below} up into it"
+            cure = renaming(folder) or move
             raise DataError(f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}){beside}: {cure}")
         files += found
         labels += [label] * len(found)
-    images = decode_all(
-        ((str(file), file) for file in files),
-        len(files),
-        size,
-        "set size in the config to resize every image to one shape",
-    )
-    return images, torch.tensor(labels, dtype=torch.int64)
+    return files, torch.tensor(labels, dtype=torch.int64), others
+
+
+def decode_files(files: list[Path], size: int | None) -> Tensor:
+    """Images (N, 3, H, W) uint8 of at least one file; see ``decode_all``."""
+    cure = "set size in the config to resize every image to one shape"
+    return decode_all(((str(file), file) for file in files), len(files), size, cure)

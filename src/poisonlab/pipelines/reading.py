@@ -5,18 +5,16 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import torch
-
-from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files, renaming
+from poisonlab.config.class_folders import class_folders
 from poisonlab.config.data.image_folder import ImageFolder
 from poisonlab.config.data.source import Source
 from poisonlab.data.assembly import assemble
 from poisonlab.data.dataset import ImageDataset
-from poisonlab.data.decoding import decode_all
+from poisonlab.data.image_folder import class_files, decode_files
 from poisonlab.data.source_at import training_folder
 from poisonlab.data.sources import load_dataset
 from poisonlab.data.unread import told, unread
-from poisonlab.errors import DataError, DataWarning
+from poisonlab.errors import DataWarning
 
 
 def read_images(settings: Source) -> tuple[ImageDataset, tuple[str, ...]]:
@@ -35,21 +33,10 @@ def read_images(settings: Source) -> tuple[ImageDataset, tuple[str, ...]]:
             return load_dataset(settings), ()
     folder = training_folder(Path(settings.root))
     classes = class_folders(folder, settings.class_order)
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        found, _ = image_files(folder / name)
-        if not found:
-            cure = renaming(folder) or "add some or remove it"
-            raise DataError(f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}): {cure}")
-        files += found
-        labels += [label] * len(found)
+    files, labels, _ = class_files(folder, classes)
     if passed_over := unread(folder, [folder]):
         warnings.warn(f"{folder}: no noise is made for {told(passed_over)}", DataWarning, stacklevel=2)
-    images = decode_all(
-        ((str(file), file) for file in files), len(files), settings.size, "set size to resize every image to one shape"
-    )
-    each = torch.tensor(labels, dtype=torch.int64)
+    images = decode_files(files, settings.size)
     # ImageDataset requires a test split, which is not used here.
-    dataset = assemble(images, each, images[:1], each[:1], classes, settings, str(folder))
+    dataset = assemble(images, labels, images[:1], labels[:1], classes, settings, str(folder))
     return dataset, tuple(str(file.relative_to(folder)) for file in files)
