@@ -79,13 +79,6 @@ def test_an_export_is_completed_to_the_set_it_came_from(tmp_path: Path, write: A
         assert torch.equal(getattr(found.goal, name), getattr(poisons.goal, name))
 
 
-def test_floats_are_rounded() -> None:
-    found = complete(
-        imported(images=torch.full((3, 3, 5, 7), 10.6 / 255)), dataset(), target_index=0, allow_mismatch=True
-    )
-    assert found.images.unique().tolist() == [11]
-
-
 def test_appended_poisons_are_their_own_base() -> None:
     labels = torch.tensor([1, 1, 1])
     found = complete(imported(indices=torch.tensor([-1, 5, -1]), labels=labels), dataset(), target_index=0)

@@ -97,8 +97,8 @@ def complete(
     """Fill in from the dataset what the import does not say, and check that both fit together.
 
     Missing labels are the training labels of the replaced rows. Base images are these rows; the base of an appended
-    poison (index -1) is the poison itself. Changes are added to the images of their rows, and clipped to valid pixels.
-    Floats are rounded to whole levels. An import without rows covers the whole training set, if it has one image for
+    poison (index -1) is the poison itself. Changes are added to the images of their rows, clipped to valid pixels, and
+    rounded to whole levels. An import without rows covers the whole training set, if it has one image for
     each row, or one change for each class. Images of a whole set that are unchanged are not poisons.
 
     The adversarial label is the given one, else the import's, else the one label of all poisons, including appended

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.errors import DataError
+from poisonlab.interchange.parts import to_levels
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class ImportedPoisons:
     """Poisons as read from a file; an attribute is None if the file does not say it.
 
     Attributes:
-        images: (P, C, H, W) uint8, or float32 in [0, 1]; changes are float32 in [-1, 1].
+        images: (P, C, H, W) uint8; changes are float32 in [-1, 1].
         labels: (P,) int64, as the victim sees them.
         indices: (P,) int64: the training row each poison replaces; -1 if it is appended to the training set.
         changes: whether ``images`` are added to the images of their rows instead of replacing them.
@@ -67,17 +68,14 @@ class ImportedPoisons:
         return 0 if self.targets is None else len(self.targets)
 
     def _check_images(self) -> None:
-        images = self.images
-        if images.ndim != 4 or images.numel() == 0 or images.dtype not in (torch.uint8, torch.float32):
+        images, kind = self.images, torch.float32 if self.changes else torch.uint8
+        if images.ndim != 4 or images.numel() == 0 or images.dtype != kind:
             raise DataError(
-                f"{self.source}: poisons must be (P, C, H, W) uint8, or float32 in [0, 1], and at least one"
+                f"{self.source}: poisons must be (P, C, H, W) uint8, or changes in float32, and at least one"
             )
-        if self.changes and images.dtype != torch.float32:
-            raise DataError(f"{self.source}: changes of images must be float32 in [-1, 1]")
         # Written so that a NaN fails as well.
-        lowest = -1 if self.changes else 0
-        if images.dtype == torch.float32 and not (float(images.min()) >= lowest and float(images.max()) <= 1):
-            raise DataError(f"{self.source}: float poisons must lie in [0, 1]: undo their normalisation")
+        if self.changes and not (float(images.min()) >= -1 and float(images.max()) <= 1):
+            raise DataError(f"{self.source}: changes of images must lie in [-1, 1]: undo their normalisation")
 
     def _check_targets(self, name: str, images: Tensor, count: int) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4 or len(images) == 0 or len(images) != count:
@@ -110,10 +108,10 @@ class ImportedPoisons:
 
 
 def from_poison_set(poisons: PoisonSet, source: str) -> ImportedPoisons:
-    """A poison set of poisonlab as an import, without its base images, diagnostics and facts."""
+    """A poison set of poisonlab as an import, in uint8, without its base images, diagnostics and facts."""
     goal = poisons.goal
     return ImportedPoisons(
-        images=poisons.images,
+        images=to_levels(poisons.images),
         labels=poisons.labels,
         indices=poisons.indices,
         targets=None if goal is None else goal.targets,

@@ -15,8 +15,6 @@ from poisonlab.errors import DataError
 from poisonlab.interchange.allowed_pickle import LARGEST_FILE
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-# In levels of 1/255: the error of whole levels after a normalisation and its inverse in float32.
-_WHOLE = 1e-3
 
 
 def stack_images(images: Sequence[Tensor], where: str) -> Tensor:
@@ -151,15 +149,10 @@ def to_levels(images: Tensor) -> Tensor:
     """uint8 of ``images``, which are uint8 or float in [0, 1]; floats are rounded to the nearest of 255 levels."""
     if images.dtype == torch.uint8:
         return images
-    return (images.double() * 255).round().clamp(0, 255).to(torch.uint8)
-
-
-def whole_levels(images: Tensor) -> Tensor:
-    """uint8 of float ``images`` in [0, 1] if every value is a whole level of 255, else ``images`` in float32."""
-    levels = images.double() * 255
-    if bool(((levels - levels.round()).abs() <= _WHOLE).all()):
-        return levels.round().to(torch.uint8)
-    return images.to(torch.float32).clamp(0, 1)
+    # In parts, because doubles need eight times the memory of the result.
+    return torch.cat(
+        [(part.double() * 255).round().clamp(0, 255).to(torch.uint8) for part in torch.split(images, 1000)]
+    )
 
 
 def normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> tuple[Tensor, Tensor] | None:

@@ -154,7 +154,7 @@ def _shipped(imported: ImportedPoisons, indices: Tensor, dataset: ImageDataset, 
     if signs == "plus" and not imported.changes:
         raise DataError(f"{imported.source} holds images, and no changes: leave out signs")
     if not imported.changes:
-        return torch.cat([to_levels(part) for part in torch.split(imported.images, _CHUNK)])
+        return imported.images
     if bool((indices < 0).any()):
         raise DataError(f"{imported.source} holds changes of images, which cannot be appended: give rows")
     per_class = len(imported.images) != len(indices)

@@ -71,8 +71,7 @@ def read_tensors(
         holds: the meaning of a bare array whose values are ambiguous.
 
     Returns:
-        Poisons in uint8 if the file has uint8 or only floats that are whole levels of 255; else in float32. Changes in
-        float32, in units of pixels in [0, 1].
+        Poisons in uint8: floats are rounded to the nearest level. Changes in float32, in units of pixels in [0, 1].
 
     Raises:
         DataError: a file is missing, damaged, hostile, or its content contradicts the rest; or floats leave [0, 1],
@@ -206,14 +205,14 @@ def _targets(found: Any, undo: tuple[Tensor, Tensor] | None, where: str) -> tupl
     if found is None:
         return None, None
     if isinstance(found, Tensor):
-        return parts.to_levels(_pixels(_stacked(found if found.ndim == 4 else found[None], where), undo, where)), None
+        return _pixels(_stacked(found if found.ndim == 4 else found[None], where), undo, where), None
     single = isinstance(found, list | tuple) and len(found) == 2 and isinstance(found[0], Tensor)
     images, labels = parts.pairs([found] if single else found, _pair, where)
-    return parts.to_levels(_pixels(images, undo, where)), labels
+    return _pixels(images, undo, where), labels
 
 
 def _pixels(images: Tensor, undo: tuple[Tensor, Tensor] | None, where: str) -> Tensor:
-    """uint8, or float32 in [0, 1]."""
+    """uint8; floats are rounded to the nearest level."""
     if images.dtype == torch.uint8:
         return images
     if undo is not None:
@@ -234,7 +233,7 @@ def _pixels(images: Tensor, undo: tuple[Tensor, Tensor] | None, where: str) -> T
     if not (lowest >= -_OUTSIDE and highest <= 1 + _OUTSIDE):
         cure = "check mean and std" if undo else "if they are normalised, give mean and std"
         raise DataError(f"{where} lie in [{lowest:.3g}, {highest:.3g}], not in [0, 1]: {cure}")
-    return parts.whole_levels(images.clamp(0, 1))
+    return parts.to_levels(images)
 
 
 def write_tensors_pth(path: Path, poisons: PoisonSet) -> None:
