@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def images(count: int = POISONS, seed: int = 1) -> Tensor:
     return torch.randn(count, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
 
 
-def matcher(model: Classifier, dtype: torch.dtype = torch.float64, **options: Any) -> Matcher:
+def matcher(model: nn.Module, dtype: torch.dtype = torch.float64, **options: Any) -> Matcher:
     model = model.to(dtype)
     return Matcher(model, target_gradient(model, images(1, 9).to(dtype), torch.tensor([0]), "cross-entropy"), **options)
 
@@ -108,6 +108,33 @@ def test_the_result_does_not_depend_on_the_chunk_that_bounds_the_memory(
     assert value.item() == pytest.approx(loss.item(), rel=1e-9)
     assert torch.allclose(found, gradient, rtol=1e-7, atol=1e-12)
     assert ours.loss(inputs, LABELS).item() == pytest.approx(loss.item(), rel=1e-9)
+
+
+class Tokens(nn.Module):
+    """A class token before four patches of 3 x 3 pixels, a vector added for each place, and the mean, as in ViT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.head = nn.Conv2d(3, 4, 3, stride=3), nn.Linear(4, 3)
+        self.token, self.places = nn.Parameter(torch.randn(1, 1, 4)), nn.Parameter(torch.randn(1, 5, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).mT
+        placed = torch.cat([self.token.expand(len(x), -1, -1), tokens], 1) + self.places
+        return cast(Tensor, self.head(torch.tanh(placed).square().mean(1)))
+
+
+def test_gradients_that_share_memory_are_summed_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one image, autograd returns the token's gradient as a part of that of the places."""
+    torch.manual_seed(0)
+    ours = matcher(Tokens(), derivative="differences")
+    inputs = images().double()
+    loss, gradient = ours.loss_and_gradient(inputs, LABELS)
+    monkeypatch.setattr(matching, "images_at_once", lambda *_: 1)
+    assert ours.loss(inputs, LABELS).item() == pytest.approx(loss.item(), rel=1e-9)
+    value, found = ours.loss_and_gradient(inputs, LABELS)
+    assert value.item() == pytest.approx(loss.item(), rel=1e-9)
+    assert torch.allclose(found, gradient, rtol=1e-7, atol=1e-12)
 
 
 def test_where_memory_runs_out_chunks_are_halved(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,7 +207,8 @@ class Matcher:
             return torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
 
         chunks = in_chunks(gradient, len(inputs), images_at_once(inputs, _POISONS), "poisons whose gradient is matched")
-        mean = next(chunks)
+        # Copies, because gradients may share memory: of a single image, those of a class token and of the places do.
+        mean = tuple(part.clone() for part in next(chunks))
         for some in chunks:
             for total, part in zip(mean, some, strict=True):
                 total += part
