@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from difflib import get_close_matches
 from pkgutil import iter_modules
 from types import ModuleType
@@ -24,6 +24,7 @@ from poisonlab.data.training_set import clean_rows
 from poisonlab.defenses.friendly_noise import check_noise
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.models.classifier import Classifier
+from poisonlab.models.evaluating import fixed
 from poisonlab.models.networks import build_normalize
 from poisonlab.models.surroundings import random_streams_kept, weights_of_float32, with_gradients
 from poisonlab.models.wrapping import wrap
@@ -113,26 +114,16 @@ def craft(
                 "for another dataset?"
             )
     attacker = Attacker(networks, normalize, recipe or Recipe(), fresh, rows, friendly_noise)
-    with _as_found(networks), random_streams_kept(device), weights_of_float32(*networks):
+    with ExitStack() as kept:
+        for network in networks:
+            kept.enter_context(fixed(network))
+        kept.enter_context(random_streams_kept(device))
+        kept.enter_context(weights_of_float32(*networks))
         poisons: PoisonSet = module.craft(dataset, attacker, chosen, seed=seed, progress=progress)
     poisons.check_change(dataset.train_labels)
     if chosen.bound is not None:
         poisons.check_bound(chosen.bound)
     return poisons
-
-
-@contextmanager
-def _as_found(networks: Sequence[nn.Module]) -> Iterator[None]:
-    """Restore at the end which weights take gradients, and the mode of every layer."""
-    weights = [(weight, weight.requires_grad) for network in networks for weight in network.parameters()]
-    modes = [(module, module.training) for network in networks for module in network.modules()]
-    try:
-        yield
-    finally:
-        for weight, required in weights:
-            weight.requires_grad_(required)
-        for module, training in modes:
-            module.training = training
 
 
 def _module(method: str) -> ModuleType:
