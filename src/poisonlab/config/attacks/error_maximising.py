@@ -42,7 +42,8 @@ class ErrorMaximising(AdversarialAvailabilityAttack):
     """Of MI-FGSM: ``textbook``: steps follow the accumulated gradient (Dong et al. 2018); ``as_run``: the current one,
     as in the code that most likely made the published M10, M100 and M250."""
     batch_size: PositiveInt = 512
-    """Images at once, which bounds the memory: one training batch of that size without weights' gradients."""
+    """Images at once, which bounds the memory: one training batch of that size without weights' gradients. Random
+    starts and augmentation are drawn for each batch, so another size gives other poisons."""
     crafting_precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the surrogates' forward and backward passes."""
 

@@ -44,7 +44,8 @@ class ErrorMinimising(AvailabilityAttack):
     batch_size: PositiveInt = 512
     """Images at once in the steps of the noise, which bounds the memory of the network's passes. All images and their
     noise stay on the device besides: 3 KB in uint8 and 12 KB in float32 per image of 32 x 32, 0.8 GB for 50,000.
-    A copy of the noise is made on the CPU at the end. Class-wise there is only one noise per class."""
+    A copy of the noise is made on the CPU at the end. Class-wise there is only one noise per class, which each batch
+    replaces by its mean, so that another size gives other noise."""
 
     @property
     def steps_each(self) -> int:
