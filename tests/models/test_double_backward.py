@@ -189,6 +189,28 @@ class Square(nn.Module):
         return _Square.apply(x)  # type: ignore[no-any-return]
 
 
+class _Power(torch.autograd.Function):
+    """As ``_Square``, but torch.func can transform it, and takes its first derivative for a constant."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x * x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient * 2 * ctx.saved_tensors[0]  # type: ignore[no-any-return]
+
+
+class Power(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return _Power.apply(x)  # type: ignore[no-any-return]
+
+
 class _Cube(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -219,10 +241,10 @@ class Fused(nn.Module):
 @pytest.mark.parametrize(
     ("layer", "attack", "why"),
     [
-        *((Square, attack, "has no second derivative") for attack in CRAFTS if attack != "metapoison"),
+        *((Square, attack, "has no second derivative") for attack in CRAFTS),
+        *((Power, attack, "has no second derivative") for attack in ("restarts at once", "metapoison")),
         *((Fused, attack, "has no second derivative") for attack in CRAFTS),
         *((Cube, attack, "is an autograd.Function that torch.func") for attack in CRAFTS if attack not in PLAIN),
-        (Square, "metapoison", "is an autograd.Function that torch.func"),
     ],
 )
 def test_a_layer_without_a_second_derivative_is_named(

@@ -42,7 +42,7 @@ from poisonlab.data.training_set import pixels
 from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.models.chunks import memory_for
 from poisonlab.models.classifier import Classifier
-from poisonlab.models.double_backward import twice_differentiable
+from poisonlab.models.double_backward import check_twice_differentiable, twice_differentiable
 from poisonlab.precision import passes
 from poisonlab.randomness import generator, stream_seed
 from poisonlab.training.checkpoint import named, optimizer_state, restore_optimizer
@@ -69,8 +69,8 @@ def craft(
         The poisons; ``diagnostics["adversarial_loss"]`` is (steps,) float32, the outer loss averaged over surrogates.
 
     Raises:
-        SettingsError: the budget exceeds the adversarial class, no test image can be the target, or ``recolor`` is set
-            and the images are grey.
+        SettingsError: the budget exceeds the adversarial class, no test image can be the target, ``recolor`` is set and
+            the images are grey, or ``derivative`` is exact and a layer cannot be differentiated twice.
         PoisonlabError: the outer loss is not finite.
     """
     if settings.recolor is not None and dataset.image_shape[0] != 3:
@@ -154,6 +154,9 @@ class _Crafting:
             begun = self._restore(*saved, optimizer, losses)
         else:
             self.surrogates = [self._surrogate(number) for number in range(settings.ensemble)]
+        if settings.derivative == "exact":
+            model = self.surrogates[0].model.eval()
+            check_twice_differentiable(model, self.target, model(self.target))
         for step in tqdm(
             range(begun, settings.steps), initial=begun, total=settings.steps, unit="step", disable=not progress
         ):
