@@ -269,15 +269,19 @@ def test_an_interrupted_call_goes_on_and_ends_in_the_same_bytes(
     assert names == {"s.yaml", "whole.safetensors", "killed.safetensors"}
 
 
-def test_a_save_of_other_images_is_ignored(images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump(QUICK), "utf-8")
-
-    def call(out: str, shown: Tensor, *arguments: str) -> bytes:
+@pytest.mark.parametrize("changed", ["images", "mean"])
+def test_a_save_of_other_inputs_is_ignored(
+    changed: str, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def call(out: str, changed: str, *arguments: str) -> bytes:
         labels = np.arange(24) % 3
-        arrays = {"x_train": shown.numpy(), "y_train": labels, "x_test": images.numpy()[:3], "y_test": labels[:3]}
+        shown = (255 - images if changed == "images" else images).numpy()
+        arrays = {"x_train": shown, "y_train": labels, "x_test": images.numpy()[:3], "y_test": labels[:3]}
         np.savez(tmp_path / "a.npz", **arrays)
-        whole = ["--data", str(tmp_path / "a.npz"), "--configfile", str(tmp_path / "s.yaml")]
-        program("protect").main(["--device", "cpu", "--threads", "1", *whole, "--out", str(tmp_path / out), *arguments])
+        dataset = {"source": "npz", "path": str(tmp_path / "a.npz"), "mean": [0.2 if changed == "mean" else 0.5] * 3}
+        (tmp_path / "s.yaml").write_text(yaml.safe_dump({**QUICK, "dataset": dataset}), "utf-8")
+        whole = ["--configfile", str(tmp_path / "s.yaml"), "--out", str(tmp_path / out)]
+        program("protect").main(["--device", "cpu", "--threads", "1", *whole, *arguments])
         return (tmp_path / out).read_bytes()
 
     def die(*args: Any) -> None:
@@ -285,10 +289,10 @@ def test_a_save_of_other_images_is_ignored(images: Tensor, tmp_path: Path, monke
 
     monkeypatch.setattr(making, "_optimise", die)
     with pytest.raises(KeyboardInterrupt):
-        call("other.safetensors", images, "--checkpoint-seconds", "0")
+        call("other.safetensors", "nothing", "--checkpoint-seconds", "0")
     monkeypatch.undo()
     assert (tmp_path / "other.unfinished.trained.safetensors").exists()
-    assert call("other.safetensors", 255 - images) == call("fresh.safetensors", 255 - images)
+    assert call("other.safetensors", changed) == call("fresh.safetensors", changed)
     assert not list(tmp_path.glob("*unfinished*"))
 
 

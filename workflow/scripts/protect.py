@@ -30,7 +30,7 @@ from poisonlab.determinism import prepare_torch
 from poisonlab.errors import SettingsError
 from poisonlab.evaluation.fitting import has_learned, largest_share
 from poisonlab.files import read_text
-from poisonlab.modules import roots
+from poisonlab.modules import module_name, roots
 from poisonlab.pipelines.noise_file import save_noise
 from poisonlab.pipelines.protection import protect
 from poisonlab.pipelines.reading import read_images
@@ -125,10 +125,12 @@ def _checkpoint(args: argparse.Namespace, settings: Protection, dataset: ImageDa
     """The checkpoint of a call with these images, settings and code, beside its output."""
     images = hashlib.sha256(dataset.train_images.contiguous().numpy().data)
     images.update(dataset.train_labels.contiguous().numpy().data)
-    methods = roots("models", settings.model.name)
+    methods = [*roots("models", settings.model.name), module_name("training", settings.recipe.optimizer)]
     if settings.random is not None:
         methods += roots("defenses", settings.random.method)
-    args.spec = spec(protection=settings.told("dataset"), images=images.hexdigest())
+    # Of the dataset's settings, only the normalisation acts besides the images.
+    used = {"images": images.hexdigest(), "mean": dataset.mean, "std": dataset.std}
+    args.spec = spec(protection=settings.told("dataset"), **used)
     args.code = code_digests("workflow/scripts/protect.py", *methods)
     args.capture = "auto"
     args.checkpoint = args.out.with_name(f"{args.out.stem}.unfinished.safetensors")
