@@ -389,15 +389,19 @@ def test_a_defense_stops_the_training_as_it_was() -> None:
     assert part.observed == {name: part.history[-1][name] for name in ("costly", "weight")}
 
 
-def test_observing_comes_before_a_defense_changes_the_data_and_the_end_shows_all_changes() -> None:
+@pytest.mark.parametrize(("stop", "epochs", "changes"), [(99, 6, 6), (3, 4, 3)])
+def test_observing_comes_before_a_defense_changes_the_data_and_the_end_shows_all_changes(
+    stop: int, epochs: int, changes: int
+) -> None:
+    """A training that stops early ends with the data of its last epoch: no next one follows."""
     lengths = []
     result = ended(
         network(),
-        defenses=[Whim(3)],
+        defenses=[Whim(stop)],
         observe=lambda model, data, costly: lengths.append(len(data)) or {},  # type: ignore[func-returns-value]
     )
-    assert lengths == [record["examples"] for record in result.history] == [22, 21, 20, 19]
-    assert result.data.rows.tolist() == list(range(4, 22))
+    assert lengths == [record["examples"] for record in result.history] == list(range(22, 22 - epochs, -1))
+    assert result.data.rows.tolist() == list(range(changes, 22))
 
 
 @pytest.mark.parametrize("best", [(0,), (1, 3), (5,)])

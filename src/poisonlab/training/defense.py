@@ -151,7 +151,8 @@ class Defense:
         return None
 
     def end_epoch(self, end: EpochEnd) -> TrainingSet:
-        """React to the end of an epoch; return the training set of the next one, a part of ``end.full``."""
+        """React to the end of an epoch; return the training set of the next one, a part of ``end.full``. It is not
+        called after the last epoch of a training that ends before the recipe's schedule."""
         return end.data
 
     def report(self, recipe: Recipe, examples: int, history: Sequence[EpochRecord]) -> dict[str, float]:

@@ -75,7 +75,7 @@ def train(
 
     Each step: gather a batch, scale it to [0, 1], let the defenses change it, normalise, augment, let the defenses mix
     it, and take one step on the cross-entropy or a defense's loss. Each epoch: measure, let the defenses stop the
-    training, then let them choose the data of the next epoch. The same seed, device and thread count give the same
+    training, or else choose the data of the next epoch. The same seed, device and thread count give the same
     bits, interrupted or not.
 
     Args:
@@ -162,7 +162,8 @@ def train(
             if observe is not None:
                 observed = observe(model, data, ends or (epoch + 1) % recipe.evaluate_every == 0)
                 record |= observed
-            for defense in defenses:
+            # After a stop no epoch follows to choose examples for. After the whole schedule, ABL still sorts them.
+            for defense in () if ends and epoch + 1 < recipe.epochs else defenses:
                 data = defense.end_epoch(EpochEnd(epoch, model, normalize, data, full, recipe))
             if len(data) == 0:
                 raise PoisonlabError(
