@@ -137,5 +137,5 @@ def test_it_stands_with_others_but_not_with_phases() -> None:
     Row(name="a", apply=({"method": "epic"}, {"method": "early-stopping"}))
     with pytest.raises(ValidationError, match="abl does not go with early-stopping"):
         Row(name="a", apply=({"method": "abl"}, {"method": "early-stopping"}))
-    with pytest.raises(ValidationError, match="early-stopping twice"):
+    with pytest.raises(ValidationError, match="early-stopping is listed twice"):
         Row(name="a", apply=({"method": "early-stopping"}, {"method": "early-stopping"}))

@@ -24,7 +24,7 @@ def clash(methods: Sequence[str]) -> str | None:
     """Why defenses of these methods cannot share a training; None if they can."""
     for once in ONCE:
         if methods.count(once) > 1:
-            return f"it applies {once} twice"
+            return f"{once} is listed twice: list it once"
     for first, second, why in CLASHES:
         if first in methods and second in methods:
             return f"{first} does not go with {second}: {why}"

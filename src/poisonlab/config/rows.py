@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from poisonlab.config.clashes import ONCE, clash
+from poisonlab.config.clashes import clash
 from poisonlab.config.defenses.abl import Abl
 from poisonlab.config.defenses.adversarial_poisoning import AdversarialPoisoning
 from poisonlab.config.defenses.adversarial_training import AdversarialTraining
@@ -156,9 +156,6 @@ class Row(Settings):
     def _check_composition(self) -> Row:
         where = f"defense {self.name!r}"
         methods: list[str] = [defense.method for defense in self.apply]
-        for once in ONCE:
-            if methods.count(once) > 1:
-                raise ValueError(f"{where} applies {once} twice: make two rows of it")
         if self.detector is not None and len(self.apply) > 1:
             raise ValueError(
                 f"{where}: {self.detector.method} examines the finished victim of another row, so it stands alone; "
