@@ -859,6 +859,10 @@ def test_what_cannot_stand_together(apply: list[dict[str, Any]], problem: str) -
         ({**KNN, "netwrk": "none"}, "unknown key 'defenses.1.apply.0.netwrk' (did you mean 'network'?)"),
         ({**KNN, "clean_share": 0.1}, "unknown key 'defenses.1.apply.0.clean_share'"),
         ({**L2, "fraction": 1}, "defenses.1.apply.0.fraction: Input should be less than 1, not 1"),
+        (
+            {"method": "activation-clustering", "network": "none", "dims": 5},
+            "defenses.1.apply.0: dims: 5 does nothing without a projection: set reduce to pca or ica",
+        ),
         ({**STRIP, "clean_share": 0}, "defenses.1.apply.0.clean_share: Input should be greater than 0, not 0"),
         (
             {**STRIP, "convention": "blend", "alpha": 2},
