@@ -26,6 +26,7 @@ from poisonlab import FriendlyDataset, friendly_noise, load_noise
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.models.lenet import LeNet
 from poisonlab.config.protection import Protection
+from poisonlab.config.recipes import NamedRecipe
 from poisonlab.data.source_at import source_at
 from poisonlab.data.sources import load_dataset
 from poisonlab.defenses import friendly_noise as making
@@ -75,6 +76,8 @@ def test_a_folder_becomes_noise_that_torchvision_s_dataset_finds_by_name(
         assert done.code == 0, done.output
         assert "24 images of 3 x 32 x 32, 2 classes (image-folder)" in done.output
         assert "levels on average" in done.output
+        # Three steps fit no random images.
+        assert "so that its noise says little: raise friendly.def_epoch, and recipe.epochs with it" in done.output
         assert "100%" in done.output  # of the progress
     assert outs[0].read_bytes() == outs[1].read_bytes()
     found = load_noise(outs[0])
@@ -497,6 +500,12 @@ def test_files_that_get_no_noise_are_counted(images: Tensor, tmp_path: Path) -> 
         touch(tmp_path / other)
     with pytest.warns(DataWarning, match=r"no noise is made for 1 \.png in cat/more, 1 \.heic in dog$"):
         read_images(source_at(tmp_path))
+
+
+def test_a_recipe_changes_the_keys_that_it_gives() -> None:
+    assert Protection.model_validate({"recipe": {"epochs": 20}}).recipe == NamedRecipe(base="fast", epochs=20)
+    other = Protection.model_validate({"recipe": {"base": "witches-brew", "lr": 0.05}}).recipe
+    assert other == NamedRecipe(base="witches-brew", lr=0.05)
 
 
 def test_the_settings_on_the_page_are_settings() -> None:

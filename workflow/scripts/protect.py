@@ -96,7 +96,7 @@ def _whole(name: str) -> Callable[[str], int]:
 def _cure(settings: Protection, dataset: ImageDataset) -> str:
     """How to make the network fit the images better."""
     if settings.weights is None:
-        return "raise recipe.epochs, or choose another model"
+        return "raise friendly.def_epoch, and recipe.epochs with it, or choose another model"
     order = None
     if isinstance(settings.dataset, ImageFolder):
         order = other_order(dataset.class_names, settings.dataset.class_order)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.datasets import DatasetSettings
@@ -24,7 +25,7 @@ class Protection(Settings):
     model: ModelSettings = FastCifar()
     """Architecture of the network that makes the noise."""
     recipe: NamedRecipe = NamedRecipe(base="fast")
-    """How the network is trained, up to ``friendly.def_epoch``."""
+    """How the network is trained, up to ``friendly.def_epoch``; keys that are not given are those of ``fast``."""
     random: RandomNoise | None = RandomNoise(distribution="bernoulli")
     """Random noise in that training, as FRIENDS has it; null for none."""
     friendly: FriendlyNoise = FriendlyNoise(lam=10)
@@ -36,6 +37,11 @@ class Protection(Settings):
     returns a network from pixels in [0, 1] to logits, and ``weights`` are loaded into it."""
     seed: Seed = 0
     """Seed of the initial weights, the training and the noise's start."""
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _fast(cls, value: Any) -> Any:
+        return {"base": "fast", **value} if isinstance(value, Mapping) and "base" not in value else value
 
     @model_validator(mode="after")
     def _check(self) -> Protection:
