@@ -219,6 +219,19 @@ def test_a_dataset_that_augments_is_refused(images: Tensor, noise: Tensor) -> No
         FriendlyDataset(Augmented(list(zip(images[:, :, :, :8], range(COUNT), strict=True))), noise[:, :, :, :8])
 
 
+def test_a_dataset_that_only_mirrors_is_refused_whatever_the_draw(images: Tensor, noise: Tensor) -> None:
+    class Mirrored(Listed):
+        def __getitem__(self, index: int) -> Any:
+            image, label = super().__getitem__(index)
+            return v2.RandomHorizontalFlip()(image), label
+
+    data = Mirrored(list(zip(images, range(COUNT), strict=True)))
+    for seed in range(50):
+        torch.manual_seed(seed)
+        with pytest.raises(DataError, match="another image at each reading"):
+            FriendlyDataset(data, noise)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
