@@ -301,9 +301,9 @@ def test_a_variant_keeps_the_rules_of_every_row() -> None:
 
 
 def test_a_variant_keeps_the_rules_between_settings() -> None:
-    both = {"convention": ["blend"], "alpha": [2]}
+    both = {"convention": ["blend"], "alpha": [1]}
     text = complaint(config({"name": "a", "defense": "strip", "method": "strip", "vary": both}))
-    assert text == "ablation 'a': strip: alpha 2 of a blend must be at most 1"
+    assert text == "ablation 'a': strip: a blend of alpha 1 leaves nothing of the input: give one below 1, as 0.5"
 
 
 @pytest.mark.parametrize(

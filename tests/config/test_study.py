@@ -865,8 +865,8 @@ def test_what_cannot_stand_together(apply: list[dict[str, Any]], problem: str) -
         ),
         ({**STRIP, "clean_share": 0}, "defenses.1.apply.0.clean_share: Input should be greater than 0, not 0"),
         (
-            {**STRIP, "convention": "blend", "alpha": 2},
-            "defenses.1.apply.0: strip: alpha 2 of a blend must be at most 1",
+            {**STRIP, "convention": "blend"},
+            "defenses.1.apply.0: strip: a blend of alpha 1 leaves nothing of the input: give one below 1, as 0.5",
         ),
         (
             {**EPIC, "stop_after": 5},

@@ -63,6 +63,8 @@ CASES = {
         {"count": 30},
         images=200,
         brief={"count": 3},
+        # A blend needs an alpha below 1.
+        small={"alpha": 0.7},
         others={"count": 4, "convention": "blend", "alpha": 0.5, "far": 0.3, "fit": "gaussian"},
     ),
 }

@@ -107,6 +107,7 @@ def test_equal_entropies_flag_nothing() -> None:
         ({"convention": "paste"}, "unknown convention 'paste'"),
         ({"alpha": -1.0}, "weight of -1.0"),
         ({"convention": "blend", "alpha": 1.5}, "weight of 1.5"),
+        ({"convention": "blend"}, "weight of 1.0"),
     ],
 )
 def test_impossible_settings_are_one_line(settings: dict[str, Any], message: str) -> None:

@@ -56,7 +56,7 @@ def entropies(
         stream: draws the overlays of each image independently and with replacement.
         count: overlays per image, N in the paper; 100 in the paper and in BackdoorBench, 20 in ART.
         convention: how image and overlay are combined; see the module's text.
-        alpha: weight of the overlay, at least 0; in a ``blend`` at most 1.
+        alpha: weight of the overlay, at least 0; in a ``blend`` below 1, or nothing would be left of the image.
         chunk: blended images in memory at a time, by default chosen by their size; changes the result only by rounding.
 
     Returns:
@@ -143,8 +143,8 @@ def _check(images: Tensor, overlays: Tensor, count: int, convention: str, alpha:
         raise SettingsError(f"unknown convention {convention!r}: use one of {', '.join(get_args(Convention))}")
     if count < 1 or (chunk is not None and chunk < 1):
         raise SettingsError(f"{count} overlays per image and {chunk} images at a time: both must be at least 1")
-    if alpha < 0 or (convention == "blend" and alpha > 1):
-        raise SettingsError(f"an overlay weight of {alpha}: it must be at least 0, and of a blend at most 1")
+    if alpha < 0 or (convention == "blend" and alpha >= 1):
+        raise SettingsError(f"an overlay weight of {alpha}: it must be at least 0, and of a blend below 1")
 
 
 def deploy(

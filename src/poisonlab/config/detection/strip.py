@@ -20,7 +20,7 @@ class Strip(Detector):
     """``superimpose``: the clean image is added to the normalised input (BackdoorBench as it is run); ``blend``: a
     mixture of the two."""
     alpha: NonNegativeFloat = 1.0
-    """Weight of the clean image; at most 1 in a ``blend``."""
+    """Weight of the clean image. It must be below 1 in a ``blend``, where ART has 0.5."""
     far: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Rate of false alarms that the threshold tolerates among the defender's clean images."""
     fit: Literal["quantile", "gaussian"] = "quantile"
@@ -29,6 +29,8 @@ class Strip(Detector):
 
     @model_validator(mode="after")
     def _blend(self) -> Strip:
-        if self.convention == "blend" and self.alpha > 1:
-            raise ValueError(f"strip: alpha {self.alpha:g} of a blend must be at most 1")
+        if self.convention == "blend" and self.alpha >= 1:
+            raise ValueError(
+                f"strip: a blend of alpha {self.alpha:g} leaves nothing of the input: give one below 1, as 0.5"
+            )
         return self
