@@ -27,7 +27,8 @@ class FriendlyNoise(Settings):
     norm: Literal["l1", "l2", "linf"] = "l2"
     """Norm of the noise that is made large (FRIENDS, appendix A.1)."""
     init: WholeLevel = 8.0
-    """The noise starts uniform in [-init, init] levels."""
+    """The noise starts uniform in [-init, init] levels. Under ``released``, values that start beyond ``zeta`` have no
+    gradient and stay at the bound."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Nesterov momentum of the noise's SGD."""
     batch_size: PositiveInt = 128
