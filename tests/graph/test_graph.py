@@ -26,6 +26,7 @@ from poisonlab.graph.records import Records
 from poisonlab.provenance import parse
 
 ROOT = Path(__file__).resolve().parents[2]
+SHOWING = ("trials", "tables", "paper_table", "ablation", "transfer_table", "figure", "page")
 
 
 def settings_of(name: str) -> dict[str, Any]:
@@ -316,9 +317,12 @@ def test_a_lost_folder_ends_the_call_before_its_dataset_is_made_anew(
 
 def test_jobs_that_show_measures_depend_on_how_and_those_that_compute_do_not() -> None:
     graph = graph_of(name="rooms")
-    for job in graph.all_jobs():
+    jobs = graph.all_jobs()
+    assert {"dataset", "dilute", "train", "tables"} <= {job.stage for job in jobs}
+    for job in jobs:
         shows = any("config/measures.py@" in string for string in graph.code(job))
-        assert shows == (not job.computes and job.stage != "dataset"), job.stage
+        assert shows == (job.stage in SHOWING), job.stage
+        assert shows != any(string.startswith("torch==") for string in graph.code(job)), job.stage
 
 
 def test_attacks_without_a_goal_are_compared_if_there_are_three() -> None:

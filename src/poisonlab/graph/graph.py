@@ -33,6 +33,8 @@ SOFTWARE = ("torch", "torchvision", "numpy", "scikit-learn")
 SOFTWARE_OF = {"poisonlab.models.timm": "timm"}
 """Packages whose version changes the results of jobs with this root."""
 
+_DATA = ("dataset", "dilute")
+"""Stages whose results other jobs compute with, made without a network."""
 _NUMBERS = ("seed", "member", "number")
 
 
@@ -189,7 +191,8 @@ class Graph:
     def code(self, job: Job) -> list[str]:
         """Digests of all code that a job runs and of the outside files that it reads, and locked versions of the
         packages that change results."""
-        packages = SOFTWARE if job.computes or job.stage == "dataset" else ()
+        shows = not job.computes and job.stage not in _DATA
+        packages = () if shows else SOFTWARE
         software = self._versions((*packages, *(own for root, own in SOFTWARE_OF.items() if root in job.roots)))
         # Merged trials and published numbers keep the time stamps that they had elsewhere.
         read = {path for paths in job.inputs.values() for path in paths}
@@ -199,7 +202,7 @@ class Graph:
         if published:
             digest = self._contents.digest(published, str(self.tables.published))
             contents.append(f"files read by {job.stage}, published numbers@{digest}")
-        contents += [] if job.computes or job.stage == "dataset" else [self._measures()]
+        contents += [self._measures()] if shows else []
         sources = self._digests(f"workflow/scripts/{job.program}", *sorted(set(job.roots)))
         return [*software, *sources, *contents, *job.depends]
 
