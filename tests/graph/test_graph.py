@@ -67,6 +67,24 @@ def test_a_study_of_two_attacks_four_rows_and_two_seeds() -> None:
     }
 
 
+def test_no_figure_waits_for_a_surrogate_that_the_attack_trains_itself() -> None:
+    """Snakemake would train it for one line of the figure, and verify, estimate and archive would not know of it."""
+    meta = {"name": "strong", "method": "metapoison", "surrogate": "base", "budget": 0.05}
+
+    def networks(keep: int) -> list[str]:
+        graph = graph_of(lambda values: values.update(attacks=[meta, *values["attacks"][2 - keep :]]))
+        jobs = {(job.stage, job.name): job for job in graph.all_jobs()}
+        made = {path for job in jobs.values() for path in job.outputs.values()}
+        shown = list(jobs["output_std", "strong"].inputs["networks"])
+        assert made.issuperset(shown)
+        return shown
+
+    victim = "results/victims/tiny/strong/scratch/none/seed0.safetensors"
+    assert networks(keep=0) == [victim]
+    # Another attack needs it anyway.
+    assert networks(keep=1) == ["results/surrogates/tiny/base/seed0-0.safetensors", victim]
+
+
 def two_victims(values: dict[str, Any]) -> None:
     wide = {**values["victims"][0], "name": "wide", "model": {"name": "small-resnet", "width": 8, "stem_stride": 4}}
     values["victims"].append(wide)

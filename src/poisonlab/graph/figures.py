@@ -97,11 +97,16 @@ class Figures:
             "landscape-poison": attack.around_poison,
             "landscape-victims": compared and attack.has_goal,
             "noise-histogram": friendly,
-            "output-std": attack.has_goal and (bool(attack.surrogates) or compared),
+            "output-std": attack.has_goal and (bool(self._trained_surrogate(attack)) or compared),
             # Merged trials have no history.
             "learning-curves": any(cell.attack == attack.name for cell in self._trained),
         }
         return [figure for figure in OF_AN_ATTACK if possible[figure]]
+
+    def _trained_surrogate(self, attack: AttackSettings) -> tuple[str, ...]:
+        """The attack's first surrogate, if the study trains it for the seed that is shown: MetaPoison trains its own."""
+        seed = self.study.shown_seed(attack)
+        return tuple(name for name in attack.surrogates[:1] if self.study.members(name, seed))
 
     @property
     def _trained(self) -> list[Cell]:
@@ -145,7 +150,7 @@ class Figures:
         chosen, cell = self.study.attack(attack), self._shown(attack)
         rows = self.study.landscape_victims(attack)
         model = self.study.model_of(self.study.victim(cell.victim))
-        surrogates = [self.study.surrogate(name) for name in chosen.surrogates[:1]]
+        surrogates = [self.study.surrogate(name) for name in self._trained_surrogate(chosen)]
         networks = [("surrogate", each.model) for each in surrogates] + [(row, model) for row in rows]
         weights = [self.computing.weights(each.name, cell.seed) for each in surrogates]
         weights += [self.computing.victim(cell._replace(defense=row)) for row in rows]
