@@ -462,6 +462,19 @@ def test_two_settings_of_an_attack_are_combined() -> None:
     ]
 
 
+def test_words_that_no_name_may_hold_can_vary() -> None:
+    """Some words of settings have an underscore, and classes of the user's own may have any name."""
+    attacks = [{"name": "gm", "method": "badnets", "target_class": "Cat (Felis_catus)"}]
+    vary = {"target_class": ["Cat (Felis_catus)", "Big Dog", "2"]}
+    ablation = {"name": "to", "attack": "gm", "defenses": ["none"], "vary": vary}
+    study = read_study(config(ablation, attacks=attacks))
+    assert [(each.attack.name, each.values["target_class"]) for each in study.attack_variants] == [
+        *(("gm", "Cat (Felis_catus)"), ("to-big-dog", "Big Dog"), ("to-2", "2")),
+    ]
+    twice = config({**ablation, "vary": {"target_class": ["big dog", "Big Dog"]}}, attacks=attacks)
+    assert complaint(twice) == "attacks and ablations repeats to-big-dog"
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [

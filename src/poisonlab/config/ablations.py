@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -229,10 +230,11 @@ def _one_line(error: ValidationError, where: str) -> ValueError:
 
 
 def _text(value: Value) -> str:
+    """The value as part of a ``Name``."""
     return (
         str(value).lower()
         if isinstance(value, bool)
         else f"{value:g}".replace("+", "")
         if isinstance(value, float)
-        else str(value)
+        else re.sub(r"[^a-z0-9.]+", "-", str(value).lower()).strip("-")
     )

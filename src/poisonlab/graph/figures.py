@@ -104,7 +104,7 @@ class Figures:
         return [figure for figure in OF_AN_ATTACK if possible[figure]]
 
     def _trained_surrogate(self, attack: AttackSettings) -> tuple[str, ...]:
-        """The attack's first surrogate, if the study trains it for the seed that is shown: MetaPoison trains its own."""
+        """The attack's first surrogate, if the study trains it for the shown seed: MetaPoison trains its own."""
         seed = self.study.shown_seed(attack)
         return tuple(name for name in attack.surrogates[:1] if self.study.members(name, seed))
 
