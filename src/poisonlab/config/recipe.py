@@ -22,8 +22,8 @@ class Augmentation(Settings):
     """Random augmentation of each image of a batch."""
 
     kind: Literal["shift", "crop", "none"] = "shift"
-    """``shift``: sub-pixel bilinear translation (FRIENDS, Witches' Brew); ``crop``: by whole pixels; ``none``: neither
-    translation nor flips."""
+    """``shift``: sub-pixel bilinear translation (FRIENDS, Witches' Brew); ``crop``: by whole pixels; ``none``: images
+    stay as they are, and are not mirrored either (for mirroring alone, ``pixels: 0``)."""
     pixels: Annotated[float, Field(ge=0)] = 4.0
     """Largest translation along each axis, in pixels."""
     flip: bool | Literal["alternating"] = True

@@ -32,8 +32,8 @@ class Victim(Start):
         if self.scenario == "from-scratch":
             if self.model is None:
                 raise ValueError(f"victim {self.name!r} is trained from scratch: give its model")
-            for key in ("pretrained", "fine_tune_per_class", "member"):
-                if getattr(self, key):
+            for key in ("pretrained", "fine_tune_per_class", "member", "head", "batch_norm"):
+                if getattr(self, key) != type(self).model_fields[key].default:
                     raise ValueError(f"victim {self.name!r} is trained from scratch, so it takes no {key}")
         else:
             if self.pretrained is None:
@@ -41,5 +41,9 @@ class Victim(Start):
             if self.model is not None:
                 raise ValueError(
                     f"victim {self.name!r} begins as {self.pretrained!r} and has its architecture: take model away"
+                )
+            if self.scenario == "fine-tune" and self.batch_norm == "train":
+                raise ValueError(
+                    f"victim {self.name!r}: batch_norm is of frozen features, and fine-tuning freezes none: take it away"
                 )
         return self
