@@ -1260,6 +1260,20 @@ def test_a_base_that_is_no_name_is_refused() -> None:
     complaint(changed("victims", 0, "recipe", "base", value=["friends-paper"]))
 
 
+def test_poisons_of_test_images_are_as_many_as_a_class_has_of_these() -> None:
+    def study(budget: float, **more: Any) -> dict[str, Any]:
+        attack = {"name": "fc", "method": "feature-collision", "surrogate": "base", "budget": budget, **more}
+        return changed("attacks", value=[attack]) | {"dataset": {**BASE["dataset"], "test_size": 50}}
+
+    text = complaint(study(0.1))
+    assert "'fc': budget 0.1 asks for 20 poisons, but a class has only 5 test images" in text
+    read_study(study(float(text.rpartition(" at most ")[2])))
+    read_study(study(0.1, bases="train"))
+    many = study(0.15)
+    many["dataset"]["test_size"] = 300
+    read_study(many)
+
+
 def test_the_advised_budget_works() -> None:
     study = changed("dataset", "train_size", value=205)
     study["attacks"][0]["budget"] = 0.2

@@ -17,6 +17,7 @@ from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.attack_settings import AttackSettings
 from poisonlab.config.attacks.attack import CraftedAttack
 from poisonlab.config.attacks.error_minimising import ErrorMinimising
+from poisonlab.config.attacks.feature_collision import FeatureCollision
 from poisonlab.config.attacks.imported import Imported
 from poisonlab.config.attacks.matching import MatchingAttack
 from poisonlab.config.attacks.metapoison import MetaPoison
@@ -539,13 +540,14 @@ class Study(Settings):
                     f"victim {victim.name!r}: fine_tune_per_class {victim.fine_tune_per_class} exceeds the {whole} "
                     "training images of a class"
                 )
-            class_size = victim.fine_tune_per_class or whole
-            size = 10 * class_size if victim.fine_tune_per_class else source.train_size
+            size = 10 * victim.fine_tune_per_class if victim.fine_tune_per_class else source.train_size
+            tested = isinstance(attack, FeatureCollision) and attack.bases == "test"
+            class_size = source.test_size // 10 if tested else victim.fine_tune_per_class or whole
             count = max(1, math.ceil(round(attack.budget * size, 6)))
             if count > class_size:
                 raise ValueError(
                     f"attack {attack.name!r}: budget {attack.budget:g} asks for {count} poisons, but a class has "
-                    f"only {class_size} training images: lower the budget to at most "
+                    f"only {class_size} {'test' if tested else 'training'} images: lower the budget to at most "
                     f"{math.floor(1e4 * class_size / size) / 1e4:g}"
                 )
         return self
