@@ -14,6 +14,7 @@ from poisonlab.config.attacks.imported import Imported
 from poisonlab.config.files import check_config_file
 from poisonlab.config.study import read_study
 from poisonlab.errors import SettingsError
+from poisonlab.graph.graph import Graph
 
 ROOT = Path(__file__).resolve().parents[2]
 # Through JSON, which writes out what an anchor shares.
@@ -96,16 +97,23 @@ def test_other_marks_in_a_path_are_welcome() -> None:
     assert read_study(study(dataset={"source": "npz", "path": path}, merge=[path])).merge == (path,)
 
 
-def test_files_whose_names_snakemake_cannot_record(tmp_path: Path) -> None:
-    attack = Imported(name="a", path=str(tmp_path))
-    for name in (b"\xff.png", b"a\nb.png", b"{x}.png"):
-        path = Path(str(tmp_path)) / name.decode("utf-8", "surrogateescape")
-        path.write_bytes(b"")
+@pytest.mark.parametrize("name", [b"\xff", b"a\nb", b"{x}"])
+def test_files_whose_names_snakemake_cannot_record(name: bytes, tmp_path: Path) -> None:
+    """Such files may lie in folders, and Snakemake would look for the value of ``{x}``."""
+    folder, shown = str(tmp_path), name.decode("utf-8", "surrogateescape")
+    for kind in (".png", ".parquet"):
+        Path(folder, f"{shown}{kind}").write_bytes(b"")
+    patch = {"name": "a", "method": "sleeper-agent", "surrogate": "base", "patch": {"image": f"{folder}/{shown}.png"}}
+    for changes in (
+        {"dataset": {"source": "parquet", "train": folder, "test": folder}},
+        {"attacks": [{"name": "a", "method": "imported", "path": folder}]},
+        *([{"attacks": [patch]}] if name == b"{x}" else []),
+    ):
+        graph = Graph(read_study(study(figures={}, **changes)))
         with pytest.raises(SettingsError, match="rename it") as caught:
-            attack.files(0)
+            graph.check()
         str(caught.value).encode("utf-8")
         assert len(str(caught.value).splitlines()) == 1
-        path.unlink()
 
 
 @pytest.mark.parametrize("path", ["a" * 300, "a/" * 240])

@@ -284,7 +284,7 @@ TRANSFER: dict[str, Any] = {"name": "transfer", "scenario": "transfer", "pretrai
         ({**BASE["victims"][0], "member": 1}, ["victims.0", "takes no member"]),
         ({**BASE["victims"][0], "head": "kept"}, ["victims.0", "takes no head"]),
         ({**BASE["victims"][0], "batch_norm": "train"}, ["victims.0", "takes no batch_norm"]),
-        ({**TRANSFER, "scenario": "fine-tune", "batch_norm": "train"}, ["'transfer'", "batch_norm", "freezes none"]),
+        ({**TRANSFER, "scenario": "fine-tune", "batch_norm": "train"}, ["'transfer'", "batch_norm", "has none"]),
         ({"name": "v", "scenario": "transfer"}, ["victims.0", "'v'", "transfer needs pretrained", "surrogate"]),
         ({"name": "v", "scenario": "fine-tune"}, ["victims.0", "'v'", "fine-tune needs pretrained", "surrogate"]),
         ({**TRANSFER, "model": {"name": "lenet"}}, ["victims.0", "'transfer'", "'base'", "take model away"]),

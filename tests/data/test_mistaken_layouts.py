@@ -135,6 +135,14 @@ def test_a_split_is_a_word_of_the_name(names: list[str], train: list[str], test:
         assert [Path(file).name for file in found] == expected
 
 
+def test_a_star_alone_is_a_pattern(tmp_path: Path) -> None:
+    for folder in ("set [v1]", "set v"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "train?0.x").touch()
+        (tmp_path / folder / "train-0.x").touch()
+    assert shard_files(f"{tmp_path}/set [v1]/*n?0.x", "train", ".x") == (f"{tmp_path}/set [v1]/train?0.x",)
+
+
 def test_the_numbers_of_rows_are_no_labels(tmp_path: Path) -> None:
     kinds: list[object] = ["cat", "dog", "elk"] * 2
     shuffled = parquet(tmp_path / "shuffled.parquet", kind=kinds)  # which pandas gives __index_level_0__

@@ -44,6 +44,6 @@ class Victim(Start):
                 )
             if self.scenario == "fine-tune" and self.batch_norm == "train":
                 raise ValueError(
-                    f"victim {self.name!r}: batch_norm is of frozen features, and fine-tuning freezes none: take it away"
+                    f"victim {self.name!r}: batch_norm is of frozen features, and fine-tuning has none: take it away"
                 )
         return self

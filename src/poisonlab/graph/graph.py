@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -116,7 +116,7 @@ class Graph:
         self._check_dataset()
         for attack in self.study.every_attack:
             for seed in self.study.seeds_of(attack):
-                attack.files(seed)
+                _check_names(f"attack {attack.name!r}", map(str, attack.files(seed)))
         for file in pretrained_files(*self._models()):
             existing(file, "pretrained")
         if self.scanning is not None and self.scanning.scan.weights is not None:
@@ -126,6 +126,7 @@ class Graph:
 
     def _check_dataset(self) -> None:
         job = self.job("dataset")
+        _check_names("dataset", job.inputs["files"])
         path = self.places.dataset
         missing = [file for file in job.inputs["files"] if not os.path.exists(file)]
         if os.path.exists(path):
@@ -316,6 +317,12 @@ class Graph:
                 yield self.computing.transfer(name, seed)
             yield self.tables.transfer_table()
         yield self._report.page("")
+
+
+def _check_names(where: str, files: Iterable[str]) -> None:
+    """Refuse input files with braces in their paths, which Snakemake interprets, or marks that it cannot record."""
+    if odd := [file for file in files if not file.isprintable() or set("{}") & set(file)]:
+        raise SettingsError(f"{where}: there is a file {odd[0]!a}: rename it, without braces")
 
 
 def _measures(root: Path) -> str:

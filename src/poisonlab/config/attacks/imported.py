@@ -192,11 +192,6 @@ class Imported(Attack):
             found = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
         except OSError as error:  # a folder that may not be entered, or a name too long
             raise SettingsError(f"attack {self.name!r}: {path} cannot be read ({error.strerror})") from error
-        # Snakemake interprets braces, and cannot record unprintable names.
-        if odd := [file for file in found if not str(file).isprintable() or set("{}") & set(str(file))]:
-            raise SettingsError(
-                f"attack {self.name!r}: a file in {path} is called {odd[0].name!a}: rename it, without braces"
-            )
         if not found:
             raise SettingsError(
                 f"attack {self.name!r}: there is no file or folder of poisons at {path}: check path, which counts from "

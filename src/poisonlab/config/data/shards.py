@@ -30,7 +30,7 @@ def shard_files(given: str | Sequence[str], split: SplitName, suffix: str) -> tu
     files: list[str] = []
     for path in (given,) if isinstance(given, str) else given:
         if "*" in path:
-            files += sorted(glob.glob(path)) or [path]
+            files += sorted(glob.glob(glob.escape(path).replace("[*]", "*"))) or [path]
         elif Path(path).is_dir():
             files += _inside(Path(path), split, suffix) or [path]
         else:
