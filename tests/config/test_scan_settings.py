@@ -227,12 +227,19 @@ MISTAKES: tuple[tuple[dict[str, Any], str], ...] = (
     ({"scan": "a", "dataset": DIGITS, "class_order": "text"}, "class_order is for folders of images only"),
     ({"scan": "a", "dataset": DIGITS, "netwroks": 3}, "unknown key 'netwroks' (did you mean 'networks'?)"),
     ({"scan": "a", "dataset": DIGITS, "filters": ["knn"]}, "filters.0"),
-    ({"scan": "a", "dataset": DIGITS, "filters": ["epic", "epic"]}, "filters lists a name twice"),
-    ({"scan": "a", "dataset": DIGITS, "results": "../else"}, "results"),
+    ({"scan": "a", "dataset": DIGITS, "filters": ["epic", "epic"]}, "filters: lists a name twice"),
+    ({"scan": "a", "dataset": DIGITS, "results": "../else"}, "results: must be a path below this folder"),
+    ({"scan": "a", "dataset": DIGITS, "results": "b/../.."}, "results must not climb out"),
+    ({"scan": "a", "dataset": DIGITS, "results": "b/"}, "must be a plain path"),
+    ({"scan": "a", "dataset": DIGITS, "results": ""}, "results: must be a path below this folder"),
     ({"scan": "a", "dataset": DIGITS, "weights": "w.safetensors", "networks": 3}, "take one away"),
     ({"scan": "a", "dataset": DIGITS, "network": "mine:make"}, "network needs weights"),
     (
         {"scan": "a", "dataset": {"source": "cifar10", "root": "data", "train_limit": 100}},
+        "dataset.train_limit leaves images out of the scan",
+    ),
+    (
+        {"scan": "a", "dataset": {"source": "set-apart", "of": {"source": "cifar10", "train_limit": 100}}},
         "dataset.train_limit leaves images out of the scan",
     ),
     (

@@ -310,7 +310,7 @@ def test_the_config_names_its_attacks() -> None:
         (with_goal, "poison_claims.stronger names attack 'gm', which is not one of those without a goal"),
         ({"poison_claims": {"stronger": {"a": ["p10", "p1"]}}}, "poison_claims.stronger names attack 'p1'"),
         ({"poison_claims": {"stronger": {"a": ["p10"]}}}, "poison_claims.stronger.a"),
-        ({"poison_claims": {"stronger": {"a": ["p10", "p10"]}}}, "names an attack twice"),
+        ({"poison_claims": {"stronger": {"a": ["p10", "p10"]}}}, "lists a name twice"),
         ({"poison_claims": {"stronger": {"a.b": ["p10", "p100"]}}}, "poison_claims.stronger"),
         ({"compare": []}, "name their row first in compare"),
     ):

@@ -372,7 +372,7 @@ def test_a_study_names_its_columns_and_a_large_group_is_split() -> None:
     ]
     for wrong, words in (
         ({"title": "a", "attacks": ["p10", "p1"]}, "figures.curves names attack 'p1', which is not one of those"),
-        ({"title": "a", "attacks": ["p10", "p10"]}, "names an attack twice"),
+        ({"title": "a", "attacks": ["p10", "p10"]}, "lists a name twice"),
         ({"title": "a", "attacks": []}, "figures.curves"),
     ):
         with pytest.raises(SettingsError) as caught:

@@ -375,6 +375,11 @@ MISTAKES: tuple[tuple[list[str], str, str], ...] = (
     (["--data", "photos", "--size", "abc"], "", "SIZE=abc: give a whole number"),
     (["--data", "photos", "--configfile", "s.yaml"], "friendly: {def_epoch: 9}", "def_epoch is 9: choose 1 to"),
     (["--data", "photos", "--configfile", "s.yaml"], "network: a:b", "network needs weights"),
+    (
+        ["--configfile", "s.yaml"],
+        "dataset: {source: set-apart, of: {source: cifar10, train_limit: 9}}",
+        "dataset.train_limit leaves images without noise",
+    ),
     (["--data", "photos", "--configfile", "s.yaml"], "[1, 2]", "must hold keys and values"),
     (["--data", "photos", "--configfile", "s.yaml"], "seed: 1\nseed: 2", "is given twice"),
     (["--data", "photos", "--configfile", "none.yaml"], "", "none.yaml is missing"),

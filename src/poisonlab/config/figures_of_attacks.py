@@ -6,16 +6,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from poisonlab.config.types import Name, Settings
+from poisonlab.config.types import Name, Settings, distinct
 
 MOST_CURVES = 14
 """Lines that a reader tells apart in one panel."""
-
-
-def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(names)) < len(names):
-        raise ValueError("a group names an attack twice")
-    return names
 
 
 class CurveGroup(Settings):
@@ -23,5 +17,5 @@ class CurveGroup(Settings):
 
     title: Annotated[str, Field(min_length=1, max_length=40)]
     """Title above the column."""
-    attacks: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MOST_CURVES), AfterValidator(_distinct)]
+    attacks: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MOST_CURVES), AfterValidator(distinct)]
     """Attacks without a goal; one may be in several groups."""

@@ -7,17 +7,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from poisonlab.config.types import Name, PositiveFloat, Settings
-
-
-def _distinct(series: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(series)) < len(series):
-        raise ValueError("a series names an attack twice")
-    return series
-
+from poisonlab.config.types import Name, PositiveFloat, Settings, distinct
 
 SeriesName = Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")]
-Series = Annotated[tuple[Name, ...], Field(min_length=2), AfterValidator(_distinct)]
+Series = Annotated[tuple[Name, ...], Field(min_length=2), AfterValidator(distinct)]
 
 
 class PoisonClaims(Settings):

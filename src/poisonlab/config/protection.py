@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from poisonlab.config.architectures import ModelSettings
-from poisonlab.config.datasets import DatasetSettings
+from poisonlab.config.datasets import DatasetSettings, source_of
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
 from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.models.fast_cifar import FastCifar
@@ -53,6 +53,6 @@ class Protection(Settings):
             raise ValueError(
                 f"friendly.def_epoch is {self.friendly.def_epoch}: choose 1 to recipe.epochs ({self.recipe.epochs})"
             )
-        if getattr(self.dataset, "train_limit", None) is not None:
+        if self.dataset is not None and getattr(source_of(self.dataset), "train_limit", None) is not None:
             raise ValueError("dataset.train_limit leaves images without noise: take it out")
         return self

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from poisonlab.config.architectures import ModelSettings
 from poisonlab.config.attack_settings import AttackSettings
@@ -14,14 +13,14 @@ from poisonlab.config.attacks.badnets import BadNets
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
 from poisonlab.config.attacks.gradient_matching import GradientMatching
 from poisonlab.config.data.image_folder import BESIDE_A_PATH
-from poisonlab.config.datasets import DatasetSettings
+from poisonlab.config.datasets import DatasetSettings, source_of
 from poisonlab.config.explaining import explained
 from poisonlab.config.models.fast_cifar import FastCifar
 from poisonlab.config.plain_values import plain_values
 from poisonlab.config.recipes import NamedRecipe
 from poisonlab.config.stages import Seed
 from poisonlab.config.study import Study
-from poisonlab.config.types import InputPath, Name, PositiveInt, Settings, WholeLevel
+from poisonlab.config.types import InputPath, Name, PositiveInt, Settings, WholeLevel, distinct
 
 FilterName = Literal[
     "deep-knn",
@@ -62,8 +61,8 @@ class Scan(Settings):
     """Names the results, which lie in ``<results>/scans/<scan>``."""
     dataset: DatasetSettings
     """The images, by the keys of a study's ``dataset``."""
-    results: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=150)] = "results"
-    """Folder of all outputs."""
+    results: str = "results"
+    """Folder of all outputs, below this one."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto``: a GPU if there is one; ``cuda``: fail without one."""
     threads: PositiveInt = 1
@@ -88,7 +87,7 @@ class Scan(Settings):
     """Seed of the network, the filters' draws and the planted poisons."""
     networks: Annotated[int, Field(ge=1, le=20)] = 2
     """Networks that differ only in their seed. The first one decides the suspects; the others reveal false alarms."""
-    filters: Annotated[tuple[FilterName, ...], Field(min_length=1)] = get_args(FilterName)
+    filters: Annotated[tuple[FilterName, ...], Field(min_length=1), AfterValidator(distinct)] = get_args(FilterName)
     """The filters whose rankings are joined."""
     neighbours: PositiveInt = 50
     """Neighbours that vote in deep k-NN. Finding p poisons takes at least 2p neighbours."""
@@ -112,17 +111,13 @@ class Scan(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Scan:
-        if self.results != posixpath.normpath(self.results) or ".." in self.results.split("/"):
-            raise ValueError("results must be a plain path below this folder: no '.', '..', '//' or '/' at its end")
         for limit in ("train_limit", "test_limit"):
-            if getattr(self.dataset, limit, None) is not None:
+            if getattr(source_of(self.dataset), limit, None) is not None:
                 raise ValueError(f"dataset.{limit} leaves images out of the scan: take it away")
         if self.weights is not None and "networks" in self.model_fields_set and self.networks > 1:
             raise ValueError("networks differ by the seed of their training, but weights are given: take one away")
         if self.network is not None and self.weights is None:
             raise ValueError("network needs weights: the lab trains only architectures that model names")
-        if len(set(self.filters)) < len(self.filters):
-            raise ValueError("filters lists a name twice: remove one")
         for attack in self.attacks:
             if wrong := [name for name in attack.surrogates if name != NETWORK]:
                 raise ValueError(f"attack {attack.name!r}: surrogate {wrong[0]!r} must be called {NETWORK!r} in a scan")

@@ -336,7 +336,7 @@ class Computing:
 
     def _victim_sections(self, victim: str, row: Row) -> dict[str, Any]:
         chosen = self.study.victim(victim)
-        return dict(**_training(self.study.model_of(chosen, row), chosen.recipe), start=_start(chosen))
+        return dict(**_training(self.study.model_of(chosen, row), chosen.recipe), start=start_of(chosen))
 
     def _dilute_sections(self, attack: str, victim: str, defense: str) -> dict[str, Any]:
         dilution = self.study.defense(defense).dilution
@@ -347,7 +347,7 @@ class Computing:
         row = self.study.defense(defense)
         return {
             "model": self.inspected_model(Cell(attack, victim, defense, 0)).told(),
-            "start": _start(self.study.victim(victim)),
+            "start": start_of(self.study.victim(victim)),
             "filters": [chosen.told("network", "surrogate") for chosen in row.filters],
         }
 
@@ -456,7 +456,7 @@ def _training(model: ModelSettings, recipe: Settings) -> dict[str, Any]:
     return {"model": model.told(), "recipe": recipe.told("base")}
 
 
-def _start(victim: Victim) -> dict[str, Any]:
+def start_of(victim: Victim) -> dict[str, Any]:
     """Settings of how the victim begins."""
     return victim.told("name", "model", "pretrained", "member", "recipe")
 

@@ -12,13 +12,12 @@ from poisonlab.config.figures_of_attacks import MOST_CURVES
 from poisonlab.config.figures_of_filters import ByVictim, FeatureView, ViewKind
 from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY
 from poisonlab.config.rows import Row
-from poisonlab.config.start import Start
 from poisonlab.config.study import Study
 from poisonlab.config.types import Settings
 from poisonlab.evaluation.choosing import with_means
 from poisonlab.evaluation.outcome_pages import outcome_pages
 from poisonlab.graph.cells import Cell
-from poisonlab.graph.computing import Computing, model_roots, pretrained_files
+from poisonlab.graph.computing import Computing, model_roots, pretrained_files, start_of
 from poisonlab.graph.job import Job
 from poisonlab.graph.places import Places
 from poisonlab.graph.tables import Tables
@@ -183,9 +182,8 @@ class Figures:
             else:
                 networks.append(self.computing.victim(cell))
                 models.append(self.study.model_of(victim, row))
-            start = victim.told(*(type(victim).model_fields.keys() - Start.model_fields.keys()))
             names = {"victim": victim.name, "defense": row.name, "known_as": row.published or row.name}
-            told.append({**names, "filtered": bool(row.filters), "model": models[-1].told(), "start": start})
+            told.append({**names, "filtered": bool(row.filters), "model": models[-1].told(), "start": start_of(victim)})
         return self._measuring(
             "feature_view", attack, {"networks": networks, "keep": keep}, {"networks": told}, models, view=view
         )
