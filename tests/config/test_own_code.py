@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from poisonlab.config.own_code import source_of
+from poisonlab.models.own_network import own_network
+
+PROGRAMS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 
 FILES = {
     "mine.py": "import os\nimport beside\nfrom packed.inner import x\nraise RuntimeError('was run')\n",
@@ -48,3 +53,19 @@ def test_all_of_a_package_and_what_a_module_imports_from_beside_it(named: str, f
 def test_an_installed_package_counts_by_its_first_file(folder: Path) -> None:
     (found,) = source_of("torchvision.models:resnet18")
     assert Path(found).parts[-2:] == ("torchvision", "__init__.py")
+
+
+def test_the_labs_programs_hide_no_modules_of_their_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program's own folder is the first that Python searches."""
+    (folder / "train.py").write_text("from dataset import make\n", encoding="utf-8")
+    (folder / "dataset.py").write_text("from torch.nn import Flatten as make\n", encoding="utf-8")
+    for name in ("train", "dataset"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(str(PROGRAMS))
+    assert sorted(source_of("train:make")) == [str(folder / "dataset.py"), str(folder / "train.py")]
+    monkeypatch.syspath_prepend(str(PROGRAMS))
+    try:
+        assert isinstance(own_network("train:make"), nn.Flatten)
+    finally:
+        for name in ("train", "dataset"):
+            sys.modules.pop(name, None)

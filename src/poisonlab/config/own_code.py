@@ -5,11 +5,18 @@ from __future__ import annotations
 import ast
 import contextlib
 import re
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 _INSTALLED = ("site-packages", "dist-packages")
+_PROGRAMS = Path(__file__).resolve().parents[3] / "workflow" / "scripts"
+
+
+def find_programs_last() -> None:
+    """From now on, find the lab's programs after all other modules: names such as ``train`` are usual."""
+    sys.path.sort(key=lambda folder: Path(folder).resolve() == _PROGRAMS)
 
 
 def source_of(named: str) -> tuple[str, ...]:
@@ -18,6 +25,7 @@ def source_of(named: str) -> tuple[str, ...]:
     Of a package every module counts; of an installed one, only its first file. Empty if the module cannot be found,
     which its import reports later.
     """
+    find_programs_last()
     # Search for the outermost package only: the search for a module inside would run the package.
     with contextlib.suppress(ImportError, ValueError):
         found = find_spec(re.split(r"[.:]", named, maxsplit=1)[0])

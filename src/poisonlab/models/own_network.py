@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from poisonlab.config.own_code import find_programs_last
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.models.networks import load_weights
 
@@ -24,6 +25,7 @@ def own_network(named: str) -> nn.Module:
         SettingsError: the function cannot be imported, raises an error, or returns no network.
     """
     module, _, function = named.partition(":")
+    find_programs_last()
     try:
         make = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
