@@ -127,6 +127,8 @@ def test_own_data_are_not_judged_by_numbers_of_the_default_study() -> None:
         "defenses": [{"name": "none"}],
         "seeds": [1],
     }
+    # With --replace-workflow-config nothing lies below; what is missing is reported later.
+    assert over_default(own, own, default) == own
     named = {**own, "paper": "friends"}
     assert over_default({**default, **named}, named, default)["attacks"] == default["attacks"]
     assert taken_over(own) == "laid over config.yaml, which gives surrogates, attacks, victims, defenses, seeds"

@@ -61,7 +61,7 @@ def over_default(config: Mapping[str, Any], given: Mapping[str, Any], default: M
         )
     # Left out: the default study's description of its data, and the numbers published for CIFAR-10.
     kept = {name: value for name, value in config.items() if name not in ("description", "paper") or name in given}
-    for name in {"attacks", "defenses"} - given.keys() if "paper" not in given else ():
+    for name in {"attacks", "defenses"} & (config.keys() - given.keys()) if "paper" not in given else ():
         kept[name] = [{key: value for key, value in each.items() if key != "published"} for each in config[name]]
     return kept
 
