@@ -85,6 +85,21 @@ def test_no_figure_waits_for_a_surrogate_that_the_attack_trains_itself() -> None
     assert networks(keep=1) == ["results/surrogates/tiny/base/seed0-0.safetensors", victim]
 
 
+def test_a_setting_with_the_name_of_a_measure_has_a_column_of_its_own() -> None:
+    def change(values: dict[str, Any]) -> None:
+        values["defenses"].append({"name": "cleansed", "apply": [{"method": "neural-cleanse"}]})
+        vary = {"success": [0.9, 0.98], "epochs": [10]}
+        ablation = {"name": "trigger", "defense": "cleansed", "method": "neural-cleanse", "vary": vary}
+        values["ablations"] = [ablation]
+
+    told = parse(graph_of(change).tables.ablation("", "trigger").settings)
+    assert told["settings"] == ["success_setting", "epochs"]
+    assert [each["values"] for each in told["variants"]] == [
+        {"success_setting": 0.9, "epochs": 10},
+        {"success_setting": 0.98, "epochs": 10},
+    ]
+
+
 def two_victims(values: dict[str, Any]) -> None:
     wide = {**values["victims"][0], "name": "wide", "model": {"name": "small-resnet", "width": 8, "stem_stride": 4}}
     values["victims"].append(wide)

@@ -148,6 +148,9 @@ class Tables:
         chosen = next(each for each in self.study.ablations if each.name == ablation)
         meetings = self._varied(chosen)
         attacks = list({attack.name: attack for attack, _, _ in meetings}.values())
+        # Neural Cleanse has a setting that is called as a measure, whose column it would take.
+        measured = {measure.name for attack in attacks for measure in attack.measures}
+        called = {name: f"{name}_setting" if name in measured else name for name in chosen.vary}
         lines = self.lines(meetings)
         for line in lines:
             line["seeds"] = [seed for seed in line["seeds"] if chosen.seeds is None or seed in chosen.seeds]
@@ -160,13 +163,13 @@ class Tables:
                 "title": chosen.title,
                 **({"attack": chosen.attack} if chosen.defense is None else {"defense": chosen.defense}),
                 "method": chosen.method or self.study.attack(str(chosen.attack)).method,
-                "settings": list(chosen.vary),
+                "settings": list(called.values()),
                 "lines": lines,
                 "measures": self.measures(attacks),
                 "compare": list(self.study.compare),
                 "mean_over_victims": self.study.mean_over_victims,
                 "variants": [
-                    {"row": name, "values": dict(variant.values), "own": variant.own}
+                    {"row": name, "values": {called[k]: v for k, v in variant.values.items()}, "own": variant.own}
                     for name, variant in self._variants(ablation)
                 ],
             },
