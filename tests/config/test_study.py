@@ -263,6 +263,12 @@ def test_a_bad_surrogate_is_one_problem_in_terms_of_the_config(value: Any, place
     assert "constrained" not in text
 
 
+def test_no_victim_is_called_as_the_mean_over_victims() -> None:
+    study = changed("victims", 0, "name", value="mean")
+    read_study(study)
+    assert "a victim is called 'mean'" in complaint({**study, "mean_over_victims": True})
+
+
 def test_names_that_repeat_are_refused() -> None:
     for section in ("surrogates", "attacks", "victims", "defenses"):
         study = copy.deepcopy(BASE)

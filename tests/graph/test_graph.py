@@ -278,6 +278,14 @@ def test_the_report_so_far_shows_the_targets_that_are_there_and_waits_for_none(
             lambda values: values["attacks"][0].update(published=[{"table": 3, "row": "zz"}]),
             "published row 'zz' is not one of those of table 3: name one of ['Gradient Matching (xi = 8)",
         ),
+        (
+            lambda values: values["attacks"][0].update(published=[{"table": 3}]),
+            "attack 'strong': published table 3 has several rows for the same defense: give the row, one of ['Gradient",
+        ),
+        (
+            lambda values: values["defenses"][2].update(published="freindly"),
+            "defense 'friendly': published 'freindly' is not one of ['bernoulli', 'friendly', 'friends-bernoulli'",
+        ),
         (lambda values: values.update(merge=["no/such-trials.csv"]), "merge: no/such-trials.csv: cannot be read"),
         (lambda values: values["attacks"][0].update(setup="no/such.json"), "there is no file no/such.json"),
         (

@@ -981,7 +981,7 @@ DEFENDED_CASES = [
     # Rows and seeds.
     Case(
         "what a row's published numbers are called",
-        setting("defenses", 6, "published", to="epic-0.2"),
+        setting("defenses", 6, "published", to="bernoulli"),
         direct=TABLE,
         named={("tables", ""): {"lines.6.called", "lines.13.called"}},
     ),

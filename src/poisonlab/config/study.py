@@ -145,6 +145,8 @@ class Study(Settings):
             raise ValueError(
                 f"study {self.study!r} must not end in {ending[0]!r}: its tables would overwrite another study's"
             )
+        if self.mean_over_victims and "mean" in [victim.name for victim in self.victims]:
+            raise ValueError("a victim is called 'mean', as tables call the mean over victims: rename it")
         if ".." in self.results.split("/"):
             raise ValueError("results must not climb out of the repository ('..')")
         if self.results != posixpath.normpath(self.results) or max(map(len, self.results.split("/"))) > 100:

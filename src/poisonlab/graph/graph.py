@@ -153,21 +153,41 @@ class Graph:
             if not (table := self.tables.published / f"table{number}.csv").is_file():
                 raise SettingsError(f"published: there is no {table}: name another table, or another paper")
         for bars in figures.by_victim:
-            rows = [] if bars.table is None else _rows(self.tables.published / f"table{bars.table}.csv")
+            rows = [] if bars.table is None else _rows(_lines(self.tables.published / f"table{bars.table}.csv"))
             for victim, row in bars.rows.items():
                 if bars.table is not None and row not in rows:
                     raise SettingsError(
                         f"figures.by_victim of attack {bars.attack!r}: row {row!r} of victim {victim!r} is not one of "
                         f"those of table {bars.table}: name one of {rows}"
                     )
+        self._check_claims()
+
+    def _check_claims(self) -> None:
+        compared: dict[str, set[str]] = {}
         for attack in self.study.attacks:
-            for place in attack.published:
-                rows = _rows(self.tables.published / f"table{place.table}.csv")
-                if place.row is not None and place.row not in rows:
+            for place in reversed(attack.published):
+                lines = _lines(self.tables.published / f"table{place.table}.csv")
+                if place.row is not None and place.row not in (rows := _rows(lines)):
                     raise SettingsError(
                         f"attack {attack.name!r}: published row {place.row!r} is not one of those of table "
                         f"{place.table}: name one of {rows}"
                     )
+                chosen = [line for line in lines if line["defense"] and place.row in (None, line["row"])]
+                numbers = [(line["defense"], line["measure"]) for line in chosen if line["measure"] != "minutes"]
+                if place is attack.published[0] and len(set(numbers)) < len(numbers):
+                    raise SettingsError(
+                        f"attack {attack.name!r}: published table {place.table} has several rows for the same defense: "
+                        f"give the row, one of {_rows(chosen)}"
+                    )
+                # The study's own table has the numbers of the first place.
+                compared[attack.name] = {defense for defense, _ in numbers}
+        for row in self.study.defenses:
+            names = {name for attack, known in compared.items() if row.faces(attack) for name in known}
+            if row.published not in (None, row.name, *names) and names:
+                raise SettingsError(
+                    f"defense {row.name!r}: published {row.published!r} is not one of {sorted(names)} of the tables of "
+                    "its attacks"
+                )
 
     def _check_merged(self) -> None:
         own = {os.path.realpath(self.tables.trials_path(scope)) for scope in ("", "-so-far")}
@@ -331,10 +351,16 @@ def _measures(root: Path) -> str:
     return f"{name}@{hashlib.sha256((root / name).read_bytes()).hexdigest()[:12]}"
 
 
-def _rows(table: Path) -> list[str]:
-    """The names of the rows of a published table; without pandas, which takes long to import."""
+def _lines(table: Path) -> list[dict[str, str]]:
+    """The lines of a published table; without pandas, which takes long to import."""
     try:
         with table.open(encoding="utf-8", newline="") as file:
-            return list(dict.fromkeys(line.get("row") or "" for line in csv.DictReader(file)))
+            names = ("row", "defense", "measure")
+            return [{name: line.get(name) or "" for name in names} for line in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table} cannot be read ({error}): restore it from the repository") from error
+
+
+def _rows(lines: Sequence[Mapping[str, str]]) -> list[str]:
+    """The names of the rows of some lines."""
+    return list(dict.fromkeys(line["row"] for line in lines))
