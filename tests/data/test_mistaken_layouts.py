@@ -143,6 +143,13 @@ def test_a_star_alone_is_a_pattern(tmp_path: Path) -> None:
     assert shard_files(f"{tmp_path}/set [v1]/*n?0.x", "train", ".x") == (f"{tmp_path}/set [v1]/train?0.x",)
 
 
+def test_a_file_that_two_paths_name_is_read_once(tmp_path: Path) -> None:
+    for name in ("train-0.x", "train-1.x"):
+        (tmp_path / name).touch()
+    given = [f"{tmp_path}/train-0.x", f"{tmp_path}/train-*.x", str(tmp_path)]
+    assert [Path(file).name for file in shard_files(given, "train", ".x")] == ["train-0.x", "train-1.x"]
+
+
 def test_the_numbers_of_rows_are_no_labels(tmp_path: Path) -> None:
     kinds: list[object] = ["cat", "dog", "elk"] * 2
     shuffled = parquet(tmp_path / "shuffled.parquet", kind=kinds)  # which pandas gives __index_level_0__

@@ -25,7 +25,7 @@ def shard_files(given: str | Sequence[str], split: SplitName, suffix: str) -> tu
         suffix: with its dot.
 
     Returns:
-        Paths; a pattern or folder without files is returned unchanged.
+        Paths, each once; a pattern or folder without files is returned unchanged.
     """
     files: list[str] = []
     for path in (given,) if isinstance(given, str) else given:
@@ -35,7 +35,7 @@ def shard_files(given: str | Sequence[str], split: SplitName, suffix: str) -> tu
             files += _inside(Path(path), split, suffix) or [path]
         else:
             files.append(path)
-    return tuple(files)
+    return tuple(dict.fromkeys(files))
 
 
 def _inside(folder: Path, split: SplitName, suffix: str) -> list[str]:
