@@ -141,6 +141,11 @@ def test_a_row_that_the_table_does_not_have() -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_an_attack_without_a_row_stands_not_beside_the_rows_of_other_attacks() -> None:
+    with pytest.raises(SettingsError, match="'gm': table 3 has several rows for the same defense: give the row"):
+        compare(3, TRIALS, LINES, claim(3))
+
+
 def test_notes_say_what_the_numbers_are() -> None:
     compared = compare(1, TRIALS, LINES, claim(1))
     text = markdown(shown(1, claim(1)), table_notes(FRIENDS, 1, compared))
@@ -160,17 +165,11 @@ def test_published_numbers_stand_beside_the_mean_over_victims_or_the_first() -> 
         for victim, value in (("one", 1.0), ("two", 0.0))
         for seed in SEEDS
     ]
-    for more, own, victim, success in (
-        ({}, {}, "one", 1),
-        ({"mean_over_victims": True}, {}, "mean", 0.5),
-        ({"mean_over_victims": True}, {"victim": "two"}, "two", 0),
-    ):
-        found = compare(4, some, lines, claim(4, **own), **more).set_index("row").loc["No Def."]
+    for mean, victim, success in ((False, "one", 1), (True, "mean", 0.5)):
+        found = compare(4, some, lines, claim(4), mean_over_victims=mean).set_index("row").loc["No Def."]
         assert (found["victim"], found["n"], found["success"]) == (victim, 4, success)
-        stood = published_by_row(NUMBERS, [claim(4, **own)], stage(lines, **more))
+        stood = published_by_row(NUMBERS, [claim(4)], stage(lines, mean_over_victims=mean))
         assert stood == {("gm", victim, "none"): pytest.approx({"success": 0.75, "accuracy": 0.935})}
-    with pytest.raises(SettingsError, match="published victim 'three' is not one of"):
-        compare(4, some, lines, claim(4, victim="three"))
 
 
 def test_a_table_may_print_other_measures() -> None:

@@ -59,9 +59,6 @@ class Claim(Settings):
     table: int
     row: str | None = None
     """Name of these lines' row; all rows if not given."""
-    victim: Name | None = None
-    """The victim to set beside them. If not given, the mean over victims if the study has it, else the attack's first
-    victim."""
 
 
 class Shown(Settings):

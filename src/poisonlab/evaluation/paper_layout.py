@@ -21,15 +21,13 @@ Numbers = Mapping[str, float]
 """Published values by measure."""
 
 
-def claimed_victim(claim: Claim, stage: Shown) -> str:
-    """The victim whose results a claim compares with the published ones."""
-    victims = {line.victim for line in stage.lines if line.attack == claim.attack}
-    if claim.victim is not None and claim.victim not in {*victims, MEAN}:
-        raise SettingsError(
-            f"attack {claim.attack!r}: published victim {claim.victim!r} is not one of {sorted(victims)}"
-        )
-    several = stage.mean_over_victims and len(victims) > 1
-    return claim.victim or (MEAN if several else first_victims([line.row for line in stage.lines])[claim.attack])
+def claimed_victim(attack: str, stage: Shown) -> str:
+    """The victim whose results stand beside an attack's published ones: the mean over victims if the study has it, else
+    the attack's first."""
+    victims = {line.victim for line in stage.lines if line.attack == attack}
+    if stage.mean_over_victims and len(victims) > 1:
+        return MEAN
+    return first_victims([line.row for line in stage.lines])[attack]
 
 
 def published_by_row(numbers: pd.DataFrame, claims: Sequence[Claim], stage: Shown) -> dict[Row, Numbers]:
@@ -47,17 +45,8 @@ def published_by_row(numbers: pd.DataFrame, claims: Sequence[Claim], stage: Show
     known: dict[tuple[str, str], dict[str, float]] = {}
     victims = {}
     for claim in claims:
-        chosen = numbers[numbers["table"] == claim.table]
-        if claim.row is not None:
-            _check_row(claim, chosen)
-            chosen = chosen[chosen["row"] == claim.row]
-        chosen = chosen[(chosen["defense"] != "") & (chosen["measure"] != TIME)]
-        if bool(chosen.duplicated(["defense", "measure"]).any()):
-            raise SettingsError(
-                f"attack {claim.attack!r}: table {claim.table} has several rows for the same defense: "
-                f"give the row, one of {sorted(chosen['row'].unique())}"
-            )
-        victims[claim.attack] = claimed_victim(claim, stage)
+        chosen = _claimed(claim, numbers[numbers["table"] == claim.table])
+        victims[claim.attack] = claimed_victim(claim.attack, stage)
         for _, number in chosen.iterrows():
             known.setdefault((claim.attack, number["defense"]), {})[number["measure"]] = number["value"]
     # A row may face several attacks; one of their tables must know the row's published name.
@@ -73,10 +62,23 @@ def published_by_row(numbers: pd.DataFrame, claims: Sequence[Claim], stage: Show
     }
 
 
-def _check_row(claim: Claim, numbers: pd.DataFrame) -> None:
+def _claimed(claim: Claim, numbers: pd.DataFrame) -> pd.DataFrame:
+    """The lines of one table that a claim names, except times and numbers of no defense.
+
+    Raises:
+        SettingsError: the claim names an unknown row, or none although the table has several for a defense.
+    """
     rows = list(dict.fromkeys(numbers["row"]))
     if claim.row is not None and claim.row not in rows:
         raise SettingsError(f"attack {claim.attack!r}: published row {claim.row!r} is not one of {rows}")
+    chosen = numbers if claim.row is None else numbers[numbers["row"] == claim.row]
+    chosen = chosen[(chosen["defense"] != "") & (chosen["measure"] != TIME)]
+    if bool(chosen.duplicated(["defense", "measure"]).any()):
+        raise SettingsError(
+            f"attack {claim.attack!r}: table {claim.table} has several rows for the same defense: "
+            f"give the row, one of {sorted(chosen['row'].unique())}"
+        )
+    return chosen
 
 
 def compare(
@@ -99,10 +101,10 @@ def compare(
         was run.
 
     Raises:
-        SettingsError: a claim names a row that the table does not have.
+        SettingsError: a claim names an unknown row, or none although the table has several for a defense.
     """
     for claim in claims:
-        _check_row(claim, published)
+        _claimed(claim, published)
     rows = [line.row for line in stage.lines]
     results = tidy_results(
         trials, stage.by_attack, stage.compare, expected=rows, mean_over_victims=stage.mean_over_victims
@@ -114,13 +116,13 @@ def compare(
         over = over_hits(trials, stage.by_attack, stage.compare[0], {}, [*rows, *means], stage.mean_over_victims)
         counted = attacks_with_hits(trials, stage.by_attack)
         own |= {row: _with_all(line, own[row], measures) for row, line in _by_row(over).items() if row[0] in counted}
-    victims = {claim.attack: claimed_victim(claim, stage) for claim in reversed(claims)}
+    victims = {claim.attack: claimed_victim(claim.attack, stage) for claim in claims}
     result = []
     used = set()
     for row, defense in dict.fromkeys(zip(published["row"], published["defense"], strict=True)):
         claim_of_row = next((claim for claim in claims if claim.row in (None, row)), None)
-        victim = "" if claim_of_row is None else claimed_victim(claim_of_row, stage)
         attack = "" if claim_of_row is None else claim_of_row.attack
+        victim = victims.get(attack, "")
         ours = next((line.defense for line in stage.lines if (line.attack, line.called) == (attack, defense)), None)
         known = published[(published["row"] == row) & (published["defense"] == defense)]
         values = dict(zip(known["measure"], known["value"], strict=True))
