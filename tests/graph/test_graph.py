@@ -134,6 +134,16 @@ def test_tables_have_a_line_per_victim() -> None:
     assert len({line["settings"] for line in lines}) == len(lines)
 
 
+@pytest.mark.parametrize("compare", [["none"], [], ["friendly"], ["clean", "none"]])
+def test_an_ablation_stands_beside_undefended_training_whatever_the_study_compares(compare: list[str]) -> None:
+    bound = {"name": "bound", "defense": "friendly", "method": "friendly-noise", "vary": {"zeta": [8, 16]}}
+    graph = graph_of(lambda values: values.update(compare=compare, ablations=[bound]))
+    told = parse(graph.tables.ablation("", "bound").settings)
+    drawn = parse(graph.figures.figure("ablation-bound").settings)
+    assert [line["defense"] for line in told["lines"] if line["attack"] == "weak"] == ["none", "friendly", "bound-8"]
+    assert told["compare"] == drawn["compare"] == ["none"]
+
+
 def test_a_filter_may_look_at_a_surrogate() -> None:
     row = {"name": "knn", "apply": [{"method": "deep-knn", "surrogate": "base"}]}
     graph = graph_of(lambda values: values["defenses"].append(row))

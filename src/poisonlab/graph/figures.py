@@ -248,7 +248,7 @@ class Figures:
             table = self.places.path("ablation", "csv", scope="", ablation=name)
             inputs, told = self._published_ablation(name)
             varied = next(each.attack for each in self.study.ablations if each.name == name)
-            told |= {} if varied is None else {"attack": varied}
+            told |= {"compare": self.tables.undefended, **({} if varied is None else {"attack": varied})}
             return "ablation", {"table": [table], **inputs}, self._told_measures | told
         if kind == BY_VICTIM:
             return self._by_victim(attack)

@@ -166,7 +166,7 @@ class Tables:
                 "settings": list(called.values()),
                 "lines": lines,
                 "measures": self.measures(attacks),
-                "compare": list(self.study.compare),
+                "compare": self.undefended,
                 "mean_over_victims": self.study.mean_over_victims,
                 "variants": [
                     {"row": name, "values": {called[k]: v for k, v in variant.values.items()}, "own": variant.own}
@@ -183,6 +183,11 @@ class Tables:
         return [*rows, *((each.attack.name, each) for each in self.study.attack_variants if each.ablation == ablation)]
 
     @property
+    def undefended(self) -> list[str]:
+        """The name of the undefended row, if there is one; the first row of ``compare`` may have a defense."""
+        return [] if (row := self.study.undefended) is None else [row.name]
+
+    @property
     def transferred(self) -> list[tuple[str, int]]:
         """The poison sets, by attack and seed, that clean networks classify."""
         transfer = self.study.transfer
@@ -194,7 +199,6 @@ class Tables:
         transfer = self.study.transfer
         assert transfer is not None, "only studies that ask for it have such a job"
         attacks = [self.study.attack(name) for name in transfer.attacks]
-        undefended = None if (row := self.study.undefended) is None else row.name
         claimed = transfer.table is not None
         measured = [self.places.path("transfer", "measured", attack=a, seed=s) for a, s in self.transferred]
         standing = [path for path in measured if os.path.exists(path)] if scope else []
@@ -220,7 +224,7 @@ class Tables:
                     }
                     for attack in attacks
                 ],
-                defense=undefended,
+                defense=next(iter(self.undefended), None),
             ),
             options={**options, **({"reference": [str(self.published)]} if claimed else {})},
             depends=(versions(standing),) if scope else (),
@@ -314,7 +318,7 @@ class Tables:
             return [
                 (a, victim, row) for a, victim, row in self.study.meetings() if a.name in faced and row.name in rows
             ]
-        rows = {*self.study.compare[:1], ablation.defense, *some}
+        rows = {*self.undefended, ablation.defense, *some}
         listed = {attack.name for attack in self.study.attacks}
         faced = {*(ablation.attacks or self.study.defense(ablation.defense).attacks or listed)}
         return [
