@@ -528,7 +528,7 @@ def test_a_row_of_which_every_victim_diverged_has_no_numbers_and_is_shown() -> N
 def test_the_note_names_each_victim_that_diverged() -> None:
     (note,) = diverged([*NONE, lost("gm", "d", 7)])
     assert f"1 of {len(NONE) + 1} victims" in note
-    assert "gm/d, seed 7 (the loss is nan at epoch 2, batch 5)" in note
+    assert f"gm/{VICTIM}/d, seed 7 (the loss is nan at epoch 2, batch 5)" in note
     assert diverged(NONE) == []
 
 

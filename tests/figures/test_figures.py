@@ -849,6 +849,12 @@ class TestOutcome:
         with pytest.raises(DataError, match="nothing to draw"):
             self.read(tmp_path, HEADER + gone)
 
+    def test_a_row_of_which_one_victim_has_no_outcome_is_named_with_that_victim(self, tmp_path: Path) -> None:
+        there, gone = (3, 0.5, 0.3, 0.7, 0.9, 0.8, 1.0), (0, *[None] * 6)
+        rows = result("witches", "dp-sgd", *there) + result("witches", "dp-sgd", *gone, diverged=3, victim="vgg")
+        caption = outcome_caption(self.read(tmp_path, HEADER + rows), MEASURES, [])
+        assert caption.endswith("witches on vgg under dp-sgd: all victims diverged.")
+
     def test_single_seed_has_no_accuracy_interval(self, tmp_path: Path) -> None:
         rows = result("witches", "null", 1, 1.0, 0.2, 1.0, 0.9, None, None) + result(
             "witches", "none", 3, 0, 0, 0.5, 0.8, "nan", "nan"

@@ -341,7 +341,7 @@ def test_a_victim_that_diverges_is_a_hole_in_the_table(study: Checkout, finished
         table = {line["defense"]: (line["n"], line["diverged"]) for line in csv.DictReader(file)}
     assert table == {"none": ("1", "0"), "friends-bernoulli": ("1", "0"), **dict.fromkeys(sources, ("0", "1"))}
     text = (study.path / "results/tables/real.md").read_text(encoding="utf-8")
-    assert f"- Diverged, and left out of all numbers: 4 of 6 victims: strong/wild, seed 0 ({where}); " in text
+    assert f"- Diverged, and left out of all numbers: 4 of 6 victims: strong/scratch/wild, seed 0 ({where}); " in text
     (finding,) = [line for line in text.splitlines() if line.startswith("- Finding: ")]
     assert not any(name in finding for name in sources)
     page = (study.path / "results/reports/real.html").read_text(encoding="utf-8")

@@ -169,7 +169,7 @@ def diverged(trials: Sequence[Trial]) -> list[str]:
     failed = [trial for trial in trials if trial.failed]
     if not failed:
         return []
-    each = [f"{trial.attack}/{trial.defense}, seed {trial.seed} ({trial.failed})" for trial in failed[:_NAMED]]
+    each = [f"{'/'.join(trial.key[:3])}, seed {trial.seed} ({trial.failed})" for trial in failed[:_NAMED]]
     more = f" and {len(failed) - _NAMED} more (see the trials)" if len(failed) > _NAMED else ""
     return [f"Diverged, and left out of all numbers: {len(failed)} of {len(trials)} victims: {'; '.join(each)}{more}."]
 

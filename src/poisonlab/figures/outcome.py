@@ -185,7 +185,10 @@ def outcome_caption(table: pd.DataFrame, measures: Measures, compare: Sequence[s
             f"({seeds(list(drawn['n']))}).",
             *([f"Page {page} of {len(pages)}."] if len(pages) > 1 else []),
             *(sentence for sentence in sentences if sentence.partition(": ")[0] in shown),
-            *(f"{row['attack']} under {row['defense']}: all victims diverged." for _, row in lost.iterrows()),
+            *(
+                f"{whose} under {defense}: all victims diverged."
+                for whose, defense in zip(names[lost.index], lost["defense"], strict=True)
+            ),
         ]
     )
 
