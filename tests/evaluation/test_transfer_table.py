@@ -81,6 +81,15 @@ def test_means_over_seeds_and_bold_within_a_point_of_the_best() -> None:
     assert transfer_findings(table) == []
 
 
+def test_poisons_that_all_transfer_alike_have_no_correlation() -> None:
+    shares = pd.DataFrame([{"attack": name, "one": 0.0} for name in "abc"])
+    outcomes = pd.DataFrame({"attack": list("abc"), "peak_accuracy": [0.1, 0.2, 0.3], "accuracy": [0.1, 0.2, 0.3]})
+    nothing = pd.DataFrame(columns=["row", "measure", "value"])
+    table = transfer_table(shares, outcomes, nothing, {name: name for name in "abc"})
+    assert transfer_findings(table) == []
+    assert transfer_findings(table.assign(transfer_average=[0.1, 0.2, 0.3]))[0].startswith("Ours: over 3 poisons")
+
+
 def test_the_papers_own_table() -> None:
     numbers = published(REFERENCE)
     numbers = numbers[numbers["table"] == 2]

@@ -85,10 +85,11 @@ def transfer_findings(table: pd.DataFrame) -> list[str]:
     found = []
     for whose, prefix in (("Ours", ""), ("Published", "published_")):
         pairs = table[[f"{prefix}transfer_{AVERAGE}", f"{prefix}{PEAK_ACCURACY.name}"]].dropna().to_numpy()
-        if len(pairs) < 3:
-            continue
         both = correlation(pairs[:, 0], pairs[:, 1])
         ranks, p = both.spearman, p_text(both.p)
+        # Fewer than three poisons and equal values have none.
+        if np.isnan(ranks.estimate):
+            continue
         found.append(
             f"{whose}: over {len(pairs)} poisons, average transfer and peak accuracy have a rank correlation of "
             f"{ranks.estimate:.2f} [{ranks.low:.2f}, {ranks.high:.2f}] (p {p} by permutation)."

@@ -154,6 +154,8 @@ def scatter_caption(points: pd.DataFrame, spec: Spec) -> str:
         spec: the measures and the claim.
     """
     known = points.dropna(subset=[spec.x.name, spec.y.name])
+    if not np.isfinite(known[spec.x.name]).any():
+        return f"No attack under {spec.defense} has both {spec.x.called} and {spec.y.called} with every seed."
     found = correlation(list(known[spec.x.name]), list(known[spec.y.name]))
     absent = [str(name) for name in points["attack"] if name not in set(known["attack"])]
     late = [str(name) for name in known[np.isinf(known[spec.x.name])]["attack"]]
@@ -167,8 +169,6 @@ def scatter_caption(points: pd.DataFrame, spec: Spec) -> str:
     several = list(dict.fromkeys(spec.victims))
     if len(several) > 1:
         left += f" Attacks differ in their victims, too: each is shown with its first of {listed(several)}."
-    if not np.isfinite(known[spec.x.name]).any():
-        return f"No attack under {spec.defense} has both {spec.x.called} and {spec.y.called}.{left}"
     ends = known[[f"{name}_low" for name in (spec.x.name, spec.y.name)]]
     bars = f"Bars are {INTERVALS}. " if np.isfinite(ends).any(axis=None) else ""
     return (
@@ -183,7 +183,7 @@ def verdict(found: Correlation, claim: str, close: float) -> str:
     """A sentence on whether Spearman's interval confirms or contradicts the paper's claim."""
     low, high = found.spearman.low, found.spearman.high
     if math.isnan(low):
-        return "Too few attacks to say more."
+        return "Without a correlation, the paper's claim is undecided."
     if found.spearman.n < FEWEST:
         return f"The paper's claim is undecided: fewer than {FEWEST} attacks settle nothing."
     if claim == "rises":
