@@ -133,6 +133,8 @@ def test_times_stand_only_where_the_paper_has_some() -> None:
     assert list(first[first["Defense"] == "AP-0.5"]["Time"]) == ["6.0x"]
     assert list(first[first["Defense"] == "AP-0.5"]["Published time"]) == ["3 h 41 min"]
     assert "Time" not in fourth.columns
+    instant = [*trials("gm", "none", (1, 1), 0.9, 0), *trials("gm", "half", (1, 0), 0.95, 60)]
+    assert compare(1, instant, LINES, claim(1))["relative_time"].isna().all()
 
 
 def test_a_row_that_the_table_does_not_have() -> None:

@@ -666,6 +666,8 @@ def test_readable_and_timing() -> None:
     costs = timing(results, "none")
     assert costs["Seconds"].tolist() == ["2.0", "5.0", "3.0"]
     assert costs["Relative"].tolist() == ["1.00", "2.50", ""]
+    unknown = tidy([*trials("gm", "none", {0: 1.0}, seconds=0), *trials("gm", "d", {0: 1.0}, seconds=3)])
+    assert timing(unknown, "none")["Relative"].tolist() == ["", ""]
     tiny = results.assign(p_none_holm=1e-5)
     assert readable(tiny)["p against none"][0] == "< 0.001"
 

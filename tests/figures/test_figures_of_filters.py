@@ -190,6 +190,16 @@ def test_published_bars_stand_beside_ours(tmp_path: Path) -> None:
     )
 
 
+def test_a_published_bar_is_in_or_out_only_where_ours_has_an_interval(tmp_path: Path) -> None:
+    bars = read_bars(inputs(tmp_path), Spec.model_validate(BARS))
+    unknown = bars.results["victim"] == "on-b"
+    some = bars.results.assign(**{end: bars.results[end].mask(unknown) for end in ("success_low", "success_high")})
+    caption = by_victim_caption(replace(bars, results=some))
+    assert caption.endswith("published 33.6 %, 1 of 1 published bars in our intervals.")
+    none = bars.results.assign(success_low=np.nan, success_high=np.nan)
+    assert by_victim_caption(replace(bars, results=none)).endswith("published 33.6 %.")
+
+
 def test_published_numbers_without_a_bar_stand_in_the_caption_beside_ours(tmp_path: Path) -> None:
     further = (
         "3,Net B,one-class-svm,poisons_found,31,,percent,from the text\n"

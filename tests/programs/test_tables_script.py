@@ -494,7 +494,11 @@ def test_metrics_without_an_outcome_are_one_line(tmp_path: Path, metrics: str, w
 
 @pytest.mark.parametrize(
     ("measured", "words"),
-    [({"accuracy": 2.0}, "accuracy of .* is 2, not between 0 and 1"), ({"success": 0.5}, "is 0.5, neither 1 nor 0")],
+    [
+        ({"accuracy": 2.0}, "accuracy of .* is 2, not between 0 and 1"),
+        ({"success": 0.5}, "is 0.5, neither 1 nor 0"),
+        ({"false_alarms": 2.0}, "false_alarms of .* is 2, not between 0 and 1"),
+    ],
 )
 def test_numbers_that_their_measure_cannot_have_are_one_line(
     tmp_path: Path, measured: dict[str, float], words: str

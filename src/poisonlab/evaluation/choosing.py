@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from poisonlab.config.measures import Measure
+from poisonlab.config.measures import REPORTED, Measure
 from poisonlab.config.types import Name, Settings
 from poisonlab.errors import DataError
 from poisonlab.evaluation.trials import Key, Row, Trial, at_first_victim, read_trials
@@ -144,10 +144,10 @@ def _contradictions(keys: Sequence[Key]) -> list[str]:
 
 
 def _check_numbers(trial: Trial, measures: Sequence[Measure], path: Path) -> None:
-    for measure in measures:
+    for measure in (*measures, *REPORTED):
         value = trial.measures.get(measure.name, 0.0)
         share = measure.kind in ("rate", "probability") or measure.unit == "%"
-        event = counts_events(measure, trial.targets)
+        event = measure in measures and counts_events(measure, trial.targets)
         if (share and value > 1) or (event and value not in (0.0, 1.0)):
             what = "neither 1 nor 0" if event else "not between 0 and 1"
             who = f"{'/'.join(trial.key[:3])}, seed {trial.seed}"

@@ -257,11 +257,11 @@ def joined_note(overview: Sequence[Part]) -> list[str]:
 
 
 def timing(results: pd.DataFrame, reference: str | None) -> pd.DataFrame:
-    """The cost of each defense: seconds per run, and relative to the row ``reference`` of the same attack and
-    victim."""
+    """The cost of each defense: seconds per run, and relative to the row ``reference`` of the same attack and victim,
+    if that took any."""
     base = results[results["defense"] == reference].set_index(["attack", "victim"])["seconds"].to_dict()
     relative = [
-        seconds / base.get((attack, victim), math.nan)
+        seconds / (base.get((attack, victim)) or math.nan)
         for attack, victim, seconds in zip(results["attack"], results["victim"], results["seconds"], strict=True)
     ]
     return pd.DataFrame(

@@ -205,7 +205,7 @@ def _ours(
         "our_defense": defense,
         "n": int(line["n"]),
         **{name: line.get(name, math.nan) for name in (*numbers, *(f"p_{name}_holm" for name in stage.compare))},
-        "relative_time": line["seconds"] / base.get("seconds", math.nan),
+        "relative_time": line["seconds"] / (base.get("seconds") or math.nan),
     }
 
 

@@ -240,14 +240,16 @@ def _sentence(bars: Bars, rows: pd.DataFrame, defense: str) -> str:
     beside = {victim: bars.published[victim, defense] for victim in values if (victim, defense) in bars.published}
     if not beside:
         return f"{text}."
-    intervals = zip(rows["victim"], rows[f"{name}_low"], rows[f"{name}_high"], strict=True)
-    inside = sum(low <= beside[victim] <= high for victim, low, high in intervals if victim in beside)
+    bounded = rows[rows[f"{name}_low"].notna()]  # a value of one seed has no interval
+    intervals = zip(bounded["victim"], bounded[f"{name}_low"], bounded[f"{name}_high"], strict=True)
+    inside = [low <= beside[victim] <= high for victim, low, high in intervals if victim in beside]
     # Means over other victims are not comparable.
     if len(beside) < len(values):
         ours = shown(bars.measure, float(np.mean([values[victim] for victim in beside])))
         text += f"; on {', '.join(beside)} {ours}"
     mean = shown(bars.measure, float(np.mean(list(beside.values()))))
-    return f"{text}, published {mean}, {inside} of {len(beside)} published bars in our intervals."
+    known = f", {sum(inside)} of {len(inside)} published bars in our intervals" if inside else ""
+    return f"{text}, published {mean}{known}."
 
 
 def further_sentence(bars: Bars) -> list[str]:
