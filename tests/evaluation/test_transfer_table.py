@@ -127,6 +127,17 @@ def test_the_graph_of_the_papers_study(name: str) -> None:
     assert table.options["reference"]
 
 
+def test_the_table_is_told_of_networks_that_all_seeds_share() -> None:
+    values = yaml.safe_load((ROOT / "config/learned-faster-smoke.yaml").read_text(encoding="utf-8"))
+    own = parse(Graph(read_study(values), str(ROOT)).job("transfer_table", {"scope": ""}).settings)
+    assert "shared" not in own
+    values["surrogates"] = [
+        each | {"seed": 0} if each["name"] == "mobilenet" else each for each in values["surrogates"]
+    ]
+    told = parse(Graph(read_study(values), str(ROOT)).job("transfer_table", {"scope": ""}).settings)
+    assert told["shared"] == ["mobilenet"]
+
+
 def test_tables_so_far_take_the_shares_that_stand_and_ask_for_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

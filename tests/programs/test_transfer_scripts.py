@@ -66,7 +66,13 @@ def test_from_weights_to_the_table(tmp_path: Path) -> None:
     rows = [{"attack": attack, "victim": "net", "called": attack.upper()} for attack in ("p250", "fc")]
     texts = {kind: tmp_path / f"table.{kind}" for kind in ("csv", "md", "tex", "json")}
     told = spec(
-        description="Made up.", rows=rows, defense="none", networks=list(MODELS), score="misclassified", table=2
+        description="Made up.",
+        rows=rows,
+        defense="none",
+        networks=list(MODELS),
+        shared=["vgg19"],
+        score="misclassified",
+        table=2,
     )
     program("transfer_table").main(
         [
@@ -88,6 +94,8 @@ def test_from_weights_to_the_table(tmp_path: Path) -> None:
     ]
     assert "- Learned faster, table 2. Ours: Made up." in lines
     assert "- Peak and final accuracy are of victim net." in lines
+    same = "- n: seeds, each with its own networks and poisons, but the same vgg19; transfer is their mean."
+    assert any(line.startswith(same) for line in lines)
 
 
 def test_names_that_look_like_numbers_or_nothing_are_names(tmp_path: Path) -> None:

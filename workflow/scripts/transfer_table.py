@@ -46,6 +46,8 @@ class TransferTable(Settings):
     defense: Name | None
     """The undefended row, if there is one."""
     networks: tuple[Name, ...]
+    shared: tuple[Name, ...] = ()
+    """The networks that are the same for all seeds."""
     score: Score
     table: int | None = None
 
@@ -75,13 +77,14 @@ def main(argv: Sequence[str]) -> None:
     if args.reference is not None and stage.table is not None:
         paper, numbers = read_paper(args.reference), published(args.reference)
     rows = {row.attack: row.called for row in stage.rows}
+    but = f", but the same {', '.join(stage.shared)}" if stage.shared else ""
     table = transfer_table(shares, results[undefended], numbers[numbers["table"] == stage.table], rows)
     notes = [
         stage.description if paper is None else paper.beside(stage.table or 0, stage.description),
         *stage.scale,
         _NOTES[stage.score],
-        "n: seeds, each with its own networks and poisons; transfer is their mean. Bold: within 1 % of the best, which "
-        "is the highest transfer and the lowest accuracy.",
+        f"n: seeds, each with its own networks and poisons{but}; transfer is their mean. Bold: within 1 % of the best, "
+        "which is the highest transfer and the lowest accuracy.",
         f"Peak and final accuracy are of victim {' and '.join(dict.fromkeys(row.victim for row in stage.rows))}.",
         *([] if paper is None else [f"Published: {paper.setting}, {paper.table(stage.table or 0).setting}."]),
         *missing(stage.rows, found),

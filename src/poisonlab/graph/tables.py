@@ -199,6 +199,7 @@ class Tables:
         transfer = self.study.transfer
         assert transfer is not None, "only studies that ask for it have such a job"
         attacks = [self.study.attack(name) for name in transfer.attacks]
+        shared = [name for name in transfer.networks if self.study.surrogate(name).seed is not None]
         claimed = transfer.table is not None
         measured = [self.places.path("transfer", "measured", attack=a, seed=s) for a, s in self.transferred]
         standing = [path for path in measured if os.path.exists(path)] if scope else []
@@ -215,6 +216,7 @@ class Tables:
             spec(
                 **self._described(attacks),
                 **transfer.told("attacks"),
+                **({"shared": shared} if shared else {}),
                 rows=[
                     {
                         "attack": attack.name,
