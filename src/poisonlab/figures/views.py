@@ -16,8 +16,8 @@ from poisonlab.figures.style import label_of
 
 OWN, ADVERSARIAL, POISON = range(3)
 """Groups of the shown examples: clean ones of the target's class and of the adversarial class, poisons."""
-_POINTS = ("points", "target", "to_target", "between", "group", "dropped")
-_LAYERS = ("layers", "layer_poisons", "layer_bases", "layer_norms")
+_POINTS = ("points", "target", "to_target", "group", "dropped")
+_LAYERS = ("layers", "layer_poisons", "layer_bases")
 _IMAGES = ("images_target", "images_poisons", "images_dropped", "images_kept", "poisons_dropped")
 
 
@@ -32,7 +32,6 @@ class Network:
         points: (M, 2) features in distances between the class centroids.
         target: (2,) the target's features, in the same unit.
         to_target: (M,) distances from the target in the whole feature space, in the same unit.
-        between: the distance between the centroids, in units of the features.
         group: (M,) ``OWN``, ``ADVERSARIAL`` or ``POISON``.
         dropped: (M,) bool, whether the filters dropped each example.
         layers: (L,) names of layers.
@@ -47,7 +46,6 @@ class Network:
     points: NDArray[Any]
     target: NDArray[Any]
     to_target: NDArray[Any]
-    between: float
     group: NDArray[Any]
     dropped: NDArray[Any]
     layers: list[str]
@@ -108,7 +106,6 @@ def read_view(path: Path) -> View:
 def _network(arrays: Mapping[str, NDArray[Any]], place: int, named: tuple[str, str, str], filtered: bool) -> Network:
     found = {name: arrays[f"{name}.{place}"] for name in (*_POINTS, *_LAYERS)}
     count, layers = len(found["group"]), found.pop("layers")
-    found.pop("layer_norms")
     for name, shape in (("points", (count, 2)), ("target", (2,)), ("to_target", (count,)), ("dropped", (count,))):
         if found[name].shape != shape:
             raise ValueError(f"{name} is {found[name].shape}, not {shape}")
@@ -121,12 +118,11 @@ def _network(arrays: Mapping[str, NDArray[Any]], place: int, named: tuple[str, s
     if not all((found["group"] == group).any() for group in (OWN, ADVERSARIAL, POISON)):
         raise ValueError("a group has no example")
     return Network(
-        **{name: array for name, array in found.items() if name != "between"},
+        **found,
         victim=named[0],
         defense=named[1],
         known_as=named[2],
         filtered=filtered,
-        between=float(found["between"]),
         layers=[str(name) for name in layers],
         images={name: arrays[f"{name}.{place}"] for name in _IMAGES} if filtered else {},
     )
