@@ -19,6 +19,7 @@ from poisonlab.config.study import read_study
 from poisonlab.evaluation.choosing import Claim
 from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.filtering import enough_seeds, filter_findings
+from poisonlab.evaluation.findings import results_findings
 from poisonlab.evaluation.intervals import mean_of_shares, wilson
 from poisonlab.evaluation.layouts import readable
 from poisonlab.evaluation.paper_layout import compare, paper_layout, published_by_row, table_notes
@@ -26,6 +27,7 @@ from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.successes import attacks_with_hits, beside, hits, over_hits
 from poisonlab.evaluation.trials import Trial
+from poisonlab.figures.outcome import read_results
 from poisonlab.graph.graph import Graph
 from poisonlab.provenance import parse, spec
 
@@ -124,6 +126,25 @@ def test_the_study_s_table_has_all_seeds_and_the_hits_beside() -> None:
     assert row["Poison success of hits [95 % CI]"].startswith("33.3 [")
     assert row["Poison success [95 % CI]"].startswith("50.0 [")
     assert text[text["Victim"] == "mean"].iloc[1]["Poisons found in hits"] == "17 of 20"
+
+
+def test_findings_say_that_published_values_are_compared_with_the_hits(tmp_path: Path) -> None:
+    # Victim "one" has three hits of four seeds. The published 100 % lies in the interval of the hits alone.
+    known = {("a", "one", "none"): {"success": 1.0}}
+    own, every = {"a": MEASURES["a"]}, [each for each in trials() if each.victim == "one"]
+
+    def finding(some: list[Trial]) -> str:
+        over = over_hits(some, MEASURES, "none", known, ROWS[:2])
+        both = beside(tidy_results(some, MEASURES, ("none",), known, ROWS[:2]), over, own, {"a"})
+        both.to_csv(tmp_path / "results.csv", index=False)
+        (told,) = results_findings(both, own, ("none",))
+        assert results_findings(read_results(tmp_path / "results.csv", own), own, ("none",)) == [told]
+        return told
+
+    assert wilson(3, 4).high < 1
+    assert finding(every).endswith("1 of 1 published values of poison success lie in our intervals of hits.")
+    only = [each for each in every if each.seed < 3]
+    assert finding(only).endswith("1 of 1 published values of poison success lie in our intervals.")
 
 
 @pytest.mark.parametrize("first", ["a", "goalless"])

@@ -144,8 +144,10 @@ def _finding(
     for _, row in part[control].iterrows():
         name = called(row["defense"])
         sentences.append(f"{name}{'' if 'control' in name else ' (control)'}, {_outcome(row, measures)}")
+    # Published values stand beside the hits, whose intervals differ where some seeds are no hits.
+    whose_intervals = "our intervals" + (" of hits" if "hit_n" in part and (part["hit_n"] < part["n"]).any() else "")
     for measure in measures:
-        sentences += inside_findings(measure, part.get(f"published_{measure.name}_inside", ()))
+        sentences += inside_findings(measure, part.get(f"published_{measure.name}_inside", ()), whose_intervals)
     return f"{whose}: {'; '.join(sentences)}."
 
 
@@ -202,11 +204,11 @@ def _overlap(one: pd.Series, other: pd.Series, name: str) -> bool:
     return bool(one[low] <= other[high] and other[low] <= one[high])
 
 
-def inside_findings(measure: Measure, verdicts: Iterable[object]) -> list[str]:
+def inside_findings(measure: Measure, verdicts: Iterable[object], intervals: str = "our intervals") -> list[str]:
     """How many published values lie in our intervals, by the verdict on each (None or nan: not compared); empty if none
     was compared."""
     known = [bool(verdict) for verdict in verdicts if isinstance(verdict, bool | np.bool_)]
-    return [f"{sum(known)} of {len(known)} published values of {measure.called} lie in our intervals"] if known else []
+    return [f"{sum(known)} of {len(known)} published values of {measure.called} lie in {intervals}"] if known else []
 
 
 def ablation_finding(

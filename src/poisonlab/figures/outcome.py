@@ -65,6 +65,8 @@ def read_results(path: Path, measures: Measures) -> pd.DataFrame:
     table = read_table(path, ("attack", "victim", "defense"), numbers, ("control", *verdicts))
     if unknown := [attack for attack in dict.fromkeys(table["attack"]) if attack not in measures]:
         raise DataError(f"{path} has the attack {unknown[0]}, which has no measures here: is it another study's table?")
+    if "hit_n" in table:
+        table["hit_n"] = pd.to_numeric(table["hit_n"], errors="coerce")
     if table["control"].isna().any():
         raise DamagedError(path, "it does not say which rows are controls")
     if (table["n"] == 0).all():
