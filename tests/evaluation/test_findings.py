@@ -90,6 +90,13 @@ def test_a_best_row_of_other_seeds_than_the_undefended_one_says_of_how_many() ->
     assert "(d (n = 1) at 90.0 %, e at 80.0 % test accuracy)" in alone
 
 
+def test_means_that_differ_by_rounding_are_equally_good() -> None:
+    """0.1 + 0.2 + 0 and 0.3 + 0 + 0 are the same number of images."""
+    rows = [trials(name, rates, attack="sa", targets=10) for name, rates in (("d", [0.1, 0.2, 0]), ("e", [0.3, 0, 0]))]
+    (text,) = findings(*rows)
+    assert "least of the 2 rows, poison success 10.0 % (d at 90.0 %, e at 90.0 % test accuracy)" in text
+
+
 def test_a_row_without_the_last_measure_has_a_dash() -> None:
     bare = [replace(each, measures={"success": 0.0}) for each in trials("d", [0, 0, 0, 0])]
     (text,) = findings(NONE, bare)

@@ -181,7 +181,9 @@ def _best(
     main, last = measures[0], measures[-1]
     lower = main.better == "lower"
     value = others[main.name].min() if lower else others[main.name].max()
-    best = others[others[main.name] == value].sort_values(last.name, ascending=last.better == "lower", kind="stable")
+    # Means of the same counts may differ by rounding.
+    alike = np.isclose(others[main.name], value, rtol=0, atol=1e-9)
+    best = others[alike].sort_values(last.name, ascending=last.better == "lower", kind="stable")
     names = [
         f"{called(row['defense'])}{f' ({unlike})' if (unlike := _if_other(row, seeds)) else ''} at "
         f"{_shown(row[last.name], last)}"
