@@ -21,7 +21,13 @@ from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.intervals import wilson
 from poisonlab.evaluation.published import published
 from poisonlab.evaluation.trials import read_trials, write_trials
-from poisonlab.figures.ablation import ablation, ablation_caption, read_ablation, read_published
+from poisonlab.figures.ablation import (
+    ablation,
+    ablation_caption,
+    published_sentence,
+    read_ablation,
+    read_published,
+)
 from poisonlab.figures.by_victim import Spec, by_victim, by_victim_caption, draw, read_bars
 from poisonlab.figures.by_victim import read_published as numbers_of
 from poisonlab.figures.filtered_images import filtered_images, filtered_images_caption, filtered_network
@@ -304,6 +310,25 @@ def test_a_filter_s_ablation_shows_what_it_drops_beside_the_published_numbers(tm
     assert "correlation (Matthews) from 0.75 (k 5000) to 0.8 (k 50)" in caption
     with pytest.raises(DataError, match="no row of table 4 that is called 'lr = …'"):
         read_published(tmp_path / "published.csv", 4, "lr")
+
+
+def test_the_caption_tells_of_every_published_number_that_is_drawn_and_of_no_other(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(OF_K)
+    measures = {"polytope": Spec.model_validate(BARS).by_attack["polytope"]}
+    table, _ = read_ablation(tmp_path / "table.csv", measures)
+    known = {"clean_dropped": {"3": 0.00004, "10000": 0.013}, "success": {"50": 0.25}}
+    drawn = "Beside the published numbers (hollow diamonds): "
+    one = "poison success at k 50: 50 %, published 25 %; clean dropped at k 3: 0.004 %, published 0.004 %."
+    assert published_sentence(table, measures, "k", known) == drawn + one
+    both = pd.concat([table, table.assign(victim="other")], ignore_index=True)
+    assert published_sentence(both, measures, "k", {"success": {"50": 0.25}}) == (
+        f"{drawn}poison success of polytope on net at k 50: 50 %, published 25 %; "
+        "poison success of polytope on other at k 50: 50 %, published 25 %."
+    )
+    others = {"clean_dropped": {"10000": 0.013}}
+    figure = ablation(table, ["k"], measures, "none", others)
+    assert not [each for axes in figure.axes for each in axes.lines if each.get_marker() == "D"]
+    assert published_sentence(table, measures, "k", others).endswith("are not drawn.")
 
 
 OF_VOTES = """\

@@ -75,7 +75,7 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     known = {} if spec.table is None else read_published(only(inputs, "published"), spec.table, varied[0])
     figure = ablation(table, varied, measures, undefended, known)
     caption = ablation_caption(table, varied, measures, undefended, "row" if spec.attack is None else "attack")
-    also = f" {published_sentence(table, varied[0], known)}" if known else ""
+    also = f" {published_sentence(table, measures, varied[0], known)}" if known else ""
     return figure, spec.begin + caption + also
 
 
@@ -143,23 +143,19 @@ def read_published(path: Path, table: int, setting: str) -> Published:
     return found
 
 
-def published_sentence(table: pd.DataFrame, setting: str, known: Published) -> str:
-    """Published numbers beside ours, for the values that both have."""
-    parts = []
-    for measure in OF_FILTERS:
-        if measure.name not in table:
-            continue
-        rows = table[table[measure.name].notna() & table[setting].isin(known.get(measure.name, {}))]
-        parts += [
-            f"{measure.called} at {setting} {row[setting]}: {shown(measure, row[measure.name])}, published "
-            f"{shown(measure, known[measure.name][row[setting]])}"
-            for _, row in rows.iterrows()
-        ]
-    return (
-        f"Beside the published numbers (hollow diamonds): {'; '.join(parts)}."
-        if parts
-        else ("Hollow diamonds are published numbers, of other values than ours.")
-    )
+def published_sentence(table: pd.DataFrame, measures: Measures, setting: str, known: Published) -> str:
+    """Published numbers beside ours, for the values that both have: those that are drawn."""
+    several = who(table).nunique() > 1
+    told = table.assign(whose=" of " + who(table) if several else "")
+    parts = [
+        f"{measure.called}{row['whose']} at {setting} {row[setting]}: {shown(measure, row[measure.name])}, published "
+        f"{shown(measure, known[measure.name][row[setting]])}"
+        for measure in _panels(table, measures)
+        for _, row in told[told[measure.name].notna() & told[setting].isin(known.get(measure.name, {}))].iterrows()
+    ]
+    if not parts:
+        return "The published numbers are of other values than ours, and are not drawn."
+    return f"Beside the published numbers (hollow diamonds): {'; '.join(parts)}."
 
 
 def _drawn(measures: Iterable[Sequence[Measure]]) -> list[Measure]:
