@@ -17,7 +17,7 @@ from poisonlab.config.rows import Row
 from poisonlab.config.scale import scale_of
 from poisonlab.config.study import Study
 from poisonlab.config.victims import Victim
-from poisonlab.evaluation.trials import read_trials
+from poisonlab.evaluation.trials import at_first_victim, read_trials
 from poisonlab.graph.cells import Cell, cells_of
 from poisonlab.graph.computing import Computing
 from poisonlab.graph.job import Job
@@ -62,16 +62,14 @@ class Tables:
         Raises:
             DataError: a file of trials is missing or damaged.
         """
-        wanted = {tuple(cell): cell for cell in cells_of(self.study)}
+        wanted = dict.fromkeys(cells_of(self.study))
         first = {attack.name: self.study.victims_of(attack)[0].name for attack in self.study.every_attack}
-        known = set()
-        for trial in (trial for path in self.study.merge for trial in read_trials(Path(path))):
-            # Trials from before attacks had several victims name no victim.
-            victim = trial.victim or first.get(trial.attack, "")
-            cell = wanted.get((trial.attack, victim, trial.defense, trial.seed))
-            if cell is not None and trial.settings == self.computing.outcome(cell):
-                known.add(cell)
-        return [cell for cell in wanted.values() if cell not in known]
+        for path in self.study.merge:
+            for trial in read_trials(Path(path)):
+                cell = Cell(*at_first_victim(trial, first).key)
+                if cell in wanted and trial.settings == self.computing.outcome(cell):
+                    del wanted[cell]
+        return list(wanted)
 
     @cached_property
     def standing(self) -> list[Cell]:
