@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -331,6 +332,10 @@ def test_curves_are_means_where_every_seed_was_measured() -> None:
     caption = poison_curves_caption(curves)
     assert "r4 (n = 2) 50 % at epoch 2, 20 % at the end" in caption
     assert f"{CONTROL} (n = 1) 80 % at epoch 4, 80 % at the end" in caption
+    assert "victims, too" not in caption
+    others = {**curves, "p250": [replace(each, attack="p250", victim="other") for each in seeds]}
+    differ = f" Attacks differ in their victims, too: {seeds[0].victim} ({CONTROL}, r4); other (p250)."
+    assert poison_curves_caption(others).endswith(differ)
 
 
 def test_curves_name_how_many_victims_diverged(tmp_path: Path) -> None:

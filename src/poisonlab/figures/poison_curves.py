@@ -116,10 +116,16 @@ def mean_curve(histories: Sequence[History], quantity: str) -> tuple[Any, Any]:
 
 def poison_curves_caption(curves: Curves) -> str:
     """The caption of ``poison_curves``: for each attack the peak of the mean accuracy, its epoch, and the last value.
+    Victims are named if attacks differ in them.
 
     Args:
         curves: as drawn.
     """
+    victims: dict[str, list[str]] = {}
+    for name, histories in curves.items():
+        victims.setdefault(histories[0].victim, []).append(name)
+    several = "; ".join(f"{victim} ({', '.join(names)})" for victim, names in victims.items())
+    differ = f" Attacks differ in their victims, too: {several}." if len(victims) > 1 else ""
     sentences = []
     for name, histories in curves.items():
         epochs, values = mean_curve(histories, "accuracy")
@@ -129,5 +135,5 @@ def poison_curves_caption(curves: Curves) -> str:
             sentences.append(f"{name} (n = {len(histories)}) {peak} at epoch {epochs[best] + 1}, {end} at the end")
     return (
         "Training loss and test accuracy by epoch of undefended victims, means over n seeds. Peak of the mean test "
-        f"accuracy: {listed(sentences)}."
+        f"accuracy: {listed(sentences)}.{differ}"
     )
