@@ -358,7 +358,14 @@ def test_a_row_pays_for_the_network_that_it_looks_at(tmp_path: Path) -> None:
     lines = {line.split("|")[2].strip(): line for line in texts["time"].splitlines() if line.startswith("| a")}
     for name, spent in SPENT.items():
         assert [part.strip() for part in lines[name].split("|")[3:5]] == [f"{spent:.1f}", f"{spent / 10:.2f}"]
-    assert "the training of the row that they look at" in texts["time"]
+    assert "the training of the row that they look at; relative to 'none'." in texts["time"]
+
+
+def test_times_are_relative_to_the_row_that_others_are_compared_with_if_there_is_one(tmp_path: Path) -> None:
+    first = run_scripts(tmp_path, CHAINS[1:3], compare=["first"])["time"]
+    assert "relative to 'first'." in first
+    assert [line.split("|")[4].strip() for line in first.splitlines() if line.startswith("| a")] == ["0.50", "1.00"]
+    assert "elative" not in run_scripts(tmp_path, CHAINS[1:3], compare=[])["time"]
 
 
 def test_each_seed_pays_for_its_own_network(tmp_path: Path) -> None:

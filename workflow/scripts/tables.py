@@ -51,7 +51,7 @@ class Tables(Shown):
 
 TIME_NOTE = (
     "Wall time per run: training, friendly noise, and for filters and detectors also the training of the row that they "
-    "look at; relative to undefended training. Surrogates that filters look at are not counted."
+    "look at{relative}. Surrogates that filters look at are not counted."
 )
 SIDE_BY_SIDE_NOTE = (
     "The tables against every attack hold means over seeds, with n where the attack's undefended row has more of them; "
@@ -107,7 +107,8 @@ def main(argv: Sequence[str]) -> None:
     counted = [[row] for row in zip(results["attack"], results["victim"], results["defense"], strict=True)]
     table = readable(results, stage.by_attack, stage.compare)
     outputs(args).write(results, table, findings, notes, counted, overview)
-    write_text(args.time, markdown(timing(results, stage.compare[0] if stage.compare else None), [TIME_NOTE]))
+    relative = f"; relative to '{undefended}'" if undefended else ""
+    write_text(args.time, markdown(timing(results, undefended), [TIME_NOTE.format(relative=relative)]))
 
 
 def _published_notes(folder: Path, tables: Sequence[int]) -> list[str]:
