@@ -218,6 +218,26 @@ def test_the_report_of_merged_trials_crafts_nothing(tmp_path: Path) -> None:
     assert told == awaited == ["results/poisons/tiny/strong/seed0.safetensors"]
 
 
+def test_without_a_history_that_they_show_there_are_no_learning_curves(tmp_path: Path) -> None:
+    """Where all rows are merged and only an ablation is trained here, or only another victim."""
+    bound = {"name": "bound", "defense": "friendly", "method": "friendly-noise", "vary": {"zeta": [8, 16]}}
+
+    def change(values: dict[str, Any], **more: Any) -> None:
+        two_victims(values)
+        values.update(ablations=[{**bound, "attacks": ["weak"]}], **more)
+
+    known, path = graph_of(change), tmp_path / "their-trials.csv"
+    cells = [cell for cell in known.tables.local if cell.defense != "bound-8" and cell.victim == "scratch"]
+    trials = [Trial(*cell, {"accuracy": 0.5}, settings=known.computing.outcome(cell)) for cell in cells]
+    write_trials(path, trials, [{}] * len(trials))
+    merged = graph_of(lambda values: change(values, merge=[str(path)]))
+    left = {(cell.attack, cell.victim, cell.defense) for cell in merged.tables.local}
+    assert {("weak", "scratch", "bound-8"), ("strong", "wide", "none")} <= left
+    figures = {figure: merged.figures.figure(figure).inputs["files"] for figure in merged.figures.every()}
+    assert all(figures.values())
+    assert {"strong/learning-curves", "weak/learning-curves"} == set(known.figures.every()) - set(figures)
+
+
 def test_what_shows_merged_trials_depends_on_their_content_whatever_their_time(tmp_path: Path) -> None:
     known, path = graph_of(), tmp_path / "their-trials.csv"
     cells = [cell for cell in known.tables.local if cell.seed == 1]

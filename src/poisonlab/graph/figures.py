@@ -98,7 +98,7 @@ class Figures:
             "noise-histogram": friendly,
             "output-std": attack.has_goal and (bool(self._trained_surrogate(attack)) or compared),
             # Merged trials have no history.
-            "learning-curves": any(cell.attack == attack.name for cell in self._trained),
+            "learning-curves": bool(self._histories(attack.name)),
         }
         return [figure for figure in OF_AN_ATTACK if possible[figure]]
 
