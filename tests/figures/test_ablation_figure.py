@@ -375,11 +375,15 @@ def test_the_caption_names_what_nobody_has_run_and_counts_the_others() -> None:
     assert "Left out" not in ablation_caption(table[table["n"] > 0], ["x"])
 
 
-def test_an_ablation_that_nobody_has_run_is_one_line() -> None:
-    table = with_undefended(lines_of({(1,): (0.5, 0.9)}), 1.0, 1.0)
-    table.loc[1, "n"] = 0
-    with pytest.raises(DataError, match=r"^no variant of the ablation has been run: train its victims first$"):
-        ablation(table, ["x"])
+def test_an_ablation_of_which_every_variant_diverged_has_an_empty_figure(tmp_path: Path) -> None:
+    table = pd.read_csv(write(tmp_path, LR))
+    table.loc[table["row"] != "none", "n"] = 0
+    table.to_csv(tmp_path / "table.csv", index=False)
+    measures = [{"attack": attack, "measures": list(own)} for attack, own in MEASURES.items()]
+    told = Spec.model_validate({"measures": measures, "compare": ["none"]})
+    figure, caption = draw({"table": [tmp_path / "table.csv"]}, told)
+    assert [text.get_text() for text in figure.texts] == ["no victim has an outcome"]
+    assert caption.startswith("Left out, as no victim has an outcome: ")
 
 
 def test_victims_are_told_apart_and_attacks_have_the_panels_of_their_measures() -> None:

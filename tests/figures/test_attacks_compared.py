@@ -348,6 +348,9 @@ def test_curves_name_how_many_victims_diverged(tmp_path: Path) -> None:
     inputs = {"victims.r4": [tmp_path / "0", tmp_path / "1"], "victims.lf2": [tmp_path / "2"]}
     assert draw_curves(inputs, spec)[1].endswith("at the end. Left out: 2 of 3 victims, whose training diverged.")
     assert "Left out" not in draw_curves({"victims.r4": [tmp_path / "0"]}, spec)[1]
+    figure, caption = draw_curves({"victims.lf2": [tmp_path / "2"]}, spec)
+    assert [text.get_text() for text in figure.texts] == ["no victim has an outcome"]
+    assert caption == "Left out: 1 of 1 victims, whose training diverged."
 
 
 def test_lines_of_a_column_differ_and_the_control_takes_none_of_them() -> None:

@@ -758,6 +758,8 @@ class TestLearningCurves:
         caption = (tmp_path / "figure.caption").read_text()
         assert "(n = 1)" in caption
         assert "Left out: 1 of 2 victims, whose training diverged." in caption
+        draw("learning-curves", [f"victims.none={tmp_path}/1.json"], tmp_path)
+        assert (tmp_path / "figure.caption").read_text() == "Left out: 1 of 1 victims, whose training diverged.\n"
 
     def test_nothing_measured(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="no measurement"):
@@ -847,7 +849,12 @@ class TestOutcome:
         assert caption.endswith("witches under dp-sgd: all victims diverged.")
         assert "nan" not in caption
         with pytest.raises(DataError, match="nothing to draw"):
-            self.read(tmp_path, HEADER + gone)
+            self.read(tmp_path, HEADER + result("witches", "dp-sgd", 0, *[None] * 6))
+
+    def test_a_study_of_which_every_victim_diverged_has_an_empty_figure(self, tmp_path: Path) -> None:
+        table = self.read(tmp_path, HEADER + result("witches", "dp-sgd", 0, *[None] * 6, diverged=3))
+        assert [text.get_text() for text in outcome(table, MEASURES).texts] == ["no victim has an outcome"]
+        assert outcome_caption(table, MEASURES, ["none"]) == "No victim of witches has an outcome."
 
     def test_a_row_of_which_one_victim_has_no_outcome_is_named_with_that_victim(self, tmp_path: Path) -> None:
         there, gone = (3, 0.5, 0.3, 0.7, 0.9, 0.8, 1.0), (0, *[None] * 6)

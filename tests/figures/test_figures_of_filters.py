@@ -250,6 +250,16 @@ def test_an_attack_that_never_succeeds_has_an_empty_figure(tmp_path: Path) -> No
     assert by_victim_caption(bars).startswith("No poison success to show")
 
 
+def test_an_attack_of_which_every_victim_diverged_has_an_empty_figure(tmp_path: Path) -> None:
+    paths = inputs(tmp_path)
+    trials = [replace(each, measures={}, failed="the loss is nan") for each in read_trials(paths["trials"][0])]
+    write_trials(paths["trials"][0], trials, [{}] * len(trials))
+    bars = read_bars(paths, Spec.model_validate({**BARS, "only_successes": False}))
+    (axes,) = by_victim(bars).axes
+    assert "no victim has an outcome" in [text.get_text() for text in axes.texts]
+    assert by_victim_caption(bars) == "No poison success to show: no victim has an outcome."
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -28,7 +28,7 @@ from poisonlab.evaluation.findings import ablation_finding, named
 from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.published import published
 from poisonlab.figures.reading import Inputs, only, read_table
-from poisonlab.figures.style import PAGE_WIDTH, STYLED, fitted, in_legend, label_of, legend_size
+from poisonlab.figures.style import PAGE_WIDTH, STYLED, empty, fitted, in_legend, label_of, legend_size
 from poisonlab.figures.wording import INTERVALS, Beside, listed, scale_of, seeds, shown, title_of
 
 _ATTACK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#332288", "#7F7F7F")
@@ -73,6 +73,8 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     if spec.attack is not None:
         measures = dict.fromkeys(table["attack"], measures[spec.attack])
     known = {} if spec.table is None else read_published(only(inputs, "published"), spec.table, varied[0])
+    if not (table.loc[table["row"] != undefended, "n"] > 0).any():
+        return empty(), spec.begin + " ".join(_left_out(table, varied, undefended))
     figure = ablation(table, varied, measures, undefended, known)
     caption = ablation_caption(table, varied, measures, undefended, "row" if spec.attack is None else "attack")
     also = f" {published_sentence(table, measures, varied[0], known)}" if known else ""
@@ -205,19 +207,14 @@ def ablation(
     """Measures of every variant, with 95 % intervals, or as maps where two settings vary.
 
     Args:
-        table: see ``compare_variants``; rows with n 0 are left out.
+        table: see ``compare_variants``; rows with n 0 are left out, but some variant has victims.
         settings: the one or two columns that vary.
         measures: each attack's measures; the first and the last are drawn, and the dropped shares that the table has.
         undefended: name of the undefended row.
         known: published numbers beside those of a single setting.
-
-    Raises:
-        DataError: no variant has been run.
     """
     run = table[table["n"] > 0]
     run = run.assign(who=who(run), base=run["row"] == undefended)
-    if run["base"].all():
-        raise DataError("no variant of the ablation has been run: train its victims first")
     return _curves(run, settings[0], measures, known or {}) if len(settings) == 1 else _maps(run, settings, measures)
 
 

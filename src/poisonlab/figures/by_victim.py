@@ -89,12 +89,12 @@ def read_bars(inputs: Inputs, spec: Spec) -> Bars:
     """Make the bars from the study's trials.
 
     Raises:
-        DataError: a file is missing or damaged, or no victim has an outcome.
+        DataError: a file is missing or damaged, or no victim was trained.
         SettingsError: the inputs lack a file.
     """
     trials, *_ = choose_trials(spec, inputs.get("trials") or [only(inputs, "trials")])
-    if not any(not trial.failed for trial in trials):
-        raise DataError("there is nothing to draw: no victim was trained, or all have diverged")
+    if not trials:
+        raise DataError("there is nothing to draw: no victim was trained")
     measure = spec.measures[0].measures[0]
     targets = max((trial.targets for trial in trials if trial.targets is not None), default=None)
     of_some = spec.only_successes and counts_events(measure, targets)
@@ -169,13 +169,17 @@ def by_victim(bars: Bars) -> Figure:
         if bars.results["n"].sum() == 0:
             # An empty figure must not make the study fail.
             white = {"facecolor": "white", "edgecolor": "none"}
-            text = "the attack succeeds on no seed undefended"
-            axes.text(0.5, 0.88, text, ha="center", transform=axes.transAxes, bbox=white)
+            axes.text(0.5, 0.88, _nothing(bars), ha="center", transform=axes.transAxes, bbox=white)
         axes.set_ylabel(title_of(bars.measure))
         axes.tick_params(axis="x", length=0)
         axes.grid(axis="y")
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=1.4)
     return figure
+
+
+def _nothing(bars: Bars) -> str:
+    """Why there is no bar of ours."""
+    return "the attack succeeds on no seed undefended" if bars.of_successes else "no victim has an outcome"
 
 
 def _group(axes: Axes, group: int, victim: str, bars: Bars) -> None:
@@ -216,7 +220,7 @@ def by_victim_caption(bars: Bars) -> str:
     compare."""
     run, what = bars.results[bars.results["n"] > 0], bars.measure.called
     if run.empty:
-        return f"No {what} to show: of the seeds that were run, the attack succeeds on none undefended."
+        return f"No {what} to show: {_nothing(bars)}."
     counted = (
         "the seeds on which the attack succeeds undefended with the same victim" if bars.of_successes else "all seeds"
     )

@@ -22,7 +22,7 @@ from poisonlab.config.measures import Measure
 from poisonlab.errors import DataError
 from poisonlab.evaluation.choosing import AttackMeasures
 from poisonlab.figures.reading import Inputs
-from poisonlab.figures.style import PAGE_WIDTH, STYLED, Look, in_legend, label_of, legend_size, looks_of
+from poisonlab.figures.style import PAGE_WIDTH, STYLED, Look, empty, in_legend, label_of, legend_size, looks_of
 from poisonlab.figures.wording import listed, number, scale_of, shown, title_of
 from poisonlab.files import read_sealed
 
@@ -66,9 +66,11 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     measures = drawn_measures(spec.measures)
     names = [_LOSS, *(measure.name for measure in measures)]
     histories = [history for path in paths if (history := read_history(path, names)) is not None]
+    lost = left_out(len(paths) - len(histories), len(paths))
+    if not histories:
+        return empty(), " ".join(lost)
     figure = learning_curves(histories, measures, spec.def_epoch)
-    caption = learning_curves_caption(histories, measures, spec.def_epoch)
-    return figure, " ".join([caption, *left_out(len(paths) - len(histories), len(paths))])
+    return figure, " ".join([learning_curves_caption(histories, measures, spec.def_epoch), *lost])
 
 
 def left_out(diverged: int, every: int) -> list[str]:
@@ -134,7 +136,7 @@ def learning_curves(histories: Sequence[History], measures: Sequence[Measure], d
         if any(np.isfinite(history.values[_name(quantity)]).any() for history in histories)
     ]
     if not drawn:
-        raise DataError("the metrics hold no measurement to draw: have all victims diverged?")
+        raise DataError("the metrics hold no measurement to draw: give those of victims with an outcome")
     groups = _rows(histories)
     defenses = list(dict.fromkeys(history.defense for history in histories))
     looks = looks_of(defenses)

@@ -21,7 +21,7 @@ from poisonlab.evaluation.findings import results_findings
 from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.outcome_pages import Panel, outcome_pages
 from poisonlab.figures.reading import Inputs, only, read_table
-from poisonlab.figures.style import PAGE_HEIGHT, PAGE_WIDTH, STYLED, Look, fitted, label_of, looks_of
+from poisonlab.figures.style import PAGE_HEIGHT, PAGE_WIDTH, STYLED, Look, empty, fitted, label_of, looks_of
 from poisonlab.figures.wording import INTERVALS, listed, scale_of, seeds, title_of
 
 
@@ -69,8 +69,8 @@ def read_results(path: Path, measures: Measures) -> pd.DataFrame:
         table["hit_n"] = pd.to_numeric(table["hit_n"], errors="coerce")
     if table["control"].isna().any():
         raise DamagedError(path, "it does not say which rows are controls")
-    if (table["n"] == 0).all():
-        raise DataError(f"{path} has nothing to draw: no victim was trained, or all have diverged")
+    if (table[["n", "diverged"]] == 0).all(axis=None):
+        raise DataError(f"{path} has nothing to draw: no victim was trained")
     return table
 
 
@@ -91,6 +91,8 @@ def outcome(table: pd.DataFrame, measures: Measures, page: int = 1) -> Figure:
         DataError: the table has no such page.
     """
     parts = _drawn(table, measures, page)
+    if not parts:
+        return empty()
     counts = sorted({int(n) for _, part in parts for n in part["n"]})
     panels = [_ends(measures[str(part["attack"].iloc[0])]) for _, part in parts]
     heights = [0.19 * len(part) + 0.22 for _, part in parts]
@@ -100,9 +102,6 @@ def outcome(table: pd.DataFrame, measures: Measures, page: int = 1) -> Figure:
     figure = Figure(
         figsize=(PAGE_WIDTH, min(height, PAGE_HEIGHT)), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04)
     )
-    if not parts:
-        figure.text(0.5, 0.5, "no victim has an outcome", ha="center")
-        return figure
     columns, looks = max(map(len, panels)), looks_of(table["defense"])
     grid = figure.subplots(len(parts), columns, sharex="col" if alike else False, squeeze=False, height_ratios=heights)
     runs = f", n = {counts[0]}" if len(counts) == 1 else ""

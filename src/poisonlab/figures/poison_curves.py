@@ -15,10 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from poisonlab.config.figures import Drawn
 from poisonlab.config.figures_of_attacks import CurveGroup
 from poisonlab.config.types import PositiveFloat
-from poisonlab.errors import DataError
 from poisonlab.figures.learning_curves import History, left_out, read_history
 from poisonlab.figures.reading import Inputs
-from poisonlab.figures.style import PAGE_WIDTH, STYLED, fitted, in_legend, legend_size, nth_line
+from poisonlab.figures.style import PAGE_WIDTH, STYLED, empty, fitted, in_legend, legend_size, nth_line
 from poisonlab.figures.wording import listed, percent
 
 CONTROL = "clean data"
@@ -51,11 +50,11 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
         for group in spec.groups
     ]
     shown = [(title, group) for title, group in groups if group.keys() - {CONTROL}]
-    if not shown:
-        raise DataError("the metrics hold no training to draw: have all victims diverged?")
     every = sum(map(len, inputs.values()))
-    caption = [poison_curves_caption(curves), *left_out(every - sum(map(len, curves.values())), every)]
-    return poison_curves(shown, spec.low_loss), " ".join(caption)
+    lost = left_out(every - sum(map(len, curves.values())), every)
+    if not shown:
+        return empty(), " ".join(lost)
+    return poison_curves(shown, spec.low_loss), " ".join([poison_curves_caption(curves), *lost])
 
 
 @STYLED

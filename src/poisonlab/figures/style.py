@@ -206,6 +206,14 @@ def in_legend(label: str, inches: float) -> str:
     return fitted(label, inches - _HANDLE, _LEGEND_SIZE)
 
 
+@STYLED
+def empty() -> Figure:
+    """The figure of a study, attack or ablation of which all victims diverged. It must not make the study fail."""
+    figure = Figure(figsize=(COLUMN_WIDTH, 0.6))
+    figure.text(0.5, 0.5, "no victim has an outcome", ha="center", va="center")
+    return figure
+
+
 def picture(axes: Axes, image: NDArray[Any]) -> None:
     """Fill the axes with an image (C, H, W), uint8 or float in [0, 1]; C is 1 or 3."""
     axes.imshow(
