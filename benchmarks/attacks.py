@@ -139,15 +139,22 @@ def differences(task: Task, poisons: int, steps: int, device: torch.device, *, a
 
 
 def unrolling(
-    task: Task, poisons: int, device: torch.device, *, derivative: str = "exact", precision: str = "float32"
+    task: Task,
+    poisons: int,
+    device: torch.device,
+    *,
+    batch: int = 125,
+    derivative: str = "exact",
+    precision: str = "float32",
 ) -> Contest:
-    """MetaPoison's inner step: two unrolled steps of SGD on 125 images, and the gradient of the poisons among them.
+    """MetaPoison's inner step: two unrolled steps of SGD on ``batch`` images, and the gradient of the poisons
+    among them.
 
     Differences are compared in float64, with a step so short that almost no unit changes its sign.
     """
     stream = generator("cpu", 0, "benchmark", "images")
-    first, second = (torch.randn(125, 3, 32, 32, generator=stream).to(device) for _ in range(2))
-    labels = torch.randint(10, (125,), generator=stream).to(device)
+    first, second = (torch.randn(batch, 3, 32, 32, generator=stream).to(device) for _ in range(2))
+    labels = torch.randint(10, (batch,), generator=stream).to(device)
     target = torch.randn(1, 3, 32, 32, generator=stream).to(device)
     model = task.model(device)
 
@@ -237,9 +244,9 @@ CONTESTS: Contests = {
             matching, small(), 4, 2, restarts=2
         ),
         "differences against a double backward, small residual network, 4 poisons": partial(differences, small(), 4, 2),
-        "MetaPoison, small residual network, 2 poisons": partial(unrolling, small(), 2),
+        "MetaPoison, small residual network, 2 poisons": partial(unrolling, small(), 2, batch=16),
         "MetaPoison by differences in bfloat16, small residual network, 2 poisons": partial(
-            unrolling, small(), 2, derivative="differences", precision="bfloat16"
+            unrolling, small(), 2, batch=16, derivative="differences", precision="bfloat16"
         ),
     },
 }
