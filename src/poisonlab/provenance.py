@@ -187,7 +187,7 @@ def _read(path: Path, _modified: int, base: Path) -> tuple[str, frozenset[str]]:
     imported = _imports(tree, path, base)
     if path.relative_to(base).as_posix().startswith(_SETTINGS):
         tree = _WithoutFields().visit(tree)
-    canonical = _canonical(_WithoutWords().visit(tree))
+    canonical = _canonical(tree)
     return hashlib.sha256(canonical.encode()).hexdigest()[:_DIGEST_LENGTH], imported
 
 
@@ -228,29 +228,6 @@ def _running_statements(node: ast.AST) -> Iterator[ast.AST]:
                 yield from _running_statements(other)
             continue
         yield from _running_statements(child)
-
-
-class _WithoutWords(ast.NodeTransformer):
-    """Removes text that only people read: docstrings, messages, help texts and prints."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        value = node.value
-        if isinstance(value, ast.Constant) and isinstance(value.value, str):
-            return None
-        return None if isinstance(value, ast.Call) and _only_prints(value) else self.generic_visit(node)
-
-    def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        if isinstance(node.exc, ast.Call):
-            node.exc = _without_texts(node.exc)
-        return self.generic_visit(node)
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        name = _name(node.func)
-        if name.endswith("Error"):
-            node = _without_texts(node)
-        elif name in _OF_ARGUMENTS:
-            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _EXPLAINING]
-        return self.generic_visit(node)
 
 
 class _WithoutFields(ast.NodeTransformer):
@@ -337,17 +314,35 @@ def _is_text(node: ast.expr) -> bool:
 
 
 def _canonical(node: Any) -> str:
-    """A syntax tree as text: no positions, and no empty fields, which differ between Python versions."""
-    if isinstance(node, list):
-        return "[" + ",".join(_canonical(item) for item in node) + "]"
+    """A syntax tree as text: no positions, no empty fields, which differ between Python versions, and no text that only
+    people read: docstrings, messages, help texts and prints."""
     if not isinstance(node, ast.AST):
         return repr(node)
+    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+        node.exc = _without_texts(node.exc)
+    elif isinstance(node, ast.Call):
+        name = _name(node.func)
+        if name.endswith("Error"):
+            node = _without_texts(node)
+        elif name in _OF_ARGUMENTS:
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _EXPLAINING]
     fields = []
-    for name, value in ast.iter_fields(node):
-        if value is None or value == []:
-            continue
-        fields.append(f"{name}={_canonical(value)}")
+    for field in node._fields:
+        value = getattr(node, field, None)
+        if isinstance(value, list):
+            items = [_canonical(item) for item in value if not (isinstance(item, ast.Expr) and _only_tells(item.value))]
+            if items:
+                fields.append(f"{field}=[{','.join(items)}]")
+        elif value is not None:
+            fields.append(f"{field}={_canonical(value)}")
     return f"{type(node).__name__}({','.join(fields)})"
+
+
+def _only_tells(value: ast.expr) -> bool:
+    """Whether a statement is a docstring, or prints."""
+    if isinstance(value, ast.Constant):
+        return isinstance(value.value, str)
+    return isinstance(value, ast.Call) and _only_prints(value)
 
 
 def locked_versions(lock: Path, *packages: str) -> list[str]:
