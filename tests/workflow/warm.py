@@ -29,7 +29,7 @@ LOADED = {
     ),
     "snakemake": (
         *("snakemake.cli", "snakemake.api", "snakemake.dag", "snakemake.jobs", "snakemake.workflow"),
-        *("snakemake.storage", "snakemake.report.html_reporter", "pydantic.main", "yaml", "yte"),
+        *("snakemake.storage", "snakemake.report.html_reporter", "smart_open", "pydantic.main", "yaml", "yte"),
     ),
 }
 
