@@ -37,11 +37,11 @@ class Outcome:
     faults: dict[int, str] = field(default_factory=dict)
 
 
-def fuzz(targets: Sequence[str], *options: str) -> dict[str, Outcome]:
-    """Run targets in a process of their own."""
+def fuzz(targets: Sequence[str], *options: str, python: str = sys.executable) -> dict[str, Outcome]:
+    """Run targets in a process of their own, which ``python`` starts."""
     outcomes = {target: Outcome() for target in targets}
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(HERE / "worker.py"), *targets, "--keep", folder, *options]
+        command = [python, str(HERE / "worker.py"), *targets, "--keep", folder, *options]
         done = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False)
         for line in _lines(done.stdout):
             outcome = outcomes[line["target"]]
@@ -64,7 +64,7 @@ def _lines(output: str) -> Iterator[dict[str, Any]]:
 
 def _environment() -> dict[str, str]:
     paths = [str(ROOT / "src"), str(HERE)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ from typing import get_args
 
 import pytest
 from fuzzing import TARGETS, Outcome, fuzz
+from harness import warm_environment
 
 from poisonlab.config.data.source import FileDataset
 from poisonlab.config.datasets import OneSource
@@ -19,8 +20,9 @@ SRC = Path(__file__).resolve().parents[2] / "src"
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[str, Outcome]:
-    return fuzz(TARGETS, "--inputs", str(INPUTS))
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    python = Path(warm_environment(tmp_path_factory.mktemp("warm") / "environment")).with_name("python")
+    return fuzz(TARGETS, "--inputs", str(INPUTS), python=str(python))
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -16,13 +16,11 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
-
-import targets as all_targets
-import torch
 
 from poisonlab.errors import PoisonlabError
 
@@ -133,6 +131,12 @@ def main() -> None:
     arguments.add_argument("--first", type=int, default=0, help="number of the first input; a number repeats an input")
     arguments.add_argument("--keep", type=Path, help="folder in which it says what it is at")
     args = arguments.parse_args()
+    warnings.simplefilter("ignore")
+    # Libraries, and parts of them that load only now. Tests of the watch alone need none.
+    import targets as all_targets
+    import torch
+
+    repr(torch.ones(1))
     work = Path(tempfile.mkdtemp())
     try:
         (work / "seeds").mkdir()
@@ -153,7 +157,6 @@ def _run(name: str, target: Any, folder: Path, watch: Watch, args: argparse.Name
     folder.mkdir(exist_ok=True)
     _empty(folder)
     target.valid(folder)
-    repr(torch.ones(1))
     for number in range(args.first, args.first + _WARM):
         with contextlib.suppress(Exception):
             target.read(folder)
@@ -183,8 +186,11 @@ def _write(target: Any, folder: Path, number: int) -> None:
 
 
 def _empty(folder: Path) -> None:
-    shutil.rmtree(folder)
-    folder.mkdir()
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _hang(*_: object) -> None:
