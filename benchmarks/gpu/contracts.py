@@ -28,12 +28,7 @@ CHOSEN = "(cuda or test_on_a_gpu) and not gpu_check"
 _AT_ONCE = 8
 _SHOWN = 20
 _GRACE = 8.0
-# A shell starts programs in the background with SIGINT ignored, and pytest would inherit that.
-_PYTEST = """
-import signal, sys, pytest
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(pytest.main())
-"""
+_PYTEST = Path(__file__).with_name("interruptible_pytest.py")
 
 
 def contracts(check: Check, notes: Notes) -> None:
@@ -47,7 +42,7 @@ def contracts(check: Check, notes: Notes) -> None:
     if not check.tiny and find_spec("xdist"):
         options += ["-n", str(min(_AT_ONCE, os.cpu_count() or 1))]
     chosen = REHEARSED if check.tiny else (*TESTS, "-k", CHOSEN)
-    command = [check.python, "-c", _PYTEST, *options, *chosen]
+    command = [check.python, str(_PYTEST), *options, *chosen]
     environment = {**os.environ, DEVICES: check.device}
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)

@@ -24,7 +24,7 @@ from gpu.record import REHEARSAL
 from gpu.running import run_all
 from gpu.section import Check, FaultError, Notes, Outcome, Section
 from gpu.workflow import SMOKE, SPARED, SPARED_ABLATIONS, study_on
-from harness import REPOSITORY, warm_environment
+from harness import REPOSITORY, forked, handing, warm_environment
 
 from poisonlab.config.study import read_study
 
@@ -74,13 +74,10 @@ def states(record: dict[str, Any]) -> dict[str, str]:
 @pytest.mark.workflow
 def test_a_rehearsal_of_everything_on_the_cpu(tmp_path: Path) -> None:
     before = sorted(gpu_check.RECORDS.glob("*"))
-    program = [sys.executable, "benchmarks/gpu_check.py", "--rehearse", "--to", str(tmp_path)]
-    python = warm_environment(tmp_path / "environment")
-    environment = os.environ | {"PYTHONPATH": "src"}
-    done = subprocess.run(
-        [*program, "--python", python], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    python = handing(warm_environment(tmp_path / "environment"))
+    program = [sys.executable, "benchmarks/gpu_check.py", "--rehearse", "--to", str(tmp_path), "--python", python]
+    done = forked("jobs", program, REPOSITORY, os.environ | {"PYTHONPATH": "src"}, 600)
+    assert done.code == 0, done.output
     (kept,), (read,) = tmp_path.glob("*.json"), tmp_path.glob("*.md")
     record = json.loads(kept.read_text(encoding="utf-8"))
     assert states(record) == dict.fromkeys(NAMES, "passed")

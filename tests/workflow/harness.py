@@ -136,7 +136,7 @@ class Checkout:
     def program(self, path: str, *arguments: str, **variables: str) -> Outcome:
         """Run any program with this checkout's sources, which are "src" if PYTHONPATH does not say otherwise."""
         # What it starts in turn is handed on, too.
-        command = (_handing(self.python), path, *arguments)
+        command = (handing(self.python), path, *arguments)
         given = {"PYTHONPATH": "src", "KMP_BLOCKTIME": "0", **variables}
         return forked("jobs", command, self.path, environment() | given, 900)
 
@@ -326,8 +326,8 @@ def _client(python: str) -> str:
 
 
 @cache
-def _handing(python: str) -> str:
-    """Where that program stands."""
+def handing(python: str) -> str:
+    """Where that program stands, which says to Snakemake and jobs that ``python`` started them."""
     path = Path(_KEPT.enter_context(TemporaryDirectory())) / "python"
     path.write_text(_client(python), encoding="utf-8")
     path.chmod(0o755)
