@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from doc_pages import ROOT
+from harness import forked
 
 import poisonlab
 
@@ -45,8 +45,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Page]:
     options = shlex.split(recipe[1].replace("build/", f"{place}/"))
     assert "-W" in options
     variables = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run([sys.executable, *options], cwd=ROOT, env=variables, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = forked("jobs", [sys.executable, *options], ROOT, variables, 600)
+    assert (done.code, done.output) == (0, "")
     return {path.resolve(): Page(path) for path in (place / "docs").rglob("*.html")}
 
 
