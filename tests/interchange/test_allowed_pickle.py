@@ -9,7 +9,6 @@ import os
 import pickle
 import resource
 import struct
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -445,24 +444,30 @@ NAMES += [b"c_codecs\nencode\n", b"ctorch.storage\n_load_from_bytes\n", b"ctorch
 NAMES += [b"ctorch\nLongStorage\n", b"cnumpy\nndarray\n", b"cnumpy.core.numeric\n_frombuffer\n", b"Vx\n", b"I5\n"]
 
 
-def survives(data: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "some.pickle"
-        path.write_bytes(data)
-        message = ""
-        try:
-            load(path)
-        except DataError as error:
-            message = str(error)
-        assert message == "" or str(path) in message
-        assert len(message.splitlines()) <= 1
-        assert os.listdir(folder) == ["some.pickle"]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for thousands of inputs: some disks take longer to remove a folder than the lab to read a file."""
+    return tmp_path_factory.mktemp("random")
+
+
+def survives(folder: Path, data: bytes) -> None:
+    path = folder / "some.pickle"
+    path.write_bytes(data)
+    message = ""
+    try:
+        load(path)
+    except DataError as error:
+        message = str(error)
+    assert message == "" or str(path) in message
+    assert len(message.splitlines()) <= 1
+    assert os.listdir(folder) == ["some.pickle"]
+    path.unlink()
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=1000, deadline=None)
-def test_random_bytes_end_in_one_line(data: bytes) -> None:
-    survives(data)
+def test_random_bytes_end_in_one_line(folder: Path, data: bytes) -> None:
+    survives(folder, data)
 
 
 @given(
@@ -471,8 +476,8 @@ def test_random_bytes_end_in_one_line(data: bytes) -> None:
     )
 )
 @settings(max_examples=1500, deadline=None)
-def test_random_operations_end_in_one_line(pieces: list[bytes]) -> None:
-    survives(b"".join(pieces) + b".")
+def test_random_operations_end_in_one_line(folder: Path, pieces: list[bytes]) -> None:
+    survives(folder, b"".join(pieces) + b".")
 
 
 @given(
@@ -480,8 +485,8 @@ def test_random_operations_end_in_one_line(pieces: list[bytes]) -> None:
     flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1, max_size=3),
 )
 @settings(max_examples=2500, deadline=None)
-def test_flipped_bytes_end_in_one_line_or_in_data(data: bytes, flips: list[tuple[int, int]]) -> None:
+def test_flipped_bytes_end_in_one_line_or_in_data(folder: Path, data: bytes, flips: list[tuple[int, int]]) -> None:
     changed = bytearray(data)
     for place, mask in flips:
         changed[place % len(data)] ^= mask
-    survives(bytes(changed))
+    survives(folder, bytes(changed))
