@@ -10,11 +10,18 @@ import pytest
 import torch
 import trial
 
+from poisonlab import precision
 from poisonlab.config.merging import merged_config
 from poisonlab.config.study import Study, read_study
 
 CPU = torch.device("cpu")
 SHARED = ", poisons shared by 6 rows"
+
+
+@pytest.fixture(autouse=True)
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here depends on the precision, and many processors only emulate bfloat16."""
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: False)
 
 
 @pytest.fixture
