@@ -72,7 +72,9 @@ RUNS = {
         ("config/learned-faster-mini.yaml", PARQUET_MINI),
         kept=("learned-faster-mini-speed.txt", "learned-faster-mini-transfer.md"),
     ),
-    "learned-faster-victims-cpu": Run(("config/learned-faster-victims.yaml", PARQUET_MINI)),
+    "learned-faster-victims-cpu": Run(
+        ("config/learned-faster-victims.yaml", PARQUET_MINI), also=("learned-faster-mini-cpu",)
+    ),
 }
 
 
