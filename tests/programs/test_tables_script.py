@@ -237,7 +237,11 @@ def test_victims_stand_apart_and_in_the_mean(tmp_path: Path) -> None:
     # FRIENDS, table 4: 75 % undefended.
     place = rows["columns"].index("Published poison success")
     assert [row[place] for row in rows["rows"]] == ["", "", "75.0 (inside)"]
-    assert "Victim 'mean'" in texts["md"]
+    # Two victims of a seed, one of which succeeds, are no yes or no.
+    (note,) = (line for line in texts["md"].splitlines() if line.startswith("- Victim 'mean'"))
+    assert note.endswith(
+        "Its shares of yes and no have Gaffke's interval, and are tested by flipping signs of differences."
+    )
 
 
 def test_rows_of_several_attacks_stand_in_the_line_that_they_share(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ _MEAN = (
     "Victim 'mean': the unweighted mean over all victims, seed by seed, and then mean and interval over seeds; "
     "seeds that a victim lacks are left out."
 )
+_MEAN_OF_EVENTS = " Its shares of yes and no have Gaffke's interval, and are tested by flipping signs of differences."
 _EVENT, _RATE, _VALUE = (
     "share of the seeds with Wilson's interval",
     "mean over seeds with Gaffke's interval, which holds for any distribution on [0, 100] %",
@@ -28,7 +29,8 @@ _EVENT, _RATE, _VALUE = (
 
 def method_notes(stage: Shown, trials: Sequence[Trial]) -> list[str]:
     """Notes on each measure of the stage's attacks, its comparison, and anything else that the trials need."""
-    notes = [_measure_note(measure, methods) for measure, methods in _methods(stage, trials).items()]
+    of_measures = _methods(stage, trials)
+    notes = [_measure_note(measure, methods) for measure, methods in of_measures.items()]
     if tested := _tested(stage, trials):
         rows = " and ".join(f"'{name}'" for name in stage.compare)
         notes.append(
@@ -44,7 +46,8 @@ def method_notes(stage: Shown, trials: Sequence[Trial]) -> list[str]:
         notes += _too_few(stage, tested)
     controls = dict.fromkeys(line.defense for line in stage.lines if line.control)
     notes += [f"'{name}' is a control: its victims are trained on clean data." for name in controls]
-    notes += [_MEAN] if stage.mean_over_victims else []
+    if stage.mean_over_victims:
+        notes.append(_MEAN + (_MEAN_OF_EVENTS if any(_EVENT in methods for methods in of_measures.values()) else ""))
     notes += [_DROPPED] if any(trial.found and trial.found.dropped for trial in trials) else []
     measured = {name for trial in trials for name in trial.measures}
     return notes + [f"{each.label}: {each.meaning}; mean over seeds." for each in REPORTED if each.name in measured]
