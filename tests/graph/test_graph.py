@@ -313,6 +313,10 @@ def test_the_report_so_far_shows_the_targets_that_are_there_and_waits_for_none(
             "attack 'strong': published table 3 has several rows for the same defense: give the row, one of ['Gradient",
         ),
         (
+            lambda values: values["attacks"][0].update(published=[{"table": 1}, {"table": 3}]),
+            "attack 'strong': published table 3 has several rows for the same defense: give the row, one of ['Gradient",
+        ),
+        (
             lambda values: values["defenses"][2].update(published="freindly"),
             "defense 'friendly': published 'freindly' is not one of ['bernoulli', 'friendly', 'friends-bernoulli'",
         ),

@@ -174,7 +174,7 @@ class Graph:
                     )
                 chosen = [line for line in lines if line["defense"] and place.row in (None, line["row"])]
                 numbers = [(line["defense"], line["measure"]) for line in chosen if line["measure"] != "minutes"]
-                if place is attack.published[0] and len(set(numbers)) < len(numbers):
+                if len(set(numbers)) < len(numbers):
                     raise SettingsError(
                         f"attack {attack.name!r}: published table {place.table} has several rows for the same defense: "
                         f"give the row, one of {_rows(chosen)}"
