@@ -547,7 +547,6 @@ class TestLandscapes:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"poison": np.array([30.0, 0.0])}, "outside the plane"),
             ({"poison": np.zeros(3)}, "two finite numbers"),
             ({"training_loss": np.full((1, 9, 9), np.nan)}, "not finite"),
             ({"matching_loss": np.zeros((1, 9, 8))}, "coordinates"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from poisonlab.attacks.matching import Matcher, target_gradient
 from poisonlab.config.figures import Landscape
+from poisonlab.errors import SettingsError
 from poisonlab.landscapes.around_poison import around_poison, most_effective
 from poisonlab.landscapes.around_victims import around_victim
 from poisonlab.landscapes.surfaces import (
@@ -215,7 +218,7 @@ def test_what_is_around_a_poison_holds_base_and_poison() -> None:
     goal = target_gradient(model, images[1:2], labels[1:2], "cross-entropy")
     assert most_effective(Matcher(model, goal), images, labels) == 1
     base, poison, label = pictures(1, seed=5).float(), images[1:2], labels[1:2]
-    drawn = around_poison(model, base, poison, label, goal, Landscape(points=5, draws=2), seed=3)
+    drawn = around_poison(model, base, poison, label, goal, Landscape(points=5, draws=2, radius=200), seed=3)
     losses = [F.cross_entropy(model(image), label).item() for image in (base, poison)]
     assert drawn["training_at"].tolist() == pytest.approx(losses, rel=1e-4)
     assert drawn["matching_at"][1].item() == pytest.approx(0, abs=1e-4)
@@ -225,3 +228,5 @@ def test_what_is_around_a_poison_holds_base_and_poison() -> None:
     # Both directions are at 45 degrees to the perturbation: its root mean square in levels is sqrt(2) times the place.
     change = 255 * (poison - base).square().mean().sqrt().item()
     assert drawn["poison"].tolist() == pytest.approx([change / 2**0.5] * 2, rel=1e-4)
+    with pytest.raises(SettingsError, match=rf"radius: 2 levels .* raise it to {math.ceil(change / 2**0.5)} or more$"):
+        around_poison(model, base, poison, label, goal, Landscape(radius=2), seed=3)

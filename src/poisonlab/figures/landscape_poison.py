@@ -64,17 +64,12 @@ def poison_landscape(
         poison: (2,) position of the poison along directions 1 and 2; the base image is at the origin.
 
     Raises:
-        DataError: shapes contradict each other, values are not finite, or the poison lies outside the plane.
+        DataError: shapes contradict each other, or values are not finite.
     """
     coordinates = axis_of(coordinates)
     place = np.asarray(poison, dtype=np.float64)
     if place.shape != (2,) or not np.isfinite(place).all():
         raise DataError(f"the poison's position must be two finite numbers, not {place.tolist()}")
-    if (np.abs(place) > np.abs(coordinates[[0, -1]]).min() + 1e-6).any():
-        raise DataError(
-            f"the poison at ({place[0]:.3g}, {place[1]:.3g}) lies outside the plane of "
-            f"+-{coordinates[-1]:.3g} levels: raise figures.landscape.radius"
-        )
     quantities = [
         ("matching loss", mean_over_draws(matching_loss, coordinates, "matching_loss"), MATCHING_COLOURS),
         ("training loss", mean_over_draws(training_loss, coordinates, "training_loss"), SURFACE_COLOURS),

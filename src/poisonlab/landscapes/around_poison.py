@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from poisonlab.attacks.matching import Gradients, Matcher
 from poisonlab.config.figures import Landscape
 from poisonlab.data.training_set import pixels
+from poisonlab.errors import SettingsError
 from poisonlab.landscapes.surfaces import directions_through, grid, matching_loss_surface, training_loss_surface
 from poisonlab.randomness import generator
 
@@ -30,12 +33,20 @@ def around_poison(
         On the CPU: ``coordinates`` (G,) in levels; ``matching_loss`` and ``training_loss`` (D, G, G); ``poison`` (2,),
         the poison's place in every plane; ``matching_at`` and ``training_at`` (2,), the losses at the base image and at
         the poison.
+
+    Raises:
+        SettingsError: the poison lies outside the planes.
     """
     stream = generator("cpu", seed, "landscape")
     drawn = [directions_through(((poison - base) * 255).cpu(), stream) for _ in range(landscape.draws)]
     planes = [(first.to(base), second.to(base)) for first, second, _ in drawn]
     # The poison is at the same place in every plane.
     place = drawn[0][2]
+    if place[0] > landscape.radius:
+        raise SettingsError(
+            f"figures.landscape.radius: {landscape.radius:g} levels leave out the poison at {place[0]:.3g}: raise "
+            f"it to {math.ceil(place[0])} or more"
+        )
 
     def matching(coordinates: Tensor, planes: list[tuple[Tensor, Tensor]]) -> Tensor:
         return torch.stack([matching_loss_surface(model, base, label, goal, plane, coordinates) for plane in planes])

@@ -10,13 +10,18 @@ from pathlib import Path
 import torch
 
 from poisonlab.files import file_digest
+from poisonlab.precision import multiplies_bfloat16
 from poisonlab.training.checkpoint import Checkpoint
 
 
 def job_checkpoint(args: argparse.Namespace, inputs: Sequence[Path] = ()) -> Checkpoint:
-    """A checkpoint valid only for a run with the same settings, code, threads, device, torch and input files."""
+    """A checkpoint valid only for a run with the same settings, code, threads, device, torch and input files.
+
+    If settings ask for bfloat16, both processors must have it, or both lack it.
+    """
     # The device that prepare_torch chooses: `auto` may mean another device when the run resumes.
     device = "cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu"
+    mixed = any("bfloat16" in setting for setting in args.spec)
     facts = [
         *sorted(args.spec),
         *sorted(args.code),
@@ -24,6 +29,7 @@ def job_checkpoint(args: argparse.Namespace, inputs: Sequence[Path] = ()) -> Che
         f"threads={args.threads}",
         f"device={device}",
         *([f"capture={args.capture}"] if device == "cuda" else []),
+        *([f"bfloat16={multiplies_bfloat16(torch.device(device))}"] if mixed else []),
         *(file_digest(path) for path in inputs),
     ]
     fingerprint = hashlib.sha256("\n".join(facts).encode()).hexdigest()
