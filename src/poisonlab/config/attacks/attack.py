@@ -115,8 +115,9 @@ class Attack(Settings):
 
     @property
     def bound(self) -> float | None:
-        """The l-infinity bound that the shipped poisons must keep, in levels; None if there is none."""
-        return None
+        """The l-infinity bound that the shipped poisons must keep, in levels: its setting ``eps``, if it has one."""
+        bound: float | None = getattr(self, "eps", None)
+        return bound
 
     def files(self, seed: int) -> Sequence[Path]:
         """Files the attack reads besides data and surrogates; their content decides the poisons.
@@ -155,11 +156,6 @@ class CraftedAttack(Attack):
     def pretrained_networks(self) -> int:
         """An ensemble of each."""
         return self.ensemble
-
-    @property
-    def bound(self) -> float | None:
-        """``eps``."""
-        return self.eps
 
 
 class TargetedAttack(CraftedAttack):

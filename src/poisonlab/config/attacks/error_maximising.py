@@ -72,8 +72,3 @@ class ErrorMaximising(AdversarialAvailabilityAttack):
     def augments(self) -> bool:
         """``augment`` or its default."""
         return self.algorithm == "pgd" if self.augment is None else self.augment
-
-    @property
-    def bound(self) -> float | None:
-        """``eps``."""
-        return self.eps

@@ -53,11 +53,6 @@ class ErrorMinimising(AvailabilityAttack):
         return self.steps or (20 if self.noise == "sample-wise" else 1)
 
     @property
-    def bound(self) -> float | None:
-        """``eps``."""
-        return self.eps
-
-    @property
     def trains_networks(self) -> bool:
         """Always."""
         return True

@@ -151,11 +151,6 @@ class Imported(Attack):
         return None if self.targeted else self.low_loss
 
     @property
-    def bound(self) -> float | None:
-        """``eps``, if it is given."""
-        return self.eps
-
-    @property
     def counts_whole_set(self) -> bool:
         """Whether its rows count the whole training set; poisonlab's own poison sets may count a part."""
         return self.rows != APPENDED and not self.path.endswith(".safetensors")

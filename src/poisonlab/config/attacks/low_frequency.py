@@ -21,8 +21,3 @@ class LowFrequency(AvailabilityAttack):
     """The largest change, in whole levels of 1/255."""
     scaling: Literal["image", "channel"] = "image"
     """Whether each class's noise reaches that change once, or in each of its channels; the paper does not say."""
-
-    @property
-    def bound(self) -> float | None:
-        """``eps``."""
-        return float(self.eps)

@@ -46,8 +46,3 @@ class Regions(AvailabilityAttack):
     patch_shape: Annotated[Literal["wide", "tall"], LATER] = "wide"
     """Patches of twice a square number, for which the paper gives no shape: twice as wide as high (R2 has 16 x 32
     pixels, R128 2 x 4, height x width), or as high as wide."""
-
-    @property
-    def bound(self) -> float | None:
-        """``eps``."""
-        return float(self.eps)
