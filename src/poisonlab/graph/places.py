@@ -23,37 +23,12 @@ class Places:
         self.checkpoint = place("checkpoints")
         self._logs = place("logs")
         self.damaged = place("damaged")
-        table, figure = place("tables"), place("figures")
-        self._stems = {
-            "dataset": place("data"),
-            "pretrain": f"{place('surrogates')}/{{surrogate}}/seed{{seed}}-{{member}}",
-            "craft": f"{place('poisons')}/{{attack}}/seed{{seed}}",
-            "dilute": f"{place('diluted')}/{_CELL}",
-            "filter": f"{place('filters')}/{_CELL}",
-            "noise": f"{place('noise')}/{_CELL}",
-            "train": f"{place('victims')}/{_CELL}",
-            "detect": f"{place('detections')}/{_CELL}",
-            "transfer": f"{place('transfer')}/{{attack}}/seed{{seed}}",
-            "transfer_table": f"{table}{{scope}}-transfer",
-            "trials": f"{table}{{scope}}-trials",
-            "tables": f"{table}{{scope}}",
-            "paper_table": f"{table}{{scope}}-table{{number}}",
-            "ablation": f"{table}{{scope}}-ablation-{{ablation}}",
-            "landscape_poison": f"{figure}/{{attack}}/landscape-poison",
-            "landscape_victims": f"{figure}/{{attack}}/landscape-victims",
-            "output_std": f"{figure}/{{attack}}/output-std",
-            "feature_view": f"{figure}/{{attack}}/features-{{view}}",
-            "figure": f"{figure}/{{figure}}",
-            "page": f"{place('reports')}{{scope}}",
-            "features": f"{place('features')}/{{scanned}}",
-            "suspects": f"{place('suspects')}/{{scanned}}",
-            "neighbours": f"{place('neighbours')}",
-            "scan_page": f"{study.results}/{study.study}",
-        }
+        self._stems = {stage: f"{place(kind)}{name}" for stage, (kind, name) in _PLACES.items()}
+        self._stems["scan_page"] = f"{study.results}/{study.study}"
 
     def log(self, stage: str) -> str:
         """The pattern of a stage's logs."""
-        name = _LOGS.get(stage, f"/{_CELL}")
+        _, name = _PLACES.get(stage, ("", ""))
         return f"{self._logs}/{stage}{name}.log"
 
     def remade(self) -> list[str]:
@@ -80,27 +55,32 @@ class Places:
 
 
 _CELL = "{attack}/{victim}/{defense}/seed{seed}"
-_LOGS = {
-    "dataset": "",
-    "pretrain": "/{surrogate}/seed{seed}-{member}",
-    "craft": "/{attack}/seed{seed}",
-    "transfer": "/{attack}/seed{seed}",
-    "transfer_table": "{scope}",
-    "trials": "{scope}",
-    "tables": "{scope}",
-    "paper_table": "{number}{scope}",
-    "ablation": "-{ablation}{scope}",
-    "landscape_poison": "/{attack}",
-    "landscape_victims": "/{attack}",
-    "output_std": "/{attack}",
-    "feature_view": "/{attack}/{view}",
-    "figure": "/{figure}",
-    "page": "{scope}",
-    "features": "/{scanned}",
-    "suspects": "/{scanned}",
-    "neighbours": "",
-    "scan_page": "",
+_PLACES = {
+    "dataset": ("data", ""),
+    "pretrain": ("surrogates", "/{surrogate}/seed{seed}-{member}"),
+    "craft": ("poisons", "/{attack}/seed{seed}"),
+    "dilute": ("diluted", f"/{_CELL}"),
+    "filter": ("filters", f"/{_CELL}"),
+    "noise": ("noise", f"/{_CELL}"),
+    "train": ("victims", f"/{_CELL}"),
+    "detect": ("detections", f"/{_CELL}"),
+    "transfer": ("transfer", "/{attack}/seed{seed}"),
+    "transfer_table": ("tables", "{scope}-transfer"),
+    "trials": ("tables", "{scope}-trials"),
+    "tables": ("tables", "{scope}"),
+    "paper_table": ("tables", "{scope}-table{number}"),
+    "ablation": ("tables", "{scope}-ablation-{ablation}"),
+    "landscape_poison": ("figures", "/{attack}/landscape-poison"),
+    "landscape_victims": ("figures", "/{attack}/landscape-victims"),
+    "output_std": ("figures", "/{attack}/output-std"),
+    "feature_view": ("figures", "/{attack}/features-{view}"),
+    "figure": ("figures", "/{figure}"),
+    "page": ("reports", "{scope}"),
+    "features": ("features", "/{scanned}"),
+    "suspects": ("suspects", "/{scanned}"),
+    "neighbours": ("neighbours", ""),
 }
+"""The folder of each stage's results, and what follows the study's name there; logs are named likewise."""
 _CARD = {"card": ".card.json"}
 _TEXTS = {kind: f".{kind}" for kind in ("csv", "md", "tex", "json")}
 _TRAINED = {"weights": ".safetensors", "metrics": ".metrics.json", **_CARD}
