@@ -81,6 +81,15 @@ def test_means_over_seeds_and_bold_within_a_point_of_the_best() -> None:
     assert transfer_findings(table) == []
 
 
+def test_attacks_with_a_goal_have_no_peak_accuracy() -> None:
+    shares = pd.DataFrame({"attack": ["gm"], "resnet18": [0.4]})
+    outcomes = pd.DataFrame({"attack": ["gm"], "success": [1.0], "accuracy": [0.9]})
+    table = transfer_table(shares, outcomes, pd.DataFrame(columns=["row", "measure", "value"]), {"gm": "gm"})
+    assert table[["accuracy", "peak_accuracy"]].isna().to_numpy().tolist() == [[False, True]]
+    assert transfer_layout(table, ["resnet18"], None)["Peak accuracy"].tolist() == ["–"]
+    assert transfer_findings(table) == []
+
+
 def test_poisons_that_all_transfer_alike_have_no_correlation() -> None:
     shares = pd.DataFrame([{"attack": name, "one": 0.0} for name in "abc"])
     outcomes = pd.DataFrame({"attack": list("abc"), "peak_accuracy": [0.1, 0.2, 0.3], "accuracy": [0.1, 0.2, 0.3]})

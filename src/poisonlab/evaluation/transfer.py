@@ -34,7 +34,8 @@ def transfer_table(
 
     Args:
         shares: a line per attack and seed: ``attack`` and a share for each network, columns in the networks' order.
-        outcomes: ``attack``, ``peak_accuracy`` and ``accuracy`` of undefended victims; attacks may be missing.
+        outcomes: ``attack``, ``peak_accuracy`` and ``accuracy`` of undefended victims; attacks may be missing. Without
+            a column, because attacks with a goal have no peak, its values are nan.
         published: the numbers of one table (see ``evaluation.published``); may be empty.
         rows: the paper's name of each attack.
 
@@ -44,6 +45,7 @@ def transfer_table(
     """
     networks = [name for name in shares.columns if name != "attack"]
     known = published.set_index(["row", "measure"])["value"].to_dict()
+    outcomes = outcomes.reindex(columns=["attack", *(each.name for each in OUTCOMES)])
     lines = []
     for attack, row in rows.items():
         own = shares[shares["attack"] == attack][networks]
