@@ -20,7 +20,6 @@ from poisonlab.config.start import Start
 from poisonlab.config.types import Settings
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.training_set import fine_tuning_rows
-from poisonlab.errors import SettingsError
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.networks import build_network, build_normalize, read_network
 from poisonlab.runtime.program import add_checkpoint_arguments, parser, run
@@ -92,11 +91,6 @@ def main(argv: Sequence[str]) -> None:
 def _attacker(
     stage: Crafting, weights: Sequence[Path], noise: Path | None, dataset: ImageDataset, device: torch.device
 ) -> Attacker:
-    if weights and (not stage.surrogates or len(weights) % len(stage.surrogates)):
-        raise SettingsError(
-            f"{len(weights)} --surrogates do not divide among the {len(stage.surrogates)} of the settings: give each "
-            "as many"
-        )
     each = len(weights) // max(1, len(stage.surrogates))
     networks = [
         read_network(path, stage.surrogates[place // each].model, dataset, device) for place, path in enumerate(weights)

@@ -20,7 +20,6 @@ from poisonlab.config.stages import Seed
 from poisonlab.config.start import Start
 from poisonlab.config.types import Name, Settings
 from poisonlab.data.squeezing import in_bytes
-from poisonlab.errors import SettingsError
 from poisonlab.landscapes.feature_view import Shown, examples_of, shown_examples, view_of
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.runtime.program import parser, run
@@ -59,13 +58,6 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--keep", type=Path, nargs="*", default=[], help="keep-lists of the rows with filters")
     arguments.add_argument("--view", type=Path, required=True, help="output: features, distances and images (.npz)")
     args, stage, device, _ = begin(arguments, argv, View)
-    for option, files, count in (
-        ("networks", args.networks, len(stage.networks)),
-        ("keep", args.keep, sum(network.filtered for network in stage.networks)),
-    ):
-        if len(files) != count:
-            raise SettingsError(f"--{option}: {len(files)} files where the settings have {count}")
-
     dataset, poisons = read_dataset(args.dataset), PoisonSet.load(args.poisons)
     normalize, keeps = build_normalize(dataset, device), iter(args.keep)
     arrays: dict[str, NDArray[Any]] = {}

@@ -26,7 +26,7 @@ from poisonlab.config.training import VictimTraining
 from poisonlab.data.training_set import fine_tuning_rows, origins, split_validation, training_set
 from poisonlab.defenses.build import build_defenses
 from poisonlab.defenses.friendly_noise import friendly_noise
-from poisonlab.errors import DivergedError, SettingsError
+from poisonlab.errors import DivergedError
 from poisonlab.models.networks import build_normalize, build_victim
 from poisonlab.randomness import stream_seed
 from poisonlab.runtime.cards import RunCard
@@ -46,10 +46,8 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--noise", type=Path, required=True, help="output: the friendly noise (.safetensors)")
     arguments.add_argument("--card", type=Path, required=True, help="output: run card (.json)")
     args, stage, device, card = begin(arguments, argv, VictimTraining)
-    friendly = [defense for defense in stage.defenses if defense.get("method") == "friendly-noise"]
-    if len(friendly) != 1:
-        raise SettingsError(f"--spec: a noise job needs exactly one friendly-noise defense, not {len(friendly)}")
-    chosen = read_stage(FriendlyNoiseSettings, friendly[0])
+    (friendly,) = (defense for defense in stage.defenses if defense.get("method") == "friendly-noise")
+    chosen = read_stage(FriendlyNoiseSettings, friendly)
     try:
         _make(args, stage, chosen, device, card)
     except DivergedError as error:

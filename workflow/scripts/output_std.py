@@ -13,27 +13,19 @@ from poisonlab.artifacts.arrays import write_arrays
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.config.figures import OutputStd
-from poisonlab.config.models.model import NamedModel
+from poisonlab.config.models.model import NamedNetwork
 from poisonlab.config.stages import Seed
 from poisonlab.config.types import Settings
-from poisonlab.errors import SettingsError
 from poisonlab.landscapes.output_std import around_network, groups_of
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.runtime.program import parser, run
 from poisonlab.stage_program import begin
 
 
-class Network(Settings):
-    """One network: its name and architecture."""
-
-    name: str
-    model: NamedModel
-
-
 class OutputSpread(Settings):
     """Settings of one attack's figure."""
 
-    networks: tuple[Network, ...]
+    networks: tuple[NamedNetwork, ...]
     output_std: OutputStd
     seed: Seed
 
@@ -46,9 +38,6 @@ def main(argv: Sequence[str]) -> None:
     )
     arguments.add_argument("--std", type=Path, required=True, help="output: standard deviations (.npz)")
     args, stage, device, _ = begin(arguments, argv, OutputSpread)
-    if len(args.networks) != len(stage.networks):
-        raise SettingsError(f"--networks: {len(args.networks)} files for {len(stage.networks)} networks")
-
     dataset = read_dataset(args.dataset)
     poisons = PoisonSet.load(args.poisons)
     made = poisons.indices, poisons.images, poisons.base_images, poisons.labels

@@ -8,29 +8,21 @@ from pathlib import Path
 from poisonlab.artifacts.dataset import read_dataset
 from poisonlab.artifacts.poison_set import PoisonSet
 from poisonlab.attacks.transfer import transfer
-from poisonlab.config.models.model import NamedModel
+from poisonlab.config.models.model import NamedNetwork
 from poisonlab.config.stages import Seed
 from poisonlab.config.transfer import Score
 from poisonlab.config.types import Name, Settings
-from poisonlab.errors import SettingsError
 from poisonlab.files import write_sealed
 from poisonlab.models.networks import build_normalize, read_network
 from poisonlab.runtime.program import parser, run
 from poisonlab.stage_program import begin
 
 
-class Judge(Settings):
-    """One network: its name and architecture."""
-
-    name: Name
-    model: NamedModel
-
-
 class TransferMeasurement(Settings):
     """Settings of one poison set's transfer."""
 
     attack: Name
-    networks: tuple[Judge, ...]
+    networks: tuple[NamedNetwork, ...]
     score: Score
     seed: Seed
 
@@ -42,8 +34,6 @@ def main(argv: Sequence[str]) -> None:
     arguments.add_argument("--measured", type=Path, required=True, help="output: a share for each network (.json)")
     arguments.add_argument("--settings", help="digest of all settings that the shares depend on, for the output")
     args, stage, device, _ = begin(arguments, argv, TransferMeasurement)
-    if len(args.networks) != len(stage.networks):
-        raise SettingsError(f"--networks: {len(args.networks)} files for {len(stage.networks)} networks")
     dataset, poisons = read_dataset(args.dataset), PoisonSet.load(args.poisons)
     normalize = build_normalize(dataset, device)
     shares = {}

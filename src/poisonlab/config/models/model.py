@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from poisonlab import modules
-from poisonlab.config.types import Settings
+from poisonlab.config.types import Name, Settings
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Norm = Literal["batch", "group"]
@@ -49,3 +49,10 @@ _SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "requir
 NamedModel = Annotated[Model, BeforeValidator(_of_its_own), WithJsonSchema(_SCHEMA)]
 """Settings of whichever architecture they name. No other architecture is imported, so that a job depends on its own
 only."""
+
+
+class NamedNetwork(Settings):
+    """A trained network that a job receives: its name and architecture."""
+
+    name: Name
+    model: NamedModel
