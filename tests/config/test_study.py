@@ -1167,10 +1167,9 @@ def test_group_norm_is_built_into_victims_from_scratch_alone() -> None:
 @pytest.mark.parametrize("defense", [STRIP, CLEANSE, DP])
 def test_landscapes_compare_victims_with_one_network(defense: dict[str, Any]) -> None:
     study = with_rows(NONE, applying(defense), figures={"landscape": {"victims": ["none", "row"]}})
-    assert complaint(study) == (
-        "config: figures.landscape.victims names defense 'row', whose network is another row's or built in another "
-        "way: compare rows that train the same network"
-    )
+    text = complaint(study)
+    assert text.startswith("config: figures.landscape.victims names defense 'row', whose network is ")
+    assert text.endswith(": name a row that trains on the attack's own poisons")
     study["defenses"][1]["apply"] = [KNN, FRIENDLY]
     assert read_study(study).landscape_victims("gm") == ["none", "row"]
 

@@ -556,20 +556,9 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _check_figures(self) -> Study:
-        rows = [row.name for row in self.defenses]
         for name in self.figures.landscape.victims:
-            if name not in rows:
-                raise ValueError(f"figures.landscape.victims names defense {name!r}, which is not one of {rows}")
-            if self.defense(name).dilution is not None:
-                raise ValueError(
-                    f"figures.landscape.victims names defense {name!r}, which gives some poisons back clean: name rows "
-                    "that train on all poisons of the attack"
-                )
-            if self.defense(name).detector is not None or self.defense(name).per_example:
-                raise ValueError(
-                    f"figures.landscape.victims names defense {name!r}, whose network is another row's or built in "
-                    "another way: compare rows that train the same network"
-                )
+            _one_of(name, [row.name for row in self.defenses], "figures.landscape.victims names defense")
+            _check_shown(self.defense(name), "figures.landscape.victims names defense")
         for name in self.figures.attacks or ():
             _one_of(name, [attack.name for attack in self.attacks], "figures.attacks names attack")
         if self.figures.seed is not None and self.figures.seed not in self.seeds:
@@ -591,7 +580,7 @@ class Study(Settings):
             for network in view.networks:
                 _one_of(network.victim, [victim.name for victim in self.victims_of(attack)], f"{where} victim")
                 _one_of(network.defense, rows, f"{where} defense")
-                self._check_shown(self.defense(network.defense), view.attack, f"{where} defense")
+                _check_shown(self.defense(network.defense), f"{where} defense", view.attack)
             shown = [self.defense(network.defense) for network in view.networks]
             if "filtered-images" in view.draw and not any(row.filters for row in shown):
                 raise ValueError(f"{where} no row with a filter: filtered-images has nothing to show")
@@ -610,17 +599,6 @@ class Study(Settings):
         if beside and self.paper is None:
             raise ValueError("figures name a published table: name the paper, a folder of reference/")
         return self
-
-    def _check_shown(self, row: Row, attack: str, where: str) -> None:
-        for wrong, why in (
-            (not row.faces(attack), f"which does not face attack {attack!r}"),
-            (not row.poisoned, "which is trained on clean data"),
-            (row.detector is not None, "whose network is another row's"),
-            (row.per_example, "whose network is built in another way"),
-            (row.dilution is not None, "which gives some poisons back clean"),
-        ):
-            if wrong:
-                raise ValueError(f"{where} {row.name!r}, {why}: name a row that trains on the attack's own poisons")
 
     def surrogate(self, name: str) -> Surrogate:
         """The surrogate called ``name``."""
@@ -755,10 +733,7 @@ class Study(Settings):
 
     def landscape_victims(self, attack: str) -> list[str]:
         """The rows whose victims figure 3 compares."""
-        faced = [
-            row.name for row in self.defenses if row.faces(attack) and row.detector is None and not row.per_example
-        ]
-        return [name for name in self.figures.landscape.victims if name in faced]
+        return [name for name in self.figures.landscape.victims if self._listed(name).faces(attack)]
 
     @property
     def drawn_attacks(self) -> list[AttackSettings]:
@@ -775,6 +750,19 @@ class Study(Settings):
 def _one_of(name: str, known: list[str], what: str, called: str = "") -> None:
     if name not in known:
         raise ValueError(f"{what} {name!r}, which is not one of {called + ' ' if called else ''}{known}")
+
+
+def _check_shown(row: Row, where: str, attack: str | None = None) -> None:
+    """Refuse a row whose victims cannot be shown beside others; ``attack`` is the one whose poisons they must have."""
+    for wrong, why in (
+        (attack is not None and not row.faces(attack), f"which does not face attack {attack!r}"),
+        (attack is not None and not row.poisoned, "which is trained on clean data"),
+        (row.detector is not None, "whose network is another row's"),
+        (row.per_example, "whose network is built in another way"),
+        (row.dilution is not None, "which gives some poisons back clean"),
+    ):
+        if wrong:
+            raise ValueError(f"{where} {row.name!r}, {why}: name a row that trains on the attack's own poisons")
 
 
 def _unique(what: str, names: Iterable[Any]) -> None:
