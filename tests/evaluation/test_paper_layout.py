@@ -14,7 +14,6 @@ from made import line as line_of
 
 from poisonlab.config.measures import ACCURACY, PEAK_ACCURACY, SUCCESS
 from poisonlab.config.study import Study, read_study
-from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import AttackMeasures, Claim, Line, Shown
 from poisonlab.evaluation.layouts import markdown
 from poisonlab.evaluation.paper_layout import compare as compare_of
@@ -135,17 +134,6 @@ def test_times_stand_only_where_the_paper_has_some() -> None:
     assert "Time" not in fourth.columns
     instant = [*trials("gm", "none", (1, 1), 0.9, 0), *trials("gm", "half", (1, 0), 0.95, 60)]
     assert compare(1, instant, LINES, claim(1))["relative_time"].isna().all()
-
-
-def test_a_row_that_the_table_does_not_have() -> None:
-    with pytest.raises(SettingsError, match="'gm': published row 'Poison Frogs' is not one of") as caught:
-        compare(3, TRIALS, LINES, claim(3, row="Poison Frogs"))
-    assert "\n" not in str(caught.value)
-
-
-def test_an_attack_without_a_row_stands_not_beside_the_rows_of_other_attacks() -> None:
-    with pytest.raises(SettingsError, match="'gm': table 3 has several rows for the same defense: give the row"):
-        compare(3, TRIALS, LINES, claim(3))
 
 
 def test_notes_say_what_the_numbers_are() -> None:

@@ -15,7 +15,7 @@ from loading import program
 from made import VICTIM, line, put, told
 from made import trial as made_trial
 
-from poisonlab.errors import DataError, SettingsError
+from poisonlab.errors import DataError
 from poisonlab.evaluation.trials import Trial, read_trials
 from poisonlab.files import write_sealed
 from poisonlab.provenance import spec
@@ -178,23 +178,6 @@ def test_without_published_numbers_there_is_no_column_to_read(tmp_path: Path) ->
     table, text = tables(tmp_path, [])
     assert set(published_beside(table).values()) == {("", "")}
     assert "Published" not in text
-
-
-@pytest.mark.parametrize(
-    ("place", "words"),
-    [
-        ({"table": 3, "row": "Poison Frogs"}, ["'a'", "row 'Poison Frogs'", "'Poison Frogs | Transfer'"]),
-        ({"table": 3}, ["'a'", "table 3 has several rows", "give the row", "'Poison Frogs | Transfer'"]),
-    ],
-    ids=["unknown row", "no row, several attacks"],
-)
-def test_a_row_that_is_unknown_or_missing_is_one_line(place: dict[str, Any], words: list[str], tmp_path: Path) -> None:
-    with pytest.raises(SettingsError) as caught:
-        tables(tmp_path, [{"attack": "a", **place}])
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
-    assert not (tmp_path / "table.csv").exists()
 
 
 def test_attacks_have_the_measures_and_the_methods_that_they_declare(tmp_path: Path) -> None:
@@ -519,22 +502,6 @@ def test_numbers_that_their_measure_cannot_have_are_one_line(
     assert "\n" not in str(caught.value)
     assert "own-trials.csv" in str(caught.value)
     assert not (tmp_path / "table.csv").exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"measures": []}, "attack 'a' of the lines has no measures"),
-        ({"mean_over_victims": True}, "a victim is called 'mean', as the mean over victims is: rename it"),
-        ({"compare": ["No Row"]}, "compare"),
-    ],
-)
-def test_what_cannot_be_shown_is_one_line(tmp_path: Path, change: dict[str, Any], words: str) -> None:
-    options = [part for kind in ("csv", "md", "tex", "json", "time") for part in (f"--{kind}", str(tmp_path / kind))]
-    strings = spec(**{**told([line("a", "none", [0], "mean")]), **change})
-    with pytest.raises(SettingsError, match=words) as caught:
-        tables_script.main(["--spec", *strings, "--trials", "none.csv", "--reference", "reference", *options])
-    assert "\n" not in str(caught.value)
 
 
 def test_trials_from_before_victims_had_names_are_those_of_the_first(tmp_path: Path) -> None:

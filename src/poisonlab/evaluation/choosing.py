@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from poisonlab.config.measures import REPORTED, Measure
 from poisonlab.config.types import Name, Settings
@@ -77,16 +77,6 @@ class Shown(Settings):
     only_successes: bool = False
     """Whether tables also show results over only the seeds on which the attack succeeds against the first of
     ``compare``."""
-
-    @model_validator(mode="after")
-    def _lines_can_be_shown(self) -> Shown:
-        if bare := {line.attack for line in self.lines} - self.by_attack.keys():
-            raise ValueError(f"attack {min(bare)!r} of the lines has no measures")
-        if self.only_successes and not self.compare:
-            raise ValueError("only_successes needs compare, whose first row says which attacks succeed")
-        if self.mean_over_victims and any(line.victim == MEAN for line in self.lines):
-            raise ValueError(f"a victim is called {MEAN!r}, as the mean over victims is: rename it")
-        return self
 
     @property
     def by_attack(self) -> dict[str, tuple[Measure, ...]]:

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from poisonlab.config.measures import DROPPED, REPORTED, Measure
-from poisonlab.errors import SettingsError
 from poisonlab.evaluation.choosing import MEAN, Claim, Shown, first_victims
 from poisonlab.evaluation.layouts import beside, p_text, with_interval
 from poisonlab.evaluation.published import TIME, Paper, printed_count
@@ -37,10 +36,6 @@ def published_by_row(numbers: pd.DataFrame, claims: Sequence[Claim], stage: Show
         numbers: of one paper (see ``published``).
         claims: the published lines of each attack.
         stage: our rows, each with the paper's name of its defense.
-
-    Raises:
-        SettingsError: a claim names an unknown row, or none although the table has several; or a row has a name that no
-            defense of its tables has.
     """
     known: dict[tuple[str, str], dict[str, float]] = {}
     victims = {}
@@ -49,12 +44,6 @@ def published_by_row(numbers: pd.DataFrame, claims: Sequence[Claim], stage: Show
         victims[claim.attack] = claimed_victim(claim.attack, stage)
         for _, number in chosen.iterrows():
             known.setdefault((claim.attack, number["defense"]), {})[number["measure"]] = number["value"]
-    # A row may face several attacks; one of their tables must know the row's published name.
-    for line in stage.lines:
-        faced = {other.attack for other in stage.lines if other.defense == line.defense}
-        names = sorted({defense for attack, defense in known if attack in faced})
-        if line.called != line.defense and names and line.called not in names:
-            raise SettingsError(f"defense {line.defense!r}: published {line.called!r} is not one of {names}")
     return {
         (line.attack, victims[line.attack], line.defense): known[line.attack, line.called]
         for line in stage.lines
@@ -63,22 +52,10 @@ def published_by_row(numbers: pd.DataFrame, claims: Sequence[Claim], stage: Show
 
 
 def _claimed(claim: Claim, numbers: pd.DataFrame) -> pd.DataFrame:
-    """The lines of one table that a claim names, except times and numbers of no defense.
-
-    Raises:
-        SettingsError: the claim names an unknown row, or none although the table has several for a defense.
-    """
-    rows = list(dict.fromkeys(numbers["row"]))
-    if claim.row is not None and claim.row not in rows:
-        raise SettingsError(f"attack {claim.attack!r}: published row {claim.row!r} is not one of {rows}")
+    """The lines of one table that a claim names, except times and numbers of no defense: one for each defense and
+    measure, as ``Graph.check`` sees to."""
     chosen = numbers if claim.row is None else numbers[numbers["row"] == claim.row]
-    chosen = chosen[(chosen["defense"] != "") & (chosen["measure"] != TIME)]
-    if bool(chosen.duplicated(["defense", "measure"]).any()):
-        raise SettingsError(
-            f"attack {claim.attack!r}: table {claim.table} has several rows for the same defense: "
-            f"give the row, one of {sorted(chosen['row'].unique())}"
-        )
-    return chosen
+    return chosen[(chosen["defense"] != "") & (chosen["measure"] != TIME)]
 
 
 def compare(
@@ -99,12 +76,7 @@ def compare(
         images its ``COUNTS`` over the hits, and the ``published_`` ones; ``p_r_holm`` for each row r of ``compare``;
         ``relative_time`` to our undefended row, ``published_minutes`` as printed; nan if unknown, and n is 0 if nothing
         was run.
-
-    Raises:
-        SettingsError: a claim names an unknown row, or none although the table has several for a defense.
     """
-    for claim in claims:
-        _claimed(claim, published)
     rows = [line.row for line in stage.lines]
     results = tidy_results(
         trials, stage.by_attack, stage.compare, expected=rows, mean_over_victims=stage.mean_over_victims

@@ -19,7 +19,7 @@ from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import Measure
 from poisonlab.config.poison_claims import PoisonClaims
 from poisonlab.config.types import Name
-from poisonlab.errors import DataError, SettingsError
+from poisonlab.errors import DataError
 from poisonlab.evaluation.correlations import Correlation, correlation
 from poisonlab.evaluation.intervals import Interval
 from poisonlab.evaluation.layouts import p_text
@@ -60,10 +60,7 @@ def read_points(inputs: Inputs, spec: Spec) -> pd.DataFrame:
 
     Raises:
         DataError: the table is missing, damaged or another study's.
-        SettingsError: the numbers of victims and attacks differ.
     """
-    if len(spec.victims) != len(spec.attacks):
-        raise SettingsError(f"--spec victims: {len(spec.victims)} victims of {len(spec.attacks)} attacks")
     path = only(inputs, "results")
     numbers = [f"{name}{end}" for name in (spec.x.name, spec.y.name) for end in ("", "_low", "_high", "_n")]
     table = read_table(path, ("attack", "victim", "defense"), ("n", *numbers))
