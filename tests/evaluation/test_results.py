@@ -20,7 +20,7 @@ from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY, STOP
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.choosing import diverged
 from poisonlab.evaluation.detection import Detection
-from poisonlab.evaluation.layouts import Outputs, joined_note, latex, markdown, parts, side_by_side, timing
+from poisonlab.evaluation.layouts import joined_note, latex, markdown, parts, side_by_side, timing, write_table
 from poisonlab.evaluation.layouts import readable as readable_of
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.trials import Trial
@@ -720,7 +720,7 @@ def test_the_rows_of_each_attack_s_table_know_their_victims(tmp_path: Path) -> N
     results = tidy([*NONE, *DEFENDED, *triggered("none", [1.0])])
     paths = {kind: tmp_path / f"table.{kind}" for kind in ("csv", "md", "tex", "json")}
     rows = list(zip(results["attack"], results["victim"], results["defense"], strict=True))
-    Outputs(**paths).write(results, readable(results), [], [], [[row] for row in rows])
+    write_table(paths, results, readable(results), [], [], [[row] for row in rows])
     for table in json.loads(paths["json"].read_text("utf-8"))["tables"]:
         place = table["columns"].index("Defense")
         found = [(row[place], counted) for row, counted in zip(table["rows"], table["victims"], strict=True)]
@@ -730,7 +730,7 @@ def test_the_rows_of_each_attack_s_table_know_their_victims(tmp_path: Path) -> N
 def test_a_table_is_written_for_people_and_for_programs(tmp_path: Path) -> None:
     results = tidy([*NONE, *DEFENDED, *triggered("none", [1.0])])
     paths = {kind: tmp_path / f"table.{kind}" for kind in ("csv", "md", "tex", "json")}
-    Outputs(**paths).write(results, readable(results), ["It works."], ["", "One note."])
+    write_table(paths, results, readable(results), ["It works."], ["", "One note."])
     content = json.loads(paths["json"].read_text("utf-8"))
     assert (content["findings"], content["notes"]) == (["It works."], ["One note."])
     shown = tables_of(paths["md"].read_text("utf-8"))

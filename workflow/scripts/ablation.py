@@ -8,7 +8,8 @@ from poisonlab.config.stages import read_stage
 from poisonlab.evaluation.ablation_layout import AblationTable, compare_variants, exchanged, readable_variants
 from poisonlab.evaluation.choosing import choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.findings import ablation_changes, ablation_finding
-from poisonlab.evaluation.table_program import outputs, parser
+from poisonlab.evaluation.layouts import write_table
+from poisonlab.evaluation.table_program import parser
 from poisonlab.runtime.program import run, settings
 
 _OF_ROWS = (
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
     cells = zip(compared["attack"], compared["victim"], compared["row"], strict=True)
     counted = [[cell[::-1] if of_attack else cell] for cell in cells]
     numbers = compared.rename(columns={"attack": "defense", "row": "attack"}) if of_attack else compared
-    outputs(args).write(numbers, table, findings, notes, counted)
+    write_table(vars(args), numbers, table, findings, notes, counted)
 
 
 if __name__ == "__main__":

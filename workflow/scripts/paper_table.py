@@ -11,10 +11,11 @@ from pydantic import Field
 from poisonlab.config.stages import read_stage
 from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.findings import inside_findings
+from poisonlab.evaluation.layouts import write_table
 from poisonlab.evaluation.paper_layout import compare, counted_victims, paper_layout, table_notes, whose_numbers
 from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.successes import HITS_NOTE
-from poisonlab.evaluation.table_program import outputs, parser
+from poisonlab.evaluation.table_program import parser
 from poisonlab.runtime.program import run, settings
 
 
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
         *contradicted,
     ]
     table = paper_layout(compared, measures, paper)
-    outputs(args).write(compared, table, findings, notes, counted_victims(compared))
+    write_table(vars(args), compared, table, findings, notes, counted_victims(compared))
 
 
 if __name__ == "__main__":

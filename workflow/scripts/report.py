@@ -25,10 +25,10 @@ from pydantic import Field, ValidationError
 from poisonlab.artifacts.targets import read_targets
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import FilePath, Name, Settings
-from poisonlab.errors import DamagedError, DataError
+from poisonlab.errors import DamagedError
 from poisonlab.evaluation.choosing import MEAN, AttackMeasures, Line, first_victims
 from poisonlab.evaluation.trials import CLASSES, PROVENANCE, Key, Row, Trial, at_first_victim, read_trials
-from poisonlab.files import read_sealed, write_text
+from poisonlab.files import read_error, read_sealed, read_text, write_text
 from poisonlab.runtime.program import run, settings, spec_parser
 
 
@@ -57,7 +57,7 @@ class Section(Settings):
 
 
 class _Table(Settings):
-    """One table of a JSON file (see ``poisonlab.evaluation.layouts.Outputs``)."""
+    """One table of a JSON file (see ``poisonlab.evaluation.layouts.write_table``)."""
 
     heading: str
     columns: tuple[str, ...]
@@ -137,7 +137,7 @@ def main(argv: Sequence[str]) -> None:
     victims = _victims(stage, args.trials, args.html.parent, targets)
     trials = [victim["trial"] for victim in victims]
     looks = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page, style, script = (_text(path) for path in (args.template, args.style, args.script))
+    page, style, script = (read_text(Path(path)) for path in (args.template, args.style, args.script))
     write_text(
         args.html,
         looks.from_string(page).render(
@@ -177,11 +177,11 @@ def _block(block: Block, keys: Mapping[Row, str]) -> dict[str, object]:
             [" ".join(keys[row] for row in rows if row in keys) for rows in table.victims] for table in found.tables
         ]
     elif block.table is not None:
-        shown["table"] = _markdown(block.title, _text(block.table), {row[0] for row in keys})
+        shown["table"] = _markdown(block.title, read_text(Path(block.table)), {row[0] for row in keys})
     if block.png is not None:
         shown["image"] = base64.b64encode(_bytes(block.png)).decode()
     if block.caption is not None:
-        shown["caption"] = _text(block.caption).strip()
+        shown["caption"] = read_text(Path(block.caption)).strip()
     return shown
 
 
@@ -334,18 +334,11 @@ def _places(victims: Sequence[_Victim]) -> list[str]:
     ]
 
 
-def _text(path: str) -> str:
-    try:
-        return _bytes(path).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DamagedError(Path(path), "no UTF-8 text") from error
-
-
 def _bytes(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}): run the workflow to make it") from error
+        raise read_error(Path(path), error) from error
 
 
 if __name__ == "__main__":

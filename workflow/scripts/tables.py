@@ -12,14 +12,14 @@ from poisonlab.config.types import Name, Settings
 from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.filtering import filter_findings
 from poisonlab.evaluation.findings import paired_findings, results_findings
-from poisonlab.evaluation.layouts import joined_note, markdown, readable, side_by_side, timing
+from poisonlab.evaluation.layouts import joined_note, markdown, readable, side_by_side, timing, write_table
 from poisonlab.evaluation.notes import method_notes
 from poisonlab.evaluation.paper_layout import published_by_row
 from poisonlab.evaluation.poison_claims import poison_findings
 from poisonlab.evaluation.published import published, read_paper
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.successes import HITS_NOTE, attacks_with_hits, beside, over_hits
-from poisonlab.evaluation.table_program import outputs, parser
+from poisonlab.evaluation.table_program import parser
 from poisonlab.evaluation.trials import Row
 from poisonlab.files import write_text
 from poisonlab.runtime.program import run, settings
@@ -103,7 +103,7 @@ def main(argv: Sequence[str]) -> None:
     findings += poison_findings(results, trials, undefended, stage.poison_claims)
     counted = [[row] for row in zip(results["attack"], results["victim"], results["defense"], strict=True)]
     table = readable(results, stage.by_attack, stage.compare)
-    outputs(args).write(results, table, findings, notes, counted, overview)
+    write_table(vars(args), results, table, findings, notes, counted, overview)
     relative = f"; relative to '{undefended}'" if undefended else ""
     write_text(args.time, markdown(timing(results, undefended), [TIME_NOTE.format(relative=relative)]))
 

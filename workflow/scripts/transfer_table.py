@@ -12,8 +12,9 @@ from poisonlab.config.stages import read_stage
 from poisonlab.config.transfer import Score
 from poisonlab.config.types import Name, Settings
 from poisonlab.evaluation.choosing import refusal
+from poisonlab.evaluation.layouts import write_table
 from poisonlab.evaluation.published import published, read_paper
-from poisonlab.evaluation.table_program import KINDS, outputs
+from poisonlab.evaluation.table_program import KINDS
 from poisonlab.evaluation.transfer import OUTCOMES, transfer_findings, transfer_layout, transfer_table
 from poisonlab.files import read_sealed
 from poisonlab.runtime.program import run, settings, spec_parser
@@ -90,7 +91,7 @@ def main(argv: Sequence[str]) -> None:
         *missing(stage.rows, found),
         *refused,
     ]
-    outputs(args).write(table, transfer_layout(table, stage.networks, paper), transfer_findings(table), notes)
+    write_table(vars(args), table, transfer_layout(table, stage.networks, paper), transfer_findings(table), notes)
 
 
 Shares = Mapping[str, Any]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,58 +33,49 @@ class Part(NamedTuple):
     """Attack, victim and defense of the rows that each row of the table counts."""
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """Output paths of a table."""
+def write_table(
+    paths: Mapping[str, Path],
+    numbers: pd.DataFrame,
+    table: pd.DataFrame,
+    findings: Sequence[str],
+    notes: Sequence[str],
+    victims: Sequence[Sequence[Row]] = (),
+    overview: Sequence[Part] = (),
+) -> None:
+    """Write the numbers as CSV, and the table as text with its findings and notes.
 
-    csv: Path
-    md: Path
-    tex: Path
-    json: Path
+    The JSON holds ``findings``, ``notes``, and as ``tables`` one mapping per attack with ``heading`` ("" with a single
+    attack), ``columns`` and ``rows``, all as text, and ``victims``, a list for each row.
 
-    def write(
-        self,
-        numbers: pd.DataFrame,
-        table: pd.DataFrame,
-        findings: Sequence[str],
-        notes: Sequence[str],
-        victims: Sequence[Sequence[Row]] = (),
-        overview: Sequence[Part] = (),
-    ) -> None:
-        """Write the numbers as CSV, and the table as text with its findings and notes.
-
-        The JSON holds ``findings``, ``notes``, and as ``tables`` one mapping per attack with ``heading`` ("" with a
-        single attack), ``columns`` and ``rows``, all as text, and ``victims``, a list for each row.
-
-        Args:
-            numbers: the content of the CSV.
-            table: as text, one line per row.
-            findings: sentences that the numbers prove.
-            notes: sentences below the table.
-            victims: attacks, victims and defenses that each row of the table counts, perhaps several.
-            overview: tables to put before this one, in Markdown and JSON.
-        """
-        # A study without a description has an empty note.
-        notes = [note for note in notes if note]
-        below = [*(f"Finding: {finding}" for finding in findings), *notes]
-        counted = dict(zip(table.index, victims, strict=True)) if victims else {}
-        own = [Part(*part, [counted.get(row, ()) for row in part[1].index]) for part in parts(table)]
-        shown = [
-            {
-                "heading": part.heading,
-                "columns": list(part.table.columns),
-                "rows": part.table.to_numpy().tolist(),
-                "victims": [list(rows) for rows in part.victims],
-            }
-            for part in (*overview, *own)
-        ]
-        write_text(
-            self.md, "".join(f"{_section(part.heading, part.table)}\n" for part in overview) + markdown(table, below)
-        )
-        write_text(self.tex, latex(table, below))
-        write_sealed(self.json, {"findings": list(findings), "notes": list(notes), "tables": shown})
-        with atomic_path(self.csv) as temporary:
-            numbers.to_csv(temporary, index=False, lineterminator="\n")
+    Args:
+        paths: of the output files, by kind: ``csv``, ``md``, ``tex`` and ``json``.
+        numbers: the content of the CSV.
+        table: as text, one line per row.
+        findings: sentences that the numbers prove.
+        notes: sentences below the table.
+        victims: attacks, victims and defenses that each row of the table counts, perhaps several.
+        overview: tables to put before this one, in Markdown and JSON.
+    """
+    # A study without a description has an empty note.
+    notes = [note for note in notes if note]
+    below = [*(f"Finding: {finding}" for finding in findings), *notes]
+    counted = dict(zip(table.index, victims, strict=True)) if victims else {}
+    own = [Part(*part, [counted.get(row, ()) for row in part[1].index]) for part in parts(table)]
+    shown = [
+        {
+            "heading": part.heading,
+            "columns": list(part.table.columns),
+            "rows": part.table.to_numpy().tolist(),
+            "victims": [list(rows) for rows in part.victims],
+        }
+        for part in (*overview, *own)
+    ]
+    before = "".join(f"{_section(part.heading, part.table)}\n" for part in overview)
+    write_text(paths["md"], before + markdown(table, below))
+    write_text(paths["tex"], latex(table, below))
+    write_sealed(paths["json"], {"findings": list(findings), "notes": list(notes), "tables": shown})
+    with atomic_path(paths["csv"]) as temporary:
+        numbers.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def readable(results: pd.DataFrame, measures: Measures, compare: Sequence[str]) -> pd.DataFrame:

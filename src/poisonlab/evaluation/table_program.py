@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from poisonlab.evaluation.layouts import Outputs
 from poisonlab.runtime.program import spec_parser
 
 KINDS = ("csv", "md", "tex", "json")
@@ -18,8 +17,3 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     for kind in KINDS:
         arguments.add_argument(f"--{kind}", type=Path, required=True, help="output")
     return arguments
-
-
-def outputs(args: argparse.Namespace) -> Outputs:
-    """The table's output paths, from the arguments."""
-    return Outputs(**{kind: getattr(args, kind) for kind in KINDS})

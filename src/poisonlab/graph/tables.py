@@ -107,11 +107,7 @@ class Tables:
             scope,
             self._described(attacks),
             {
-                "lines": self.lines(self.listed),
-                "measures": self.measures(attacks),
-                "compare": list(self.study.compare),
-                "mean_over_victims": self.study.mean_over_victims,
-                **self._successes,
+                **self._shown,
                 **self._filter_claim,
                 **self._joined,
                 **({} if (said := self.study.poison_claims) is None else {"poison_claims": said.told()}),
@@ -128,11 +124,7 @@ class Tables:
             scope,
             self._described(attacks),
             {
-                "lines": self.lines(self.listed),
-                "measures": self.measures(self.study.attacks),
-                "compare": list(self.study.compare),
-                "mean_over_victims": self.study.mean_over_victims,
-                **self._successes,
+                **self._shown,
                 "claims": [
                     _claim(attack, place) for attack in attacks for place in attack.published if place.table == number
                 ],
@@ -300,8 +292,15 @@ class Tables:
         return {"joined": joined} if joined else {}
 
     @property
-    def _successes(self) -> dict[str, bool]:
-        return {"only_successes": True} if self.study.only_successes else {}
+    def _shown(self) -> dict[str, Any]:
+        """What the study's own table and those of the paper are made of."""
+        return {
+            "lines": self.lines(self.listed),
+            "measures": self.measures(self.study.attacks),
+            "compare": list(self.study.compare),
+            "mean_over_victims": self.study.mean_over_victims,
+            **({"only_successes": True} if self.study.only_successes else {}),
+        }
 
     @property
     def listed(self) -> list[Meeting]:
