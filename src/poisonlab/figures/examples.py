@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,9 @@ from numpy.typing import NDArray
 from poisonlab.config.figures import Drawn as Spec
 from poisonlab.errors import DataError
 from poisonlab.figures.reading import Inputs, only, read_tensors
-from poisonlab.figures.style import PAGE_WIDTH, STYLED, picture
+from poisonlab.figures.style import STYLED, picture_rows
 from poisonlab.figures.wording import number
 
-_LABEL_WIDTH = 1.3
-_GAP = 0.04
-_LARGEST_CELL = 0.93
-_SMALLEST_CELL = 0.45
 _UNSEEN = "The victim is trained on none of these poisons: they were filtered or held out, and have no friendly noise."
 
 
@@ -102,7 +97,7 @@ def examples(
         ("Poison\n+ friendly noise", (poison + friendly) / 255),
     ]
     rows += [("Test image\nwith trigger", targets / 255) for targets in arrays[3:]]
-    return _grid(rows, shape[0], shape[2] / shape[3])
+    return picture_rows([(label, images.clip(0, 1)) for label, images in rows])[0]
 
 
 def examples_caption(
@@ -133,27 +128,3 @@ def _magnitude(change: NDArray[Any]) -> tuple[NDArray[Any], float]:
     size = np.abs(change)
     largest = float(size.max())
     return (size / largest if largest > 0 else size), largest
-
-
-def _grid(rows: Sequence[tuple[str, NDArray[Any]]], columns: int, aspect: float) -> Figure:
-    space = PAGE_WIDTH - _LABEL_WIDTH
-    cell = max(_SMALLEST_CELL, min(_LARGEST_CELL, space / columns - _GAP))
-    # Many columns widen the figure, so that its images stay recognisable.
-    width = _LABEL_WIDTH + columns * (cell + _GAP)
-    height = len(rows) * (cell * aspect + _GAP) + _GAP
-    figure = Figure(figsize=(width, height))
-    for line, (label, images) in enumerate(rows):
-        bottom = height - (line + 1) * (cell * aspect + _GAP)
-        figure.text(
-            (_LABEL_WIDTH - 0.08) / width,
-            (bottom + cell * aspect / 2) / height,
-            label,
-            ha="right",
-            va="center",
-            linespacing=1.3,
-        )
-        for column, image in enumerate(images):
-            left = _LABEL_WIDTH + column * (cell + _GAP)
-            axes = figure.add_axes((left / width, bottom / height, cell / width, cell * aspect / height))
-            picture(axes, image.clip(0, 1))
-    return figure

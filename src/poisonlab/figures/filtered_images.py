@@ -10,14 +10,11 @@ from matplotlib.patches import Rectangle
 
 from poisonlab.errors import DataError
 from poisonlab.figures.reading import Inputs, only
-from poisonlab.figures.style import PAGE_WIDTH, STYLED, picture
+from poisonlab.figures.style import STYLED, picture_rows
 from poisonlab.figures.views import ADVERSARIAL, OWN, POISON, Network, View, read_view
 from poisonlab.figures.wording import Beside as Spec
 from poisonlab.figures.wording import percent
 
-_LABEL = 1.25
-_GAP = 0.05
-_LARGEST = 0.75
 _DROPPED = "#D55E00"
 
 
@@ -51,33 +48,20 @@ def filtered_images(network: Network, most: int) -> Figure:
         network: a network whose row has filters.
         most: most images in a row.
     """
-    crossed = {"images_poisons": network.images["poisons_dropped"][:most]}
-    rows = [
-        ("Target", "images_target"),
-        ("Poisons", "images_poisons"),
-        ("Clean, dropped", "images_dropped"),
-        ("Clean, kept", "images_kept"),
-    ]
-    shown = {name: network.images[name][:most] for _, name in rows}
-    columns = max(1, *(len(images) for images in shown.values()))
-    cell = min(_LARGEST, (PAGE_WIDTH - _LABEL) / columns - _GAP)
-    aspect = shown["images_target"].shape[2] / shown["images_target"].shape[3]
-    width, high = _LABEL + columns * (cell + _GAP), cell * aspect + _GAP
-    height = len(rows) * high + _GAP
-    figure = Figure(figsize=(width, height))
-    for line, (label, name) in enumerate(rows):
-        bottom = height - (line + 1) * high
-        middle = (bottom + cell * aspect / 2) / height
-        figure.text((_LABEL - 0.1) / width, middle, label, ha="right", va="center")
-        if len(shown[name]) == 0:
-            figure.text((_LABEL + 0.05) / width, middle, "none", va="center", color="#555555")
-        for column, image in enumerate(shown[name]):
-            left = _LABEL + column * (cell + _GAP)
-            axes = figure.add_axes((left / width, bottom / height, cell / width, cell * aspect / height))
-            picture(axes, image)
-            dropped = name == "images_dropped" or (name in crossed and bool(crossed[name][column]))
-            if dropped:
-                _cross(axes)
+    shown = {name: images[:most] for name, images in network.images.items()}
+    figure, rows = picture_rows(
+        [
+            ("Target", shown["images_target"]),
+            ("Poisons", shown["images_poisons"]),
+            ("Clean, dropped", shown["images_dropped"]),
+            ("Clean, kept", shown["images_kept"]),
+        ]
+    )
+    for axes, dropped in zip(rows[1], shown["poisons_dropped"], strict=True):
+        if dropped:
+            _cross(axes)
+    for axes in rows[2]:
+        _cross(axes)
     return figure
 
 

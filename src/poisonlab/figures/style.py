@@ -29,6 +29,10 @@ _LETTERS = 113
 _HANDLE = 0.45
 """Inches of a legend's column besides its labels."""
 
+_ROW_LABEL, _GAP = 1.3, 0.04
+_LARGEST, _SMALLEST = 0.93, 0.45
+"""Inches of the labels beside rows of images, between images, and of an image."""
+
 SURFACE_COLOURS = "viridis"
 MATCHING_COLOURS = "cividis"
 
@@ -220,6 +224,33 @@ def picture(axes: Axes, image: NDArray[Any]) -> None:
         np.broadcast_to(image.transpose(1, 2, 0), (*image.shape[1:], 3)), interpolation="nearest", aspect="auto"
     )
     axes.set_axis_off()
+
+
+def picture_rows(rows: Sequence[tuple[str, NDArray[Any]]]) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with a row of images for each label, and each row's axes.
+
+    Args:
+        rows: labels and images (E, C, H, W), uint8 or float in [0, 1], all of one shape. The first row has an image; a
+            row without any says so.
+    """
+    columns = max(len(images) for _, images in rows)
+    # Many columns widen the figure, so that its images stay recognisable.
+    side = max(_SMALLEST, min(_LARGEST, (PAGE_WIDTH - _ROW_LABEL) / columns - _GAP))
+    up = side * rows[0][1].shape[2] / rows[0][1].shape[3]
+    width, height = _ROW_LABEL + columns * (side + _GAP), len(rows) * (up + _GAP) + _GAP
+    figure = Figure(figsize=(width, height))
+    drawn = []
+    for line, (label, images) in enumerate(rows):
+        bottom = height - (line + 1) * (up + _GAP)
+        middle = (bottom + up / 2) / height
+        figure.text((_ROW_LABEL - 0.08) / width, middle, label, ha="right", va="center", linespacing=1.3)
+        if len(images) == 0:
+            figure.text((_ROW_LABEL + 0.05) / width, middle, "none", va="center", color="#555555")
+        lefts = (_ROW_LABEL + column * (side + _GAP) for column in range(len(images)))
+        drawn.append([figure.add_axes((left / width, bottom / height, side / width, up / height)) for left in lefts])
+        for axes, image in zip(drawn[-1], images, strict=True):
+            picture(axes, image)
+    return figure, drawn
 
 
 def label_of(defense_name: str) -> str:
