@@ -86,7 +86,7 @@ def replaced(file: str, before: str, after: str) -> Change:
     [
         # More to choose from.
         (appended("models/vgg.py", "config/models/vgg.py", "config/architectures.py"), set()),
-        (replaced("config/models/lenet.py", "SETTINGS = LeNet", "SETTINGS = LeNet\nOTHER = 1"), set()),
+        (replaced("config/models/lenet.py", "class LeNet(", "OTHER = 1\n\n\nclass LeNet("), set()),
         (replaced("config/recipes.py", '"witches-brew": {"epochs": 40}', '"own": {"epochs": 41}'), set()),
         (appended("attacks/own.py", "config/attacks/own.py", "config/study.py"), set()),
         (appended("defenses/own.py", "config/defenses/own.py", "filters/own.py", "config/filters/own.py"), set()),

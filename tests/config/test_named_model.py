@@ -27,7 +27,7 @@ class Job(Settings):
 def test_every_architecture_is_found_by_its_name(kind: type[Any]) -> None:
     chosen = kind(model="resnet18") if issubclass(kind, LibraryModel) else kind()
     assert Job.model_validate({"model": chosen.told()}).model == chosen
-    assert load("config.models", chosen.name).SETTINGS is kind
+    assert load("config.models", chosen.name).__name__ == kind.__module__
 
 
 def test_settings_that_are_checked_already_are_taken() -> None:

@@ -11,6 +11,3 @@ class AlexNet(Model):
     """AlexNet resized for 32 x 32 images, no batch norm."""
 
     name: Literal["alexnet"] = "alexnet"
-
-
-SETTINGS = AlexNet

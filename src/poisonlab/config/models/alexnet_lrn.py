@@ -15,6 +15,3 @@ class AlexNetLrn(Model):
     penalty: Annotated[NonNegativeFloat, LATER] = 0.0
     """L2 penalty on the weights of the two hidden linear layers, in every training and beside the recipe's
     ``weight_decay``; 0.004 in the code of feature collision, which decays nothing else."""
-
-
-SETTINGS = AlexNetLrn

@@ -12,6 +12,3 @@ class DenseNet121(Model):
 
     name: Literal["densenet121"] = "densenet121"
     batch_normed: ClassVar[bool] = True
-
-
-SETTINGS = DenseNet121

@@ -25,6 +25,3 @@ class FastCifar(Model):
     but not for training on noise, which fills the components that images leave empty."""
     norm: Norm = "batch"
     """Normalisation layers: batch norm, or group norm, which keeps the examples of a batch apart (for dp-sgd)."""
-
-
-SETTINGS = FastCifar

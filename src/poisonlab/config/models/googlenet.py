@@ -14,6 +14,3 @@ class GoogLeNet(Model):
     batch_normed: ClassVar[bool] = True
     dropout: Dropout = 0.0
     """Dropped share of the values of each inception block's output (convex polytope's substitutes)."""
-
-
-SETTINGS = GoogLeNet

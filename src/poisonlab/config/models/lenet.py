@@ -11,6 +11,3 @@ class LeNet(Model):
     """LeNet-5 with ReLU, no batch norm."""
 
     name: Literal["lenet"] = "lenet"
-
-
-SETTINGS = LeNet

@@ -12,6 +12,3 @@ class MobileNetV1(Model):
 
     name: Literal["mobilenet-v1"] = "mobilenet-v1"
     batch_normed: ClassVar[bool] = True
-
-
-SETTINGS = MobileNetV1

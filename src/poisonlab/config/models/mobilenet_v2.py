@@ -14,6 +14,3 @@ class MobileNetV2(Model):
     batch_normed: ClassVar[bool] = True
     dropout: Dropout = 0.0
     """Dropped share of the values before the projection of each block (convex polytope's substitutes)."""
-
-
-SETTINGS = MobileNetV2

@@ -16,6 +16,3 @@ class ResNet18(Model):
     substitutes)."""
     norm: Norm = "batch"
     """Normalisation layers: batch norm, or group norm, which keeps the examples of a batch apart (for dp-sgd)."""
-
-
-SETTINGS = ResNet18

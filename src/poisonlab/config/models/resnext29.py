@@ -14,6 +14,3 @@ class ResNeXt29(Model):
     batch_normed: ClassVar[bool] = True
     dropout: Dropout = 0.0
     """Dropped share of the values before the last convolution of each block (convex polytope's substitutes)."""
-
-
-SETTINGS = ResNeXt29

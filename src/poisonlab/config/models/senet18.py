@@ -14,6 +14,3 @@ class SENet18(Model):
     batch_normed: ClassVar[bool] = True
     dropout: Dropout = 0.0
     """Dropped share of the values between the two convolutions of each block (convex polytope's substitutes)."""
-
-
-SETTINGS = SENet18

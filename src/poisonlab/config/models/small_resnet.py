@@ -21,6 +21,3 @@ class SmallResNet(Model):
     """Dropped share between the two convolutions of each block (convex polytope's substitutes)."""
     norm: Norm = "batch"
     """Normalisation layers: batch norm, or group norm, which keeps the examples of a batch apart (for dp-sgd)."""
-
-
-SETTINGS = SmallResNet

@@ -11,6 +11,3 @@ class Timm(LibraryModel):
     """Any network of timm whose head is one linear layer, for the dataset's channels, size and classes."""
 
     name: Literal["timm"] = "timm"
-
-
-SETTINGS = Timm

@@ -11,6 +11,3 @@ class Torchvision(LibraryModel):
     """Any classifier of torchvision whose head is one linear layer, for the dataset's channels, size and classes."""
 
     name: Literal["torchvision"] = "torchvision"
-
-
-SETTINGS = Torchvision

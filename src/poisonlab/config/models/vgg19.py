@@ -12,6 +12,3 @@ class VGG19(Model):
 
     name: Literal["vgg19"] = "vgg19"
     batch_normed: ClassVar[bool] = True
-
-
-SETTINGS = VGG19
