@@ -236,7 +236,7 @@ def test_the_programs_write_hits_findings_and_what_they_mean(tmp_path: Path) -> 
     more = {"mean_over_victims": True, "only_successes": True, "claims": [{"attack": "a", "table": 2}]}
     texts = {}
     for name, own in (("tables", CLAIMED), ("paper_table", {})):
-        kinds = ("csv", "md", "tex", "json", *(("time",) if name == "tables" else ()))
+        kinds = ("csv", "md", "tex", "json", *(("time", "costs") if name == "tables" else ()))
         outputs = [part for kind in kinds for part in (f"--{kind}", str(tmp_path / f"{name}.{kind}"))]
         program(name).main(["--spec", *spec(**told(LINES, ("none",), **more, **own)), *shared, *outputs])
         texts[name] = (tmp_path / f"{name}.md").read_text("utf-8")

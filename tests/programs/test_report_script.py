@@ -106,13 +106,13 @@ TABLE = {
         }
     ],
 }
-TIMES = """\
-| Defense   | Seconds   |
-|:----------|:----------|
-| none      | 17.5      |
-
-- Wall time.
-"""
+TIMES: dict[str, Any] = {
+    "findings": [],
+    "notes": ["Wall time."],
+    "tables": [
+        {"heading": "", "columns": ["Defense", "Seconds"], "rows": [["none", "17.5"]], "victims": [[]]},
+    ],
+}
 CARD = {
     "device": "NVIDIA H200",
     "threads": 1,
@@ -146,7 +146,7 @@ class Made:
 
     def __post_init__(self) -> None:
         write_sealed(self.folder / "table.json", TABLE)
-        (self.folder / "time.md").write_text(TIMES, encoding="utf-8")
+        write_sealed(self.folder / "time.json", TIMES)
         (self.folder / "one.png").write_bytes(png((200, 10, 10)))
         (self.folder / "two.png").write_bytes(png((10, 10, 200)))
         (self.folder / "one.txt").write_text("Success 61.8 % of n = 2.\n", encoding="utf-8")
@@ -178,9 +178,8 @@ class Made:
                     "title": "Outcome",
                     "blocks": [
                         figures[0],
-                        # The Markdown is for people, and not there.
-                        {"title": "Numbers", "table": "gone.md", "findings": f"{self.folder}/table.json"},
-                        {"title": "Time", "table": f"{self.folder}/time.md"},
+                        {"title": "Numbers", "findings": f"{self.folder}/table.json"},
+                        {"title": "Time", "findings": f"{self.folder}/time.json"},
                     ],
                 },
                 {"title": "Pictures", "blocks": figures[1:]},
@@ -381,12 +380,8 @@ def test_rows_know_their_victims_and_a_mean_knows_all(made: Made) -> None:
     assert "gm/deep/none" in keys
 
 
-def test_findings_and_tables_of_time_know_their_attack(made: Made) -> None:
-    (made.folder / "time.md").write_text(f"### gm\n\n{TIMES}\n### <b>\n\n{TIMES}", encoding="utf-8")
-    page = made.page()
-    marked = [tag for tag, values in page.elements if values.get("data-attack") == "gm"]
-    assert marked == ["p", "div"]
-    assert page.text.count("17.5") == 2
+def test_a_finding_knows_its_attack(made: Made) -> None:
+    assert [tag for tag, values in made.page().elements if values.get("data-attack") == "gm"] == ["p"]
 
 
 def test_a_finding_about_an_attack_stands_at_its_table(made: Made) -> None:
@@ -511,15 +506,10 @@ BAD = "<script>alert(1)</script><img src=x onerror=alert(2)>\" onload='alert(3)'
 
 
 def test_markup_is_shown_and_not_run(made: Made) -> None:
-    for name in ("table.json", "one.txt", "time.md"):
-        path = made.folder / name
-        bad = json.dumps(BAD)[1:-1] if name == "table.json" else BAD
-        text = path.read_text("utf-8").replace("61.8", f"61.8 {bad}").replace("17.5", bad)
-        if name == "table.json":
-            content = json.loads(text)
-            write_sealed(path, {key: value for key, value in content.items() if key != "sha256"})
-        else:
-            path.write_text(text, encoding="utf-8")
+    (made.folder / "one.txt").write_text(f"Success 61.8 {BAD}", encoding="utf-8")
+    for name, content in (("table.json", TABLE), ("time.json", TIMES)):
+        text = json.dumps(content).replace("61.8", "61.8 BAD").replace("17.5", "BAD")
+        write_sealed(made.folder / name, json.loads(text.replace("BAD", json.dumps(BAD)[1:-1])))
     sections = made.spec()["sections"]
     sections[0]["title"] = sections[0]["blocks"][0]["title"] = BAD
     made.trials("own", trial("none", 0), device=BAD, commit=BAD, finished=BAD)
@@ -534,16 +524,6 @@ def test_markup_is_shown_and_not_run(made: Made) -> None:
     # What stands there is what was written.
     assert BAD in page.text
     assert [page.victims[0][name] for name in ("device", "commit", "finished")] == [BAD] * 3
-
-
-def test_markdown_loads_nothing_from_elsewhere(made: Made) -> None:
-    path = made.folder / "time.md"
-    words = "![x](https://example.org/x.png) [y](https://example.org/y) <https://example.org/z> [k](javascript:k)"
-    path.write_text(f"{TIMES}- {words}\n\n![r]\n\n[r]: https://example.org/r.png\n", encoding="utf-8")
-    page = made.page()
-    assert all(link.startswith("../victims/") for link in outside(page))
-    assert len(page.all("img", "src")) == 2
-    assert words in page.text
 
 
 # --- which trials ---------------------------------------------------------------------------------------------------
@@ -601,7 +581,7 @@ def test_what_is_unknown_is_no_number(made: Made) -> None:
 # --- what goes wrong ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["time.md", "one.png", "two.txt", "own.csv"])
+@pytest.mark.parametrize("name", ["time.json", "one.png", "two.txt", "own.csv"])
 def test_a_missing_file_is_one_line_and_leaves_nothing(made: Made, name: str) -> None:
     (made.folder / name).unlink()
     with pytest.raises(
@@ -618,7 +598,7 @@ def test_a_missing_template_is_one_line(made: Made) -> None:
     assert not made.html.parent.exists()
 
 
-@pytest.mark.parametrize("name", ["table.json", "time.md", "one.txt"])
+@pytest.mark.parametrize("name", ["table.json", "time.json", "one.txt"])
 def test_a_damaged_text_is_one_line(made: Made, name: str) -> None:
     (made.folder / name).write_bytes(b"\xff\xfe\x00 broken")
     with pytest.raises(DataError, match=f"{name} is damaged .no UTF-8 text.: restore it"):

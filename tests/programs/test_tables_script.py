@@ -115,7 +115,7 @@ def show(
         )
         for (attack, victim, defense), row in rows_of(cells).items()
     ]
-    outputs = {kind: folder / f"table.{kind}" for kind in ("csv", "md", "tex", "json", "time")}
+    outputs = {kind: folder / f"table.{kind}" for kind in ("csv", "md", "tex", "json", "time", "costs")}
     claims = list(more.pop("claims", ()))
     tables_script.main(
         [

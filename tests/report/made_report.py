@@ -64,14 +64,14 @@ class MadeReport:
             self.trial(each["attack"], each["victim"], each["defense"], s) for each in lines for s in each["seeds"]
         ]
         trials = put(self.folder / "trials.csv", every)
-        outputs = {kind: self.folder / f"made.{kind}" for kind in ("csv", "md", "tex", "json", "time")}
+        outputs = {kind: self.folder / f"made.{kind}" for kind in ("csv", "md", "tex", "json", "time", "costs")}
         shown = told(lines, ("none",), mean_over_victims=True)
         _call("tables", shown, trials=trials, **outputs)
         figure, caption = self.folder / "figure.png", self.folder / "figure.txt"
         Image.new("RGB", (600, 300), (240, 240, 235)).save(figure)
         caption.write_text("A figure without anything on it.", encoding="utf-8")
         drawn = {"title": "Figure", "png": str(figure), "caption": str(caption)}
-        table = {"title": "Outcome of every defense", "table": str(outputs["md"]), "findings": str(outputs["json"])}
+        table = {"title": "Outcome of every defense", "findings": str(outputs["json"])}
         told_to_page = {
             "study": "made",
             "description": "Made up, as a test.",
@@ -79,7 +79,7 @@ class MadeReport:
             "lines": lines,
             "measures": shown["measures"],
             "sections": [
-                {"title": "Outcome", "blocks": [drawn, table, {"title": "Time", "table": str(outputs["time"])}]},
+                {"title": "Outcome", "blocks": [drawn, table, {"title": "Time", "findings": str(outputs["costs"])}]},
                 {"title": "Figures: gm", "attack": "gm", "blocks": [{**drawn, "title": "Curves of gm"}]},
                 {"title": "Figures: sa", "attack": "sa", "blocks": [{**drawn, "title": "Curves of sa"}]},
                 {

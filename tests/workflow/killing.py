@@ -184,7 +184,7 @@ def lasting_content(study: Checkout) -> dict[str, object]:
             path.is_dir()
             or "/logs/" in name
             or path.name.startswith(".")
-            or name.endswith((".card.json", ".html", "-time.md"))
+            or name.endswith((".card.json", ".html", "-time.md", "-time.json"))
         ):
             continue
         content[name] = _without_times(path) if path.suffix == ".csv" else path.read_bytes()

@@ -25,7 +25,7 @@ from pathlib import Path
 LOADED = {
     "jobs": (
         *("matplotlib.pyplot", "pandas", "safetensors.torch", "scipy.stats", "sklearn.datasets", "torch"),
-        *("torchvision", "jinja2", "markdown_it", "pydantic.main", "yaml"),
+        *("torchvision", "jinja2", "pydantic.main", "yaml"),
     ),
     "snakemake": (
         *("snakemake.cli", "snakemake.api", "snakemake.dag", "snakemake.jobs", "snakemake.workflow"),

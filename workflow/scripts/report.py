@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import jinja2
-from markdown_it import MarkdownIt
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, ValidationError
@@ -38,8 +37,6 @@ class Block(Settings):
     title: str
     attack: Name | None = None
     """The attack that it is about, if its section is about several."""
-    table: FilePath | None = None
-    """Markdown file; not read if there are findings, whose file also holds the table."""
     findings: FilePath | None = None
     """JSON file of a table: its findings, the table itself, and its notes."""
     png: FilePath | None = None
@@ -57,7 +54,7 @@ class Section(Settings):
 
 
 class _Table(Settings):
-    """One table of a JSON file (see ``poisonlab.evaluation.layouts.write_table``)."""
+    """One table of a JSON file (see ``poisonlab.evaluation.layouts.for_report``)."""
 
     heading: str
     columns: tuple[str, ...]
@@ -169,15 +166,13 @@ def main(argv: Sequence[str]) -> None:
 
 def _block(block: Block, keys: Mapping[Row, str]) -> dict[str, object]:
     shown: dict[str, object] = {"title": block.title, "attack": block.attack}
-    shown |= {"table": None, "findings": None, "image": None, "caption": ""}
+    shown |= {"findings": None, "image": None, "caption": ""}
     if block.findings is not None:
         found = _findings(block.findings)
         shown["findings"] = found
         shown["keys"] = [
             [" ".join(keys[row] for row in rows if row in keys) for rows in table.victims] for table in found.tables
         ]
-    elif block.table is not None:
-        shown["table"] = _markdown(block.title, read_text(Path(block.table)), {row[0] for row in keys})
     if block.png is not None:
         shown["image"] = base64.b64encode(_bytes(block.png)).decode()
     if block.caption is not None:
@@ -195,22 +190,6 @@ def _on_victim(finding: str) -> str:
     """The victim that a finding begins with, as in "gm on resnet: ..."; "mean" for their mean; "" if none."""
     found = re.match("[a-z0-9.-]+(?: on ([a-z0-9.-]+)|, (mean) over victims)(?=[:;,])", finding)
     return (found[1] or found[2]) if found else ""
-
-
-def _markdown(title: str, text: str, attacks: Collection[str]) -> Markup:
-    """Markdown as HTML; the part below the heading of an attack is marked with the attack."""
-    # HTML in names or descriptions is shown, not interpreted, and nothing is loaded from elsewhere.
-    markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "link", "autolink"])
-    markdown.add_render_rule("table_close", lambda *_: "</table>\n</div>\n")
-    parts = []
-    for part in re.split("^(?=### )", text, flags=re.MULTILINE):
-        attack = next((name for name in attacks if part.startswith(f"### {name}\n")), "")
-        label = escape(f"{title}: {attack}" if attack else title)
-        box = f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n<table>\n'
-        markdown.add_render_rule("table_open", lambda *_, box=box: box)
-        marked = f' data-attack="{attack}"' if attack else ""
-        parts.append(f"<div{marked}>\n{markdown.render(part)}</div>\n")
-    return Markup("".join(parts))
 
 
 def _findings(path: str) -> _Findings:

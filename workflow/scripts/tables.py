@@ -12,7 +12,7 @@ from poisonlab.config.types import Name, Settings
 from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal
 from poisonlab.evaluation.filtering import filter_findings
 from poisonlab.evaluation.findings import paired_findings, results_findings
-from poisonlab.evaluation.layouts import joined_note, markdown, readable, side_by_side, timing, write_table
+from poisonlab.evaluation.layouts import for_report, joined_note, markdown, readable, side_by_side, timing, write_table
 from poisonlab.evaluation.notes import method_notes
 from poisonlab.evaluation.paper_layout import published_by_row
 from poisonlab.evaluation.poison_claims import poison_findings
@@ -21,7 +21,7 @@ from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.successes import HITS_NOTE, attacks_with_hits, beside, over_hits
 from poisonlab.evaluation.table_program import parser
 from poisonlab.evaluation.trials import Row
-from poisonlab.files import write_text
+from poisonlab.files import write_sealed, write_text
 from poisonlab.runtime.program import run, settings
 
 
@@ -64,7 +64,8 @@ PUBLISHED_NOTE = (
 def main(argv: Sequence[str]) -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--reference", type=Path, help="folder of the paper whose numbers are shown beside ours")
-    arguments.add_argument("--time", type=Path, required=True, help="output (Markdown)")
+    arguments.add_argument("--time", type=Path, required=True, help="output: what each defense costs (Markdown)")
+    arguments.add_argument("--costs", type=Path, required=True, help="output: the same for the report (JSON)")
     args = arguments.parse_args(argv)
     stage = read_stage(Tables, settings(args.spec))
 
@@ -104,8 +105,10 @@ def main(argv: Sequence[str]) -> None:
     counted = [[row] for row in zip(results["attack"], results["victim"], results["defense"], strict=True)]
     table = readable(results, stage.by_attack, stage.compare)
     write_table(vars(args), results, table, findings, notes, counted, overview)
-    relative = f"; relative to '{undefended}'" if undefended else ""
-    write_text(args.time, markdown(timing(results, undefended), [TIME_NOTE.format(relative=relative)]))
+    costs = timing(results, undefended)
+    time_notes = [TIME_NOTE.format(relative=f"; relative to '{undefended}'" if undefended else "")]
+    write_text(args.time, markdown(costs, time_notes))
+    write_sealed(args.costs, for_report(costs, [], time_notes, counted))
 
 
 def _published_notes(folder: Path, tables: Sequence[int]) -> list[str]:

@@ -42,13 +42,10 @@ def write_table(
     victims: Sequence[Sequence[Row]] = (),
     overview: Sequence[Part] = (),
 ) -> None:
-    """Write the numbers as CSV, and the table as text with its findings and notes.
-
-    The JSON holds ``findings``, ``notes``, and as ``tables`` one mapping per attack with ``heading`` ("" with a single
-    attack), ``columns`` and ``rows``, all as text, and ``victims``, a list for each row.
+    """Write the numbers as CSV, and the table as Markdown, LaTeX and JSON with its findings and notes.
 
     Args:
-        paths: of the output files, by kind: ``csv``, ``md``, ``tex`` and ``json``.
+        paths: of the output files, by kind: ``csv``, ``md``, ``tex`` and ``json`` (see ``for_report``).
         numbers: the content of the CSV.
         table: as text, one line per row.
         findings: sentences that the numbers prove.
@@ -59,9 +56,29 @@ def write_table(
     # A study without a description has an empty note.
     notes = [note for note in notes if note]
     below = [*(f"Finding: {finding}" for finding in findings), *notes]
+    before = "".join(f"{_section(part.heading, part.table)}\n" for part in overview)
+    write_text(paths["md"], before + markdown(table, below))
+    write_text(paths["tex"], latex(table, below))
+    write_sealed(paths["json"], for_report(table, findings, notes, victims, overview))
+    with atomic_path(paths["csv"]) as temporary:
+        numbers.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def for_report(
+    table: pd.DataFrame,
+    findings: Sequence[str],
+    notes: Sequence[str],
+    victims: Sequence[Sequence[Row]] = (),
+    overview: Sequence[Part] = (),
+) -> dict[str, Any]:
+    """A table as the report reads it: ``findings``, ``notes``, and as ``tables`` one mapping per attack with
+    ``heading`` ("" with a single attack), ``columns`` and ``rows``, all as text, and ``victims``, a list for each row.
+
+    The arguments are those of ``write_table``.
+    """
     counted = dict(zip(table.index, victims, strict=True)) if victims else {}
     own = [Part(*part, [counted.get(row, ()) for row in part[1].index]) for part in parts(table)]
-    shown = [
+    tables = [
         {
             "heading": part.heading,
             "columns": list(part.table.columns),
@@ -70,12 +87,7 @@ def write_table(
         }
         for part in (*overview, *own)
     ]
-    before = "".join(f"{_section(part.heading, part.table)}\n" for part in overview)
-    write_text(paths["md"], before + markdown(table, below))
-    write_text(paths["tex"], latex(table, below))
-    write_sealed(paths["json"], {"findings": list(findings), "notes": list(notes), "tables": shown})
-    with atomic_path(paths["csv"]) as temporary:
-        numbers.to_csv(temporary, index=False, lineterminator="\n")
+    return {"findings": list(findings), "notes": list(notes), "tables": tables}
 
 
 def readable(results: pd.DataFrame, measures: Measures, compare: Sequence[str]) -> pd.DataFrame:

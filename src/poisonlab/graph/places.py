@@ -96,7 +96,7 @@ _OUTPUTS = {
     "transfer": {"measured": ".json"},
     "transfer_table": _TEXTS,
     "trials": {"trials": ".csv"},
-    "tables": {**_TEXTS, "time": "-time.md"},
+    "tables": {**_TEXTS, "time": "-time.md", "costs": "-time.json"},
     "paper_table": _TEXTS,
     "ablation": _TEXTS,
     "landscape_poison": {"landscape": ".npz"},

@@ -125,7 +125,7 @@ class Report:
 
     def _outcome(self, scope: str) -> list[Block]:
         own = self._table("Outcome of every defense", "tables", scope)
-        time = {"title": "Time", "table": self.places.path("tables", "time", scope=scope)}
+        time = {"title": "Time", "findings": self.places.path("tables", "costs", scope=scope)}
         pages = [] if scope else self.figures.outcome
         title = "All defenses at a glance"
         drawn = [
@@ -170,7 +170,7 @@ class Report:
 
     def _table(self, title: str, stage: str, scope: str, **wildcards: Any) -> Block:
         made = self.places.made(stage, scope=scope, **wildcards)
-        return {"title": title, "table": made["md"], "findings": made["json"]}
+        return {"title": title, "findings": made["json"]}
 
     def _figure(self, title: str, figure: str) -> Block:
         made = self.places.made("figure", figure=figure)
