@@ -129,7 +129,31 @@ class Study(Settings):
     in one of them is not trained here, unless another job needs its network."""
 
     @model_validator(mode="after")
-    def _check_names(self) -> Study:
+    def _check(self) -> Study:
+        self._check_names()
+        self._check_ablations()
+        self._check_references()
+        self._check_stand_ins()
+        self._check_rows()
+        self._check_unseen_targets()
+        self._check_transfer()
+        self._check_cells()
+        self._check_lines()
+        self._check_inspections()
+        self._check_validation()
+        self._check_per_example()
+        self._check_trained_by_attacks()
+        self._check_adaptations()
+        self._check_epochs()
+        self._check_begins()
+        self._check_epic()
+        self._check_maxup()
+        self._check_budget()
+        self._check_figures()
+        self._check_figures_of_filters()
+        return self
+
+    def _check_names(self) -> None:
         _unique("seeds", self.seeds)
         for group in ("surrogates", "attacks", "victims", "defenses", "ablations"):
             _unique(group, [each.name for each in getattr(self, group)])
@@ -151,10 +175,8 @@ class Study(Settings):
             raise ValueError("results must not climb out of the repository ('..')")
         if self.results != posixpath.normpath(self.results) or max(map(len, self.results.split("/"))) > 100:
             raise ValueError(f"results {self.results!r} must be a plain path: no '.', no '//', no '/' at its end")
-        return self
 
-    @model_validator(mode="after")
-    def _check_ablations(self) -> Study:
+    def _check_ablations(self) -> None:
         rows = [row.name for row in self.defenses]
         attacks = [attack.name for attack in self.attacks]
         for ablation in self.ablations:
@@ -171,7 +193,6 @@ class Study(Settings):
         _unique("attacks and ablations", [attack.name for attack in self.every_attack])
         for variant in self.attack_variants:
             self._check_met(variant)
-        return self
 
     def _check_met(self, variant: AttackVariant) -> None:
         """Check that all rows of an attack's ablation face its variants, and that rows whose victims they look at are
@@ -188,8 +209,7 @@ class Study(Settings):
             if network is not None and network not in variant.defenses:
                 raise ValueError(f"{where} {row.name!r}, which looks at the network of {network!r}: name both")
 
-    @model_validator(mode="after")
-    def _check_references(self) -> Study:
+    def _check_references(self) -> None:
         surrogates = [surrogate.name for surrogate in self.surrogates]
         victims = [victim.name for victim in self.victims]
         on_accuracy = [attack.name for attack in self.attacks if not attack.has_goal]
@@ -219,10 +239,8 @@ class Study(Settings):
         for row in self.rows:
             if row.inspected_surrogate is not None:
                 _one_of(row.inspected_surrogate, surrogates, f"defense {row.name!r} looks at surrogate")
-        return self
 
-    @model_validator(mode="after")
-    def _check_stand_ins(self) -> Study:
+    def _check_stand_ins(self) -> None:
         surrogates = [surrogate.name for surrogate in self.surrogates]
         for row in self.defenses:
             where = f"defense {row.name!r} names pretrained"
@@ -239,10 +257,8 @@ class Study(Settings):
                     f"defense {row.name!r} has no network for victim {victim.name!r}, which begins {begins}: add one "
                     "to its pretrained, or name only attacks on other victims in its attacks"
                 )
-        return self
 
-    @model_validator(mode="after")
-    def _check_rows(self) -> Study:
+    def _check_rows(self) -> None:
         source = source_of(self.dataset)
         limits = [name for name in ("train_limit", "test_limit") if getattr(source, name, None) is not None]
         for attack in self.every_attack:
@@ -257,10 +273,8 @@ class Study(Settings):
                     "dataset.train_limit; only appended poisons and .safetensors sets made with the same limit go with "
                     "it"
                 )
-        return self
 
-    @model_validator(mode="after")
-    def _check_unseen_targets(self) -> Study:
+    def _check_unseen_targets(self) -> None:
         for attack in self.every_attack:
             unseen = getattr(attack, "unseen_target", None)
             among = unseen.among_last if unseen is not None else getattr(attack, "target_among_last", None)
@@ -289,22 +303,18 @@ class Study(Settings):
             for name in dict.fromkeys([*attack.surrogates, *looked_at]):
                 if self.surrogate(name).held_out_per_class < among:
                     raise ValueError(f"{where}, but surrogate {name!r} is trained on them: set its held_out_per_class")
-        return self
 
-    @model_validator(mode="after")
-    def _check_transfer(self) -> Study:
+    def _check_transfer(self) -> None:
         if self.transfer is None:
-            return self
+            return
         for name in self.transfer.networks:
             _one_of(name, [surrogate.name for surrogate in self.surrogates], "transfer names network")
         for name in self.transfer.attacks:
             _one_of(name, [attack.name for attack in self.attacks], "transfer names attack")
         if self.transfer.table is not None and self.paper is None:
             raise ValueError("transfer names a table: name the paper, a folder of reference/")
-        return self
 
-    @model_validator(mode="after")
-    def _check_cells(self) -> Study:
+    def _check_cells(self) -> None:
         attacks = [attack.name for attack in self.attacks]
         for row in self.defenses:
             for name in row.attacks or ():
@@ -318,10 +328,8 @@ class Study(Settings):
                 )
             if not self.rows_of(attack):
                 raise ValueError(f"attack {attack.name!r} meets no defense: add a row, such as none")
-        return self
 
-    @model_validator(mode="after")
-    def _check_lines(self) -> Study:
+    def _check_lines(self) -> None:
         for attack in self.attacks:
             holders: dict[str, str] = {}
             for row in self.defenses:
@@ -330,10 +338,8 @@ class Study(Settings):
                         f"defenses {other!r} and {row.name!r} face attack {attack.name!r}, so they cannot share the "
                         f"line {row.line!r}: give one of them another joined_as"
                     )
-        return self
 
-    @model_validator(mode="after")
-    def _check_inspections(self) -> Study:
+    def _check_inspections(self) -> None:
         names = [row.name for row in self.rows]
         for name in self.compare:
             if name not in (known := [row.name for row in self.defenses]):
@@ -363,20 +369,16 @@ class Study(Settings):
                 if next_one in seen[1:]:
                     break
                 seen.append(next_one)
-        return self
 
-    @model_validator(mode="after")
-    def _check_validation(self) -> Study:
+    def _check_validation(self) -> None:
         for row in self.defenses:
             if self.dataset.validation is None and any(isinstance(own, EarlyStopping) for own in row.apply):
                 raise ValueError(
                     f"defense {row.name!r} stops early by a validation set: set dataset.validation to a share or "
                     "a number of images per class"
                 )
-        return self
 
-    @model_validator(mode="after")
-    def _check_per_example(self) -> Study:
+    def _check_per_example(self) -> None:
         for _, victim, row in self.meetings():
             if not row.per_example:
                 continue
@@ -396,10 +398,8 @@ class Study(Settings):
             if model.mixes_examples and trained:
                 verb = "choose" if victim.scenario == "from-scratch" else "pretrain"
                 raise ValueError(f"{lacking} victim {victim.name!r} does not have: {verb} a network with norm: group")
-        return self
 
-    @model_validator(mode="after")
-    def _check_trained_by_attacks(self) -> Study:
+    def _check_trained_by_attacks(self) -> None:
         for attack in self.every_attack:
             pretrained = [victim.name for victim in self.victims_of(attack) if victim.scenario != "from-scratch"]
             if attack.trains_networks and pretrained:
@@ -418,7 +418,6 @@ class Study(Settings):
                             f"attack {attack.name!r} retrains surrogate {name!r} without its apply: repeat that in "
                             "the attack's adaptation, name a surrogate without apply, or set retrain_every: 0"
                         )
-        return self
 
     def _check_trained_by(self, attack: MetaPoison | ErrorMinimising) -> None:
         """Refuse settings of surrogates that an attack trains itself but would not follow."""
@@ -440,8 +439,7 @@ class Study(Settings):
             if isinstance(attack, MetaPoison) and (wrong := attack.too_short(surrogate.recipe.epochs)) is not None:
                 raise ValueError(f"attack {attack.name!r}: {wrong}")
 
-    @model_validator(mode="after")
-    def _check_adaptations(self) -> Study:
+    def _check_adaptations(self) -> None:
         for attack in self.every_attack:
             adaptation = attack.adaptation if isinstance(attack, MatchingAttack) else None
             if adaptation is None or adaptation.friendly_attack is None or adaptation.friendly_defense is None:
@@ -464,10 +462,8 @@ class Study(Settings):
                 )
             if self.victims_of(attack)[0] != self.victims_of(earlier)[0]:
                 raise ValueError(f"{where} {earlier.name!r}, whose first victim is another one")
-        return self
 
-    @model_validator(mode="after")
-    def _check_epochs(self) -> Study:
+    def _check_epochs(self) -> None:
         for _, victim, row in self.meetings():
             if row.friendly is None:
                 continue
@@ -482,10 +478,8 @@ class Study(Settings):
                     f"defense {row.name!r}: the donor of friendly noise would be untrained, because victim "
                     f"{victim.name!r} gets its noise after 0 epochs: set def_epoch_pretrained above 0"
                 )
-        return self
 
-    @model_validator(mode="after")
-    def _check_begins(self) -> Study:
+    def _check_begins(self) -> None:
         """Check that an ablation varies the setting that decides when its victims' friendly noise begins."""
         for ablation in (each for each in self.ablations if each.method == "friendly-noise"):
             rows = {variant.row.name for variant in self.variants if variant.ablation == ablation.name}
@@ -500,10 +494,8 @@ class Study(Settings):
                         f"ablation {ablation.name!r} varies {name}, which does nothing to victim {victim.name!r} of "
                         f"attack {attack.name!r} ({victim.scenario}): vary {other}, or list attacks of other victims"
                     )
-        return self
 
-    @model_validator(mode="after")
-    def _check_epic(self) -> Study:
+    def _check_epic(self) -> None:
         for _, victim, row in self.meetings():
             for epic in (own for own in row.training if isinstance(own, Epic)):
                 selections = epic.selections(victim.recipe)
@@ -514,10 +506,8 @@ class Study(Settings):
                         f"victim {victim.name!r} (by its epochs, last milestone or stop_after), so nothing would ever "
                         "be dropped: lower drop_after or interval, or train longer"
                     )
-        return self
 
-    @model_validator(mode="after")
-    def _check_maxup(self) -> Study:
+    def _check_maxup(self) -> None:
         for _, victim, row in self.meetings():
             epochs = row.epochs(victim.recipe)
             for own in row.training:
@@ -526,13 +516,11 @@ class Study(Settings):
                         f"defense {row.name!r}: warmup_epochs {own.warmup_epochs} is not below the {epochs} epochs of "
                         f"victim {victim.name!r}, so there would only ever be one copy: lower it"
                     )
-        return self
 
-    @model_validator(mode="after")
-    def _check_budget(self) -> Study:
+    def _check_budget(self) -> None:
         source = source_of(self.dataset)
         if not isinstance(source, DigitsOnPhotos):
-            return self
+            return
         for attack in self.every_attack:
             if not isinstance(attack, CraftedAttack) or getattr(attack, "setup", None) is not None:
                 continue
@@ -552,10 +540,8 @@ class Study(Settings):
                     f"only {class_size} {'test' if tested else 'training'} images: lower the budget to at most "
                     f"{math.floor(1e4 * class_size / size) / 1e4:g}"
                 )
-        return self
 
-    @model_validator(mode="after")
-    def _check_figures(self) -> Study:
+    def _check_figures(self) -> None:
         for name in self.figures.landscape.victims:
             _one_of(name, [row.name for row in self.defenses], "figures.landscape.victims names defense")
             _check_shown(self.defense(name), "figures.landscape.victims names defense")
@@ -563,10 +549,8 @@ class Study(Settings):
             _one_of(name, [attack.name for attack in self.attacks], "figures.attacks names attack")
         if self.figures.seed is not None and self.figures.seed not in self.seeds:
             raise ValueError(f"figures.seed {self.figures.seed} is not one of the seeds {list(self.seeds)}")
-        return self
 
-    @model_validator(mode="after")
-    def _check_figures_of_filters(self) -> Study:
+    def _check_figures_of_filters(self) -> None:
         attacks, rows = [attack.name for attack in self.attacks], [row.name for row in self.rows]
         _unique("figures.features", [view.name for view in self.figures.features])
         _unique("figures.by_victim", [bars.attack for bars in self.figures.by_victim])
@@ -598,7 +582,6 @@ class Study(Settings):
         beside = [*self.figures.ablations, *(bars for bars in self.figures.by_victim if bars.table is not None)]
         if beside and self.paper is None:
             raise ValueError("figures name a published table: name the paper, a folder of reference/")
-        return self
 
     def surrogate(self, name: str) -> Surrogate:
         """The surrogate called ``name``."""
