@@ -285,15 +285,6 @@ def test_a_flipped_bit_of_an_artifact_is_found(inputs: dict[str, list[str]], tmp
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("given", [["other=a"], ["a"], ["=a"]])
-def test_inputs_that_the_figure_does_not_have_are_one_line(name: str, given: list[str], tmp_path: Path) -> None:
-    with pytest.raises(PoisonlabError) as problem:
-        draw(name, given, tmp_path / "out")
-    assert "\n" not in str(problem.value)
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("setting", ["drawing.dpi=1", "drawing.colour=1", "drawing.dpi", "drawing.dpi=x"])
 def test_bad_settings(name: str, setting: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"drawing\.") as problem:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from poisonlab.config.stages import read_stage
-from poisonlab.errors import SettingsError
 from poisonlab.figures.style import save
 from poisonlab.modules import load
 from poisonlab.runtime.program import run, settings, spec_parser
@@ -33,16 +32,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def inputs_of(named: Sequence[str]) -> dict[str, list[Path]]:
-    """The input files by name; several files may have the same name.
-
-    Raises:
-        SettingsError: an entry is not of the form input=path.
-    """
+    """The input files by name; several files may have the same name."""
     inputs: dict[str, list[Path]] = {}
     for each in named:
-        name, separator, path = each.partition("=")
-        if not (name and separator and path):
-            raise SettingsError(f"--from {each!r} is not of the form input=path")
+        name, _, path = each.partition("=")
         inputs.setdefault(name, []).append(Path(path))
     return inputs
 

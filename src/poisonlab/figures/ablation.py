@@ -27,7 +27,7 @@ from poisonlab.evaluation.choosing import AttackMeasures, Measures
 from poisonlab.evaluation.findings import ablation_finding, named
 from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.published import published
-from poisonlab.figures.reading import Inputs, only, read_table
+from poisonlab.figures.reading import Inputs, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, empty, fitted, in_legend, label_of, legend_size
 from poisonlab.figures.wording import INTERVALS, Beside, listed, scale_of, seeds, shown, title_of
 
@@ -69,10 +69,10 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Draw from ``table`` (the ablation's, CSV) and ``published`` (numbers of a paper, CSV)."""
     measures: Measures = {each.attack: each.measures for each in spec.measures}
     undefended = spec.compare[0] if spec.compare and spec.attack is None else None
-    table, varied = read_ablation(only(inputs, "table"), measures, spec.attack)
+    table, varied = read_ablation(inputs["table"][0], measures, spec.attack)
     if spec.attack is not None:
         measures = dict.fromkeys(table["attack"], measures[spec.attack])
-    known = {} if spec.table is None else read_published(only(inputs, "published"), spec.table, varied[0])
+    known = {} if spec.table is None else read_published(inputs["published"][0], spec.table, varied[0])
     if not (table.loc[table["row"] != undefended, "n"] > 0).any():
         return empty(), spec.begin + " ".join(_left_out(table, varied, undefended))
     figure = ablation(table, varied, measures, undefended, known)

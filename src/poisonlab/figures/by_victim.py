@@ -21,7 +21,7 @@ from poisonlab.evaluation.choosing import Shown, choose_trials, counts_events
 from poisonlab.evaluation.published import published
 from poisonlab.evaluation.results import tidy_results
 from poisonlab.evaluation.successes import hits
-from poisonlab.figures.reading import Inputs, only
+from poisonlab.figures.reading import Inputs
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, fitted, in_legend, label_of, legend_size
 from poisonlab.figures.wording import INTERVALS, Beside, scale_of, seeds, shown, title_of
 
@@ -90,9 +90,8 @@ def read_bars(inputs: Inputs, spec: Spec) -> Bars:
 
     Raises:
         DataError: a file is missing or damaged, or no victim was trained.
-        SettingsError: the inputs lack a file.
     """
-    trials, *_ = choose_trials(spec, inputs.get("trials") or [only(inputs, "trials")])
+    trials, *_ = choose_trials(spec, inputs["trials"])
     if not trials:
         raise DataError("there is nothing to draw: no victim was trained")
     measure = spec.measures[0].measures[0]
@@ -105,7 +104,7 @@ def read_bars(inputs: Inputs, spec: Spec) -> Bars:
     names = {name: label_of(known.get(name, name)) for name in spec.defenses}
     if len(set(names.values())) < len(names):
         names = {name: label_of(name) for name in names}
-    numbers = read_published(only(inputs, "published"), spec) if spec.table is not None else []
+    numbers = read_published(inputs["published"][0], spec) if spec.table is not None else []
     published_bars = {(each.victim, each.defense): each.value for each in numbers if each.measure == measure}
     further = [each for each in numbers if each.measure != measure]
     own = results[results["defense"].isin(spec.defenses)]

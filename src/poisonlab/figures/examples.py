@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from poisonlab.config.figures import Drawn as Spec
 from poisonlab.errors import DataError
-from poisonlab.figures.reading import Inputs, only, read_tensors
+from poisonlab.figures.reading import Inputs, read_tensors
 from poisonlab.figures.style import STYLED, picture_rows
 from poisonlab.figures.wording import number
 
@@ -19,8 +19,8 @@ _UNSEEN = "The victim is trained on none of these poisons: they were filtered or
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Draw from ``poisons`` (a poison set) and ``noise`` (the friendly noise of its training set)."""
-    poisons = read_tensors(only(inputs, "poisons"), "poison set", ("indices", "images", "base_images"))
-    path = only(inputs, "noise")
+    poisons = read_tensors(inputs["poisons"][0], "poison set", ("indices", "images", "base_images"))
+    path = inputs["noise"][0]
     friendly = read_tensors(path, "friendly noise", ("noise", "origin", "made"))
     shipped = poisons["images"]
     places = noise_places(poisons["indices"], friendly["origin"])

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from poisonlab.errors import DataError
-from poisonlab.figures.reading import Inputs, only
+from poisonlab.figures.reading import Inputs
 from poisonlab.figures.style import STYLED, picture_rows
 from poisonlab.figures.views import ADVERSARIAL, OWN, POISON, Network, View, read_view
 from poisonlab.figures.wording import Beside as Spec
@@ -20,7 +20,7 @@ _DROPPED = "#D55E00"
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Draw from ``view`` (images dropped by a filter, npz); the first network whose row has filters is shown."""
-    view = read_view(only(inputs, "view"))
+    view = read_view(inputs["view"][0])
     network = filtered_network(view)
     return filtered_images(network, spec.drawing.examples), spec.begin + filtered_images_caption(network, view)
 

@@ -22,7 +22,7 @@ from poisonlab.figures.landscape_plots import (
     over_draws,
     told_draws,
 )
-from poisonlab.figures.reading import Inputs, only, read_arrays
+from poisonlab.figures.reading import Inputs, read_arrays
 from poisonlab.figures.style import MATCHING_COLOURS, PAGE_WIDTH, STYLED, SURFACE_COLOURS
 from poisonlab.figures.wording import PLUS_MINUS, number, percent
 
@@ -44,7 +44,7 @@ _STAR: dict[str, Any] = {
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Draw from ``landscape`` (losses around a poison, npz)."""
-    path = only(inputs, "landscape")
+    path = inputs["landscape"][0]
     drawn = read_arrays(path, ("coordinates", "matching_loss", "training_loss"))
     figure = poison_landscape(**drawn, **read_arrays(path, ("poison",)))
     return figure, poison_landscape_caption(**drawn, **read_arrays(path, ("matching_at", "training_at")))

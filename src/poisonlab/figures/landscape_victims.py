@@ -24,7 +24,7 @@ from poisonlab.figures.landscape_plots import (
     over_draws,
     told_draws,
 )
-from poisonlab.figures.reading import Inputs, only, read_arrays
+from poisonlab.figures.reading import Inputs, read_arrays
 from poisonlab.figures.style import STYLED, SURFACE_COLOURS, fitted, label_of
 from poisonlab.figures.wording import PLUS_MINUS, listed, number
 
@@ -33,7 +33,7 @@ _RELATIVE = ("direction 1 (of the weights)", "direction 2 (of the weights)")
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Draw from ``landscape`` (losses of the victims, npz)."""
-    path = only(inputs, "landscape")
+    path = inputs["landscape"][0]
     arrays = read_arrays(path, ("coordinates", "names", "loss", "at_poisons", "directions"))
     names = [str(name) for name in arrays["names"].reshape(-1)]
     coordinates, loss, directions = arrays["coordinates"], arrays["loss"], str(arrays["directions"])

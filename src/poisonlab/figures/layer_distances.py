@@ -8,7 +8,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from poisonlab.figures.reading import Inputs, only
+from poisonlab.figures.reading import Inputs
 from poisonlab.figures.style import COLUMN_WIDTH, STYLED, in_legend, legend_size
 from poisonlab.figures.views import Network, View, read_view
 from poisonlab.figures.wording import Beside as Spec
@@ -22,7 +22,7 @@ _NAMED = 14
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Draw from ``view`` (features of some networks, npz)."""
-    view = read_view(only(inputs, "view"))
+    view = read_view(inputs["view"][0])
     return layer_distances(view), spec.begin + layer_distances_caption(view)
 
 

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from poisonlab.config.figures import Drawn
 from poisonlab.config.measures import Measure
-from poisonlab.errors import DataError, SettingsError
+from poisonlab.errors import DataError
 from poisonlab.evaluation.choosing import AttackMeasures
 from poisonlab.figures.reading import Inputs
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, Look, empty, in_legend, label_of, legend_size, looks_of
@@ -63,8 +63,6 @@ class History:
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Draw from ``victims.<row>`` (the metrics of the row's victims, JSON)."""
     paths = [path for name, files in inputs.items() if name.partition(".")[0] == "victims" for path in files]
-    if not paths:
-        raise SettingsError("--from: give at least one victims.<row>=<path>")
     measures = drawn_measures(spec.measures)
     names = [_LOSS, *(measure.name for measure in measures)]
     histories = [history for path in paths if (history := read_history(path, names)) is not None]

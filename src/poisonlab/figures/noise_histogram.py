@@ -15,7 +15,7 @@ from poisonlab.config.defenses.random_noise import RandomNoise
 from poisonlab.config.figures import Drawn
 from poisonlab.config.types import PositiveLevels, Settings
 from poisonlab.errors import DataError
-from poisonlab.figures.reading import Inputs, only, read_tensors
+from poisonlab.figures.reading import Inputs, read_tensors
 from poisonlab.figures.style import COLUMN_WIDTH, STYLED, label_of, looks_of
 from poisonlab.figures.wording import PLUS_MINUS, number, percent
 
@@ -40,7 +40,7 @@ class Spec(Drawn):
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Draw from ``noise`` (the friendly noise of a training set)."""
-    stored = read_tensors(only(inputs, "noise"), "friendly noise", ("noise", "made"))
+    stored = read_tensors(inputs["noise"][0], "friendly noise", ("noise", "made"))
     noise = stored["noise"][stored["made"]]
     rng = np.random.default_rng(_SEED)
     drawn = [(kind.distribution, kind.mu, _draws(kind, rng)) for kind in spec.noise]

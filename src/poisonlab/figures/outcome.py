@@ -20,7 +20,7 @@ from poisonlab.evaluation.choosing import MEAN, AttackMeasures, Measures
 from poisonlab.evaluation.findings import results_findings
 from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.outcome_pages import Panel, outcome_pages
-from poisonlab.figures.reading import Inputs, only, read_table
+from poisonlab.figures.reading import Inputs, read_table
 from poisonlab.figures.style import PAGE_HEIGHT, PAGE_WIDTH, STYLED, Look, empty, fitted, label_of, looks_of
 from poisonlab.figures.wording import INTERVALS, listed, scale_of, seeds, title_of
 
@@ -44,7 +44,7 @@ _NAME = 2.3
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Draw from ``results`` (the tidy table, CSV)."""
     measures = {each.attack: each.measures for each in spec.measures}
-    table = read_results(only(inputs, "results"), measures)
+    table = read_results(inputs["results"][0], measures)
     return outcome(table, measures, spec.page), outcome_caption(table, measures, spec.compare, spec.page)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from poisonlab.config.figures import Drawn as Spec
 from poisonlab.errors import DataError
-from poisonlab.figures.reading import Inputs, only, read_arrays
+from poisonlab.figures.reading import Inputs, read_arrays
 from poisonlab.figures.style import STYLED, fitted, label_of
 from poisonlab.figures.wording import PLUS_MINUS, listed, number, percent
 
@@ -34,7 +34,7 @@ _TICKS = 8
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Draw from ``std`` (standard deviations, npz)."""
-    arrays = read_arrays(only(inputs, "std"), ("names", "magnitudes", "std", "draws"))
+    arrays = read_arrays(inputs["std"][0], ("names", "magnitudes", "std", "draws"))
     names = [str(name) for name in arrays["names"].reshape(-1)]
     figure = output_std_figure(arrays["magnitudes"], names, arrays["std"])
     return figure, output_std_caption(arrays["magnitudes"], names, arrays["std"], int(arrays["draws"]))

@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from poisonlab.figures.reading import Inputs, only
+from poisonlab.figures.reading import Inputs
 from poisonlab.figures.style import COLUMN_WIDTH, PAGE_WIDTH, STYLED, fitted, in_legend, legend_size
 from poisonlab.figures.views import ADVERSARIAL, OWN, POISON, Network, View, read_view
 from poisonlab.figures.wording import Beside as Spec
@@ -32,7 +32,7 @@ _CROWD = 500
 
 def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     """Draw from ``view`` (features of some networks, npz)."""
-    view = read_view(only(inputs, "view"))
+    view = read_view(inputs["view"][0])
     return projection(view), spec.begin + projection_caption(view)
 
 

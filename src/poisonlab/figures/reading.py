@@ -14,22 +14,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from poisonlab.artifacts import arrays as files
-from poisonlab.errors import DamagedError, DataError, DivergedError, SettingsError
+from poisonlab.errors import DamagedError, DataError, DivergedError
 
 Inputs = Mapping[str, Sequence[Path]]
 """The input files of a figure, by kind."""
-
-
-def only(inputs: Inputs, name: str) -> Path:
-    """The only file of the kind ``name``.
-
-    Raises:
-        SettingsError: there is no such file, or several.
-    """
-    paths = inputs.get(name, ())
-    if len(paths) != 1:
-        raise SettingsError(f"--from: give one {name}=<path>, not {len(paths)}")
-    return paths[0]
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -24,7 +24,7 @@ from poisonlab.evaluation.correlations import Correlation, correlation
 from poisonlab.evaluation.intervals import Interval
 from poisonlab.evaluation.layouts import p_text
 from poisonlab.evaluation.poison_claims import CHANCE, FEWEST, does_not_tell, rises, with_slowest
-from poisonlab.figures.reading import Inputs, only, read_table
+from poisonlab.figures.reading import Inputs, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
 from poisonlab.figures.wording import INTERVALS, listed, scale_of, seeds, title_of
 
@@ -61,7 +61,7 @@ def read_points(inputs: Inputs, spec: Spec) -> pd.DataFrame:
     Raises:
         DataError: the table is missing, damaged or another study's.
     """
-    path = only(inputs, "results")
+    path = inputs["results"][0]
     numbers = [f"{name}{end}" for name in (spec.x.name, spec.y.name) for end in ("", "_low", "_high", "_n")]
     table = read_table(path, ("attack", "victim", "defense"), ("n", *numbers))
     first = table["attack"].map(dict(zip(spec.attacks, spec.victims, strict=True)))
