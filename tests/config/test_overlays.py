@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from poisonlab.config.merging import dataset_of, laid_over, merged_config, over_default, stands_alone, taken_over
+from poisonlab.config.merging import laid_over, merged_config, over_default, stands_alone, taken_over
 from poisonlab.config.study import read_study
 from poisonlab.errors import SettingsError
 
@@ -83,7 +83,8 @@ def test_the_default_study_with_data_of_one_s_own(tmp_path: Path, monkeypatch: p
     overlay.write_text(yaml.safe_dump({"study": "mine", "dataset": FOLDER}), encoding="utf-8")
     config = merged_config([str(overlay)], ["dataset={root: others}"])
     assert config["dataset"] == {**FOLDER, "root": "others"}
-    assert dataset_of([DEFAULT, overlay], {"dataset": {"root": "others"}}) == config["dataset"]
+    layers = [yaml.safe_load(path.read_text("utf-8")) for path in (DEFAULT, overlay)]
+    assert laid_over([*layers, {"dataset": {"root": "others"}}])["dataset"] == config["dataset"]
     study = read_study(config)
     assert study.study == "mine"
     assert study.dataset.source == "image-folder"

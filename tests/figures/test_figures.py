@@ -617,8 +617,6 @@ class TestNoiseHistogram:
     def test_no_noise(self, noise: NDArray[Any]) -> None:
         with pytest.raises(DataError):
             noise_histogram(noise, [])
-        with pytest.raises(DataError):
-            noise_histogram_caption(noise, 16.0, [])
 
     @pytest.mark.parametrize("setting", ['noise.0.distribution="cauchy"', "noise=3", "noise.0.mu=-1"])
     def test_bad_noise_settings(self, setting: str, inputs: dict[str, list[str]], tmp_path: Path) -> None:

@@ -112,13 +112,6 @@ def _loaded(file: str) -> Any:
         raise SettingsError(f"config: {file}: {' '.join(str(error).split())}") from error
 
 
-def dataset_of(files: Sequence[Path | str], entries: Mapping[str, Any]) -> Any:
-    """The ``dataset`` of config files and ``--config`` entries, merged in this order by ``laid_over``."""
-    from snakemake.common.configfile import load_configfile
-
-    return laid_over([*map(load_configfile, files), entries]).get("dataset")
-
-
 def _from_elsewhere(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a lower ``dataset`` that remain: all, or only ``validation`` if the upper one has another source."""
     if "source" in above and above["source"] != below.get("source"):

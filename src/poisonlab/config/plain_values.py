@@ -22,22 +22,14 @@ def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SettingsError: a value is not plain, or larger or deeper than any setting; one line.
     """
-    copied: dict[str, Any] = _Copy().of(values, ())
-    return copied
+    # The originals are kept, so that no new object gets the id of one.
+    done: dict[int, tuple[Any, Any]] = {}
 
-
-class _Copy:
-    """One copy of nested values."""
-
-    def __init__(self) -> None:
-        # The originals are kept, so that no new object gets the id of one.
-        self._done: dict[int, tuple[Any, Any]] = {}
-
-    def of(self, value: Any, place: tuple[object, ...]) -> Any:
+    def copied(value: Any, place: tuple[object, ...]) -> Any:
         if isinstance(value, Mapping | list | tuple):
-            if id(value) not in self._done:
-                self._done[id(value)] = (value, self._container(value, place))
-            return self._done[id(value)][1]
+            if id(value) not in done:
+                done[id(value)] = (value, copied_inside(value, place))
+            return done[id(value)][1]
         if isinstance(value, str):
             if found := _UNWRITABLE.search(value):
                 raise _refusal(place, f"must not hold the character {found[0]!a}")
@@ -48,14 +40,17 @@ class _Copy:
             raise _refusal(place, f"is a {type(value).__name__}: write it as text, in quotes")
         return value
 
-    def _container(self, value: Mapping[Any, Any] | list[Any] | tuple[Any, ...], place: tuple[object, ...]) -> Any:
+    def copied_inside(value: Mapping[Any, Any] | list[Any] | tuple[Any, ...], place: tuple[object, ...]) -> Any:
         if len(place) == _DEEPEST:
             raise _refusal(place, f"is nested more than {_DEEPEST} deep")
         if isinstance(value, Mapping):
             for key in value:
-                self.of(key, place)
-            return {key: self.of(inner, (*place, key)) for key, inner in value.items() if inner is not None}
-        return [self.of(inner, (*place, number)) for number, inner in enumerate(value)]
+                copied(key, place)
+            return {key: copied(inner, (*place, key)) for key, inner in value.items() if inner is not None}
+        return [copied(inner, (*place, number)) for number, inner in enumerate(value)]
+
+    plain: dict[str, Any] = copied(values, ())
+    return plain
 
 
 def _refusal(place: tuple[object, ...], problem: str) -> SettingsError:

@@ -197,7 +197,7 @@ def _best(
 
 def _shown(value: float, measure: Measure) -> str:
     """A value with its unit; a dash for nan, if no victim of the row has the measure."""
-    return "–" if math.isnan(value) else with_unit(number(value, measure), measure.unit)
+    return "–" if math.isnan(value) else with_unit(number(value, measure.unit), measure.unit)
 
 
 def _overlap(one: pd.Series, other: pd.Series, name: str) -> bool:

@@ -109,9 +109,9 @@ def readable(results: pd.DataFrame, measures: Measures, compare: Sequence[str]) 
             },
             **_of_hits(results, measures),
             **{
-                measure.label: ["" if math.isnan(value) else number(value, measure) for value in results[measure.name]]
-                for measure in REPORTED
-                if results[measure.name].notna().any()
+                each.label: ["" if math.isnan(value) else number(value, each.unit) for value in results[each.name]]
+                for each in REPORTED
+                if results[each.name].notna().any()
             },
             **{f"Published {measure.called}": beside(results, measure) for measure in published},
         }
@@ -333,21 +333,17 @@ def beside(table: pd.DataFrame, measure: Measure) -> list[str]:
     """The published values of a measure, each with whether it lies in our interval, if known; empty for nan."""
     columns = zip(table[f"published_{measure.name}"], table[f"published_{measure.name}_inside"], strict=True)
     verdicts = {None: "", True: " (inside)", False: " (outside)"}
-    return ["" if math.isnan(value) else number(value, measure) + verdicts[inside] for value, inside in columns]
+    return ["" if math.isnan(value) else number(value, measure.unit) + verdicts[inside] for value, inside in columns]
 
 
-def number(value: float, measure: Measure) -> str:
+def number(value: float, unit: Unit) -> str:
     """A value as shown: percent and epochs with one decimal, anything else with two."""
-    return _number(value, measure.unit)
+    return f"{100 * value:.1f}" if unit == "%" else f"{value:.1f}" if unit == "epochs" else f"{value:.2f}"
 
 
 def share_text(value: float, measure: Measure) -> str:
     """A dropped share with its unit and three digits, because it may be a few of 50,000 images. Empty for nan."""
     return "" if math.isnan(value) else with_unit(f"{value * (100 if measure.unit == '%' else 1):.3g}", measure.unit)
-
-
-def _number(value: float, unit: Unit) -> str:
-    return f"{100 * value:.1f}" if unit == "%" else f"{value:.1f}" if unit == "epochs" else f"{value:.2f}"
 
 
 def title_of(measure: Measure) -> str:
@@ -359,7 +355,7 @@ def interval_text(value: float, low: float, high: float, unit: Unit = "%") -> st
     """A number and its interval; a dash for nan."""
     if math.isnan(value):
         return "–"
-    return _number(value, unit) + ("" if math.isnan(low) else f" [{_number(low, unit)}, {_number(high, unit)}]")
+    return number(value, unit) + ("" if math.isnan(low) else f" [{number(low, unit)}, {number(high, unit)}]")
 
 
 def change_text(change: Interval) -> str:

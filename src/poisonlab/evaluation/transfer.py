@@ -77,7 +77,7 @@ def _marked(values: pd.Series[float], measure: Measure, missing: str) -> list[st
     strength = -values if measure in OUTCOMES else values
     # Tolerance for rounding, because published numbers have two digits.
     best = strength >= strength.max() - CLOSE - 1e-9
-    texts = [missing if np.isnan(value) else number(value, measure) for value in values]
+    texts = [missing if np.isnan(value) else number(value, measure.unit) for value in values]
     return [f"**{text}**" if mark else text for text, mark in zip(texts, best, strict=True)]
 
 

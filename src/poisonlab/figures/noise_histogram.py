@@ -109,12 +109,7 @@ def noise_histogram_caption(
         friendly: as drawn, in the unit of [0, 1] pixels.
         zeta: bound of the friendly noise, in levels.
         random: as drawn.
-
-    Raises:
-        DataError: the friendly noise is empty or not finite.
     """
-    if friendly.size == 0:
-        raise DataError("the friendly noise is empty: make it again")
     drawn = f", and over {random[0][2].size:,} drawn from each random noise" if random else ""
     sentences = [
         "After figure 4 of FRIENDS: the share of pixel values at each whole level (1/255) of noise, over the "

@@ -15,7 +15,7 @@ from poisonlab.config.rows import Row
 from poisonlab.config.scan import Scan
 from poisonlab.config.study import Study
 from poisonlab.errors import DataError, SettingsError
-from poisonlab.graph.cells import Cell, cells_of
+from poisonlab.graph.cells import cells_of
 from poisonlab.graph.computing import Computing, pretrained_files
 from poisonlab.graph.contents import Contents
 from poisonlab.graph.figures import Figures
@@ -245,13 +245,10 @@ class Graph:
             "train" if row.detector is None else "detect",
         ]
 
-    def cells(self, stage: str) -> list[Cell]:
-        """The cells run here that have a job of a stage."""
-        return [cell for cell in self.tables.local if stage in self._stages(self.study.defense(cell.defense))]
-
     def paths(self, stage: str, output: str) -> list[str]:
-        """One output of each of a stage's jobs on cells."""
-        return [self.places.path(stage, output, **cell._asdict()) for cell in self.cells(stage)]
+        """One output of each of a stage's jobs on the cells that are run here."""
+        cells = [cell for cell in self.tables.local if stage in self._stages(self.study.defense(cell.defense))]
+        return [self.places.path(stage, output, **cell._asdict()) for cell in cells]
 
     def pretrained(self) -> list[str]:
         """The weights of all surrogates."""

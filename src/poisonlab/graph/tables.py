@@ -314,17 +314,11 @@ class Tables:
         some = [name for name, _ in self._variants(ablation.name)]
         if ablation.defense is None:
             rows, faced = {*(ablation.defenses or ())}, {str(ablation.attack), *some}
-            return [
-                (a, victim, row) for a, victim, row in self.study.meetings() if a.name in faced and row.name in rows
-            ]
-        rows = {*self.undefended, ablation.defense, *some}
-        listed = {attack.name for attack in self.study.attacks}
-        faced = {*(ablation.attacks or self.study.defense(ablation.defense).attacks or listed)}
-        return [
-            (attack, victim, row)
-            for attack, victim, row in self.study.meetings()
-            if row.name in rows and attack.name in faced
-        ]
+        else:
+            rows = {*self.undefended, ablation.defense, *some}
+            listed = [attack.name for attack in self.study.attacks]
+            faced = {*(ablation.attacks or self.study.defense(ablation.defense).attacks or listed)}
+        return [(a, victim, row) for a, victim, row in self.study.meetings() if a.name in faced and row.name in rows]
 
     def lines(self, meetings: Iterable[Meeting] | None = None) -> list[dict[str, Any]]:
         """The trials of each row of a table; of all tables if ``meetings`` is not given."""
