@@ -23,9 +23,12 @@ from poisonlab import (
     friendly_noise,
     load_dataset,
     train,
+    training_set,
+    wrap,
 )
 from poisonlab.config.models.small_resnet import SmallResNet
 from poisonlab.config.recipe import Recipe
+from poisonlab.models.outputs import accuracy
 
 BYTES = torch.randint(0, 256, (30, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 LABELS = torch.arange(30) % 3
@@ -48,6 +51,15 @@ PAIRS = TensorDataset(IMAGES, torch.arange(4))
         (lambda: train(MODEL, build_normalize(DATA), DATA, Recipe(), seed=0), r"training_set\(dataset\)"),
         (lambda: deep_knn(IMAGES.flatten(1), torch.arange(4) % 2, k=2.5), "k=2.5 neighbours: give a whole number"),
         (lambda: deep_knn(IMAGES.flatten(1), torch.arange(4) % 2, k="2"), "k='2' neighbours: give a whole number"),
+        (lambda: friendly_noise(MODEL, IMAGES, chunk=0), "chunk is 0: give 1 image or more"),
+        (lambda: friendly_noise(MODEL, IMAGES, chunk=-1), "chunk is -1: give 1 image or more"),
+        (lambda: wrap(MODEL.forward), "the network is a method: give a torch.nn.Module"),
+        (lambda: craft("badnets", training_set(DATA)), "craft takes an ImageDataset, not a TrainingSet"),
+        (lambda: accuracy(MODEL, build_normalize(DATA), BYTES, LABELS[:1]), r"labels of 30 images have shape \(1,\)"),
+        (
+            lambda: accuracy(MODEL, build_normalize(DATA), BYTES, LABELS[:, None]),
+            r"have shape \(30, 1\): give one each",
+        ),
     ],
 )
 def test_the_wrong_kind_is_one_sentence(call: Any, words: str) -> None:

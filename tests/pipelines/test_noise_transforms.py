@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -87,6 +88,8 @@ def test_it_composes() -> None:
     [
         (torch.zeros(3, 4, 4, dtype=torch.uint8), "not torch.uint8: put v2.ToImage.. and v2.ToDtype"),
         (Image.new("RGB", (4, 4)), "not a PIL image"),
+        (np.zeros((4, 4, 3), np.float32), "not ndarray without an image tensor: put v2.ToImage.. and v2.ToDtype"),
+        ({"image": np.zeros((4, 4, 3), np.uint8), "label": 3}, "not ndarray, int without an image tensor"),
         (torch.full((3, 4, 4), -2.0), "stands before Normalize"),
         (torch.full((3, 4, 4), 200.0), "divide them by 255"),
     ],

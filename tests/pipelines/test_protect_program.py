@@ -376,6 +376,11 @@ MISTAKES: tuple[tuple[list[str], str, str], ...] = (
     (["--data", "photos", "--configfile", "s.yaml"], "friendly: {def_epoch: 9}", "def_epoch is 9: choose 1 to"),
     (["--data", "photos", "--configfile", "s.yaml"], "network: a:b", "network needs weights"),
     (
+        ["--data", "photos", "--configfile", "s.yaml"],
+        "{network: a:b, weights: w.safetensors, model: {name: resnet18}}",
+        "network takes the place of model, which would not be used: leave it out",
+    ),
+    (
         ["--configfile", "s.yaml"],
         "dataset: {source: set-apart, of: {source: cifar10, train_limit: 9}}",
         "dataset.train_limit leaves images without noise",

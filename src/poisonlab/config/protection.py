@@ -47,6 +47,8 @@ class Protection(Settings):
     def _check(self) -> Protection:
         if self.network is not None and self.weights is None:
             raise ValueError("network needs weights: the lab trains only architectures that model names")
+        if self.network is not None and (unused := {"model", "recipe", "random"} & self.model_fields_set):
+            raise ValueError(f"network takes the place of {min(unused)}, which would not be used: leave it out")
         if self.friendly.donor is not None:
             raise ValueError("friendly.donor is the network of model here: set model")
         if self.weights is None and not 1 <= self.friendly.def_epoch <= self.recipe.epochs:

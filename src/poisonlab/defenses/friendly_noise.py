@@ -139,8 +139,8 @@ def friendly_noise(
 
     Raises:
         DataError: the images are no tensor of this shape, or floats beyond [0, 1].
-        SettingsError: settings, model or precision are of another kind, the network's weights are not float32, or it
-            gives no logits of two or more classes.
+        SettingsError: settings, model or precision are of another kind, ``chunk`` is below 1, the network's weights are
+            not float32, or it gives no logits of two or more classes.
         PoisonlabError: the network's output is not finite.
     """
     check_images(images)
@@ -154,6 +154,8 @@ def friendly_noise(
             f"settings are a {type(settings).__name__}: pass FriendlyNoise(zeta=16) of "
             "poisonlab.config.defenses.friendly_noise, with the keys that you set"
         )
+    if chunk is not None and chunk < 1:
+        raise SettingsError(f"chunk is {chunk}: give 1 image or more, or leave it out")
     device = torch.device(device)
     if len(images) == 0:
         return torch.empty(images.shape)

@@ -26,7 +26,9 @@ def fixed(model: nn.Module) -> Iterator[None]:
     required = [(weight, weight.requires_grad) for weight in model.parameters()]
     with evaluating(model):
         try:
-            model.requires_grad_(False)
+            # One by one, because a TorchScript module refuses model.requires_grad_().
+            for weight, _ in required:
+                weight.requires_grad_(False)
             yield
         finally:
             for weight, flag in required:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from poisonlab.data.image_range import check_images
 from poisonlab.data.training_set import pixels
+from poisonlab.errors import DataError
 from poisonlab.models.chunks import images_at_once, in_chunks, shape_of
 from poisonlab.models.classifier import Normalize, logits
 from poisonlab.models.evaluating import evaluating
@@ -49,6 +50,20 @@ def outputs_of(network: nn.Module, normalize: Normalize, images: Tensor) -> Tens
 def accuracy(
     model: nn.Module, normalize: Normalize, images: Tensor, labels: Tensor, rejects: Rejects = accept_all
 ) -> float:
-    """Fraction of ``images`` classified as ``labels``; a rejected image counts as wrong."""
+    """Fraction of ``images`` classified as ``labels``; a rejected image counts as wrong.
+
+    Args:
+        model: maps normalised images to logits.
+        normalize: on the model's device.
+        images: (N, C, H, W) uint8, or float in [0, 1].
+        labels: (N,) int64.
+        rejects: which images a detector rejects.
+
+    Raises:
+        DataError: the images are floats beyond [0, 1], or there is not one label for each.
+    """
+    # Another shape, such as (N, 1), would be compared with every image.
+    if labels.shape != images.shape[:1]:
+        raise DataError(f"labels of {len(images)} images have shape {tuple(labels.shape)}: give one each, (N,)")
     predicted = outputs_of(model, normalize, images).argmax(1).cpu()
     return float(((predicted == labels.cpu()) & ~rejects(images)).double().mean())

@@ -26,8 +26,11 @@ def wrap(network: nn.Module, head: str | None = None) -> Classifier:
             ``classifier.1``; by default the last linear layer.
 
     Raises:
-        SettingsError: there is no such layer. Later, in the first pass: the layer does not give the network's logits.
+        SettingsError: the network is no module, or has no such layer. Later, in the first pass: the layer does not give
+            the network's logits.
     """
+    if not isinstance(network, nn.Module):
+        raise SettingsError(f"the network is a {type(network).__name__}: give a torch.nn.Module")
     if isinstance(network, Classifier):
         return network
     network = getattr(network, "_orig_mod", network)  # layers of a compiled network cannot be left out
@@ -128,5 +131,7 @@ def _logits_of(output: object) -> Tensor:
     elif not isinstance(output, Tensor):
         found = getattr(output, "logits", output[0] if isinstance(output, tuple) and output else None)
     if not isinstance(found, Tensor):
-        raise SettingsError(f"the network returns a {type(output).__name__} without logits: wrap a classifier")
+        raise SettingsError(
+            f"the network returns a {type(output).__name__} without logits: let it return the tensor of logits"
+        )
     return found

@@ -67,10 +67,12 @@ def craft(
         SettingsError: there is no such attack, a setting is unknown or impossible, ``recipe`` is no ``Recipe``, or
             surrogates are missing, have other classes than the data or other weights than float32, or differ in number
             from ``ensemble``.
-        DataError: the dataset lacks what the attack needs, the friendly noise does not fit it, or the poisons change
-            nothing.
+        DataError: ``dataset`` is no ``ImageDataset``, it lacks what the attack needs, the friendly noise does not fit,
+            or the poisons change nothing.
     """
     module = _module(method)
+    if not isinstance(dataset, ImageDataset):
+        raise DataError(f"craft takes an ImageDataset, not a {type(dataset).__name__}: load_dataset gives one")
     if isinstance(surrogates, nn.Module):
         surrogates = list(surrogates) if isinstance(surrogates, nn.ModuleList) else [surrogates]
     kind: type[Attack] = module.Settings

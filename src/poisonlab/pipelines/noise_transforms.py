@@ -31,7 +31,7 @@ class _Noise(v2.Transform):  # type: ignore[misc]
 
     Raises:
         SettingsError: ``mu`` is out of range.
-        DataError: it is called on a PIL image, integers, or values beyond [0, 1].
+        DataError: it is called on a PIL or NumPy image, integers, or values beyond [0, 1].
     """
 
     _distribution: ClassVar[Literal["bernoulli", "gaussian", "uniform"]]
@@ -45,22 +45,30 @@ class _Noise(v2.Transform):  # type: ignore[misc]
             raise SettingsError(f"{type(self).__name__}({mu=}): {why}") from error
         self.mu, self.clip = mu, clip
 
+    def check_inputs(self, flat_inputs: list[Any]) -> None:
+        # torchvision passes everything else unchanged, so that a NumPy image would get no noise.
+        if not any(isinstance(each, Tensor | Image.Image) for each in flat_inputs):
+            found = ", ".join(dict.fromkeys(type(each).__name__ for each in flat_inputs)) or "nothing"
+            raise self._refusal(f"{found} without an image tensor")
+
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         if isinstance(inpt, tv_tensors.TVTensor) and not isinstance(inpt, tv_tensors.Image | tv_tensors.Video):
             return inpt
         name = type(self).__name__
         if isinstance(inpt, Image.Image) or not inpt.is_floating_point():
-            found = "a PIL image" if isinstance(inpt, Image.Image) else inpt.dtype
-            raise DataError(
-                f"{name} needs float images in [0, 1], not {found}: put v2.ToImage() and "
-                "v2.ToDtype(torch.float32, scale=True) before it"
-            )
+            raise self._refusal("a PIL image" if isinstance(inpt, Image.Image) else inpt.dtype)
         image = inpt.as_subclass(Tensor)
         check_images(image, f"images for {name}, which stands before Normalize,")
         stream = _global_stream(image.device)
         noisy = image + random_noise(image.shape, self._settings, stream, stream.device).to(image)
         noisy = noisy.clamp(0, 1) if self.clip else noisy
         return tv_tensors.wrap(noisy, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else noisy
+
+    def _refusal(self, found: Any) -> DataError:
+        return DataError(
+            f"{type(self).__name__} needs float images in [0, 1], not {found}: put v2.ToImage() and "
+            "v2.ToDtype(torch.float32, scale=True) before it"
+        )
 
 
 def _global_stream(device: torch.device) -> torch.Generator:
