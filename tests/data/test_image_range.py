@@ -95,7 +95,7 @@ def test_every_public_function_checks_the_range(name: str) -> None:
     for wrong, cure in (
         (good() * 255, "divide them by 255"),
         (good() - 0.5, "undo their normalisation"),
-        (torch.full_like(good(), torch.nan), "lie in"),
+        (torch.full_like(good(), torch.nan), "but hold NaN: replace"),
     ):
         with pytest.raises(DataError, match=cure):
             PUBLIC[name](wrong)

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import struct
 import tracemalloc
 import warnings
@@ -191,9 +192,12 @@ def test_npz_of_another_type_names_the_cure_that_restores_the_pixels(tmp_path: P
     assert np.array_equal(cured.astype("uint8"), pixels)
 
 
-@pytest.mark.parametrize("values", [[-2.0, 3.0], [0.0, 300.0], [float("nan"), 1.0]])
-def test_npz_of_no_known_range_is_told_its_range(tmp_path: Path, values: list[float]) -> None:
-    pixels = np.resize(np.array(values), (6, 5, 4, 3))
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [([-2.0, 3.0], "float64"), ([0.0, 300.0], "float64"), ([float("nan"), 1.0], "float64"), ([0, 4095], "uint16")],
+)
+def test_npz_of_no_known_range_is_told_its_range(tmp_path: Path, values: list[float], kind: str) -> None:
+    pixels = np.resize(np.array(values, kind), (6, 5, 4, 3))
     refused(write_npz(tmp_path / "a.npz", x_train=pixels), tmp_path, f"in [{values[0]:g}, ", "bring them to 0 to 255")
 
 
@@ -566,7 +570,9 @@ def test_image_folder_refuses_missing_or_empty_folders(tmp_path: Path) -> None:
     settings = image_folder(tmp_path)
     for file in (tmp_path / "test" / "ant").iterdir():
         file.unlink()
-    refused(settings, tmp_path / "test" / "ant", "no images", "add some")
+    refused(settings, tmp_path / "test" / "ant", "no images", "add some, or remove the class from every split")
+    shutil.rmtree(tmp_path / "test")
+    refused(settings, tmp_path / "test", "is missing: make it, and move a part of each class")
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

@@ -614,6 +614,8 @@ def test_normalised_floats_come_back_as_levels(tmp_path: Path, dtype: torch.dtyp
     assert same(found.targets, target)
     assert (found.target_labels.tolist(), found.adversarial_labels.tolist()) == ([2], [1])
     refused(lambda: read_poisons(tmp_path / "p.pth"), tmp_path / "p.pth", "give mean and std")
+    torch.save(tensor_dict(images * 0.9), tmp_path / "levels.pth")
+    refused(lambda: read_poisons(tmp_path / "levels.pth"), "not in [0, 1]: divide them by 255")
     refused(lambda: read_poisons(tmp_path / "p.pth", MEAN, (1.0, 1.0, 1.0)), "check mean and std")
 
 

@@ -294,6 +294,8 @@ def test_changes_in_other_units_are_told_of(tmp_path: Path) -> None:
             completed(path)
     saved(path, {"perturbations": WHOLE.to(torch.int16).numpy().astype("uint8")})
     refused(lambda: completed(path), path, "in which -3 has become 253: save int16")
+    saved(path, WHOLE / 2)
+    refused(lambda: completed(path), path, "divide them by 255 if they are in levels; if they are of normalised pixels")
     saved(path, WHOLE / 255 * 60)
     refused(lambda: completed(path), path, "beyond the range of pixels", "give mean and std")
     saved(path, {"noise": torch.full((40, 3, 5, 7), float("nan"))})

@@ -260,6 +260,14 @@ def test_what_does_not_fit_is_one_line(spoil: Any, message: str, images: Tensor,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_a_pil_image_of_more_than_8_bits_is_not_to_be_converted(mode: str) -> None:
+    """Pillow's convert makes every value above 255 white."""
+    assert Image.new(mode, (1, 1), 4000).convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+    with pytest.raises(DataError, match=f"mode {mode}: let the dataset scale its values to 0 to 255"):
+        images_of([(Image.new(mode, (8, 8)), 0)])
+
+
 def test_other_examples_than_pairs_are_refused(images: Tensor, noise: Tensor) -> None:
     for items, key, message in (
         (list(images), 0, "is a Tensor: a dataset must give"),

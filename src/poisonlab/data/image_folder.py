@@ -94,6 +94,8 @@ def _check_layout(root: Path, splits: tuple[Path, Path]) -> None:
     for split in splits:
         if not split.is_dir() and (cure := renaming(root)) is not None:
             raise DataError(f"{split} is missing, but there are splits of other names: {cure}")
+    if not splits[1].is_dir() and count_images(splits[0]):
+        raise DataError(f"{splits[1]} is missing: make it, and move a part of each class from {splits[0]} to it")
     if splits == (root, root) and splits_alone(names := class_folders(root)):
         cure = f"leave out splits: false, and sort the images into {root}/train/<class>/ and so on"
         raise DataError(f"{root} has no classes: its folders {', '.join(names)} are named after splits; {cure}")
@@ -124,7 +126,7 @@ def class_files(folder: Path, class_names: tuple[str, ...]) -> tuple[list[Path],
         if not found:
             beside = f", but {', '.join(sorted(passed_over))}" if passed_over else ""
             below = next((inner for inner in sorted((folder / name).iterdir()) if _has_images(inner)), None)
-            move = "add some or remove the folder" if below is None else f"move those of {below} up into it"
+            move = f"move those of {below} up into it" if below else "add some, or remove the class from every split"
             cure = renaming(folder) or move
             raise DataError(f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}){beside}: {cure}")
         files += found
@@ -134,5 +136,5 @@ def class_files(folder: Path, class_names: tuple[str, ...]) -> tuple[list[Path],
 
 def decode_files(files: list[Path], size: int | None) -> Tensor:
     """Images (N, 3, H, W) uint8 of at least one file; see ``decode_all``."""
-    cure = "set size in the config to resize every image to one shape"
+    cure = "set size (with make: SIZE=32) to resize every image to one shape"
     return decode_all(((str(file), file) for file in files), len(files), size, cure)

@@ -28,7 +28,8 @@ def check_images(images: Tensor, what: str = "images") -> None:
         kind = str(images.dtype).removeprefix("torch.")
         raise DataError(f"{what} must be uint8, or float in [0, 1], not {kind}: convert them with .to(torch.uint8)")
     lowest, highest = (float(value) for value in torch.aminmax(images.detach()))
-    # Written so that a NaN fails as well.
+    if lowest != lowest:
+        raise DataError(f"{what} must be uint8, or float in [0, 1], but hold NaN: replace these values")
     if not (lowest >= -_ROUNDING and highest <= 1 + _ROUNDING):
         cure = "divide them by 255, or pass uint8" if lowest >= 0 and highest <= 255 else "undo their normalisation"
         raise DataError(f"{what} must be uint8, or float in [0, 1], but lie in [{lowest:g}, {highest:g}]: {cure}")

@@ -162,7 +162,8 @@ def _conversion(array: NDArray[Any]) -> str:
         return "multiply by 255, round and "
     if lowest >= 0 and highest <= 255:
         return "round and " if array.dtype.kind == "f" else ""
-    if array.dtype == np.uint16:
+    # Cameras and scanners store 10 to 14 bits as uint16, too.
+    if array.dtype == np.uint16 and highest >= 1 << 14:
         return "divide by 257, round and "
     return f"its values lie in [{lowest:g}, {highest:g}], so bring them to 0 to 255, round and "
 

@@ -170,7 +170,8 @@ def _changes(values: Any, undo: tuple[Tensor, Tensor] | None, normalised: bool, 
         return _told_if_large(found / _LEVELS, where)
     # Written so that a NaN fails as well.
     if not largest <= 1 + _OUTSIDE:
-        cure = "check std" if undo else "if they are of normalised pixels, give mean and std"
+        levels = "divide them by 255 if they are in levels; " * (largest <= _LEVELS)
+        cure = "check std" if undo else f"{levels}if they are of normalised pixels, give mean and std"
         raise DataError(f"{where} are as large as {largest:.3g}, beyond the range of pixels: {cure}")
     return _told_if_large(found.clamp(-1, 1), where)
 
@@ -231,7 +232,9 @@ def _pixels(images: Tensor, undo: tuple[Tensor, Tensor] | None, where: str) -> T
         return images.to(torch.uint8)
     # Written so that a NaN fails as well.
     if not (lowest >= -_OUTSIDE and highest <= 1 + _OUTSIDE):
-        cure = "check mean and std" if undo else "if they are normalised, give mean and std"
+        levels = lowest >= 0 and highest <= _LEVELS
+        cure = "divide them by 255" if levels else "if they are normalised, give mean and std"
+        cure = "check mean and std" if undo else cure
         raise DataError(f"{where} lie in [{lowest:.3g}, {highest:.3g}], not in [0, 1]: {cure}")
     return parts.to_levels(images)
 

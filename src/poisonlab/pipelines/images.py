@@ -58,7 +58,10 @@ def image_of(item: Any, key: int | str, where: str) -> Tensor:
         raise DataError(f"{where} has no {key!r}: key names the image's place in an example") from error
     if isinstance(image, Image.Image):
         if image.mode not in _MODES:
-            raise DataError(f'{where} is a PIL image of mode {image.mode}: let the dataset convert("RGB") it')
+            # Pillow cuts values off at 255 when it converts these.
+            deep = image.mode.startswith(("I", "F"))
+            cure = "scale its values to 0 to 255 and give mode L" if deep else 'convert("RGB") it'
+            raise DataError(f"{where} is a PIL image of mode {image.mode}: let the dataset {cure}")
         decoded: Tensor = transforms.pil_to_tensor(image)
         return decoded
     if not isinstance(image, Tensor):
