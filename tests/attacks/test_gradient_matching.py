@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -468,6 +469,14 @@ def test_only_eligible_test_images_become_targets() -> None:
     with pytest.raises(SettingsError, match="no test image") as caught:
         draw_threat(data, 1 / 12, 0, torch.zeros(12, dtype=torch.bool))
     assert "\n" not in str(caught.value)
+
+
+def test_a_class_without_test_images_is_named_as_such() -> None:
+    whole = dataset(count=12, tests=12)
+    data = replace(whole, test_images=whole.test_images[:1], test_labels=whole.test_labels[:1])
+    seed = next(seed for seed in range(20) if draw_threat(whole, 1 / 12, seed).target_label != data.test_labels[0])
+    with pytest.raises(SettingsError, match="has no test image that could be the target: add some to it, or use seeds"):
+        draw_threat(data, 1 / 12, seed)
 
 
 def test_recognised_targets_are_classified_correctly_by_every_surrogate() -> None:

@@ -120,6 +120,11 @@ def draw_target(dataset: ImageDataset, rng: np.random.Generator, label: int, eli
         SettingsError: there is no such image.
     """
     candidates = np.flatnonzero(dataset.test_labels.numpy() == label)
+    if len(candidates) == 0:
+        raise SettingsError(
+            f"class {dataset.class_names[label]!r} has no test image that could be the target: add some to it, or use "
+            "seeds whose target is of another class"
+        )
     if eligible is not None:
         candidates = candidates[eligible.numpy()[candidates]]
     if len(candidates) == 0:

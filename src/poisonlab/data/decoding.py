@@ -110,7 +110,10 @@ def _decoded(source: bytes | Path, where: str, size: int | None) -> tuple[NDArra
                 if image.width * image.height > _LARGEST_PIXELS:
                     raise _too_large(where)
                 if _is_deep(image):
-                    raise DataError(f"{where} has more than 8 bits per channel: convert it to an 8-bit image")
+                    raise DataError(
+                        f"{where} has more than 8 bits per channel: scale its values to 0 to 255 and save 8 bits "
+                        "(Pillow's convert cuts grey ones off at 255)"
+                    )
                 rgb = image.convert("RGB")
                 upright = _upright(image, rgb)
     except DataError:
