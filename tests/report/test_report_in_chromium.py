@@ -229,6 +229,10 @@ def test_one_attack_and_one_victim_can_be_chosen(page: Page) -> None:
     assert page.get_by_role("img", name="Bars of sa").is_visible()
     assert [text[:2] for text in page.locator(".finding:visible").all_inner_texts()] == ["sa"] * 6
     assert [page.get_by_role("region", name=f"Time: {name}").count() for name in ("gm", "sa")] == [0, 1]
+    # A note is of every attack, whichever stands last.
+    attack.select_option("gm")
+    assert page.get_by_text("Wall time per run").is_visible()
+    attack.select_option("sa")
     assert set(column(every, "attack")) == {"sa"}
     classes = table(page, "Classes of the attacks")
     page.get_by_role("button", name="Filter").first.click()
@@ -278,6 +282,8 @@ def test_paper_is_white_and_has_all_rows_but_no_buttons(page: Page) -> None:
     for hidden in (page.locator(".choice"), page.get_by_role("navigation"), page.get_by_text("Filter").first):
         assert not hidden.is_visible()
     assert table(page, "Victims of gm/wide/none").is_visible()
+    # Titles are no buttons there: on a table's second page Chromium leaves those blank.
+    assert sort_by(table(page, OUTCOME), "Defense").evaluate("each => getComputedStyle(each).display") == "contents"
     # Nothing is cut off: a wide table breaks its lines instead of scrolling.
     page.set_viewport_size({"width": 700, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= 700
@@ -290,6 +296,12 @@ def test_on_a_narrow_screen_only_tables_scroll_sideways(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     box = page.get_by_role("region", name=OUTCOME, exact=True)
     assert box.evaluate("element => element.scrollWidth > element.clientWidth")
+
+
+def test_all_notes_have_one_size(page: Page) -> None:
+    sizes = page.locator("main ul > li").evaluate_all("notes => notes.map(each => getComputedStyle(each).fontSize)")
+    assert len(sizes) > 5
+    assert len(set(sizes)) == 1
 
 
 # --- for everybody --------------------------------------------------------------------------------------------------
