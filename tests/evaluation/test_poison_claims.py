@@ -206,6 +206,11 @@ def test_one_pair_that_rises_confirms_and_only_falling_ones_contradict() -> None
         *("confirmed", "contradicted", "undecided", "undecided")
     ]
     assert one_seed.endswith("p10 to p100 -40.0 (n = 1).")
+    assert "intervals that hold for all 2 pairs at once: " in up
+    assert "at once" not in down
+    # No accuracy changes by more than 100 points.
+    far = findings(pairs(("p10", (0.80, 0.60)), ("p100", (0.50, 0.70))), ("p10", "p100"))[2]
+    assert far.endswith("p10 to p100 -10.0 [-100.0, +100.0] (n = 2).")
     # Two pairs share the 5 %.
     changes = [100 * (two - one) for one, two in zip(LOWER[1], HIGHER[1], strict=True)]
     low, high = stats.t.interval(0.975, 4, sum(changes) / 5, stats.sem(changes))

@@ -359,8 +359,8 @@ def interval_text(value: float, low: float, high: float, unit: Unit = "%") -> st
 
 
 def change_text(change: Interval) -> str:
-    """A change in points with its sign, and its interval if it has one."""
-    low, high = f"{100 * change.low:+.1f}", f"{100 * change.high:+.1f}"
+    """A change of a share in points with its sign, and its interval if it has one, without impossible changes."""
+    low, high = f"{100 * max(change.low, -1):+.1f}", f"{100 * min(change.high, 1):+.1f}"
     return f"{100 * change.estimate:+.1f}" + ("" if math.isnan(change.low) else f" [{low}, {high}]")
 
 

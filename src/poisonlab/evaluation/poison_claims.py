@@ -213,8 +213,12 @@ def _of_strength(changes: Sequence[Change], pairs: int, where: str) -> str:
         f"{change.weaker} to {change.stronger} {change_text(change.paired)} (n = {change.paired.n})"
         for change in changes
     )
-    what = f"Change of peak accuracy in points {where}: {told}." if told else "No pair of attacks has a seed in common."
-    return f"Stronger attacks are no stronger poisons: {verdict}. {what}"
+    at_once = f", with 95 % intervals that hold for all {pairs} pairs at once" if pairs > 1 else ""
+    what = f"Change of peak accuracy in points {where}{at_once}: {told}."
+    return (
+        f"Stronger attacks are no stronger poisons: {verdict}. "
+        f"{what if told else 'No pair of attacks has a seed in common.'}"
+    )
 
 
 def _of_stopping(by_seed: Mapping[str, Sequence[float]], where: str) -> list[str]:
