@@ -102,15 +102,23 @@ def test_an_ablation_of_an_attack_is_read_with_rows_for_attacks(tmp_path: Path) 
     assert settings == ["lr"]
     assert table["attack"].tolist() == ["none", "gm", "gm", "gm"]
     assert table["row"].tolist() == ["weak", "lr-50", "lr-10", "friends"]
-    spec = Spec(drawing={}, measures=({"attack": "gm", "measures": MEASURES["gm"]},), compare=("none",), attack="gm")
+    given = {"measures": ({"attack": "gm", "measures": MEASURES["gm"]},), "compare": ("none",), "attack": "gm"}
+    spec = Spec.model_validate({"drawing": {}, "title": "The rate of learning.", **given})
     figure, caption = draw({"table": [tmp_path / "table.csv"]}, spec)
     (legend,) = figure.legends
     # A curve for each row, and no line of undefended training.
     assert [each.get_text() for each in legend.get_texts()] == ["No defense", "gm"]
-    assert caption.startswith(
-        "Poison success and test accuracy (n = 4) against lr, with 95 % intervals (Wilson for events"
-    )
+    assert caption.startswith("The rate of learning. Poison success and test accuracy (n = 4) against lr, with 95 %")
+    # Under the names of the curves.
+    assert "No defense: poison success 100.0 % throughout, test accuracy 95.0 % throughout; smallest" in caption
     assert "smallest corrected p of poison success against the study's own attack 0.375" in caption
+    with (tmp_path / "table.csv").open("a") as file:
+        file.write("none,other,weak,1.0,False,4,1.0,0.5,1.0,0.95,0.94,0.96,0.125,0.375\n")
+    figure, caption = draw({"table": [tmp_path / "table.csv"]}, spec)
+    (legend,) = figure.legends
+    names = ["No defense on net", "gm", "No defense on other"]
+    assert [each.get_text() for each in legend.get_texts()] == names
+    assert all(f" {name}: poison success " in caption for name in names)
 
 
 @pytest.mark.parametrize(

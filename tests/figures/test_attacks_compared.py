@@ -192,7 +192,10 @@ def test_points_are_the_undefended_outcomes_of_one_victim(tmp_path: Path) -> Non
     markers = [tuple(line.get_xydata()[0]) for line in axes.lines if line.get_marker() in "o>"]
     assert markers == [(3, 20), (5, 50), (9, 40), (20, 70), (pytest.approx(22), 90)]
     assert [text.get_text() for text in axes.texts] == ["r4", "p250", "su", "rn", "slow"]
+    # The name of the measure has its unit.
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epochs to low loss", "peak accuracy (%)")
     caption = scatter_caption(points, told())
+    assert f"against epochs to low loss ({FIRST_EPOCH.meaning}) of 5 attacks" in caption
     ranks, linear = stats.spearmanr([3, 5, 9, 20, 99], [0.2, 0.5, 0.4, 0.7, 0.9]), [0.2, 0.5, 0.4, 0.7]
     assert f"Spearman's {ranks.statistic:.2f} [" in caption
     assert f"Pearson's correlation {stats.pearsonr([3, 5, 9, 20], linear).statistic:.2f} [" in caption
@@ -327,13 +330,14 @@ def test_curves_are_means_where_every_seed_was_measured() -> None:
     loss = above.lines[1].get_xydata()
     assert np.allclose(loss, np.column_stack([np.arange(1, 5), np.linspace(2, 0, 4)]))
     assert np.allclose(below.lines[1].get_xydata(), [[1, 20], [2, 50], [4, 20]])
-    caption = poison_curves_caption(curves)
+    caption = poison_curves_caption(curves, [0.5, 0.01])
+    assert "means over n seeds; dotted, a low training loss (0.5 and 0.01). Peak" in caption
     assert "r4 (n = 2) 50 % at epoch 2, 20 % at the end" in caption
     assert f"{CONTROL} (n = 1) 80 % at epoch 4, 80 % at the end" in caption
     assert "victims, too" not in caption
     others = {**curves, "p250": [replace(each, attack="p250", victim="other") for each in seeds]}
     differ = f" Attacks differ in their victims, too: {seeds[0].victim} ({CONTROL}, r4); other (p250)."
-    assert poison_curves_caption(others).endswith(differ)
+    assert poison_curves_caption(others, []).endswith(differ)
 
 
 def test_curves_name_how_many_victims_diverged(tmp_path: Path) -> None:

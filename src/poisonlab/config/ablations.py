@@ -48,7 +48,7 @@ class Ablation(Settings):
     name: Name
     """Names the table, the figure and the variants: ``<name>-<value>``."""
     title: Annotated[str, Field(max_length=2000)] = ""
-    """One sentence above the table: what it is for."""
+    """One sentence below the table and in the caption of the figure: what varies, and in which unit."""
     defense: Name | None = None
     """The row that is varied, in an ablation of a defense."""
     attack: Name | None = None

@@ -219,9 +219,11 @@ def ablation_finding(
     settings: Sequence[str],
     undefended: str | None,
     own_line: str = "row",
+    called: Callable[[str], str] = str,
 ) -> list[str]:
     """The smallest and largest value of each attack's first and last measure and of the dropped shares, and their
-    variants (see ``compare_variants``). ``own_line`` is the word for the study's own one: row or attack."""
+    variants (see ``compare_variants``). ``own_line`` is the word for the study's own one: row or attack. ``called``
+    gives the name for readers of an attack and its victim."""
     result = []
     for whose, attack, every in _by_victim(compared, compared["n"] > 0):
         own, part, seeds = measures[attack], every[every["row"] != undefended], _seeds(every, "row", undefended)
@@ -232,7 +234,7 @@ def ablation_finding(
         known = part["p_holm"].dropna()
         against = f"smallest corrected p of {own[0].called} against the study's own {own_line}"
         tests = f"; {against} {p_text(known.min())}" if len(known) else ""
-        result.append(f"{whose}: {', '.join(ends)}{tests}.")
+        result.append(f"{called(whose)}: {', '.join(ends)}{tests}.")
     return result
 
 

@@ -6,6 +6,7 @@ For a filter, the shares that it drops are shown as well, as in figure 2 of the 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,8 @@ _SPAN_OF_LOG = 8
 class Spec(Beside):
     """Settings of the figure."""
 
+    title: str = ""
+    """The sentence on what is varied."""
     measures: tuple[AttackMeasures, ...]
     compare: tuple[Name, ...] = ()
     """The first is the undefended row."""
@@ -72,13 +75,14 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     table, varied = read_ablation(inputs["table"][0], measures, spec.attack)
     if spec.attack is not None:
         measures = dict.fromkeys(table["attack"], measures[spec.attack])
+    begin = spec.begin + (f"{spec.title} " if spec.title else "")
     known = {} if spec.table is None else read_published(inputs["published"][0], spec.table, varied[0])
     if not (table.loc[table["row"] != undefended, "n"] > 0).any():
-        return empty(), spec.begin + " ".join(_left_out(table, varied, undefended))
+        return empty(), begin + " ".join(_left_out(table, varied, undefended))
     figure = ablation(table, varied, measures, undefended, known)
     caption = ablation_caption(table, varied, measures, undefended, "row" if spec.attack is None else "attack")
     also = f" {published_sentence(table, measures, varied[0], known)}" if known else ""
-    return figure, spec.begin + caption + also
+    return figure, begin + caption + also
 
 
 def read_ablation(path: Path, measures: Measures, attack: str | None = None) -> tuple[pd.DataFrame, list[str]]:
@@ -148,7 +152,7 @@ def read_published(path: Path, table: int, setting: str) -> Published:
 def published_sentence(table: pd.DataFrame, measures: Measures, setting: str, known: Published) -> str:
     """Published numbers beside ours, for the values that both have: those that are drawn."""
     several = who(table).nunique() > 1
-    told = table.assign(whose=" of " + who(table) if several else "")
+    told = table.assign(whose=" of " + who(table).map(_called) if several else "")
     parts = [
         f"{measure.called}{row['whose']} at {setting} {row[setting]}: {shown(measure, row[measure.name])}, published "
         f"{shown(measure, known[measure.name][row[setting]])}"
@@ -184,13 +188,14 @@ def ablation_caption(
     begin = f"{drawn[:1].upper()}{drawn[1:]} ({seeds(list(table.loc[run, 'n']))}) against {what}{intervals}; "
     begin += "the study's own value is ringed" if len(settings) == 1 else "the study's own values are framed"
     own = [] if bool(table["own"].any()) else [f"The study's own {own_line} is not among them."]
-    return " ".join([f"{begin}.", *own, *ablation_finding(table, measures, settings, undefended, own_line), *left])
+    findings = ablation_finding(table, measures, settings, undefended, own_line, _called)
+    return " ".join([f"{begin}.", *own, *findings, *left])
 
 
 def _left_out(table: pd.DataFrame, settings: Sequence[str], undefended: str | None) -> list[str]:
     """The sentence about rows in which no victim has an outcome; empty if there are none."""
     rows = []
-    for _, line in table.assign(who=who(table))[table["n"] == 0].iterrows():
+    for _, line in table.assign(who=who(table).map(_called))[table["n"] == 0].iterrows():
         at = ", ".join(f"{name} {line[name]}" for name in settings)
         rows.append(f"{line['who']} " + (f"under {undefended}" if line["row"] == undefended else f"at {at}"))
     return [f"Left out, as no victim has an outcome: {named(rows)}."] if rows else []
@@ -220,7 +225,7 @@ def ablation(
 
 def _curves(run: pd.DataFrame, setting: str, measures: Measures, known: Published) -> Figure:
     attacks = list(dict.fromkeys(run["who"]))
-    entries = [label_of(attack) for attack in attacks] + [_PUBLISHED] * bool(known)
+    entries = [_called(attack) for attack in attacks] + [_PUBLISHED] * bool(known)
     entries += [label_of(name).lower() for name in run.loc[run["base"], "row"].iloc[:1]]
     legend_columns, lines = legend_size([in_legend(each, PAGE_WIDTH) for each in entries], PAGE_WIDTH, _LEGEND_COLUMNS)
     panels = _panels(run, measures)
@@ -302,7 +307,7 @@ def _curve(
         markersize=4,
         capsize=2,
         elinewidth=0.8,
-        label=label_of(attack),
+        label=_called(attack),
         **style,
     )
     own = part["own"].to_numpy(dtype=bool)
@@ -340,7 +345,7 @@ def _maps(run: pd.DataFrame, settings: Sequence[str], measures: Measures) -> Fig
     for own, attack in zip(grid, attacks, strict=True):
         if len(attacks) > 1:
             # The attack's name is a line above the first title, so that it can be as long as the page is wide.
-            own[0].set_title(fitted(attack, PAGE_WIDTH - 1, 8) + "\n", loc="left")
+            own[0].set_title(fitted(_called(attack), PAGE_WIDTH - 1, 8) + "\n", loc="left")
         for axes, measure in itertools.zip_longest(own, panels):
             part = run[:0] if measure is None else _of(run, measure, measures, attack)
             if part.empty:
@@ -405,6 +410,12 @@ def _cell_text(value: float, measure: Measure) -> str:
     if not np.isfinite(value):
         return "–"
     return f"{value:.2f}" if measure.unit == "" else f"{value:.1g}" if 0 < value < 0.05 else f"{value:.1f}"
+
+
+def _called(whose: str) -> str:
+    """An attack and its victim, or, in an ablation of an attack, a row and its victim, for readers."""
+    name = re.split("[ ,]", whose, maxsplit=1)[0]
+    return label_of(name) + whose.removeprefix(name)
 
 
 def _values(run: pd.DataFrame, setting: str) -> list[str]:

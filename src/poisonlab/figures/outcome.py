@@ -22,7 +22,7 @@ from poisonlab.evaluation.layouts import who
 from poisonlab.evaluation.outcome_pages import Panel, outcome_pages
 from poisonlab.figures.reading import Inputs, read_table
 from poisonlab.figures.style import PAGE_HEIGHT, PAGE_WIDTH, STYLED, Look, empty, fitted, label_of, looks_of
-from poisonlab.figures.wording import INTERVALS, listed, scale_of, seeds, title_of
+from poisonlab.figures.wording import INTERVALS, explained, listed, scale_of, seeds, title_of
 
 
 class Spec(Drawn):
@@ -175,7 +175,7 @@ def outcome_caption(table: pd.DataFrame, measures: Measures, compare: Sequence[s
     attacks = dict.fromkeys(drawn["attack"])
     every = {measure.name: measure for attack in attacks for measure in reversed(_ends(measures[attack]))}
     ends = reversed(every.values())
-    what = listed([measure.called + (f" ({measure.meaning})" if measure.meaning else "") for measure in ends])
+    what = listed([explained(measure) for measure in ends])
     each = "one victim each" + (", or all victims each in means over victims" if MEAN in set(drawn["victim"]) else "")
     lost = table[(table["n"] == 0) & (table["diverged"] > 0)]
     if drawn.empty:

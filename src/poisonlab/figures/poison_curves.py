@@ -54,7 +54,7 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     lost = left_out(every - sum(map(len, curves.values())), every)
     if not shown:
         return empty(), " ".join(lost)
-    return poison_curves(shown, spec.low_loss), " ".join([poison_curves_caption(curves), *lost])
+    return poison_curves(shown, spec.low_loss), " ".join([poison_curves_caption(curves, spec.low_loss), *lost])
 
 
 @STYLED
@@ -113,12 +113,12 @@ def mean_curve(histories: Sequence[History], quantity: str) -> tuple[Any, Any]:
     return np.array(complete, dtype=np.int64), np.array([np.mean(by_epoch[epoch]) for epoch in complete])
 
 
-def poison_curves_caption(curves: Curves) -> str:
+def poison_curves_caption(curves: Curves, low_loss: Sequence[float]) -> str:
     """The caption of ``poison_curves``: for each attack the peak of the mean accuracy, its epoch, and the last value.
     Victims are named if attacks differ in them.
 
     Args:
-        curves: as drawn.
+        curves, low_loss: as drawn.
     """
     victims: dict[str, list[str]] = {}
     for name, histories in curves.items():
@@ -132,7 +132,8 @@ def poison_curves_caption(curves: Curves) -> str:
             best = int(values.argmax())
             peak, end = percent(float(values[best])), percent(float(values[-1]))
             sentences.append(f"{name} (n = {len(histories)}) {peak} at epoch {epochs[best] + 1}, {end} at the end")
+    dotted = f"; dotted, a low training loss ({listed([f'{level:g}' for level in low_loss])})" if low_loss else ""
     return (
-        "Training loss and test accuracy by epoch of undefended victims, means over n seeds. Peak of the mean test "
-        f"accuracy: {listed(sentences)}.{differ}"
+        f"Training loss and test accuracy by epoch (from 1) of undefended victims, means over n seeds{dotted}. Peak of "
+        f"the mean test accuracy: {listed(sentences)}.{differ}"
     )

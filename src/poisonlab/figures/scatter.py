@@ -26,7 +26,7 @@ from poisonlab.evaluation.layouts import p_text
 from poisonlab.evaluation.poison_claims import CHANCE, FEWEST, does_not_tell, rises, with_slowest
 from poisonlab.figures.reading import Inputs, read_table
 from poisonlab.figures.style import PAGE_WIDTH, STYLED, nth_line
-from poisonlab.figures.wording import INTERVALS, listed, scale_of, seeds, title_of
+from poisonlab.figures.wording import INTERVALS, explained, listed, scale_of, seeds, title_of
 
 
 class Spec(Drawn):
@@ -168,9 +168,10 @@ def scatter_caption(points: pd.DataFrame, spec: Spec) -> str:
         left += f" Attacks differ in their victims, too: each is shown with its first of {listed(several)}."
     ends = known[[f"{name}_low" for name in (spec.x.name, spec.y.name)]]
     bars = f"Bars are {INTERVALS}. " if np.isfinite(ends).any(axis=None) else ""
+    what = f"{explained(spec.y)} against {explained(spec.x)}"
     return (
-        f"{spec.y.called[:1].upper()}{spec.y.called[1:]} against {spec.x.called} of {len(known)} attacks under "
-        f"{spec.defense} ({seeds(list(known['n']))} each). {bars}Over attacks, with bootstrap intervals (95 %): "
+        f"{what[:1].upper()}{what[1:]} of {len(known)} attacks under {spec.defense} ({seeds(list(known['n']))} each). "
+        f"{bars}Over attacks, with bootstrap intervals (95 %): "
         f"Pearson's correlation {_text(found.pearson)}, Spearman's {_text(found.spearman)}{_by_chance(found)}. "
         f"{verdict(found, spec.claim, spec.close)}{left}"
     )

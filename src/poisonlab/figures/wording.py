@@ -50,8 +50,13 @@ def scale_of(measure: Measure) -> int:
 
 
 def title_of(measure: Measure) -> str:
-    """The title of an axis."""
-    return measure.called + (f" ({measure.unit})" if measure.unit else "")
+    """The title of an axis, with the unit if the measure's name does not have it."""
+    return measure.called + (f" ({measure.unit})" if measure.unit not in measure.called else "")
+
+
+def explained(measure: Measure) -> str:
+    """A measure with its meaning."""
+    return measure.called + (f" ({measure.meaning})" if measure.meaning else "")
 
 
 def seeds(counts: Sequence[float]) -> str:

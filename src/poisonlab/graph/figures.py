@@ -247,8 +247,9 @@ class Figures:
             name = kind.removeprefix("ablation-")
             table = self.places.path("ablation", "csv", scope="", ablation=name)
             inputs, told = self._published_ablation(name)
-            varied = next(each.attack for each in self.study.ablations if each.name == name)
-            told |= {"compare": self.tables.undefended, **({} if varied is None else {"attack": varied})}
+            chosen = next(each for each in self.study.ablations if each.name == name)
+            told |= {"compare": self.tables.undefended, **({"title": chosen.title} if chosen.title else {})}
+            told |= {} if chosen.attack is None else {"attack": chosen.attack}
             return "ablation", {"table": [table], **inputs}, self._told_measures | told
         if kind == BY_VICTIM:
             return self._by_victim(attack)
