@@ -284,6 +284,12 @@ def test_paper_is_white_and_has_all_rows_but_no_buttons(page: Page) -> None:
     assert table(page, "Victims of gm/wide/none").is_visible()
     # Titles are no buttons there: on a table's second page Chromium leaves those blank.
     assert sort_by(table(page, OUTCOME), "Defense").evaluate("each => getComputedStyle(each).display") == "contents"
+    # Notes are smaller than the text there, too.
+    note, text = (
+        page.locator(each).first.evaluate("each => parseFloat(getComputedStyle(each).fontSize)")
+        for each in (".notes", "main p:not([class])")
+    )
+    assert note < text < 14
     # Nothing is cut off: a wide table breaks its lines instead of scrolling.
     page.set_viewport_size({"width": 700, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= 700
