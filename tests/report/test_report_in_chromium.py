@@ -127,6 +127,15 @@ def test_every_column_has_a_filter(page: Page) -> None:
     assert fields.count() == found.locator("> thead th").count()
 
 
+def test_what_is_below_a_number_passes_its_filter_and_stands_before_it(page: Page) -> None:
+    shown = ["0.001", "< 0.001", "0.002"]
+    kept = "([filter, texts]) => texts.filter(passes(filter))"
+    assert page.evaluate(kept, ["< 0.001", shown]) == ["< 0.001"]
+    assert page.evaluate(kept, ["= 0.001", shown]) == ["0.001"]
+    ordered = page.evaluate("texts => [...texts].sort(comparison(texts, false))", shown)
+    assert ordered == ["< 0.001", "0.001", "0.002"]
+
+
 def test_filters_of_two_columns_hold_together_and_survive_sorting(page: Page) -> None:
     found = open_victims(page)
     page.get_by_role("button", name="Filter").last.click()

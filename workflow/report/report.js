@@ -31,10 +31,11 @@ function valueOf(cell) {
   return cell?.dataset.value ?? cell?.textContent.trim() ?? "";
 }
 
-/** The number that a text begins with, as in "61.8 [5.5, 94.5]"; NaN if there is none. */
+/** The number that a text begins with, as in "61.8 [5.5, 94.5]"; NaN if there is none. "< 0.001" is below 0.001. */
 function numberOf(text) {
   const found = NUMBER.exec(text);
-  return found ? Number(found[1].replace("−", "-").replaceAll(",", "")) : NaN;
+  const number = found ? Number(found[1].replace("−", "-").replaceAll(",", "")) : NaN;
+  return text.startsWith("<") ? number - Number.EPSILON : number;
 }
 
 /** What two texts of a column are ordered by: numbers if most are, and whatever is unknown at the end. */
