@@ -187,6 +187,8 @@ def test_the_page_escapes_names_and_gives_equal_scores_no_power(tmp_path: Path) 
     summary = read_sealed(tmp_path / "scan.json")
     assert "&lt;script&gt;/0.png" in page
     assert "<script" not in page
+    # Paper is white, whatever colours the system has.
+    assert page.count("prefers-color-scheme: dark") == page.count("@media screen and (prefers-color-scheme: dark)") == 1
     assert summary["not_looked_at"] == ["1 .heic in <script>", "2 .png in <script>/below"]
     assert "1 .heic in &lt;script&gt;, 2 .png in &lt;script&gt;/below." in page
     assert "so few images" not in page
