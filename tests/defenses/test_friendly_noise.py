@@ -437,6 +437,15 @@ def test_noise_of_another_dataset_is_refused(shape: tuple[int, ...]) -> None:
     assert FriendlyNoise(torch.zeros(4, 3, 2, 2)).prepare(data) is data
 
 
+def test_noise_of_kept_images_alone_is_told_of_rows() -> None:
+    data = TrainingSet(pictures(4, 3, 2, 2), torch.zeros(4, dtype=torch.int64), torch.arange(4))
+    kept = data.keep(torch.tensor([1, 3]))
+    noise = FriendlyNoise(torch.zeros(2, 3, 2, 2))
+    with pytest.raises(DataError, match=r"2 training images .* rows up to 3: .* a filter kept\? Make it for all"):
+        noise.prepare(kept)
+    assert len(noise.prepare(TrainingSet(kept.images, kept.labels, torch.arange(len(kept))))) == 2
+
+
 def test_build_starts_at_def_epoch() -> None:
     images = torch.rand(1, 3, 2, 2)
     noise = torch.full((1, 3, 2, 2), 0.25)

@@ -64,9 +64,15 @@ class FriendlyNoise(Defense):
             return data
         check_noise(self.noise)
         if self.noise.shape[1:] != data.images.shape[1:] or len(self.noise) <= int(data.rows.max()):
+            cure = "was it made for another dataset?"
+            if self.noise.shape == data.images.shape:
+                cure = (
+                    "was it made only for images that a filter kept? Make it for all, or number the rows anew: "
+                    "TrainingSet(data.images, data.labels, torch.arange(len(data)))"
+                )
             raise DataError(
                 f"friendly noise of shape {tuple(self.noise.shape)} does not fit {len(data)} training images of "
-                f"shape {tuple(data.images.shape[1:])}: was it made for another dataset?"
+                f"shape {tuple(data.images.shape[1:])} and rows up to {int(data.rows.max())}: {cure}"
             )
         return data
 
