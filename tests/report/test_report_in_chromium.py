@@ -136,6 +136,13 @@ def test_what_is_below_a_number_passes_its_filter_and_stands_before_it(page: Pag
     assert ordered == ["< 0.001", "0.001", "0.002"]
 
 
+def test_counts_are_compared_by_their_share(page: Page) -> None:
+    shown = ["64 of 175 (36.6)", "–", "28 of 35 (80.0)", "0 of 40 (0.0)"]
+    ordered = page.evaluate("texts => [...texts].sort(comparison(texts, true))", shown)
+    assert ordered == ["28 of 35 (80.0)", "64 of 175 (36.6)", "0 of 40 (0.0)", "–"]
+    assert page.evaluate("texts => texts.filter(passes('> 50'))", shown) == ["28 of 35 (80.0)"]
+
+
 def test_filters_of_two_columns_hold_together_and_survive_sorting(page: Page) -> None:
     found = open_victims(page)
     page.get_by_role("button", name="Filter").last.click()

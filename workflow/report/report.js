@@ -7,6 +7,7 @@ const THEME = "poisonlab-theme";
 const MOST = 200;
 const UNKNOWN = new Set(["", "–"]);
 const NUMBER = /^[<>~]?\s*([-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)(?=$|[\s%[(x])/i;
+const COUNTS = /^(\d+) of (\d+)/;
 const inOrder = new Intl.Collator("en", { numeric: true }).compare;
 
 // Before anything is drawn, so that the page does not flash.
@@ -31,8 +32,13 @@ function valueOf(cell) {
   return cell?.dataset.value ?? cell?.textContent.trim() ?? "";
 }
 
-/** The number that a text begins with, as in "61.8 [5.5, 94.5]"; NaN if there is none. "< 0.001" is below 0.001. */
+/**
+ * The number that a text begins with, as in "61.8 [5.5, 94.5]"; NaN if there is none. "< 0.001" is below 0.001, and
+ * "31 of 40" is a share in percent, because rows differ in their totals.
+ */
 function numberOf(text) {
+  const counts = COUNTS.exec(text);
+  if (counts) return (100 * counts[1]) / counts[2];
   const found = NUMBER.exec(text);
   const number = found ? Number(found[1].replace("−", "-").replaceAll(",", "")) : NaN;
   return text.startsWith("<") ? number - Number.EPSILON : number;
