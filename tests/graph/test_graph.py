@@ -137,11 +137,13 @@ def test_tables_have_a_line_per_victim() -> None:
 @pytest.mark.parametrize("compare", [["none"], [], ["friendly"], ["clean", "none"]])
 def test_an_ablation_stands_beside_undefended_training_whatever_the_study_compares(compare: list[str]) -> None:
     bound = {"name": "bound", "defense": "friendly", "method": "friendly-noise", "vary": {"zeta": [8, 16]}}
+    bound["title"] = "The bound, in levels."
     graph = graph_of(lambda values: values.update(compare=compare, ablations=[bound]))
     told = parse(graph.tables.ablation("", "bound").settings)
     drawn = parse(graph.figures.figure("ablation-bound").settings)
     assert [line["defense"] for line in told["lines"] if line["attack"] == "weak"] == ["none", "friendly", "bound-8"]
     assert told["compare"] == drawn["compare"] == ["none"]
+    assert told["title"] == drawn["title"] == bound["title"]
 
 
 def test_a_filter_may_look_at_a_surrogate() -> None:
