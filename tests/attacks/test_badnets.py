@@ -34,3 +34,9 @@ def test_the_patch_and_the_label_are_all_that_changes() -> None:
     assert len(poisons.goal) == 4
     assert 2 not in poisons.goal.target_labels.tolist()
     assert poisons.goal.adversarial_labels.tolist() == [2] * 4
+    every = badnets.craft(data, attacker, settings.model_copy(update={"targets": 100}), seed=1).goal
+    others = data.test_labels != 2
+    assert every is not None
+    assert every.untriggered is not None
+    assert torch.equal(every.untriggered, data.test_images[others])
+    assert torch.equal(every.target_labels, data.test_labels[others])

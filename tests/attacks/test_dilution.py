@@ -37,7 +37,7 @@ def whole_set() -> PoisonSet:
     return PoisonSet(torch.arange(20), 255 - data.train_images, 1 - data.train_labels, data.train_images)
 
 
-@pytest.mark.parametrize(("share", "gone"), [(0.2, 4), (0.5, 10), (0.01, 0), (0.999, 19)])
+@pytest.mark.parametrize(("share", "gone"), [(0.2, 4), (0.5, 10), (0.33, 7), (0.01, 0), (0.999, 19)])
 def test_so_many_rows_are_clean_again_and_the_others_are_not(share: float, gone: int) -> None:
     data, left = dataset(), diluted(whole_set(), share, seed=3)
     made = training_set(data, left)

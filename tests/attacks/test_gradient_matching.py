@@ -25,6 +25,7 @@ from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import PoisonlabError, SettingsError
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.models.gradient_angle import matching_loss
+from poisonlab.randomness import generator
 
 STILL = Augmentation(kind="none")
 SHIFT = Augmentation(kind="shift", pixels=1)
@@ -331,8 +332,6 @@ def slow_craft(
     criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> Tensor:
     """Algorithm 1 for one restart without augmentation, from the attack's own start: losses per step."""
-    from poisonlab.randomness import generator
-
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.mean, data.std))
     images = (poisons.base_images / 255 - mean) / std
     label = poisons.goal.adversarial_labels[:1]
@@ -362,6 +361,34 @@ def slow_craft(
         corrected = (first / (1 - 0.9 ** (step + 1))) / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
         delta = project(delta - rate * corrected)
     return torch.tensor(losses)
+
+
+def test_the_start_is_normal_and_cut_at_the_bound_of_pixels() -> None:
+    """Whatever the deviation of a channel; a tiny step leaves the start as it is."""
+    poisons = crafted(STILL, restarts=1, steps=1, tau=1e-9, precision="float32")
+    bases = poisons.base_images.float()
+    drawn = torch.randn(bases.shape, generator=generator("cpu", 0, "gradient-matching", "start", 0))
+    expected = (bases + (16 * drawn).clamp(-16, 16)).clamp(0, 255)
+    torch.testing.assert_close(poisons.images * 255, expected, rtol=0, atol=1e-3)
+
+
+def test_two_equal_surrogates_step_half_as_far_as_one() -> None:
+    """The release divides ``tau`` by the number of surrogates."""
+    data = dataset()
+    model = trained(data)
+    one, two = (
+        craft(
+            data,
+            attacker(data, [model] * count),
+            GradientMatching(
+                name="gm", surrogate="s", ensemble=count, budget=0.1, steps=4, restarts=1, precision="float32", tau=tau
+            ),
+            seed=0,
+        )
+        for count, tau in ((1, 0.1), (2, 0.2))
+    )
+    assert torch.equal(one.images, two.images)
+    assert torch.equal(one.diagnostics["matching_loss"], two.diagnostics["matching_loss"])
 
 
 def test_an_ensemble_averages_its_matching_losses() -> None:

@@ -689,7 +689,7 @@ def test_the_poisons_do_not_touch_the_surrogates(calls: list[Call]) -> None:
 # --- crafting ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("eps", "lr"), [(255, 20), (12, 200)])
+@pytest.mark.parametrize(("eps", "lr"), [(255, 20), (4, 200)])
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("weighting", ["sum", "equal"])
 def test_every_step_is_that_of_the_algorithm_written_out(

@@ -28,6 +28,7 @@ from poisonlab.config.attacks.low_frequency import LowFrequency
 from poisonlab.config.recipe import Augmentation, Recipe
 from poisonlab.data.augmentation import translate
 from poisonlab.data.dataset import ImageDataset
+from poisonlab.errors import PoisonlabError
 from poisonlab.models.classifier import Classifier, Normalize
 from poisonlab.randomness import generator
 
@@ -339,30 +340,70 @@ def test_one_round_of_class_wise_noise_by_hand(smoothing: float) -> None:
         normalize(torch.stack([clean[r] + torch.stack(single[r % 3 :: 3]).mean(0) for r in ROWS]).clamp(0, 1))
     )
     assert float(errors[0]) == float((wrong.argmax(1) != data.train_labels).double().mean())
+    # An error of exactly ``stop_error`` ends the rounds.
+    met = settings.model_copy(update={"stop_error": float(errors[0])})
+    again = error_minimising.craft(dataset(), Attacker((), plain.normalize, recipe, fresh=fresh), met, seed=1)
+    assert torch.equal(again.diagnostics["errors"], errors)
 
 
 def test_the_network_sees_all_images_and_a_part_of_them_makes_the_noise_of_classes() -> None:
     """Unlearnable Examples' perturbation.py: batches of the whole set train, ``train_subset`` makes and stops."""
     seen: dict[bool, list[Tensor]] = {True: [], False: []}
+    said: list[Tensor] = []
 
     def fresh(seed: int) -> Classifier:
         made = network(1)
         made.register_forward_pre_hook(lambda model, inputs: seen[model.training].append(inputs[0].detach()))
+        made.register_forward_hook(lambda model, inputs, logits: said.append(logits.argmax(1)))
         return made
 
     recipe = Recipe(epochs=1, batch_size=12, lr=0.05)
     normalize = attacker(network(1)).normalize
     settings = minimising(noise="class-wise", subset=0.5, batches=1, batch_size=12, stop_error=0.99)
-    error_minimising.craft(dataset(), Attacker((), normalize, recipe, fresh=fresh), settings, seed=1)
+    poisons = error_minimising.craft(dataset(), Attacker((), normalize, recipe, fresh=fresh), settings, seed=1)
+    clean = normalize(dataset().train_images.double() / 255)
+    (trained,), (moved, judged) = ([rows_of(clean, images) for images in seen[mode]] for mode in (True, False))
+    assert sorted(trained) == list(ROWS)
+    assert [sum(row % CLASSES == label for row in moved) for label in range(CLASSES)] == [2, 2, 2]
+    assert sorted(judged) == sorted(moved)
+    wrong = said[-1] != torch.tensor(judged) % CLASSES
+    assert poisons.diagnostics["errors"].tolist() == [int(wrong.sum()) / 6]
+
+
+def rows_of(clean: Tensor, images: Tensor) -> list[int]:
+    """The row of ``clean`` that each image is nearest to."""
+    return [int((clean - image).flatten(1).norm(dim=1).argmin()) for image in images]
+
+
+def test_the_network_is_trained_on_shuffled_epochs_and_each_round_moves_noise_in_another_order() -> None:
+    """Of twelve images two batches of five are an epoch, wherever the rounds of three batches begin."""
+    trained: list[list[int]] = []
+    moved: list[list[int]] = []
+    seeds: list[int] = []
+    normalize, rounds = attacker(network(1)).normalize, 4
     clean = normalize(dataset().train_images.double() / 255)
 
-    def rows_of(images: Tensor) -> list[int]:
-        return sorted(int((clean - image).flatten(1).norm(dim=1).argmin()) for image in images)
+    def watch(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        (trained if model.training else moved).append(rows_of(clean, inputs[0]))
+        seeds.extend([torch.initial_seed()] * model.training)
 
-    (trained,), (moved, judged) = seen[True], seen[False]
-    assert rows_of(trained) == list(ROWS)
-    assert [sum(row % CLASSES == label for row in rows_of(moved)) for label in range(CLASSES)] == [2, 2, 2]
-    assert rows_of(judged) == rows_of(moved)
+    def fresh(seed: int) -> Classifier:
+        made = network(1)
+        made.register_forward_pre_hook(watch)
+        return made
+
+    settings = minimising(noise="class-wise", subset=1.0, batches=3, rounds=rounds, stop_error=0, steps=1)
+    recipe = Recipe(epochs=1, batch_size=5, lr=1e-6)
+    with pytest.raises(PoisonlabError, match="after 4 rounds"):
+        error_minimising.craft(dataset(), Attacker((), normalize, recipe, fresh=fresh), settings, seed=1)
+    epochs = [first + second for first, second in zip(trained[::2], trained[1::2], strict=True)]
+    assert len(epochs) == len({tuple(epoch) for epoch in epochs}) == rounds * 3 // 2
+    assert all(len(set(epoch)) == 10 for epoch in epochs)
+    assert len(set(seeds)) == rounds * 3, "dropout draws anew in each step"
+    # Three batches move, then three are judged.
+    orders = [[*moved[at], *moved[at + 1], *moved[at + 2]] for at in range(0, len(moved), 6)]
+    assert len(orders) == len({tuple(order) for order in orders}) == rounds
+    assert all(sorted(order) == list(ROWS) for order in orders)
 
 
 def without_dropout(seed: int) -> Classifier:
@@ -415,8 +456,8 @@ def crafted(**changes: Any) -> PoisonSet:
 
 
 def test_margins_by_hand() -> None:
-    logits = torch.tensor([[1.0, 4.0, 2.0], [7.0, 3.0, 5.0]])
-    assert margins(logits, torch.tensor([2, 0])).tolist() == [-2.0, 2.0]
+    logits = torch.tensor([[1.0, 4.0, 2.0], [7.0, 3.0, 5.0], [-3.0, -1.0, -2.0]])
+    assert margins(logits, torch.tensor([2, 0, 0])).tolist() == [-2.0, 2.0, -2.0]
 
 
 def hats(places: Tensor, size: int) -> Tensor:
