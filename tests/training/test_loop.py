@@ -194,6 +194,23 @@ def test_every_epoch_has_an_order_of_its_own() -> None:
     assert len(set(orders)) == 8
 
 
+def test_every_epoch_augments_and_drops_anew() -> None:
+    """Of equal images, so that only the draws tell epochs apart; none of their pixels is 0 before dropout."""
+    white = TrainingSet(torch.full((22, 2, 6, 6), 255, dtype=torch.uint8), torch.arange(22) % 3, torch.arange(22))
+    model = Classifier(nn.Sequential(nn.Dropout(0.5), nn.Flatten()), nn.Linear(72, 3))
+    seen: list[Tensor] = []
+    kept: list[Tensor] = []
+
+    def watch(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.append(inputs[0].detach().clone())
+        kept.append(output.detach() != 0)
+
+    model.extract[0].register_forward_hook(watch)
+    run(model, chosen=recipe(augmentation=Augmentation(pixels=2, padding="black")), data=white)
+    for shown in (seen, kept):
+        assert len(torch.cat(shown).reshape(4, -1).unique(dim=0)) == 4
+
+
 def test_same_seed_same_bits() -> None:
     chosen = recipe(augmentation=Augmentation(pixels=1))
     first, again, other = network(dropout=True), network(dropout=True), network(dropout=True)

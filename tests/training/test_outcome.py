@@ -78,8 +78,8 @@ def test_what_is_turned_away_is_no_success_and_no_correct_answer() -> None:
     assert accuracy(model, NORMALIZE, images, labels, rejects=turns_away(255)) == 0.75
     assert accuracy(model, NORMALIZE, images, labels, rejects=turns_away(0, 100, 200, 255)) == 0
 
-    # Of the targets 0, 100 and 200 are left; without the trigger 0, 250 and 255.
-    goal = Goal(images, labels, torch.zeros(4, dtype=torch.int64), untriggered=levels(200, 0, 250, 255))
+    # Of the targets 0, 100 and 200 are left; without the trigger 200, 250 and 0.
+    goal = Goal(images, labels, torch.zeros(4, dtype=torch.int64), untriggered=levels(255, 200, 250, 0))
     outcome = goal_outcome(model, NORMALIZE, goal, rejects=turns_away(255))
     assert outcome["success"] == 0.25
     assert outcome["target_accuracy"] == 0.75
