@@ -116,16 +116,18 @@ def test_neighbours_are_scikit_learn_s_whatever_the_scale_and_offset(scale: floa
 
 
 def test_near_ties_that_float32_products_confuse_are_told_apart() -> None:
-    """On a sphere around the query, radii differ by parts in ten million: below the rounding of the products."""
+    """On a sphere around the query, radii differ by parts in a hundred million: below the rounding of the products.
+    Others far away move the centre, from which the products count, away from the query."""
     stream = torch.Generator().manual_seed(2)
-    directions = torch.randn(300, 128, generator=stream, dtype=torch.float64)
-    radii = 1 + torch.randperm(300, generator=stream) * 1e-7
+    directions = torch.randn(150, 128, generator=stream, dtype=torch.float64)
+    radii = 1 + torch.randperm(150, generator=stream).double() * 1e-8
     sphere = directions / directions.norm(dim=1, keepdim=True) * radii[:, None]
-    features = torch.cat([torch.zeros(1, 128, dtype=torch.float64), sphere]) + 3
+    far = torch.full((20, 128), 2.0, dtype=torch.float64)
+    features = torch.cat([torch.zeros(1, 128, dtype=torch.float64), sphere, far]) + 3
     (found,) = chosen_sets(Neighbours(features).of(torch.tensor([0]), 100))
     assert found == set((radii.argsort()[:100] + 1).tolist())
     # Products in float32 alone get it wrong, or this test would show nothing.
-    rounded = features.float()
+    rounded = (features - features.mean(0)).float()
     squared = rounded.square().sum(1) - 2 * rounded @ rounded[0]
     assert set(squared[1:].argsort()[:100].tolist()) != set(radii.argsort()[:100].tolist())
 
