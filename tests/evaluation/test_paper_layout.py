@@ -160,6 +160,17 @@ def test_published_numbers_stand_beside_the_mean_over_victims_or_the_first() -> 
         assert (found["victim"], found["n"], found["success"]) == (victim, 4, success)
         stood = published_by_row(NUMBERS, [claim(4)], stage(lines, mean_over_victims=mean))
         assert stood == {("gm", victim, "none"): pytest.approx({"success": 0.75, "accuracy": 0.935})}
+    # An attack with one victim has no mean over several.
+    alone = compare(4, some[:4], lines[:1], claim(4), mean_over_victims=True).set_index("row").loc["No Def."]
+    assert (alone["victim"], alone["n"], alone["success"]) == ("one", 4, 1)
+
+
+def test_an_end_of_our_interval_lies_inside() -> None:
+    """Wilson's interval of four in four ends at a published 100 %."""
+    numbers = pd.DataFrame([(7, "Ours", "none", "success", 1.0, math.nan, "", "")], columns=list(NUMBERS.columns))
+    some = trials("gm", "none", (1, 1, 1, 1), 0.9, 10)
+    compared, _ = compare_of(numbers, some, stage([line("gm", "none")]), [claim(7)])
+    assert compared["published_success_inside"].tolist() == [True]
 
 
 def test_a_table_may_print_other_measures() -> None:

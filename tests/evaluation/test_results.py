@@ -304,6 +304,9 @@ def test_an_event_of_several_targets_is_a_rate() -> None:
     line = row(tidy(several), "none")
     assert line["success"] == 0.375
     assert line["success_low"] < 0.25 < 0.5 < line["success_high"]
+    # So it is where poisons that were read from files have one target with some seeds and more with others.
+    mixed = [replace(trials("gm", "none", {0: 1.0})[0], targets=1), several[1]]
+    assert row(tidy(mixed), "none")["success"] == 0.75
 
 
 def test_half_a_yes_is_refused() -> None:

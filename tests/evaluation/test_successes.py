@@ -73,6 +73,12 @@ def test_hits_are_told_by_the_undefended_victim_of_the_same_seed() -> None:
         ("one", 2),
         ("two", 1),
     ]
+    # An undefended victim that diverged was not attacked successfully.
+    diverged = [
+        replace(each, measures={}, failed="the loss is nan") if (each.defense, each.seed) == ("none", 1) else each
+        for each in trials()
+    ]
+    assert {(each.victim, each.seed) for each in hits(diverged, MEASURES, "none")} == {("one", 0), ("one", 2)}
 
 
 def test_a_victim_s_success_and_counts_are_of_its_hits() -> None:
@@ -280,6 +286,15 @@ def test_victims_of_one_seed_count_together() -> None:
     both = f"{100 * interval.low:.1f}, {100 * interval.high:.1f}"
     assert f"knn finds 57.5 [{both}] % of the poisons (23 of 40, n = 4)" in text
     assert "test accuracy -2.0 points" in text
+    # Of two victims that lose one and three points, the seeds all lose two.
+    points = {"one": 0.01, "two": -0.01}
+    apart = [
+        trial("a", "knn", each.seed, 0, 0.88 + points[each.victim], victim=each.victim, found=each.found)
+        if each.defense == "knn"
+        else each
+        for each in trials()
+    ]
+    assert "test accuracy -2.0 points" in filter_findings(apart, "none")[0]
 
 
 @pytest.mark.parametrize(
@@ -291,6 +306,8 @@ def test_victims_of_one_seed_count_together() -> None:
         ),
         ((50, 50, 25), 0.9, FilterClaim(found=0.25), "25 % found for at most 1 points undecided"),
         ((50, 50, 50), 0.9, FilterClaim(found=0.25), "25 % found for at most 1 points confirmed"),
+        # The interval of -1.1, -1.0 and -0.9 points holds the cost.
+        ((50, 50, 50), 0.889, FilterClaim(found=0.25), "25 % found for at most 1 points undecided"),
         ((20, 20, 20), 0.9, FilterClaim(), "99 % found for at most 1 points contradicted"),
         ((50, 50, 50), 0.8, FilterClaim(found=0.25), "25 % found for at most 1 points contradicted"),
     ],

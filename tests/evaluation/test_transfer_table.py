@@ -62,11 +62,11 @@ def test_means_over_seeds_and_bold_within_a_point_of_the_best() -> None:
         [
             {"attack": "a", "one": 0.90, "two": 0.4},
             {"attack": "a", "one": 0.94, "two": 0.6},
-            {"attack": "b", "one": 0.912, "two": 0.1},
+            {"attack": "b", "one": 0.91, "two": 0.1},
             {"attack": "c", "one": 0.905, "two": 0.1},
         ]
     )
-    outcomes = pd.DataFrame({"attack": ["a", "b"], "peak_accuracy": [0.3, 0.305], "accuracy": [0.1, 0.2]})
+    outcomes = pd.DataFrame({"attack": ["a", "b"], "peak_accuracy": [0.3, 0.31], "accuracy": [0.1, 0.2]})
     nothing = pd.DataFrame(columns=["row", "measure", "value"])
     table = transfer_table(shares, outcomes, nothing, {"a": "A", "b": "B", "c": "C", "d": "D"})
     assert list(table["n"]) == [2, 1, 1, 0]
@@ -74,8 +74,8 @@ def test_means_over_seeds_and_bold_within_a_point_of_the_best() -> None:
         [0.92, 0.5, 0.71]
     )
     text = transfer_layout(table, ["one", "two"], None)
-    assert list(text["one"]) == ["**92.0**", "**91.2**", "90.5", "–"]
-    assert list(text["Peak accuracy"]) == ["**30.0**", "**30.5**", "–", "–"]
+    assert list(text["one"]) == ["**92.0**", "**91.0**", "90.5", "–"]
+    assert list(text["Peak accuracy"]) == ["**30.0**", "**31.0**", "–", "–"]
     assert list(text["Test accuracy"]) == ["**10.0**", "20.0", "–", "–"]
     assert r"\textbf{92.0} " in latex(text)
     assert transfer_findings(table) == []
