@@ -228,7 +228,8 @@ def test_nothing_is_set_apart_by_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "of_each"), [({"per_class": 2}, 2), ({"share": 0.34}, 3), ({"share": 0.01}, 1), ({"share": 0.9}, 9)]
+    ("options", "of_each"),
+    [({"per_class": 2}, 2), ({"share": 0.34}, 3), ({"share": 0.27}, 3), ({"share": 0.01}, 1), ({"share": 0.9}, 9)],
 )
 def test_images_of_every_class_are_set_apart(options: dict[str, Any], of_each: int) -> None:
     data = validated(**options)

@@ -106,9 +106,12 @@ def test_every_second_clean_image_is_an_overlay_and_the_others_set_the_threshold
     clean = clean_images(grey([10, 11, 20, 21, 30, 31, 40]))
     # A blend of nearly weight 1 is the overlay alone, one of weight 0 the image alone.
     model = Watched(linear())
-    strip(model, clean, count=20, convention="blend", alpha=0.999)
+    deployment = strip(model, clean, count=20, convention="blend", alpha=0.999)
     assert len(model.levels) == 3 * 20
     assert set(model.levels) == {10, 20, 30, 40}
+    # Inputs get overlays of their own.
+    rejected(deployment, clean.images[1::2])
+    assert model.levels[60:] != model.levels[:60]
     model = Watched(linear())
     strip(model, clean, count=4, convention="blend", alpha=0.0)
     assert model.levels == [11] * 4 + [21] * 4 + [31] * 4

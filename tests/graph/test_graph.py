@@ -170,6 +170,20 @@ def test_what_a_victim_is_called_is_no_setting_of_its_outcome() -> None:
         assert one.computing.outcome(first) == other.computing.outcome(second)
 
 
+def test_an_outcome_depends_on_the_noise_of_its_row_and_on_that_which_its_attack_knows() -> None:
+    """Trials that were made with another bound of the noise, or against it, answer for none of these."""
+
+    def bounded(values: dict[str, Any]) -> None:
+        values["defenses"][1]["apply"][0]["zeta"] = 4
+
+    one, other = graph_of(name="scenarios"), graph_of(bounded, "scenarios")
+    victims = {"plain": "scratch", "adaptive": "scratch", "moved": "transfer"}
+    cells = [Cell(attack, victim, row, 0) for attack, victim in victims.items() for row in ("none", "friendly")]
+    outcomes = [[graph.computing.outcome(cell) for graph in (one, other)] for cell in cells]
+    changed = {(cell.attack, cell.defense) for cell, found in zip(cells, outcomes, strict=True) if len(set(found)) > 1}
+    assert changed == {(attack, "friendly") for attack in victims} | {("adaptive", "none")}
+
+
 def test_a_command_reads_as_its_arguments() -> None:
     """Whatever stands in a description or a path reaches the program as it is."""
     odd = 'it\'s $HOME; `ls` {braces} "quotes"'

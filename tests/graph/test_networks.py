@@ -122,6 +122,15 @@ def test_trials_from_elsewhere_answer_only_for_the_same_network() -> None:
         assert [one != two for one, two in zip(shared, other, strict=True)] == changed
 
 
+def test_a_victim_that_begins_as_another_member_has_another_outcome() -> None:
+    def second(values: dict[str, Any]) -> None:
+        values["victims"][0]["member"] = 1
+
+    for row in ("none", "near", "robust-features"):
+        first, other = (graph.computing.outcome(Cell("mixed", "moved", row, 0)) for graph in (made(), made(second)))
+        assert first != other
+
+
 def test_tables_say_that_seeds_are_no_draws_of_the_network() -> None:
     def notes(graph: Graph) -> list[str]:
         return [line for line in graph.tables.scale(graph.study.attacks) if line.startswith("Shared networks")]
