@@ -90,7 +90,7 @@ def parser(contests: Contests, description: str | None) -> argparse.ArgumentPars
     arguments.add_argument("--threads", type=int, default=1, help="threads of PyTorch on the CPU")
     arguments.add_argument("--repeats", type=int, default=3)
     arguments.add_argument("--only", default="", help="measure only contests with this in their name")
-    arguments.add_argument("--no-memory", action="store_true", help="measure no memory: half the time on a CPU")
+    arguments.add_argument("--no-memory", action="store_true", help="measure no memory on a CPU: half the time")
     arguments.add_argument("--json", type=Path, help="also write the numbers to this file")
     arguments.add_argument("--memory", nargs=2, metavar=("CONTEST", "WAY"), help=argparse.SUPPRESS)
     return arguments
@@ -124,15 +124,21 @@ def measure(build: Callable[[torch.device], Contest], name: str, options: argpar
     contest = build(device)
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     results: dict[str, object] = {}
+    memory: dict[str, float | None] = dict.fromkeys(WAYS)
     for _ in range(options.repeats):
         for way in WAYS:
             call = getattr(contest, way)
             if call is not None:
+                before = forget_peak(device)
                 taken, results[way] = timed(call, device)
                 seconds[way].append(taken / contest.per_call)
+                # On another device than the reference's there is nothing to measure.
+                if before is not None and not (way == "reference" and contest.reference_on_cpu):
+                    memory[way] = (torch.cuda.max_memory_allocated(device) - before) / 2**20
     reference_s = statistics.median(seconds["reference"]) if seconds["reference"] else None
     ours_s = statistics.median(seconds["ours"])
-    memory = {way: extra_memory(contest, name, way, options) for way in WAYS}
+    if device.type == "cpu" and not options.no_memory:
+        memory = {way: extra_memory(contest, name, way, options) for way in WAYS}
     return Result(
         name,
         contest.unit,
@@ -187,18 +193,18 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def extra_memory(contest: Contest, name: str, way: str, options: argparse.Namespace) -> float | None:
-    """MiB that one call needs beyond what was in use before it."""
-    call = getattr(contest, way)
-    if call is None or options.no_memory:
+def forget_peak(device: torch.device) -> int | None:
+    """On a GPU, the bytes in use, from which the peak is counted from now on; None on a CPU."""
+    if device.type == "cpu":
         return None
-    if options.device == "cuda":
-        if way == "reference" and contest.reference_on_cpu:
-            return None  # It would need a separate process for seconds, and it is memory of another device.
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        call()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
+
+
+def extra_memory(contest: Contest, name: str, way: str, options: argparse.Namespace) -> float | None:
+    """MiB that one call on the CPU needs beyond what was in use before it."""
+    if getattr(contest, way) is None:
+        return None
     command = [sys.executable, str(BENCH), "--scale", options.scale, "--threads", str(options.threads)]
     done = subprocess.run(
         [*command, "--device", "cpu", "--memory", name, way], capture_output=True, text=True, check=True

@@ -96,8 +96,8 @@ CONTESTS: Contests = {
         "EPIC, 200 medoids of 2000": partial(medoids, 2000, 200),
     },
     "gpu": {
-        "Deep k-NN, 2000 x 512, k = 40": partial(neighbours, 2000, 40),
         "Deep k-NN, 50,000 x 512, k = 1000, against all distances at once": partial(neighbours_at_once, 50_000, 1000),
+        "Deep k-NN, 2000 x 512, k = 40": partial(neighbours, 2000, 40),
         "spectral signatures, 20,000 x 512": partial(directions, 20_000),
         "EPIC, 200 medoids of 2000": partial(medoids, 2000, 200),
     },

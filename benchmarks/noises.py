@@ -76,7 +76,7 @@ CONTESTS: Contests = {
         "friendly noise, small residual network": partial(noise, small(), 512, 5),
     },
     "gpu": {
-        "friendly noise, ResNet-18": partial(noise, large(), 2048, 10),
+        "friendly noise, ResNet-18": partial(noise, large(), 1024, 10),
     },
     "tiny": {"friendly noise, small residual network": partial(noise, small(), 16, 2)},
 }

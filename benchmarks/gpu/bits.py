@@ -43,7 +43,17 @@ def bits(check: Check, notes: Notes) -> None:
     device = prepare_torch(check.device, 1, jobs_per_gpu=1)
     rows, faults = [], []
     every = paths(check.scale)
+    # First, because time may run out.
+    try:
+        apart = _apart(every, device)
+        notes.fact("captured against eager, largest relative difference of a tensor's length", apart)
+        # Written so that nan is a fault.
+        faults += [] if apart <= _NEAR else [f"captured against eager: weights apart by {apart:.2g}, not {_NEAR:g}"]
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        faults.append(f"captured against eager: {type(error).__name__}: {error}")
     for name, path in every.items():
+        notes.fact("faults", faults)
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
@@ -58,14 +68,7 @@ def bits(check: Check, notes: Notes) -> None:
         notes.table("Run twice", markdown(["what", "same bits", "warnings"], rows))
         faults += [] if equal else [f"{name}: other bits"]
         faults += [f"{name}: {line}" for line in warned]
-    try:
-        apart = _apart(every, device)
-        notes.fact("captured against eager, largest relative difference of a tensor's length", apart)
-        # Written so that nan is a fault.
-        faults += [] if apart <= _NEAR else [f"captured against eager: weights apart by {apart:.2g}, not {_NEAR:g}"]
-    except Exception as error:
-        traceback.print_exc(file=sys.stderr)
-        faults.append(f"captured against eager: {type(error).__name__}: {error}")
+    notes.fact("faults", faults)
     if faults:
         raise FaultError(f"{len(faults)} faults: {'; '.join(faults[:3])}")
 

@@ -6,24 +6,28 @@ import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from contest import markdown
 
 from gpu.section import Outcome
+from poisonlab.runtime.failures import is_error, last_line
 
+_LONGEST_LOG = 100_000
 REHEARSAL = "A rehearsal on a CPU at tiny sizes: it shows that the check's code runs, and nothing about a GPU."
 
 
 @dataclass(frozen=True)
 class Record:
-    """A check that has ended.
+    """A check, from its beginning on.
 
     Attributes:
         device: the GPU's name; a processor's in a rehearsal.
         minutes: the time limit of the check.
         unasked: names of sections that were not requested.
+        waiting: names of sections that have not ended.
+        logs: of the sections that failed.
     """
 
     device: str
@@ -32,6 +36,8 @@ class Record:
     minutes: float
     outcomes: Sequence[Outcome]
     unasked: Sequence[str] = ()
+    waiting: Sequence[str] = ()
+    logs: str = ""
 
     @property
     def failed(self) -> list[str]:
@@ -44,13 +50,18 @@ class Record:
         what = f"rehearsal-{self.device}" if self.rehearsal else self.device
         return f"{time.strftime('%Y-%m-%d')}-{re.sub(r'[^a-z0-9]+', '-', what.lower()).strip('-')}"
 
-    def write(self, folder: Path) -> tuple[Path, Path]:
-        """Write both files; they replace a record of the same day and GPU."""
+    def after(self, outcome: Outcome, logs: str) -> Record:
+        """The record after one more section has ended."""
+        waiting = [name for name in self.waiting if name != outcome.section]
+        return replace(self, outcomes=[*self.outcomes, outcome], waiting=waiting, logs=self.logs + logs)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write the files; they replace a record of the same day and GPU."""
         folder.mkdir(parents=True, exist_ok=True)
-        read, kept = folder / f"{self.name}.md", folder / f"{self.name}.json"
-        read.write_text(self.as_markdown(), encoding="utf-8")
-        kept.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
-        return read, kept
+        texts = {"md": self.as_markdown(), "json": json.dumps(self.as_json(), indent=1) + "\n", "log": self.logs}
+        for ending, text in texts.items():
+            (folder / f"{self.name}.{ending}").write_text(text, encoding="utf-8")
+        return [folder / f"{self.name}.{ending}" for ending in texts]
 
     def as_json(self) -> dict[str, object]:
         """Everything that was noted, except the tables."""
@@ -63,6 +74,7 @@ class Record:
             "seconds": round(sum(outcome.seconds for outcome in self.outcomes), 1),
             "failed": self.failed,
             "not_asked_for": list(self.unasked),
+            "not_ended": list(self.waiting),
             "sections": {
                 outcome.section: {
                     "state": outcome.state,
@@ -82,6 +94,7 @@ class Record:
             [outcome.section, outcome.state, f"{outcome.seconds:.0f}", f"{outcome.limit:.0f}", outcome.error or ""]
             for outcome in self.outcomes
         ]
+        rows += [[name, "not ended", "", "", ""] for name in self.waiting]
         rows += [[name, "not asked for", "", "", ""] for name in self.unasked]
         states = markdown(["section", "state", "seconds", "limit", "error"], [_cells(row) for row in rows])
         head = f"{time.strftime('%Y-%m-%d')}, commit {self.commit}, {self.device}, {self.minutes:g} minutes at most."
@@ -89,6 +102,13 @@ class Record:
         for outcome in self.outcomes:
             parts += [f"## {outcome.section}", *_noted(outcome)]
         return "\n\n".join(parts) + "\n"
+
+
+def logs_of(folder: Path) -> str:
+    """The ends of a section's logs: of those in its own folder, and of jobs that ended in an error."""
+    found = [log for log in sorted(folder.rglob("*.log")) if log.parent == folder or is_error(last_line(log))]
+    texts = [log.read_text(encoding="utf-8", errors="replace")[-_LONGEST_LOG:] for log in found]
+    return "".join(f"=== {log.relative_to(folder.parent)}\n{text}\n" for log, text in zip(found, texts, strict=True))
 
 
 def _noted(outcome: Outcome) -> list[str]:

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -23,20 +23,21 @@ from gpu.section import Check, FaultError, Notes, Outcome, Section
 _FORKS = multiprocessing.get_context("fork")
 
 
-def run_all(sections: Sequence[Section], check: Check, seconds: float) -> list[Outcome]:
-    """Run the sections in order, within ``seconds`` in all; those that do not fit are skipped.
+def run_all(sections: Sequence[Section], check: Check, seconds: float) -> Iterator[Outcome]:
+    """Run the sections in order, within ``seconds`` in all; those that do not fit are skipped. Each outcome comes when
+    its section has ended.
 
     A section may take the time that later sections do not need, and at least its share if so much is left. A section
     that would get less than half its share is skipped.
     """
-    deadline, outcomes = time.monotonic() + seconds, []
+    deadline = time.monotonic() + seconds
     for place, section in enumerate(sections):
         left = max(0.0, deadline - time.monotonic())
         later = sum(each.seconds for each in sections[place + 1 :])
         limit = max(min(section.seconds, left), left - later)
         if limit < section.seconds / 2:
             why = f"{left:.0f} s were left of {seconds:.0f}, and its share is {section.seconds:.0f}"
-            outcomes.append(Outcome(section.name, "skipped", 0.0, limit, why))
+            yield Outcome(section.name, "skipped", 0.0, limit, why)
             continue
         folder = check.folder / section.name
         folder.mkdir(parents=True)
@@ -45,8 +46,7 @@ def run_all(sections: Sequence[Section], check: Check, seconds: float) -> list[O
         print(f"gpu-check: {section.name} {outcome.state}, {outcome.seconds:.0f} s", file=sys.stderr, flush=True)
         if (found := outcome.notes.facts.get("peaks")) is not None:
             check = replace(check, peaks=Peaks(**found))  # type: ignore[arg-type]
-        outcomes.append(outcome)
-    return outcomes
+        yield outcome
 
 
 def run_one(section: Section, check: Check) -> Outcome:

@@ -72,6 +72,7 @@ def _measured(program: ModuleType, check: Check, notes: Notes) -> list[Result]:
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             faults.append(f"{name}: {type(error).__name__}: {error}")
+            notes.fact("faults", faults)
             continue
         results.append(_counted(result, results))
         notes.fact(name, asdict(results[-1]) | {"ratio": results[-1].ratio})

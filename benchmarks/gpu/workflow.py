@@ -72,6 +72,8 @@ def _snakemake(check: Check, study: Path, seconds: float) -> tuple[int, str]:
     """Exit status and output of one call, which is ended after ``seconds``."""
     command = [check.python, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(study)]
     command += ["--directory", str(check.folder), "--cores", str(2 if check.tiny else os.cpu_count() or 1)]
+    # One call finds all faults.
+    command += ["--keep-going"]
     with (check.folder / _LOG).open("w+", encoding="utf-8") as file:
         with subprocess.Popen(command, cwd=check.folder, stdout=file, stderr=subprocess.STDOUT) as process:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import bench
 import pytest
 import torch
 import yaml
+from contest import Contest, measure
 from harness import warm_environment
 from jobs import ROOT, Jobs, Spent, covered, jobs_table, measure_jobs, spend
 from peaks import peaks, roofline
@@ -51,6 +53,24 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     changed[told["machine"]["name"]]["tiny"]["preparing a batch of 8"] = {"ratio": 1e6, "low": 1e6, "high": 1e6}
     recorded.write_text(json.dumps(changed), encoding="utf-8")
     assert bench.main(options) == 1
+
+
+@pytest.mark.parametrize("on_cpu", [False, True])
+def test_a_gpu_s_memory_is_measured_in_the_timed_calls(on_cpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    stand_in = {
+        "synchronize": lambda device: None,
+        "reset_peak_memory_stats": lambda device: None,
+        "memory_allocated": lambda device: 2**20,
+        "max_memory_allocated": lambda device: 2**20 * (1 + len(calls)),
+    }
+    for name, value in stand_in.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    reference, ours = (lambda way=way: calls.append(way) for way in ("reference", "ours"))
+    contest = Contest(reference, ours, lambda first, second: 0.0, "call", reference_on_cpu=on_cpu)
+    found = measure(lambda device: contest, "two ways", argparse.Namespace(device="cuda", repeats=2))
+    assert calls == ["reference", "ours"] * 2
+    assert (found.reference_mib, found.ours_mib) == (None if on_cpu else 3, 4)
 
 
 def test_peaks_and_shares_of_them() -> None:

@@ -42,6 +42,10 @@ def passing(check: Check, notes: Notes) -> None:
 
 def failing(check: Check, notes: Notes) -> None:
     notes.fact("before", "the fault")
+    jobs = {"run.log": "starting", "jobs/a.log": "epoch 3\nValueError: why", "jobs/b.log": "epoch 3"}
+    for name, text in jobs.items():
+        (check.folder / name).parent.mkdir(exist_ok=True)
+        (check.folder / name).write_text(text, "utf-8")
     raise FaultError("three of four | are wrong")
 
 
@@ -112,6 +116,23 @@ def test_what_fails_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
     assert found["passing"]["facts"] == {"answer": 42}
     assert "three of four \\| are wrong" in text
     assert "- answer: 42" in text
+    (logs,) = tmp_path.glob("*.log")
+    kept = "=== failing/jobs/a.log\nepoch 3\nValueError: why\n=== failing/run.log\nstarting\n"
+    assert logs.read_text(encoding="utf-8") == kept
+
+
+def test_a_check_that_is_killed_leaves_the_record_of_what_has_ended(tmp_path: Path) -> None:
+    def reading(check: Check, notes: Notes) -> None:
+        (kept,), (read,) = tmp_path.glob("*.json"), tmp_path.glob("*.md")
+        record = json.loads(kept.read_text(encoding="utf-8"))
+        notes.fact("then", [states(record), record["not_ended"]])
+        assert "| reading | not ended |" in read.read_text(encoding="utf-8")
+
+    code, record, text = checked(tmp_path, of=sections(passing=passing, reading=reading))
+    assert code == 0
+    assert record["sections"]["reading"]["facts"] == {"then": [{"passing": "passed"}, ["reading"]]}
+    assert record["not_ended"] == []
+    assert "not ended" not in text
 
 
 def test_a_section_that_hangs_is_killed_at_its_limit_with_what_it_started(tmp_path: Path) -> None:
@@ -243,7 +264,7 @@ def test_captured_steps_that_end_elsewhere_are_a_fault(
     captured: float, distance: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu.bits, "paths", lambda scale: {"noisy": random, **trainings(1.0, captured)})
-    faults = "1 faults: noisy" if distance is None else f"2 faults: noisy: other bits; captured .* by {distance}"
+    faults = "1 faults: noisy" if distance is None else f"2 faults: captured .* by {distance}, .*; noisy: other bits"
     with pytest.raises(FaultError, match=faults):
         bits(check_in(tmp_path), Notes())
 
