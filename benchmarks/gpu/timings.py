@@ -18,7 +18,7 @@ import attacks
 import filters
 import training as training_program
 from gpu.section import Check, FaultError, Notes
-from poisonlab.determinism import prepare_torch
+from poisonlab.determinism import demand_determinism, prepare_torch
 
 EPOCH = 50_000
 _REPEATS = 3
@@ -111,10 +111,10 @@ def _without_promise(call: Callable[[], object] | None, device: torch.device) ->
     wanted = call
 
     def relaxed() -> object:
-        torch.use_deterministic_algorithms(False)
+        demand_determinism(False)
         try:
             return wanted()
         finally:
-            torch.use_deterministic_algorithms(True, warn_only=True)
+            demand_determinism(True)
 
     return relaxed

@@ -7,6 +7,7 @@ reruns every job.
 from __future__ import annotations
 
 import os
+import sys
 
 import torch
 
@@ -32,8 +33,21 @@ def prepare_torch(device: str, threads: int, jobs_per_gpu: int = 1) -> torch.dev
     # cuBLAS is deterministic only with a workspace of fixed size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
-    # Not on a CPU: there every operation used here is deterministic, and this call imports the compiler (seconds).
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Not on a CPU: there every operation used here is deterministic.
+    demand_determinism(True)
     # Filling would write NaN into all new memory. Nothing here reads memory that it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return torch.device("cuda")
+
+
+def demand_determinism(demanded: bool) -> None:
+    """Whether torch takes deterministic algorithms and warns of operations without one, from now on.
+
+    ``torch.use_deterministic_algorithms(demanded, warn_only=True)`` does the same, but first imports the compiler,
+    which takes a job two seconds.
+    """
+    torch._C._set_deterministic_algorithms(demanded, warn_only=True)
+    # The compiler, if a recipe uses it, reads this when it is imported.
+    os.environ["TORCHINDUCTOR_DETERMINISTIC"] = str(int(demanded))
+    if (compiler := sys.modules.get("torch._inductor.config")) is not None:
+        compiler.deterministic = demanded  # type: ignore[attr-defined]
