@@ -56,12 +56,16 @@ class Record:
         return replace(self, outcomes=[*self.outcomes, outcome], waiting=waiting, logs=self.logs + logs)
 
     def write(self, folder: Path) -> list[Path]:
-        """Write the files; they replace a record of the same day and GPU."""
+        """Write the files that have a content; they replace a record of the same day and GPU."""
         folder.mkdir(parents=True, exist_ok=True)
         texts = {"md": self.as_markdown(), "json": json.dumps(self.as_json(), indent=1) + "\n", "log": self.logs}
-        for ending, text in texts.items():
-            (folder / f"{self.name}.{ending}").write_text(text, encoding="utf-8")
-        return [folder / f"{self.name}.{ending}" for ending in texts]
+        paths = {folder / f"{self.name}.{ending}": text for ending, text in texts.items()}
+        for path, text in paths.items():
+            if text:
+                path.write_text(text, encoding="utf-8")
+            else:
+                path.unlink(missing_ok=True)
+        return [path for path, text in paths.items() if text]
 
     def as_json(self) -> dict[str, object]:
         """Everything that was noted, except the tables."""

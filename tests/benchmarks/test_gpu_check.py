@@ -133,6 +133,7 @@ def test_a_check_that_is_killed_leaves_the_record_of_what_has_ended(tmp_path: Pa
     assert record["sections"]["reading"]["facts"] == {"then": [{"passing": "passed"}, ["reading"]]}
     assert record["not_ended"] == []
     assert "not ended" not in text
+    assert list(tmp_path.glob("*.log")) == []
 
 
 def test_a_section_that_hangs_is_killed_at_its_limit_with_what_it_started(tmp_path: Path) -> None:
