@@ -17,6 +17,7 @@ from tiny import MEAN, STD, KilledError, data_set, grouped, network, trained
 from torch import Tensor
 
 from poisonlab.config.recipe import Augmentation, Recipe
+from poisonlab.determinism import demand_determinism
 from poisonlab.errors import DivergedError
 from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
 from poisonlab.training import capture as recorded_steps
@@ -291,20 +292,32 @@ def test_a_recording_that_broke_off_leaves_the_allocator_to_others(monkeypatch: 
     assert gpus.recording_to == gpus.kept == []
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_a_broken_recording_leaves_a_training_that_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
-    plain, _ = run(False, defenses=(Looks(),), device="cuda")
-    fallen, _ = run(True, defenses=(Looks(),), device="cuda")
+@pytest.fixture
+def gpu() -> Iterator[torch.device]:
+    """A GPU that repeats its bits, so that only the recording makes a difference."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    demand_determinism(True)
+    yield torch.device("cuda")
+    demand_determinism(False)
+
+
+def test_on_a_gpu_a_broken_recording_leaves_a_training_that_goes_on(
+    gpu: torch.device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, _ = run(False, defenses=(Looks(),), device=gpu)
+    fallen, _ = run(True, defenses=(Looks(),), device=gpu)
     torch.testing.assert_close(fallen, plain, rtol=1e-3, atol=1e-4)
     assert "kernel by kernel" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_on_a_gpu_recorded_steps_are_near_plain_ones(optimizer: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_a_gpu_recorded_steps_are_near_plain_ones(
+    optimizer: str, gpu: torch.device, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows, rate = [{"method": "random-noise", "distribution": "bernoulli", "mu": 8}], 0.1 if optimizer == "sgd" else 1e-3
     plain, recorded = (
-        trained(rows, "cuda", model=network(dropout=0.3), capture=how, optimizer=optimizer, lr=rate).weights
+        trained(rows, gpu, model=network(dropout=0.3), capture=how, optimizer=optimizer, lr=rate).weights
         for how in (False, True)
     )
     torch.testing.assert_close(recorded, plain, rtol=1e-3, atol=1e-4)
