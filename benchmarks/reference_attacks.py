@@ -161,15 +161,17 @@ def metapoison_gradient(
     """
     network = copy.deepcopy(model)
     delta = torch.zeros_like(first[:poisons], requires_grad=True)
-    weights = dict(network.named_parameters())
+    weights, buffers = dict(network.named_parameters()), dict(network.named_buffers())
     outer = torch.zeros((), device=first.device)
     for images in (torch.cat([first[:poisons] + delta, first[poisons:]]), second):
         network.train()
-        loss = F.cross_entropy(torch.func.functional_call(network, weights, (images,)), labels)
+        # The backward pass reads each step's batch-norm statistics, which the next step would overwrite.
+        buffers = {name: buffer.clone() for name, buffer in buffers.items()}
+        loss = F.cross_entropy(torch.func.functional_call(network, {**weights, **buffers}, (images,)), labels)
         gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
         weights = {name: w - lr * g for (name, w), g in zip(weights.items(), gradients, strict=True)}
         network.eval()
-        logits = torch.func.functional_call(network, weights, (target,))[0]
+        logits = torch.func.functional_call(network, {**weights, **buffers}, (target,))[0]
         others = torch.cat([logits[:label], logits[label + 1 :]]).max()
         outer = outer + (others - logits[label]).clamp(min=-100) / 2
     outer.backward()  # type: ignore[no-untyped-call]
