@@ -40,7 +40,9 @@ def published_by_row(numbers: pd.DataFrame, claims: Sequence[Claim], stage: Show
     known: dict[tuple[str, str], dict[str, float]] = {}
     victims = {}
     for claim in claims:
-        chosen = _claimed(claim, numbers[numbers["table"] == claim.table])
+        # One line for each defense and measure, as ``Graph.check`` sees to.
+        chosen = numbers[(numbers["table"] == claim.table) & (numbers["defense"] != "") & (numbers["measure"] != TIME)]
+        chosen = chosen if claim.row is None else chosen[chosen["row"] == claim.row]
         victims[claim.attack] = claimed_victim(claim.attack, stage)
         for _, number in chosen.iterrows():
             known.setdefault((claim.attack, number["defense"]), {})[number["measure"]] = number["value"]
@@ -49,13 +51,6 @@ def published_by_row(numbers: pd.DataFrame, claims: Sequence[Claim], stage: Show
         for line in stage.lines
         if (line.attack, line.called) in known
     }
-
-
-def _claimed(claim: Claim, numbers: pd.DataFrame) -> pd.DataFrame:
-    """The lines of one table that a claim names, except times and numbers of no defense: one for each defense and
-    measure, as ``Graph.check`` sees to."""
-    chosen = numbers if claim.row is None else numbers[numbers["row"] == claim.row]
-    return chosen[(chosen["defense"] != "") & (chosen["measure"] != TIME)]
 
 
 def compare(

@@ -185,7 +185,8 @@ def verdict(found: Correlation, claim: str, close: float) -> str:
     if found.spearman.n < FEWEST:
         return f"The paper's claim is undecided: fewer than {FEWEST} attacks settle nothing."
     if claim == "rises":
-        where = _where(low > 0, high < 0) + ("" if found.p < CHANCE else f", and p is not below {CHANCE:g}")
+        where = "above 0" if low > 0 else "below 0" if high < 0 else "around 0"
+        where += "" if found.p < CHANCE else f", and p is not below {CHANCE:g}"
         return f"The paper's claim that one rises with the other is {rises(found)}: the interval lies {where}."
     return (
         f"The paper's claim that one does not tell the other is {does_not_tell(found, close)}: confirmed "
@@ -195,10 +196,6 @@ def verdict(found: Correlation, claim: str, close: float) -> str:
 
 def _by_chance(found: Correlation) -> str:
     return "" if math.isnan(found.p) else f" (p {p_text(found.p)} by permutation)"
-
-
-def _where(rises: bool, falls: bool) -> str:
-    return "above 0" if rises else "below 0" if falls else "around 0"
 
 
 def _text(interval: Interval) -> str:
