@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,8 +30,8 @@ GPU 1: NVIDIA H200 (UUID: GPU-abbb-2)
 """
 TINY = REPOSITORY / "tests/workflow/tiny.yaml"
 HOLD = (
-    "import sys, os, time; from pathlib import Path; from poisonlab.runtime.gpus import hold_gpu; "
-    "hold_gpu(int(sys.argv[1]), folder=Path(sys.argv[2])); "
+    "import sys, os, tempfile, time; from poisonlab.runtime.gpus import hold_gpu; "
+    "tempfile.tempdir = sys.argv[2]; hold_gpu(int(sys.argv[1])); "
     "print(os.environ['CUDA_VISIBLE_DEVICES'], time.monotonic(), flush=True); "
     "time.sleep(float(sys.argv[3])); print(time.monotonic(), flush=True)"
 )
@@ -114,7 +115,7 @@ class Holders:
 
 @pytest.fixture
 def holders(tmp_path: Path) -> Iterator[Holders]:
-    found = Holders(tmp_path / "locks")
+    found = Holders(tmp_path)
     yield found
     for process in found.running:
         process.kill()
@@ -178,12 +179,15 @@ def test_a_killed_job_leaves_its_gpu(install: Install, holders: Holders) -> None
     assert holders.gpu(waiting) == taken[0]
 
 
-def test_locks_in_a_folder_of_somebody_else_are_one_line(install: Install, tmp_path: Path) -> None:
+def test_locks_in_a_folder_of_somebody_else_are_one_line(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install(TWO)
     (tmp_path / "own").mkdir()
-    (tmp_path / "elsewhere").symlink_to(tmp_path / "own")
+    (tmp_path / f"poisonlab-gpus-{os.getuid()}").symlink_to(tmp_path / "own")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(PoisonlabError, match="belongs to somebody else: remove it or set TMPDIR"):
-        hold_gpu(1, folder=tmp_path / "elsewhere")
+        hold_gpu(1)
 
 
 @pytest.mark.workflow

@@ -64,7 +64,7 @@ def _chosen(gpus: Sequence[Sequence[str]], visible: str | None) -> list[list[str
     return chosen
 
 
-def hold_gpu(jobs_per_gpu: int, *, folder: Path | None = None) -> None:
+def hold_gpu(jobs_per_gpu: int) -> None:
     """Show CUDA one GPU with room for another job, and hold it until this process ends; wait while all are full.
 
     Every job of this user on this machine counts, in any checkout. Nothing happens without a GPU, or if this process
@@ -76,7 +76,7 @@ def hold_gpu(jobs_per_gpu: int, *, folder: Path | None = None) -> None:
     gpus = [] if _held else visible_gpus()
     if not gpus:
         return
-    locks = _lock_folder(folder)
+    locks = _lock_folder()
     told = False
     while (gpu := _taken(gpus, jobs_per_gpu, locks)) is None:
         if not told:
@@ -125,10 +125,10 @@ def _locked(file: int) -> bool:
     return True
 
 
-def _lock_folder(folder: Path | None) -> Path:
-    chosen = folder or Path(tempfile.gettempdir(), f"poisonlab-gpus-{os.getuid()}")
+def _lock_folder() -> Path:
+    folder = Path(tempfile.gettempdir(), f"poisonlab-gpus-{os.getuid()}")
     with contextlib.suppress(FileExistsError):
-        chosen.mkdir(mode=0o700, parents=True)
-    if chosen.is_symlink() or not chosen.is_dir() or chosen.stat().st_uid != os.getuid():
-        raise PoisonlabError(f"{chosen}, where jobs agree on GPUs, belongs to somebody else: remove it or set TMPDIR")
-    return chosen
+        folder.mkdir(mode=0o700)
+    if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():
+        raise PoisonlabError(f"{folder}, where jobs agree on GPUs, belongs to somebody else: remove it or set TMPDIR")
+    return folder
