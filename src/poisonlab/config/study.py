@@ -679,11 +679,6 @@ class Study(Settings):
             for row in self.rows_of(attack)
         ]
 
-    def network_seeds(self, surrogate: str) -> tuple[int, ...]:
-        """The seeds that a surrogate is trained with: the study's, or the one that serves all of them."""
-        shared = self.surrogate(surrogate).seed
-        return self.seeds if shared is None else (shared,)
-
     def members(self, surrogate: str, seed: int) -> int:
         """How many networks of a surrogate the study needs that are trained with ``seed``."""
         shared = self.surrogate(surrogate).seed is not None

@@ -293,17 +293,14 @@ class Computing:
             return self.study.surrogate(row.inspected_surrogate).model
         return self.study.model_of(self.study.victim(cell.victim), self.study.defense(str(self.study.network_of(row))))
 
-    def judged(self, cell: Cell) -> list[str]:
-        """Outcome and run card of a cell: of its own victim, or of a detector's examination of another row's victim."""
-        stage = "train" if self.study.defense(cell.defense).detector is None else "detect"
-        return [self._of(stage, output, cell) for output in ("metrics", "card")]
-
     def gathered(self, cell: Cell) -> list[str]:
-        """All files from which a cell's trial is read."""
+        """All files from which a cell's trial is read: outcome and run card of its own victim, or of a detector's
+        examination of another row's victim, and the run cards of its noise and filters."""
         row = self.study.defense(cell.defense)
-        cards = [self._of("noise", "card", cell)] if row.friendly else []
-        cards += [self._of("filter", "card", cell)] if row.filters else []
-        return [*self.judged(cell), *cards]
+        stage = "train" if row.detector is None else "detect"
+        found = [self._of(stage, output, cell) for output in ("metrics", "card")]
+        found += [self._of("noise", "card", cell)] if row.friendly else []
+        return found + ([self._of("filter", "card", cell)] if row.filters else [])
 
     # --- Settings ---
 

@@ -152,10 +152,10 @@ class Graph:
         for number in [*self.tables.numbers, *(number for number in beside if number is not None)]:
             if not (table := self.tables.published / f"table{number}.csv").is_file():
                 raise SettingsError(f"published: there is no {table}: name another table, or another paper")
-        for bars in figures.by_victim:
-            rows = [] if bars.table is None else _rows(_lines(self.tables.published / f"table{bars.table}.csv"))
+        for bars in (each for each in figures.by_victim if each.table is not None):
+            rows = _rows(_lines(self.tables.published / f"table{bars.table}.csv"))
             for victim, row in bars.rows.items():
-                if bars.table is not None and row not in rows:
+                if row not in rows:
                     raise SettingsError(
                         f"figures.by_victim of attack {bars.attack!r}: row {row!r} of victim {victim!r} is not one of "
                         f"those of table {bars.table}: name one of {rows}"
@@ -256,7 +256,8 @@ class Graph:
 
     def _networks(self) -> Iterator[tuple[str, int, int]]:
         for surrogate in self.study.surrogates:
-            for seed in self.study.network_seeds(surrogate.name):
+            # A seed of its own serves all seeds of the study.
+            for seed in self.study.seeds if surrogate.seed is None else (surrogate.seed,):
                 for member in range(self.study.members(surrogate.name, seed)):
                     yield surrogate.name, seed, member
 
