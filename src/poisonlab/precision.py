@@ -38,13 +38,11 @@ def computed(device: torch.device, precision: str) -> str:
     return "bfloat16" if precision == "bfloat16" and multiplies_bfloat16(device) else "float32"
 
 
-def passes(device: torch.device, precision: str, *, cache_enabled: bool = True) -> torch.autocast:
+def passes(device: torch.device, precision: str) -> torch.autocast:
     """The context for a network's passes.
 
     Args:
         precision: ``bfloat16`` for mixed precision where the device multiplies it, or ``float32``, which keeps the
             network's own dtype.
-        cache_enabled: keep the bfloat16 copies of the weights until the context ends.
     """
-    enabled = computed(device, precision) == "bfloat16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=cache_enabled)
+    return torch.autocast(device.type, torch.bfloat16, enabled=computed(device, precision) == "bfloat16")

@@ -152,17 +152,6 @@ def test_where_memory_runs_out_chunks_are_halved(monkeypatch: pytest.MonkeyPatch
     assert torch.allclose(gradient, expected[1], rtol=1e-7, atol=1e-12)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_restarts_at_once_are_each_alone(precision: str) -> None:
-    ours = matcher(network(), torch.float32, precision=precision, derivative="differences")
-    inputs = torch.stack([images(seed=seed) for seed in range(3)])
-    losses, gradients = ours.batched_loss_and_gradient(inputs, LABELS)
-    for place, one in enumerate(inputs):
-        loss, gradient = ours.loss_and_gradient(one, LABELS)
-        assert torch.equal(loss, losses[place])
-        assert torch.equal(gradient, gradients[place])
-
-
 def test_mixed_precision_is_near_float32() -> None:
     wide = matcher(network(), torch.float32, derivative="differences").loss_and_gradient(images(), LABELS)
     ours = matcher(network(), torch.float32, precision="bfloat16", derivative="differences")
@@ -197,7 +186,7 @@ def test_crafting_by_small_differences_follows_the_exact_path(augmentation: str)
 # --- crafting ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("change", [{}, {"crafting_precision": "bfloat16"}, {"restarts_at_once": 2}])
+@pytest.mark.parametrize("change", [{}, {"crafting_precision": "bfloat16"}])
 def test_crafting_by_differences_lowers_the_loss(change: dict[str, Any]) -> None:
     data = dataset()
     options = {"budget": 0.3, "steps": 20, "restarts": 2, "eps": 40, "derivative": "differences", **change}

@@ -111,8 +111,8 @@ def test_frozen_weights_are_not_matched() -> None:
     goal = target_gradient(model, torch.randn(1, 2, 6, 6), torch.tensor([1]), "cross-entropy")
     assert [part.shape for part in goal] == [torch.Size([3, 36]), torch.Size([3])]
     matcher, inputs, labels = Matcher(model, goal), torch.randn(2, 4, 2, 6, 6), torch.tensor([0, 1, 1, 2])
-    losses, _ = matcher.batched_loss_and_gradient(inputs, labels)
-    for loss, part in zip(losses, inputs, strict=True):
+    for part in inputs:
+        loss, _ = matcher.loss_and_gradient(part, labels)
         assert loss.item() == pytest.approx(plain_loss(model, part, labels, list(goal)), abs=1e-5)
 
 
@@ -155,19 +155,6 @@ def test_loss_and_its_input_gradient(batch_norm: bool) -> None:
         assert gradient[place].item() == pytest.approx((values[0] - values[1]) / 2e-5, abs=1e-8)
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
-def test_many_restarts_at_once_are_each_alone(batch_norm: bool) -> None:
-    model = network(batch_norm=batch_norm).double().eval()
-    goal = target_gradient(model, torch.randn(1, 2, 6, 6).double(), torch.tensor([0]), "cross-entropy")
-    inputs, labels = torch.randn(4, 3, 2, 6, 6, dtype=torch.float64), torch.tensor([0, 1, 2])
-    matcher = Matcher(model, goal)
-    losses, gradients = matcher.batched_loss_and_gradient(inputs, labels)
-    for place in range(4):
-        loss, gradient = matcher.loss_and_gradient(inputs[place], labels)
-        assert losses[place].item() == pytest.approx(loss.item(), abs=1e-12)
-        assert torch.allclose(gradients[place], gradient, atol=1e-12)
-
-
 class Seen(nn.Module):
     """Keeps the types of what passes through it."""
 
@@ -181,24 +168,19 @@ class Seen(nn.Module):
 
 
 @pytest.mark.parametrize("criterion", ["cross-entropy", "carlini-wagner"])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_restarts_at_once_have_the_precision_and_criterion_of_one(precision: str, criterion: str) -> None:
+def test_mixed_precision_is_near_float32(criterion: str) -> None:
     model, seen = network(batch_norm=True), Seen()
     model.extract.insert(2, seen)
     goal = target_gradient(model, torch.randn(1, 2, 6, 6), torch.tensor([0]), "cross-entropy")
-    inputs, labels = torch.randn(4, 6, 2, 6, 6), torch.arange(6) % 3
-    matcher = Matcher(model, goal, precision, criterion)
-    seen.types.clear()
-    losses, gradients = matcher.batched_loss_and_gradient(inputs, labels)
-    assert seen.types == {getattr(torch, precision)}
-    assert losses.dtype == gradients.dtype == torch.float32
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-    singly = [matcher.loss_and_gradient(images, labels) for images in inputs]
-    assert seen.types == {getattr(torch, precision)}
-    tolerance = 1e-5 if precision == "float32" else 0.03
-    for loss, gradient, (one, own) in zip(losses, gradients, singly, strict=True):
-        assert loss.item() == pytest.approx(one.item(), abs=tolerance)
-        assert float((gradient - own).norm() / own.norm()) < tolerance
+    inputs, labels, found = torch.randn(6, 2, 6, 6), torch.arange(6) % 3, {}
+    for precision in ("float32", "bfloat16"):
+        seen.types.clear()
+        found[precision] = Matcher(model, goal, precision, criterion).loss_and_gradient(inputs, labels)
+        assert seen.types == {getattr(torch, precision)}
+    (loss, gradient), (exact, wide) = found["bfloat16"], found["float32"]
+    assert loss.dtype == gradient.dtype == torch.float32
+    assert loss.item() == pytest.approx(exact.item(), abs=0.03)
+    assert float((gradient - wide).norm() / wide.norm()) < 0.1
 
 
 def released_margin(logits: Tensor, labels: Tensor) -> Tensor:
@@ -207,13 +189,12 @@ def released_margin(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack(each).mean()
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
-def test_the_margin_as_the_poisons_own_loss(at_once: int) -> None:
+def test_the_margin_as_the_poisons_own_loss() -> None:
     """The first steps of the attack beside the released objective, for a surrogate that misreads some of the bases."""
     data, model = dataset(), network(seed=1)
     options = {"name": "gm", "surrogate": "s", "budget": 0.1, "restarts": 2, "eps": 255, "precision": "float32"}
     margins = {"target_criterion": "carlini-wagner", "poison_criterion": "carlini-wagner"}
-    settings = GradientMatching(**options, **margins, steps=8, tau=0.02, restarts_at_once=at_once)
+    settings = GradientMatching(**options, **margins, steps=8, tau=0.02)
     poisons = craft(data, attacker(data, [model]), settings, seed=0)
     slow = slow_craft(data, model, Normalize(data.mean, data.std), settings, poisons, released_margin)
     assert torch.allclose(poisons.diagnostics["matching_loss"][0], slow, atol=1e-5)
@@ -225,12 +206,10 @@ def test_the_margin_as_the_poisons_own_loss(at_once: int) -> None:
 def test_poisons_without_a_margin_are_one_line() -> None:
     data = dataset()
     model = trained(data)
-    for at_once in (1, 2):
-        options = {"restarts": 2, "restarts_at_once": at_once, "poison_criterion": "carlini-wagner", "eps": 1}
-        settings = GradientMatching(name="gm", surrogate="s", budget=0.1, steps=2, **options)
-        with pytest.raises(PoisonlabError, match="poison_criterion: cross-entropy") as caught:
-            craft(data, attacker(data, [model]), settings, seed=0)
-        assert "\n" not in str(caught.value)
+    settings = GradientMatching(name="gm", surrogate="s", budget=0.1, steps=2, poison_criterion="carlini-wagner", eps=1)
+    with pytest.raises(PoisonlabError, match="poison_criterion: cross-entropy") as caught:
+        craft(data, attacker(data, [model]), settings, seed=0)
+    assert "\n" not in str(caught.value)
 
 
 # --- crafting -------------------------------------------------------------------------------------------------
@@ -287,13 +266,7 @@ def test_the_restart_with_the_lowest_final_loss_is_shipped() -> None:
 
 
 @pytest.mark.parametrize("augmentation", [STILL, SHIFT])
-def test_restarts_at_once_and_small_batches(augmentation: Augmentation) -> None:
-    one = crafted(augmentation, restarts=3, steps=10)
-    three = crafted(augmentation, restarts=3, steps=10, restarts_at_once=2)
-    losses = one.diagnostics["matching_loss"], three.diagnostics["matching_loss"]
-    # Signed steps amplify rounding, so compare the early ones.
-    assert torch.allclose(losses[0][:, :3], losses[1][:, :3], atol=1e-4)
-    assert (losses[0] - losses[1]).abs().mean() < 0.02
+def test_small_batches(augmentation: Augmentation) -> None:
     batched = crafted(augmentation, batch_size=4)
     assert batched.diagnostics["matching_loss"].shape == (2, 20)
     assert (batched.images.int() - batched.base_images.int()).abs().max() <= 16

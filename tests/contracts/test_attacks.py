@@ -120,12 +120,11 @@ TINY: dict[str, dict[str, Tiny]] = {
         "by differences, at the worst weights": Tiny(
             {**CRAFTED, "steps": 4, "restarts": 1, "derivative": "differences", "sharpness": 0.05}
         ),
-        "restarts at once, random noise expected": Tiny(
+        "random noise expected": Tiny(
             {
                 **CRAFTED,
                 "steps": 3,
                 "restarts": 3,
-                "restarts_at_once": 2,
                 "crafting_precision": "bfloat16",
                 "adaptation": {"random_noise": {"distribution": "gaussian", "mu": 8}},
             }

@@ -42,17 +42,7 @@ def craft(
     inputs = attacker.normalize(pixels(target.to(attacker.device)))
     matchers = [match(surrogate, inputs, threat.adversarial_label, settings) for surrogate in attacker.surrogates]
     friendly = attacker.friendly_on(threat.base_indices)
-    crafting = Crafting(
-        attacker,
-        settings,
-        bases,
-        labels,
-        friendly,
-        seed,
-        "gradient-matching",
-        restarts=settings.restarts,
-        restarts_at_once=settings.restarts_at_once,
-    )
+    crafting = Crafting(attacker, settings, bases, labels, friendly, seed, "gradient-matching", settings.restarts)
     change, losses = crafting.run(matchers, progress=progress)
     return PoisonSet(
         indices=threat.base_indices,

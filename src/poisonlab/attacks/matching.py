@@ -26,16 +26,14 @@ while the poisons' gradient is still taken at theta. A step costs no more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
-from torch.func import grad as functional_grad
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.func import functional_call
 from tqdm import tqdm
 
 from poisonlab.attacks.attacker import Attacker
@@ -50,7 +48,7 @@ from poisonlab.models.double_backward import check_twice_differentiable, twice_d
 from poisonlab.models.gradient_angle import matching_loss
 from poisonlab.models.layout import layout
 from poisonlab.models.margins import margins
-from poisonlab.precision import computed, passes
+from poisonlab.precision import passes
 from poisonlab.randomness import generator
 from poisonlab.training.checkpoint import optimizer_state, restore_optimizer
 from poisonlab.training.schedule import crafting_rate
@@ -220,7 +218,7 @@ class Matcher:
         buffers = dict(self.model.named_buffers())
 
         def loss(weights: dict[str, Tensor], images: Tensor) -> Tensor:
-            with self._passes(images.device):
+            with passes(images.device, self.precision):
                 logits = functional_call(self.model, {**weights, **buffers}, (images,))
             return adversarial_loss(logits, labels, self.criterion) * (len(labels) / count)
 
@@ -233,54 +231,13 @@ class Matcher:
         inputs = inputs.detach().requires_grad_(True)
         weights = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         with twice_differentiable(self.model, inputs):
-            with self._passes(inputs.device):
+            with passes(inputs.device, self.precision):
                 logits = self.model(inputs)
             loss = adversarial_loss(logits, labels, self.criterion)
             gradients = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
             matching = matching_loss(gradients, self.goal)
             (gradient,) = torch.autograd.grad(matching, inputs)
         return matching.detach(), gradient
-
-    def batched_loss_and_gradient(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses (R,) and gradients of R restarts, inputs (R, P, C, H, W): at once, or by differences one after the
-        other."""
-        if self.derivative == "differences":
-            losses, gradients = zip(*(self._by_differences(images, labels) for images in inputs), strict=True)
-            return torch.stack(losses), torch.stack(gradients)
-        weights, poison_loss = self._weights(), self._poison_loss(labels, len(labels))
-
-        def restart_loss(images: Tensor) -> tuple[Tensor, Tensor]:
-            gradients = functional_grad(poison_loss)(weights, images)
-            loss = matching_loss(list(gradients.values()), self.goal)
-            return loss, loss
-
-        with ExitStack() as hooks:
-            hooks.enter_context(twice_differentiable(self.model, inputs[0]))
-            if computed(inputs.device, self.precision) == "bfloat16":
-                hooks.enter_context(_wide_batch_norm(self.model))
-            gradient, losses = vmap(functional_grad(restart_loss, has_aux=True), randomness="different")(inputs)
-        return losses.detach(), gradient.detach()
-
-    def _passes(self, device: torch.device) -> torch.autocast:
-        # No cache: it could pass a weight from one level of torch.func to another.
-        return passes(device, self.precision, cache_enabled=False)
-
-
-@contextmanager
-def _wide_batch_norm(model: nn.Module) -> Iterator[None]:
-    """Within the block, batch norms compute in float32 and round to bfloat16, as their kernels do.
-
-    torch.func cannot normalise bfloat16 images by float32 statistics.
-    """
-    with ExitStack() as hooks:
-        for module in model.modules():
-            if isinstance(module, _BatchNorm):
-                for handle in (
-                    module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),)),
-                    module.register_forward_hook(lambda _module, _inputs, output: output.bfloat16()),
-                ):
-                    hooks.callback(handle.remove)
-        yield
 
 
 Refresh = Callable[[int, Tensor], list[Matcher] | None]
@@ -303,7 +260,7 @@ class Crafting:
         friendly: (P, C, H, W) float or None: fixed noise that an adaptive attacker expects on the poisons, in units of
             the [0, 1] pixel range.
         stream: names the random streams.
-        restarts: random starts, of which ``restarts_at_once`` are computed in one batched pass.
+        restarts: number of random starts.
     """
 
     attacker: Attacker
@@ -314,7 +271,6 @@ class Crafting:
     seed: int
     stream: str
     restarts: int = 1
-    restarts_at_once: int = 1
 
     def run(
         self, matchers: list[Matcher], refresh: Refresh | None = None, progress: bool = False
@@ -330,32 +286,30 @@ class Crafting:
         """
         checkpoint = self.attacker.checkpoint
         saved = None if checkpoint is None else checkpoint.load()
-        begun = 0 if saved is None else int(saved[1]["first"])
+        begun = 0 if saved is None else int(saved[1]["restart"])
         losses = torch.full((self.restarts, self.settings.steps), torch.nan) if saved is None else saved[0]["losses"]
         best = None if saved is None or "best" not in saved[0] else (int(saved[1]["best"]), saved[0]["best"])
 
         def save(tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
             if checkpoint is not None and checkpoint.due():
                 found = {} if best is None else {"best": best[1]}
-                facts = {**facts, "first": first, "best": None if best is None else best[0]}
+                facts = {**facts, "restart": restart, "best": None if best is None else best[0]}
                 checkpoint.save({**tensors, **found, "losses": losses}, facts)
 
         with tqdm(total=losses.numel(), initial=begun * losses.shape[1], unit="step", disable=not progress) as bar:
-            for first in range(begun, self.restarts, self.restarts_at_once):
-                restarts = range(first, min(first + self.restarts_at_once, self.restarts))
-                optimisation = _Optimisation(self, matchers, restarts, refresh)
-                if saved is not None and first == begun:
-                    bar.update(optimisation.restore(*saved) * len(restarts))
-                deltas = optimisation.run(losses, save, bar)
-                for restart, delta in zip(restarts, deltas, strict=True):
-                    if best is None or losses[restart, -1] < losses[best[0], -1]:
-                        best = restart, delta
+            for restart in range(begun, self.restarts):
+                optimisation = _Optimisation(self, matchers, restart, refresh)
+                if saved is not None and restart == begun:
+                    bar.update(optimisation.restore(*saved))
+                delta = optimisation.run(losses[restart], save, bar)
+                if best is None or losses[restart, -1] < losses[best[0], -1]:
+                    best = restart, delta
         assert best is not None
         return best[1], losses
 
 
 class _Optimisation:
-    """Some restarts side by side; everything (R, P, C, H, W) and in normalised pixels.
+    """One restart; everything is (P, C, H, W) and in normalised pixels.
 
     Attributes:
         number: number of the next step.
@@ -363,10 +317,10 @@ class _Optimisation:
     """
 
     def __init__(
-        self, crafting: Crafting, matchers: list[Matcher], restarts: range, refresh: Refresh | None = None
+        self, crafting: Crafting, matchers: list[Matcher], restart: int, refresh: Refresh | None = None
     ) -> None:
         normalize = crafting.attacker.normalize
-        self.crafting, self.settings, self.matchers, self.restarts = crafting, crafting.settings, matchers, restarts
+        self.crafting, self.settings, self.matchers = crafting, crafting.settings, matchers
         self.device = crafting.attacker.device
         self.images = normalize(pixels(crafting.images.to(self.device)))
         self.labels = crafting.labels.to(self.device)
@@ -374,26 +328,25 @@ class _Optimisation:
         self.std = normalize.std
         self.lower, self.upper = -normalize.mean / normalize.std, (1 - normalize.mean) / normalize.std
         self.bound = crafting.settings.eps / 255 / normalize.std
-        self.streams = [self._stream("augment", restart) for restart in restarts]
-        self.noise_streams = [self._stream("noise", restart) for restart in restarts]
-        self.delta = torch.stack([self._start(restart) for restart in restarts]).requires_grad_(True)
+        self.streams = {name: self._stream(name, restart) for name in ("augment", "noise")}
+        self.delta = self._start(restart).requires_grad_(True)
         self.step = self.settings.tau * (self.settings.batch_size / _REFERENCE_BATCH) / len(matchers)
         self.optimizer = torch.optim.Adam([self.delta], lr=self.step)
         self.refresh, self.number = refresh, 0
         self.refreshed: tuple[int, Tensor] | None = None
 
     def run(self, losses: Tensor, save: Save, bar: tqdm[Any]) -> Tensor:
-        """Take all steps and fill the restarts' rows of ``losses``; returns the perturbations in levels, on the CPU."""
+        """Take all steps and fill ``losses`` (steps,); returns the perturbation in levels, on the CPU."""
         settings, delta, optimizer = self.settings, self.delta, self.optimizer
         for number in range(self.number, settings.steps):
             if number > 0:
-                self._refresh(number, self._levels(delta)[0])
+                self._refresh(number, self._levels(delta))
             with memory_for(
                 f"gradients of {min(settings.batch_size, len(self.images))} poisons at once",
-                "lower the attack's batch_size or restarts_at_once",
+                "lower the attack's batch_size",
             ):
                 loss, delta.grad = self._loss_and_gradient(delta)
-            if not bool(torch.isfinite(loss).all()):
+            if not bool(torch.isfinite(loss)):
                 raise PoisonlabError(
                     f"the matching loss is not finite at step {number}: has the surrogate's training diverged?"
                 )
@@ -407,10 +360,10 @@ class _Optimisation:
             optimizer.step()
             with torch.no_grad():
                 delta.copy_(self._project(delta))
-            losses[self.restarts.start : self.restarts.stop, number] = loss.cpu()
+            losses[number] = loss
             self.number = number + 1
             save(*self._state())
-            bar.update(len(self.restarts))
+            bar.update()
         return self._levels(delta)
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> int:
@@ -420,16 +373,14 @@ class _Optimisation:
         with torch.no_grad():
             self.delta.copy_(tensors["delta"])
         restore_optimizer(self.optimizer, tensors)
-        for name, streams in (("augment", self.streams), ("noise", self.noise_streams)):
-            for place, stream in enumerate(streams):
-                stream.set_state(tensors[f"{name}.{place}"])
+        for name, stream in self.streams.items():
+            stream.set_state(tensors[name])
         self.number = int(facts["number"])
         return self.number
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {"delta": self.delta, **optimizer_state(self.optimizer)}
-        for name, streams in (("augment", self.streams), ("noise", self.noise_streams)):
-            tensors |= {f"{name}.{place}": stream.get_state() for place, stream in enumerate(streams)}
+        tensors |= {name: stream.get_state() for name, stream in self.streams.items()}
         if self.refreshed is not None:
             tensors["refreshed"] = self.refreshed[1]
         return tensors, {"number": self.number, "refreshed": None if self.refreshed is None else self.refreshed[0]}
@@ -456,50 +407,37 @@ class _Optimisation:
         return torch.sub(inside, self.images)
 
     def _loss_and_gradient(self, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses (R,) and the gradient with respect to the perturbation, computed in batches of poisons."""
-        gradient = torch.zeros_like(delta)
-        loss = torch.zeros(len(self.restarts), device=self.device)
+        """The loss (scalar) and its gradient with respect to the perturbation, computed in batches of poisons."""
+        loss, gradient = torch.zeros((), device=self.device), torch.zeros_like(delta)
         count = min(self.settings.batch_size, len(self.images))
         for first in range(0, len(self.images), count):
             part = slice(first, first + count)
-            value, gradient[:, part] = self._batch(delta[:, part], part)
-            loss += value * (gradient[:, part].shape[1] / len(self.images))
+            value, gradient[part] = self._batch(delta[part], part)
+            loss += value * (len(delta[part]) / len(self.images))
         return loss, gradient
 
     def _batch(self, delta: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        """Losses (R,) and gradients (R, p, C, H, W) of one batch, averaged over the surrogates."""
+        """Loss (scalar) and gradient (p, C, H, W) of one batch, averaged over the surrogates."""
         delta = delta.detach().requires_grad_(True)
-        augmented = torch.stack(
-            [
-                augment(
-                    self._as_trained_on(self.images[part] + one, part, noise),
-                    self.crafting.attacker.augmentation,
-                    stream,
-                    self.lower,
-                )
-                for one, stream, noise in zip(delta, self.streams, self.noise_streams, strict=True)
-            ]
-        )
-        labels, inputs = self.labels[part], augmented.detach()
-        total_loss, total_gradient = torch.zeros(len(delta), device=delta.device), torch.zeros_like(inputs)
+        shown = self._as_trained_on(self.images[part] + delta, part)
+        augmentation = self.crafting.attacker.augmentation
+        augmented = augment(shown, augmentation, self.streams["augment"], self.lower)
+        inputs = augmented.detach()
+        total_loss, total_gradient = torch.zeros((), device=delta.device), torch.zeros_like(inputs)
         for matcher in self.matchers:
-            if len(inputs) > 1:
-                loss, gradient = matcher.batched_loss_and_gradient(inputs, labels)
-            else:
-                loss, gradient = matcher.loss_and_gradient(inputs[0], labels)
-                loss, gradient = loss[None], gradient[None]
+            loss, gradient = matcher.loss_and_gradient(inputs, self.labels[part])
             total_loss += loss / len(self.matchers)
             total_gradient += gradient / len(self.matchers)
         (back,) = torch.autograd.grad(augmented, delta, total_gradient)
         return total_loss, back
 
-    def _as_trained_on(self, images: Tensor, part: slice, stream: torch.Generator) -> Tensor:
+    def _as_trained_on(self, images: Tensor, part: slice) -> Tensor:
         """The poisons with the noise that an adaptive attacker expects the defense to add."""
         if self.friendly is not None:
             images = (images + self.friendly[part]).clamp(self.lower, self.upper)
         adaptation = self.settings.adaptation
-        if adaptation is not None and adaptation.random_noise is not None:
-            images = images + random_noise(images.shape, adaptation.random_noise, stream, images.device) / self.std
-            if adaptation.random_noise.clip:
+        if adaptation is not None and (settings := adaptation.random_noise) is not None:
+            images = images + random_noise(images.shape, settings, self.streams["noise"], images.device) / self.std
+            if settings.clip:
                 images = images.clamp(self.lower, self.upper)
         return images

@@ -90,8 +90,7 @@ def _message(network: nn.Module, inputs: Tensor, signs: tuple[str, ...], cure: s
         return f"{layer} has no second derivative, which gradients of gradients need: {cure}"
     return (
         f"{layer} is an autograd.Function that torch.func cannot transform: give it a setup_context, or set "
-        "restarts_at_once: 1 (gradient matching), selection: random (Sleeper Agent) or derivative: differences "
-        "(MetaPoison)"
+        "selection: random (Sleeper Agent) or derivative: differences (MetaPoison)"
     )
 
 

@@ -17,5 +17,5 @@ class GradientMatching(TargetedAttack, MatchingAttack):
     method: Literal["gradient-matching"] = "gradient-matching"
     restarts: PositiveInt = 8
     """Random starts; the one with the lowest loss at the last step is kept."""
-    restarts_at_once: PositiveInt = 1
-    """Restarts computed in one batched pass; does not change the result beyond rounding."""
+    restarts_at_once: Literal[1] = 1
+    """Only 1: restarts are computed one after another. The key remains because settings identify trials."""

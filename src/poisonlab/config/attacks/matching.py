@@ -51,7 +51,7 @@ class MatchingAttack(CraftedAttack):
     derivative: Annotated[Literal["exact", "differences"], LATER] = "exact"
     """How the matching loss is differentiated: ``exact``, by differentiating twice, as published; or by central
     ``differences`` of ordinary gradients at moved weights, which is faster, takes a fraction of the memory and needs no
-    second derivative of any layer. With ``differences``, restarts at once are computed one after another."""
+    second derivative of any layer."""
     difference: Annotated[PositiveFloat, LATER] = 0.03
     """With ``differences``, the step to each side as a share of the weights' norm."""
     sharpness: Annotated[NonNegativeFloat, LATER] = 0.0
