@@ -23,10 +23,11 @@ from poisonlab import (
     wrap,
 )
 from poisonlab.config.defenses.friendly_noise import FriendlyNoise
+from poisonlab.config.detection.neural_cleanse import NeuralCleanse
 from poisonlab.config.models.small_resnet import SmallResNet
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.training_set import TrainingSet
-from poisonlab.detection.neural_cleanse import Reversal, repair, reverse_trigger
+from poisonlab.detection.neural_cleanse import repair, reverse_trigger
 from poisonlab.filters.activation_clustering import activation_clustering
 from poisonlab.filters.epic import epic
 from poisonlab.landscapes.layer_distances import by_layer
@@ -58,7 +59,7 @@ def trained() -> Tensor:
 
 
 def repaired() -> Tensor:
-    trigger = reverse_trigger(network(), NORMALIZE, BYTES, 0, Reversal(epochs=1), seed=0)
+    trigger = reverse_trigger(network(), NORMALIZE, BYTES, 0, NeuralCleanse(epochs=1), seed=0)
     return repair(network(), NORMALIZE, BYTES, LABELS.int(), [trigger], seed=0, epochs=1).head.weight  # type: ignore[return-value]
 
 
@@ -71,7 +72,7 @@ CALLS: dict[str, Callable[[], Tensor]] = {
     "error-minimising": lambda: (
         craft("error-minimising", DATA, fresh=lambda _: network(), recipe=RECIPE, **ROUNDS).images
     ),
-    "reverse_trigger": lambda: reverse_trigger(network(), NORMALIZE, BYTES, 0, Reversal(epochs=1), seed=0).mask,
+    "reverse_trigger": lambda: reverse_trigger(network(), NORMALIZE, BYTES, 0, NeuralCleanse(epochs=1), seed=0).mask,
     "repair": repaired,
 }
 

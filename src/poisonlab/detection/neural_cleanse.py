@@ -37,44 +37,15 @@ from poisonlab.randomness import generator, stream_seed
 
 _CONSISTENCY = 1.4826
 """The ratio of standard deviation and median absolute deviation in a normal distribution."""
-
-
-@dataclass(frozen=True)
-class Reversal:
-    """The settings of a trigger's search.
-
-    Attributes:
-        epochs: the largest number of passes over the images.
-        batch_size: images per step.
-        lr: of Adam.
-        betas: of Adam.
-        success: fraction of the images that must reach the class for a trigger to count.
-        initial_cost: weight of the mask's norm at the beginning.
-        raised: factor of the cost after ``patience`` consecutive epochs with success.
-        lowered: divisor of the cost after ``patience`` consecutive epochs without success.
-        patience: see ``raised``.
-        improvement: an epoch makes progress if the smallest norm falls below this multiple of the previous one.
-        early_patience: the search ends after this many consecutive epochs without progress, if the cost has been both
-            raised and lowered before.
-    """
-
-    epochs: int = 80
-    batch_size: int = 128
-    lr: float = 0.1
-    betas: tuple[float, float] = (0.5, 0.9)
-    success: float = 0.98
-    initial_cost: float = 1e-3
-    raised: float = 2.0
-    lowered: float = 2.0**1.5
-    patience: int = 5
-    improvement: float = 0.99
-    early_patience: int = 25
-
-    def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size, self.patience, self.early_patience) < 1:
-            raise SettingsError("epochs, batch size and both patiences of a trigger's search must be at least 1")
-        if not 0 < self.success <= 1:
-            raise SettingsError(f"success is {self.success}: give a fraction above 0 and at most 1")
+_BETAS = (0.5, 0.9)
+"""Of Adam in the search."""
+_RAISED, _LOWERED = 2.0, 2.0**1.5
+"""Factor of the cost after ``_PATIENCE`` consecutive epochs with success, and divisor after as many without."""
+_PATIENCE = 5
+_IMPROVEMENT = 0.99
+"""An epoch makes progress if the smallest norm falls below this multiple of the previous one."""
+_EARLY_PATIENCE = 25
+"""The search ends after this many consecutive epochs without progress, if the cost has been both raised and lowered."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +66,13 @@ class Schedule:
     was_raised: bool = False
     was_lowered: bool = False
 
-    def after(self, succeeded: bool, settings: Reversal) -> Schedule:
+    def after(self, succeeded: bool) -> Schedule:
         """The state after one more epoch."""
         successes, failures = (self.successes + 1, 0) if succeeded else (0, self.failures + 1)
-        if successes >= settings.patience:
-            return replace(self, cost=self.cost * settings.raised, successes=0, failures=0, was_raised=True)
-        if failures >= settings.patience:
-            return replace(self, cost=self.cost / settings.lowered, successes=0, failures=0, was_lowered=True)
+        if successes >= _PATIENCE:
+            return replace(self, cost=self.cost * _RAISED, successes=0, failures=0, was_raised=True)
+        if failures >= _PATIENCE:
+            return replace(self, cost=self.cost / _LOWERED, successes=0, failures=0, was_lowered=True)
         return replace(self, successes=successes, failures=failures)
 
 
@@ -117,9 +88,9 @@ class Stagnation:
     norm: float = math.inf
     epochs: int = 0
 
-    def after(self, smallest: float, settings: Reversal) -> Stagnation:
+    def after(self, smallest: float) -> Stagnation:
         """The state after an epoch that ended with the smallest norm ``smallest``."""
-        still = math.isfinite(smallest) and smallest >= settings.improvement * self.norm
+        still = math.isfinite(smallest) and smallest >= _IMPROVEMENT * self.norm
         return Stagnation(min(self.norm, smallest), self.epochs + 1 if still else 0)
 
 
@@ -135,7 +106,7 @@ class ReversedTrigger:
         reached: whether any epoch succeeded. If none did, the class is never flagged, but its last mask counts among
             the norms, as in both releases.
         success: fraction of the images that the network classifies as ``target`` under this trigger. It can be slightly
-            below ``Reversal.success``, because an epoch counts its successes while the mask still changes.
+            below the setting ``success``, because an epoch counts its successes while the mask still changes.
     """
 
     target: int
@@ -161,7 +132,7 @@ def reverse_triggers(
     normalize: Normalize,
     images: Tensor,
     num_classes: int,
-    settings: Reversal | None = None,
+    settings: Settings | None = None,
     *,
     seed: int,
 ) -> list[ReversedTrigger]:
@@ -175,7 +146,7 @@ def reverse_trigger(
     normalize: Normalize,
     images: Tensor,
     target: int,
-    settings: Reversal | None = None,
+    settings: Settings | None = None,
     *,
     seed: int,
 ) -> ReversedTrigger:
@@ -188,7 +159,7 @@ def reverse_trigger(
         images: (N, C, H, W) uint8, or float in [0, 1]: clean images of all classes. Images of the class ``target``
             count, too, as in the releases.
         target: in [0, K).
-        settings: defaults if not given.
+        settings: epochs, batch size, rate, success and cost of the search; defaults if not given.
         seed: of the batches' order.
 
     Raises:
@@ -198,7 +169,7 @@ def reverse_trigger(
     if images.ndim != 4 or len(images) == 0:
         raise DataError(f"images of shape {tuple(images.shape)}: a trigger's search needs (N, C, H, W), N at least 1")
     check_images(images)
-    settings = settings or Reversal()
+    settings = settings or Settings()
     images = images.to(normalize.mean.device)
     order = generator("cpu", seed, "neural cleanse", target)
     with evaluating(model):
@@ -216,7 +187,7 @@ def _search(
     normalize: Normalize,
     images: Tensor,
     target: int,
-    settings: Reversal,
+    settings: Settings,
     order: torch.Generator,
 ) -> tuple[Tensor, Tensor, bool]:
     """The smallest mask at the end of a successful epoch, else the last mask; its pattern; whether any epoch
@@ -225,7 +196,7 @@ def _search(
     # The mask's opacity begins at tanh(1) / 2 + 1/2 = 0.88, so nearly the whole image is replaced.
     raw_mask = torch.ones(1, height, width, device=images.device, requires_grad=True)
     raw_pattern = torch.ones(channels, height, width, device=images.device, requires_grad=True)
-    optimizer = torch.optim.Adam([raw_mask, raw_pattern], lr=settings.lr, betas=settings.betas)
+    optimizer = torch.optim.Adam([raw_mask, raw_pattern], lr=settings.lr, betas=_BETAS)
     schedule, stagnation = Schedule(settings.initial_cost), Stagnation()
     best: tuple[Tensor, Tensor] | None = None
     smallest = math.inf
@@ -238,10 +209,10 @@ def _search(
         mask, pattern = _squash(raw_mask.detach()), _squash(raw_pattern.detach())
         if succeeded and float(mask.sum()) < smallest:
             best, smallest = (mask, pattern), float(mask.sum())
-        stagnation = stagnation.after(smallest, settings)
-        if schedule.was_raised and schedule.was_lowered and stagnation.epochs >= settings.early_patience:
+        stagnation = stagnation.after(smallest)
+        if schedule.was_raised and schedule.was_lowered and stagnation.epochs >= _EARLY_PATIENCE:
             break
-        schedule = schedule.after(succeeded, settings)
+        schedule = schedule.after(succeeded)
     return (*(best or (mask, pattern)), best is not None)
 
 
@@ -444,15 +415,8 @@ def deploy(
         SettingsError: fewer than 3 classes.
     """
     _check_classes(clean.num_classes)
-    search = Reversal(
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        lr=settings.lr,
-        success=settings.success,
-        initial_cost=settings.initial_cost,
-    )
     with memory_for(f"a search on batches of {settings.batch_size} images", "lower the detector's batch_size"):
-        triggers = reverse_triggers(network, normalize, clean.images, clean.num_classes, search, seed=seed)
+        triggers = reverse_triggers(network, normalize, clean.images, clean.num_classes, settings, seed=seed)
     norms = torch.tensor([trigger.norm for trigger in triggers], dtype=torch.float64)
     found = suspects(triggers, settings.limit)
     repaired = repair(
