@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.func import vmap
 
-import poisonlab.models
+import poisonlab
 from poisonlab.attacks.attacker import Attacker
 from poisonlab.attacks.bullseye_polytope import craft
 from poisonlab.config.attacks.bullseye_polytope import BullseyePolytope
@@ -104,9 +104,7 @@ def test_outputs_around_the_logits(output: Callable[[Tensor], Any]) -> None:
 def test_wrapping_is_done_once() -> None:
     wrapped = wrap(Net())
     assert wrap(wrapped) is wrapped
-    assert poisonlab.models.wrap is wrap
-    with pytest.raises(AttributeError, match="no attribute 'warp'"):
-        _ = poisonlab.models.warp
+    assert poisonlab.wrap is wrap
 
 
 def test_what_is_not_the_head_is_refused() -> None:
@@ -181,14 +179,14 @@ def test_training_transfer_and_features() -> None:
     poisons = craft(dataset, Attacker([surrogate], normalize, recipe), attack, seed=0)
     losses = poisons.diagnostics["feature_loss"]
     assert losses[-1] < losses[0]
-    with pytest.raises(SettingsError, match=r"surrogate \(VisionTransformer\) does not say .* poisonlab.models.wrap"):
+    with pytest.raises(SettingsError, match=r"surrogate \(VisionTransformer\) does not say .* poisonlab.wrap"):
         craft(dataset, Attacker([original], normalize, recipe), attack, seed=0)  # type: ignore[list-item]
 
 
 def test_a_network_that_returns_no_tensor_is_to_be_wrapped() -> None:
     dataset = load_dataset(DigitsOnPhotos(train_size=60, test_size=20))
     normalize, network = build_normalize(dataset), Net(Output)
-    with pytest.raises(SettingsError, match=r"returns a Output, .* wrap it, poisonlab.models.wrap\(network\)"):
+    with pytest.raises(SettingsError, match=r"returns a Output, .* wrap it, poisonlab.wrap\(network\)"):
         outputs_of(network, normalize, dataset.test_images)
     with pytest.raises(SettingsError, match="returns a Output"):
         train(network, normalize, training_set(dataset), Recipe(epochs=1), seed=0)

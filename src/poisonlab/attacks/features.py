@@ -196,7 +196,7 @@ def features_of(network: Classifier, inputs: Tensor, blocks: Blocks = 0) -> list
     if not isinstance(getattr(network, "extract", None), nn.Module):
         raise SettingsError(
             f"a surrogate ({type(network).__name__}) does not say which part gives its features: wrap it, "
-            "poisonlab.models.wrap(network, head=<name of its last layer>)"
+            "poisonlab.wrap(network, head=<name of its last layer>)"
         )
     features = features_on_the_way(network, inputs, blocks)
     if not all(bool(torch.isfinite(part).all()) for part in features):

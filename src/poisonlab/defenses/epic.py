@@ -60,7 +60,7 @@ class Epic(Defense):
         if not isinstance(end.model, Classifier):
             raise SettingsError(
                 f"EPIC does not know the last layer of a {type(end.model).__name__}, so it cannot leave out its bias: "
-                "set bias: true, or wrap the network, poisonlab.models.wrap(network, head=<name of its last layer>)"
+                "set bias: true, or wrap the network, poisonlab.wrap(network, head=<name of its last layer>)"
             )
         logits, bias = outputs_of(end.model, end.normalize, data.images), end.model.head.bias
         return logits if bias is None else logits - bias.detach()

@@ -35,8 +35,7 @@ def logits(output: object) -> Tensor:
     """
     if not isinstance(output, Tensor):
         raise SettingsError(
-            f"the network returns a {type(output).__name__}, not a tensor of logits: wrap it, "
-            "poisonlab.models.wrap(network)"
+            f"the network returns a {type(output).__name__}, not a tensor of logits: wrap it, poisonlab.wrap(network)"
         )
     return output
 
