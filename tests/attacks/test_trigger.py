@@ -91,11 +91,10 @@ def test_bad_pattern_files_are_one_line(tmp_path: Path, content: bytes | None) -
 
 
 def test_impossible_patterns_are_one_line(tmp_path: Path) -> None:
-    for size, channels in [(0, 3), (-1, 1), (4, 2)]:
-        with pytest.raises(SettingsError, match="trigger"):
-            own_pattern(size, channels=channels)
-        with pytest.raises(SettingsError, match="trigger"):
-            read_pattern(tmp_path / "p.png", size, channels=channels)
+    with pytest.raises(SettingsError, match="1 or 3 channels, not 2"):
+        own_pattern(4, channels=2)
+    with pytest.raises(SettingsError, match="1 or 3 channels, not 2"):
+        read_pattern(tmp_path / "p.png", 4, channels=2)
 
 
 # --- pasting ---------------------------------------------------------------------------------------------------------
@@ -130,18 +129,6 @@ def test_paste_into_channels_last() -> None:
     images, pattern, places = photos(), own_pattern(3), draw_places(6, (9, 12), 3, stream())
     strided = images.contiguous(memory_format=torch.channels_last)
     assert torch.equal(paste(strided, pattern, places), paste(images, pattern, places))
-
-
-@pytest.mark.parametrize("place", [(-1, 0), (0, -1), (7, 0), (0, 10)])
-def test_a_place_beyond_the_edge_is_one_line(place: tuple[int, int]) -> None:
-    with pytest.raises(SettingsError, match="reaches beyond") as caught:
-        paste(photos(), own_pattern(3), torch.tensor(place).expand(6, 2))
-    assert "\n" not in str(caught.value)
-
-
-def test_other_channels_are_one_line() -> None:
-    with pytest.raises(SettingsError, match="1 channels but the images have 3"):
-        paste(photos(), own_pattern(3, channels=1), torch.zeros(6, 2, dtype=torch.int64))
 
 
 # --- places ----------------------------------------------------------------------------------------------------------
@@ -179,7 +166,6 @@ def test_too_large_a_patch_is_one_line() -> None:
     for attempt in (
         lambda: draw_places(2, (9, 12), 10, stream()),
         lambda: bottom_right((12, 9), 10),
-        lambda: paste(photos(), own_pattern(10), torch.zeros(6, 2, dtype=torch.int64)),
         lambda: patched(photos(), own_pattern(10), "random", stream()),
         lambda: patched(photos(), own_pattern(10), "bottom-right", stream()),
     ):

@@ -23,7 +23,7 @@ def own_pattern(size: int, seed: int = 0, *, channels: int = 3) -> Tensor:
     """The lab's own conspicuous patch: blocks of two by two pixels in saturated colours, cut off at the edge.
 
     Args:
-        size: height and width in pixels, at least 1.
+        size: height and width in pixels.
         seed: of the colours.
         channels: 3, or 1 for black and white.
 
@@ -31,9 +31,9 @@ def own_pattern(size: int, seed: int = 0, *, channels: int = 3) -> Tensor:
         (channels, size, size) uint8, the same for the same arguments.
 
     Raises:
-        SettingsError: ``size`` is below 1, or ``channels`` is neither 1 nor 3.
+        SettingsError: ``channels`` is neither 1 nor 3.
     """
-    _check_pattern(size, channels)
+    _check_channels(channels)
     blocks = -(-size // _BLOCK)
     rng = np.random.default_rng([seed, 3])
     if channels == 3:
@@ -51,7 +51,7 @@ def read_pattern(path: Path, size: int, *, channels: int = 3) -> Tensor:
 
     Args:
         path: an image file; transparency is dropped.
-        size: height and width in pixels, at least 1.
+        size: height and width in pixels.
         channels: 3 (RGB) or 1 (grey).
 
     Returns:
@@ -59,18 +59,16 @@ def read_pattern(path: Path, size: int, *, channels: int = 3) -> Tensor:
 
     Raises:
         DataError: the file is missing, damaged, not 8-bit or too large.
-        SettingsError: ``size`` is below 1, or ``channels`` is neither 1 nor 3.
+        SettingsError: ``channels`` is neither 1 nor 3.
     """
-    _check_pattern(size, channels)
+    _check_channels(channels)
     patch = decode(path, str(path), size)
     if channels == 1:
         patch = np.asarray(Image.fromarray(patch.transpose(1, 2, 0).copy()).convert("L"))[None]
     return torch.from_numpy(patch.copy())
 
 
-def _check_pattern(size: int, channels: int) -> None:
-    if size < 1:
-        raise SettingsError(f"a trigger of {size} pixels cannot be seen: its size must be at least 1")
+def _check_channels(channels: int) -> None:
     if channels not in (1, 3):
         raise SettingsError(f"a trigger has 1 or 3 channels, not {channels}: use a dataset of grey or colour images")
 
@@ -88,7 +86,7 @@ def patched(
         generator: on the device of images and patch.
 
     Raises:
-        SettingsError: the patch is larger than the images, or has another number of channels.
+        SettingsError: the patch is larger than the images.
     """
     size, image_size = pattern.shape[-1], (images.shape[2], images.shape[3])
     if place == "random":
@@ -103,21 +101,10 @@ def paste(images: Tensor, pattern: Tensor, places: Tensor) -> Tensor:
     Args:
         images: (N, C, H, W) uint8.
         pattern: (C, p, p) uint8, on the images' device.
-        places: (N, 2) int64, (row, column) of the patch's upper left pixel in each image, on the images' device.
-
-    Raises:
-        SettingsError: the patch is larger than the images, has another number of channels, or crosses an edge.
+        places: (N, 2) int64, (row, column) of the patch's upper left pixel in each image, on the images' device; the
+            whole patch lies in the image.
     """
-    size = pattern.shape[-1]
-    if pattern.shape[0] != images.shape[1]:
-        raise SettingsError(f"the trigger has {pattern.shape[0]} channels but the images have {images.shape[1]}")
-    largest = torch.tensor(bottom_right((images.shape[2], images.shape[3]), size), device=places.device)
-    if bool(((places < 0) | (places > largest)).any()):
-        raise SettingsError(
-            f"the trigger of {size} x {size} pixels reaches beyond the images of {images.shape[2]} x "
-            f"{images.shape[3]}: its place must lie between (0, 0) and {tuple(largest.tolist())}"
-        )
-    offsets = torch.arange(size, device=images.device)
+    offsets = torch.arange(pattern.shape[-1], device=images.device)
     rows, columns = places[:, :1] + offsets, places[:, 1:] + offsets
     batch = torch.arange(len(images), device=images.device)
     pasted = images.clone()
