@@ -7,7 +7,6 @@ change.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.util
 import io
@@ -207,7 +206,7 @@ def median(runs: Sequence[Spent]) -> Spent:
 
 def profiled_share(place: Workplace) -> float:
     """``operator_share`` of a short job, in a separate process."""
-    command = [sys.executable, __file__, "--folder", str(place.folder), "--config", str(place.config)]
+    command = [sys.executable, __file__, str(place.folder), str(place.config)]
     done = subprocess.run(command, env=environment(), cwd=ROOT, check=True, capture_output=True, text=True)
     share: float = json.loads(done.stdout)
     return share
@@ -298,18 +297,10 @@ def jobs_table(jobs: Jobs) -> str:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--repeats", type=int, default=3)
-    arguments.add_argument("--config", type=Path, default=ROOT / "config.yaml")
-    arguments.add_argument("--epochs", type=int, help="epochs instead of the recipe's")
-    arguments.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    options = arguments.parse_args()
-    if options.folder is not None:
-        torch.set_num_threads(1)
-        place = Workplace(options.folder, options.config)
-        print(json.dumps(operator_share(training_program(), place.arguments(PROFILED_EPOCHS, "profiled"))))
-        return
-    print(jobs_table(measure_jobs(options.repeats, options.config, options.epochs)))
+    """Print the share: ``profiled_share`` starts a process that calls this."""
+    torch.set_num_threads(1)
+    place = Workplace(*map(Path, sys.argv[1:]))
+    print(json.dumps(operator_share(training_program(), place.arguments(PROFILED_EPOCHS, "profiled"))))
 
 
 if __name__ == "__main__":
