@@ -80,7 +80,7 @@ def operations(network: nn.Module, dataset: ImageDataset, recipe: Recipe, device
             loss = F.cross_entropy(network(inputs).float(), labels)
         loss.backward()  # type: ignore[no-untyped-call]
 
-    return (counted(step) or 0.0) / count
+    return counted(step) / count
 
 
 def measured(

@@ -37,7 +37,6 @@ from poisonlab.data.training_set import training_set
 from poisonlab.defenses.build import build_defenses
 from poisonlab.defenses.friendly_noise import friendly_noise
 from poisonlab.determinism import prepare_torch
-from poisonlab.errors import SettingsError
 from poisonlab.models.layout import layout
 from poisonlab.models.networks import build_network, build_normalize
 from poisonlab.training.loop import train
@@ -48,22 +47,19 @@ FEW, MORE = 1, 3
 
 
 def chosen(study: Study, names: Sequence[str] | None) -> list[Row]:
-    """The undefended row, and the named rows, or else all rows with friendly noise.
-
-    Raises:
-        SettingsError: there is no such row, or a row has other defenses than noises.
-    """
+    """The undefended row, and the named rows, or else all rows with friendly noise; exits if a row has other defenses
+    than noises, or is none of the study's."""
     plain = [row for row in study.defenses if row is study.undefended]
     noisy = [row for row in study.defenses if row.friendly]
     if names:
         known = {row.name: row for row in study.defenses}
         if unknown := set(names) - set(known):
-            raise SettingsError(f"the study has no row {sorted(unknown)[0]!r}: it has {', '.join(known)}")
+            raise SystemExit(f"the study has no row {sorted(unknown)[0]!r}: it has {', '.join(known)}")
         noisy = [known[name] for name in names if known[name] not in plain]
     rows = plain + noisy
     for row in rows:
         if not all(isinstance(each, FriendlyNoise | RandomNoise) for each in row.apply):
-            raise SettingsError(f"row {row.name!r} has more than noises: name other --rows")
+            raise SystemExit(f"row {row.name!r} has more than noises: name other --rows")
     return rows
 
 
@@ -177,11 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not isinstance(attack, GradientMatching):
         known = ", ".join(each.name for each in study.attacks if isinstance(each, GradientMatching))
         raise SystemExit(f"--attack must name one of method gradient-matching: {known or 'the study has none'}")
-    victim = study.victims[0]
-    try:
-        rows = chosen(study, options.rows)
-    except SettingsError as error:
-        raise SystemExit(str(error)) from None
+    victim, rows = study.victims[0], chosen(study, options.rows)
     parts: dict[str, Any] = {"crafting": crafting(study, attack, options.size, device)}
     for row in rows:
         if row.friendly:
