@@ -28,7 +28,6 @@ CHOSEN = "(cuda or test_on_a_gpu) and not gpu_check"
 _AT_ONCE = 8
 _SHOWN = 20
 _GRACE = 8.0
-_PYTEST = Path(__file__).with_name("interruptible_pytest.py")
 
 
 def contracts(check: Check, notes: Notes) -> None:
@@ -42,7 +41,9 @@ def contracts(check: Check, notes: Notes) -> None:
     if not check.tiny and find_spec("xdist"):
         options += ["-n", str(min(_AT_ONCE, os.cpu_count() or 1))]
     chosen = REHEARSED if check.tiny else (*TESTS, "-k", CHOSEN)
-    command = [check.python, str(_PYTEST), *options, *chosen]
+    command = [check.python, "-m", "pytest", *options, *chosen]
+    # A shell starts programs in the background with SIGINT ignored, and pytest would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     environment = {**os.environ, DEVICES: check.device}
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)

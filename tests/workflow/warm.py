@@ -38,7 +38,7 @@ import json, os, socket, sys
 arguments = sys.argv[1:]
 if arguments[:2] == ["-m", "snakemake"]:
     address = "{snakemake}"
-elif arguments and arguments[0].endswith(".py"):
+elif arguments[:2] == ["-m", "pytest"] or arguments and arguments[0].endswith(".py"):
     address = "{jobs}"
 else:
     os.execv("{python}", ["{python}", *arguments])
