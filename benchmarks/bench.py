@@ -82,7 +82,7 @@ def with_jobs(options: argparse.Namespace) -> bool:
 
 def ratios_of(results: Sequence[Result], jobs: Jobs | None) -> dict[str, Ratio]:
     """The ratios to compare with earlier runs."""
-    found = {result.contest: Ratio.of(result.ratios) for result in results if result.ratios}
+    found = {result.contest: Ratio.of(result.ratios) for result in results}
     if jobs is not None:
         found["jobs: share of processor time inside torch's operators"] = Ratio.of(jobs.kernels)
         found["jobs: speed kept by two at once"] = Ratio.of(jobs.kept)

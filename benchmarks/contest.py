@@ -34,7 +34,7 @@ class Contest:
     """Two ways to do one thing.
 
     Attributes:
-        reference, ours: do the thing and return its result; ``reference`` is None if only ours is feasible.
+        reference, ours: do the thing and return its result.
         difference: of the two results, or of the results of a smaller example.
         unit: what one call does ``per_call`` times.
         reference_on_cpu: whether the straightforward way uses the CPU on every device.
@@ -42,7 +42,7 @@ class Contest:
         precision: of our computation, if operations bound its time: they are counted and compared with the peak.
     """
 
-    reference: Callable[[], object] | None
+    reference: Callable[[], object]
     ours: Callable[[], object]
     difference: Callable[[object, object], float]
     unit: str
@@ -58,7 +58,7 @@ Contests = Mapping[str, Mapping[str, Callable[[torch.device], Contest]]]
 
 @dataclass(frozen=True)
 class Result:
-    """Medians of one contest, in seconds per unit and MiB; None if there is nothing to measure or to compare.
+    """Medians of one contest, in seconds per unit and MiB; None if there is nothing to measure.
 
     Attributes:
         ratios: reference over ours, of each pair of calls that followed each other.
@@ -67,19 +67,19 @@ class Result:
 
     contest: str
     unit: str
-    reference_s: float | None
+    reference_s: float
     ours_s: float
     reference_mib: float | None
     ours_mib: float | None
-    difference: float | None
-    ratios: tuple[float, ...] = ()
+    difference: float
+    ratios: tuple[float, ...]
     flops: float | None = None
     traffic: float | None = None
     precision: str | None = None
 
     @property
-    def ratio(self) -> float | None:
-        return statistics.median(self.ratios) if self.ratios else None
+    def ratio(self) -> float:
+        return statistics.median(self.ratios)
 
 
 def parser(contests: Contests, description: str | None) -> argparse.ArgumentParser:
@@ -127,16 +127,13 @@ def measure(build: Callable[[torch.device], Contest], name: str, options: argpar
     memory: dict[str, float | None] = dict.fromkeys(WAYS)
     for _ in range(options.repeats):
         for way in WAYS:
-            call = getattr(contest, way)
-            if call is not None:
-                before = forget_peak(device)
-                taken, results[way] = timed(call, device)
-                seconds[way].append(taken / contest.per_call)
-                # On another device than the reference's there is nothing to measure.
-                if before is not None and not (way == "reference" and contest.reference_on_cpu):
-                    memory[way] = (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    reference_s = statistics.median(seconds["reference"]) if seconds["reference"] else None
-    ours_s = statistics.median(seconds["ours"])
+            before = forget_peak(device)
+            taken, results[way] = timed(getattr(contest, way), device)
+            seconds[way].append(taken / contest.per_call)
+            # On another device than the reference's there is nothing to measure.
+            if before is not None and not (way == "reference" and contest.reference_on_cpu):
+                memory[way] = (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    reference_s, ours_s = (statistics.median(seconds[way]) for way in WAYS)
     if device.type == "cpu" and not options.no_memory:
         memory = {way: extra_memory(contest, name, way, options) for way in WAYS}
     return Result(
@@ -146,8 +143,8 @@ def measure(build: Callable[[torch.device], Contest], name: str, options: argpar
         ours_s,
         memory["reference"],
         memory["ours"],
-        contest.difference(results["reference"], results["ours"]) if "reference" in results else None,
-        tuple(first / second for first, second in zip(seconds["reference"], seconds["ours"], strict=False)),
+        contest.difference(results["reference"], results["ours"]),
+        tuple(first / second for first, second in zip(seconds["reference"], seconds["ours"], strict=True)),
         per_second(counted(contest.ours) if contest.precision else None, ours_s * contest.per_call),
         per_second(contest.traffic, ours_s * contest.per_call),
         None if contest.precision is None else computed(device, contest.precision),
@@ -201,10 +198,8 @@ def forget_peak(device: torch.device) -> int | None:
     return torch.cuda.memory_allocated(device)
 
 
-def extra_memory(contest: Contest, name: str, way: str, options: argparse.Namespace) -> float | None:
+def extra_memory(contest: Contest, name: str, way: str, options: argparse.Namespace) -> float:
     """MiB that one call on the CPU needs beyond what was in use before it."""
-    if getattr(contest, way) is None:
-        return None
     command = [sys.executable, str(BENCH), "--scale", options.scale, "--threads", str(options.threads)]
     done = subprocess.run(
         [*command, "--device", "cpu", "--memory", name, way], capture_output=True, text=True, check=True
@@ -263,15 +258,10 @@ def table(results: Sequence[Result]) -> str:
     """Time, ratio with its range over the repeats, memory and agreement, as Markdown."""
     rows = []
     for result in results:
-        times = [
-            shown(None if value is None else 1000 * value, "{:.3g} ms/" + result.unit)
-            for value in (result.reference_s, result.ours_s)
-        ]
-        ends = f"{min(result.ratios):.2f} to {max(result.ratios):.2f}" if result.ratios else "–"
-        memory = [shown(value, "{:.0f} MiB") for value in (result.reference_mib, result.ours_mib)]
-        rows.append(
-            [result.contest, *times, shown(result.ratio, "{:.2f}"), ends, *memory, shown(result.difference, "{:.2g}")]
-        )
+        times = [f"{1000 * value:.3g} ms/{result.unit}" for value in (result.reference_s, result.ours_s)]
+        ends = f"{min(result.ratios):.2f} to {max(result.ratios):.2f}"
+        memory = ["–" if value is None else f"{value:.0f} MiB" for value in (result.reference_mib, result.ours_mib)]
+        rows.append([result.contest, *times, f"{result.ratio:.2f}", ends, *memory, f"{result.difference:.2g}"])
     head = ["what", "reference", "ours", "ratio", "range", "memory, reference", "memory, ours", "difference"]
     return markdown(head, rows)
 
@@ -280,10 +270,6 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table with text in its first column and numbers in the others."""
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows])
-
-
-def shown(value: float | None, form: str) -> str:
-    return "–" if value is None else form.format(value)
 
 
 def write(path: Path, **parts: Any) -> None:

@@ -80,7 +80,7 @@ def _measured(program: ModuleType, check: Check, notes: Notes) -> list[Result]:
         if check.peaks is not None:
             notes.table("Shares of the peak", roofline(results, check.peaks))
         torch.cuda.empty_cache()
-    apart = [each for each in results if each.difference is not None and each.difference > _LARGEST_DIFFERENCE]
+    apart = [each for each in results if each.difference > _LARGEST_DIFFERENCE]
     faults += [f"{each.contest}: the two ways differ by {each.difference:.2g}" for each in apart]
     if faults:
         raise FaultError("; ".join(faults))
@@ -105,15 +105,14 @@ def _relaxed(build: Callable[[torch.device], Contest]) -> Callable[[torch.device
     return built
 
 
-def _without_promise(call: Callable[[], object] | None, device: torch.device) -> Callable[[], object] | None:
-    if call is None or device.type == "cpu":
+def _without_promise(call: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    if device.type == "cpu":
         return call
-    wanted = call
 
     def relaxed() -> object:
         demand_determinism(False)
         try:
-            return wanted()
+            return call()
         finally:
             demand_determinism(True)
 
