@@ -204,7 +204,7 @@ def extra_memory(contest: Contest, name: str, way: str, options: argparse.Namesp
     done = subprocess.run(
         [*command, "--device", "cpu", "--memory", name, way], capture_output=True, text=True, check=True
     )
-    answer: float | None = json.loads(done.stdout)
+    answer: float = json.loads(done.stdout)
     return answer
 
 
