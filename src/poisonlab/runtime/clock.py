@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from poisonlab.runtime.remade import is_remade
+from poisonlab.runtime.remade import is_remade, remade
 
 
 def bring_to_present(paths: Iterable[str | Path]) -> bool:
@@ -35,7 +35,7 @@ class Clock:
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        self._own = [argument for argument in arguments if is_remade(argument)]
+        self._own = remade(arguments)
         self._before = {path: _version(path) for path in self._own}
 
     def bring_to_present(self) -> None:
