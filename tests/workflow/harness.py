@@ -243,8 +243,8 @@ import atexit, json, os, sys
 
 def write():
     root = os.getcwd() + os.sep
-    files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
-    own = sorted({{os.path.abspath(file)[len(root):] for file in files if os.path.abspath(file).startswith(root)}})
+    files = {{getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}}
+    own = sorted(file.removeprefix(root) for file in files if file.startswith((root, "src/", "workflow/")))
     files = [name for name in own if name.startswith(("src/", "workflow/")) and "customize" not in name]
     told = {{"arguments": sys.argv, "files": files}}
     with open("{SPIED}", "a") as file:

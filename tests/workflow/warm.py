@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import json
 import multiprocessing.util
 import os
@@ -24,12 +25,13 @@ from pathlib import Path
 
 LOADED = {
     "jobs": (
-        *("matplotlib.pyplot", "pandas", "safetensors.torch", "scipy.stats", "sklearn.datasets", "torch"),
-        *("torchvision", "jinja2", "pydantic.main", "yaml"),
+        *("matplotlib.figure", "matplotlib.pyplot", "pandas", "pandas.io.formats.string", "pyarrow.pandas_compat"),
+        *("safetensors.torch", "scipy.stats", "sklearn.datasets", "tabulate", "torch", "torchvision"),
+        *("jinja2", "pydantic.main", "snakemake.cli", "yaml"),
     ),
     "snakemake": (
         *("snakemake.cli", "snakemake.api", "snakemake.dag", "snakemake.jobs", "snakemake.workflow"),
-        *("snakemake.storage", "snakemake.report.html_reporter", "smart_open", "pydantic.main", "yaml", "yte"),
+        *("snakemake.storage", "snakemake.report.html_reporter", "smart_open", "yaml", "yte"),
     ),
 }
 
@@ -55,9 +57,7 @@ def serve(path: str, kind: str) -> None:
     """Fork for every client, until killed."""
     for name in LOADED[kind]:
         import_module(name)
-    if kind == "snakemake":
-        # Finds the plugins.
-        import_module("snakemake.cli").get_argument_parser()
+    use(kind)
     # A fork that collects garbage, or ends as this process would, copies most of its memory page by page.
     gc.collect()
     gc.freeze()
@@ -73,6 +73,22 @@ def serve(path: str, kind: str) -> None:
                 server.close()
                 _answer(client)
             client.close()
+
+
+def use(kind: str) -> None:
+    """Load what is loaded at first use: plugins, and what writes figures."""
+    pydantic = import_module("pydantic")
+    pydantic.create_model("Used", share=(float, pydantic.Field(0.0, ge=0)))
+    if kind == "snakemake":
+        import_module("snakemake.cli").get_argument_parser()
+        return
+    matplotlib = import_module("matplotlib")
+    figure = matplotlib.figure.Figure()
+    figure.add_subplot().set_title("Used")
+    # A PDF's fonts as those of poisonlab.figures.style.
+    with matplotlib.rc_context({"pdf.fonttype": 42}):
+        for ending in ("pdf", "png"):
+            figure.savefig(io.BytesIO(), format=ending)
 
 
 def _answer(client: socket.socket) -> None:
