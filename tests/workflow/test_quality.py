@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from harness import REPOSITORY, Checkout, check_out, environment
+from harness import REPOSITORY, STUDY, Checkout, check_out, environment, forked
 from predicting import inside
 
 from poisonlab.config.merging import merged_config
@@ -167,12 +167,15 @@ print("calls:", sum(calls.values()), own)
 """
 
 
-def test_a_dry_run_grows_with_its_jobs_alone(fresh: Checkout) -> None:
+def test_a_dry_run_grows_with_its_jobs_alone(fresh: Checkout, tmp_path: Path) -> None:
     """In calls of Python functions, Snakemake's and our own, because seconds depend on the machine."""
+    program = tmp_path / "count.py"
+    program.write_text(COUNT, encoding="utf-8")
 
     def calls(seeds: int) -> tuple[int, int]:
         chosen = f"seeds={list(range(seeds))}".replace(" ", "")
-        outcome = fresh.run(sys.executable, "-c", COUNT, "--configfile", "study.yaml", "--config", chosen)
+        command = (fresh.python, str(program), "--configfile", STUDY, "--config", chosen)
+        outcome = forked("snakemake", command, fresh.path, environment(), 900)
         found = re.search(r"^calls: (\d+) (\d+)$", outcome.output, flags=re.MULTILINE)
         assert found is not None, outcome.output
         return int(found[1]), int(found[2])
