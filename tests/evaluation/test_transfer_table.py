@@ -159,7 +159,7 @@ def test_tables_so_far_take_the_shares_that_stand_and_ask_for_none(
             path for scope in ("", "-so-far") for path in graph.tables.every(scope)
         }
         assert (
-            "results/tables/learned-faster-smoke-so-far-transfer.md"
+            "results/tables/learned-faster-smoke-so-far-transfer.json"
             in graph.job("page", {"scope": "-so-far"}).inputs["files"]
         )
         return graph.job("transfer_table", {"scope": "-so-far"})

@@ -128,7 +128,7 @@ def test_a_result_without_a_record_stays_unknown(copied: Checkout, elsewhere: Ch
     ][:1]
     record.unlink()
     outcome = archive(copied, "pack", "--configfile", STUDY, "--to", str(tmp_path / ARCHIVE))
-    assert "135 files, 134 of them current here" in outcome.output
+    assert "136 files, 135 of them current here" in outcome.output
     assert archive(elsewhere, "unpack", "--from", str(tmp_path / ARCHIVE)).code == 0
     outcome = verify(elsewhere)
     assert outcome.code == 2
@@ -156,7 +156,7 @@ def test_unpacking_twice_changes_nothing(unpacked: Checkout, packed: Path) -> No
     before = tree(unpacked.path / "results")
     outcome = archive(unpacked, "unpack", "--from", str(packed))
     assert outcome.code == 0
-    assert "0 files unpacked, 135 were here" in outcome.output
+    assert "0 files unpacked, 136 were here" in outcome.output
     assert tree(unpacked.path / "results") == before
 
 
