@@ -18,7 +18,7 @@ from scipy import stats
 
 from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY, STOPPED_CLEAN
 from poisonlab.errors import DataError, SettingsError
-from poisonlab.evaluation.choosing import diverged
+from poisonlab.evaluation.choosing import diverged, unmatched
 from poisonlab.evaluation.detection import Detection
 from poisonlab.evaluation.layouts import joined_note, latex, markdown, parts, side_by_side, timing, write_table
 from poisonlab.evaluation.layouts import readable as readable_of
@@ -533,6 +533,18 @@ def test_the_note_names_each_victim_that_diverged() -> None:
     assert f"1 of {len(NONE) + 1} victims" in note
     assert f"gm/{VICTIM}/d, seed 7 (the loss is nan at epoch 2, batch 5)" in note
     assert diverged(NONE) == []
+
+
+def test_the_note_names_rows_with_seeds_that_the_undefended_row_lacks() -> None:
+    """With as many seeds as the undefended row, and none in common, n shows nothing."""
+    none = [trial("gm", "none", seed, 0.0) for seed in (0, 1)]
+    apart = [trial("gm", "d", seed, 0.0) for seed in (2, 3)]
+    (note,) = unmatched([*none, *apart, trial("gm", "e", 1, 0.0)], "none")
+    assert note.startswith(f"Seeds that 'none' lacks: gm/{VICTIM}/d (2 of 2). ")
+    (partly,) = unmatched([*none, *apart, trial("gm", "d", 1, 0.0)], "none")
+    assert f"gm/{VICTIM}/d (2 of 3)" in partly
+    assert unmatched([*none, trial("gm", "d", 1, 0.0), trial("bp", "d", 3, 0.0)], "none") == []
+    assert unmatched(apart, "none") == unmatched(apart, None) == []
 
 
 # --- filters, detectors and privacy ---------------------------------------------------------------------------------

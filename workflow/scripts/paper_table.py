@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from poisonlab.config.stages import read_stage
-from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal
+from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal, unmatched
 from poisonlab.evaluation.findings import inside_findings
 from poisonlab.evaluation.layouts import write_table
 from poisonlab.evaluation.paper_layout import compare, counted_victims, paper_layout, table_notes, whose_numbers
@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> None:
     paper, numbers = read_paper(args.reference), published(args.reference)
     compared, measures = compare(numbers[numbers["table"] == number], trials, stage, stage.claims)
     attacks = {claim.attack for claim in stage.claims}
+    shown = [trial for trial in trials if trial.attack in attacks]
     findings = [
         f"{finding}."
         for measure in measures
@@ -48,7 +49,8 @@ def main(argv: Sequence[str]) -> None:
         *whose_numbers(compared, stage),
         *table_notes(paper, number, compared),
         *([HITS_NOTE.format(undefended=stage.compare[0])] if stage.only_successes else []),
-        *diverged([trial for trial in trials if trial.attack in attacks]),
+        *diverged(shown),
+        *unmatched(shown, next(iter(stage.compare), None)),
         *missing([line for line in stage.lines if line.attack in attacks], trials),
         *map(refusal, refused),
         *contradicted,

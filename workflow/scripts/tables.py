@@ -9,7 +9,7 @@ from poisonlab.config.filter_claim import FilterClaim
 from poisonlab.config.poison_claims import PoisonClaims
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import Name, Settings
-from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal
+from poisonlab.evaluation.choosing import Claim, Shown, choose_trials, diverged, missing, refusal, unmatched
 from poisonlab.evaluation.filtering import filter_findings
 from poisonlab.evaluation.findings import paired_findings, results_findings
 from poisonlab.evaluation.layouts import for_report, joined_note, markdown, readable, side_by_side, timing, write_table
@@ -94,6 +94,7 @@ def main(argv: Sequence[str]) -> None:
         *([HITS_NOTE.format(undefended=stage.compare[0])] if stage.only_successes else []),
         *published_notes,
         *diverged(trials),
+        *unmatched(trials, undefended),
         *missing(stage.lines, trials),
         *map(refusal, refused),
         *contradicted,

@@ -172,6 +172,24 @@ def missing(lines: Sequence[Line], trials: Sequence[Trial]) -> list[str]:
     return [f"Not run yet: {len(gone)} of {len(cells)} victims."] if gone else []
 
 
+def unmatched(trials: Sequence[Trial], undefended: str | None) -> list[str]:
+    """The note about rows with seeds that the undefended row of their attack and victim lacks, if it was run: an equal
+    n does not show that their poisons are others."""
+    seeds: dict[Row, set[int]] = {}
+    for trial in trials:
+        if not trial.failed:
+            seeds.setdefault(trial.key[:3], set()).add(trial.seed)
+    others = {row: len(own - seeds.get((*row[:2], str(undefended)), own)) for row, own in seeds.items()}
+    each = [f"{'/'.join(row)} ({count} of {len(seeds[row])})" for row, count in others.items() if count]
+    if not each:
+        return []
+    more = f" and {len(each) - _NAMED} more" if len(each) > _NAMED else ""
+    return [
+        f"Seeds that '{undefended}' lacks: {', '.join(each[:_NAMED])}{more}. Their poisons are others, which p and "
+        "paired changes leave out."
+    ]
+
+
 def victims_of(rows: Sequence[Row]) -> dict[tuple[str, str], list[str]]:
     """The victims of each attack and defense."""
     victims: dict[tuple[str, str], list[str]] = {}
