@@ -56,7 +56,11 @@ RUNS = {
     ),
     "cifar10-fast-float32-cpu": Run(FAST, also=("cifar10-fast-cpu",)),
     "deep-knn-mini-cpu": Run(("config/deep-knn-mini.yaml", PARQUET_KNN)),
-    "derivative-fast-float32-cpu": Run((*FAST, "config/overlays/derivative-fast.yaml"), also=("cifar10-fast-cpu",)),
+    "derivative-fast-float32-cpu": Run(
+        (*FAST, "config/overlays/derivative-fast.yaml"),
+        also=("cifar10-fast-cpu",),
+        kept=("derivative-fast-matching-losses.md",),
+    ),
     "derivative-float32-cpu": Run(
         ("config/derivative.yaml",),
         kept=("derivative-matching-losses.md", "derivative-matching-losses-seeds-10-to-15.md"),
