@@ -488,7 +488,7 @@ CASES = [
     Case("published numbers", replaced("reference/friends/table4.csv", "\n", " \n"), direct=TABLE, by_snakemake=True),
     Case(
         "command line of a rule",
-        replaced("workflow/rules/computing.smk", '"{params.command}', '"nice {params.command}'),
+        replaced("workflow/rules/stages.smk", '"{params.command}', '"nice {params.command}'),
         direct=DATASET,
         follows=COMPUTED | TABLES,
         landscapes=True,
