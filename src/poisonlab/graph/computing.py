@@ -55,7 +55,7 @@ class Computing:
     def pretrain(self, surrogate: str, seed: int, member: int) -> Job:
         """Train one of the attacker's networks on clean data."""
         chosen = self.study.surrogate(surrogate)
-        return self._job(
+        return self.job(
             "pretrain",
             {},
             numbered(self._settings("pretrain", surrogate), seed=seed, member=member),
@@ -74,7 +74,7 @@ class Computing:
         known = _earlier(self.study, chosen)
         surrogates = [self.study.surrogate(name) for name in chosen.surrogates]
         files = tuple(str(path) for path in chosen.files(seed))
-        return self._job(
+        return self.job(
             "craft",
             {
                 "surrogates": [
@@ -116,7 +116,7 @@ class Computing:
     def filter(self, attack: str, victim: str, defense: str, seed: int) -> Job:
         """Decide which training examples a row's filters keep."""
         cell, row = Cell(attack, victim, defense, seed), self.study.defense(defense)
-        return self._job(
+        return self.job(
             "filter",
             {"poisons": self._trained_poisons(cell), "network": [self._inspected(cell)]},
             numbered(self._settings("filter", *cell[:3]), seed=seed),
@@ -132,7 +132,7 @@ class Computing:
         assert row.friendly is not None, "only rows with friendly noise have such a job"
         model = self.study.model_of(self.study.victim(victim), row)
         donor = row.friendly.donor or model
-        return self._job(
+        return self.job(
             "noise",
             {
                 "poisons": self._trained_poisons(cell),
@@ -157,7 +157,7 @@ class Computing:
         """Train and judge one victim."""
         cell, row = Cell(attack, victim, defense, seed), self.study.defense(defense)
         model = self.study.model_of(self.study.victim(victim), row)
-        return self._job(
+        return self.job(
             "train",
             {
                 "poisons": [self._poisons_of(cell)],
@@ -178,7 +178,7 @@ class Computing:
         """Examine the victim of another row."""
         cell, row = Cell(attack, victim, defense, seed), self.study.defense(defense)
         assert row.detector is not None, "only rows with a detector have such a job"
-        return self._job(
+        return self.job(
             "detect",
             {"poisons": [self.poisons(attack, seed)], "network": [self._inspected(cell)]},
             numbered(self._settings("detect", *cell[:3]), seed=seed),
@@ -193,7 +193,7 @@ class Computing:
         """Measure how networks trained on clean data classify the poisons."""
         assert self.study.transfer is not None, "only studies that ask for it have such a job"
         networks = self.study.transfer.networks
-        return self._job(
+        return self.job(
             "transfer",
             {
                 "poisons": [self.poisons(attack, seed)],
@@ -208,7 +208,7 @@ class Computing:
             seed=seed,
         )
 
-    def _job(
+    def job(
         self,
         stage: str,
         inputs: Mapping[str, Sequence[str]],
@@ -221,6 +221,7 @@ class Computing:
         options: Mapping[str, Sequence[str]] | None = None,
         **wildcards: str | int,
     ) -> Job:
+        """The job of a stage that computes with the dataset and networks of these architectures."""
         more = dict(options or {})
         if saves:
             name = "/".join(map(str, wildcards.values()))

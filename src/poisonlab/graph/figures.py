@@ -17,7 +17,7 @@ from poisonlab.config.types import Settings
 from poisonlab.evaluation.choosing import with_means
 from poisonlab.evaluation.outcome_pages import outcome_pages
 from poisonlab.graph.cells import Cell
-from poisonlab.graph.computing import Computing, model_roots, pretrained_files, start_of
+from poisonlab.graph.computing import Computing, start_of
 from poisonlab.graph.job import Job
 from poisonlab.graph.places import Places
 from poisonlab.graph.tables import Tables
@@ -198,21 +198,12 @@ class Figures:
         networks: Mapping[str, Sequence[str]],
         told: Mapping[str, Any],
         models: Sequence[ModelSettings],
-        **wildcards: str,
+        **wildcards: Any,
     ) -> Job:
         seed = self.study.shown_seed(self.study.attack(attack))
-        return Job(
-            stage,
-            f"{stage}.py",
-            {"dataset": [self.places.dataset], "poisons": [self.computing.poisons(attack, seed)], **networks},
-            self.places.made(stage, attack=attack, **wildcards),
-            spec(**told, seed=seed),
-            tuple(sorted(set(model_roots(*models)))),
-            stage,
-            computes=True,
-            watched=pretrained_files(*models),
-            wildcards={"attack": attack, **wildcards},
-        )
+        inputs = {"poisons": [self.computing.poisons(attack, seed)], **networks}
+        settings = spec(**told, seed=seed)
+        return self.computing.job(stage, inputs, settings, models, (), stage, attack=attack, **wildcards)
 
     # --- Drawing ---
 

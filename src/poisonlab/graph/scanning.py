@@ -109,7 +109,7 @@ class Scanning(Computing):
     def features(self, scanned: str) -> Job:
         """Compute one network's features of every image."""
         own = self.scan.network
-        return self._job(
+        return self.job(
             "features",
             {"network": [self._network(scanned)], "poisons": self._poisons_in(scanned)},
             spec(model=self.scan.model.told()) if own is None else spec(network=own),
@@ -122,7 +122,7 @@ class Scanning(Computing):
 
     def suspects(self, scanned: str) -> Job:
         """Rank the training images by every filter."""
-        return self._job(
+        return self.job(
             "suspects",
             {"features": [self._path("features", scanned)], "poisons": self._poisons_in(scanned)},
             spec(filters=list(self.scan.filters), neighbours=self.scan.neighbours, seed=self.scan.seed),
@@ -135,7 +135,7 @@ class Scanning(Computing):
 
     def neighbours(self) -> Job:
         """Find the nearest neighbours of every image, and the duplicates."""
-        return self._job(
+        return self.job(
             "neighbours",
             {"features": [self._path("features", self.own[0])]},
             spec(neighbours=NEIGHBOURS, near=self.scan.near),
