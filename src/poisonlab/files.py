@@ -30,7 +30,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -39,12 +39,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _write_error(path: Path, error: OSError) -> PoisonlabError:
+def write_error(path: Path, error: OSError) -> PoisonlabError:
+    """What to raise if ``path`` cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return PoisonlabError(f"disk full while writing {path}: free some space and run again")
     return PoisonlabError(f"cannot write {path}: {error.strerror or error}")

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from poisonlab.artifacts.poison_set import PoisonSet
-from poisonlab.errors import DataError, PoisonlabError
+from poisonlab.errors import DataError
+from poisonlab.files import write_error
 
 
 @contextlib.contextmanager
@@ -26,19 +27,15 @@ def new_folder(folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     except OSError as error:
-        raise _write_error(folder, error) from error
+        raise write_error(folder, error) from error
     try:
         yield temporary
         temporary.chmod(0o755)
         temporary.replace(folder)
     except OSError as error:
-        raise _write_error(folder, error) from error
+        raise write_error(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write_error(folder: Path, error: OSError) -> PoisonlabError:
-    return PoisonlabError(f"cannot write {folder}: {error.strerror or error}")
 
 
 def check_replacements(poisons: PoisonSet, folder: Path) -> None:
