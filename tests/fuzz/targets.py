@@ -47,7 +47,8 @@ from poisonlab.artifacts.dataset import read_dataset, save_dataset  # noqa: E402
 from poisonlab.artifacts.keep_list import load_keep_list  # noqa: E402
 from poisonlab.artifacts.noise import load_noise  # noqa: E402
 from poisonlab.artifacts.poison_set import PoisonSet  # noqa: E402
-from poisonlab.artifacts.tensors import _digest, write_tensors  # noqa: E402
+from poisonlab.artifacts.stored import digest  # noqa: E402
+from poisonlab.artifacts.tensors import _bytes, write_tensors  # noqa: E402
 from poisonlab.config.data.cifar import Cifar  # noqa: E402
 from poisonlab.config.data.idx import Idx  # noqa: E402
 from poisonlab.config.data.image_folder import ImageFolder  # noqa: E402
@@ -482,7 +483,7 @@ def _artifact(write: Callable[[Path], object], read: Callable[[Path], object], f
     def write_facts(path: Path, kind: str, tensors: dict[str, torch.Tensor], told: Any) -> None:
         # As write_tensors, which takes no facts but a mapping's.
         text = json.dumps(told)
-        header = {"kind": kind, "facts": text, "sha256": _digest(tensors, kind, text)}
+        header = {"kind": kind, "facts": text, "sha256": digest(tensors, kind, text, _bytes)}
         path.write_bytes(save(tensors, metadata={"poisonlab": json.dumps(header)}))
 
     def valid(folder: Path) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from poisonlab.artifacts.arrays import read_arrays
-from poisonlab.errors import DamagedError, DataError, DivergedError
-from poisonlab.files import CHECKSUM, atomic_path, read_error, read_sealed
-
-_DIVERGED = "diverged training"
+from poisonlab.artifacts.stored import DIVERGED, digest, read_stored
+from poisonlab.errors import DivergedError
+from poisonlab.files import CHECKSUM, atomic_path, read_sealed
 
 
 def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -32,7 +29,7 @@ def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], facts: M
         taken = {other.untyped_storage().data_ptr() for other in contiguous.values()}
         contiguous[name] = tensor.clone() if tensor.untyped_storage().data_ptr() in taken else tensor
     text = json.dumps(dict(facts), sort_keys=True)
-    header = {"kind": kind, "facts": text, CHECKSUM: _digest(contiguous, kind, text)}
+    header = {"kind": kind, "facts": text, CHECKSUM: digest(contiguous, kind, text, _bytes)}
     # safetensors keeps the metadata in hash order; one JSON entry keeps the bytes the same in every process.
     packed = save(contiguous, metadata={"poisonlab": json.dumps(header, sort_keys=True)})
     with atomic_path(path) as temporary:
@@ -49,17 +46,12 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
         DataError: the file is missing, damaged, or of another kind.
         DivergedError: the file says that a training diverged (see ``write_diverged``).
     """
-    tensors, facts, found = _read(path)
-    if found == _DIVERGED:
-        raise DivergedError(**facts, source=path)
-    if found != kind:
-        raise DataError(f"{path} holds a {found}, not a {kind}: check the path")
-    return tensors, facts
+    return read_stored(path, kind, "pt", _bytes)
 
 
 def write_diverged(path: Path, error: DivergedError) -> None:
     """Write atomically, in place of tensors, that a training diverged; ``read_tensors`` then raises the error."""
-    write_tensors(path, _DIVERGED, {}, {"what": error.what, "epoch": error.epoch, "batch": error.batch})
+    write_tensors(path, DIVERGED, {}, {"what": error.what, "epoch": error.epoch, "batch": error.batch})
 
 
 def check(path: Path) -> None:
@@ -70,37 +62,12 @@ def check(path: Path) -> None:
     """
     match path.suffix:
         case ".safetensors":
-            _read(path)
+            read_stored(path, None, "pt", _bytes)
         case ".npz":
             read_arrays(path)
         case ".json":
             read_sealed(path)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
-    """Tensors, facts and kind of an intact file."""
-    try:
-        # Opened here, because safetensors does not distinguish a file that is too short from an unreadable one.
-        path.open("rb").close()
-    except OSError as error:
-        raise read_error(path, error) from error
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["poisonlab"])
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-        intact = header[CHECKSUM] == _digest(tensors, header["kind"], header["facts"])
-        facts = json.loads(header["facts"])
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
-        raise DamagedError(path, "it cannot be decoded") from error
-    if not intact:
-        raise DamagedError(path, "checksum differs")
-    return tensors, facts, header["kind"]
-
-
-def _digest(tensors: Mapping[str, Tensor], kind: str, facts: str) -> str:
-    digest = hashlib.sha256(f"{kind}\n{facts}\n".encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data

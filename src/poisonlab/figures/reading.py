@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from poisonlab.artifacts import arrays as files
-from poisonlab.errors import DamagedError, DataError, DivergedError
+from poisonlab.artifacts.stored import read_stored
+from poisonlab.errors import DamagedError, DataError
 
 Inputs = Mapping[str, Sequence[Path]]
 """The input files of a figure, by kind."""
@@ -36,33 +34,9 @@ def read_tensors(path: Path, kind: str, names: Sequence[str]) -> dict[str, NDArr
         DataError: the file is missing, damaged, of another kind, or lacks a tensor.
         DivergedError: the file records a diverged training instead.
     """
-    if not path.is_file():
-        raise DataError(f"{path} is missing: run the workflow to make it")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {})["poisonlab"])
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-        intact = header["sha256"] == _digest(tensors, header["kind"], header["facts"])
-        facts = json.loads(header["facts"])
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
-        raise DamagedError(path, "it cannot be decoded") from error
-    if not intact:
-        raise DamagedError(path, "checksum differs")
-    if header["kind"] == "diverged training":
-        raise DivergedError(**facts, source=path)
-    if header["kind"] != kind:
-        raise DataError(f"{path} holds a {header['kind']}, not a {kind}: check the path")
+    tensors, _ = read_stored(path, kind, "numpy", np.ndarray.tobytes)
     _those(path, tensors, names)
     return tensors
-
-
-def _digest(tensors: Mapping[str, NDArray[Any]], kind: str, facts: str) -> str:
-    """The digest as ``write_tensors`` computes it, with torch's names of types."""
-    digest = hashlib.sha256(f"{kind}\n{facts}\n".encode())
-    for name, tensor in tensors.items():
-        digest.update(f"{name}:torch.{tensor.dtype.name}:{tensor.shape}".encode())
-        digest.update(np.ascontiguousarray(tensor).tobytes())
-    return digest.hexdigest()
 
 
 def _those(path: Path, arrays: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, NDArray[Any]]:
