@@ -68,7 +68,7 @@ class Graph:
         self.tables = Tables(study, self.places, self.computing, below("reference"))
         self.figures = Figures(study, self.places, self.computing, self.tables)
         self._report = Report(study, self.places, self.tables, self.figures, below("workflow/report"))
-        self.listing = Listing(study, self.places, self._report, self.job)
+        self.listing = Listing(study, self._report, self.job)
         self._lock = Path(below("envs/requirements.lock"))
         self._makers: dict[str, Callable[..., Job]] = {
             "dataset": self.computing.dataset,
