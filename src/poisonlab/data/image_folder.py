@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from pathlib import Path
 from unicodedata import normalize
 
@@ -55,25 +54,16 @@ def load(settings: Settings) -> ImageDataset:
                 "changes: rename one, for example with convmv --nfc"
             )
         raise DataError(f"{present / odd} has no counterpart in {absent}: give both splits the same class folders")
-    files, labels, others = class_files(splits[0], train_classes)
+    files, labels = class_files(splits[0], train_classes)
     train = test = decode_files(files, settings.size), labels
     if settings.splits:
-        files, labels, of_test = class_files(splits[1], train_classes)
+        files, labels = class_files(splits[1], train_classes)
         test = decode_files(files, settings.size), labels
-        others.update(of_test)
-    if others:
-        counted = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in others.most_common(8))
-        warnings.warn(
-            f"{root}: files passed over: {others.total()}, because no image is read from such ({counted}): convert "
-            "them to PNG or JPEG if they are images",
-            DataWarning,
-            stacklevel=2,
-        )
     for split in dict.fromkeys(splits):
-        if deeper := [found for found in unread(split, [split]) if found.suffix in SUFFIXES]:
+        if found := unread(split, [split]):
             warnings.warn(
-                f"{split}: images passed over: {told(deeper)}, because only those right in a class folder are read: "
-                "move them into one",
+                f"{split}: files passed over: {sum(each.files for each in found):,} ({told(found)}), because only "
+                "images right in a class folder are read: move images into one, and convert others to PNG or JPEG",
                 DataWarning,
                 stacklevel=2,
             )
@@ -111,18 +101,16 @@ def _has_images(folder: Path) -> bool:
     return folder.is_dir() and bool(image_files(folder)[0])
 
 
-def class_files(folder: Path, class_names: tuple[str, ...]) -> tuple[list[Path], Tensor, Counter[str]]:
-    """The image files of a split, sorted by class and file name, their labels (N,) int64, and other files by suffix.
+def class_files(folder: Path, class_names: tuple[str, ...]) -> tuple[list[Path], Tensor]:
+    """The image files of a split, sorted by class and file name, and their labels (N,) int64.
 
     Raises:
         DataError: a class has no images.
     """
     files: list[Path] = []
     labels: list[int] = []
-    others: Counter[str] = Counter()
     for label, name in enumerate(class_names):
         found, passed_over = image_files(folder / name)
-        others.update(passed_over)
         if not found:
             beside = f", but {', '.join(sorted(passed_over))}" if passed_over else ""
             below = next((inner for inner in sorted((folder / name).iterdir()) if _has_images(inner)), None)
@@ -131,7 +119,7 @@ def class_files(folder: Path, class_names: tuple[str, ...]) -> tuple[list[Path],
             raise DataError(f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}){beside}: {cure}")
         files += found
         labels += [label] * len(found)
-    return files, torch.tensor(labels, dtype=torch.int64), others
+    return files, torch.tensor(labels, dtype=torch.int64)
 
 
 def decode_files(files: list[Path], size: int | None) -> Tensor:

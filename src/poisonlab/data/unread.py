@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from poisonlab.config.class_folders import SUFFIXES, class_folders
+from poisonlab.config.class_folders import SUFFIXES, class_folders, image_files
 
 _NAMED = 8
 
@@ -34,25 +34,27 @@ class Unread:
 def unread(root: Path, splits: Collection[Path]) -> list[Unread]:
     """Unread files below ``root``: images that are not directly in a class folder, and other files that are.
 
-    Hidden entries do not count as data, nor do other files than images outside class folders. Links to folders are not
-    followed.
+    Hidden entries do not count as data, nor do other files than images outside class folders. Only class folders may be
+    links; other links to folders are not followed.
 
     Args:
         root: the folder of images.
         splits: the folders that hold the class folders.
 
     Raises:
-        DataError: a split has no class folders.
+        DataError: a split has no class folders, or one cannot be read.
     """
     read = {split / name for split in splits for name in class_folders(split)}
     found: Counter[tuple[str, str]] = Counter()
-    for folder, below, files in os.walk(root):
+    for folder in read:
+        for suffix, files in image_files(folder)[1].items():
+            found[os.path.relpath(folder, root), suffix] += files
+    for place, below, names in os.walk(root):
         below[:] = [name for name in below if not name.startswith(".") and name != "__MACOSX"]
-        here = Path(folder) in read
-        for file in files:
-            suffix = Path(file).suffix.lower()
-            if not file.startswith(".") and (suffix in SUFFIXES) != here:
-                found[os.path.relpath(folder, root), suffix] += 1
+        for name in names if Path(place) not in read else ():
+            suffix = Path(name).suffix.lower()
+            if not name.startswith(".") and suffix in SUFFIXES:
+                found[os.path.relpath(place, root), suffix] += 1
     return sorted(Unread(folder, suffix, count) for (folder, suffix), count in found.items())
 
 

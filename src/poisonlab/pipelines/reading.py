@@ -33,7 +33,7 @@ def read_images(settings: Source) -> tuple[ImageDataset, tuple[str, ...]]:
             return load_dataset(settings), ()
     folder = training_folder(Path(settings.root))
     classes = class_folders(folder, settings.class_order)
-    files, labels, _ = class_files(folder, classes)
+    files, labels = class_files(folder, classes)
     if passed_over := unread(folder, [folder]):
         warnings.warn(f"{folder}: no noise is made for {told(passed_over)}", DataWarning, stacklevel=2)
     images = decode_files(files, settings.size)
