@@ -55,6 +55,8 @@ class Rate:
 
 
 def images_of_noise(count: int) -> ImageDataset:
+    if count < 10:
+        raise SystemExit(f"--images is {count}, but each of the ten classes needs one: give 10 or more")
     stream = generator("cpu", 0, "benchmark", "images")
     images = torch.randint(0, 256, (count, 3, 32, 32), generator=stream, dtype=torch.uint8)
     labels = torch.arange(count) % 10  # every class has some

@@ -42,6 +42,11 @@ def test_it_prints_every_part_and_the_sums(tmp_path: Path, capsys: pytest.Captur
     assert names == [*seconds, *trials]
 
 
+def test_too_few_images_for_the_classes_are_one_line() -> None:
+    with pytest.raises(SystemExit, match="--images is 4, but each of the ten classes needs one: give 10 or more"):
+        trial.main(["--configfile", "config.yaml", "--images", "4"])
+
+
 def test_a_trial_is_the_sum_of_its_parts_and_ratios_are_to_undefended_training(study: Study) -> None:
     rows = trial.chosen(study, ["friends-bernoulli"])
     seconds = {
