@@ -35,6 +35,7 @@ from poisonlab.config.data.parquet import Parquet
 from poisonlab.config.datasets import DatasetSettings
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.data.decoding import decode
+from poisonlab.data.source_at import source_at
 from poisonlab.data.sources import load_dataset
 from poisonlab.errors import DataError, DataWarning
 
@@ -984,6 +985,16 @@ def test_npz_of_other_names_and_layouts(tmp_path: Path, names: tuple[str, ...], 
     assert np.array_equal(dataset.test_images.numpy(), expected[::-1][:3])
     assert dataset.train_labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert dataset.test_labels.tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("split", ["val", "valid", "validation"])
+def test_npz_without_a_test_split_has_the_one_for_validation(tmp_path: Path, split: str) -> None:
+    path, contents = tmp_path / "a.npz", (PIXELS, LABELS, PIXELS[::-1][:3], LABELS[::-1][:3])
+    np.savez(path, **dict(zip(("x_train", "y_train", f"x_{split}", f"y_{split}"), contents, strict=True)))
+    for settings in (source_at(path), Npz(source="npz", path=str(path))):
+        dataset = load_dataset(settings)
+        assert np.array_equal(dataset.test_images.numpy(), PIXELS[::-1][:3].transpose(0, 3, 1, 2))
+        assert dataset.test_labels.tolist() == [2, 1, 0]
 
 
 def test_npz_arrays_are_named_where_they_could_be_several(tmp_path: Path) -> None:

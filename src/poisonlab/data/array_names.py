@@ -8,7 +8,7 @@ from pathlib import Path
 
 IMAGES = ("x", "images", "data", "img", "image", "inputs")
 LABELS = ("y", "labels", "targets", "label", "fine_labels")
-SPLITS = ("train", "test")
+_TEST_SPLITS = ("test", "val", "valid", "validation")
 
 
 def named(present: Sequence[str], words: Sequence[str], split: str) -> list[str]:
@@ -17,6 +17,13 @@ def named(present: Sequence[str], words: Sequence[str], split: str) -> list[str]
     plain = [word.replace("_", "") for word in words]
     usual = {f"{first}{second}" for word in plain for first, second in ((word, split), (split, word))}
     return [name for name in present if name.replace("_", "").lower() in usual]
+
+
+def splits(present: Sequence[str]) -> tuple[str, str]:
+    """The words for both splits: ``train``, and the first of ``test``, ``val``, ``valid`` and ``validation`` for which
+    ``present`` has images; ``test`` if it has none."""
+    found = [split for split in _TEST_SPLITS if named(present, IMAGES, split)]
+    return "train", found[0] if found else "test"
 
 
 def of_one_split(path: Path) -> tuple[str, str] | None:
@@ -29,7 +36,7 @@ def of_one_split(path: Path) -> tuple[str, str] | None:
     # The exception depends on the damaged byte.
     except Exception:
         return None
-    pairs = [(named(present, IMAGES, split), named(present, LABELS, split)) for split in ("", *SPLITS)]
+    pairs = [(named(present, IMAGES, split), named(present, LABELS, split)) for split in ("", *splits(present))]
     match [pair for pair in pairs if pair != ([], [])]:
         case [([images], [labels])]:
             return images, labels

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from poisonlab.config.data.npz import Npz as Settings
-from poisonlab.data.array_names import IMAGES, LABELS, SPLITS, named
+from poisonlab.data.array_names import IMAGES, LABELS, named, splits
 from poisonlab.data.assembly import assemble
 from poisonlab.data.compression import most_bytes
 from poisonlab.data.dataset import ImageDataset
@@ -83,7 +83,7 @@ def _names(present: Sequence[str], wanted: Sequence[str] | None, path: Path) -> 
             raise DataError(f"{path} has no array {missing[0]} (but {found}): correct arrays in the config")
         return list(wanted)
     names = []
-    for split in SPLITS:
+    for split in splits(present):
         for words in (IMAGES, LABELS):
             fitting = named(present, words, split)
             first = f"{words[0]}_{split}"

@@ -22,7 +22,8 @@ class Npz(FileDataset):
     """Names of the classes; numbers if not given."""
     arrays: Annotated[FourNames | None, LATER] = None
     """Names of the arrays of training images, training labels, test images and test labels. If not given, usual names
-    are tried, such as X_train, train_images or trainx, and y_train, train_labels or trainy."""
+    are tried, such as X_train, train_images or trainx, and y_train, train_labels or trainy. Where none is called test,
+    val, valid or validation is the test split."""
 
     @property
     def files(self) -> tuple[str, ...]:
