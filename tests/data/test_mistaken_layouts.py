@@ -70,6 +70,16 @@ def test_folders_called_after_splits_are_no_classes(names: list[str], alone: boo
         assert source_at(tmp_path).source == "image-folder"
 
 
+@pytest.mark.parametrize("splits", [["train"], ["test", "train"], ["Training", "val"]])
+def test_splits_inside_the_class_folders_are_told_what_to_move(splits: list[str], tmp_path: Path) -> None:
+    for split in splits:
+        for name in ("cat", "dog"):
+            put_image(tmp_path / name / split / "0.png")
+    text = complaint(tmp_path)
+    assert f"{tmp_path / 'cat'} is a class, and has the splits {', '.join(splits)} inside it" in text
+    assert f"move its images to {tmp_path}/{splits[0]}/cat/ and so on" in text
+
+
 @pytest.mark.parametrize("below", ["", "a", "b"])
 def test_splits_are_no_classes_of_a_study_either(below: str, tmp_path: Path) -> None:
     for split in ("train", "test"):

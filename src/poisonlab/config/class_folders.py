@@ -96,10 +96,10 @@ def leads_nowhere(file: Path) -> bool:
     return file.is_symlink() and not file.exists()
 
 
-def splits_alone(names: Sequence[str]) -> bool:
-    """Whether there are several folders and all have names of splits: then images beside them have no classes."""
+def splits_alone(names: Sequence[str], least: int = 2) -> bool:
+    """Whether there are ``least`` folders or more and all have names of splits: then their images have no classes."""
     meant = {name.lower().removesuffix("ing") for name in names}
-    return len(meant) > 1 and meant <= {"train", *_TEST_SPLITS}
+    return len(meant) >= least and meant <= {"train", *_TEST_SPLITS}
 
 
 def image_files(folder: Path) -> tuple[list[Path], Counter[str]]:

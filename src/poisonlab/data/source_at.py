@@ -143,6 +143,11 @@ def _where_images_are(path: Path) -> str:
     if (cure := renaming(path)) is not None:
         return f", but splits of other names: {cure}"
     for below in sorted(folder for folder in path.iterdir() if folder.is_dir()):
+        if _has_images(below) and splits_alone(names := class_folders(below), least=1):
+            return (
+                f": {below} is a class, and has the splits {', '.join(names)} inside it. Put the splits above the "
+                f"classes: move its images to {path}/{names[0]}/{below.name}/ and so on"
+            )
         if _has_images(training_folder(below)):
             return f", but {below} has: name that folder"
         if any(file.suffix in (".parquet", ".tar") for file in below.iterdir()):
