@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.config.validation import Validation
+from poisonlab.data.image_range import check_layout
 from poisonlab.errors import DataError, SettingsError
 
 
@@ -108,15 +109,20 @@ def _check_split(split: str, images: Tensor, labels: Tensor, num_classes: int) -
             kind = type(given).__name__
             raise DataError(f"{split} {what} are a {kind}: give a torch.Tensor, as torch.as_tensor makes it")
     if images.dtype != torch.uint8 or images.ndim != 4:
+        scaled = ": multiply floats in [0, 1] by 255 and round them first" if images.is_floating_point() else ""
         raise DataError(
-            f"{split} images must be uint8 of shape (N, C, H, W), not {images.dtype} of {tuple(images.shape)}"
+            f"{split} images must be uint8 of shape (N, C, H, W), not {images.dtype} of {tuple(images.shape)}{scaled}"
         )
+    check_layout(images, f"{split} images")
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise DataError(
             f"{split} labels must be int64 of shape ({len(images)},), not {labels.dtype} of {tuple(labels.shape)}"
         )
     if images.numel() == 0:
         raise DataError(f"the {split} split is empty: add images to it")
+    # The first image is usually enough.
+    if int(images[0].max()) <= 1 and int(images.max()) == 1:
+        raise DataError(f"no {split} image has a pixel above 1: multiply floats in [0, 1] by 255 and round them")
     if int(labels.min()) < 0 or int(labels.max()) >= num_classes:
         raise DataError(
             f"{split} labels lie in [{int(labels.min())}, {int(labels.max())}] "

@@ -183,8 +183,16 @@ def training_set(dataset: ImageDataset, poisons: PoisonSet | None = None, rows: 
         rows: (F,) int64 sorted, the training rows to take; all if not given. The ``rows`` of the result are 0, 1, ...
 
     Raises:
-        DataError: the poisons do not fit the dataset, or replace rows that are not taken.
+        DataError: ``dataset``, ``poisons`` or ``rows`` are of another kind, or the poisons do not fit the dataset, or
+            replace rows that are not taken.
     """
+    if not isinstance(dataset, ImageDataset):
+        raise DataError(f"training_set takes an ImageDataset, not a {type(dataset).__name__}: load_dataset gives one")
+    if not isinstance(poisons, PoisonSet | None):
+        raise DataError(f"the poisons are a {type(poisons).__name__}: give a PoisonSet, as PoisonSet.load(file) does")
+    # A mask would be taken for the rows 0 and 1.
+    if rows is not None and not (isinstance(rows, Tensor) and rows.dtype == torch.int64):
+        raise DataError("rows must be an int64 tensor of row numbers: of a mask, give mask.nonzero()[:, 0]")
     images, labels = dataset.train_images, dataset.train_labels
     if poisons is not None:
         _check_labels("poison labels", poisons.labels, dataset.num_classes)

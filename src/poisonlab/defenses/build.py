@@ -30,6 +30,8 @@ def build_defenses(rows: Sequence[Mapping[str, object]], *, noise: Tensor | None
     """
     if isinstance(rows, Mapping):
         raise SettingsError("defenses are a list of mappings, each with a method, not one mapping: put it in a list")
+    if other := [row for row in rows if not isinstance(row, Mapping)]:
+        raise SettingsError(f"a defense is a {type(other[0]).__name__}: give a mapping with its method and other keys")
     if (why := clash([str(row.get("method")) for row in rows])) is not None:
         raise SettingsError(f"these defenses cannot share a training, {why}")
     defenses: list[Defense] = []

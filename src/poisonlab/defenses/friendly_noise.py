@@ -26,7 +26,7 @@ from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.models.chunks import images_at_once, in_chunks
 from poisonlab.models.classifier import logits as logits_of
 from poisonlab.models.evaluating import fixed
-from poisonlab.models.surroundings import weights_of_float32, with_gradients
+from poisonlab.models.surroundings import check_gradient, usable, weights_of_float32, with_gradients
 from poisonlab.precision import passes
 from poisonlab.randomness import uniform_rows
 from poisonlab.training.checkpoint import Checkpoint
@@ -145,8 +145,9 @@ def friendly_noise(
 
     Raises:
         DataError: the images are no tensor of this shape, or floats beyond [0, 1].
-        SettingsError: settings, model or precision are of another kind, ``chunk`` is below 1, the network's weights are
-            not float32, or it gives no logits of two or more classes.
+        SettingsError: settings, model or precision are of another kind, ``chunk`` is below 1, there is no such device
+            or the network is on another one, its weights are not float32, it gives probabilities or no logits of two or
+            more classes, or its output has no gradient by the images.
         PoisonlabError: the network's output is not finite.
     """
     check_images(images)
@@ -162,7 +163,10 @@ def friendly_noise(
         )
     if chunk is not None and chunk < 1:
         raise SettingsError(f"chunk is {chunk}: give 1 image or more, or leave it out")
-    device = torch.device(device)
+    device = usable(device)
+    where = next((weight.device for weight in model.parameters()), device)
+    if where.type != device.type:
+        raise SettingsError(f"the network is on {where}, but device is {device}: pass device={str(where)!r}")
     if len(images) == 0:
         return torch.empty(images.shape)
     noise = torch.empty(images.shape, dtype=torch.float32)
@@ -232,7 +236,11 @@ def _optimise(model: nn.Module, images: Tensor, noise: Tensor, settings: Setting
     zeta = settings.zeta / 255
     with torch.no_grad(), weights_of_float32(model):
         # A copy: the network's first layer may work in place.
-        clean = _log_probabilities(model, images.clone(), precision)
+        logits = _logits(model, images.clone(), precision)
+    # One image alone may have such logits by chance.
+    if len(logits) > 1 and bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-5).all()):
+        raise SettingsError("the network gives probabilities: leave out its softmax, so that it gives logits")
+    clean = F.log_softmax(logits, dim=1)
     if not bool(torch.isfinite(clean).all()):
         raise PoisonlabError("the network's output on clean images is not finite: has its training diverged?")
     velocity = torch.zeros_like(noise)
@@ -288,6 +296,13 @@ def _norm(noise: Tensor, norm: str) -> Tensor:
 
 
 def _log_probabilities(model: nn.Module, images: Tensor, precision: str) -> Tensor:
+    logits = _logits(model, images, precision)
+    check_gradient(images, logits)
+    return F.log_softmax(logits, dim=1)
+
+
+def _logits(model: nn.Module, images: Tensor, precision: str) -> Tensor:
+    """(B, K) logits, float32 or float64."""
     with passes(images.device, precision):
         logits = logits_of(model(images))
     if logits.ndim != 2 or logits.shape[1] < 2:
@@ -295,5 +310,5 @@ def _log_probabilities(model: nn.Module, images: Tensor, precision: str) -> Tens
             f"the network gives {tuple(logits.shape)} for {len(images)} images, not logits of at least two classes: "
             "turn one logit z into two by torch.cat([torch.zeros_like(z), z], 1)"
         )
-    # Logits of mixed precision are widened to float32 before the softmax; float64 logits stay float64.
-    return F.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=1)
+    # Logits of mixed precision are widened to float32; float64 logits stay float64.
+    return logits if logits.dtype == torch.float64 else logits.float()

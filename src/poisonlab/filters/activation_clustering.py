@@ -56,11 +56,15 @@ def activation_clustering(
 
     Raises:
         DataError: features and labels do not fit.
-        SettingsError: ``reduce`` is unknown.
+        SettingsError: ``reduce`` is unknown, ``dims`` is below 1, or ``threshold`` is no share in (0, 1].
     """
     check_examples(features, labels)
     if reduce not in get_args(Reduction):
         raise SettingsError(f"there is no reduce={reduce!r}: choose from {', '.join(get_args(Reduction))}")
+    if dims < 1 or not (threshold is None or 0 < threshold <= 1):
+        raise SettingsError(
+            f"dims is {dims} and threshold {threshold}: give 1 component or more, and as threshold a share in (0, 1]"
+        )
     if features.dtype in (torch.bfloat16, torch.float16):
         features = features.float()  # numpy has no bfloat16, its linear algebra no float16
     keep = torch.ones_like(labels, dtype=torch.bool)

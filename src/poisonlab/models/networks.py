@@ -15,7 +15,7 @@ from poisonlab.config.start import Start
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.models.classifier import Classifier, FrozenFeatures, Normalize
-from poisonlab.models.surroundings import random_streams_kept
+from poisonlab.models.surroundings import random_streams_kept, usable
 from poisonlab.randomness import stream_seed
 
 KIND = "network"
@@ -28,8 +28,15 @@ def build_network(
     that the architecture computes from the clean training images.
 
     Raises:
-        SettingsError: the architecture cannot take images of this size.
+        SettingsError: ``settings`` are not those of a network, the architecture cannot take images of this size, or
+            there is no such device.
     """
+    if not isinstance(settings, Model):
+        raise SettingsError(
+            f"build_network takes the settings of a network, not a {type(settings).__name__}: pass for example "
+            "SmallResNet() of poisonlab.config.models.small_resnet"
+        )
+    device = usable(device)
     module = modules.load("models", settings.name)
     options = settings.model_dump(exclude={"name"})
     with random_streams_kept(device):
@@ -98,8 +105,12 @@ def begin_from(network: Classifier, weights: Path, start: Start, *, seed: int) -
 
 
 def build_normalize(dataset: ImageDataset, device: torch.device | str = "cpu") -> Normalize:
-    """The dataset's normalisation."""
-    return Normalize(dataset.mean, dataset.std).to(device)
+    """The dataset's normalisation.
+
+    Raises:
+        SettingsError: there is no such device.
+    """
+    return Normalize(dataset.mean, dataset.std).to(usable(device))
 
 
 def save_weights(path: Path, network: nn.Module, facts: dict[str, Any]) -> None:

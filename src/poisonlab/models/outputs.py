@@ -62,6 +62,8 @@ def accuracy(
     Raises:
         DataError: the images are floats beyond [0, 1], or there is not one label for each.
     """
+    if not isinstance(labels, Tensor):
+        raise DataError(f"labels are a {type(labels).__name__}: give a torch.Tensor, as torch.as_tensor makes it")
     # Another shape, such as (N, 1), would be compared with every image.
     if labels.shape != images.shape[:1]:
         raise DataError(f"labels of {len(images)} images have shape {tuple(labels.shape)}: give one each, (N,)")

@@ -6,9 +6,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from poisonlab.errors import SettingsError, is_out_of_memory
+
+
+def usable(device: torch.device | str) -> torch.device:
+    """The device that a caller names.
+
+    Raises:
+        SettingsError: there is no such device here.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    # A torch without CUDA raises AssertionError, a missing driver or card RuntimeError.
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise SettingsError(
+            f"device {device!r} cannot be used: give 'cpu', or 'cuda' where torch.cuda.is_available()"
+        ) from error
+    return found
 
 
 @contextmanager
@@ -16,6 +33,18 @@ def with_gradients() -> Iterator[None]:
     """Gradients are recorded inside the block, even if the caller has switched them off."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+def check_gradient(images: Tensor, output: Tensor) -> None:
+    """Refuse a network whose output has no gradient: an optimisation would go on without it.
+
+    Raises:
+        SettingsError: ``images`` require a gradient, and the network's ``output`` for them has none.
+    """
+    if images.requires_grad and not output.requires_grad:
+        raise SettingsError(
+            "the network's output has no gradient by the images: leave torch.no_grad() and detach() out of its forward"
+        )
 
 
 @contextmanager

@@ -20,13 +20,13 @@ from poisonlab.config.attacks.matching import MatchingAttack
 from poisonlab.config.explaining import explained
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.dataset import ImageDataset
-from poisonlab.data.training_set import clean_rows
+from poisonlab.data.training_set import clean_rows, pixels
 from poisonlab.defenses.friendly_noise import check_noise
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.models.classifier import Classifier
 from poisonlab.models.evaluating import fixed
 from poisonlab.models.networks import build_normalize
-from poisonlab.models.surroundings import random_streams_kept, weights_of_float32, with_gradients
+from poisonlab.models.surroundings import check_gradient, random_streams_kept, weights_of_float32, with_gradients
 from poisonlab.models.wrapping import wrap
 
 
@@ -64,9 +64,9 @@ def craft(
         The poisons, within their bound on shipped 8-bit pixels.
 
     Raises:
-        SettingsError: there is no such attack, a setting is unknown or impossible, ``recipe`` is no ``Recipe``, or
-            surrogates are missing, have other classes than the data or other weights than float32, or differ in number
-            from ``ensemble``.
+        SettingsError: there is no such attack, a setting is unknown, impossible or of a study alone, ``recipe`` is no
+            ``Recipe``, or surrogates are missing, have other classes than the data, other weights than float32 or no
+            gradient by the images, or differ in number from ``ensemble``.
         DataError: ``dataset`` is no ``ImageDataset``, it lacks what the attack needs, the friendly noise does not fit,
             or the poisons change nothing.
     """
@@ -75,6 +75,8 @@ def craft(
         raise DataError(f"craft takes an ImageDataset, not a {type(dataset).__name__}: load_dataset gives one")
     if isinstance(surrogates, nn.Module):
         surrogates = list(surrogates) if isinstance(surrogates, nn.ModuleList) else [surrogates]
+    if study := [name for name in ("seeds", "victims", "published") if name in settings]:
+        raise SettingsError(f"{study[0]} is a key of studies, without effect here: leave it out")
     kind: type[Attack] = module.Settings
     given = {"name": method, "method": method, **settings}
     if "surrogate" in kind.model_fields:
@@ -121,6 +123,9 @@ def craft(
             kept.enter_context(fixed(network))
         kept.enter_context(random_streams_kept(device))
         kept.enter_context(weights_of_float32(*networks))
+        for network in networks:
+            inputs = normalize(pixels(dataset.train_images[:1].to(device))).requires_grad_()
+            check_gradient(inputs, network(inputs))
         poisons: PoisonSet = module.craft(dataset, attacker, chosen, seed=seed, progress=progress)
     poisons.check_change(dataset.train_labels)
     if chosen.bound is not None:

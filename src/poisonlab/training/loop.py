@@ -98,20 +98,34 @@ def train(
     Raises:
         DivergedError: the loss or a weight became NaN or infinite; the error names epoch and batch.
         DataError: images are floats beyond [0, 1], ``data`` is no training set, or a label has no logit.
-        SettingsError: ``recipe`` is no ``Recipe``, the network's weights are not float32, or a defense needs a
-            validation set and there is none.
+        SettingsError: ``recipe`` is no ``Recipe``, ``normalize`` is no ``Normalize`` or on another device, a defense is
+            none, the network's weights are not float32, ``until`` exceeds the schedule, or a defense needs a validation
+            set and there is none.
         PoisonlabError: no example is left to train on.
     """
     if not isinstance(data, TrainingSet):
         raise DataError(f"train takes a TrainingSet, not a {type(data).__name__}: make one by training_set(dataset)")
     if not isinstance(recipe, Recipe):
         raise SettingsError(f"the recipe is a {type(recipe).__name__}: pass Recipe(...) of poisonlab.config.recipe")
+    if not isinstance(normalize, Normalize):
+        raise SettingsError(
+            f"normalize is a {type(normalize).__name__}: pass build_normalize(dataset), or for a network that takes "
+            "pixels in [0, 1] Normalize((0, 0, 0), (1, 1, 1)) of poisonlab.models.classifier"
+        )
+    if other := [defense for defense in defenses if not isinstance(defense, Defense)]:
+        raise SettingsError(f"a defense is a {type(other[0]).__name__}: build_defenses makes them of mappings")
+    if not isinstance(validation, TrainingSet | None):
+        raise DataError(f"validation is a {type(validation).__name__}: give a TrainingSet of images and labels")
     _check_validation(defenses, validation)
     for images in (data.images, *([] if validation is None else [validation.images])):
         check_images(images, "images to train on")
     device = next(model.parameters()).device
+    if normalize.mean.device != device:
+        raise SettingsError(f"normalize is on {normalize.mean.device}, the network on {device}: move one of them")
     for defense in defenses:
         recipe = defense.schedule(recipe)
+    if until is not None and not 0 <= until <= recipe.epochs:
+        raise SettingsError(f"until is {until}, but the recipe has {recipe.epochs} epochs: give 0 to {recipe.epochs}")
     for defense in defenses:
         data = defense.prepare(data)
     size = f"{len(data)} training images of {shape_of(data.images)} on the {device.type.upper()}"
