@@ -9,6 +9,7 @@ import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,24 @@ def test_the_report_of_merged_trials_crafts_nothing(tmp_path: Path) -> None:
     write_trials(path, trials, [{}] * len(trials))
     _, told, awaited = of_report(graph_of(lambda values: values.update(merge=[str(path)])))
     assert told == awaited == ["results/poisons/tiny/strong/seed0.safetensors"]
+
+
+def test_merged_files_with_trials_that_are_not_used_are_named(tmp_path: Path) -> None:
+    known, path = graph_of(), tmp_path / "their-trials.csv"
+    fitting = [
+        Trial(*cell, {"accuracy": 0.5}, settings=known.computing.outcome(cell)) for cell in known.tables.local[:3]
+    ]
+
+    def told(*trials: Trial) -> list[str]:
+        write_trials(path, trials, [{}] * len(trials))
+        return graph_of(lambda values: values.update(merge=[str(path)])).tables.unused
+
+    older, foreign = replace(fitting[0], settings="0123456789ab"), replace(fitting[0], attack="renamed")
+    assert told(*fitting) == told(*fitting, foreign) == []
+    assert told(older, *fitting[1:]) == [
+        f"merge: {path}: trials with other settings than the config (1 of 3) are not used"
+    ]
+    assert told(foreign) == [f"merge: {path}: no trial is of an attack, victim, row and seed of this study"]
 
 
 def test_without_a_history_that_they_show_there_are_no_learning_curves(tmp_path: Path) -> None:

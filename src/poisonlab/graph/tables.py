@@ -62,14 +62,31 @@ class Tables:
         Raises:
             DataError: a file of trials is missing or damaged.
         """
-        wanted = dict.fromkeys(cells_of(self.study))
+        answered = {cell for cells in self._merged.values() for cell, is_current in cells if is_current}
+        return [cell for cell in cells_of(self.study) if cell not in answered]
+
+    @property
+    def unused(self) -> list[str]:
+        """A line for each merged file with trials of other settings, or without any trial of this study."""
+        lines = []
+        for path, cells in self._merged.items():
+            if other := sum(not is_current for _, is_current in cells):
+                count = f"{other} of {len(cells)}"
+                lines.append(f"merge: {path}: trials with other settings than the config ({count}) are not used")
+            elif not cells:
+                lines.append(f"merge: {path}: no trial is of an attack, victim, row and seed of this study")
+        return lines
+
+    @cached_property
+    def _merged(self) -> dict[str, list[tuple[Cell, bool]]]:
+        """The trials of this study's cells in each merged file, and whether they have the cell's settings."""
+        wanted = set(cells_of(self.study))
         first = {attack.name: self.study.victims_of(attack)[0].name for attack in self.study.every_attack}
+        found: dict[str, list[tuple[Cell, bool]]] = {}
         for path in self.study.merge:
-            for trial in read_trials(Path(path)):
-                cell = Cell(*at_first_victim(trial, first).key)
-                if cell in wanted and trial.settings == self.computing.outcome(cell):
-                    del wanted[cell]
-        return list(wanted)
+            trials = [(Cell(*at_first_victim(each, first).key), each.settings) for each in read_trials(Path(path))]
+            found[path] = [(cell, told == self.computing.outcome(cell)) for cell, told in trials if cell in wanted]
+        return found
 
     @cached_property
     def standing(self) -> list[Cell]:
