@@ -135,6 +135,18 @@ def test_own_data_are_not_judged_by_numbers_of_the_default_study() -> None:
     assert taken_over(own) == "laid over config.yaml, which gives surrogates, attacks, victims, defenses, seeds"
 
 
+def test_a_complete_study_is_the_first_file(tmp_path: Path) -> None:
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("seeds: [3]\n", "utf-8")
+    smoke = str(DEFAULT.parent / "config" / "smoke.yaml")
+    assert merged_config([smoke, str(overlay)], [])["seeds"] == [3]
+    for files in ([str(overlay), smoke], [str(DEFAULT), smoke]):
+        with pytest.raises(SettingsError) as caught:
+            merged_config(files, [])
+        said = f"config: {smoke} is a complete study: name it first or alone, because it replaces {files[0]}"
+        assert str(caught.value) == said
+
+
 def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("study: m\xe9\n", encoding="latin-1")

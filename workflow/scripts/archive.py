@@ -327,7 +327,7 @@ def _place(source: Path, target: Path) -> None:
 def report(manifest: Mapping[str, Any], new: int, lacking: Sequence[str]) -> None:
     """Print what was unpacked, what made it, and which inputs are missing to judge it."""
     old = len(manifest["files"]) - new
-    print(f"{new} files unpacked, {old} were here; made with commit {manifest['commit']}")
+    print(f"{new} files unpacked, {old} were here; packed at commit {manifest['commit']}")
     print(*(f"  {line}" for line in manifest["made_on"]), sep="\n")
     if manifest["lock"] != file_digest(Path(checkout(), LOCK)):
         print(f"{LOCK} differs here: results that depend on a changed version are stale")

@@ -76,8 +76,8 @@ def merged_config(files: Sequence[str], entries: Sequence[str]) -> dict[str, Any
     """The config that Snakemake makes of these arguments, laid over ``config.yaml`` unless they are complete.
 
     Raises:
-        SettingsError: a file is missing or holds no mapping, an entry is not ``key=value``, or data of another source
-            would keep the default study's name.
+        SettingsError: a file is missing or holds no mapping, a complete study is not the first file, an entry is not
+            ``key=value``, or data of another source would keep the default study's name.
     """
     # Imported here, because this import takes longer than all the rest.
     from snakemake.cli import parse_config
@@ -87,6 +87,7 @@ def merged_config(files: Sequence[str], entries: Sequence[str]) -> dict[str, Any
     try:
         for file in files:
             check_config_file(Path(file))
+        check_order(files)
         layers = [*map(_loaded, files), parse_config(entries)]
         given = laid_over(layers)
         if stands_alone(given):
@@ -97,6 +98,19 @@ def merged_config(files: Sequence[str], entries: Sequence[str]) -> dict[str, Any
         raise SettingsError(f"config: {error.filename}: {error.strerror}") from error
     except (WorkflowError, ValueError) as error:
         raise SettingsError(f"config: {' '.join(str(error).split())}") from error
+
+
+def check_order(files: Sequence[str]) -> None:
+    """Refuse a complete study after other files, most of which it would replace without a word.
+
+    Raises:
+        SettingsError: one line that names the study.
+    """
+    for file in files[1:]:
+        if _loaded(file).keys() >= _OF_A_WHOLE_STUDY:
+            raise SettingsError(
+                f"config: {file} is a complete study: name it first or alone, because it replaces {files[0]}"
+            )
 
 
 def _loaded(file: str) -> Any:
