@@ -185,6 +185,81 @@ def test_an_outcome_depends_on_the_noise_of_its_row_and_on_that_which_its_attack
     assert changed == {(attack, "friendly") for attack in victims} | {("adaptive", "none")}
 
 
+def settings_behind(graph: Graph) -> dict[tuple[str, str], tuple[frozenset[str], str]]:
+    """For each job whose result may come from elsewhere, or from earlier: the settings of this job and of all jobs that
+    it waits for, without seeds and names; and the digest that the result carries."""
+    behind: dict[str, frozenset[str]] = {}
+    found = {}
+    # Each job stands after those that it waits for.
+    for job in graph.all_jobs():
+        own = {
+            f"{job.stage} {text}" for text in job.settings if not re.match("(seed|member|attack|victim|defense)=", text)
+        }
+        waits = [behind[path] for paths in job.inputs.values() for path in paths if path in behind]
+        whole = frozenset(own).union(*waits)
+        behind |= dict.fromkeys(job.outputs.values(), whole)
+        if job.stage in ("train", "detect", "transfer"):
+            found[job.stage, job.name] = whole, job.options["settings"][0]
+    return found
+
+
+SETTINGS_OF_THE_DEFENDED: dict[str, tuple[Any, ...]] = {
+    "filter": ("defenses", 1, "apply", 0, "k", 7),
+    "filter before noise": ("defenses", 2, "apply", 0, "fraction", 0.2),
+    "noise behind filters": ("defenses", 2, "apply", 2, "steps", 3),
+    "filter by a filtered victim": ("defenses", 3, "apply", 0, "fraction", 0.2),
+    "detector": ("defenses", 4, "apply", 0, "count", 6),
+    "clean images of a detector": ("defenses", 4, "apply", 0, "clean_share", 0.3),
+    "dilution": ("defenses", 8, "apply", 0, "share", 0.5),
+    "inspected surrogate": ("surrogates", 1, "recipe", "lr", 0.3),
+    "images of a surrogate": ("surrogates", 0, "held_out_per_class", 2),
+    "victim": ("victims", 0, "recipe", "lr", 0.3),
+    "poisons": ("attacks", 0, "steps", 4),
+    "dataset": ("dataset", "contrast", 0.5),
+}
+SETTINGS_OF_THE_SCENARIOS: dict[str, tuple[Any, ...]] = {
+    "noise that an attacker knows": ("defenses", 1, "apply", 0, "zeta", 4),
+    "poisons that this noise is for": ("attacks", 0, "steps", 4),
+    "victim that this noise is for": ("victims", 0, "recipe", "lr", 0.3),
+    "network that a victim begins as": ("surrogates", 1, "recipe", "lr", 0.3),
+    "head of a victim": ("victims", 1, "head", "kept"),
+    "score of a transfer": ("transfer", "score", "agreement"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        *(pytest.param("defended", place, id=what) for what, place in SETTINGS_OF_THE_DEFENDED.items()),
+        *(pytest.param("scenarios", place, id=what) for what, place in SETTINGS_OF_THE_SCENARIOS.items()),
+    ],
+)
+def test_results_carry_another_digest_if_a_setting_behind_them_changed(
+    name: str, place: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever job has the setting: trials and transfers of another value are not taken for current."""
+    monkeypatch.chdir(tmp_path)
+    Path("imported/seed0").mkdir(parents=True)
+    Path("imported/seed0/3.png").touch()
+    # The networks of these studies share one recipe: copy it, so that each can change alone.
+    values = json.loads(json.dumps(settings_of(name)))
+    if name == "defended":
+        values["defenses"][1]["apply"][0]["surrogate"] = "second"
+        values["defenses"].append({"name": "diluted", "apply": [{"method": "dilution"}]})
+    else:
+        values["transfer"] = {"networks": ["base", "features"], "attacks": ["plain", "adaptive", "moved"]}
+    before = settings_behind(Graph(read_study(values), str(ROOT)))
+    *above, last, value = place
+    section: Any = values
+    for step in above:
+        section = section[step]
+    section[last] = value
+    after = settings_behind(Graph(read_study(values), str(ROOT)))
+    affected = {job for job in before if before[job][0] != after[job][0]}
+    assert affected
+    assert {job for job in before if before[job][1] != after[job][1]} == affected
+
+
 def test_a_command_reads_as_its_arguments() -> None:
     """Whatever stands in a description or a path reaches the program as it is."""
     odd = 'it\'s $HOME; `ls` {braces} "quotes"'

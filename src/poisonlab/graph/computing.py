@@ -434,6 +434,8 @@ class Computing:
         names = dict.fromkeys([*self.study.attack(attack).surrogates, *self.study.transfer.networks])
         own = {stage: self._settings(stage, attack) for stage in ("craft", "transfer")}
         specs = {"dataset": self.dataset().settings, **own, **{name: self._network_strings(name) for name in names}}
+        if (known := _earlier(self.study, self.study.attack(attack))) is not None:
+            specs["adaptation"] = self._outcome_strings(*known)
         return digest_of([f"{part} {string}" for part, strings in specs.items() for string in strings])
 
     def _network_strings(self, surrogate: str) -> Strings:
