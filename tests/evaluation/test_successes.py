@@ -158,16 +158,20 @@ def test_attacks_of_other_measures_beside_leave_the_hits(first: str) -> None:
     """In either order; an attack without a hit has 0 of them, another kind of attack has none to count."""
     failing = [replace(each, attack="failing", measures={**each.measures, "success": 0.0}) for each in trials()]
     goalless = [replace(each, attack="goalless", measures={"accuracy": 0.4}, targets=None) for each in trials()]
-    measures = {"a": MEASURES["a"], "failing": MEASURES["a"], "goalless": (ACCURACY,)}
+    # Poisons that were read from files may have several targets; these have one.
+    read = [replace(each, attack="read") for each in trials()]
+    measures = {"a": MEASURES["a"], "failing": MEASURES["a"], "goalless": (ACCURACY,), "read": MEASURES["sa"]}
     measures = {first: measures[first], **measures}
-    made = [*trials(), *failing, *goalless]
+    made = [*trials(), *failing, *goalless, *read]
     made.sort(key=lambda each: each.attack != first)
     rows = list(dict.fromkeys(each.key[:3] for each in made))
     over = over_hits(made, measures, "none", {}, rows)
     results = beside(tidy_results(made, measures, ("none",)), over, measures, attacks_with_hits(made, measures))
     text = readable(results, measures, ("none",)).set_index(["Attack", "Victim", "Defense"])
-    assert text.loc[("a", "one", "knn"), "Hits"] == "3"
-    assert text.loc[("a", "one", "knn"), "Poison success of hits [95 % CI]"].startswith("33.3 [")
+    for attack in ("a", "read"):
+        assert text.loc[(attack, "one", "knn"), "Hits"] == "3"
+        assert text.loc[(attack, "one", "knn"), "Poison success of hits [95 % CI]"].startswith("33.3 [")
+    assert text.loc[("goalless", "one", "knn"), "Poison success of hits [95 % CI]"] == ""
     assert text.loc[("failing", "one", "knn"), "Hits"] == "0"
     assert text.loc[("goalless", "one", "knn"), ["Hits", "Poisons found in hits"]].tolist() == ["", ""]
 
@@ -181,6 +185,8 @@ def test_the_paper_s_table_counts_hits_and_shows_all_beside() -> None:
     assert (ours["success"], ours["all_success"]) == (pytest.approx(1 / 6), pytest.approx(0.375))
     assert ours["poisons_found"] == pytest.approx(17 / 20)
     assert ours["published_poisons_found"] == 1
+    # Tests are of all seeds: differences of 0, 1, 0 and -0.5 in any signs sum to 0.5 or more.
+    assert ours["p_none_holm"] == 1
     assert [each.name for each in measures] == ["poisons_found", "clean_dropped", "success", "accuracy"]
     shown = paper_layout(compared, measures, read_paper(REFERENCE))
     row = shown.iloc[0]
@@ -308,6 +314,8 @@ def test_victims_of_one_seed_count_together() -> None:
         ((50, 50, 50), 0.9, FilterClaim(found=0.25), "25 % found for at most 1 points confirmed"),
         # The interval of -1.1, -1.0 and -0.9 points holds the cost.
         ((50, 50, 50), 0.889, FilterClaim(found=0.25), "25 % found for at most 1 points undecided"),
+        # So does that of -1.0, -0.9 and -0.8 points.
+        ((50, 50, 50), 0.89, FilterClaim(found=0.25), "25 % found for at most 1 points undecided"),
         ((20, 20, 20), 0.9, FilterClaim(), "99 % found for at most 1 points contradicted"),
         ((50, 50, 50), 0.8, FilterClaim(found=0.25), "25 % found for at most 1 points contradicted"),
     ],

@@ -126,12 +126,14 @@ def _of_hits(results: pd.DataFrame, measures: Measures) -> dict[str, list[str]]:
     mains = {attack: measures[attack][0] for attack in results.loc[results["hit_n"].notna(), "attack"]}
     counts = zip(results["hit_poisons_dropped"], results["hit_poisons"], results["hit_n"], strict=True)
     successes = {}
-    for main in dict.fromkeys(mains.values()):
+    # Success on one target and success on many are two measures of one name, and so of one column.
+    for main in {main.name: main for main in mains.values()}.values():
         names = (main.name, f"{main.name}_low", f"{main.name}_high", f"{main.name}_n", "n")
         over = results.assign(**{name: results[f"hit_{name}"] for name in names})
         texts = zip(with_interval(over, main), results["attack"], strict=True)
         title = f"{main.label} of hits [95 % CI]"
-        successes[title] = [text if mains.get(attack) == main else "" for text, attack in texts]
+        own = {attack for attack, its in mains.items() if its.name == main.name}
+        successes[title] = [text if attack in own else "" for text, attack in texts]
     return {
         "Hits": ["" if math.isnan(count) else f"{count:.0f}" for count in results["hit_n"]],
         **successes,
