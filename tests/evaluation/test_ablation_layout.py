@@ -230,6 +230,24 @@ def test_variants_of_a_filter_have_what_they_drop() -> None:
     assert shown[shown["attack"] == "gm"].iloc[1:]["clean_dropped"].notna().all()
 
 
+def test_a_mean_over_victims_shows_no_shares_of_dropped_images() -> None:
+    """They are of one training set each; 0 would say that nothing was found."""
+    found = {"friends": Detection(0, 5, 0, 45), "lr-10": Detection(4, 1, 5, 40)}
+    victims = ("one", "two")
+    lines = [line_of("gm", row, SEEDS, victim) for victim in victims for row in found]
+    done = [
+        trial("gm", row, seed, 0.0, victim=victim, found=own)
+        for victim in victims
+        for row, own in found.items()
+        for seed in SEEDS
+    ]
+    variants = [variant("friends", own=True, lr=100.0), variant("lr-10", lr=10.0)]
+    table = compare_variants(done, stage(lines, mean_over_victims=True), variants, "friends", ["lr"])
+    mean = table["victim"] == "mean"
+    assert table.loc[mean, ["poisons_found", "clean_dropped"]].isna().all(axis=None)
+    assert table.loc[~mean, "poisons_found"].tolist() == pytest.approx([0, 0.8, 0, 0.8])
+
+
 def of_attack(lines: list[dict[str, Any]]) -> AblationTable:
     measures = [
         {"attack": name, "measures": [each.model_dump() for each in MEASURES["gm"]]} for name in ("gm", "eps-4")

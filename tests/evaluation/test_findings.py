@@ -188,6 +188,18 @@ def test_of_many_rows_those_told_apart_alone_are_named() -> None:
     assert costs(NONE, *others)[0].count("[") == 7
 
 
+def test_of_many_rows_those_whose_confidence_is_told_apart_are_named() -> None:
+    start, falls = [0.9] * 9, [0.1, 0.2, 0.15, 0.3, 0.25, 0.4, 0.35, 0.45, 0.05]
+    every = with_confidences("every", [one - fall for one, fall in zip(start, falls, strict=True)])
+    nearly = with_confidences("nearly", [*(one - fall for one, fall in zip(start[1:], falls, strict=False)), 0.95])
+    others = [with_confidences(f"d{number}", start) for number in range(7)]
+    told = changes(with_confidences("none", start), every, nearly, *others)[0].partition("; ")[0]
+    # All signs alike are 2 of 512 patterns, times 9 rows. In the other row the smallest change rises: 4 patterns, times
+    # 8 rows, are more than 5 %.
+    assert 9 * 2 / 512 < 0.05 < 8 * 4 / 512
+    assert told.endswith(f"of adversarial confidence 1 of 9 told apart, every -25.0 (p {9 * 2 / 512:.3f})")
+
+
 def test_a_change_that_is_equal_with_every_seed_has_no_interval_and_is_not_told_apart() -> None:
     """Two falls of 2 points, which are equal by chance as accuracies are of some thousand images."""
     assert costs(NONE, trials("d", [0, 0])) == ["d -2.0 (n = 2)."]

@@ -18,7 +18,7 @@ from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY
 from poisonlab.config.poison_claims import PoisonClaims
 from poisonlab.config.study import read_study
 from poisonlab.errors import SettingsError
-from poisonlab.evaluation.correlations import Correlation
+from poisonlab.evaluation.correlations import Correlation, correlation
 from poisonlab.evaluation.intervals import Interval
 from poisonlab.evaluation.poison_claims import does_not_tell, no_stronger, poison_findings, rises
 from poisonlab.evaluation.published import published
@@ -303,6 +303,15 @@ def test_the_rules(low: float, high: float, n: int, rising: str, silent: str) ->
     found = Correlation(ranks, ranks, math.nan if math.isnan(low) else 0.04)
     assert (rises(found), does_not_tell(found, 0.8)) == (rising, silent)
     assert no_stronger([], 0) == "undecided"
+    # One pair falls, and the other may rise.
+    assert no_stronger([Interval(-0.2, -0.3, -0.1, 9), Interval(0.0, -0.1, 0.1, 9)], 2) == "undecided"
+
+
+def test_a_resample_of_equal_pairs_has_no_correlation() -> None:
+    """By hand: 0.8^5 and 0.2^5 of the resamples, a third of all, hold one of the two different pairs alone."""
+    found = correlation([0, 0, 0, 0, 1], [0, 0, 0, 0, 1])
+    for each in (found.pearson, found.spearman):
+        assert (each.estimate, each.low, each.high) == (pytest.approx(1), 0, pytest.approx(1))
 
 
 def test_the_config_names_its_attacks() -> None:

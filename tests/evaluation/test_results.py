@@ -20,6 +20,7 @@ from poisonlab.config.measures import ACCURACY, FIRST_EPOCH, PEAK_ACCURACY, STOP
 from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.choosing import diverged, unmatched
 from poisonlab.evaluation.detection import Detection
+from poisonlab.evaluation.intervals import mean_of_shares
 from poisonlab.evaluation.layouts import joined_note, latex, markdown, parts, side_by_side, timing, write_table
 from poisonlab.evaluation.layouts import readable as readable_of
 from poisonlab.evaluation.results import tidy_results
@@ -442,6 +443,12 @@ def numbers(line: pd.Series) -> pd.Series:  # type: ignore[type-arg]
     return line.drop(["attack", "victim", "defense", "control", "n", "diverged", *counts])
 
 
+def test_a_seed_that_diverged_on_one_victim_is_no_seed_of_the_mean() -> None:
+    gone = Trial("gm", "two", "d", 3, failed="the loss is nan at epoch 2, batch 5")
+    with_it, without = (row(tidy(made, mean_over_victims=True), "d", victim="mean") for made in ([*TWO, gone], TWO))
+    pd.testing.assert_series_equal(with_it, without, check_names=False)
+
+
 # --- rows that nobody has run -----------------------------------------------------------------------------------------
 
 
@@ -556,6 +563,17 @@ def found(attack: str, defense: str, counts: list[tuple[int, int, int, int] | No
         trial(attack, defense, seed, 0.0, found=None if each is None else Detection(*each))
         for seed, each in enumerate(counts)
     ]
+
+
+def test_false_alarms_are_a_share_of_images_however_many_targets_there_are() -> None:
+    shares = [0.1, 0.2, 0.0]
+    line = row(
+        tidy([trial("gm", "strip", seed, 0.0, targets=1, false_alarms=share) for seed, share in enumerate(shares)]),
+        "strip",
+    )
+    expected = mean_of_shares(shares)
+    found = tuple(line[f"false_alarms{end}"] for end in ("", "_low", "_high"))
+    assert found == pytest.approx((expected.estimate, expected.low, expected.high))
 
 
 def test_what_was_dropped_is_a_mean_over_seeds() -> None:
@@ -685,6 +703,13 @@ def test_readable_and_timing() -> None:
     assert timing(unknown, "none")["Relative"].tolist() == ["", ""]
     tiny = results.assign(p_none_holm=1e-5)
     assert readable(tiny)["p against none"][0] == "< 0.001"
+
+
+def test_times_are_relative_to_undefended_training_of_the_same_victim() -> None:
+    cost = {("one", "none"): 2, ("two", "none"): 10, ("one", "d"): 4, ("two", "d"): 5}
+    made = [replace(each, seconds=float(cost[each.victim, each.defense])) for each in TWO]
+    costs = timing(tidy(made), "none").set_index(["Victim", "Defense"])["Relative"].to_dict()
+    assert costs == {("one", "none"): "1.00", ("two", "none"): "1.00", ("one", "d"): "2.00", ("two", "d"): "0.50"}
 
 
 def test_markdown_is_one_line_per_row_and_keeps_numbers_as_they_are() -> None:
