@@ -15,7 +15,7 @@ from poisonlab.config.recipes import NamedRecipe
 from poisonlab.errors import PoisonlabError
 from poisonlab.graph.graph import Graph
 from poisonlab.graph.scanning import scan_from
-from poisonlab.scanning.amounts import usual_poisons
+from poisonlab.scanning.amounts import usual_poisons, usual_suspects
 
 DIGITS = {"source": "digits-on-photos"}
 
@@ -284,3 +284,8 @@ def test_mistakes_are_one_line(config: dict[str, Any], word: str) -> None:
 def test_the_usual_number_of_poisons_leaves_small_classes_whole(classes: list[int], number: int) -> None:
     labels = torch.repeat_interleave(torch.arange(2), torch.tensor(classes))
     assert usual_poisons(labels) == number
+
+
+@pytest.mark.parametrize(("images", "number"), [(5, 5), (300, 20), (2000, 40), (2049, 40), (50_000, 200)])
+def test_the_usual_number_of_suspects_is_a_fiftieth_within_bounds(images: int, number: int) -> None:
+    assert usual_suspects(images) == number

@@ -15,7 +15,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from poisonlab.detection.deployment import CleanImages, Deployment, deploy, draw_clean
-from poisonlab.detection.neural_cleanse import outlier_indices
+from poisonlab.detection.neural_cleanse import ReversedTrigger, outlier_indices, repair
 from poisonlab.detection.strip import threshold
 from poisonlab.models.classifier import Classifier
 
@@ -221,3 +221,19 @@ def test_a_class_that_no_trigger_reaches_is_not_flagged(never: list[int]) -> Non
         # Searches without success all end alike, so their norms have no spread; the class that was reached stands out.
         assert deployment.facts["flagged_classes"] == [3]
         assert float(indices[3]) > 2
+
+
+def test_flagged_classes_are_unlearned_as_the_settings_say() -> None:
+    """The same repair, called with the trigger that was found."""
+    model, clean = out_of_reach([0, 1, 2, 4]), clean_images(pictures(10, 1))
+    search = {"method": "neural-cleanse", "epochs": 30, "lr": 0.5, "success": 0.1, "batch_size": 5}
+    own = {"share": 0.5, "epochs": 3, "lr": 0.2, "momentum": 0.5}
+    told = {**search, **{f"repair_{name}": value for name, value in own.items()}}
+    deployment = deploy(told, model, NORMALIZE, clean, seed=1)
+    assert deployment.facts["flagged_classes"] == [3]
+    mask, pattern, norm = (deployment.tensors[name][3] for name in ("masks", "patterns", "norms"))
+    found = [ReversedTrigger(3, mask, pattern, float(norm), True, 1.0)]
+    by_hand = repair(model, NORMALIZE, clean.images, clean.labels, found, seed=1, batch_size=5, **own)  # type: ignore[arg-type]
+    repaired = deployment.network.state_dict()
+    assert all(torch.equal(value, repaired[name]) for name, value in by_hand.state_dict().items())
+    assert not torch.equal(repaired["1.weight"], model.state_dict()["1.weight"])

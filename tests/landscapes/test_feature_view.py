@@ -208,6 +208,13 @@ class TestExamples:
         assert (projection.to_target * projection.between).tolist() == pytest.approx(
             distances.tolist(), rel=1e-4, abs=1e-5
         )
+        # Up is where the head tells the adversarial class, 1, from the target's own, 2.
+        points, weights = features[:-1], network.head.weight.detach().double()
+        origin, other = (points[shown.group == group].mean(0) for group in (OWN, ADVERSARIAL))
+        x, across = (other - origin) / (other - origin).norm(), weights[1] - weights[2]
+        y = across - (across @ x) * x
+        heights = (points - origin) @ (y / y.norm()) / (other - origin).norm()
+        assert projection.points[:, 1].tolist() == pytest.approx(heights.tolist(), rel=1e-4, abs=1e-5)
         # The last layer's distances are of the features, too.
         unit = features[:-1][shown.group != POISON].norm(dim=1).mean()
         of_poisons = distances[shown.group == POISON] / unit

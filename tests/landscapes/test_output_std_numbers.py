@@ -96,6 +96,9 @@ class TestCleanRows:
     def test_fewer_where_the_class_is_used_up(self) -> None:
         replaced = torch.arange(0, 16, 2)
         assert sorted(clean_rows(self.labels, replaced, torch.zeros(8, dtype=torch.int64), drawn(0))) == [16, 18]
+        # Appended poisons replace no row, the last one no more than others.
+        appended = clean_rows(self.labels, torch.full((10,), -1), torch.ones(10, dtype=torch.int64), drawn(0))
+        assert sorted(appended) == list(range(1, 20, 2))
 
 
 def test_poisons_and_their_bases_are_moved_alike() -> None:

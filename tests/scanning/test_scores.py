@@ -75,6 +75,12 @@ def test_the_modified_z_score_is_that_of_the_book() -> None:
     assert modified_z(torch.ones(3).double(), torch.zeros(3).long()).tolist() == [0, 0, 0]
 
 
+def test_neighbours_score_by_the_votes_of_the_most_frequent_label() -> None:
+    """All three others vote: for a row of label 0, once for each label; for the others, twice for label 0."""
+    features = torch.tensor([[0.0, 0], [0, 1], [1, 0], [3, 3]])
+    assert score("deep-knn", Examples(features, features, torch.tensor([0, 0, 1, 2]))).tolist() == [0, 0, 2, 2]
+
+
 def test_clusters_score_by_their_size() -> None:
     features = torch.tensor([[0.0, 0], [0, 0.1], [0.1, 0], [9, 9], [5, 5]])
     labels = torch.tensor([0, 0, 0, 0, 1])
