@@ -436,6 +436,10 @@ def test_an_attack_of_the_study_stands_for_a_variant() -> None:
     assert [each.attack.name for each in study.attack_variants] == ["weak", "gm", "eps-8"]
     assert [each.own for each in study.attack_variants] == [False, True, False]
     assert [attack.name for attack in study.every_attack] == ["gm", "other", "weak", "eps-8"]
+    # One on another victim does not.
+    victims = [*BASE["victims"], {**BASE["victims"][0], "name": "second"}]
+    study = read_study(config(EPS, attacks=[*more[:2], {**more[2], "victims": ["second"]}], victims=victims))
+    assert [each.attack.name for each in study.attack_variants] == ["eps-4", "gm", "eps-8"]
     # Beside an equal one that stands before it, the varied attack is still the study's own.
     study = read_study(config({**EPS, "attack": "other"}))
     assert [each.attack.name for each in study.attack_variants] == ["eps-4", "other", "eps-8"]
@@ -448,6 +452,9 @@ def test_variants_have_no_published_numbers_and_seeds_of_their_own() -> None:
     study = read_study(config({**EPS, "seeds": [1, 7]}))
     assert study.seeds_of(study.attack("eps-4")) == (1,)
     assert study.seeds_of(study.attack("gm")) == (0, 1)
+    # No seeds that the varied attack does not run with: they would have no pairs.
+    study = read_study(config({**EPS, "seeds": [0, 1]}, attacks=published))
+    assert study.seeds_of(study.attack("eps-4")) == (1,)
 
 
 def test_surrogates_of_variants_are_trained_for_them() -> None:

@@ -135,6 +135,23 @@ def test_tables_have_a_line_per_victim() -> None:
     assert len({line["settings"] for line in lines}) == len(lines)
 
 
+def test_tables_are_told_which_row_is_a_control_and_what_the_paper_calls_each() -> None:
+    lines = graph_of(lambda values: values["defenses"][2].update(published="friends")).tables.lines()
+    assert {line["defense"]: (line["control"], line["called"]) for line in lines} == {
+        "clean": (True, "clean"),
+        "none": (False, "none"),
+        "friendly": (False, "friends"),
+        "friends-bernoulli": (False, "friends-bernoulli"),
+    }
+
+
+def test_the_table_of_an_attack_s_ablation_is_of_the_seeds_that_it_names() -> None:
+    bound = {"name": "bound", "attack": "weak", "defenses": ["none"], "vary": {"eps": [8, 24]}, "seeds": [1]}
+    job = graph_of(lambda values: values.update(ablations=[bound])).tables.ablation("", "bound")
+    lines = parse(job.settings)["lines"]
+    assert [(line["attack"], line["seeds"]) for line in lines] == [("weak", [1]), ("bound-24", [1])]
+
+
 @pytest.mark.parametrize("compare", [["none"], [], ["friendly"], ["clean", "none"]])
 def test_an_ablation_stands_beside_undefended_training_whatever_the_study_compares(compare: list[str]) -> None:
     bound = {"name": "bound", "defense": "friendly", "method": "friendly-noise", "vary": {"zeta": [8, 16]}}
