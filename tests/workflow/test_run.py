@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import os
 import re
 import shutil
 import signal
@@ -451,18 +450,10 @@ def test_resumed_training_goes_on_from_the_saved_state(killed: Checkout, tmp_pat
     assert _first_loss(study) == -1.0
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        ("--threads", "2"),
-        ("--code", "torch==0.0.2"),
-        ("--poisons", "results/poisons/real/strong/seed1.safetensors"),
-    ],
-    ids=["threads", "code", "poisons"],
-)
-def test_saved_state_of_another_run_is_ignored(killed: Checkout, tmp_path: Path, other: tuple[str, str]) -> None:
+def test_saved_state_of_other_inputs_is_ignored(killed: Checkout, tmp_path: Path) -> None:
     study = killed.copy(tmp_path / "study")
     _falsify(study)
+    other = ("--poisons", "results/poisons/real/strong/seed1.safetensors")
     outcome = study.script("train", *_training(study), *other, *_outputs("resumed"))
     assert outcome.code == 0, outcome.output
     assert _first_loss(study) > 0
@@ -479,40 +470,6 @@ def _falsify(study: Checkout) -> None:
 def _first_loss(study: Checkout) -> float:
     metrics = json.loads((study.path / "out/resumed.metrics.json").read_text(encoding="utf-8"))
     return float(metrics["history"][0]["train_loss"])
-
-
-def test_killed_workflow_goes_on_after_unlock(copied_real: Checkout) -> None:
-    """Kill -9 of Snakemake and its job leaves a lock; after --unlock the unfinished job runs again."""
-    expected = (copied_real.path / f"{VICTIM}.safetensors").read_bytes()
-    (copied_real.path / f"{VICTIM}.safetensors").unlink()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "victims", "--cores", "1", "--configfile", "study.yaml"],
-        cwd=copied_real.path,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    log = copied_real.path / "results/logs/real/train/strong/scratch/none/seed0.log"
-    before = log.stat().st_mtime_ns
-    deadline = time.monotonic() + 120
-    while not log.exists() or log.stat().st_mtime_ns == before:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-    locked = copied_real.snakemake("victims", "--cores", "1")
-    assert locked.code != 0
-    assert "--unlock" in locked.output
-    # Tables of what there is do not wait for it.
-    _so_far(copied_real)
-    assert _notes_so_far(copied_real) == ["Not run yet: 1 of 4 victims."]
-    assert copied_real.snakemake("--cores", "1", "--unlock").code == 0
-    again = copied_real.snakemake("victims", "--cores", "1")
-    assert again.code == 0, again.output
-    assert (copied_real.path / f"{VICTIM}.safetensors").read_bytes() == expected
 
 
 # --- Digests ---
