@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -170,32 +169,6 @@ def test_gpu_that_is_missing(fresh: Checkout, tmp_path: Path, warm: str) -> None
     assert "Traceback" not in outcome.output
     assert "error: device: cuda is demanded but there is no usable GPU" in outcome.output
     assert not list((study.path / "results" / "surrogates").rglob("*.*"))
-
-
-def test_damaged_poisons_stop_the_jobs_that_need_them(finished: Checkout, tmp_path: Path) -> None:
-    study = finished.copy(tmp_path / "study")
-    poisons = study.path / "results/poisons/real/strong/seed0.safetensors"
-    content = bytearray(poisons.read_bytes())
-    content[-100] ^= 1
-    poisons.write_bytes(content)
-    outcome = study.snakemake("victims", "--cores", "2", "--until", "noise")
-    assert outcome.code != 0
-    assert "Traceback" not in outcome.output
-    lines = [line for line in outcome.output.splitlines() if "error: " in line and "damaged" in line]
-    assert lines
-    assert all("results/poisons/real/strong/seed0.safetensors" in line for line in lines)
-    folder = study.path / "results/noise/real/strong/scratch/friends-bernoulli"
-    assert sorted(path.name for path in folder.iterdir()) == ["seed1.card.json", "seed1.safetensors"]
-
-
-def test_truncated_weights_are_named(finished: Checkout, tmp_path: Path) -> None:
-    study = finished.copy(tmp_path / "study")
-    weights = study.path / "results/surrogates/real/base/seed0-0.safetensors"
-    os.truncate(weights, 1000)
-    outcome = study.snakemake("poisons", "--cores", "1")
-    assert outcome.code != 0
-    assert "Traceback" not in outcome.output
-    assert "error: results/surrogates/real/base/seed0-0.safetensors is damaged" in outcome.output
 
 
 @pytest.mark.parametrize(
