@@ -465,7 +465,7 @@ def survives(folder: Path, data: bytes) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_random_bytes_end_in_one_line(folder: Path, data: bytes) -> None:
     survives(folder, data)
 
@@ -475,7 +475,7 @@ def test_random_bytes_end_in_one_line(folder: Path, data: bytes) -> None:
         st.one_of(st.sampled_from([bytes([code]) for code in OPCODES]), st.sampled_from(NAMES), st.binary(max_size=2))
     )
 )
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_random_operations_end_in_one_line(folder: Path, pieces: list[bytes]) -> None:
     survives(folder, b"".join(pieces) + b".")
 
@@ -484,7 +484,7 @@ def test_random_operations_end_in_one_line(folder: Path, pieces: list[bytes]) ->
     data=st.sampled_from(VALID),
     flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1, max_size=3),
 )
-@settings(max_examples=2500, deadline=None)
+@settings(max_examples=800, deadline=None)
 def test_flipped_bytes_end_in_one_line_or_in_data(folder: Path, data: bytes, flips: list[tuple[int, int]]) -> None:
     changed = bytearray(data)
     for place, mask in flips:
