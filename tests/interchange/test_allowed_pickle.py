@@ -399,8 +399,8 @@ def test_keys_that_take_for_ever_to_hash_are_refused(tmp_path: Path) -> None:
     refused(tmp_path, b"\x80\x02}" + doubled + b"K\x01s.", "tuple")
     refused(tmp_path, b"\x80\x02}(" + doubled + b"K\x01u.", "tuple")
     refused(tmp_path, b"\x80\x02(" + doubled + b"K\x01d.", "tuple")
-    refused(tmp_path, b"}" + b")" + b"\x85" * 500_000 + b"K\x01s.", "tuple")
-    for nested in (doubled, b")" + b"\x85" * 500_000):
+    refused(tmp_path, b"}" + b")" + b"\x85" * 200_000 + b"K\x01s.", "tuple")
+    for nested in (doubled, b")" + b"\x85" * 200_000):
         refused(tmp_path, b"\x80\x02cnumpy\ndtype\n" + nested + b"\x85R.")
         refused(tmp_path, b"\x80\x02" + nested + nested + b"\x93.")
 
