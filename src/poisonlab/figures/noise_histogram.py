@@ -47,7 +47,7 @@ def draw(inputs: Inputs, spec: Spec) -> tuple[Figure, str]:
     return noise_histogram(noise, drawn), noise_histogram_caption(noise, spec.friendly.zeta, drawn)
 
 
-def _draws(kind: RandomNoise, rng: np.random.Generator) -> NDArray[np.float64]:
+def _draws(kind: RandomNoise, rng: np.random.Generator) -> NDArray[Any]:
     """Values of a random noise in levels, as ``poisonlab.defenses.random_noise`` adds them."""
     match kind.distribution:
         case "gaussian":

@@ -198,7 +198,7 @@ def legend_size(labels: Sequence[str], inches: float, most: int) -> tuple[int, i
     """
     for columns in range(min(most, len(labels)), 0, -1):
         # In the order in which Matplotlib fills columns.
-        parts = [[labels[place] for place in part] for part in np.array_split(np.arange(len(labels)), columns)]
+        parts = [[labels[place] for place in part.tolist()] for part in np.array_split(np.arange(len(labels)), columns)]
         longest = [max(len(line) for label in part for line in label.splitlines()) for part in parts]
         if sum(longest) * _LEGEND_SIZE / _LETTERS + columns * _HANDLE <= inches:
             break
