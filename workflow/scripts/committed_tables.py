@@ -49,10 +49,11 @@ class Run:
 
 
 FAST = ("config/cifar10-fast.yaml", PARQUET)
+EIGHT = f"seeds={list(range(10, 18))}"
 RUNS = {
-    "attacks-float32-cpu": Run(("config/attacks.yaml",)),
+    "attacks-float32-cpu": Run(("config/attacks.yaml",), settings=(EIGHT,)),
     "attacks-transfer-noise-float32-cpu": Run(
-        ("config/attacks.yaml", "config/overlays/transfer-noise.yaml"), also=("attacks-float32-cpu",)
+        ("config/attacks.yaml", "config/overlays/transfer-noise.yaml"), also=("attacks-float32-cpu",), settings=(EIGHT,)
     ),
     "cifar10-fast-float32-cpu": Run(FAST, also=("cifar10-fast-cpu",)),
     "deep-knn-mini-cpu": Run(("config/deep-knn-mini.yaml", PARQUET_KNN)),
