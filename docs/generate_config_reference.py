@@ -26,10 +26,8 @@ INTRODUCTION = """\
 
 <!-- Made by docs/generate_config_reference.py from src/poisonlab/config; edit the docstrings there. -->
 
-A config is a YAML file with the keys of [Study](#study). A file with `study`, `dataset`, `attacks` and `victims` stands
-alone. Any other is laid over `config.yaml`. Mappings are merged key by key, lists are replaced as a whole, and a key
-set to `null` is taken out. A `dataset` with another `source` replaces the one below it, but for `validation`, and needs
-a `study` of its own. `~` in a path is the home folder. Unknown keys are errors, and so is a key given twice.
+A config is a YAML file with the keys of [Study](#study); [config/README.md](../config/README.md) says how several files
+are merged. `~` in a path is the home folder. Unknown keys are errors, and so is a key given twice.
 
 `[]` in a path stands for every entry of a list. A key without a default is required. Intensities (`eps`, `zeta`, `mu`,
 `init`, `radius`) are in pixel levels, that is 1/255 of the pixel range; the text `"8/255"` is 8 levels, too. A bound

@@ -77,7 +77,7 @@ class Study(Settings):
     description: Annotated[str, Field(max_length=2000)] = ""
     """One sentence below the tables."""
     results: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=200)] = "results"
-    """Folder of all outputs, relative to the repository."""
+    """Folder of all outputs, below the one that Snakemake is called in."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto``: a GPU if there is one; ``cuda``: fail without one."""
     threads: PositiveInt = 1
