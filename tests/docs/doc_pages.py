@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/**/*.md", "config/*.md", "reference/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "config/*.md", "reference/*.md", "results/reference/*.md")
     for path in ROOT.glob(pattern)
     if path.name != "DESIGN.md"
 )
