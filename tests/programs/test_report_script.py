@@ -25,8 +25,7 @@ from made import trial as made_trial
 from PIL import Image
 
 from poisonlab.artifacts.poison_set import Goal, PoisonSet
-from poisonlab.artifacts.tensors import write_diverged
-from poisonlab.errors import DataError, DivergedError, SettingsError
+from poisonlab.errors import DataError, SettingsError
 from poisonlab.evaluation.choosing import MEAN
 from poisonlab.evaluation.trials import Trial, write_trials
 from poisonlab.files import write_sealed
@@ -347,10 +346,8 @@ def test_large_targets_are_made_smaller_and_grey_ones_stay_grey(made: Made) -> N
     assert (large.size, large.mode, grey.size, grey.mode) == ((64, 64), "RGB", (32, 32), "L")
 
 
-def test_a_set_without_goal_and_one_that_diverged_have_no_target(made: Made) -> None:
-    diverged = made.folder / "1.safetensors"
-    write_diverged(diverged, DivergedError("crafting", 1, 2))
-    sets = [poison_set(made.folder / "0.safetensors", []), {"attack": "gm", "seed": 1, "path": str(diverged)}]
+def test_a_set_without_goal_has_no_target(made: Made) -> None:
+    sets = [poison_set(made.folder / "0.safetensors", [])]
     assert "target" not in made.page(poisons=sets).victims[0]
 
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, ValidationError
 
-from poisonlab.artifacts.targets import read_targets
+from poisonlab.artifacts.stored import read_stored
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import FilePath, Name, Settings
 from poisonlab.errors import DamagedError
@@ -212,8 +213,8 @@ def _targets(sets: Sequence[Poisons]) -> tuple[dict[tuple[str, int], list[int]],
     numbers: dict[str, int] = {}
     targets = {}
     for poisons in sets:
-        found = read_targets(Path(poisons.path), _SHOWN)
-        images = [] if found is None else [base64.b64encode(_png(image)).decode() for image in found]
+        tensors, _ = read_stored(Path(poisons.path), "poison set", "numpy", np.ndarray.tobytes)
+        images = [base64.b64encode(_png(image)).decode() for image in tensors.get("targets", ())[:_SHOWN]]
         targets[poisons.attack, poisons.seed] = [numbers.setdefault(image, len(numbers)) for image in images]
     return targets, list(numbers)
 
