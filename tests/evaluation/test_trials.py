@@ -38,12 +38,15 @@ _MACHINE = '"x86, 64 bit",1,2.9.0,3.12.1,0c8c0,2026-11-21,640,'
 FILTERED = f'gm,net,filtered,3,0123abcd,,dog,"cat, big",dog,1.0,0.75,0.9,,,12.5,8,2,1,89,{_MACHINE},,'
 WATCHED = "sa,vgg,strip,10,,1000,,,,0.125,0.5,0.25,0.0,0.05,,,,,,NVIDIA H200,2,2.9.0,3.12.1,,2026-11-21,800,90,,"
 """A line as somebody writes it: without its check."""
+_OF = {"torch": "2.9.0", "python": "3.12.1", "finished": "2026-11-21"}
 TRIALS = [
     Trial("gm", "net", "filtered", 3, {"success": 1.0, "adversarial_confidence": 0.75, "accuracy": 0.9}, None, 12.5,
           found=Detection(8, 2, 1, 89), settings="0123abcd",
-          classes={"base_class": "dog", "true_class": "cat, big", "adversarial_class": "dog"}),
+          classes={"base_class": "dog", "true_class": "cat, big", "adversarial_class": "dog"},
+          provenance=_OF | {"device": "x86, 64 bit", "threads": "1", "commit": "0c8c0", "peak_host_mib": "640"}),
     Trial("sa", "vgg", "strip", 10, {"success": 0.125, "adversarial_confidence": 0.5, "accuracy": 0.25,
-                                     "untriggered_success": 0.0, "false_alarms": 0.05}, 1000),
+                                     "untriggered_success": 0.0, "false_alarms": 0.05}, 1000,
+          provenance=_OF | {"device": "NVIDIA H200", "threads": "2", "peak_host_mib": "800", "peak_device_mib": "90"}),
 ]  # fmt: skip
 OLDEST = (
     "attack,defense,seed,settings,success,adversarial_confidence,accuracy,untriggered_success,privacy_epsilon,"
@@ -51,12 +54,6 @@ OLDEST = (
 )
 OLD_FILTERED = 'gm,filtered,3,0123abcd,1.0,0.75,0.9,,,,12.5,8,2,1,89,"x86, 64 bit",1,2.9.0,3.12.1,0c8c0,2026-11-21,640,'
 """Before there were victims by name, and before there were checks."""
-CARDS: list[dict[str, object]] = [
-    {"device": "x86, 64 bit", "threads": 1, "torch": "2.9.0", "python": "3.12.1", "commit": "0c8c0"}
-    | {"finished": "2026-11-21", "peak_host_mib": 640, "peak_device_mib": None, "seconds": 1000.0},
-    {"device": "NVIDIA H200", "threads": 2, "torch": "2.9.0", "python": "3.12.1", "commit": None}
-    | {"finished": "2026-11-21", "peak_host_mib": 800, "peak_device_mib": 90},
-]
 
 
 def put(folder: Path, *lines: str) -> Path:
@@ -74,9 +71,12 @@ def check(line: str, titles: str = HEADER) -> str:
 
 def same(ours: list[Trial], theirs: list[Trial]) -> bool:
     """As text: nan is nan there, and -0.0 is not 0.0."""
-    return [repr(vars(each) | {"measures": sorted(each.measures.items())}) for each in ours] == [
-        repr(vars(each) | {"measures": sorted(each.measures.items())}) for each in theirs
-    ]
+
+    def text(trial: Trial) -> str:
+        unordered = {name: sorted(getattr(trial, name).items()) for name in ("measures", "provenance")}
+        return repr(vars(trial) | unordered)
+
+    return list(map(text, ours)) == list(map(text, theirs))
 
 
 # --- there and back -----------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def same(ours: list[Trial], theirs: list[Trial]) -> bool:
 
 def test_a_trial_is_a_line(tmp_path: Path) -> None:
     path = tmp_path / "new" / "own-trials.csv"
-    write_trials(path, TRIALS, CARDS)
+    write_trials(path, TRIALS)
     assert path.read_text(encoding="utf-8").splitlines() == [
         HEADER,
         FILTERED + check(FILTERED),
@@ -108,21 +108,15 @@ def test_a_file_that_a_spreadsheet_has_saved_is_read(tmp_path: Path) -> None:
 
 def test_no_trials_are_a_header(tmp_path: Path) -> None:
     path = tmp_path / "own-trials.csv"
-    write_trials(path, [], [])
+    write_trials(path, [])
     assert path.read_text(encoding="utf-8") == f"{WHO},{CLASSES},{REST},failed,check\n"
     assert read_trials(path) == []
-
-
-def test_every_trial_needs_a_card(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="zip"):
-        write_trials(tmp_path / "own-trials.csv", TRIALS, CARDS[:1])
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_control_is_not_told_from_others_in_the_file(tmp_path: Path) -> None:
     """Whether a row is a control is the reader's to say."""
     path = tmp_path / "own-trials.csv"
-    write_trials(path, [Trial("gm", "net", "clean", 0, {"accuracy": 0.9}, control=True)], [{}])
+    write_trials(path, [Trial("gm", "net", "clean", 0, {"accuracy": 0.9}, control=True)])
     assert same(read_trials(path), [Trial("gm", "net", "clean", 0, {"accuracy": 0.9})])
 
 
@@ -161,14 +155,14 @@ def test_measures_of_any_name_come_back(tmp_path: Path) -> None:
     """Also where trials have different ones."""
     some = [Trial("em", "net", "none", 0, {"peak_accuracy": 0.5, "first_epoch": 3.0}), TRIALS[0]]
     path = tmp_path / "own-trials.csv"
-    write_trials(path, some, [{}, {}])
+    write_trials(path, some)
     assert same(read_trials(path), some)
     assert read_trials(path)[0].measures == {"peak_accuracy": 0.5, "first_epoch": 3.0}
 
 
 def test_no_flipped_bit_of_a_trial_is_read(tmp_path: Path) -> None:
     path = tmp_path / "own-trials.csv"
-    write_trials(path, TRIALS, CARDS)
+    write_trials(path, TRIALS)
     whole = path.read_bytes()
     for position in range(len(whole)):
         for mask in (0x01, 0x04):
@@ -182,7 +176,7 @@ def test_no_flipped_bit_of_a_trial_is_read(tmp_path: Path) -> None:
 def test_trials_that_are_cut_off_are_damaged(tmp_path: Path) -> None:
     """But for a file that lost whole lines: which trials there should be, the tables know."""
     path = tmp_path / "own-trials.csv"
-    write_trials(path, TRIALS, CARDS)
+    write_trials(path, TRIALS)
     whole = path.read_bytes()
     for length in (0, 10, len(whole) // 2, len(whole) - 5):
         path.write_bytes(whole[:length])
@@ -195,7 +189,7 @@ COUNTS = st.integers(0, 10**9)
 AMOUNTS = st.just(math.nan) | st.floats(0)
 KEYS = st.tuples(NAMES, NAMES, NAMES, st.integers(0, 10**6))
 MEASURES = st.dictionaries(st.sampled_from(["success", "accuracy", "first_epoch", "x"]), AMOUNTS)
-TEXTS = st.none() | st.integers() | st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=9)
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1, max_size=9)
 
 
 @given(keys=st.lists(KEYS, max_size=3, unique=True), data=st.data())
@@ -213,11 +207,11 @@ def test_what_is_written_comes_back(
             found=data.draw(st.none() | st.builds(Detection, COUNTS, COUNTS, COUNTS, COUNTS)),
             settings=data.draw(st.sampled_from(["", "0123456789ab"])),
             failed=data.draw(st.sampled_from(["", "the loss is nan at epoch 2, batch 5"])),
+            provenance=data.draw(st.dictionaries(st.sampled_from(PROVENANCE), TEXTS)),
         )
         for key in keys
     ]
-    cards = [data.draw(st.fixed_dictionaries(dict.fromkeys(PROVENANCE, TEXTS))) for _ in trials]
-    write_trials(path, trials, cards)
+    write_trials(path, trials)
     assert same(read_trials(path), trials)
 
 

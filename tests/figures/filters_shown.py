@@ -102,5 +102,5 @@ def write_bars(path: Path, succeeds: bool = True) -> Path:
                 won = seed in (SUCCEEDED[victim] if defense == "none" else STILL[defense])
                 measures = {"success": float(won and succeeds), "accuracy": 0.9}
                 trials.append(Trial("polytope", victim, defense, seed, measures, targets=1, settings="own"))
-    write_trials(path, trials, [{}] * len(trials))
+    write_trials(path, trials)
     return path

@@ -222,7 +222,7 @@ def test_published_numbers_without_a_bar_stand_in_the_caption_beside_ours(tmp_pa
         else each
         for each in read_trials(paths["trials"][0])
     ]
-    write_trials(paths["trials"][0], trials, [{}] * len(trials))
+    write_trials(paths["trials"][0], trials)
     _, caption = draw(paths, Spec.model_validate(BARS))
     assert caption.endswith("published bars in our intervals.")
     paths["published"][0].write_text(PUBLISHED + further)
@@ -253,7 +253,7 @@ def test_an_attack_that_never_succeeds_has_an_empty_figure(tmp_path: Path) -> No
 def test_an_attack_of_which_every_victim_diverged_has_an_empty_figure(tmp_path: Path) -> None:
     paths = inputs(tmp_path)
     trials = [replace(each, measures={}, failed="the loss is nan") for each in read_trials(paths["trials"][0])]
-    write_trials(paths["trials"][0], trials, [{}] * len(trials))
+    write_trials(paths["trials"][0], trials)
     bars = read_bars(paths, Spec.model_validate({**BARS, "only_successes": False}))
     (axes,) = by_victim(bars).axes
     assert "no victim has an outcome" in [text.get_text() for text in axes.texts]

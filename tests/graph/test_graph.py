@@ -322,7 +322,7 @@ def test_the_report_of_merged_trials_crafts_nothing(tmp_path: Path) -> None:
     cells = [cell for cell in known.tables.local if cell.attack == "weak" or cell.seed == 1]
     trials = [Trial(*cell, {"success": 1.0, "accuracy": 0.5}, settings=known.computing.outcome(cell)) for cell in cells]
     path = tmp_path / "their-trials.csv"
-    write_trials(path, trials, [{}] * len(trials))
+    write_trials(path, trials)
     _, told, awaited = of_report(graph_of(lambda values: values.update(merge=[str(path)])))
     assert told == awaited == ["results/poisons/tiny/strong/seed0.safetensors"]
 
@@ -334,7 +334,7 @@ def test_merged_files_with_trials_that_are_not_used_are_named(tmp_path: Path) ->
     ]
 
     def told(*trials: Trial) -> list[str]:
-        write_trials(path, trials, [{}] * len(trials))
+        write_trials(path, trials)
         return graph_of(lambda values: values.update(merge=[str(path)])).tables.unused
 
     older, foreign = replace(fitting[0], settings="0123456789ab"), replace(fitting[0], attack="renamed")
@@ -356,7 +356,7 @@ def test_without_a_history_that_they_show_there_are_no_learning_curves(tmp_path:
     known, path = graph_of(change), tmp_path / "their-trials.csv"
     cells = [cell for cell in known.tables.local if cell.defense != "bound-8" and cell.victim == "scratch"]
     trials = [Trial(*cell, {"accuracy": 0.5}, settings=known.computing.outcome(cell)) for cell in cells]
-    write_trials(path, trials, [{}] * len(trials))
+    write_trials(path, trials)
     merged = graph_of(lambda values: change(values, merge=[str(path)]))
     left = {(cell.attack, cell.victim, cell.defense) for cell in merged.tables.local}
     assert {("weak", "scratch", "bound-8"), ("strong", "wide", "none")} <= left
@@ -372,7 +372,7 @@ def test_what_shows_merged_trials_depends_on_their_content_whatever_their_time(t
     def shown(accuracy: float) -> dict[str, list[str]]:
         measures = {"success": 1.0, "accuracy": accuracy}
         trials = [Trial(*cell, measures, settings=known.computing.outcome(cell)) for cell in cells]
-        write_trials(path, trials, [{}] * len(trials))
+        write_trials(path, trials)
         # As rsync and tar leave it.
         os.utime(path, (1e9, 1e9))
         graph = graph_of(lambda values: values.update(merge=[str(path)]))

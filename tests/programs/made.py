@@ -57,5 +57,5 @@ def stage(lines: Sequence[dict[str, Any]], **more: Any) -> Shown:
 
 def put(path: Path, trials: Sequence[Trial]) -> Path:
     """A file of trials without provenance."""
-    write_trials(path, trials, [{}] * len(trials))
+    write_trials(path, trials)
     return path

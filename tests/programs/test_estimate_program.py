@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import pandas as pd
 import pytest
 import yaml
 from loading import program
@@ -16,6 +15,7 @@ from loading import program
 from poisonlab.config.merging import merged_config
 from poisonlab.errors import DataError, PoisonlabError, SettingsError
 from poisonlab.evaluation.seconds import ANOTHER_STUDY, SAME
+from poisonlab.evaluation.trials import Trial, write_trials
 from poisonlab.files import write_sealed
 from poisonlab.graph.graph import Graph
 from poisonlab.graph.job import Job
@@ -67,15 +67,14 @@ def ran(
         Path(planned.outputs["weights"]).touch()
 
 
-def commit_trials(*lines: Mapping[str, object]) -> None:
+def commit_trials(*trials: Trial) -> Path:
     path = Path("results/reference/cpu") / f"{STUDY}-trials.csv"
-    path.parent.mkdir(parents=True)
-    pd.DataFrame(lines).to_csv(path, index=False)
+    write_trials(path, trials)
+    return path
 
 
-def trial(row: str, seconds: float, **more: object) -> dict[str, object]:
-    known = {"attack": "a", "defense": row, "seed": 0, "settings": "", "seconds": seconds}
-    return {**known, "device": "EPYC", "threads": 1, **more}
+def trial(row: str, seconds: float, **more: Any) -> Trial:
+    return Trial("a", "", row, 0, seconds=seconds, provenance={"device": "EPYC", "threads": "1"}, **more)
 
 
 @pytest.fixture
@@ -207,8 +206,8 @@ def test_a_card_that_is_none_is_named(estimate: ModuleType, config: str, content
 
 
 def test_trials_that_are_none_are_named(estimate: ModuleType, config: str) -> None:
-    commit_trials(trial("none", 1, threads="many"))
-    with pytest.raises(DataError, match=r"tiny-trials\.csv holds no trials: restore it"):
+    commit_trials().write_text("none", encoding="utf-8")
+    with pytest.raises(DataError, match=r"tiny-trials\.csv is damaged \(it holds no trials"):
         Estimate(estimate, [victim("none", 0)], config)
 
 

@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ TIMES: dict[str, Any] = {
 }
 CARD = {
     "device": "NVIDIA H200",
-    "threads": 1,
+    "threads": "1",
     "torch": "2.11.0",
     "python": "3.12.1",
     "commit": "0c8c087",
@@ -156,9 +156,9 @@ class Made:
     def html(self) -> Path:
         return self.folder / "results/reports/tiny.html"
 
-    def trials(self, name: str, *trials: Trial, **card: Any) -> Path:
+    def trials(self, name: str, *trials: Trial, **card: str) -> Path:
         path = self.folder / f"{name}.csv"
-        write_trials(path, trials, [{**CARD, **card}] * len(trials))
+        write_trials(path, [replace(each, provenance={**CARD, **card}) for each in trials])
         return path
 
     def spec(self, **changes: Any) -> dict[str, Any]:
@@ -569,7 +569,7 @@ def test_victims_stand_in_the_order_of_the_study(made: Made) -> None:
 def test_what_is_unknown_is_no_number(made: Made) -> None:
     nan = float("nan")
     unknown = [trial("none", 0, nan, nan, seconds=nan), trial("none", 1, seconds=nan)]
-    page = made.page(made.trials("own", *unknown, **dict.fromkeys(CARD)))
+    page = made.page(made.trials("own", *unknown, **dict.fromkeys(CARD, "")))
     assert [page.victims[0][name] for name in ("success", "accuracy", "seconds")] == ["–", "–", ""]
     assert "2 of 5 victims, 0.0 hours" in page.text
     assert "2 on unknown (unknown CPU threads), torch unknown, Python unknown, commit unknown" in page.text

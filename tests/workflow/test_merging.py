@@ -51,7 +51,7 @@ def merge(checkout: Checkout, keys: Iterable[Key], known: dict[tuple[str, str], 
         for attack, row, seed in keys
     ]
     name = "results/reference/elsewhere/their-trials.csv"
-    write_trials(checkout.path / name, trials, [{}] * len(trials))
+    write_trials(checkout.path / name, trials)
     checkout.change_study(lambda study: study.update(merge=[name]))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import io
 import math
@@ -26,8 +25,8 @@ from poisonlab.artifacts.stored import read_stored
 from poisonlab.config.stages import read_stage
 from poisonlab.config.types import FilePath, Name, Settings
 from poisonlab.errors import DamagedError
-from poisonlab.evaluation.choosing import MEAN, AttackMeasures, Line, first_victims
-from poisonlab.evaluation.trials import CLASSES, PROVENANCE, Key, Row, Trial, at_first_victim, read_trials
+from poisonlab.evaluation.choosing import MEAN, AttackMeasures, Line, cells_of, trials_of
+from poisonlab.evaluation.trials import CLASSES, Key, Row, Trial
 from poisonlab.files import read_error, read_sealed, read_text, write_text
 from poisonlab.runtime.program import run, settings, spec_parser
 
@@ -107,8 +106,6 @@ class _Victim(TypedDict):
     """Path from the report to its run card; "" for a trial from elsewhere."""
     source: str
     """The file of a trial from elsewhere; "" for an own trial."""
-    place: dict[str, str]
-    """Provenance from its run card."""
     predicted: str
     """How it classifies its targets."""
     targets: Sequence[int]
@@ -151,7 +148,7 @@ def main(argv: Sequence[str]) -> None:
             attacked=_attacked(trials),
             about=partial(_about, {line.attack for line in stage.lines}),
             on_victim=_on_victim,
-            places=_places(victims),
+            places=_places(trials),
             hours=sum(trial.seconds for trial in trials if not math.isnan(trial.seconds)) / 3600,
             sections=[
                 {
@@ -252,27 +249,19 @@ def _predicted(trial: Trial) -> str:
 def _victims(
     stage: Report, files: Sequence[Path], folder: Path, targets: Mapping[tuple[str, int], Sequence[int]]
 ) -> list[_Victim]:
-    """The trials of the tables, with the provenance and the paths of their run cards."""
-    wanted = {(*line.row, seed): line for line in stage.lines for seed in line.seeds}
-    first = first_victims([line.row for line in stage.lines])
+    """The trials of the tables, with the paths of their run cards."""
     found: dict[Key, _Victim] = {}
-    for path in files:
-        trials = read_trials(path)
-        with path.open(encoding="utf-8", newline="") as file:
-            for read, row in zip(trials, csv.DictReader(file), strict=True):
-                trial = at_first_victim(read, first)
-                line = wanted.get(trial.key)
-                if line is not None and trial.settings == line.settings and trial.key not in found:
-                    own = path == files[0]
-                    found[trial.key] = {
-                        "trial": trial,
-                        "place": {name: row[name] for name in PROVENANCE},
-                        "card": _card(stage, trial, folder) if own else "",
-                        "source": "" if own else str(path),
-                        "predicted": _predicted(trial),
-                        "targets": targets.get((trial.attack, trial.seed), ()) if own else (),
-                    }
-    return [found[key] for key in wanted if key in found]
+    for path, line, trial in trials_of(stage.lines, files):
+        if trial.settings == line.settings and trial.key not in found:
+            own = path == files[0]
+            found[trial.key] = {
+                "trial": trial,
+                "card": _card(stage, trial, folder) if own else "",
+                "source": "" if own else str(path),
+                "predicted": _predicted(trial),
+                "targets": targets.get((trial.attack, trial.seed), ()) if own else (),
+            }
+    return [found[key] for key in cells_of(stage.lines) if key in found]
 
 
 def _card(stage: Report, trial: Trial, folder: Path) -> str:
@@ -300,12 +289,12 @@ def _attacked(trials: Sequence[Trial]) -> list[tuple[str, str, Trial]]:
     return [(found[0].attack, ", ".join(str(trial.seed) for trial in found), found[0]) for found in lines.values()]
 
 
-def _places(victims: Sequence[_Victim]) -> list[str]:
+def _places(trials: Sequence[Trial]) -> list[str]:
     """What ran where: a line for each combination of device and versions, with its most frequent commit first."""
     names = ("device", "threads", "torch", "python")
     kinds: dict[tuple[str, ...], Counter[str]] = {}
-    for victim in victims:
-        known = {name: victim["place"][name] or "unknown" for name in (*names, "commit")}
+    for trial in trials:
+        known = {name: trial.provenance.get(name, "unknown") for name in (*names, "commit")}
         kinds.setdefault(tuple(known[name] for name in names), Counter())[known["commit"]] += 1
     return [
         f"{commits.total()} on {device} ({threads} CPU thread{'s' * (threads != '1')}), torch {torch}, "

@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
     elsewhere = _seconds_elsewhere(lines, args.merge)
     networks = {(line.attack, line.victim, line.defense): line.network for line in lines}
     own: dict[Key, float] = {}
-    trials, cards = [], []
+    trials = []
     for line in lines:
         for seed in line.seeds:
             place = Path(line.attack) / line.victim / line.defense / f"seed{seed}"
@@ -78,10 +78,10 @@ def main(argv: Sequence[str]) -> None:
                     "restore what the config names (data that were moved: leave a link at the old place), or delete "
                     "the file and run the workflow again"
                 )
-            trials.append(_trial(line, seed, outcome.with_name(f"{outcome.name}.metrics.json"), digest))
-            cards.append(_provenance(card))
+            trial = _trial(line, seed, outcome.with_name(f"{outcome.name}.metrics.json"), digest)
+            trials.append(replace(trial, provenance=_provenance(card)))
     charged = [replace(trial, seconds=_cost(trial.key, own, networks, elsewhere)) for trial in trials]
-    write_trials(args.trials, charged, cards)
+    write_trials(args.trials, charged)
 
 
 def _seconds_elsewhere(lines: Sequence[Line], files: Sequence[Path]) -> dict[Key, float]:
@@ -147,9 +147,9 @@ def _reason(failed: Mapping[str, Any]) -> str:
     return where + (f", {failed['source']}" if "source" in failed else "")
 
 
-def _provenance(card: Mapping[str, Any]) -> dict[str, object]:
-    software = card.get("software") or {}
-    return {name: card.get(name, software.get(name)) for name in PROVENANCE}
+def _provenance(card: Mapping[str, Any]) -> dict[str, str]:
+    known = {**(card.get("software") or {}), **card}
+    return {name: str(known[name]) for name in PROVENANCE if known.get(name) is not None}
 
 
 if __name__ == "__main__":

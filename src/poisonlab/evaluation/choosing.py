@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -88,6 +88,25 @@ def first_victims(rows: Sequence[Row]) -> dict[str, str]:
     return {attack: victim for attack, victim, _ in reversed(rows)}
 
 
+def trials_of(lines: Sequence[Line], files: Sequence[Path]) -> Iterator[tuple[Path, Line, Trial]]:
+    """Each trial of a cell of the lines, whatever its settings, with its file and line.
+
+    Raises:
+        DataError: a file is damaged (see ``read_trials``).
+    """
+    wanted = {(*line.row, seed): line for line in lines for seed in line.seeds}
+    first = first_victims([line.row for line in lines])
+    for path in files:
+        for trial in (at_first_victim(each, first) for each in read_trials(path)):
+            if (line := wanted.get(trial.key)) is not None:
+                yield path, line, trial
+
+
+def cells_of(lines: Sequence[Line]) -> list[Key]:
+    """Every cell of the lines, in their order."""
+    return [(*line.row, seed) for line in lines for seed in line.seeds]
+
+
 def choose_trials(stage: Shown, files: Sequence[Path]) -> tuple[list[Trial], list[str], list[str]]:
     """The trials of the study's cells in the study's order, where the first file counts; reasons for refused rows; and
     a note about contradictions between files, if any.
@@ -95,27 +114,22 @@ def choose_trials(stage: Shown, files: Sequence[Path]) -> tuple[list[Trial], lis
     Raises:
         DataError: a file is damaged (see ``read_trials``), or a number is impossible for its measure.
     """
-    wanted = {(*line.row, seed): line for line in stage.lines for seed in line.seeds}
-    first = first_victims([line.row for line in stage.lines])
     chosen: dict[Key, Trial] = {}
     refused: dict[str, list[int]] = {}
     contradicted: dict[Key, None] = {}
-    for path in files:
-        for trial in (at_first_victim(each, first) for each in read_trials(path)):
-            if (line := wanted.get(trial.key)) is None:
-                continue
-            if trial.settings != line.settings:
-                # The victim is named only if the attack has several.
-                several = len({each.victim for each in stage.lines if each.attack == trial.attack}) > 1
-                row = "/".join(trial.key[:3] if several else (trial.attack, trial.defense))
-                refused.setdefault(f"{row} of {path}", []).append(trial.seed)
-            elif trial.key not in chosen:
-                _check_numbers(trial, stage.by_attack[trial.attack], path)
-                chosen[trial.key] = replace(trial, control=line.control, filters=line.filters)
-            elif _differ(trial, chosen[trial.key]):
-                contradicted[trial.key] = None
+    for path, line, trial in trials_of(stage.lines, files):
+        if trial.settings != line.settings:
+            # The victim is named only if the attack has several.
+            several = len({each.victim for each in stage.lines if each.attack == trial.attack}) > 1
+            row = "/".join(trial.key[:3] if several else (trial.attack, trial.defense))
+            refused.setdefault(f"{row} of {path}", []).append(trial.seed)
+        elif trial.key not in chosen:
+            _check_numbers(trial, stage.by_attack[trial.attack], path)
+            chosen[trial.key] = replace(trial, control=line.control, filters=line.filters)
+        elif _differ(trial, chosen[trial.key]):
+            contradicted[trial.key] = None
     reasons = [f"{rows} (seeds {', '.join(map(str, seeds))})" for rows, seeds in refused.items()]
-    return [chosen[key] for key in wanted if key in chosen], reasons, _contradictions(list(contradicted))
+    return [chosen[key] for key in cells_of(stage.lines) if key in chosen], reasons, _contradictions(list(contradicted))
 
 
 def _differ(one: Trial, other: Trial) -> bool:
@@ -167,7 +181,7 @@ def diverged(trials: Sequence[Trial]) -> list[str]:
 def missing(lines: Sequence[Line], trials: Sequence[Trial]) -> list[str]:
     """The note about the study's cells that nobody has run yet."""
     have = {trial.key for trial in trials}
-    cells = [(*line.row, seed) for line in lines for seed in line.seeds]
+    cells = cells_of(lines)
     gone = [cell for cell in cells if cell not in have]
     return [f"Not run yet: {len(gone)} of {len(cells)} victims."] if gone else []
 

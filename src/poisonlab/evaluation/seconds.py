@@ -11,9 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import pandas as pd
-
 from poisonlab.errors import DataError
+from poisonlab.evaluation.trials import read_trials
 from poisonlab.files import read_sealed
 
 SAME = "jobs of the same settings"
@@ -155,18 +154,15 @@ def read_committed(folder: Path, study: str, stages: Sequence[str]) -> Iterator[
     """The trials of a study in ``folder/*/<study>-trials.csv``, as jobs of each of ``stages``.
 
     Raises:
-        DataError: a file cannot be read as trials.
+        DataError: a file is missing or damaged (see ``read_trials``).
     """
     for path in sorted(folder.glob(f"*/{study}-trials.csv")):
-        try:
-            for line in pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records"):
-                named = tuple(f'{name}="{line[name]}"' for name in _NAMES if line.get(name))
-                if line["seconds"] and not line.get("failed"):
-                    device, seconds = _device(line["device"], line["threads"]), float(line["seconds"])
-                    for stage in stages:
-                        yield Measured(stage, study, named, device, seconds, outcome=line["settings"])
-        except (OSError, KeyError, ValueError, OverflowError) as error:
-            raise DataError(f"{path} holds no trials: restore it") from error
+        for trial in read_trials(path):
+            named = tuple(f'{name}="{value}"' for name, value in zip(_NAMES, trial.key, strict=False) if value)
+            model, threads = (trial.provenance.get(name, "") for name in ("device", "threads"))
+            if threads.isdecimal() and not math.isnan(trial.seconds) and not trial.failed:
+                for stage in stages:
+                    yield Measured(stage, study, named, _device(model, threads), trial.seconds, outcome=trial.settings)
 
 
 def _device(model: str, threads: Any) -> str:

@@ -72,6 +72,8 @@ class Trial:
     """Why the training diverged, if it did; then there are no measures."""
     classes: Mapping[str, str] = field(default_factory=dict)
     """Classes of the poisons, by the names in ``CLASSES``; unknown or inapplicable ones are absent."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Fields of its run card, by the names in ``PROVENANCE``; unknown ones are absent."""
 
     def __post_init__(self) -> None:
         """Check the numbers, which come from files, and drop measures that are nan."""
@@ -102,14 +104,14 @@ def at_first_victim(trial: Trial, first: Mapping[str, str]) -> Trial:
     return trial if trial.victim else replace(trial, victim=first.get(trial.attack, ""))
 
 
-def write_trials(path: Path, trials: Sequence[Trial], cards: Sequence[Mapping[str, object]]) -> None:
-    """Write one line per trial, with the provenance from its run card (in the same order); atomically."""
+def write_trials(path: Path, trials: Sequence[Trial]) -> None:
+    """Write one line per trial; atomically."""
     measures = tuple(dict.fromkeys(name for trial in trials for name in trial.measures))
     columns = (*_WHO, *CLASSES, *measures, *_REST)
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    for trial, card in zip(trials, cards, strict=True):
+    for trial in trials:
         counts = {} if trial.found is None else {name: getattr(trial.found, name) for name in _COUNTS}
         line: dict[str, object] = {
             **{name: getattr(trial, name) for name in (*_WHO, "failed")},
@@ -117,7 +119,7 @@ def write_trials(path: Path, trials: Sequence[Trial], cards: Sequence[Mapping[st
             **{name: repr(value) for name, value in trial.measures.items()},
             "seconds": "" if math.isnan(trial.seconds) else repr(float(trial.seconds)),
             **counts,
-            **{name: card.get(name) for name in PROVENANCE},
+            **trial.provenance,
         }
         writer.writerow({**line, "check": _check(line, columns)})
     write_text(path, text.getvalue())
@@ -201,6 +203,7 @@ def _trial(line: Mapping[str, str], columns: Sequence[str], measures: Sequence[s
         settings=line["settings"],
         failed=line.get("failed", ""),
         classes={name: line[name] for name in CLASSES if line.get(name)},
+        provenance={name: line[name] for name in PROVENANCE if line[name]},
     )
     # A line written by hand may have no check.
     if line.get("check", "") not in ("", _check(line, columns)):
