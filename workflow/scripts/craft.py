@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> None:
         seed=stage.seed,
         progress=True,
     )
-    poisons.check_change(dataset.train_labels)
+    poisons.check_change(dataset.train_images, dataset.train_labels)
     if attack_settings.bound is not None:
         poisons.check_bound(attack_settings.bound)
     card.write(

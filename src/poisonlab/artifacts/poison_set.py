@@ -154,16 +154,23 @@ class PoisonSet:
             found[name] = f"{len(distinct)} classes" if several else " + ".join(class_names[each] for each in distinct)
         return found
 
-    def check_change(self, clean_labels: Tensor) -> None:
+    def check_change(self, clean_images: Tensor, clean_labels: Tensor) -> None:
         """Check that the poisons differ from the examples they replace, in a pixel or in a label.
 
         Args:
+            clean_images: (N, C, H, W) uint8, the training rows.
             clean_labels: (N,) int64 of the training rows.
 
         Raises:
-            DataError: the poisons change nothing; an appended poison counts as a change.
+            DataError: ``base_images`` are not the images that the poisons replace, or the poisons change nothing; an
+                appended poison counts as a change.
         """
         replaced = self.indices >= 0
+        if not torch.equal(self.base_images[replaced], clean_images[self.indices[replaced]]):
+            raise DataError(
+                "base_images of a poison set are not the training images of its indices: return images, labels and "
+                "base_images in the order of indices"
+            )
         same = bool(replaced.all()) and torch.equal(self.labels, clean_labels[self.indices])
         if same and self.largest_change() == 0:
             raise DataError(

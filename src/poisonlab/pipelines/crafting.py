@@ -127,7 +127,7 @@ def craft(
             inputs = normalize(pixels(dataset.train_images[:1].to(device))).requires_grad_()
             check_gradient(inputs, network(inputs))
         poisons: PoisonSet = module.craft(dataset, attacker, chosen, seed=seed, progress=progress)
-    poisons.check_change(dataset.train_labels)
+    poisons.check_change(dataset.train_images, dataset.train_labels)
     if chosen.bound is not None:
         poisons.check_bound(chosen.bound)
     return poisons
