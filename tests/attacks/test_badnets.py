@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
+from torch import Tensor
 
 from poisonlab.attacks import badnets
 from poisonlab.attacks.attacker import Attacker
@@ -11,6 +14,18 @@ from poisonlab.config.attacks.badnets import BadNets
 from poisonlab.config.recipe import Recipe
 from poisonlab.data.dataset import ImageDataset
 from poisonlab.models.classifier import Normalize
+
+
+def found(patched: Tensor, plain: Tensor) -> list[tuple[int, int]]:
+    """The places at which the patch of 3 x 3 turns the plain images into the patched ones."""
+    places = []
+    for after, before in zip(patched, plain, strict=True):
+        for row, column in itertools.product(range(6), repeat=2):
+            expected = before.clone()
+            expected[:, row : row + 3, column : column + 3] = own_pattern(3)
+            if torch.equal(expected, after):
+                places.append((row, column))
+    return places
 
 
 def test_the_patch_and_the_label_are_all_that_changes() -> None:
@@ -40,3 +55,11 @@ def test_the_patch_and_the_label_are_all_that_changes() -> None:
     assert every.untriggered is not None
     assert torch.equal(every.untriggered, data.test_images[others])
     assert torch.equal(every.target_labels, data.test_labels[others])
+    # Anywhere: each image has the patch at one place and nothing else, and targets have places of their own.
+    wild = badnets.craft(data, attacker, settings.model_copy(update={"place": "random"}), seed=1)
+    assert wild.goal is not None
+    assert wild.goal.untriggered is not None
+    places = [found(wild.images, wild.base_images), found(wild.goal.targets, wild.goal.untriggered)]
+    assert [len(each) for each in places] == [8, 4]
+    assert len(set(places[0])) > 1
+    assert places[0][:4] != places[1]
