@@ -23,6 +23,7 @@ from poisonlab.landscapes.surfaces import (
     training_loss_surface,
     weight_loss_surface,
 )
+from poisonlab.randomness import generator
 
 
 def network() -> nn.Module:
@@ -200,7 +201,8 @@ def test_draws_differ_and_the_first_is_that_of_a_single_draw(directions: str) ->
     images, labels, model = pictures(4).float(), torch.tensor([0, 1, 2, 1]), network().float()
 
     def around(draws: int) -> tuple[Tensor, Tensor]:
-        landscape = Landscape.model_validate({"points": 3, "draws": draws, "directions": directions})
+        told = {"points": 3, "radius": 9.0, "weight_radius": 0.5, "draws": draws, "directions": directions}
+        landscape = Landscape.model_validate(told)
         return around_victim(model, images, labels, landscape, seed=3)
 
     (three, itself), (one, _) = around(3), around(1)
@@ -210,6 +212,14 @@ def test_draws_differ_and_the_first_is_that_of_a_single_draw(directions: str) ->
     # The origin is no matter of directions.
     assert torch.allclose(three[:, 1, 1], F.cross_entropy(model(images), labels).expand(3), atol=1e-6)
     assert itself.item() == pytest.approx(three[0, 1, 1].item(), abs=1e-6)
+    # Planes of images extend as far as ``radius`` says, those of weights as ``weight_radius`` does.
+    stream, steps = generator("cpu", 3, "landscape"), torch.tensor([-1.0, 0.0, 1.0])
+    if directions == "plain":
+        drawn = random_directions(images.shape, stream)
+        expected = training_loss_surface(model, images, labels, drawn, 9 * steps)
+    else:
+        expected = weight_loss_surface(model, images, labels, filter_directions(model, stream), 0.5 * steps)
+    assert torch.equal(one[0], expected)
 
 
 def test_what_is_around_a_poison_holds_base_and_poison() -> None:
