@@ -289,6 +289,8 @@ def test_repair_leaves_the_model_and_the_random_state_alone() -> None:
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not one.training
+    # Fine-tuned in train mode: batch norm follows the one batch.
+    assert int(one.state_dict()["0.num_batches_tracked"]) == 1
     for name, value in one.state_dict().items():
         assert torch.equal(value, two.state_dict()[name])
     assert torch.equal(one.state_dict()["0.weight"], before["0.weight"])
