@@ -187,6 +187,21 @@ def test_the_settings_give_target_and_adversarial_class(tmp_path: Path) -> None:
     assert torch.equal(found.targets, data.test_images[6][None])
     assert found.target_labels.tolist() == [int(data.test_labels[6])]
     assert found.adversarial_labels.tolist() == [3]
+    # Classes 1, 2 and 3 become 2, 3 and 0, and so does that of the target.
+    rows = torch.tensor([5, 14, 31])
+    bases = data.train_images[rows]
+    labels = (data.train_labels[rows] + 1) % 4
+    shifted = poison_set(indices=rows, labels=labels, images=bases ^ 1, base_images=bases, goal=None)
+    write_png_folder(tmp_path / "next", shifted)
+    found = imported(tmp_path / "next", target_index=6, all_to_all=True).goal
+    assert found is not None
+    assert found.adversarial_labels.tolist() == [3]
+    # A target that is a test image of another class than it says.
+    odd = Goal(data.test_images[6:7], torch.tensor([3]), torch.tensor([1]))
+    write_png_folder(tmp_path / "odd", replace(truth, goal=odd))
+    with pytest.raises(DataError, match="test image 6 of class 2"):
+        imported(tmp_path / "odd")
+    assert imported(tmp_path / "odd", allow_mismatch=True).goal is not None
 
 
 @pytest.mark.parametrize("written", [name for name in FORMATS if name != "benchmark"], indirect=True)
@@ -207,6 +222,7 @@ def test_an_untargeted_import_takes_no_target() -> None:
     assert names[0] == ["success", "untriggered_success", "adversarial_confidence", "accuracy"]
     assert names[1] == [measure.name for measure in UNTARGETED]
     assert [settings("a", targeted=targeted).history_level for targeted in (True, False)] == [None, 0.5]
+    assert settings("a", targeted=False, low_loss=0.2).history_level == 0.2
 
 
 @pytest.mark.parametrize("name", ["none", "none.pth", "none.safetensors", "seed-{seed}"])
