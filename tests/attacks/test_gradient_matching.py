@@ -489,6 +489,7 @@ def test_recognised_targets_are_classified_correctly_by_every_surrogate() -> Non
         answers = [int(model(normalize(image[None] / 255)).argmax()) for model in models]
         assert bool(known[place]) is (answers == [int(label)] * 2)
     assert 0 < known.sum() < len(known)
+    assert torch.equal(recognised(data, attacker(data, models[::-1])), known)
     settings = GradientMatching(name="gm", surrogate="s", budget=0.1, steps=2, restarts=1, target="recognised")
     # The second network never says class 0: seeds whose target is of that class are refused.
     made = 0
