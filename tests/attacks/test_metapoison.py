@@ -695,11 +695,12 @@ def test_the_poisons_do_not_touch_the_surrogates(calls: list[Call]) -> None:
 def test_every_step_is_that_of_the_algorithm_written_out(
     calls: list[Call], eps: float, lr: float, batch_norm: bool, weighting: str
 ) -> None:
-    """Adam on the summed gradients of all surrogates and batches, or on the sum of their directions, by hand."""
-    world, steps = World(batch_norm=batch_norm), 8
+    """Adam on the summed gradients of all surrogates and batches, or on the sum of their directions, by hand. The
+    latter with steps in eval mode."""
+    world, steps, evaluating = World(batch_norm=batch_norm), 8, weighting == "equal"
     poisons = world.craft(
         eps=eps, lr=lr, steps=steps, ensemble=2, poisons_per_batch=4, precision="float32", clean_batches=1,
-        weighting=weighting,
+        weighting=weighting, batch_norm="eval" if evaluating else "train",
     )  # fmt: skip
     bases = poisons.base_images / 255
     bound = eps / 255
@@ -720,7 +721,8 @@ def test_every_step_is_that_of_the_algorithm_written_out(
                 images = torch.cat([world.normalize((bases + x).clamp(0, 1)[part]), call.batches[0][0][len(part) :]])
                 model.load_state_dict(call.weights, strict=False)
                 batches = [(images, call.batches[0][1]), *call.batches[1:]]
-                values.append(written_out(model, batches, call.target, call.label, call.lr)[0])
+                given = model, batches, call.target, call.label, call.lr
+                values.append(written_out(*given, evaluating=evaluating)[0])
         losses.append(float(sum(value.item() for value in values)) / 4)
         parts = [torch.autograd.grad(value, x, retain_graph=True)[0] for value in values]
         gradient = torch.stack([part / part.norm() if weighting == "equal" else part for part in parts]).sum(0)
