@@ -135,6 +135,11 @@ onstart:
     check_writable(Path(study.results))
     # If a clock was set back, results seem to come from the future; jobs correct their inputs in the same way.
     bring_to_present(Path(study.results).rglob("*"))
+    # Snakemake's own limit of 100 jobs a second starts a timer whenever a job ends, and each looks for jobs once a second
+    # from then on: after 190 jobs that took a fifth of a core. A limit that the user gives stays.
+    limiter = workflow.scheduler.job_rate_limiter
+    if limiter and (limiter.max_jobs, limiter.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
 
 
 onsuccess:
