@@ -67,7 +67,7 @@ def test_the_program_prints_the_chosen_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "results" / "tables").mkdir(parents=True)
-    trials = ROOT / "results" / "reference" / "defenses-cpu" / "defenses-trials.csv"
+    trials = ROOT / "results" / "reference" / "defenses-float32-cpu" / "defenses-trials.csv"
     shutil.copy(trials, tmp_path / "results" / "tables" / "digits-trials.csv")
     monkeypatch.chdir(tmp_path)
     (program,) = blocks(PAGE, "python")

@@ -21,7 +21,6 @@ remaking = program("committed_tables")
 AS_THEY_WERE_MADE = {
     "cifar10-fast-cpu",
     "cifar10-fast-smoothed-cpu",
-    "defenses-cpu",
     "derivative-cpu",
     "paper-mini-cpu",
 }
@@ -64,5 +63,5 @@ def test_committed_tables_are_made_from_the_committed_trials(tmp_path: Path, mon
 
 
 def test_a_folder_without_such_tables_is_one_line() -> None:
-    with pytest.raises(SettingsError, match=r"^defenses-cpu has no tables to make anew: name one of attacks-float32"):
-        remaking.main(["defenses-cpu"])
+    with pytest.raises(SettingsError, match=r"^derivative-cpu has no tables to make anew: name one of attacks-float32"):
+        remaking.main(["derivative-cpu"])

@@ -57,6 +57,7 @@ RUNS = {
     ),
     "cifar10-fast-float32-cpu": Run(FAST, also=("cifar10-fast-cpu",)),
     "deep-knn-mini-cpu": Run(("config/deep-knn-mini.yaml", PARQUET_KNN)),
+    "defenses-float32-cpu": Run(("config/defenses.yaml",)),
     "derivative-fast-float32-cpu": Run(
         (*FAST, "config/overlays/derivative-fast.yaml"),
         also=("cifar10-fast-cpu",),
