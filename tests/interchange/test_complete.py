@@ -225,24 +225,6 @@ def test_an_untargeted_import_needs_no_target() -> None:
     refusal(caught, "somewhere", "has targets", "targeted: false")
 
 
-def test_an_untargeted_import_keeps_the_labels_of_its_rows() -> None:
-    """With the labels of another order of images or classes, it would be an attack by wrong labels."""
-    data, whole = dataset(), torch.arange(40)
-    given: dict[str, Any] = {"images": data.train_images ^ 1, "indices": whole}
-    for labels in (data.train_labels.roll(1), 3 - data.train_labels):
-        with pytest.raises(DataError) as caught:
-            complete(imported(**given, labels=labels), data, targeted=False)
-        refusal(caught, "somewhere", "of 40 poisons are of another class", "allow_mismatch: true")
-        found = complete(imported(**given, labels=labels), data, targeted=False, allow_mismatch=True)
-        assert torch.equal(found.labels, labels)
-    few = data.train_labels.clone()
-    few[:19] = (few[:19] + 1) % 4
-    assert torch.equal(complete(imported(**given, labels=few), data, targeted=False).labels, few)
-    # Appended poisons replace no image.
-    added = imported(indices=torch.tensor([-1, -1, 13]), labels=torch.tensor([0, 2, 1]))
-    assert complete(added, data, targeted=False).labels.tolist() == [0, 2, 1]
-
-
 @pytest.mark.parametrize(
     ("changes", "given", "words"),
     [

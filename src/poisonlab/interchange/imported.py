@@ -126,8 +126,8 @@ def complete(
         adversarial_label: the class the attacker wants; its number or name.
         all_to_all: whether a target of class k shall be taken for class k + 1, and a target of the last class for the
             first (BadNets, Gu et al. 2017, section 4.1.2); poisons must have these labels.
-        allow_mismatch: whether most poisons may look unlike the images that they replace, or have other labels without
-            a goal (see ``placing``), and targets may have other labels than test images of the same pixels.
+        allow_mismatch: whether most poisons may look unlike the images that they replace, see ``placing``, and targets
+            may have other labels than test images of the same pixels.
 
     Returns:
         A set with uint8 images; ``facts`` has the ``target_index`` (or ``target_training_row``) if one was given.
@@ -149,7 +149,7 @@ def complete(
         )
     if not targeted and imported.targets is not None:
         raise DataError(f"{source} has targets: leave out targeted: false, or remove the targets")
-    placed = place(imported, dataset, rows, signs, targeted, allow_mismatch)
+    placed = place(imported, dataset, rows, signs, allow_mismatch)
     goal = None
     if targeted:
         aimed = with_targets(imported, dataset, target_index, target_split, photos, allow_mismatch)

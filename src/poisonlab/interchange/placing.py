@@ -44,7 +44,6 @@ def place(
     dataset: ImageDataset,
     rows: Tensor | Literal["appended"] | None,
     signs: Signs,
-    targeted: bool,
     allow_mismatch: bool,
 ) -> Placed:
     """Set poisons into the dataset's training set; see ``imported.complete``.
@@ -59,7 +58,7 @@ def place(
         _warn_of_image_folder(imported, dataset)
     images = _shipped(imported, indices, dataset, signs)
     if not allow_mismatch:
-        _check_labels(imported, indices, labels, dataset, targeted)
+        _check_labels(imported, indices, labels, dataset)
     images, labels, indices = _poisoned(images, labels, indices, dataset, imported.source)
     bases = _bases(images, indices, dataset)
     if not allow_mismatch and not imported.changes:
@@ -186,26 +185,22 @@ def _bases(images: Tensor, indices: Tensor, dataset: ImageDataset) -> Tensor:
     return bases
 
 
-def _check_labels(
-    imported: ImportedPoisons, indices: Tensor, labels: Tensor, dataset: ImageDataset, targeted: bool
-) -> None:
-    """Check by the labels of the file that its rows count this order of the training images, and its labels the classes
-    of the dataset.
+def _check_labels(imported: ImportedPoisons, indices: Tensor, labels: Tensor, dataset: ImageDataset) -> None:
+    """Check by the labels of the file that its rows count this order of the training images.
 
     Raises:
-        DataError: a true class differs, or most labels of changes or of an untargeted attack do, which keep the labels
-            of their images.
+        DataError: a true class differs, or most labels of changes do, which keep the labels of their images.
     """
     known, most = imported.original_labels, 0
-    if known is None and (imported.changes or not targeted) and imported.labels is not None:
+    if known is None and imported.changes and imported.labels is not None:
         known, most = labels, len(labels) // 2
     if known is None:
         return
-    differ = int((known != dataset.train_labels[indices])[indices >= 0].sum())
+    differ = int((known != dataset.train_labels[indices]).sum())
     if differ > most:
         raise DataError(
             f"{imported.source}: {differ} of {len(known)} poisons are of another class than the images that they "
-            "replace: their rows or labels count another order than the dataset, or another dataset; "
+            "replace: their rows count another order of the images or another dataset; "
             f"{_cures(dataset)}, or set allow_mismatch: true"
         )
 

@@ -99,9 +99,8 @@ class Imported(Attack):
     first."""
     allow_mismatch: Annotated[bool, LATER] = False
     """Whether to accept poisons that look unlike the training images that they replace. By default they are refused if
-    most do, because their rows then count another order of the images. The same holds for poisons without a target if
-    most have other labels than these images, and for targets that are test images of another class than their label
-    says."""
+    most do, because their rows then count another order of the images. The same holds for targets that are test images
+    of another class than their label says."""
 
     @model_validator(mode="after")
     def _check_path(self) -> Imported:
