@@ -604,6 +604,29 @@ def test_nan_is_out_of_bounds() -> None:
         example_set(images=images).check_bound(16)
 
 
+def test_poisons_that_change_nothing_are_refused() -> None:
+    images = torch.randint(0, 256, (5, 3, 4, 4), dtype=torch.uint8)
+    clean, rows = torch.tensor([0, 1, 0, 1, 1]), torch.tensor([1, 3, 4])
+    bases = images[rows]
+    unchanged = PoisonSet(rows, bases.clone(), clean[rows], bases)
+    with pytest.raises(DataError, match="none of the 3 poisons changes a pixel or a label"):
+        unchanged.check_change(images, clean)
+    PoisonSet(rows, bases.clone(), torch.tensor([1, 1, 0]), bases).check_change(images, clean)
+    changed = bases.clone()
+    changed[2, 0, 0, 0] ^= 1
+    PoisonSet(rows, changed, clean[rows], bases).check_change(images, clean)
+    PoisonSet(torch.tensor([1, 3, -1]), bases.clone(), clean[rows], bases).check_change(images, clean)
+
+
+def test_poisons_of_other_bases_than_the_images_that_they_replace_are_refused() -> None:
+    """Otherwise the bound would hold to an image that the attack chose, and the poisons would replace others."""
+    images = torch.randint(0, 256, (5, 3, 4, 4), dtype=torch.uint8)
+    clean, rows = torch.tensor([0, 1, 0, 1, 1]), torch.tensor([1, 3, 4])
+    for indices in (rows.flip(0), torch.tensor([1, 3, 0]), torch.tensor([-1, 4, 3])):
+        with pytest.raises(DataError, match="base_images of a poison set are not the training images of its indices"):
+            PoisonSet(indices, images[rows] ^ 1, clean[rows], images[rows]).check_change(images, clean)
+
+
 def test_noise_is_kept_to_a_fraction_of_a_level(tmp_path: Path) -> None:
     noise = (torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 2 - 1) * 16 / 255
     save_noise(tmp_path / "n", noise, torch.tensor([5, 7, 9, -1]), {"a": 1})

@@ -155,7 +155,7 @@ class PoisonSet:
         return found
 
     def check_change(self, clean_images: Tensor, clean_labels: Tensor) -> None:
-        """Check that the poisons differ from the examples they replace, in a pixel or in a label.
+        """Check that ``base_images`` are the examples that the poisons replace, and that a pixel or a label differs.
 
         Args:
             clean_images: (N, C, H, W) uint8, the training rows.
